@@ -1,0 +1,1 @@
+"""A container registry and pull-through cache for a university."""

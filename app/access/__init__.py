@@ -1,0 +1,1 @@
+"""Who may do what: people and robots, their passwords, the tokens they get and what those allow."""

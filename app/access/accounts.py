@@ -1,0 +1,136 @@
+"""People whose passwords are kept here, as argon2id hashes.
+
+Nothing that is answered, and no work that is done, tells an unknown user name from a wrong password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from app.database import Database, accounts
+from app.oci.errors import Unauthorized
+
+from .principal import Kind, Principal
+from .throttle import Throttle
+
+# OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two at a time take 38 MiB of a worker.
+_MEMORY_KIB, _PASSES = 19456, 2
+_HASHES_AT_ONCE = 2
+_REMEMBERED_FOR = 60
+_MAX_REMEMBERED = 1024
+_MAX_USERNAME = 255
+_MAX_PASSWORD = 1024
+_REFUSED = "wrong user name or password; check both and log in again"
+
+
+class Accounts:
+    """Checks passwords off the event loop, a few at a time."""
+
+    def __init__(self, database: Database, throttle: Throttle, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._throttle = throttle
+        self._clock = clock
+        self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
+        self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
+        self._secret = secrets.token_bytes(32)
+        self._remembered: dict[bytes, tuple[Principal, float]] = {}
+
+    async def authenticate(self, username: str, password: str, address: str) -> Principal:
+        """Check a password; raises Unauthorized, or TooManyRequests with ``Retry-After`` after many failures.
+
+        Clients send their password for every token: what was right stays right for a minute without hashing again.
+        """
+        if not _acceptable(username, password):
+            raise Unauthorized(_REFUSED)
+        proof = hmac.digest(self._secret, f"{username}\0{password}".encode(), "sha256")
+        if (principal := self._recall(proof)) is not None:
+            return principal
+        account = await self._find(username)
+        known = None if account is None or account.disabled else account.password_hash
+        async with self._hashing:
+            # Looked at in here: of a class that logs in at once with one account, one is hashed and the rest find it;
+            # of many guesses at once, as many as are hashed at a time get past the count.
+            if (principal := self._recall(proof)) is not None:
+                return principal
+            await self._throttle.check(username, address)
+            matches = await self._verify(known or _hash_of_nothing(), password)
+            if account is None or not matches:
+                await self._throttle.failed(username, address)
+                raise Unauthorized(_REFUSED)
+            return self._remember(proof, Principal(Kind.PERSON, account.username, account.is_admin))
+
+    async def ensure_admin(self, username: str, password: str | None) -> str | None:
+        """Make the admin if missing; answers a made-up password, to be shown once, where none is configured.
+
+        Of workers that start together exactly one gets it. A configured password becomes the password. Raises
+        ValueError where nobody could log in with it.
+        """
+        if not _acceptable(username, "made up" if password is None else password):
+            raise ValueError(
+                f"the admin needs a printable user name and a password of 1 to {_MAX_PASSWORD} characters; "
+                "leave the password out to have one made up"
+            )
+        account = await self._find(username)
+        if account is not None:
+            if password is not None and not await self._verify(account.password_hash or "", password):
+                await self.set_password(username, password)
+            return None
+        chosen = password if password is not None else secrets.token_urlsafe(18)
+        hashed = await self._hash(chosen)
+        async with self._database.transaction() as transaction:
+            made = await accounts.create(transaction, username, hashed, is_admin=True)
+        return chosen if made and password is None else None
+
+    async def set_password(self, username: str, password: str) -> bool:
+        """Change a password; answers whether the account is there."""
+        hashed = await self._hash(password)
+        async with self._database.transaction() as transaction:
+            return await accounts.set_password(transaction, username, hashed)
+
+    async def _find(self, username: str) -> accounts.Account | None:
+        async with self._database.reading() as transaction:
+            return await accounts.find(transaction, username)
+
+    async def _hash(self, password: str) -> str:
+        return await asyncio.to_thread(self._hasher.hash, password)
+
+    async def _verify(self, password_hash: str, password: str) -> bool:
+        try:
+            return await asyncio.to_thread(self._hasher.verify, password_hash, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def _recall(self, proof: bytes) -> Principal | None:
+        principal, until = self._remembered.get(proof, (None, 0.0))
+        return principal if self._clock() < until else None
+
+    def _remember(self, proof: bytes, principal: Principal) -> Principal:
+        self._remembered.pop(proof, None)
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[proof] = (principal, self._clock() + _REMEMBERED_FOR)
+        return principal
+
+
+def _acceptable(username: str, password: str) -> bool:
+    """Refuse what no account can have and a database or an encoder would choke on."""
+    return (
+        0 < len(username) <= _MAX_USERNAME
+        and username.isprintable()
+        and 0 < len(password) <= _MAX_PASSWORD
+        and not any("\ud800" <= character <= "\udfff" for character in password)
+    )
+
+
+def _hash_of_nothing() -> str:
+    """Make a hash that costs as much as any other to check, and that no password has."""
+    salt, digest = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${salt}${digest}"

@@ -1,0 +1,135 @@
+"""The keys that tokens are signed with: Ed25519, kept in the database, the same for every worker.
+
+    made ──10 s──► signs ──30 days──► a newer key is made ──10 s──► only verifies ──…──► 15 min after that: nothing
+
+A new key signs nothing while other workers may have read the keys just before it was made. So a token under a
+key id that a worker does not know is worth reading the keys once more, and needs no more than one try a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from app.database import Database, accounts
+from app.database.accounts import SigningKey
+from app.oci.errors import Unavailable
+
+_ROTATE_AFTER = 30 * 86400
+_SETTLES_AFTER = 10
+# More than `_READ_EVERY` and a token's life together: a worker that has not heard of the new key yet signs with
+# the old one, and what it signed last lives for five minutes.
+_VERIFIES_FOR = 900
+_READ_EVERY = 60
+_READ_FOR_UNKNOWN_EVERY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key in use; past ``not_after`` it verifies nothing. Times in Unix seconds."""
+
+    id: str
+    private: Ed25519PrivateKey
+    public: Ed25519PublicKey
+    created_at: float
+    not_after: float
+
+
+class Keys:
+    """Signing and verification keys of one worker, read from the database when they are first needed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._keys: dict[str, Key] = {}  # the newest first
+        self._read_at = -math.inf
+        self._reading = asyncio.Lock()
+
+    async def signing(self) -> Key:
+        """Answer the key to sign with; raises Unavailable when none has ever been read."""
+        await self._stay_current()
+        settled = time.time() - _SETTLES_AFTER
+        keys = list(self._keys.values())
+        # At the very first start no key has settled: the oldest is the one most workers have seen.
+        return next((key for key in keys if key.created_at <= settled), keys[-1])
+
+    async def verifying(self, key_id: str) -> Key | None:
+        """Answer the key of that id, None where there is none or it is retired; raises as `signing` does."""
+        await self._stay_current()
+        if key_id not in self._keys:
+            await self._read(_READ_FOR_UNKNOWN_EVERY)
+        key = self._keys.get(key_id)
+        return key if key is not None and time.time() <= key.not_after else None
+
+    async def rotate(self) -> None:
+        """Make a new key; every worker signs with it within a minute or so, and no client notices."""
+        async with self._database.reading() as transaction:
+            rows = await accounts.signing_keys(transaction)
+        await self._replace(rows[0].id if rows else None)
+        self._read_at = -math.inf
+
+    async def _stay_current(self) -> None:
+        if not self._keys or time.monotonic() - self._read_at >= _READ_EVERY:
+            await self._read(_READ_EVERY)
+
+    async def _read(self, at_most_every: float) -> None:
+        async with self._reading:
+            if self._keys and time.monotonic() - self._read_at < at_most_every:
+                return
+            # Set before reading: others go on with the keys that are known instead of queueing up here.
+            self._read_at = time.monotonic()
+            try:
+                self._keys = _in_use(await self._rows())
+            except Unavailable:
+                if not self._keys:
+                    raise
+
+    async def _rows(self) -> list[SigningKey]:
+        async with self._database.reading() as transaction:
+            rows = await accounts.signing_keys(transaction)
+        if rows and rows[0].created_at > time.time() - _ROTATE_AFTER:
+            return rows
+        await self._replace(rows[0].id if rows else None)
+        async with self._database.reading() as transaction:
+            return await accounts.signing_keys(transaction)
+
+    async def _replace(self, newest: str | None) -> None:
+        """Make a key unless ``newest`` is no longer the newest.
+
+        Two workers on PostgreSQL may make one each at the same moment: both keys are good, the newer one stays.
+        """
+        now = time.time()
+        async with self._database.transaction() as transaction:
+            rows = await accounts.signing_keys(transaction)
+            if (rows[0].id if rows else None) != newest:
+                return
+            await accounts.add_signing_key(transaction, SigningKey(secrets.token_hex(8), _new_private_key(), now))
+            superseded = [row.created_at for row in rows if row.created_at < now - _VERIFIES_FOR]
+            if superseded:
+                await accounts.remove_signing_keys(transaction, superseded[0])
+
+
+def _in_use(rows: Sequence[SigningKey]) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
+    not_after = math.inf
+    for row in sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True):
+        private = serialization.load_pem_private_key(row.private_key.encode(), password=None)
+        if not isinstance(private, Ed25519PrivateKey):
+            raise TypeError(f"signing key {row.id} is not an Ed25519 key")
+        keys[row.id] = Key(row.id, private, private.public_key(), row.created_at, not_after)
+        not_after = row.created_at + _VERIFIES_FOR
+    return keys
+
+
+def _new_private_key() -> str:
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )

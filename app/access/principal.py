@@ -1,0 +1,56 @@
+"""Who asks: a person, a robot account or nobody in particular."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    ANONYMOUS = "anonymous"
+    PERSON = "person"
+    ROBOT = "robot"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request speaks for; ``name`` is empty for the anonymous."""
+
+    kind: Kind
+    name: str = ""
+    is_admin: bool = False
+
+    @property
+    def subject(self) -> str:
+        """Spell the ``sub`` of a token; a person and a robot of the same name stay two."""
+        return "anonymous" if self.is_anonymous else f"{self.kind}:{self.name}"
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.kind is Kind.ANONYMOUS
+
+    @classmethod
+    def from_subject(cls, subject: str, *, is_admin: bool) -> Principal:
+        """Read what `subject` spelled; raises ValueError for anything else."""
+        kind, _, name = subject.partition(":")
+        return cls(Kind(kind), name, is_admin)
+
+
+ANONYMOUS = Principal(Kind.ANONYMOUS)
+
+
+def address_block(address: str) -> str:
+    """Name the block that counts as one client: an IPv4 address itself, of IPv6 the /64 that one host may roam in.
+
+    What is no address (a Unix socket's peer) shares one block.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip), 64), strict=False))

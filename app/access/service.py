@@ -1,0 +1,44 @@
+"""What ``/service/token`` gives out: what was asked for, cut down to what is allowed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from app.oci.reference import Name
+
+from .permissions import NOTHING, Permissions
+from .principal import Principal
+from .scopes import ALL_ACTIONS, Scopes
+from .tokens import LIFETIME, Grant, IssuedToken, Tokens
+
+
+class TokenService:
+    """Issues tokens by what `Permissions` answers at that moment."""
+
+    def __init__(self, permissions: Permissions, tokens: Tokens) -> None:
+        self._permissions = permissions
+        self._tokens = tokens
+
+    async def grant(self, principal: Principal, scopes: Scopes) -> IssuedToken:
+        """Issue a token for as much of the scopes as the principal may have; raises Unavailable.
+
+        A token without any of them is no error: the client learns what it lacks where it uses the token.
+        """
+        catalogue = scopes.catalogue and self._permissions.may_list_catalogue(principal)
+        return await self._tokens.issue(
+            principal, await self._allowed(principal, scopes.repositories), catalogue=catalogue
+        )
+
+    async def basic_grant(self, principal: Principal, *names: Name) -> Grant:
+        """Grant without a token, for one request on these repositories, all that the principal may do there."""
+        access = await self._allowed(principal, dict.fromkeys(names, ALL_ACTIONS))
+        return Grant(principal, access, self._permissions.may_list_catalogue(principal), time.time() + LIFETIME)
+
+    async def _allowed(self, principal: Principal, wanted: Mapping[Name, frozenset[str]]) -> dict[str, frozenset[str]]:
+        projects = {
+            project: await self._permissions.actions(principal, project)
+            for project in sorted({name.project for name in wanted})
+        }
+        allowed = {str(name): actions & projects[name.project] for name, actions in wanted.items()}
+        return {name: actions for name, actions in allowed.items() if actions != NOTHING}

@@ -1,0 +1,77 @@
+"""Slows the guessing of passwords down, by account and address; no account is ever locked.
+
+    login:WINDOW:ID    failed log-ins; WINDOW is a minute's number, ID the hash of an address block alone
+                       or of a user name and an address block (a mistyped user name may be a password)
+
+Whoever sits behind one address shares its bound, which is therefore the looser one. Counted in Redis for all
+workers and in the process as well: with Redis away or flushed the process's own count still holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from app.oci.errors import TooManyRequests
+
+from .principal import address_block
+
+_WINDOW = 60
+_PER_ACCOUNT_AND_ADDRESS = 10
+_PER_ADDRESS = 200
+_MAX_COUNTED = 10_000
+
+
+class Counter(Protocol):
+    """Counts that all workers share; None where nobody can be asked."""
+
+    async def count(self, key: str) -> int | None:
+        """Read a count; 0 where nothing was counted."""
+
+    async def increment(self, key: str, ttl: int) -> int | None:
+        """Add one and answer the sum; the key goes away ``ttl`` seconds after it was first counted."""
+
+
+class Throttle:
+    """Counts failures in fixed windows of a minute, so that what is left of one is the time to wait."""
+
+    def __init__(self, counter: Counter, clock: Callable[[], float] = time.time) -> None:
+        self._shared = counter
+        self._clock = clock
+        self._window = 0
+        self._own: dict[str, int] = {}
+
+    async def check(self, username: str, address: str) -> None:
+        """Raise TooManyRequests, with the seconds to wait, where too many log-ins have failed."""
+        for key, most in self._keys(username, address):
+            if max(self._own.get(key, 0), await self._shared.count(key) or 0) >= most:
+                seconds = math.ceil(_WINDOW - self._clock() % _WINDOW)
+                raise TooManyRequests(
+                    f"too many failed log-ins from your address; try again in {seconds} seconds",
+                    headers={"Retry-After": str(seconds)},
+                )
+
+    async def failed(self, username: str, address: str) -> None:
+        """Count a log-in that failed."""
+        for key, _ in self._keys(username, address):
+            if key not in self._own and len(self._own) >= _MAX_COUNTED:
+                del self._own[next(iter(self._own))]
+            self._own[key] = self._own.get(key, 0) + 1
+            await self._shared.increment(key, _WINDOW)
+
+    def _keys(self, username: str, address: str) -> list[tuple[str, int]]:
+        window = int(self._clock() // _WINDOW)
+        if window != self._window:
+            self._window, self._own = window, {}
+        block = address_block(address)
+        return [
+            (f"login:{window}:{_hash(block)}", _PER_ADDRESS),
+            (f"login:{window}:{_hash(f'{block} {username}')}", _PER_ACCOUNT_AND_ADDRESS),
+        ]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,185 @@
+"""Bearer tokens: signed, short-lived, and read again by any worker without asking the database.
+
+Source: Docker registry token specification, "JSON Web Token"; RFC 7519, RFC 8037 (EdDSA), RFC 8725.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from app.oci.errors import Unauthorized
+
+from .challenge import service_name
+from .keys import Key, Keys
+from .principal import Principal
+
+LIFETIME = 300
+MAX_TOKEN = 16 * 1024
+
+# Anonymous tokens of one scope are one string for so long, on every worker: a class of 64 machines costs one
+# signature and one verification. EdDSA signs the same bytes the same way each time.
+_BUCKET = 10
+_MAX_BUCKETED = 1024
+# How far the clocks of two hosts may be apart.
+_LEEWAY = 10
+_MAX_REMEMBERED = 4 * 1024 * 1024
+_ALGORITHM = "EdDSA"
+_CLAIMS = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access"]
+_INVALID = "the token is not valid here; ask the token service for a new one"
+_EXPIRED = "the token has expired; ask the token service for a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedToken:
+    """A token as handed out: good for ``expires_in`` seconds, counted from now as well as from ``issued_at``."""
+
+    token: str = field(repr=False)
+    expires_in: int
+    issued_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a verified token allows; ``expires_at`` in Unix seconds."""
+
+    principal: Principal
+    access: Mapping[str, frozenset[str]]
+    catalogue: bool
+    expires_at: float
+
+    def allows(self, name: str, action: str) -> bool:
+        """Answer whether ``action`` (pull, push, delete) may be done in the repository ``name``."""
+        return action in self.access.get(name, ())
+
+    @property
+    def may_list_everything(self) -> bool:
+        """Whether the catalogue shows private projects too, where it may be asked for at all (``catalogue``)."""
+        return self.catalogue and self.principal.is_admin
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.principal.is_anonymous
+
+    @property
+    def subject(self) -> str:
+        return self.principal.subject
+
+
+class Tokens:
+    """Issues tokens and verifies them; remembers in this process what it has verified, until that expires."""
+
+    def __init__(self, keys: Keys, external_url: str) -> None:
+        self._keys = keys
+        self._service = service_name(external_url)
+        self._grants: dict[str, Grant] = {}
+        self._remembered = 0
+        self._bucket = 0
+        self._bucketed: dict[str, IssuedToken] = {}
+
+    async def issue(
+        self, principal: Principal, access: Mapping[str, Collection[str]], *, catalogue: bool = False
+    ) -> IssuedToken:
+        """Sign a token for actions by repository name, already cut down to what is allowed; raises Unavailable."""
+        key = await self._keys.signing()
+        now = int(time.time())
+        entries = [{"type": "repository", "name": name, "actions": sorted(access[name])} for name in sorted(access)]
+        if catalogue:
+            entries.append({"type": "registry", "name": "catalog", "actions": ["*"]})
+        if not principal.is_anonymous:
+            return self._sign(key, principal, entries, now, secrets.token_hex(16))
+        return self._anonymous(key, principal, entries, now - now % _BUCKET)
+
+    def _anonymous(self, key: Key, principal: Principal, entries: list[dict[str, Any]], bucket: int) -> IssuedToken:
+        if self._bucket != bucket or len(self._bucketed) >= _MAX_BUCKETED:
+            self._bucket, self._bucketed = bucket, {}
+        content = json.dumps([key.id, bucket, entries])
+        issued = self._bucketed.get(content)
+        if issued is None:
+            token_id = hashlib.sha256(content.encode()).hexdigest()[:32]
+            issued = self._bucketed[content] = self._sign(key, principal, entries, bucket, token_id)
+        return issued
+
+    def _sign(
+        self, key: Key, principal: Principal, entries: list[dict[str, Any]], issued_at: int, token_id: str
+    ) -> IssuedToken:
+        claims: dict[str, Any] = {
+            "iss": self._service,
+            "aud": self._service,
+            "sub": principal.subject,
+            "exp": issued_at + LIFETIME,
+            "nbf": issued_at - _LEEWAY,
+            "iat": issued_at,
+            "jti": token_id,
+            "access": entries,
+        }
+        if principal.is_admin:
+            claims["admin"] = True
+        token = jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.id})
+        # Less than its life: a client that counts from the answer's arrival still renews it in time.
+        return IssuedToken(token, LIFETIME - _BUCKET, issued_at)
+
+    def cached(self, token: str) -> Grant | None:
+        """Answer what an earlier `verify` in this process found, None where it has to be asked (again)."""
+        grant = self._grants.get(token)
+        return grant if grant is not None and grant.expires_at > time.time() else None
+
+    async def verify(self, token: str) -> Grant:
+        """Check a token and read what it allows; raises Unauthorized with the reason in words, or Unavailable."""
+        grant = self.cached(token)
+        if grant is None:
+            grant = await self._decode(token)
+            self._remember(token, grant)
+        return grant
+
+    async def _decode(self, token: str) -> Grant:
+        if len(token) > MAX_TOKEN or not token.isascii():
+            raise Unauthorized(_INVALID)
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid", "")
+            key = await self._keys.verifying(key_id)
+            if key is None:
+                raise Unauthorized(_INVALID)
+            claims = jwt.decode(
+                token,
+                key.public,
+                algorithms=[_ALGORITHM],
+                audience=self._service,
+                issuer=self._service,
+                # nbf has the leeway in it; checking iat too would take that away again.
+                options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},
+            )
+            return _grant(claims)
+        except jwt.ExpiredSignatureError:
+            raise Unauthorized(_EXPIRED) from None
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError):
+            raise Unauthorized(_INVALID) from None
+
+    def _remember(self, token: str, grant: Grant) -> None:
+        """Keep what was verified, dropping the oldest: every token lives equally long, so they expire in that order."""
+        if token not in self._grants:
+            self._remembered += len(token)
+        self._grants[token] = grant
+        while self._remembered > _MAX_REMEMBERED:
+            oldest = next(iter(self._grants))
+            del self._grants[oldest]
+            self._remembered -= len(oldest)
+
+
+def _grant(claims: Mapping[str, Any]) -> Grant:
+    access: dict[str, frozenset[str]] = {}
+    catalogue = False
+    for entry in claims["access"]:
+        if entry["type"] == "repository":
+            access[entry["name"]] = frozenset(entry["actions"])
+        elif entry["type"] == "registry" and entry["name"] == "catalog":
+            catalogue = True
+    principal = Principal.from_subject(claims["sub"], is_admin=claims.get("admin") is True)
+    return Grant(principal, access, catalogue, float(claims["exp"]))

@@ -1,0 +1,55 @@
+"""Every key that is kept in Redis.
+
+    r:manifest:REPOSITORY:DIGEST         a manifest as its repository may show it: media type and payload
+    r:tag:REPOSITORY:TAG                 what a tag stands for, for the minute in which SQL may be away
+    r:fresh:REPOSITORY:TAG               what an upstream said a tag stands for, for as long as that is believed
+    r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
+    r:token:UPSTREAM:ACCOUNT:SCOPE       a Bearer token for an upstream, until it expires
+    r:budget:UPSTREAM:ACCOUNT:SOURCE     the budget ledger, one hash: app/mirror/ledger.lua draws its fields
+    r:lease:KIND:WHAT                    the id of the lease's holder, until it is renewed no more
+    r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
+
+REPOSITORY is a full name. ``r:`` is put before each key by `Cache`, so that other users of the server are not
+disturbed. Every key has a time to live. Parts are percent-encoded where a colon in them could be mistaken for the
+end of the part; the last part never is.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+PREFIX = "r:"
+
+
+def manifest(repository: str, digest: str) -> str:
+    return _key("manifest", repository, digest)
+
+
+def tag(repository: str, tag: str) -> str:
+    return _key("tag", repository, tag)
+
+
+def fresh(repository: str, tag: str) -> str:
+    return _key("fresh", repository, tag)
+
+
+def missing(repository: str, reference: str) -> str:
+    return _key("missing", repository, reference)
+
+
+def token(upstream: str, account: str, scope: str) -> str:
+    """``account`` is a user name, or empty for nobody; never a password."""
+    return _key("token", upstream, account, scope)
+
+
+def budget(upstream: str, account: str, source: str) -> str:
+    """``source`` is whom the upstream counts: an address, an account's id, or ``-`` where it does not say."""
+    return _key("budget", upstream, account, source)
+
+
+def lease(kind: str, what: str) -> str:
+    return _key("lease", kind, what)
+
+
+def _key(*parts: str) -> str:
+    return ":".join([*(quote(part, safe="/@ ") for part in parts[:-1]), parts[-1]])

@@ -1,0 +1,271 @@
+"""config.yaml as frozen dataclasses: the defaults stand here, and an unknown key is an error that names it.
+
+``${NAME}`` inside a value takes an environment variable; a key ``password_file`` reads the value of ``password``
+from a file; relative paths are relative to the configuration file's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import yaml
+
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
+_LOCAL_NETWORKS = (
+    "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
+)  # fmt: skip
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration, in one line that names the key."""
+
+
+@dataclass(frozen=True)
+class Server:
+    external_url: str = "http://127.0.0.1:8080"
+    listen: str = "127.0.0.1:8080"
+    processes: int = 1
+    # Addresses whose X-Forwarded-For is believed; a unix socket's peer always is.
+    trusted_proxies: tuple[Network, ...] = ()
+    drain_seconds: int = 30
+
+
+@dataclass(frozen=True)
+class DatabaseConfig:
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Redis:
+    url: str = "embedded:"
+
+
+@dataclass(frozen=True)
+class S3:
+    endpoint_url: str | None = None
+    public_endpoint_url: str | None = None
+    region: str = "us-east-1"
+    bucket: str = "registry"
+    prefix: str = ""
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Storage:
+    driver: Literal["filesystem", "s3"] = "filesystem"
+    s3: S3 = S3()
+    delivery: Literal["stream", "redirect", "accel"] = "stream"
+
+
+@dataclass(frozen=True)
+class Credential:
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class UpstreamConfig:
+    url: str
+    credentials: tuple[Credential, ...] = ()
+    # Seconds a tag is served without asking the upstream whether it has moved.
+    fresh_for: int = 300
+
+
+@dataclass(frozen=True)
+class ProjectConfig:
+    public: bool = True
+    upstream: str | None = None
+    official_images: Literal["explain", "alias"] = "explain"
+    cache_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Admin:
+    username: str = "admin"
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Saml:
+    enabled: bool = False
+    idp_metadata_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    server: Server = Server()
+    data_dir: Path = Path("data")
+    database: DatabaseConfig = DatabaseConfig()
+    redis: Redis = Redis()
+    storage: Storage = Storage()
+    upstreams: Mapping[str, UpstreamConfig] = field(
+        default_factory=lambda: {"docker.io": UpstreamConfig("https://registry-1.docker.io")}
+    )
+    projects: Mapping[str, ProjectConfig] = field(
+        default_factory=lambda: {"mirror": ProjectConfig(upstream="docker.io")}
+    )
+    # A host name of its own for a mirror project, served at its root (Docker's registry-mirrors).
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    # Whose anonymous requests may spend the upstream's budget on what is not cached yet.
+    fill_networks: tuple[Network, ...] = tuple(ip_network(network) for network in _LOCAL_NETWORKS)
+    admin: Admin = Admin()
+    saml: Saml = Saml()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir / 'registry.sqlite'}"
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; raises ConfigError."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse(document or {}, path.absolute().parent)
+
+
+def parse(document: object, folder: Path) -> Config:
+    """Check a configuration that was read from a file in ``folder``; raises ConfigError."""
+    config = _build(Config, document, "", folder)
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for key, url in [("server.external_url", config.server.external_url)] + [
+        (f"upstreams.{name}.url", upstream.url) for name, upstream in config.upstreams.items()
+    ]:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{key}: {url!r} is not an http:// or https:// URL")
+    if parts_path(config.server.external_url):
+        raise ConfigError("server.external_url: the registry is served at the root of a host, leave the path out")
+    if config.server.processes < 0:
+        raise ConfigError("server.processes: 0 (one per core) or a number of processes")
+    listen_address(config.server.listen)
+    for name, project in config.projects.items():
+        if not _PROJECT.match(name):
+            raise ConfigError(f"projects.{name}: a project's name has lower-case letters, digits and . _ - only")
+        if project.upstream is not None and project.upstream not in config.upstreams:
+            raise ConfigError(f"projects.{name}.upstream: no upstream {project.upstream!r} under upstreams:")
+    for host, name in config.hosts.items():
+        if name not in config.projects or config.projects[name].upstream is None:
+            raise ConfigError(f"hosts.{host}: {name!r} is no mirror project under projects:")
+
+
+def parts_path(url: str) -> str:
+    """Give the path of a URL, nothing for the bare root."""
+    return urlsplit(url).path.rstrip("/")
+
+
+def listen_address(listen: str) -> Path | tuple[str, int]:
+    """Read ``server.listen``: ``unix:PATH`` or ``HOST:PORT`` (IPv6 in brackets); raises ConfigError."""
+    if listen.startswith("unix:"):
+        return Path(listen.removeprefix("unix:"))
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"server.listen: {listen!r} is neither HOST:PORT nor unix:PATH")
+    return host.strip("[]"), int(port)
+
+
+def _build(kind: type[T], document: object, where: str, folder: Path) -> T:
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where or 'the file'}: expected keys and values, got {document!r}")
+    document = _read_files(document, where, folder)
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]  # only called with dataclasses
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key; known here: {', '.join(known)}")
+        if value is not None or type(None) in get_args(hints[key]):
+            values[key] = _value(hints[key], value, path, folder)
+    if kind is Config:
+        values["data_dir"] = (folder / values.get("data_dir", Path("data"))).resolve()
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {str(error).partition('() ')[2]}") from error
+
+
+def _read_files(document: Mapping[str, object], where: str, folder: Path) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for key, value in document.items():
+        if not (isinstance(key, str) and key.endswith("_file") and isinstance(value, str)):
+            values[key] = value
+            continue
+        try:
+            values[key.removesuffix("_file")] = (folder / _expand(value, where)).read_text().rstrip("\n")
+        except OSError as error:
+            raise ConfigError(f"{where}.{key}: cannot read {value}: {error.strerror}") from error
+    return values
+
+
+def _expand(text: str, path: str) -> str:
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{path}: the environment has no variable {match[1]}")
+        return os.environ[match[1]]
+
+    return _VARIABLE.sub(variable, text)
+
+
+def _value(hint: Any, value: object, path: str, folder: Path) -> Any:
+    """Check one value against a field's type."""
+    if isinstance(value, str):
+        value = _expand(value, path)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if hint == Network:
+            return _network(value, path)
+        return None if value is None else _value(arguments[0], value, path, folder)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{path}: {value!r} is none of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{path}: expected a list, got {value!r}")
+        return tuple(_value(arguments[0], item, f"{path}[{number}]", folder) for number, item in enumerate(value))
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{path}: expected keys and values, got {value!r}")
+        return {str(key): _value(arguments[1], item, f"{path}.{key}", folder) for key, item in value.items()}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _build(hint, value, path, folder)
+    return _scalar(hint, value, path)
+
+
+def _scalar(hint: Any, value: object, path: str) -> object:
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is int and isinstance(value, str) and value.isdigit():
+        return int(value)
+    if hint is Path or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        expected = {str: "text", int: "a whole number", bool: "true or false", Path: "a path"}[hint]
+        raise ConfigError(f"{path}: expected {expected}, got {value!r}")
+    return value
+
+
+def _network(value: object, path: str) -> Network:
+    try:
+        return ip_network(str(value), strict=False)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {value!r} is no address or network") from error

@@ -1,0 +1,180 @@
+"""Queries on blobs, the links that let a repository serve them, and the objects left over.
+
+Rows are locked in one order everywhere, blob before project, so that no two transactions wait for each other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, delete, select, update
+
+from app.oci.digest import Digest
+
+from . import projects
+from .engine import Database, PointQuery, Transaction, insert
+from .tables import blob, garbage, link
+
+# Readers of an object may hold a URL of it for five minutes, or a stream for longer than that.
+OBJECT_GRACE_SECONDS = 15 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """Where a blob's bytes are, and how many."""
+
+    object_key: str
+    size: int
+
+
+_linked = PointQuery(
+    select(blob.c.object_key, blob.c.size)
+    .join_from(link, blob, link.c.digest == blob.c.digest)
+    .where(link.c.repository_id == bindparam("repository"), link.c.digest == bindparam("digest"))
+)
+
+
+async def linked(database: Database, repository_id: int, digest: Digest) -> StoredBlob | None:
+    """Find a blob that this repository may serve; that the store has the digest counts for nothing."""
+    row = await database.point(_linked, repository_id, digest)
+    return StoredBlob(row[0], row[1]) if row else None
+
+
+async def linked_sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:
+    """Say which of the digests are linked in the repository, and their sizes; keeps those links until the end."""
+    sizes: dict[str, int] = {}
+    wanted = list(digests)
+    for start in range(0, len(wanted), 500):
+        statement = (
+            select(link.c.digest, blob.c.size)
+            .join_from(link, blob, link.c.digest == blob.c.digest)
+            .where(link.c.repository_id == repository_id, link.c.digest.in_(wanted[start : start + 500]))
+            .with_for_update(key_share=True, read=True, of=link)
+        )
+        sizes.update({row[0]: row[1] for row in await transaction.execute(statement)})
+    return sizes
+
+
+async def linked_in_project(transaction: Transaction, project_id: int, digest: Digest) -> bool:
+    """Say whether any repository of the project links the blob."""
+    statement = select(link.c.digest).where(link.c.project_id == project_id, link.c.digest == digest).limit(1)
+    return (await transaction.execute(statement)).first() is not None
+
+
+async def add(transaction: Transaction, digest: Digest, object_key: str, size: int) -> None:
+    """Put a verified blob down. Where another upload was first, its object stays and ours becomes garbage.
+
+    Either way the blob's row stays until the transaction ends, so that it can be linked.
+    """
+    statement = (
+        insert(transaction, blob)
+        .values(digest=digest, object_key=object_key, size=size, created_at=time.time())
+        # Changes nothing: a row that is updated is locked, one that is only found could be removed a moment later.
+        .on_conflict_do_update(index_elements=["digest"], set_={"size": blob.c.size})
+        .returning(blob.c.object_key)
+    )
+    kept = (await transaction.execute(statement)).scalar_one()
+    mine = garbage.c.object_key == object_key
+    if kept == object_key:
+        await transaction.execute(delete(garbage).where(mine))
+    else:
+        await transaction.execute(update(garbage).where(mine).values(remove_at=time.time()))
+
+
+async def add_link(transaction: Transaction, project_id: int, repository_id: int, digest: Digest) -> bool:
+    """Let a repository serve a blob; False where the blob is not there.
+
+    The project is charged once for a blob, however many of its repositories link it.
+    """
+    # One at a time for each blob, or two repositories of a project would both find it not charged yet.
+    found = select(blob.c.size).where(blob.c.digest == digest).with_for_update(key_share=True)
+    size = (await transaction.execute(found)).scalar()
+    if size is None:
+        return False
+    charged = await linked_in_project(transaction, project_id, digest)
+    statement = insert(transaction, link).values(
+        repository_id=repository_id, digest=digest, project_id=project_id, pulled_at=time.time()
+    )
+    added = (await transaction.execute(statement.on_conflict_do_nothing())).rowcount
+    if added and not charged:
+        await projects.charge(transaction, project_id, size)
+    return True
+
+
+async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
+    """Take a blob from a repository, and where that was its last link, give its object up; False: no such link."""
+    size = (await transaction.execute(select(blob.c.size).where(blob.c.digest == digest).with_for_update())).scalar()
+    removed = (
+        await transaction.execute(
+            delete(link)
+            .where(link.c.repository_id == repository_id, link.c.digest == digest)
+            .returning(link.c.project_id)
+        )
+    ).scalar()
+    if removed is None:
+        return False
+    if not await linked_in_project(transaction, removed, digest):
+        await projects.charge(transaction, removed, -(size or 0))
+    await _remove_unlinked(transaction, digest)
+    return True
+
+
+async def _remove_unlinked(transaction: Transaction, digest: Digest) -> None:
+    unlinked = ~select(link.c.digest).where(link.c.digest == digest).exists()
+    statement = delete(blob).where(blob.c.digest == digest, unlinked).returning(blob.c.object_key)
+    object_key = (await transaction.execute(statement)).scalar()
+    if object_key is not None:
+        await discard(transaction, object_key, OBJECT_GRACE_SECONDS)
+
+
+async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]) -> None:
+    """Note when blobs were last pulled: (repository id, digest) → time."""
+    if pulls:
+        statement = (
+            update(link)
+            .where(link.c.repository_id == bindparam("r"), link.c.digest == bindparam("d"))
+            .values(pulled_at=bindparam("t"))
+        )
+        await transaction.execute(statement, [{"r": r, "d": d, "t": t} for (r, d), t in sorted(pulls.items())])
+
+
+async def coldest(
+    transaction: Transaction, project_id: int, before: float, limit: int
+) -> list[tuple[int, Digest, int]]:
+    """List (repository id, digest, size) of the project's least recently pulled blobs, none pulled after ``before``."""
+    statement = (
+        select(link.c.repository_id, link.c.digest, blob.c.size)
+        .join_from(link, blob, link.c.digest == blob.c.digest)
+        .where(link.c.project_id == project_id, link.c.pulled_at < before)
+        .order_by(link.c.pulled_at)
+        .limit(limit)
+    )
+    return [(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+
+
+async def discard(transaction: Transaction, object_key: str, grace: float) -> None:
+    """Put an object down as garbage in ``grace`` seconds; again: the time is moved."""
+    remove_at = time.time() + grace
+    statement = insert(transaction, garbage).values(object_key=object_key, remove_at=remove_at)
+    await transaction.execute(
+        statement.on_conflict_do_update(index_elements=["object_key"], set_={"remove_at": remove_at})
+    )
+
+
+async def due_garbage(transaction: Transaction, limit: int) -> list[str]:
+    """Take object keys whose time has come; the rows stay locked until the transaction ends."""
+    statement = (
+        select(garbage.c.object_key)
+        .where(garbage.c.remove_at < time.time())
+        .order_by(garbage.c.remove_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def forget_garbage(transaction: Transaction, object_keys: Iterable[str]) -> None:
+    """Strike out objects that have been removed."""
+    await transaction.execute(delete(garbage).where(garbage.c.object_key.in_(list(object_keys))))

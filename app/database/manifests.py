@@ -1,0 +1,258 @@
+"""Queries on manifests, what they refer to, the tags that name them, and their referrers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
+
+from app.oci.digest import Digest
+from app.oci.manifest import Manifest
+
+from .engine import Database, PointQuery, Transaction, insert
+from .tables import manifest, part, review, tag
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """What a pull answers."""
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that names a subject, as the referrers list shows it; ``size`` in bytes."""
+
+    digest: str
+    media_type: str
+    size: int
+    artifact_type: str | None
+    annotations: Mapping[str, str]
+
+
+_tagged = PointQuery(
+    select(tag.c.digest, tag.c.checked_at).where(
+        tag.c.repository_id == bindparam("repository"), tag.c.name == bindparam("name")
+    )
+)
+_present = PointQuery(
+    select(manifest.c.media_type, manifest.c.size).where(
+        manifest.c.repository_id == bindparam("repository"), manifest.c.digest == bindparam("digest")
+    )
+)
+_payload = PointQuery(
+    select(manifest.c.media_type, manifest.c.payload).where(
+        manifest.c.repository_id == bindparam("repository"), manifest.c.digest == bindparam("digest")
+    )
+)
+_part_size = PointQuery(
+    select(func.max(part.c.size)).where(
+        part.c.repository_id == bindparam("repository"), part.c.digest == bindparam("digest")
+    )
+)
+
+
+async def tagged(database: Database, repository_id: int, name: str) -> tuple[Digest, float] | None:
+    """Resolve a tag: its digest, and when it was last compared with the upstream (Unix seconds)."""
+    row = await database.point(_tagged, repository_id, name)
+    return (Digest(row[0]), row[1]) if row else None
+
+
+async def present(database: Database, repository_id: int, digest: Digest) -> tuple[str, int] | None:
+    """Say whether the repository has the manifest: its media type and size in bytes."""
+    row = await database.point(_present, repository_id, digest)
+    return (row[0], row[1]) if row else None
+
+
+async def payload(database: Database, repository_id: int, digest: Digest) -> StoredManifest | None:
+    """Read a manifest of this repository."""
+    row = await database.point(_payload, repository_id, digest)
+    return StoredManifest(digest, row[0], bytes(row[1])) if row else None
+
+
+async def part_size(database: Database, repository_id: int, digest: Digest) -> int | None:
+    """Say what size the repository's manifests give a blob they name; None where none names it."""
+    row = await database.point(_part_size, repository_id, digest)
+    return row[0] if row else None
+
+
+async def sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:
+    """Say which of the manifests the repository has, and their sizes; keeps them until the transaction ends."""
+    found: dict[str, int] = {}
+    wanted = list(digests)
+    for start in range(0, len(wanted), 500):
+        statement = (
+            select(manifest.c.digest, manifest.c.size)
+            .where(manifest.c.repository_id == repository_id, manifest.c.digest.in_(wanted[start : start + 500]))
+            .with_for_update(key_share=True, read=True)
+        )
+        found.update({row[0]: row[1] for row in await transaction.execute(statement)})
+    return found
+
+
+async def add(transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest) -> None:
+    """Put a manifest and its parts down; one that is there already stays as it is."""
+    now = time.time()
+    statement = insert(transaction, manifest).values(
+        repository_id=repository_id,
+        digest=digest,
+        media_type=parsed.media_type,
+        artifact_type=parsed.artifact_type,
+        subject=parsed.subject.digest if parsed.subject else None,
+        annotations=dict(parsed.annotations),
+        payload=parsed.payload,
+        size=len(parsed.payload),
+        created_at=now,
+        pulled_at=now,
+    )
+    await transaction.execute(statement.on_conflict_do_nothing())
+    rows: dict[tuple[str, bool], dict[str, Any]] = {}
+    for descriptors, is_manifest in ((parsed.blobs, False), (parsed.manifests, True)):
+        for descriptor in descriptors:
+            rows[descriptor.digest, is_manifest] = {
+                "repository_id": repository_id,
+                "manifest": digest,
+                "digest": descriptor.digest,
+                "is_manifest": is_manifest,
+                "size": descriptor.size,
+            }
+    if rows:
+        await transaction.execute(insert(transaction, part).on_conflict_do_nothing(), list(rows.values()))
+
+
+async def set_tags(transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest) -> list[Digest]:
+    """Point tags at a manifest; answers the manifests they were taken from."""
+    names, now = sorted(set(names)), time.time()
+    here = (tag.c.repository_id == repository_id) & tag.c.name.in_(names)
+    before = await transaction.execute(select(tag.c.digest).where(here, tag.c.digest != digest).with_for_update())
+    moved = sorted({Digest(row[0]) for row in before})
+    if names:
+        statement = insert(transaction, tag).on_conflict_do_update(
+            index_elements=["repository_id", "name"], set_={"digest": digest, "updated_at": now, "checked_at": now}
+        )
+        values = {"repository_id": repository_id, "digest": digest, "updated_at": now, "checked_at": now}
+        await transaction.execute(statement, [values | {"name": name} for name in names])
+    return moved
+
+
+async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
+    """Note that the upstream still has the tag at this digest."""
+    here = (tag.c.repository_id == repository_id) & (tag.c.name == name) & (tag.c.digest == digest)
+    await transaction.execute(update(tag).where(here).values(checked_at=time.time()))
+
+
+async def remove_tag(transaction: Transaction, repository_id: int, name: str) -> Digest | None:
+    """Remove a tag; answers the manifest it named, None where there was no such tag."""
+    statement = delete(tag).where(tag.c.repository_id == repository_id, tag.c.name == name).returning(tag.c.digest)
+    digest = (await transaction.execute(statement)).scalar()
+    return Digest(digest) if digest else None
+
+
+async def remove(transaction: Transaction, repository_id: int, digest: Digest) -> list[Digest] | None:
+    """Remove a manifest with its tags; answers what it referred to or was referred by, None where it was not there."""
+    parts = select(part.c.digest).where(part.c.repository_id == repository_id, part.c.manifest == digest)
+    referrers = select(manifest.c.digest).where(manifest.c.repository_id == repository_id, manifest.c.subject == digest)
+    touched = [Digest(row[0]) for row in await transaction.execute(parts.union(referrers))]
+    statement = delete(manifest).where(manifest.c.repository_id == repository_id, manifest.c.digest == digest)
+    return touched if (await transaction.execute(statement)).rowcount else None
+
+
+async def tags(transaction: Transaction, repository_id: int, after: str, limit: int) -> list[str]:
+    """List tag names by key, past ``after``, in ASCII order."""
+    statement = (
+        select(tag.c.name)
+        .where(tag.c.repository_id == repository_id, tag.c.name > after)
+        .order_by(tag.c.name)
+        .limit(limit)
+    )
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def referrers(
+    transaction: Transaction, repository_id: int, subject: Digest, artifact_type: str | None, after: str, limit: int
+) -> list[Referrer]:
+    """List manifests that name the subject, by digest, past ``after``."""
+    statement = (
+        select(
+            manifest.c.digest,
+            manifest.c.media_type,
+            manifest.c.size,
+            manifest.c.artifact_type,
+            manifest.c.annotations,
+        )
+        .where(manifest.c.repository_id == repository_id, manifest.c.subject == subject, manifest.c.digest > after)
+        .order_by(manifest.c.digest)
+        .limit(limit)
+    )
+    if artifact_type is not None:
+        statement = statement.where(manifest.c.artifact_type == artifact_type)
+    return [Referrer(*row) for row in await transaction.execute(statement)]
+
+
+async def is_referenced(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
+    """Say whether a tag, an index or, for a referrer, a living subject keeps the manifest."""
+    subject = select(manifest.c.subject).where(manifest.c.repository_id == repository_id, manifest.c.digest == digest)
+    statement = select(
+        or_(
+            select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest == digest).exists(),
+            select(part.c.digest)
+            .where(part.c.repository_id == repository_id, part.c.digest == digest, part.c.is_manifest)
+            .exists(),
+            select(manifest.c.digest)
+            .where(manifest.c.repository_id == repository_id, manifest.c.digest == subject.scalar_subquery())
+            .exists(),
+        )
+    )
+    return bool((await transaction.execute(statement)).scalar())
+
+
+async def names_blob(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
+    """Say whether any manifest of the repository names the blob."""
+    statement = select(part.c.digest).where(
+        part.c.repository_id == repository_id, part.c.digest == digest, ~part.c.is_manifest
+    )
+    return (await transaction.execute(statement.limit(1))).first() is not None
+
+
+async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]) -> None:
+    """Note when manifests were last pulled: (repository id, digest) → time."""
+    if pulls:
+        statement = (
+            update(manifest)
+            .where(manifest.c.repository_id == bindparam("r"), manifest.c.digest == bindparam("d"))
+            .values(pulled_at=bindparam("t"))
+        )
+        await transaction.execute(statement, [{"r": r, "d": d, "t": t} for (r, d), t in sorted(pulls.items())])
+
+
+async def ask_review(transaction: Transaction, repository_id: int, digests: Iterable[Digest], review_at: float) -> None:
+    """Have somebody look, not before ``review_at``, whether these are still referenced; again: the time is moved."""
+    rows = [
+        {"repository_id": repository_id, "digest": digest, "review_at": review_at} for digest in sorted(set(digests))
+    ]
+    if rows:
+        statement = insert(transaction, review).on_conflict_do_update(
+            index_elements=["repository_id", "digest"], set_={"review_at": review_at}
+        )
+        await transaction.execute(statement, rows)
+
+
+async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, Digest]]:
+    """Take what is due for review off the queue; given back when the transaction fails."""
+    due = (
+        select(review.c.repository_id, review.c.digest)
+        .where(review.c.review_at < time.time())
+        .order_by(review.c.review_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = [(int(row[0]), Digest(row[1])) for row in await transaction.execute(due)]
+    if rows:
+        await transaction.execute(delete(review).where(tuple_(review.c.repository_id, review.c.digest).in_(rows)))
+    return rows

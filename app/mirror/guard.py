@@ -1,0 +1,157 @@
+"""Where an upstream may send us: it must not be able to point this service at a host behind the firewall.
+
+An address is checked where it is used, so that no name can change its meaning in between: names in `Guard.resolve`,
+whose answer is what gets connected to, and addresses written out (which never reach a resolver) in `Guard.check`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from collections.abc import Callable
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+from yarl import URL
+
+from ..oci.errors import UpstreamInvalid
+
+log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What sort of place an address is; only PUBLIC is open to everyone, RESERVED to nobody."""
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    LOOPBACK = "loopback"
+    LINK_LOCAL = "link-local"
+    RESERVED = "reserved"
+
+
+# Where clouds give out a machine's own credentials; several lie outside the link-local range.
+_METADATA = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",
+        "169.254.170.2",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+    )
+)
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_VISIBLE = re.compile(r"[!-~]+\Z")
+
+
+def classify(text: str) -> Kind:
+    """Say what sort of place an address is; an IPv6 address that stands for an IPv4 one counts as that one."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return Kind.RESERVED
+    if isinstance(address, IPv6Address):
+        address = _inner(address) or IPv6Address(int(address))  # without the zone, which would hide it from _METADATA
+    if address in _METADATA:
+        return Kind.RESERVED
+    if address.is_loopback:
+        return Kind.LOOPBACK
+    if address.is_link_local:
+        return Kind.LINK_LOCAL
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        return Kind.RESERVED
+    site_local = isinstance(address, IPv6Address) and address.is_site_local
+    return Kind.PUBLIC if address.is_global and not site_local else Kind.PRIVATE
+
+
+def _inner(address: IPv6Address) -> IPv4Address | None:
+    if any(address in network for network in _NAT64):
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+class Guard(AbstractResolver):
+    """Lets connections go to the upstream itself, to public addresses, and to the sort of place where it stands.
+
+    ``home`` is the upstream's host. It is the operator's choice, and so always allowed; where it stands is learnt
+    each time it is resolved, which is before it can redirect anywhere.
+    """
+
+    def __init__(
+        self, home: str, resolver: AbstractResolver | None = None, classify: Callable[[str], Kind] = classify
+    ) -> None:
+        self._home = home
+        self._resolver = resolver
+        self._classify = classify
+        self._home_kinds = frozenset({classify(home)}) if _is_literal(home) else frozenset[Kind]()
+
+    def check(self, url: URL) -> None:
+        """Raise UpstreamInvalid where the host of ``url`` is an address out of bounds; names are left to `resolve`."""
+        host = url.raw_host or ""
+        if _is_literal(host) and host != self._home and not self._allows(host):
+            raise self._refusal(host)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Resolve for the connector; raises UpstreamInvalid where no address is left that may be used."""
+        if self._resolver is None:
+            self._resolver = ThreadedResolver()
+        found = await self._resolver.resolve(host, port, family)
+        if host == self._home:
+            self._home_kinds = frozenset(self._classify(result["host"]) for result in found)
+            return found
+        allowed = [result for result in found if self._allows(result["host"])]
+        if found and not allowed:
+            raise self._refusal(host)
+        return allowed
+
+    async def close(self) -> None:
+        if self._resolver is not None:
+            await self._resolver.close()
+
+    def _allows(self, address: str) -> bool:
+        kind = self._classify(address)
+        return kind is Kind.PUBLIC or (kind is not Kind.RESERVED and kind in self._home_kinds)
+
+    def _refusal(self, host: str) -> UpstreamInvalid:
+        log.warning("refused to follow the upstream %s to %s, an address it has no business with", self._home, host)
+        return UpstreamInvalid("the upstream registry points to an address that is refused here; tell the operators")
+
+
+def _is_literal(host: str) -> bool:
+    # All that aiohttp takes for an address and does not resolve: no narrower than its `helpers.is_ip_address`.
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def next_hop(current: URL, location: str | None) -> URL:
+    """Read a ``Location``, byte for byte since signed URLs bear no rewriting.
+
+    Raises UpstreamInvalid for one that cannot be followed, and for one that leaves https.
+    """
+    if not location or not _VISIBLE.match(location):
+        raise UpstreamInvalid("the upstream registry redirects to nowhere")
+    return _as_safe_as(current, lambda: current.join(URL(location, encoded=True)))
+
+
+def read_realm(home: URL, realm: str) -> URL:
+    """Read the address of a token service; raises UpstreamInvalid where credentials must not be sent there."""
+    return _as_safe_as(home, lambda: URL(realm))
+
+
+def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:
+    try:
+        after = parse()
+        named = bool(after.raw_host and after.port)  # yarl looks at host and port no earlier than here
+    except ValueError:
+        raise UpstreamInvalid("the upstream registry points to something that is not a URL") from None
+    if not named or after.scheme not in ("http", "https") or after.user is not None or after.password is not None:
+        raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed")
+    if before.scheme == "https" and after.scheme != "https":
+        raise UpstreamInvalid("the upstream registry points from https to http, which is refused")
+    return after

@@ -1,0 +1,99 @@
+"""Locks between all processes of one host: `flock` on a file, let go by the kernel when its holder is killed.
+
+Every `LockFile` is an open file description of its own, so two tasks of one process exclude each other as two
+processes do. The holder may remove the file: a lock counts only while the locked file is still the one at its path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
+
+
+class LockFile:
+    """One open description of a lock file; made, with its folder, where it is missing. Closing it lets go.
+
+    Raises OSError where the file can be neither opened nor made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self.fd = os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.fd = os.open(path, flags, 0o666)
+
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """Take the lock if it is free; never waits."""
+        try:
+            fcntl.flock(self.fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def linked(self) -> bool:
+        """Say whether this is still the file at its path: a former holder may have removed or replaced it."""
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(self.fd))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def try_host_lock(path: Path, *, shared: bool = False) -> LockFile | None:
+    """Take the lock at ``path`` if it is free, else give None. The caller closes what it gets."""
+    while True:
+        file = LockFile(path)
+        try:
+            taken = file.try_lock(shared=shared)
+            if taken and file.linked():
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        if not taken:
+            return None
+
+
+@asynccontextmanager
+async def host_lock(path: Path, *, shared: bool = False, timeout: float | None = None) -> AsyncIterator[None]:
+    """Hold the lock at ``path``, waiting for it without blocking the loop.
+
+    Waiters are not served in turn, and a stream of shared holders can keep an exclusive one waiting. Raises
+    TimeoutError when the lock did not come free within ``timeout`` seconds; 0 tries once.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout is None else loop.time() + timeout
+    pause = _FIRST_PAUSE
+    while (lock := try_host_lock(path, shared=shared)) is None:
+        left = pause if deadline is None else deadline - loop.time()
+        if left <= 0:
+            raise TimeoutError(f"{path.name} is held by another worker of this host")
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    try:
+        yield
+    finally:
+        lock.close()

@@ -1,0 +1,240 @@
+-- The ledger of one budget. What it promises, and why: budget.py; the numbers in `rules`: ledger.py.
+--
+-- KEYS[1]  one hash, so that whatever takes it (FLUSHALL, eviction, expiry) takes it whole: half a ledger would
+--          forget what is promised and go on giving.
+--   limit window remaining   as the upstream said; until a new window begins, remaining only falls
+--   since                    when this window was first seen
+--   heard                    when the upstream last said what remains
+--   landed                   when remaining last fell, or a counted GET came back
+--   guessed                  how many GETs were taken for counted without the upstream saying so
+--   free                     until when the upstream is taken to have no limit
+--   blocked                  until when the upstream wants to see no counted GET (429)
+--   f:ID      until                          a GET in flight
+--   h:ID      {till, count, client, image}  GETs held for the rest of an image
+--   c:CLIENT  {asked, spent}                 who asked when, and got how many in this window
+-- ARGV[1] what to do, ARGV[2] its arguments, ARGV[3] the rules; answers JSON.
+
+local key, ask, rules = KEYS[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
+local now = ask.now
+if not now then
+  -- The server's clock: those of the hosts need not agree. Four digits, as many as cjson writes, and never ahead.
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) + math.floor(tonumber(time[2]) / 100) / 10000
+end
+
+local ledger, flights, holds, clients = {}, {}, {}, {}
+local fields = redis.call('HGETALL', key)
+for i = 1, #fields, 2 do
+  local kind, id = string.match(fields[i], '^(%l):(.*)$')
+  if kind == 'f' then flights[id] = tonumber(fields[i + 1])
+  elseif kind == 'h' then holds[id] = cjson.decode(fields[i + 1])
+  elseif kind == 'c' then clients[id] = cjson.decode(fields[i + 1])
+  else ledger[fields[i]] = tonumber(fields[i + 1]) end
+end
+
+local function set(field, value)
+  ledger[field] = value
+  redis.call('HSET', key, field, string.format('%.14g', value))
+end
+
+local function unset(field)
+  ledger[field] = nil
+  redis.call('HDEL', key, field)
+end
+
+local function land(id)
+  flights[id] = nil
+  redis.call('HDEL', key, 'f:' .. id)
+  set('landed', now)
+end
+
+local function keep_hold(id, hold)
+  holds[id] = hold.count > 0 and hold or nil
+  if holds[id] then redis.call('HSET', key, 'h:' .. id, cjson.encode(hold)) else redis.call('HDEL', key, 'h:' .. id) end
+end
+
+local function keep_client(id, client)
+  clients[id] = client
+  redis.call('HSET', key, 'c:' .. id, cjson.encode(client))
+end
+
+local function guess()
+  if ledger.remaining then
+    set('remaining', math.max(0, ledger.remaining - 1))
+    set('guessed', (ledger.guessed or 0) + 1)
+  end
+end
+
+-- A GET that never came back is taken for counted; a hold that nobody used is given back.
+local function sweep()
+  for id, till in pairs(flights) do
+    if till <= now then land(id) guess() end
+  end
+  for id, hold in pairs(holds) do
+    if hold.till <= now then hold.count = 0 keep_hold(id, hold) end
+  end
+  for id, client in pairs(clients) do
+    if client.spent == 0 and client.asked + rules.active <= now then
+      clients[id] = nil
+      redis.call('HDEL', key, 'c:' .. id)
+    end
+  end
+end
+
+local function flying()
+  local n = 0
+  for _ in pairs(flights) do n = n + 1 end
+  return n
+end
+
+local function held(client)
+  local n = 0
+  for _, hold in pairs(holds) do
+    if not client or hold.client == client then n = n + hold.count end
+  end
+  return n
+end
+
+local function had(client)
+  return (clients[client] and clients[client].spent or 0) + held(client)
+end
+
+local function begin_window()
+  set('since', now)
+  for id, client in pairs(clients) do
+    client.spent = 0
+    keep_client(id, client)
+  end
+end
+
+-- Take in what the upstream said in answer to a request that left at `sent`. More than is known is believed only of
+-- a request that left after every GET before it had landed; only `seeding`, which is done while no GET of this host
+-- is in flight, begins a ledger. Answers whether it was taken in.
+local function learn(rate, sent, seeding)
+  local after = sent > (ledger.landed or 0)
+  local quiet = sent >= (ledger.landed or 0) + rules.quiet
+  if not ledger.remaining then
+    if not (seeding and after) then return false end
+    begin_window()
+    set('remaining', rate.remaining)
+    set('guessed', 0)
+  else
+    local over = sent >= ledger.since + ledger.window
+    if (over and after) or (quiet and rate.remaining > ledger.remaining) then
+      if over or rate.remaining > ledger.remaining + (ledger.guessed or 0) then begin_window() end
+      set('remaining', rate.remaining)
+      set('guessed', 0)
+    elseif rate.remaining < ledger.remaining then
+      set('remaining', rate.remaining)
+      set('landed', now)
+    end
+  end
+  set('limit', rate.limit)
+  set('window', rate.window)
+  set('heard', now)
+  return true
+end
+
+-- No limit was heard of when there is one after all, or the other way round: the ledger begins anew.
+local function forget_limit()
+  unset('remaining')
+  unset('free')
+  set('landed', now)
+end
+
+-- Whether `client` may have `need` more: up to an equal share of all there is between those who asked lately, or
+-- more as long as none of them has had less.
+local function fair(client, need)
+  local pool, rivals, least = ledger.remaining - flying() - held(), 0, nil
+  for id, other in pairs(clients) do
+    if other.asked + rules.active > now then
+      pool, rivals = pool + had(id), rivals + 1
+      if id ~= client then least = math.min(least or had(id), had(id)) end
+    end
+  end
+  local share = math.floor(pool / rivals)
+  return least == nil or had(client) + need <= share or had(client) <= least, share
+end
+
+local function spend()
+  local me = clients[ask.client] or {asked = now, spent = 0}
+  me.asked = now
+  keep_client(ask.client, me)
+  if ledger.blocked and ledger.blocked > now then return {verdict = 'blocked'} end
+  if ledger.free and ledger.free > now then return {verdict = 'free'} end
+  if not ledger.remaining or now >= ledger.since + ledger.window then return {verdict = 'stale'} end
+
+  local left, own = ledger.remaining - flying(), nil
+  if ask.also_hold == 0 then
+    for id, hold in pairs(holds) do
+      if hold.image == ask.image then own = id end
+    end
+  end
+  local near, known = left <= rules.near, rules.known
+  local answer = {verdict = 'granted'}
+  if left - (own and 0 or held()) < 1 + ask.also_hold then answer.verdict = 'spent'
+  elseif not own then
+    local may
+    may, answer.share = fair(ask.client, 1 + ask.also_hold)
+    if not may then answer.verdict = 'share' end
+  end
+  if answer.verdict ~= 'granted' then
+    answer.waiting, known = held() > 0, rules.known_to_deny
+  elseif near and flying() > 0 then
+    return {verdict = 'busy', waiting = true}
+  elseif near then known = rules.known_near
+  end
+  if now - ledger.heard > known then return {verdict = 'stale'} end
+  if answer.verdict ~= 'granted' then return answer end
+
+  flights[ask.id] = now + rules.flight
+  redis.call('HSET', key, 'f:' .. ask.id, flights[ask.id])
+  if own then
+    holds[own].count = holds[own].count - 1
+    keep_hold(own, holds[own])
+  else
+    keep_hold(ask.id, {till = now + rules.hold, count = ask.also_hold, client = ask.client, image = ask.image})
+  end
+  me.spent = me.spent + 1
+  keep_client(ask.client, me)
+  return answer
+end
+
+-- The answer to a counted GET, or the lack of one. What it says of more is not listened to: see `learn`.
+local function settle()
+  local reserved = flights[ask.id] ~= nil
+  land(ask.id)
+  if ask.rate and ledger.free then forget_limit()
+  elseif ask.rate and ledger.remaining then learn(ask.rate, 0, false)
+  elseif reserved then guess()
+  elseif ask.fine and ledger.free then set('free', now + rules.free) end
+end
+
+local answer = {}
+sweep()
+if ARGV[1] == 'spend' then answer = spend()
+elseif ARGV[1] == 'settle' then settle()
+elseif ARGV[1] == 'observe' then
+  if ledger.free then forget_limit() else learn(ask.rate, now - ask.age, false) end
+elseif ARGV[1] == 'seed' then
+  if ask.rate then
+    unset('free')
+    answer.seeded = learn(ask.rate, ask.sent, true)
+  else
+    forget_limit()
+    set('free', now + rules.free)
+    answer.seeded = true
+  end
+elseif ARGV[1] == 'block' then set('blocked', math.max(ledger.blocked or 0, now + ask.seconds))
+end
+if ask.drop and holds[ask.drop] then keep_hold(ask.drop, {count = 0}) end
+redis.call('EXPIRE', key, math.ceil((ledger.window or 0) + rules.keep))
+
+answer.now, answer.free = now, ledger.free ~= nil and ledger.free > now
+answer.reserved, answer.had = flying() + held(), ask.client and had(ask.client) or 0
+for _, field in ipairs({'limit', 'window', 'remaining', 'since', 'heard', 'blocked'}) do answer[field] = ledger[field] end
+if ARGV[1] == 'view' then
+  answer.clients = {}
+  for id in pairs(clients) do answer.clients[id] = had(id) end
+end
+return cjson.encode(answer)

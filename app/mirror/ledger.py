@@ -1,0 +1,135 @@
+"""The budget ledger in Redis: one atomic script, `ledger.lua`, and the numbers it goes by.
+
+Everything in it is counted by the clock of the Redis server, so the clocks of the hosts need not agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ..cache import AWAY, Away, Cache
+from .ratelimit import RateLimit
+
+# A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.
+FLIGHT_SECONDS = 60.0
+
+_RULES = {
+    "flight": FLIGHT_SECONDS,
+    # A client asks for the manifest of its platform right after the index; this is a slow client on a slow line.
+    "hold": 15,
+    # Out of order answers, and upstream's servers that do not agree with each other yet, are over by then.
+    "quiet": 60,
+    # Others spend from the same address: this is how long we act on what the upstream said last …
+    "known": 10,
+    # … and how long we refuse by it: a denial costs nobody anything, and need not cost the upstream a HEAD.
+    "known_to_deny": 60,
+    # With so few left, one GET at a time, each on what the one before it just reported: what others spend
+    # meanwhile would otherwise make several of ours one too many.
+    "near": 10,
+    "known_near": 0.5,
+    # Who asked this lately counts as a competitor: some pulls in a row come with pauses of this order.
+    "active": 180,
+    # How long "no limit" is believed.
+    "free": 60,
+    # An unused ledger is kept a day longer than its window.
+    "keep": 86400,
+}
+_SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
+
+Verdict = Literal["granted", "free", "stale", "busy", "spent", "share", "blocked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger says, right after it did what it was told. Times are Unix times of the Redis server.
+
+    ``verdict`` answers `Ledger.spend`: "granted" a counted GET, or "free" of any limit; or not, because the ledger
+    is "stale" (ask the upstream first), "busy" (one at a time now), all is "spent", the client had its "share", or
+    the upstream "blocked" us. ``waiting``: what is held may yet be given back. ``had``: what the client got.
+    """
+
+    now: float
+    free: bool
+    reserved: int
+    had: int
+    verdict: Verdict | None = None
+    waiting: bool = False
+    share: int | None = None
+    limit: int | None = None
+    window: int | None = None
+    remaining: int | None = None
+    since: float | None = None
+    heard: float | None = None
+    blocked: float | None = None
+    seeded: bool = False
+    clients: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def resets_in(self) -> float | None:
+        """In how many seconds the window is over at the latest; None where there is none."""
+        return None if self.since is None or self.window is None else max(0.0, self.since + self.window - self.now)
+
+    @property
+    def blocked_for(self) -> float:
+        return max(0.0, (self.blocked or 0.0) - self.now)
+
+
+class Ledger:
+    """The ledger at ``key``. Every method answers `AWAY` where Redis does not answer; it may be carried out then, or later."""
+
+    def __init__(self, cache: Cache, key: str, clock: Callable[[], float] | None = None) -> None:
+        """``clock`` stands in for the Redis server's, for a test that does not want to wait six hours."""
+        self._cache = cache
+        self._key = key
+        self._clock = clock
+
+    async def spend(self, spend_id: str, client: str, image: str, also_hold: int) -> Entry | Away:
+        """Ask for one GET now, and ``also_hold`` more for the same image in the next seconds.
+
+        With nothing to hold, what was held for the image is used first.
+        """
+        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
+
+    async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
+        """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest."""
+        return await self._do(
+            "settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id
+        )
+
+    async def observe(self, rate: RateLimit, age: float) -> Entry | Away:
+        """Take in an answer to a request that left ``age`` seconds ago and was not counted."""
+        return await self._do("observe", rate=_plain(rate), age=max(0.0, age))
+
+    async def seed(self, rate: RateLimit | None, sent: float) -> Entry | Away:
+        """Begin the ledger, or correct it, by an answer to a request sent at ``sent``; None: there is no limit.
+
+        Only for a caller that kept every counted GET of its host on the ground meanwhile. Not ``seeded`` where a
+        GET of another host landed since: the upstream must be asked again.
+        """
+        return await self._do("seed", rate=_plain(rate), sent=sent)
+
+    async def block(self, seconds: float) -> Entry | Away:
+        """Let nothing counted go for so long."""
+        return await self._do("block", seconds=seconds)
+
+    async def drop(self, spend_id: str) -> Entry | Away:
+        """Give back what was held with a GET."""
+        return await self._do("drop", drop=spend_id)
+
+    async def view(self) -> Entry | Away:
+        """Say how things stand."""
+        return await self._do("view")
+
+    async def _do(self, what: str, **ask: Any) -> Entry | Away:
+        ask["now"] = self._clock() if self._clock else None
+        wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
+        answer = await self._cache.script(_SCRIPT, [self._key], [what, wanted, json.dumps(_RULES)])
+        return AWAY if answer is AWAY else Entry(**json.loads(answer))
+
+
+def _plain(rate: RateLimit | None) -> dict[str, Any] | None:
+    return None if rate is None else asdict(rate)

@@ -1,0 +1,286 @@
+"""The client of one upstream registry: what it answers is believed only as far as it was checked here.
+
+A manifest is whole and matches its digest when it leaves this module. A blob is a stream: its length is checked
+here, its digest by whoever reads it to its end.
+
+Source: OCI distribution-spec, "Pull".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from ..oci.digest import Digest
+from ..oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    OCIError,
+    UpstreamInvalid,
+)
+from ..oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from .challenge import Credential, TokenCache, Tokens, parse_challenges
+from .errors import UpstreamAway, UpstreamRefused
+from .guard import Guard, next_hop
+from .transport import OnAnswer, RequestKind, Timeouts, Transport
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
+_ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestHead:
+    """What a HEAD says; ``digest`` and ``size`` are None where the upstream leaves them out."""
+
+    digest: Digest | None
+    media_type: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """A manifest whose payload has this digest; where it was asked for by digest, it is that one."""
+
+    digest: Digest
+    manifest: Manifest
+
+
+class Body:
+    """A blob on its way. ``offset`` is the first byte really given, ``size`` that of the whole blob where known."""
+
+    def __init__(self, transport: Transport, response: aiohttp.ClientResponse, offset: int, size: int | None) -> None:
+        self.offset = offset
+        self.size = size
+        self._transport = transport
+        self._response = response
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the bytes from ``offset`` to the end, in pieces of at most 256 KiB.
+
+        Raises UpstreamAway where they stop, or end before ``size``; opening again further on is worth a try.
+        """
+        position = self.offset
+        async for piece in self._transport.pieces(self._response):
+            position += len(piece)
+            yield piece
+        if self.size is not None and position != self.size:
+            raise UpstreamAway(self._transport.name, "ended a blob too early")
+
+
+async def _unseen(answer: object) -> None:
+    """Stand in where nobody counts."""
+
+
+class Upstream:
+    """One registry, seen with one account or as nobody; ``url`` is its address without ``/v2/``.
+
+    Every method raises UpstreamAway, UpstreamLimited, UpstreamRefused and UpstreamInvalid as errors.py has them, and
+    the 404 that the upstream gives: ManifestUnknown, BlobUnknown or NameUnknown. ``on_answer`` is awaited with
+    every answer, of the token service and of hosts redirected to as well, before it is acted upon.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        credential: Credential | None,
+        tokens: TokenCache,
+        *,
+        on_answer: OnAnswer = _unseen,
+        timeouts: Timeouts | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        self.name = name
+        self._home = URL(url.rstrip("/"))
+        self._transport = Transport(name, guard or Guard(self._home.raw_host or ""), on_answer, timeouts or Timeouts())
+        self._tokens = Tokens(self._transport, self._home, credential, tokens)
+
+    async def start(self) -> None:
+        """Make ready; connects to nothing yet."""
+        await self._transport.start()
+
+    async def close(self) -> None:
+        """Close every connection; bodies still being read end with UpstreamAway."""
+        await self._tokens.close()
+        await self._transport.close()
+
+    async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
+        """Ask what a reference stands for now; not counted by Docker Hub."""
+        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as response:
+            return ManifestHead(
+                digest=self._stated_digest(response, reference),
+                media_type=self._manifest_type(response),
+                size=response.content_length,
+            )
+
+    async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
+        """Fetch a manifest, at most 4 MiB of a known type; Docker Hub counts it, and it is sent once at most."""
+        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as response:
+            media_type = self._manifest_type(response)
+            stated = self._stated_digest(response, reference)
+            payload = await self._transport.read(response, MAX_MANIFEST_BYTES)
+        asked = Digest(reference) if ":" in reference else None
+        for expected in (asked, stated):
+            if expected is not None and Digest.of(payload, expected.algorithm) != expected:
+                raise UpstreamInvalid(f"{self.name} sent a manifest that does not have the digest {expected}")
+        try:
+            manifest = parse_manifest(payload, media_type)
+        except ManifestInvalid as error:
+            raise UpstreamInvalid(f"{self.name} sent a manifest that cannot be used: {error.message}") from error
+        return FetchedManifest(asked or stated or Digest.of(payload), manifest)
+
+    async def head_blob(self, repository: str, digest: Digest) -> int:
+        """Ask for a blob's size in bytes."""
+        async with self._open("head_blob", "HEAD", repository, digest, {}) as response:
+            if response.content_length is None:
+                raise UpstreamInvalid(f"{self.name} does not say how large {digest} is")
+            return response.content_length
+
+    @asynccontextmanager
+    async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[Body]:
+        """Open a blob, from ``offset`` on where the upstream knows ranges, else from its beginning: see `Body.offset`.
+
+        Leaving the context ends the transfer.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self._open("get_blob", "GET", repository, digest, headers) as response:
+            if response.status == 206:
+                yield Body(self._transport, response, offset, self._ranged_size(response, offset))
+            else:
+                yield Body(self._transport, response, 0, response.content_length)
+
+    @asynccontextmanager
+    async def _open(
+        self, kind: RequestKind, method: str, repository: str, reference: str, headers: dict[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        noun = "blobs" if kind.endswith("blob") else "manifests"
+        path = f"/v2/{quote(repository, safe='/')}/{noun}/{quote(reference, safe=':')}"
+        response, abroad = await self._send_logged_in(
+            kind, method, URL(f"{self._home}{path}", encoded=True), repository, headers
+        )
+        try:
+            if response.status != 200 and not (response.status == 206 and "Range" in headers):
+                absent = BlobUnknown if noun == "blobs" else ManifestUnknown
+                raise self._error(
+                    response, await self._transport.spend(response), abroad, absent, repository, reference
+                )
+            self._refuse_disguise(response)
+            yield response
+        finally:
+            response.close()
+
+    async def _send_logged_in(
+        self, kind: RequestKind, method: str, url: URL, repository: str, headers: dict[str, str]
+    ) -> tuple[aiohttp.ClientResponse, bool]:
+        scope = f"repository:{repository}:pull"
+        authorization = await self._tokens.get(scope)
+        response, abroad = await self._follow(kind, method, url, headers, authorization)
+        if response.status != 401 or abroad:
+            return response, abroad
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        await self._transport.spend(response)
+        authorization = await self._tokens.renew(scope, challenges, authorization)
+        return await self._follow(kind, method, url, headers, authorization)
+
+    async def _follow(
+        self, kind: RequestKind, method: str, url: URL, headers: dict[str, str], authorization: str | None
+    ) -> tuple[aiohttp.ClientResponse, bool]:
+        """Send, and go where redirects lead; the answer, and whether another host than the upstream gave it."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            abroad = _origin(url) != _origin(self._home)
+            login = {"Authorization": authorization} if authorization and not abroad else {}
+            response = await self._transport.send("storage" if abroad else kind, method, url, headers | login)
+            if response.status not in _REDIRECTS:
+                return response, abroad
+            await self._transport.spend(response)
+            url = next_hop(url, response.headers.get("Location"))
+        raise UpstreamInvalid(f"{self.name} redirects more than {_MAX_REDIRECTS} times")
+
+    def _error(
+        self,
+        response: aiohttp.ClientResponse,
+        body: bytes,
+        abroad: bool,
+        absent: type[OCIError],
+        repository: str,
+        reference: str,
+    ) -> OCIError:
+        if failure := self._transport.failure(response):
+            return failure
+        if response.status == 404:
+            return _UNKNOWN.get(_code(body), absent)(f"{self.name} has no {repository} {reference}")
+        if abroad:
+            return UpstreamInvalid(f"the host that {self.name} redirects to answered {response.status}")
+        if response.status in (401, 403):
+            return UpstreamRefused(self.name)
+        return UpstreamInvalid(f"{self.name} answered {response.status} for {repository} {reference}")
+
+    def _refuse_disguise(self, response: aiohttp.ClientResponse) -> None:
+        # A proxy's or a portal's page comes with status 200 too; cached, it would stay (Harbor's issue 23882).
+        if _media_type(response) in _HTML_TYPES:
+            raise UpstreamInvalid(f"{self.name} answered with a web page")
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+            raise UpstreamInvalid(f"{self.name} answered in an encoding that was not asked for")
+
+    def _manifest_type(self, response: aiohttp.ClientResponse) -> str:
+        media_type = _media_type(response)
+        if media_type not in MANIFEST_TYPES:
+            raise UpstreamInvalid(
+                f"{self.name} has this as {media_type[:100] or 'nothing in particular'!r}, which is not a type of "
+                "manifest served here; an image pushed again with a present-day client will do"
+            )
+        return media_type
+
+    def _stated_digest(self, response: aiohttp.ClientResponse, reference: str) -> Digest | None:
+        header = response.headers.get("Docker-Content-Digest")
+        if header is None:
+            return None
+        try:
+            stated = Digest.parse(header)
+        except DigestInvalid as error:
+            raise UpstreamInvalid(f"{self.name} states a digest that is none") from error
+        # An upstream may state its own algorithm's digest for one asked for by another.
+        if ":" in reference and Digest(reference).algorithm == stated.algorithm and stated != reference:
+            raise UpstreamInvalid(f"{self.name} answered for {stated} where {reference} was asked for")
+        return stated
+
+    def _ranged_size(self, response: aiohttp.ClientResponse, offset: int) -> int | None:
+        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", "").strip())
+        size = None if match is None or match[3] == "*" else int(match[3])
+        if match is not None:
+            first, last = int(match[1]), int(match[2])
+            within = first == offset <= last and (size is None or last < size)
+            if within and response.content_length in (None, last - first + 1):
+                return size
+        raise UpstreamInvalid(f"{self.name} answered with another range than from byte {offset} on")
+
+
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    return url.scheme, (url.raw_host or "").lower(), url.port
+
+
+def _media_type(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def _code(body: bytes) -> str:
+    """Find the code of an answer in the specification's JSON; empty where it is something else."""
+    try:
+        code = json.loads(body)["errors"][0]["code"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return code if isinstance(code, str) else ""

@@ -1,0 +1,58 @@
+"""Digests: ``algorithm:hex`` of the algorithms this registry verifies.
+
+Source: OCI image-spec, descriptor.md, "Digests"; sha256 and sha512 are its registered algorithms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from .errors import DigestInvalid
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+ALGORITHMS = {"sha256": 64, "sha512": 128}
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
+
+
+class Digest(str):
+    """A digest that passed the grammar; a plain string to SQL, JSON and headers."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Check ``text`` against the grammar; raises DigestInvalid, also for an algorithm not verified here."""
+        if not _DIGEST.match(text):
+            raise DigestInvalid(
+                f"not a digest: {text[:150]!r}; expected sha256: or sha512: followed by the lower-case hex"
+            )
+        return cls(text)
+
+    @classmethod
+    def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
+        """Compute the digest of bytes that are small enough to hold."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+    @classmethod
+    def finish(cls, running: _Hash) -> Digest:
+        """Name what a running hash has seen so far; the hash can go on."""
+        return cls(f"{running.name}:{running.hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def hex(self) -> str:
+        return self.partition(":")[2]
+
+
+def new_hash(algorithm: str) -> _Hash:
+    """Start a running hash; raises DigestInvalid for an algorithm this registry does not verify."""
+    if algorithm not in ALGORITHMS:
+        raise DigestInvalid(f"digest algorithm {algorithm[:40]!r} is not supported; use sha256 or sha512")
+    return hashlib.new(algorithm)

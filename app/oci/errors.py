@@ -1,0 +1,122 @@
+"""One exception per error code of the distribution specification, so that raising one is the whole answer.
+
+Source: OCI distribution-spec, "Error Codes" (code-1 … code-14); the codes ``UNAVAILABLE`` and ``UNKNOWN``
+are those of the Docker registry protocol that clients know for 5xx answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class OCIError(Exception):
+    """An answer of the distribution API that is not a success.
+
+    ``message`` is read by people at a terminal: it says what is wrong and what to do next.
+    ``headers`` go out with the answer (``Retry-After``, ``WWW-Authenticate``).
+    """
+
+    code: ClassVar[str] = "UNKNOWN"
+    status: ClassVar[int] = 500
+    text: ClassVar[str] = "something went wrong in the registry"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        detail: object = None,
+        headers: Mapping[str, str] | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message or self.text)
+        self.message = message or self.text
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.answer_status = status or self.status
+
+    def body(self) -> bytes:
+        """Render the specification's JSON for this one error."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.detail is not None:
+            error["detail"] = self.detail
+        return json.dumps({"errors": [error]}, ensure_ascii=False).encode() + b"\n"
+
+
+class BlobUnknown(OCIError):
+    code, status, text = "BLOB_UNKNOWN", 404, "blob unknown to registry"
+
+
+class BlobUploadInvalid(OCIError):
+    code, status, text = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
+
+
+class RangeInvalid(OCIError):
+    """A chunk out of order, or a range that lies outside the blob."""
+
+    code, status, text = "BLOB_UPLOAD_INVALID", 416, "requested range not satisfiable"
+
+
+class BlobUploadUnknown(OCIError):
+    code, status, text = "BLOB_UPLOAD_UNKNOWN", 404, "blob upload unknown to registry"
+
+
+class DigestInvalid(OCIError):
+    code, status, text = "DIGEST_INVALID", 400, "provided digest did not match uploaded content"
+
+
+class ManifestBlobUnknown(OCIError):
+    code, status, text = (
+        "MANIFEST_BLOB_UNKNOWN",
+        404,
+        "manifest references a manifest or blob unknown to this repository",
+    )
+
+
+class ManifestInvalid(OCIError):
+    code, status, text = "MANIFEST_INVALID", 400, "manifest invalid"
+
+
+class ManifestUnknown(OCIError):
+    code, status, text = "MANIFEST_UNKNOWN", 404, "manifest unknown to registry"
+
+
+class NameInvalid(OCIError):
+    code, status, text = "NAME_INVALID", 400, "invalid repository name"
+
+
+class NameUnknown(OCIError):
+    code, status, text = "NAME_UNKNOWN", 404, "repository name not known to registry"
+
+
+class SizeInvalid(OCIError):
+    code, status, text = "SIZE_INVALID", 400, "provided length did not match content length"
+
+
+class Unauthorized(OCIError):
+    code, status, text = "UNAUTHORIZED", 401, "authentication required"
+
+
+class Denied(OCIError):
+    code, status, text = "DENIED", 403, "requested access to the resource is denied"
+
+
+class Unsupported(OCIError):
+    code, status, text = "UNSUPPORTED", 405, "the operation is unsupported"
+
+
+class TooManyRequests(OCIError):
+    code, status, text = "TOOMANYREQUESTS", 429, "too many requests"
+
+
+class Unavailable(OCIError):
+    """A part this request cannot do without is away; always sent with ``Retry-After``."""
+
+    code, status, text = "UNAVAILABLE", 503, "the registry cannot do this right now, try again"
+
+
+class UpstreamInvalid(OCIError):
+    """The upstream answered something that cannot be passed on (HTML, a wrong digest, a refused redirect)."""
+
+    code, status, text = "UNKNOWN", 502, "the upstream registry gave an answer that cannot be used"

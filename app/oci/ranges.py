@@ -1,0 +1,65 @@
+"""Byte ranges: of a blob that is read, and of a chunk that is sent.
+
+Source: RFC 9110 section 14 (reading); OCI distribution-spec, "Pushing a blob in chunks" (sending).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import BlobUploadInvalid, RangeInvalid
+
+_READ = re.compile(r"bytes=(\d*)-(\d*)\Z")
+_CHUNK = re.compile(r"(\d{1,19})-(\d{1,19})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes ``start`` up to and without ``stop``."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    def content_range(self, size: int) -> str:
+        """Spell the ``Content-Range`` of a 206 answer."""
+        return f"bytes {self.start}-{self.stop - 1}/{size}"
+
+
+def parse_range(header: str | None, size: int) -> ByteRange | None:
+    """Read a ``Range`` header for a representation of ``size`` bytes.
+
+    None means "send all": no header, several ranges, another unit, or a malformed one (RFC 9110 14.2 lets a
+    server ignore those). Raises RangeInvalid (416) where the range begins past the end.
+    """
+    match = _READ.match(header.strip()) if header else None
+    if match is None:
+        return None
+    first, last = match.groups()
+    if not first and not last:
+        return None
+    if not first:
+        start, stop = max(0, size - int(last)), size
+    else:
+        start, stop = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= size or start >= stop:
+        raise RangeInvalid(
+            f"the blob has {size} bytes, none of them in {header!r}", headers={"Content-Range": f"bytes */{size}"}
+        )
+    return ByteRange(start, stop)
+
+
+def parse_chunk(header: str | None) -> ByteRange | None:
+    """Read the ``Content-Range`` of a chunk (``first-last``, inclusive); raises BlobUploadInvalid when malformed."""
+    if header is None:
+        return None
+    match = _CHUNK.match(header.strip().removeprefix("bytes ").partition("/")[0])
+    if match is None or int(match[2]) < int(match[1]):
+        raise BlobUploadInvalid(f"not a chunk's Content-Range: {header[:60]!r}; expected FIRST-LAST, both inclusive")
+    return ByteRange(int(match[1]), int(match[2]) + 1)

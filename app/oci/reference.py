@@ -1,0 +1,64 @@
+"""Names, tags and references.
+
+Source: OCI distribution-spec, "Pulling manifests": the grammars of ``<name>`` and ``<tag-or-digest>``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .digest import Digest
+from .errors import ManifestInvalid, NameInvalid
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
+
+# Clients limit HOST/NAME to 255 characters; a longer name could be pushed by nobody.
+MAX_NAME = 255
+
+
+class Name(str):
+    """A repository's full name, ``project/repository``; the first component is the project's name."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Name:
+        """Check ``text`` against the grammar; raises NameInvalid."""
+        if len(text) > MAX_NAME or not _NAME.match(text):
+            raise NameInvalid(
+                f"not a repository name: {text[:80]!r}; lower-case letters, digits and . _ - / only, "
+                f"{MAX_NAME} characters at most"
+            )
+        return cls(text)
+
+    @property
+    def project(self) -> str:
+        return self.partition("/")[0]
+
+    @property
+    def repository(self) -> str:
+        """The name within its project; empty where the full name has one component only."""
+        return self.partition("/")[2]
+
+
+class Tag(str):
+    """A tag that passed the grammar."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Tag:
+        """Check ``text`` against the grammar; raises ManifestInvalid (the specification has no code for tags)."""
+        if not _TAG.match(text):
+            raise ManifestInvalid(f"not a tag: {text[:140]!r}; letters, digits and . _ - only, 128 characters at most")
+        return cls(text)
+
+
+Reference = Tag | Digest
+
+
+def parse_reference(text: str) -> Reference:
+    """Tell a digest from a tag: only a digest has a colon; raises DigestInvalid or ManifestInvalid."""
+    return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -1,0 +1,111 @@
+"""Worker processes: forked from one supervisor, replaced when they die, ended in order.
+
+The supervisor holds the listening sockets, so that no connection is refused while a worker is replaced.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from prometheus_client import multiprocess
+from tornado.netutil import bind_sockets, bind_unix_socket
+
+from app.config import listen_address
+
+log = logging.getLogger(__name__)
+
+# A worker that dies at once would otherwise be forked again as fast as the machine can.
+_QUICK_DEATH_SECONDS = 1.0
+# What a worker may take to close its connections once its transfers are through or their time is up.
+_EXIT_SECONDS = 10
+_PR_SET_PDEATHSIG = 1
+
+
+def bind(listen: str) -> Sequence[socket.socket]:
+    """Open the listening sockets; raises OSError."""
+    where = listen_address(listen)
+    if isinstance(where, Path):
+        where.parent.mkdir(parents=True, exist_ok=True)
+        return [bind_unix_socket(str(where), mode=0o660)]
+    return bind_sockets(where[1], where[0])
+
+
+class Supervisor:
+    """Keeps ``count`` workers running until SIGTERM or SIGINT, then lets them drain."""
+
+    def __init__(self, count: int, work: Callable[[], None], drain_seconds: int) -> None:
+        self._count = count
+        self._work = work
+        self._drain_seconds = drain_seconds
+        self._workers: dict[int, float] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        """Return when every worker has ended after a signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGALRM, self._kill)
+        for _ in range(self._count):
+            self._fork()
+        while self._workers:
+            pid, status = os.wait()
+            started = self._workers.pop(pid, None)
+            if started is None:
+                continue
+            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library's signature
+            if not self._stopping:
+                log.error("worker %d ended with status %d, starting another", pid, status)
+                if time.monotonic() - started < _QUICK_DEATH_SECONDS:
+                    time.sleep(_QUICK_DEATH_SECONDS)
+                self._fork()
+
+    def _fork(self) -> None:
+        if self._stopping:
+            return
+        parent = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._workers[pid] = time.monotonic()
+            return
+        code = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+                signal.signal(number, signal.SIG_DFL)
+            end_with_parent(parent)
+            self._work()
+            code = 0
+        except BaseException:
+            log.exception("worker failed")
+        finally:
+            sys.stderr.flush()
+            # Past this frame stand the supervisor's own finally clauses; they are not this process's to run.
+            os._exit(code)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._stopping:
+            self._stopping = True
+            signal.alarm(self._drain_seconds + _EXIT_SECONDS)
+        self._signal(signal.SIGTERM)
+
+    def _kill(self, _number: int, _frame: FrameType | None) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in list(self._workers):
+            os.kill(pid, number)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent dies, however that dies (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,58 @@
+"""Blobs that a repository serves: finding, mounting and deleting them."""
+
+from __future__ import annotations
+
+import time
+
+from app.database import Database, Transaction, blobs, manifests
+from app.database.blobs import StoredBlob
+from app.oci.digest import Digest
+from app.oci.errors import BlobUnknown
+from app.projects.service import Repository, ensure
+
+from .review import GRACE_SECONDS
+
+
+class Blobs:
+    """Blobs of record; a blob exists for a repository where it is linked there, and nowhere else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, repository_id: int, digest: Digest) -> StoredBlob | None:
+        """Find a blob linked in the repository."""
+        return await blobs.linked(self._database, repository_id, digest)
+
+    async def keep(self, repository_id: int, digest: Digest) -> None:
+        """Put off the collection of a blob that a client was just told it need not send."""
+        async with self._database.transaction() as transaction:
+            await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
+
+    async def mount(self, repository: Repository, digest: Digest, source: Repository | None) -> bool:
+        """Link a blob of ``source``, or without one of the same project, into ``repository``; False: not found.
+
+        The caller has checked that the same token may pull from ``source``. Without it only the repository's own
+        project is looked at, or a mount would tell which digests other people have (distribution-spec, end-11).
+        """
+
+        async def link(transaction: Transaction) -> bool:
+            if source is None:
+                found = await blobs.linked_in_project(transaction, repository.project_id, digest)
+            else:
+                found = source.id is not None and bool(await blobs.linked_sizes(transaction, source.id, [digest]))
+            if not found:
+                return False
+            repository_id = await ensure(transaction, repository)
+            await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
+            return await blobs.add_link(transaction, repository.project_id, repository_id, digest)
+
+        return await self._database.transact(link)
+
+    async def delete(self, repository: Repository, digest: Digest) -> None:
+        """Take a blob out of the repository; raises BlobUnknown."""
+
+        async def unlink(transaction: Transaction) -> bool:
+            return repository.id is not None and await blobs.unlink(transaction, repository.id, digest)
+
+        if not await self._database.transact(unlink):
+            raise BlobUnknown(f"{repository.name} has no blob {digest}")

@@ -1,0 +1,127 @@
+"""What a project answers to those who pull, whichever kind it is.
+
+Hosting and mirroring are two implementations of one interface. Which of them stands behind a request is chosen
+once, by the project's kind; nothing after that asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.database import Database, manifests
+from app.database.manifests import Referrer
+from app.oci.digest import Digest
+from app.oci.errors import BlobUnknown, NameUnknown
+from app.oci.reference import Reference
+from app.projects.service import Repository
+
+from .blobs import Blobs
+from .manifests import Manifests, unknown_manifest
+from .pulls import Pulls
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is asking: ``name`` is the person, the robot or the address block that fairness counts.
+
+    ``may_fill``: may spend what the upstream still allows on something that is not cached yet.
+    """
+
+    name: str
+    may_fill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestAnswer:
+    """A manifest as it goes out; ``payload`` is None where only its head was asked for and nothing more is known."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    payload: bytes
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobAnswer:
+    """A blob as it goes out: ``object_key`` where the store has it, else ``read(start, stop)`` gives its bytes.
+
+    ``size`` in bytes is None only where an upstream would not say. Whoever calls ``read`` closes the iterator.
+    """
+
+    digest: Digest
+    size: int | None
+    object_key: str | None
+    read: Callable[[int, int | None], AsyncIterator[bytes]] | None = None
+
+
+class Content(Protocol):
+    """What can be pulled from a project. Every method raises NameUnknown where there is no such repository."""
+
+    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
+        """Answer a manifest; raises ManifestUnknown."""
+
+    async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
+        """Answer a blob, or with ``head`` what is known of it; raises BlobUnknown."""
+
+    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        """List tags by key, past ``after``, in ASCII order."""
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
+    ) -> list[Referrer]:
+        """List what names ``subject``, by digest, past ``after``."""
+
+
+class HostedContent:
+    """What people have pushed."""
+
+    def __init__(self, database: Database, payloads: Manifests, blobs: Blobs, pulls: Pulls) -> None:
+        self._database = database
+        self._manifests = payloads
+        self._blobs = blobs
+        self._pulls = pulls
+
+    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
+        repository_id = known(repository)
+        if isinstance(reference, Digest):
+            digest = reference
+        else:
+            tagged = await manifests.tagged(self._database, repository_id, reference)
+            if tagged is None:
+                raise unknown_manifest(repository.name, reference)
+            digest = tagged[0]
+        found = await self._manifests.read(repository_id, digest)
+        if found is None:
+            raise unknown_manifest(repository.name, reference)
+        self._pulls.manifest(repository_id, digest)
+        return ManifestAnswer(digest, found.media_type, len(found.payload), found.payload)
+
+    async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
+        repository_id = known(repository)
+        found = await self._blobs.find(repository_id, digest)
+        if found is None:
+            raise BlobUnknown(f"{repository.name} has no blob {digest}")
+        self._pulls.blob(repository_id, digest)
+        return BlobAnswer(digest, found.size, found.object_key)
+
+    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        repository_id = known(repository)
+        async with self._database.reading() as transaction:
+            return await manifests.tags(transaction, repository_id, after, limit)
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
+    ) -> list[Referrer]:
+        repository_id = known(repository)
+        async with self._database.reading() as transaction:
+            return await manifests.referrers(transaction, repository_id, subject, artifact_type, after, limit)
+
+
+def known(repository: Repository) -> int:
+    """Answer the repository's id; raises NameUnknown where nothing was ever put there."""
+    if repository.id is None:
+        raise NameUnknown(f"there is no repository {repository.name!r}")
+    return repository.id

@@ -1,0 +1,143 @@
+"""Manifests and tags of record: reading, pushing and deleting them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+from app.database import Database, Transaction, blobs, manifests
+from app.database.manifests import StoredManifest
+from app.oci.digest import Digest
+from app.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown
+from app.oci.manifest import Descriptor, Manifest, parse_manifest
+from app.oci.reference import Name, Reference, Tag
+from app.projects.service import Repository, ensure
+
+from .review import GRACE_SECONDS
+
+# Payloads kept in each worker: a few thousand ordinary manifests.
+_CACHE_BYTES = 32 * 1024 * 1024
+
+
+class Manifests:
+    """Manifests of record. Payloads are kept in memory by digest: a digest's bytes never change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._payloads = _Payloads(_CACHE_BYTES)
+
+    async def read(self, repository_id: int, digest: Digest) -> StoredManifest | None:
+        """Read a manifest of the repository; whether it is there now is asked of the database every time."""
+        payload = self._payloads.get(digest)
+        if payload is not None:
+            found = await manifests.present(self._database, repository_id, digest)
+            return StoredManifest(digest, found[0], payload) if found else None
+        stored = await manifests.payload(self._database, repository_id, digest)
+        if stored is not None:
+            self._payloads.put(digest, stored.payload)
+        return stored
+
+    async def put(
+        self,
+        repository: Repository,
+        reference: Reference,
+        tags: Sequence[Tag],
+        content_type: str | None,
+        payload: bytes,
+    ) -> tuple[Digest, Manifest]:
+        """Verify a manifest and put it down with its tags, all at once.
+
+        Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown where a part is not linked in this repository.
+        """
+        parsed = parse_manifest(payload, content_type)
+        digest = Digest.of(payload, reference.algorithm if isinstance(reference, Digest) else "sha256")
+        if isinstance(reference, Digest) and digest != reference:
+            raise DigestInvalid(f"the manifest's digest is {digest}, not {reference}")
+        names = [*tags, reference] if isinstance(reference, Tag) else list(tags)
+
+        async def put(transaction: Transaction) -> None:
+            repository_id = await ensure(transaction, repository)
+            await _require_parts(transaction, repository_id, parsed)
+            await record(transaction, repository_id, digest, parsed, names)
+
+        await self._database.transact(put)
+        self._payloads.put(digest, payload)
+        return digest, parsed
+
+    async def delete(self, repository: Repository, reference: Reference) -> None:
+        """Remove a tag, or a manifest with every tag of it; raises NameUnknown and ManifestUnknown."""
+        if repository.id is None:
+            raise NameUnknown(f"there is no repository {repository.name!r}")
+        repository_id = repository.id
+
+        async def delete(transaction: Transaction) -> bool:
+            orphans: Iterable[Digest] | None
+            if isinstance(reference, Digest):
+                orphans = await manifests.remove(transaction, repository_id, reference)
+            else:
+                was = await manifests.remove_tag(transaction, repository_id, reference)
+                orphans = [was] if was else None
+            await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
+            return orphans is not None
+
+        if not await self._database.transact(delete):
+            raise unknown_manifest(repository.name, reference)
+
+
+async def record(
+    transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest, tags: Iterable[str]
+) -> None:
+    """Put a verified manifest down and point tags at it; what lost a tag is looked at in a day."""
+    await manifests.add(transaction, repository_id, digest, parsed)
+    moved = await manifests.set_tags(transaction, repository_id, tags, digest)
+    await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
+
+
+async def _require_parts(transaction: Transaction, repository_id: int, parsed: Manifest) -> None:
+    needed = [part for part in parsed.blobs if part.distributable]
+    _require(needed, await blobs.linked_sizes(transaction, repository_id, {part.digest for part in needed}), "blob")
+    children = {part.digest for part in parsed.manifests}
+    _require(parsed.manifests, await manifests.sizes(transaction, repository_id, children), "manifest")
+
+
+def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -> None:
+    missing = sorted({part.digest for part in parts if part.digest not in sizes})
+    if missing:
+        raise ManifestBlobUnknown(
+            f"push the {kind} first: {missing[0]} is not in this repository"
+            + (f", nor are {len(missing) - 1} more" if len(missing) > 1 else ""),
+            detail=[{"digest": digest} for digest in missing[:100]],
+        )
+    for part in parts:
+        if sizes[part.digest] != part.size:
+            raise ManifestInvalid(f"{part.digest} has {sizes[part.digest]} bytes, the manifest says {part.size}")
+
+
+def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
+    """Say that a repository has no such manifest."""
+    separator = "@" if isinstance(reference, Digest) else ":"
+    return ManifestUnknown(f"there is no {name}{separator}{reference}")
+
+
+class _Payloads:
+    """The most recently used payloads, bounded by their bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[Digest, bytes] = OrderedDict()
+
+    def get(self, digest: Digest) -> bytes | None:
+        payload = self._entries.get(digest)
+        if payload is not None:
+            self._entries.move_to_end(digest)
+        return payload
+
+    def put(self, digest: Digest, payload: bytes) -> None:
+        if digest in self._entries:
+            return
+        self._entries[digest] = payload
+        self._bytes += len(payload)
+        while self._bytes > self._most_bytes:
+            self._bytes -= len(self._entries.popitem(last=False)[1])

@@ -1,0 +1,88 @@
+"""Collection: what nothing references any more goes a day later, by rows and never by walks.
+
+    a tag moves, a manifest is deleted,       ┐
+    a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
+    an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
+
+What was put there by digest and never had a tag or an index stays: somebody pins it.
+
+Source: the review queue of GitLab's container registry (field notes, "Metadata and garbage collection").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from app.database import Database, Transaction, blobs, manifests, uploads
+from app.oci.digest import Digest
+from app.oci.errors import OCIError
+from app.storage import BlobStore
+
+# A push takes hours at the worst: what it has sent already, or was told it need not send, must outlive it.
+GRACE_SECONDS = 24 * 3600
+_PAUSE_SECONDS = 60.0
+_BATCH = 100
+
+log = logging.getLogger(__name__)
+
+
+class Collection:
+    """Works the queues off; every worker may run one, rows are taken by one at a time."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+
+    async def run(self) -> None:
+        """Collect every minute, for as long as the worker lives."""
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await self.collect()
+            except OCIError as error:
+                log.warning("collection put off: %s", error)
+
+    async def collect(self) -> None:
+        """Work off all that is due now."""
+        while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
+            pass
+
+    async def _end_idle_uploads(self) -> int:
+        async with self._database.transaction() as transaction:
+            keys = await uploads.remove_idle(transaction, time.time() - GRACE_SECONDS, _BATCH)
+            for key in keys:
+                await blobs.discard(transaction, key, 0)
+        return len(keys)
+
+    async def _review(self) -> int:
+        async def review(transaction: Transaction) -> int:
+            due = await manifests.due_reviews(transaction, _BATCH)
+            for repository_id, digest in due:
+                if not await manifests.is_referenced(transaction, repository_id, digest):
+                    await _remove_manifest(transaction, repository_id, digest)
+                if not await manifests.names_blob(transaction, repository_id, digest):
+                    await blobs.unlink(transaction, repository_id, digest)
+            return len(due)
+
+        return await self._database.transact(review)
+
+    async def _remove_garbage(self) -> int:
+        async with self._database.transaction() as transaction:
+            keys = await blobs.due_garbage(transaction, _BATCH)
+        removed = []
+        for key in keys:
+            await self._store.delete(key)
+            removed.append(key)
+        if removed:
+            async with self._database.transaction() as transaction:
+                await blobs.forget_garbage(transaction, removed)
+        return len(removed)
+
+
+async def _remove_manifest(transaction: Transaction, repository_id: int, digest: Digest) -> None:
+    touched = await manifests.remove(transaction, repository_id, digest)
+    if touched:
+        # A day more for the parts: somebody may be pushing another manifest of the same parts now.
+        await manifests.ask_review(transaction, repository_id, touched, time.time() + GRACE_SECONDS)

@@ -1,0 +1,268 @@
+"""Upload sessions: bytes arrive in any number of requests, on any worker, and become a blob when they verify.
+
+The row of a session is the truth: which object its bytes are in, how many are safe, and their digest so far. The
+running hash lives in the worker that computed it. Another worker goes on writing without it, and reads the object
+back once, at the end, to verify it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app.database import Database, Transaction, blobs, manifests, uploads
+from app.database.uploads import UploadSession
+from app.oci.digest import Digest, new_hash
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid
+from app.oci.ranges import ByteRange
+from app.projects.service import Repository, ensure
+from app.storage import BlobStore, Writer, new_key
+
+from .review import GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# Hashing and writing take turns with the network in pieces of this size.
+_PIECE_BYTES = 1024 * 1024
+# Running hashes kept for sessions between two requests; one that is dropped costs one reading at the end.
+_MOST_HASHES = 1000
+# Written in `digest_so_far` where the digest of the bytes so far is not known.
+_UNKNOWN_DIGEST = ""
+
+
+@dataclass
+class _Hashing:
+    """A running hash and how many bytes it has seen."""
+
+    hash: _Hash
+    offset: int
+
+
+class Uploads:
+    """Begins, finds and ends sessions."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+        self._hashes: OrderedDict[str, _Hashing] = OrderedDict()
+
+    async def begin(self, repository: Repository, algorithm: str = "sha256") -> UploadSession:
+        """Begin a session; raises DigestInvalid for an algorithm not verified here."""
+        running = new_hash(algorithm)
+        key = new_key()
+
+        async def create(transaction: Transaction) -> UploadSession:
+            repository_id = await ensure(transaction, repository)
+            session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, Digest.finish(running))
+            await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
+            await uploads.create(transaction, session)
+            return session
+
+        session = await self._database.transact(create)
+        self._remember(session.id, _Hashing(running, 0))
+        return session
+
+    async def find(self, repository: Repository, upload_id: str) -> UploadSession:
+        """Find a session of this repository; raises BlobUploadUnknown."""
+        if repository.id is not None:
+            async with self._database.reading() as transaction:
+                session = await uploads.find(transaction, repository.id, upload_id)
+            if session is not None:
+                return session
+        raise BlobUploadUnknown(
+            "there is no such upload here; it may have ended or been left for a day: begin a new one"
+        )
+
+    async def receive(self, repository: Repository, session: UploadSession, chunk: ByteRange | None) -> Receiving:
+        """Open a session for the bytes of one request; raises RangeInvalid where the chunk is not the next one.
+
+        The answer is ended by exactly one of its `suspend`, `commit` and `abort`.
+        """
+        if chunk is not None and chunk.start != session.bytes_written:
+            raise RangeInvalid(
+                f"the next chunk begins at byte {session.bytes_written}, this one at {chunk.start}",
+                headers={"Range": range_header(session)},
+            )
+        writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
+        hashing = self._hashes.pop(session.id, None)
+        if hashing is not None and hashing.offset != session.bytes_written:
+            hashing = None
+        if hashing is None and session.bytes_written == 0:
+            hashing = _Hashing(new_hash(session.digest_so_far.partition(":")[0]), 0)
+        return Receiving(self, repository, session, writer, hashing)
+
+    async def cancel(self, repository: Repository, upload_id: str) -> None:
+        """End a session and give its bytes up; raises BlobUploadUnknown."""
+        session = await self.find(repository, upload_id)
+        await self._drop(session)
+
+    async def _drop(self, session: UploadSession) -> None:
+        self._hashes.pop(session.id, None)
+        async with self._database.transaction() as transaction:
+            removed = await uploads.remove(transaction, session.id)
+            if removed:
+                await blobs.discard(transaction, session.object_key, 0)
+        if not removed:
+            raise BlobUploadUnknown("this upload has ended already")
+
+    async def _advance(self, before: UploadSession, after: UploadSession, hashing: _Hashing | None) -> None:
+        async with self._database.transaction() as transaction:
+            advanced = await uploads.advance(transaction, before, after)
+            await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
+        if not advanced:
+            raise BlobUploadInvalid("another request has moved this upload on; ask for its status and go on from there")
+        if hashing is not None:
+            self._remember(after.id, hashing)
+
+    async def _commit(self, repository: Repository, session: UploadSession, size: int, digest: Digest) -> None:
+        async def commit(transaction: Transaction) -> bool:
+            if not await uploads.remove(transaction, session.id):
+                return False
+            await blobs.add(transaction, digest, session.object_key, size)
+            await blobs.add_link(transaction, repository.project_id, session.repository_id, digest)
+            await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
+            return True
+
+        if not await self._database.transact(commit):
+            raise BlobUploadUnknown("this upload has ended already")
+
+    async def _digest_of_object(self, key: str, size: int, algorithm: str) -> Digest:
+        running = new_hash(algorithm)
+        async for piece in self._store.read(key, 0, size):
+            await asyncio.to_thread(running.update, piece)
+        return Digest.finish(running)
+
+    def _remember(self, upload_id: str, hashing: _Hashing) -> None:
+        self._hashes[upload_id] = hashing
+        while len(self._hashes) > _MOST_HASHES:
+            self._hashes.popitem(last=False)
+
+
+class Receiving:
+    """The bytes of one request on their way into a session."""
+
+    def __init__(
+        self, service: Uploads, repository: Repository, session: UploadSession, writer: Writer, hashing: _Hashing | None
+    ) -> None:
+        self._service = service
+        self._repository = repository
+        self._session = session
+        self._writer = writer
+        self._hashing = hashing
+        self._piece = bytearray()
+        self._storing: asyncio.Task[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        """Take bytes; returns while the last full piece is still being hashed and stored, never two."""
+        self._piece += data
+        if len(self._piece) >= _PIECE_BYTES:
+            await self._flush()
+
+    async def suspend(self, *, expected: int | None = None) -> UploadSession:
+        """End the request and keep the session: what has arrived is safe on any worker from now on.
+
+        ``expected``: how many bytes the request's Content-Range promised; raises BlobUploadInvalid for another number.
+        """
+        try:
+            await self._drain()
+            self._check_length(expected)
+            state = await self._writer.suspend()
+        except BaseException:
+            # The row still names the offset before this request; what was written past it is cut off next time.
+            await self._let_go()
+            raise
+        return await self._advanced(state)
+
+    async def commit(self, digest: Digest, *, expected: int | None = None, keep: bool = True) -> int:
+        """Verify and make the blob visible; answers its size in bytes. Raises DigestInvalid.
+
+        After a wrong digest the session goes on where ``keep`` says so: the client may still name the right one.
+        """
+        try:
+            await self._drain()
+            self._check_length(expected)
+        except BaseException:
+            await self._let_go()
+            raise
+        computed = self._digest_so_far()
+        if computed and Digest(computed).algorithm == digest.algorithm and computed != digest:
+            if keep:
+                await self._advanced(await self._writer.suspend())
+            else:
+                await self.abort()
+            raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}")
+        size = self._writer.offset
+        await self._writer.finish()
+        if computed != digest:
+            computed = await self._service._digest_of_object(self._session.object_key, size, digest.algorithm)
+            if computed != digest:
+                await self._service._drop(self._session)
+                raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}; begin a new upload")
+        await self._service._commit(self._repository, self._session, size, digest)
+        return size
+
+    async def abort(self) -> None:
+        """End the session and give its bytes up."""
+        await self._settle()
+        await self._writer.abort()
+        await self._service._drop(self._session)
+
+    async def _advanced(self, state: dict[str, object]) -> UploadSession:
+        after = replace(
+            self._session, state=state, bytes_written=self._writer.offset, digest_so_far=self._digest_so_far()
+        )
+        await self._service._advance(self._session, after, self._hashing)
+        return after
+
+    async def _let_go(self) -> None:
+        await self._settle()
+        await self._writer.suspend()
+
+    async def _drain(self) -> None:
+        if self._piece:
+            await self._flush()
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            await storing
+
+    async def _settle(self) -> None:
+        """Wait for the piece under way, whatever became of it: its writer must not be closed beneath it."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing])
+            self._storing = None
+
+    async def _flush(self) -> None:
+        if self._storing is not None:
+            storing, self._storing = self._storing, None
+            await storing
+        piece, self._piece = self._piece, bytearray()
+        self._storing = asyncio.create_task(self._store(piece))
+
+    async def _store(self, piece: bytearray) -> None:
+        if self._hashing is not None:
+            await asyncio.gather(
+                asyncio.to_thread(self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
+            )
+            self._hashing.offset += len(piece)
+        else:
+            await self._writer.write(memoryview(piece))
+
+    def _digest_so_far(self) -> str:
+        if self._hashing is not None:
+            return Digest.finish(self._hashing.hash)
+        return self._session.digest_so_far if self._writer.offset == self._session.bytes_written else _UNKNOWN_DIGEST
+
+    def _check_length(self, expected: int | None) -> None:
+        received = self._writer.offset - self._session.bytes_written
+        if expected is not None and received != expected:
+            raise BlobUploadInvalid(f"Content-Range promised {expected} bytes, the body had {received}")
+
+
+def range_header(session: UploadSession) -> str:
+    """Spell the ``Range`` of an upload's status; the specification has no spelling for no bytes but ``0-0``."""
+    return f"0-{max(0, session.bytes_written - 1)}"

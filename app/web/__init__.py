@@ -1,0 +1,1 @@
+"""The edge: HTTP in, services called, HTTP out; nothing here decides."""

@@ -1,0 +1,80 @@
+"""What every handler outside the distribution API shares: request id, security headers, log line, errors as JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from app.oci.errors import OCIError
+
+from .observe import Observer, request_id
+
+
+class Handler(RequestHandler):
+    """A handler says with ``needs`` who may call it; a test walks the routes and asks."""
+
+    needs: str
+
+    def initialize(self, *, observer: Observer) -> None:
+        self.observer = observer
+        self.started = time.perf_counter()
+        self.request_id = request_id(self.request.headers.get("X-Request-Id"))
+        self.route = type(self).__name__
+        self.subject = ""
+        self.bytes_in = len(self.request.body or b"")
+        self.set_header("X-Request-Id", self.request_id)
+
+    @property
+    def method(self) -> str:
+        return self.request.method or ""
+
+    @property
+    def path(self) -> str:
+        return self.request.path[:500]
+
+    @property
+    def status(self) -> int:
+        return self.get_status()
+
+    @property
+    def bytes_out(self) -> int:
+        return int(self._headers.get("Content-Length", 0))
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self.set_header("Referrer-Policy", "same-origin")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if not isinstance(error, OCIError):
+            text = self._reason if status_code < 500 else f"the registry failed; quote request {self.request_id}"
+            error = OCIError(text, status=status_code)
+        self.set_header("X-Request-Id", self.request_id)
+        self.set_header("Content-Type", "application/json")
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        _ = self.finish(error.body())
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        if not isinstance(value, OCIError | HTTPError):
+            super().log_exception(typ, value, tb)
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
+
+    def on_finish(self) -> None:
+        self.observer.finished(self, self.request.remote_ip or "")
+
+
+class NotFound(Handler):
+    """Every path that nothing else answers."""
+
+    needs = "nothing"
+
+    def prepare(self) -> None:
+        raise HTTPError(404)

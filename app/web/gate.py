@@ -1,0 +1,79 @@
+"""Lets a request of the distribution API in, or tells the client where to get a token that would."""
+
+from __future__ import annotations
+
+from app.access.accounts import Accounts
+from app.access.authorization import Basic, Bearer, parse_authorization
+from app.access.challenge import challenge, service_name
+from app.access.service import TokenService
+from app.access.tokens import Grant, Tokens
+from app.oci.errors import OCIError, Unauthorized
+from app.oci.reference import Name
+
+from .address import Address
+from .v2.needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
+
+# What a client is told to ask for: a push needs pull as well, to see what is there already.
+_ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete"}
+
+
+class Gate:
+    """The permission test every call passes; fails closed."""
+
+    def __init__(self, tokens: Tokens, service: TokenService, accounts: Accounts) -> None:
+        self._tokens = tokens
+        self._service = service
+        self._accounts = accounts
+
+    async def admit(
+        self, authorization: str | None, address: Address, name: Name | None, needs: str, client_address: str
+    ) -> Grant:
+        """Answer what the client may do, or raise Unauthorized with the challenge it needs.
+
+        A repository that is private and one that is not there give the same answer to an outsider.
+        """
+        try:
+            grant = await self._grant(authorization, name, client_address)
+        except Unauthorized as error:
+            raise self._refused(address, name, needs, str(error), "invalid_token") from error
+        if grant is None:
+            raise self._refused(address, name, needs, "authentication required", None)
+        if not self._suffices(grant, name, needs):
+            raise self._refused(address, name, needs, _lacks(name, needs), "insufficient_scope")
+        return grant
+
+    async def _grant(self, authorization: str | None, name: Name | None, client_address: str) -> Grant | None:
+        if authorization is not None and authorization.startswith("Bearer "):
+            grant = self._tokens.cached(authorization[7:])
+            if grant is not None:
+                return grant
+        credentials = parse_authorization(authorization)
+        if isinstance(credentials, Bearer):
+            return await self._tokens.verify(credentials.token)
+        if isinstance(credentials, Basic):
+            principal = await self._accounts.authenticate(credentials.username, credentials.password, client_address)
+            return await self._service.basic_grant(principal, *([name] if name else []))
+        return None
+
+    def _suffices(self, grant: Grant, name: Name | None, needs: str) -> bool:
+        if needs == ANY_TOKEN:
+            return True
+        if needs == CATALOGUE:
+            return grant.catalogue
+        return name is not None and grant.allows(name, needs)
+
+    def _refused(self, address: Address, name: Name | None, needs: str, message: str, error: str | None) -> OCIError:
+        scope, base = None, address.base_url
+        if needs == CATALOGUE:
+            scope = "registry:catalog:*"
+        elif name is not None:
+            scope = f"repository:{name}:{_ASKED_FOR[needs]}"
+        return Unauthorized(
+            message, headers={"WWW-Authenticate": challenge(f"{base}/service/token", service_name(base), scope, error)}
+        )
+
+
+def _lacks(name: Name | None, needs: str) -> str:
+    if name is None:
+        return "this token does not allow that"
+    return f"you may not {needs} {name}, or there is no such project; docker login if it is yours"

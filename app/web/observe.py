@@ -1,0 +1,154 @@
+"""Seeing it: one log line and a few counters for every request."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from prometheus_client import Counter, Histogram
+
+from app.config import Network
+
+REQUESTS = Counter("registry_requests_total", "Requests answered.", ["route", "method", "status"])
+SECONDS = Histogram(
+    "registry_request_seconds",
+    "Time from the head of a request to the end of its answer.",
+    ["route"],
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10, 60, 300),
+)
+BYTES_OUT = Counter("registry_sent_bytes_total", "Bytes of bodies sent to clients.", ["route"])
+BYTES_IN = Counter("registry_received_bytes_total", "Bytes of bodies received from clients.", ["route"])
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
+
+access_log = logging.getLogger("registry.access")
+
+
+class Observed(Protocol):
+    """What is logged and counted of a request, whichever kind answered it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def route(self) -> str: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def bytes_in(self) -> int: ...
+
+    @property
+    def bytes_out(self) -> int: ...
+
+    @property
+    def started(self) -> float: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+
+class Observer:
+    """Writes the access log and the request metrics."""
+
+    def __init__(self) -> None:
+        self._children: dict[tuple[str, str, int], Any] = {}
+        self._by_route: dict[str, tuple[Any, Any, Any]] = {}
+
+    def finished(self, call: Observed, client_address: str) -> None:
+        """Note a request whose answer has ended."""
+        seconds = time.perf_counter() - call.started
+        key = (call.route, call.method, call.status)
+        child = self._children.get(key)
+        if child is None:
+            # A method that a client made up must not make a new time series.
+            method = call.method if call.method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE") else "other"
+            child = self._children[key] = REQUESTS.labels(call.route, method, str(call.status))
+        child.inc()
+        by_route = self._by_route.get(call.route)
+        if by_route is None:
+            by_route = self._by_route[call.route] = (
+                SECONDS.labels(call.route),
+                BYTES_OUT.labels(call.route),
+                BYTES_IN.labels(call.route),
+            )
+        by_route[0].observe(seconds)
+        if call.bytes_out:
+            by_route[1].inc(call.bytes_out)
+        if call.bytes_in:
+            by_route[2].inc(call.bytes_in)
+        access_log.info(
+            "request",
+            extra={
+                "fields": {
+                    "request_id": call.request_id,
+                    "method": call.method,
+                    "path": call.path,
+                    "status": call.status,
+                    "bytes": call.bytes_out,
+                    "ms": round(seconds * 1000, 1),
+                    "client": client_address,
+                    "who": call.subject,
+                }
+            },
+        )
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message and what the call gave in ``extra={"fields": …}``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging() -> None:
+    """Send every log line to standard error, as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("aiobotocore", "botocore", "asyncio", "tornado.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def request_id(given: str | None) -> str:
+    """Take the id a proxy in front gave, where it looks like one, or make one."""
+    if given is not None and _REQUEST_ID.match(given):
+        return given
+    return secrets.token_hex(8)
+
+
+@lru_cache(maxsize=4096)
+def in_networks(address: str, networks: Sequence[Network]) -> bool:
+    """Say whether an address lies in one of the networks; what is no address lies in none."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    return any(mapped in network for network in networks)

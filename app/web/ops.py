@@ -1,0 +1,85 @@
+"""For those who run it: is it alive, do its parts answer, what does it count."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.oci.errors import Unavailable
+
+from .base import Handler
+from .observe import Observer
+
+Check = Callable[[], Awaitable[None]]
+
+_CHECK_SECONDS = 5.0
+
+
+class HealthHandler(Handler):
+    """Alive: this worker takes requests."""
+
+    needs = "nothing"
+
+    async def get(self) -> None:
+        await self.finish({"status": "ok"})
+
+
+class ReadyHandler(Handler):
+    """Ready: the parts a request cannot do without answer. Redis away is told, and no reason to send nobody here."""
+
+    needs = "nothing"
+
+    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
+        self, *, required: Mapping[str, Check], optional: Mapping[str, Check], observer: Observer
+    ) -> None:
+        super().initialize(observer=observer)
+        self._required = required
+        self._optional = optional
+
+    async def get(self) -> None:
+        required = await _run(self._required)
+        optional = await _run(self._optional)
+        ready = all(answer == "ok" for answer in required.values())
+        self.set_status(200 if ready else 503)
+        if not ready:
+            self.set_header("Retry-After", "5")
+        self.set_header("Content-Type", "application/json")
+        await self.finish(json.dumps({"ready": ready, "parts": required | optional}))
+
+
+async def _run(checks: Mapping[str, Check]) -> dict[str, str]:
+    async def ask(check: Check) -> str:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await check()
+        except Unavailable as error:
+            return error.message
+        except TimeoutError:
+            return f"no answer in {_CHECK_SECONDS:.0f} s"
+        return "ok"
+
+    answers = await asyncio.gather(*(ask(check) for check in checks.values()))
+    return dict(zip(checks, answers, strict=True))
+
+
+class MetricsHandler(Handler):
+    """What Prometheus scrapes: of all workers of this service together."""
+
+    needs = "nothing"
+
+    async def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        await self.finish(await asyncio.to_thread(_render))
+
+
+def _render() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's signature
+    return generate_latest(registry)

@@ -1,0 +1,125 @@
+"""The HTTP server of one worker: the distribution API on its own edge, everything else as a Tornado application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from tornado.http1connection import HTTP1Connection
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.web import Application
+
+from app.config import Network
+
+from .address import Addresses
+from .observe import in_networks, request_id
+from .v2.call import Call
+from .v2.edge import V2
+
+# Nothing but the distribution API takes a body worth mentioning.
+_MAX_FORM_BYTES = 1024 * 1024
+# A kept-alive connection of a client that has gone without a word; clients poll more often than that.
+_IDLE_SECONDS = 120
+
+
+class Edge(HTTPServerConnectionDelegate):
+    """Sends each request where it belongs, by its address."""
+
+    def __init__(
+        self, v2: V2, application: Application, addresses: Addresses, trusted_proxies: Sequence[Network]
+    ) -> None:
+        self._v2 = v2
+        self._application = application
+        self._addresses = addresses
+        self._trusted = tuple(trusted_proxies)
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        return _Request(self, server_conn, cast("HTTP1Connection", request_conn))
+
+    def dispatch(
+        self, server_conn: object, connection: HTTP1Connection, start: RequestStartLine, headers: HTTPHeaders
+    ) -> HTTPMessageDelegate:
+        """Choose who answers a request whose head has arrived."""
+        context: Any = connection.context
+        peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
+        address = self._addresses.read(start.path, headers.get("Host", ""))
+        if address.path.startswith("/v2/") or address.path == "/v2":
+            call = Call(connection, start, headers, address, request_id(headers.get("X-Request-Id")))
+            self._v2.start(call, peer)
+            return call
+        context.remote_ip = peer
+        connection.set_max_body_size(_MAX_FORM_BYTES)
+        return self._application.start_request(server_conn, connection)
+
+
+class _Request(HTTPMessageDelegate):
+    """A request until its head is there; after that everything goes to whoever answers it."""
+
+    def __init__(self, edge: Edge, server_conn: object, connection: HTTP1Connection) -> None:
+        self._edge = edge
+        self._server_conn = server_conn
+        self._connection = connection
+        self._delegate: HTTPMessageDelegate | None = None
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> asyncio.Future[None] | None:
+        start = cast("RequestStartLine", start_line)
+        self._delegate = self._edge.dispatch(self._server_conn, self._connection, start, headers)
+        if isinstance(self._delegate, Call):
+            return None
+        return cast("asyncio.Future[None] | None", self._delegate.headers_received(start_line, headers))
+
+    def data_received(self, chunk: bytes) -> asyncio.Future[None] | None:
+        return cast("asyncio.Future[None] | None", self._delegate.data_received(chunk)) if self._delegate else None
+
+    def finish(self) -> None:
+        if self._delegate is not None:
+            self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        if self._delegate is not None:
+            self._delegate.on_connection_close()
+
+
+def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Say who a request comes from: the peer, or where that is a proxy of ours, whom it names.
+
+    Proxies append: read from the right, the first address that is not one of ours is the client. What a client
+    wrote there itself stands further left and is never believed. A unix socket's peer is always ours.
+    """
+    hops = [hop.strip() for header in forwarded for hop in header.split(",")]
+    address = peer
+    while hops and (address in ("", "0.0.0.0") or in_networks(address, tuple(trusted))):  # noqa: S104  # compared
+        address = hops.pop().strip("[]")
+    return address
+
+
+def make_server(edge: Edge) -> HTTPServer:
+    """Make the server; sockets are added by the caller, who also stops it."""
+    return HTTPServer(
+        cast("Application", edge),
+        idle_connection_timeout=_IDLE_SECONDS,
+        chunk_size=256 * 1024,
+        max_buffer_size=1024 * 1024,
+        max_header_size=64 * 1024,
+    )
+
+
+async def stop_server(server: HTTPServer, v2: V2, seconds: float) -> None:
+    """Take no new connections, let what runs finish for at most ``seconds``, then close every connection."""
+    server.stop()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await v2.drain()
+    await server.close_all_connections()

@@ -1,0 +1,95 @@
+"""``/service/token``: who asks, for what, and the token for as much of it as is allowed.
+
+Source: Docker registry token specification ("Token authentication") and its OAuth2 form (POST); no refresh tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from app.access.accounts import Accounts
+from app.access.authorization import Basic, parse_authorization
+from app.access.principal import ANONYMOUS, Principal
+from app.access.scopes import parse_scopes
+from app.access.service import TokenService
+from app.oci.errors import OCIError, Unauthorized, Unsupported
+
+from .address import Addresses
+from .base import Handler
+from .observe import Observer
+
+
+class TokenHandler(Handler):
+    needs = "nothing"
+
+    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
+        self, *, accounts: Accounts, tokens: TokenService, addresses: Addresses, observer: Observer
+    ) -> None:
+        super().initialize(observer=observer)
+        self._accounts = accounts
+        self._tokens = tokens
+        self._addresses = addresses
+
+    def check_xsrf_cookie(self) -> None:
+        """No cookie is read here, so none can be abused."""
+
+    async def get(self) -> None:
+        await self._grant(await self._principal(), self.get_query_arguments("scope"))
+
+    async def post(self) -> None:
+        grant_type = self.get_body_argument("grant_type", "")
+        if grant_type != "password":
+            raise Unsupported("grant_type must be password; no refresh tokens are given here", status=400)
+        self._credentials = Basic(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
+        principal = await self._authenticate(self._credentials)
+        await self._grant(principal, self.get_body_arguments("scope"))
+
+    async def _principal(self) -> Principal:
+        header = self.request.headers.get("Authorization")
+        try:
+            credentials = parse_authorization(header)
+        except Unauthorized as error:
+            raise self._refused(error) from error
+        if header is None:
+            return ANONYMOUS
+        if not isinstance(credentials, Basic):
+            raise self._refused(Unauthorized("send a user name and password (Basic), or nothing at all"))
+        return await self._authenticate(credentials)
+
+    async def _authenticate(self, credentials: Basic) -> Principal:
+        try:
+            return await self._accounts.authenticate(
+                credentials.username, credentials.password, self.request.remote_ip or ""
+            )
+        except Unauthorized as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Unauthorized) -> OCIError:
+        return Unauthorized(error.message, headers={"WWW-Authenticate": 'Basic realm="registry"'})
+
+    async def _grant(self, principal: Principal, scopes: list[str]) -> None:
+        self.subject = principal.subject
+        address = self._addresses.read(self.request.uri or "", self.request.host)
+        issued = await self._tokens.grant(principal, parse_scopes(under(address.project, scopes)))
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        body = {
+            "token": issued.token,
+            "access_token": issued.token,
+            "expires_in": issued.expires_in,
+            "issued_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued.issued_at)),
+        }
+        await self.finish(json.dumps(body))
+
+
+def under(project: str | None, scopes: list[str]) -> list[str]:
+    """Say what a client of a transparent mirror means: ``library/redis`` there is ``mirror/library/redis`` here."""
+    if project is None:
+        return scopes
+    spelled = []
+    for scope in (scope for value in scopes for scope in value.split()):
+        kind, colon, rest = scope.partition(":")
+        inside = rest.startswith(f"{project}/")
+        spelled.append(scope if kind != "repository" or inside else f"{kind}{colon}{project}/{rest}")
+    return spelled

@@ -1,0 +1,94 @@
+"""``/v2/<name>/blobs/<digest>``: end-2 and end-10 of the distribution-spec."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+from typing import Literal
+
+from app.oci.digest import Digest
+from app.oci.errors import BlobUnknown
+from app.oci.ranges import ByteRange, parse_range
+from app.oci.reference import Name
+from app.projects.service import Projects
+from app.registry.blobs import Blobs
+from app.registry.content import BlobAnswer
+from app.storage import BlobStore
+
+from .call import Call
+from .contents import Contents
+
+Delivery = Literal["stream", "redirect", "accel"]
+
+# The location in nginx that stands for the store's folder (ansible/roles/nginx).
+_ACCEL_PREFIX = "/_blobs/"
+
+
+class BlobHandlers:
+    def __init__(
+        self, projects: Projects, contents: Contents, blobs: Blobs, store: BlobStore, delivery: Delivery
+    ) -> None:
+        self._projects = projects
+        self._contents = contents
+        self._blobs = blobs
+        self._store = store
+        self._delivery = delivery
+
+    async def get(self, call: Call, name: Name, reference: str) -> None:
+        digest = Digest.parse(reference)
+        repository = await self._projects.open(name)
+        head = call.method == "HEAD"
+        answer = await self._contents.of(repository).blob(repository, digest, call.client, head=head)
+        headers = [
+            ("Content-Type", "application/octet-stream"),
+            ("Docker-Content-Digest", digest),
+            ("ETag", f'"{digest}"'),
+            ("Accept-Ranges", "bytes"),
+            ("Cache-Control", "private, max-age=31536000, immutable"),
+        ]
+        if head:
+            if repository.id is not None and repository.upstream is None and call.may_push:
+                await self._blobs.keep(repository.id, digest)
+            await call.reply(200, headers, length=answer.size)
+        elif answer.object_key is not None and self._delivery != "stream":
+            await self._hand_over(call, answer.object_key, headers)
+        else:
+            await self._stream(call, answer, headers)
+
+    async def delete(self, call: Call, name: Name, reference: str) -> None:
+        digest = Digest.parse(reference)
+        await self._blobs.delete(await self._projects.open(name), digest)
+        await call.reply(202)
+
+    async def _hand_over(self, call: Call, key: str, headers: list[tuple[str, str]]) -> None:
+        """Let the object store or the web server in front send the bytes."""
+        place = await self._store.locate(key)
+        if isinstance(place, Path):
+            await call.reply(200, [*headers, ("X-Accel-Redirect", f"{_ACCEL_PREFIX}{place.parent.name}/{place.name}")])
+        elif place is not None:
+            await call.reply(307, [("Location", place), ("Docker-Content-Digest", headers[1][1])])
+        else:
+            raise BlobUnknown
+
+    async def _stream(self, call: Call, answer: BlobAnswer, headers: list[tuple[str, str]]) -> None:
+        wanted = None if answer.size is None else parse_range(call.headers.get("Range"), answer.size)
+        part = wanted or ByteRange(0, answer.size or 0)
+        if wanted is not None and answer.size is not None:
+            headers.append(("Content-Range", wanted.content_range(answer.size)))
+        place = await self._store.locate(answer.object_key) if answer.object_key is not None else None
+        if isinstance(place, Path) and not place.exists():
+            raise BlobUnknown(f"the bytes of {answer.digest} are missing from the store; tell the operators")
+        await call.begin(206 if wanted else 200, headers, None if answer.size is None else part.length)
+        if isinstance(place, Path):
+            await call.send_file(place, part.start, part.stop)
+        else:
+            stop = None if answer.size is None else part.stop
+            pieces = (
+                self._store.read(answer.object_key, part.start, part.stop)
+                if answer.object_key is not None
+                else answer.read(part.start, stop)  # type: ignore[misc]  # one of the two is always there
+            )
+            async with aclosing(pieces) as body:  # type: ignore[type-var]  # every store's iterator is a generator
+                async for piece in body:
+                    await call.write(piece)
+        call.end()

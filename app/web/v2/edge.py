@@ -1,0 +1,110 @@
+"""Takes a request of the distribution API from its first line to its log line: route, permission, handler, error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from tornado.iostream import StreamClosedError
+
+from app.access.principal import address_block
+from app.access.tokens import Grant
+from app.config import Network
+from app.oci.errors import NameUnknown, OCIError, Unsupported
+from app.oci.reference import Name
+from app.registry.content import Client
+from app.web.gate import Gate
+from app.web.observe import Observer, in_networks
+
+from .call import Call, ClientGone, reply_error
+from .needs import PUSH
+from .routes import Endpoint, Route
+
+log = logging.getLogger(__name__)
+
+
+class Internal(OCIError):
+    """What nobody foresaw; the client is given the request's id to quote, the log has the rest."""
+
+
+class V2:
+    """Answers calls; knows which are running, so that a stop can wait for them."""
+
+    def __init__(
+        self, routes: Sequence[Route], gate: Gate, observer: Observer, fill_networks: Sequence[Network]
+    ) -> None:
+        self._routes = routes
+        self._gate = gate
+        self._observer = observer
+        self._fill_networks = fill_networks
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, call: Call, client_address: str) -> None:
+        """Begin to answer a call whose head has arrived."""
+        task = asyncio.get_running_loop().create_task(self._run(call, client_address))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Return when no call is running any more; the caller bounds the time."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _run(self, call: Call, client_address: str) -> None:
+        try:
+            await self._answer(call, client_address)
+        except (ClientGone, StreamClosedError, ConnectionError):
+            call.status = call.status or 499
+            call.cut()
+        except OCIError as error:
+            await self._fail(call, error)
+        except Exception:
+            log.exception("request %s failed", call.request_id)
+            await self._fail(call, Internal(f"the registry failed; quote request {call.request_id} to its operators"))
+        finally:
+            self._observer.finished(call, client_address)
+
+    async def _answer(self, call: Call, client_address: str) -> None:
+        route, arguments, endpoint = self._route(call)
+        call.route = route.noun
+        name = Name.parse(arguments[0]) if arguments else None
+        grant = await self._gate.admit(
+            call.headers.get("Authorization"), call.address, name, endpoint.needs, client_address
+        )
+        call.subject = grant.subject
+        call.may_push = name is not None and grant.allows(name, PUSH)
+        call.may_list_everything = grant.may_list_everything
+        call.allows = grant.allows
+        call.client = self._client(grant, client_address)
+        if name is None:
+            await endpoint.handler(call)
+        else:
+            await endpoint.handler(call, name, *arguments[1:])
+
+    def _route(self, call: Call) -> tuple[Route, tuple[str, ...], Endpoint]:
+        for route in self._routes:
+            match = route.pattern.match(call.path)
+            if match is not None:
+                endpoint = route.methods.get(call.method)
+                if endpoint is None:
+                    allowed = ", ".join(route.methods)
+                    raise Unsupported(f"{call.method} is not served here; {allowed} are", headers={"Allow": allowed})
+                return route, match.groups(), endpoint
+        raise NameUnknown(f"the distribution API has no {call.path[:200]!r}")
+
+    def _client(self, grant: Grant, client_address: str) -> Client:
+        if not grant.is_anonymous:
+            return Client(grant.subject, may_fill=True)
+        return Client(address_block(client_address), may_fill=in_networks(client_address, self._fill_networks))
+
+    async def _fail(self, call: Call, error: OCIError) -> None:
+        if call.status:
+            # The head is out: an error page in the middle of a body would be taken for its bytes.
+            log.warning("request %s cut after its head: %s", call.request_id, error)
+            call.cut()
+            return
+        try:
+            await reply_error(call, error)
+        except (StreamClosedError, ConnectionError):
+            call.cut()

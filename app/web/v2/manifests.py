@@ -1,0 +1,88 @@
+"""``/v2/<name>/manifests/<reference>``: end-3, end-7 and end-9 of the distribution-spec."""
+
+from __future__ import annotations
+
+from app.oci.digest import Digest
+from app.oci.errors import ManifestInvalid, SizeInvalid
+from app.oci.manifest import MAX_MANIFEST_BYTES
+from app.oci.reference import Name, Tag, parse_reference
+from app.projects.service import Projects
+from app.registry.content import ManifestAnswer
+from app.registry.manifests import Manifests
+
+from .call import Call, ClientGone
+from .contents import Contents
+
+# The specification asks for ten at least; more would not fit a request line anyway.
+_MOST_TAGS = 100
+
+
+class ManifestHandlers:
+    def __init__(self, projects: Projects, contents: Contents, manifests: Manifests) -> None:
+        self._projects = projects
+        self._contents = contents
+        self._manifests = manifests
+
+    async def get(self, call: Call, name: Name, reference: str) -> None:
+        parsed = parse_reference(reference)
+        repository = await self._projects.open(name)
+        answer = await self._contents.of(repository).manifest(repository, parsed, call.client)
+        headers = _headers(answer)
+        etag = call.headers.get("If-None-Match")
+        if etag is not None and f'"{answer.digest}"' in etag:
+            await call.reply(304, headers, length=0)
+        else:
+            await call.reply(200, headers, answer.payload if call.method == "GET" else b"", length=answer.size)
+
+    async def put(self, call: Call, name: Name, reference: str) -> None:
+        parsed = parse_reference(reference)
+        tags = [Tag.parse(tag) for tag in call.query.get("tag", [])]
+        if tags and not isinstance(parsed, Digest):
+            raise ManifestInvalid("tag parameters go with a push by digest")
+        if len(tags) > _MOST_TAGS:
+            raise ManifestInvalid(f"at most {_MOST_TAGS} tags in one request", status=414)
+        repository = await self._projects.open_to_write(name)
+        payload = await _payload(call)
+        digest, manifest = await self._manifests.put(
+            repository, parsed, tags, call.headers.get("Content-Type"), payload
+        )
+        headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
+        headers += [("OCI-Tag", tag) for tag in tags]
+        if manifest.subject is not None:
+            headers.append(("OCI-Subject", manifest.subject.digest))
+        await call.reply(201, headers)
+
+    async def delete(self, call: Call, name: Name, reference: str) -> None:
+        parsed = parse_reference(reference)
+        await self._manifests.delete(await self._projects.open(name), parsed)
+        await call.reply(202)
+
+
+def _headers(answer: ManifestAnswer) -> list[tuple[str, str]]:
+    headers = [
+        ("Content-Type", answer.media_type),
+        ("Docker-Content-Digest", answer.digest),
+        ("ETag", f'"{answer.digest}"'),
+    ]
+    if answer.warning is not None:
+        headers.append(("Warning", f'299 - "{answer.warning}"'))
+    return headers
+
+
+async def _payload(call: Call) -> bytes:
+    length = call.headers.get("Content-Length")
+    if length is not None and int(length) > MAX_MANIFEST_BYTES:
+        raise _too_large()
+    payload = bytearray()
+    try:
+        while (chunk := await call.read()) is not None:
+            payload += chunk
+            if len(payload) > MAX_MANIFEST_BYTES:
+                raise _too_large()
+    except ClientGone as gone:
+        raise SizeInvalid("the manifest was cut short") from gone
+    return bytes(payload)
+
+
+def _too_large() -> ManifestInvalid:
+    return ManifestInvalid(f"a manifest has {MAX_MANIFEST_BYTES} bytes at most", status=413)

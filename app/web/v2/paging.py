@@ -1,0 +1,32 @@
+"""Pages of a listing: ``n``, ``last`` and the ``Link`` to the next (distribution-spec, "Listing Tags")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from app.oci.errors import Unsupported
+
+# No answer lists more than this; who asks for more, or for all, follows the Link.
+MOST = 1000
+
+
+def page_size(query: Mapping[str, list[str]]) -> int:
+    """Read ``n``; raises Unsupported (400) for what is not a number from 0."""
+    text = query.get("n", [str(MOST)])[0]
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Unsupported(f"n must be a whole number from 0, not {text[:40]!r}", status=400)
+    return min(int(text), MOST)
+
+
+def after(query: Mapping[str, list[str]]) -> str:
+    """Read ``last``; raises Unsupported (400) for what no name, tag or digest is."""
+    text = query.get("last", [""])[0]
+    if len(text) > 512 or not text.isprintable():
+        raise Unsupported("last must be a name from an earlier page", status=400)
+    return text
+
+
+def next_link(path: str, parameters: Mapping[str, str]) -> tuple[str, str]:
+    """Spell the ``Link`` header to the next page."""
+    return "Link", f'<{path}?{urlencode(parameters)}>; rel="next"'

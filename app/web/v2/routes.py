@@ -1,0 +1,72 @@
+"""The route table of the distribution API: every path, method, handler and what it needs to be allowed.
+
+Source: OCI distribution-spec, "Endpoints" (end-1 … end-14) and the Docker registry's catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from .blobs import BlobHandlers
+from .listings import ListingHandlers
+from .manifests import ManifestHandlers
+from .needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
+from .uploads import UploadHandlers
+
+Handler = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path. ``needs`` is one of the words of `needs`; there is no default."""
+
+    handler: Handler
+    needs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path; its groups go to the handler by position, the first is the repository's name where there is one."""
+
+    noun: str
+    pattern: re.Pattern[str]
+    methods: Mapping[str, Endpoint]
+
+
+def routes(
+    manifests: ManifestHandlers, blobs: BlobHandlers, uploads: UploadHandlers, listings: ListingHandlers
+) -> tuple[Route, ...]:
+    """Draw the table, the busiest paths first."""
+    manifest, blob = Endpoint(manifests.get, PULL), Endpoint(blobs.get, PULL)
+    tags, referrers = Endpoint(listings.tags, PULL), Endpoint(listings.referrers, PULL)
+    root, catalogue = Endpoint(listings.root, ANY_TOKEN), Endpoint(listings.catalogue, CATALOGUE)
+    return (
+        _route(
+            "manifests",
+            r"/v2/(.+)/manifests/([^/]+)",
+            GET=manifest,
+            HEAD=manifest,
+            PUT=Endpoint(manifests.put, PUSH),
+            DELETE=Endpoint(manifests.delete, DELETE),
+        ),
+        _route("uploads", r"/v2/(.+)/blobs/uploads/?", POST=Endpoint(uploads.begin, PUSH)),
+        _route(
+            "upload",
+            r"/v2/(.+)/blobs/uploads/([^/]+)",
+            GET=Endpoint(uploads.get, PUSH),
+            PATCH=Endpoint(uploads.patch, PUSH),
+            PUT=Endpoint(uploads.put, PUSH),
+            DELETE=Endpoint(uploads.delete, PUSH),
+        ),
+        _route("blobs", r"/v2/(.+)/blobs/([^/]+)", GET=blob, HEAD=blob, DELETE=Endpoint(blobs.delete, DELETE)),
+        _route("tags", r"/v2/(.+)/tags/list", GET=tags, HEAD=tags),
+        _route("referrers", r"/v2/(.+)/referrers/([^/]+)", GET=referrers, HEAD=referrers),
+        _route("catalogue", r"/v2/_catalog", GET=catalogue, HEAD=catalogue),
+        _route("root", r"/v2/?", GET=root, HEAD=root),
+    )
+
+
+def _route(noun: str, pattern: str, **methods: Endpoint) -> Route:
+    return Route(noun, re.compile(pattern + r"\Z"), methods)

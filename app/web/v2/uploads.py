@@ -1,0 +1,120 @@
+"""``/v2/<name>/blobs/uploads/``: end-4 to end-6, end-11, end-13 and end-14 of the distribution-spec."""
+
+from __future__ import annotations
+
+from app.database.uploads import UploadSession
+from app.oci.digest import Digest
+from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
+from app.oci.ranges import ByteRange, parse_chunk
+from app.oci.reference import Name
+from app.projects.service import Projects, Repository
+from app.registry.blobs import Blobs
+from app.registry.uploads import Receiving, Uploads, range_header
+
+from .call import Call, ClientGone
+
+
+class UploadHandlers:
+    def __init__(self, projects: Projects, uploads: Uploads, blobs: Blobs) -> None:
+        self._projects = projects
+        self._uploads = uploads
+        self._blobs = blobs
+
+    async def begin(self, call: Call, name: Name) -> None:
+        query = call.query
+        repository = await self._projects.open_to_write(name)
+        if "mount" in query and await self._mount(call, repository, query["mount"][0], query.get("from", [None])[0]):
+            return
+        digest = Digest.parse(query["digest"][0]) if "digest" in query else None
+        algorithm = digest.algorithm if digest else query.get("digest-algorithm", ["sha256"])[0]
+        session = await self._uploads.begin(repository, algorithm)
+        if digest is None:
+            await call.reply(202, _status(name, session))
+            return
+        receiving = await self._uploads.receive(repository, session, None)
+        try:
+            await _receive(call, receiving)
+        except ClientGone:
+            # Nobody knows this session's address: it cannot be gone on with.
+            await receiving.abort()
+            raise
+        await receiving.commit(digest, keep=False)
+        await _reply_created(call, name, digest)
+
+    async def _mount(self, call: Call, repository: Repository, mount: str, source: str | None) -> bool:
+        """Try a mount; whatever stands in its way, the client is told to send the bytes (202), never why."""
+        try:
+            digest = Digest.parse(mount)
+            origin = None
+            if source is not None:
+                source_name = Name.parse(source)
+                if not call.allows(source_name, "pull"):
+                    return False
+                origin = await self._projects.open(source_name)
+        except (DigestInvalid, NameInvalid, NameUnknown):
+            return False
+        if not await self._blobs.mount(repository, digest, origin):
+            return False
+        await _reply_created(call, repository.name, digest)
+        return True
+
+    async def patch(self, call: Call, name: Name, upload_id: str) -> None:
+        repository = await self._projects.open_to_write(name)
+        session, receiving, chunk = await self._open(call, repository, upload_id)
+        try:
+            await _receive(call, receiving)
+        except ClientGone:
+            await receiving.suspend()
+            raise
+        session = await receiving.suspend(expected=chunk.length if chunk else None)
+        await call.reply(202, _status(name, session))
+
+    async def put(self, call: Call, name: Name, upload_id: str) -> None:
+        digests = call.query.get("digest")
+        if not digests:
+            raise DigestInvalid("the closing PUT needs ?digest=")
+        digest = Digest.parse(digests[0])
+        repository = await self._projects.open_to_write(name)
+        _, receiving, chunk = await self._open(call, repository, upload_id)
+        try:
+            await _receive(call, receiving)
+        except ClientGone:
+            await receiving.suspend()
+            raise
+        await receiving.commit(digest, expected=chunk.length if chunk else None)
+        await _reply_created(call, name, digest)
+
+    async def get(self, call: Call, name: Name, upload_id: str) -> None:
+        session = await self._uploads.find(await self._projects.open_to_write(name), upload_id)
+        await call.reply(204, _status(name, session))
+
+    async def delete(self, call: Call, name: Name, upload_id: str) -> None:
+        await self._uploads.cancel(await self._projects.open_to_write(name), upload_id)
+        await call.reply(204)
+
+    async def _open(
+        self, call: Call, repository: Repository, upload_id: str
+    ) -> tuple[UploadSession, Receiving, ByteRange | None]:
+        chunk = parse_chunk(call.headers.get("Content-Range"))
+        length = call.headers.get("Content-Length")
+        if chunk is not None and length is not None and int(length) != chunk.length:
+            raise SizeInvalid(f"Content-Range promises {chunk.length} bytes, Content-Length {length}")
+        session = await self._uploads.find(repository, upload_id)
+        return session, await self._uploads.receive(repository, session, chunk), chunk
+
+
+async def _receive(call: Call, receiving: Receiving) -> None:
+    while (data := await call.read()) is not None:
+        await receiving.write(data)
+
+
+def _status(name: Name, session: UploadSession) -> list[tuple[str, str]]:
+    return [
+        ("Location", f"/v2/{name}/blobs/uploads/{session.id}"),
+        ("Docker-Upload-UUID", session.id),
+        ("Range", range_header(session)),
+    ]
+
+
+async def _reply_created(call: Call, name: Name, digest: Digest) -> None:
+    await call.reply(201, [("Location", f"/v2/{name}/blobs/{digest}"), ("Docker-Content-Digest", digest)])

@@ -1,0 +1,77 @@
+"""Fixtures that every suite may use, and `require` for the parts that a machine may not have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.parts import dockerd as dockerd_part
+from tests.parts import postgres as postgres_part
+from tests.parts import valkey as valkey_part
+from tests.parts import weed as weed_part
+from tests.upstream.client import Hub
+
+
+def require(part: ModuleType) -> None:
+    """Skip the test with the reason where ``part`` (a module of tests.parts) cannot be had; with CI=true, fail."""
+    reason = part.missing()
+    if reason is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"not run: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The strict upstream, one for all tests; take `hub` unless you start something against it for many tests."""
+    with Hub(tmp_path_factory.mktemp("upstream")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(hub_process: Hub) -> Hub:
+    """The strict upstream as new: empty, nothing spent, no faults, its CDN at another address than itself."""
+    hub_process.reset()
+    return hub_process
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dockerd_part.Docker]:
+    """A Docker engine without a registry mirror."""
+    require(dockerd_part)
+    with dockerd_part.dockerd(tmp_path_factory.mktemp("docker")) as docker:
+        yield docker
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[weed_part.ObjectStore]:
+    """An S3 endpoint; take a bucket of your own."""
+    require(weed_part)
+    with weed_part.weed(tmp_path_factory.mktemp("weed")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_part.Postgres]:
+    """A PostgreSQL cluster; take a database of your own."""
+    require(postgres_part)
+    with postgres_part.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[valkey_part.Valkey]:
+    require(valkey_part)
+    with valkey_part.valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_process: valkey_part.Valkey) -> valkey_part.Valkey:
+    """An empty Valkey server; a test that stops or pauses it brings it back itself."""
+    valkey_process.flush()
+    return valkey_process

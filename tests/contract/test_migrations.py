@@ -1,0 +1,165 @@
+"""The migrations lead to what `tables.py` says, on both databases, whoever runs them and however often."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from app.database import Database
+from app.database.migrate import SchemaError, migrate, require_current
+from app.database.tables import metadata
+from app.oci.errors import Unavailable
+from tests.parts.process import ROOT, python
+
+_MIGRATE = """
+import asyncio, sys
+from app.database.migrate import migrate
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(migrate(sys.argv[1]))
+"""
+_SQLITE_SCHEMA = "SELECT type, name, sql FROM sqlite_master WHERE name NOT IN ('alembic_version') ORDER BY 1, 2"
+_POSTGRESQL_SCHEMA = """
+SELECT 'column', table_name || '.' || column_name,
+       concat_ws(' ', data_type, collation_name, is_nullable, column_default)
+  FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> 'alembic_version'
+UNION ALL
+SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'
+UNION ALL
+SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint
+ WHERE connamespace = 'public'::regnamespace AND conrelid <> 'alembic_version'::regclass
+ORDER BY 1, 2
+"""
+
+
+async def schema(url: str) -> list[tuple[Any, ...]]:
+    """Read back every column with its type and collation, every index and every constraint."""
+    database = Database(url)
+    async with database.reading() as transaction:
+        statement = _SQLITE_SCHEMA if database.is_sqlite else _POSTGRESQL_SCHEMA
+        rows = [tuple(row) for row in await transaction.execute(text(statement))]
+    await database.close()
+    return rows
+
+
+async def execute(url: str, statement: str) -> None:
+    database = Database(url)
+    async with database.transaction() as transaction:
+        await transaction.execute(text(statement))
+    await database.close()
+
+
+async def test_migrated_from_empty_is_what_the_tables_say(database_url: str) -> None:
+    await migrate(database_url)
+    migrated = await schema(database_url)
+
+    def difference(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        return list(compare_metadata(context, metadata))
+
+    database = Database(database_url)
+    async with database.transaction() as transaction:
+        assert await transaction.run_sync(difference) == []
+        await transaction.run_sync(metadata.drop_all)
+        await transaction.run_sync(metadata.create_all)
+    await database.close()
+    assert {row[1] for row in migrated if row[0] == "index"} >= {"ix_link_digest", "ix_review_review_at"}
+    assert normal(migrated) == normal(await schema(database_url))
+
+
+def normal(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Leave out what SQLite keeps as it was written: white space, quotes, and the order of a table's constraints."""
+    return [(*row[:2], sorted("".join(str(row[2]).replace('"', "").split()).strip("()").split(","))) for row in rows]
+
+
+async def test_a_second_run_changes_nothing(database_url: str) -> None:
+    await migrate(database_url)
+    await execute(
+        database_url, "INSERT INTO garbage (object_key, remove_at) VALUES ('0123456789abcdef0123456789abcdef', 1)"
+    )
+    before = await schema(database_url)
+    await migrate(database_url)
+    await require_current(database_url)
+    assert await schema(database_url) == before
+    database = Database(database_url)
+    async with database.reading() as transaction:
+        assert (await transaction.execute(text("SELECT count(*) FROM garbage"))).scalar() == 1
+    await database.close()
+
+
+async def test_several_processes_at_once(database_url: str) -> None:
+    command = python("-c", _MIGRATE, database_url)
+    processes = [
+        await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT) for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    answers = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    assert [process.returncode for process in processes] == [0] * 4, b"\n".join(error for _, error in answers).decode()
+    await require_current(database_url)
+
+
+async def test_an_empty_database_is_told_apart(database_url: str) -> None:
+    with pytest.raises(SchemaError, match=r"has no tables yet.*run `python -m app migrate`"):
+        await require_current(database_url)
+
+
+async def test_looking_at_a_missing_file_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "such" / "registry.sqlite"
+    with pytest.raises(SchemaError, match="has no tables yet"):
+        await require_current(f"sqlite:///{path}")
+    assert not path.parent.exists()
+    await migrate(f"sqlite:///{path}")
+    await require_current(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("step", [migrate, require_current])
+async def test_a_newer_version_has_been_at_work(database_url: str, step: Any) -> None:
+    await migrate(database_url)
+    await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaError, match="at schema 9999, which this version does not know") as caught:
+        await step(database_url)
+    assert "\n" not in str(caught.value)
+
+
+async def test_an_older_schema_is_told_apart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await migrate(database_url)
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0002_of_the_future")
+    with pytest.raises(SchemaError, match="is at schema 0001, this version works with 0002_of_the_future"):
+        await require_current(database_url)
+
+
+async def test_a_failing_step_leaves_nothing_behind(database_url: str) -> None:
+    # The last table of the first step is there already, so that the step fails when most of it is done.
+    await execute(database_url, "CREATE TABLE tag (name text)")
+    with pytest.raises(Exception, match="tag"):
+        await migrate(database_url)
+    assert {row[1] for row in await schema_of_anything(database_url)} == {"tag"}
+
+
+async def schema_of_anything(url: str) -> list[tuple[Any, ...]]:
+    """List the tables, whether or not a migration has ever run."""
+    database = Database(url)
+    statement = (
+        "SELECT type, name FROM sqlite_master WHERE type = 'table'"
+        if database.is_sqlite
+        else "SELECT 'table', tablename FROM pg_tables WHERE schemaname = 'public'"
+    )
+    async with database.reading() as transaction:
+        rows = [tuple(row) for row in await transaction.execute(text(statement))]
+    await database.close()
+    return rows
+
+
+@pytest.mark.parametrize("step", [migrate, require_current])
+async def test_nobody_answers(step: Any) -> None:
+    with pytest.raises(Unavailable, match="database is away"):
+        await step("postgresql://postgres@127.0.0.1:1/registry")

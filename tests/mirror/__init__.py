@@ -1,0 +1,1 @@
+"""The mirror against an upstream on loopback: faults, disconnects, many clients at once."""

@@ -1,0 +1,321 @@
+"""Manifests from an upstream: what is asked, what is believed, and how each failure is named."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import socket
+
+import pytest
+from aiohttp import web
+
+from app.mirror.errors import UpstreamAway, UpstreamLimited, UpstreamRefused
+from app.mirror.ratelimit import RateLimit
+from app.mirror.transport import Timeouts
+from app.oci.digest import Digest
+from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
+from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES
+
+from .odd_upstream import (
+    BLOB_DIGEST,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    MANIFEST_TYPE,
+    REPOSITORY,
+    Told,
+    always,
+    client,
+    manifest,
+    raw,
+    serving,
+)
+
+
+async def test_a_manifest_is_asked_for_as_a_client_of_docker_hub_would() -> None:
+    async with serving(manifest(Set_Cookie="a=b")) as server, client(server.url + "/") as upstream:
+        head = await upstream.head_manifest(REPOSITORY, "8.0")
+        fetched = await upstream.get_manifest(REPOSITORY, head.digest or "")
+    assert (head.digest, head.media_type, head.size) == (MANIFEST_DIGEST, MANIFEST_TYPE, len(MANIFEST))
+    assert (fetched.digest, fetched.manifest.payload) == (MANIFEST_DIGEST, MANIFEST)
+    assert fetched.manifest.media_type == MANIFEST_TYPE
+    assert server.lines == [
+        f"HEAD /v2/{REPOSITORY}/manifests/8.0",
+        f"GET /v2/{REPOSITORY}/manifests/{MANIFEST_DIGEST}",
+    ]
+    for request in server.seen:
+        assert set(request.headers["Accept"].split(", ")) == MANIFEST_TYPES
+        assert request.headers["Accept-Encoding"] == "identity"
+        assert "registry" in request.headers["User-Agent"]
+        assert "Cookie" not in request.headers
+        assert request.authorization is None
+
+
+@pytest.mark.parametrize("reference", ["8.0", MANIFEST_DIGEST])
+async def test_without_a_stated_digest_the_digest_is_computed(reference: str) -> None:
+    async with serving(manifest(Docker_Content_Digest=None)) as server, client(server.url) as upstream:
+        assert (await upstream.head_manifest(REPOSITORY, reference)).digest is None
+        assert (await upstream.get_manifest(REPOSITORY, reference)).digest == MANIFEST_DIGEST
+
+
+async def test_a_manifest_asked_for_by_sha512_is_that_one() -> None:
+    asked = Digest.of(MANIFEST, "sha512")
+    async with serving(manifest()) as server, client(server.url) as upstream:
+        assert (await upstream.get_manifest(REPOSITORY, asked)).digest == asked
+        with pytest.raises(UpstreamInvalid):
+            await upstream.get_manifest(REPOSITORY, Digest.of(b"another", "sha512"))
+
+
+async def test_an_address_with_a_path_keeps_it() -> None:
+    async with serving(manifest()) as server, client(f"{server.url}/hub/") as upstream:
+        await upstream.head_manifest(REPOSITORY, "a")
+    assert server.lines == [f"HEAD /hub/v2/{REPOSITORY}/manifests/a"]
+
+
+async def test_what_is_not_a_name_cannot_change_the_request() -> None:
+    async with serving(manifest()) as server, client(server.url) as upstream:
+        await upstream.head_manifest("a?b#c %2e", "x/../y?z")
+    assert server.lines == ["HEAD /v2/a%3Fb%23c%20%252e/manifests/x%2F..%2Fy%3Fz"]
+
+
+NOT_JSON = b"<!doctype html><title>Log in to the network</title>"
+OTHER = Digest.of(b"other")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": NOT_JSON, "Content_Type": "text/html; charset=utf-8", "Docker_Content_Digest": None},
+        {"Content_Type": "text/html"},
+        {"Content_Type": "application/json"},
+        {"Content_Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"},
+        {"Content_Type": "application/octet-stream"},
+        {"Content_Type": "application/vnd.oci.image.index.v1+json"},
+        {"body": MANIFEST[:-1] + b" "},
+        {"body": MANIFEST[:-10]},
+        {"body": MANIFEST + b"\n", "Docker_Content_Digest": None},
+        {"Docker_Content_Digest": OTHER},
+        {"Docker_Content_Digest": "sha256:abc"},
+        {"Docker_Content_Digest": "md5:d41d8cd98f00b204e9800998ecf8427e"},
+        {"Content_Encoding": "gzip", "body": gzip.compress(MANIFEST)},
+    ],
+)
+async def test_a_manifest_that_is_not_what_was_asked_for_is_refused(changes: dict[str, str]) -> None:
+    async with serving(manifest(**changes)) as server, client(server.url) as upstream:
+        with pytest.raises(UpstreamInvalid):
+            await upstream.get_manifest(REPOSITORY, MANIFEST_DIGEST)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"null", b"[]", NOT_JSON, b'{"schemaVersion":1}', b'{"schemaVersion":2}', b"[" * 100_000, b"\xff\xfe"],
+)
+async def test_what_is_no_manifest_is_refused_under_its_own_digest_too(body: bytes) -> None:
+    async with (
+        serving(manifest(body=body, Docker_Content_Digest=Digest.of(body))) as server,
+        client(server.url) as upstream,
+    ):
+        with pytest.raises(UpstreamInvalid):
+            await upstream.get_manifest(REPOSITORY, "latest")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"Content_Type": "text/html"}, {"Docker_Content_Digest": OTHER}, {"Docker_Content_Digest": "x"}]
+)
+async def test_a_head_is_believed_no_more_than_a_get(changes: dict[str, str]) -> None:
+    async with serving(manifest(**changes)) as server, client(server.url) as upstream:
+        with pytest.raises(UpstreamInvalid):
+            await upstream.head_manifest(REPOSITORY, MANIFEST_DIGEST)
+
+
+def padded(size: int) -> bytes:
+    document = json.loads(MANIFEST) | {"annotations": {"padding": ""}}
+    document["annotations"]["padding"] = "x" * (size - len(json.dumps(document)))
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("excess", [0, 1])
+async def test_a_manifest_has_four_mebibytes_at_most(excess: int, chunked: bool) -> None:
+    body = padded(MAX_MANIFEST_BYTES + excess)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.Response(body=body, headers={"Content-Type": MANIFEST_TYPE})
+        if chunked:
+            response.enable_chunked_encoding()
+        return response
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        if excess:
+            with pytest.raises(UpstreamInvalid):
+                await upstream.get_manifest(REPOSITORY, "latest")
+        else:
+            assert (await upstream.get_manifest(REPOSITORY, "latest")).manifest.payload == body
+
+
+def errors(code: str) -> bytes:
+    return json.dumps({"errors": [{"code": code, "message": "<b>untrusted</b>"}]}).encode()
+
+
+STATUSES: list[tuple[int, bytes, type[OCIError]]] = [
+    (400, b"", UpstreamInvalid),
+    (401, errors("UNAUTHORIZED"), UpstreamRefused),
+    (403, errors("DENIED"), UpstreamRefused),
+    (403, NOT_JSON, UpstreamRefused),
+    (404, errors("MANIFEST_UNKNOWN"), ManifestUnknown),
+    (404, errors("NAME_UNKNOWN"), NameUnknown),
+    (404, errors("SOMETHING_ELSE"), ManifestUnknown),
+    (404, b'{"errors":[]}', ManifestUnknown),
+    (404, b'{"errors":[{"code":{}}]}', ManifestUnknown),
+    (404, NOT_JSON, ManifestUnknown),
+    (404, b"x" * 1_000_000, ManifestUnknown),
+    (405, b"", UpstreamInvalid),
+    (408, b"", UpstreamAway),
+    (416, b"", UpstreamInvalid),
+    (429, errors("TOOMANYREQUESTS"), UpstreamLimited),
+    (429, b"", UpstreamLimited),
+    (500, errors("UNKNOWN"), UpstreamAway),
+    (502, NOT_JSON, UpstreamAway),
+    (503, b"", UpstreamAway),
+    (201, MANIFEST, UpstreamInvalid),
+    (204, b"", UpstreamInvalid),
+    (206, MANIFEST, UpstreamInvalid),
+    (304, b"", UpstreamInvalid),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "error"), STATUSES)
+async def test_each_status_has_its_error(status: int, body: bytes, error: type[OCIError]) -> None:
+    handler = always(status, body, {"Content-Type": MANIFEST_TYPE if body == MANIFEST else "application/json"})
+    async with serving(handler) as server, client(server.url) as upstream:
+        with pytest.raises(error) as raised:
+            await upstream.get_manifest(REPOSITORY, "latest")
+        assert type(raised.value) is error
+        assert "untrusted" not in raised.value.message
+        with pytest.raises(OCIError) as raised_by_head:
+            await upstream.head_manifest(REPOSITORY, "latest")
+        assert raised_by_head.value.answer_status == raised.value.answer_status
+
+
+async def test_a_missing_blob_is_told_from_a_missing_manifest() -> None:
+    async with serving(always(404)) as server, client(server.url) as upstream:
+        with pytest.raises(BlobUnknown):
+            await upstream.head_blob(REPOSITORY, BLOB_DIGEST)
+        with pytest.raises(BlobUnknown):
+            async with upstream.open_blob(REPOSITORY, BLOB_DIGEST):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "sent_on"), [(None, "60"), ("17", "17"), ("nonsense", "60"), ("999999999", "21600")]
+)
+async def test_a_429_says_when_to_come_back(retry_after: str | None, sent_on: str) -> None:
+    told = Told()
+    headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
+    async with (
+        serving(always(429, b"", headers | ({"Retry-After": retry_after} if retry_after else {}))) as server,
+        client(server.url, told=told) as upstream,
+    ):
+        with pytest.raises(UpstreamLimited) as raised:
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert (raised.value.retry_after, raised.value.headers["Retry-After"]) == (retry_after, sent_on)
+    assert [(answer.status, answer.retry_after) for answer in told.answers] == [(429, retry_after)]
+    assert told.answers[0].rate == RateLimit(100, 0, 21600, None)
+
+
+async def test_every_answer_is_told_with_what_it_says_of_the_limit() -> None:
+    told = Told()
+    handler = manifest(
+        ratelimit_limit="100;w=21600", ratelimit_remaining="99;w=21600", docker_ratelimit_source="192.0.2.1"
+    )
+    async with serving(handler) as server, client(server.url, told=told) as upstream:
+        await upstream.head_manifest(REPOSITORY, "latest")
+        await upstream.get_manifest(REPOSITORY, "latest")
+    assert told.kinds == [("head_manifest", 200), ("get_manifest", 200)]
+    assert {answer.rate for answer in told.answers} == {RateLimit(100, 99, 21600, "192.0.2.1")}
+    assert told.answers[0].sent_at <= told.answers[1].sent_at
+
+
+async def test_an_upstream_that_is_not_there_is_away() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        told = Told()
+        async with client(f"http://127.0.0.1:{bound.getsockname()[1]}", told=told) as upstream:
+            with pytest.raises(UpstreamAway) as raised:
+                await upstream.get_manifest(REPOSITORY, "latest")
+    assert told.kinds == [("get_manifest", None)]
+    assert int(raised.value.headers["Retry-After"]) > 0
+
+
+async def test_a_name_that_does_not_resolve_is_away() -> None:
+    async with client("http://nowhere.invalid") as upstream:
+        with pytest.raises(UpstreamAway):
+            await upstream.head_manifest(REPOSITORY, "latest")
+
+
+async def test_an_upstream_that_says_nothing_is_away() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    told = Told()
+    async with serving(handler) as server, client(server.url, told=told, timeouts=Timeouts(answer=0.2)) as upstream:
+        with pytest.raises(UpstreamAway):
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert told.kinds == [("get_manifest", None)]
+
+
+async def test_a_manifest_that_stalls_is_away() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": MANIFEST_TYPE})
+        await response.prepare(request)
+        await response.write(MANIFEST[:100])
+        await asyncio.Event().wait()
+        return response
+
+    async with serving(handler) as server, client(server.url, timeouts=Timeouts(idle=0.2)) as upstream:
+        with pytest.raises(UpstreamAway):
+            await upstream.get_manifest(REPOSITORY, "latest")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("", b""),
+        ("", b"SSH-2.0-OpenSSH_9.2\r\n"),
+        (f"HTTP/1.1 200 OK\nContent-Type: {MANIFEST_TYPE}\nContent-Length: 9999", MANIFEST),
+        (f"HTTP/1.1 200 OK\nContent-Type: {MANIFEST_TYPE}\nTransfer-Encoding: chunked", b"10\r\nhalf"),
+    ],
+)
+async def test_an_answer_that_breaks_off_is_away_and_a_counted_get_is_sent_once(head: str, body: bytes) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await raw(request, head, body)
+
+    told = Told()
+    async with serving(handler) as server, client(server.url, told=told) as upstream:
+        with pytest.raises(UpstreamAway):
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert server.lines == [f"GET /v2/{REPOSITORY}/manifests/latest"]
+    assert len(told.answers) == 1
+
+
+async def test_a_counted_get_is_not_repeated_on_a_used_connection_either() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await (raw(request, "") if request.method == "GET" else manifest()(request))
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        await upstream.head_manifest(REPOSITORY, "latest")
+        with pytest.raises(UpstreamAway):
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert [request.method for request in server.seen] == ["HEAD", "GET"]
+
+
+async def test_no_error_shows_more_than_is_meant_for_clients(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "app")
+    async with client("http://127.0.0.1:1/secret-path") as upstream:
+        with pytest.raises(UpstreamAway) as raised:
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert "secret-path" not in raised.value.message + str(raised.value) + caplog.text
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__

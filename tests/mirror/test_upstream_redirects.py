@@ -1,0 +1,261 @@
+"""Where an upstream sends us: which hosts are asked, what they get to see, and where nobody goes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.mirror.challenge import Credential
+from app.mirror.errors import UpstreamAway, UpstreamLimited
+from app.mirror.guard import Guard, Kind, classify
+from app.mirror.upstream import Upstream
+from app.oci.errors import BlobUnknown, OCIError, UpstreamInvalid
+
+from .odd_upstream import (
+    BLOB,
+    BLOB_DIGEST,
+    MANIFEST_DIGEST,
+    REPOSITORY,
+    Handler,
+    Told,
+    always,
+    client,
+    manifest,
+    serving,
+)
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+ROBOT = Credential("robot", "s3cret")
+
+
+class Names(AbstractResolver):
+    """A name service whose answers a test writes down, and which counts who asked."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+        self.asked: list[str] = []
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        self.asked.append(host)
+        address = self.names[host]
+        return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+async def read(upstream: Upstream) -> bytes:
+    async with upstream.open_blob(REPOSITORY, BLOB_DIGEST) as body:
+        return b"".join([chunk async for chunk in body.chunks()])
+
+
+def registry(location: str, status: int = 307) -> Handler:
+    """Ask for a login, then redirect everything."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "Authorization" not in request.headers:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return web.Response(status=status, headers={"Location": location}, body=b"moved")
+
+    return handler
+
+
+async def storage(request: web.Request) -> web.StreamResponse:
+    """Refuse a request that carries a login beside its signature, as object stores do."""
+    if "Authorization" in request.headers:
+        return web.Response(status=400, text="only one auth mechanism allowed")
+    start = int(request.headers["Range"].removeprefix("bytes=").removesuffix("-")) if "Range" in request.headers else 0
+    content_range = {"Content-Range": f"bytes {start}-{len(BLOB) - 1}/{len(BLOB)}"} if start else {}
+    return web.Response(status=206 if start else 200, body=BLOB[start:], headers=OCTETS | content_range)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_another_host_or_port_never_sees_the_login(status: int, host: str) -> None:
+    told = Told()
+    async with serving(storage, host) as cdn:
+        location = f"{cdn.url}/data/a%2Fb?X-Signature=a%2Bb%3D&expires=1"
+        async with (
+            serving(registry(location, status)) as server,
+            client(server.url, credential=ROBOT, told=told) as upstream,
+        ):
+            assert await read(upstream) == BLOB
+            async with upstream.open_blob(REPOSITORY, BLOB_DIGEST, 7) as body:
+                assert (body.offset, body.size) == (7, len(BLOB))
+            assert await upstream.head_blob(REPOSITORY, BLOB_DIGEST) == len(BLOB)
+    path = "/data/a%2Fb?X-Signature=a%2Bb%3D&expires=1"
+    assert cdn.lines == [f"GET {path}", f"GET {path}", f"HEAD {path}"]
+    assert [request.headers.get("Range") for request in cdn.seen] == [None, "bytes=7-", None]
+    assert [request.authorization for request in server.seen] == [None, ROBOT.basic, ROBOT.basic, ROBOT.basic]
+    assert told.kinds[:3] == [("get_blob", 401), ("get_blob", status), ("storage", 200)]
+
+
+async def test_the_own_host_keeps_the_login() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "Authorization" not in request.headers:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        if request.path.startswith("/data/"):
+            return web.Response(body=BLOB, headers=OCTETS)
+        return web.Response(status=307, headers={"Location": "/data/x"})
+
+    async with serving(handler) as server, client(server.url, credential=ROBOT) as upstream:
+        assert await read(upstream) == BLOB
+
+
+async def test_on_the_way_there_and_back_only_the_own_host_sees_the_login() -> None:
+    async def between(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=307, headers={"Location": request.query["to"]})
+
+    async with serving(between, "127.0.0.2") as other:
+
+        async def home(request: web.Request) -> web.StreamResponse:
+            if "Authorization" not in request.headers:
+                return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+            if request.path == "/back":
+                return web.Response(body=BLOB, headers=OCTETS)
+            return web.Response(status=307, headers={"Location": f"{other.url}/?to=http://{request.host}/back"})
+
+        async with serving(home) as server, client(server.url, credential=ROBOT) as upstream:
+            assert await read(upstream) == BLOB
+    assert [request.authorization for request in other.seen] == [None]
+    assert [request.authorization for request in server.seen] == [None, ROBOT.basic, ROBOT.basic]
+
+
+async def test_a_manifest_may_be_redirected_too() -> None:
+    async with (
+        serving(manifest(ratelimit_remaining="1"), "127.0.0.2") as other,
+        serving(always(307, headers={"Location": f"{other.url}/m"})) as server,
+    ):
+        told = Told()
+        async with client(server.url, told=told) as upstream:
+            assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+            assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+    assert told.kinds[:2] == [("get_manifest", 307), ("storage", 200)]
+    assert told.answers[1].rate is None, "what another host limits is none of the upstream's budget"
+
+
+@pytest.mark.parametrize("hops", [5, 6])
+async def test_five_redirects_are_followed_and_no_more(hops: int) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        done = int(request.query.get("hop", "0"))
+        if done == hops:
+            return web.Response(body=BLOB, headers=OCTETS)
+        return web.Response(status=307, headers={"Location": f"{request.path}?hop={done + 1}"})
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        if hops > 5:
+            with pytest.raises(UpstreamInvalid):
+                await read(upstream)
+        else:
+            assert await read(upstream) == BLOB
+    assert len(server.seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error"),
+    [
+        (400, {}, UpstreamInvalid),
+        (401, {"WWW-Authenticate": 'Basic realm="give me"'}, UpstreamInvalid),
+        (403, {}, UpstreamInvalid),
+        (404, {}, BlobUnknown),
+        (429, {"Retry-After": "3"}, UpstreamLimited),
+        (503, {}, UpstreamAway),
+        (200, {"Content-Type": "text/html"}, UpstreamInvalid),
+    ],
+)
+async def test_what_another_host_refuses_is_no_verdict_on_the_image(
+    status: int, headers: dict[str, str], error: type[OCIError]
+) -> None:
+    async with (
+        serving(always(status, b"", headers), "127.0.0.2") as cdn,
+        serving(registry(f"{cdn.url}/x")) as server,
+        client(server.url, credential=ROBOT) as upstream,
+    ):
+        with pytest.raises(error):
+            await read(upstream)
+    assert [request.authorization for request in cdn.seen] == [None]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        None,
+        "",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[fe80::1%25lo]/",
+        "http://100.100.100.200/",
+        "http://0.0.0.0/",
+        "http://2130706433/",
+        "http://127.1/",
+        "http://inner.test/",
+        "http://metadata.test/",
+        "http://robot:s3cret@127.0.0.1/",
+        "ftp://127.0.0.1/",
+        "http://127.0.0.1:70000/",
+        "http://exa mple/",
+    ],
+)
+async def test_a_redirect_to_another_kind_of_place_is_not_followed(location: str | None) -> None:
+    names = Names({"inner.test": "10.0.0.1", "metadata.test": "169.254.169.254"})
+    told = Told()
+    async with (
+        serving(always(307, headers={"Location": location} if location is not None else {})) as server,
+        client(server.url, told=told, guard=Guard("127.0.0.1", names)) as upstream,
+    ):
+        with pytest.raises(UpstreamInvalid):
+            await read(upstream)
+    assert told.kinds == [("get_blob", 307)], "nothing else was sent anywhere"
+
+
+def as_if_public(home_port: str) -> Callable[[str], Kind]:
+    """See 127.0.0.1, where the upstream of the test stands, as a public address; the rest as it is."""
+    return lambda address: Kind.PUBLIC if address == home_port else classify(address)
+
+
+@pytest.mark.parametrize("spelling", ["literal", "name", "upper-case name"])
+async def test_a_public_upstream_cannot_lead_to_loopback(spelling: str) -> None:
+    async with serving(storage, "127.0.0.2") as within:
+        port = within.url.rpartition(":")[2]
+        host = {"literal": "127.0.0.2", "name": "inner.test", "upper-case name": "INNER.test"}[spelling]
+        names = Names({"registry.test": "127.0.0.1", "inner.test": "127.0.0.2", "INNER.test": "127.0.0.2"})
+        async with serving(always(307, headers={"Location": f"http://{host}:{port}/x"})) as server:
+            guard = Guard("registry.test", names, as_if_public("127.0.0.1"))
+            url = server.url.replace("127.0.0.1", "registry.test")
+            async with client(url, guard=guard) as upstream:
+                with pytest.raises(UpstreamInvalid):
+                    await read(upstream)
+                with pytest.raises(UpstreamInvalid):
+                    await upstream.head_manifest(REPOSITORY, "latest")
+    assert len(server.seen) == 2
+    assert within.seen == []
+
+
+async def test_a_public_upstream_leads_to_a_public_host() -> None:
+    """The counterpart: the same set-up is followed where the address is allowed."""
+    async with serving(storage) as cdn:
+        port = cdn.url.rpartition(":")[2]
+        names = Names({"registry.test": "127.0.0.1", "cdn.test": "127.0.0.1"})
+        async with serving(always(307, headers={"Location": f"http://cdn.test:{port}/x"})) as server:
+            guard = Guard("registry.test", names, as_if_public("127.0.0.1"))
+            async with client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream:
+                assert await read(upstream) == BLOB
+    assert "cdn.test" in names.asked
+
+
+async def test_an_upstream_whose_name_leads_within_is_the_operators_choice() -> None:
+    names = Names({"registry.test": "127.0.0.1", "cdn.test": "127.0.0.2"})
+    async with serving(storage, "127.0.0.2") as cdn:
+        port = cdn.url.rpartition(":")[2]
+        async with serving(always(307, headers={"Location": f"http://cdn.test:{port}/x"})) as server:
+            guard = Guard("registry.test", names)
+            async with client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream:
+                assert await read(upstream) == BLOB

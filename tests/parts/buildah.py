@@ -1,0 +1,32 @@
+"""buildah with an image store of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .process import run
+
+
+def missing() -> str | None:
+    return None if shutil.which("buildah") else "no buildah on the PATH (apt: buildah)"
+
+
+class Buildah:
+    """Images and credentials stay in ``folder``; the storage driver is vfs, which needs nothing of the machine."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "auth.json").write_text("{}")
+        self._command = ["buildah", f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs"]
+        self._environment = {"REGISTRY_AUTH_FILE": str(folder / "auth.json"), "TMPDIR": str(folder)}
+
+    def run(self, *arguments: str, timeout: float = 120.0) -> str:
+        """Run ``buildah ARGUMENTS`` and give its output; raises CommandFailed."""
+        return run([*self._command, *arguments], environment=self._environment, timeout=timeout)
+
+    def pull(self, image: str) -> str:
+        return self.run("pull", "--tls-verify=false", image)
+
+    def push(self, image: str) -> str:
+        return self.run("push", "--tls-verify=false", image)

@@ -1,0 +1,66 @@
+"""A Docker engine of its own, with the docker client that goes with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from .process import CommandFailed, Process, run, wait_for
+
+
+def missing() -> str | None:
+    for name in ("dockerd", "docker"):
+        if shutil.which(name) is None:
+            return f"no {name} on the PATH (apt: docker.io)"
+    return None if os.geteuid() == 0 else "dockerd runs as root only"
+
+
+class Docker:
+    """A running engine; ``socket`` is its own, ``containerd`` the one of the containerd beneath it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "docker.sock"
+        self.containerd = folder / "exec/containerd/containerd.sock"
+        self._environment = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(folder / "client")}
+
+    def run(self, *arguments: str, timeout: float = 120.0) -> str:
+        """Run ``docker ARGUMENTS`` and give its output; raises CommandFailed."""
+        return run(["docker", *arguments], environment=self._environment, timeout=timeout)
+
+    def forget(self, *images: str) -> None:
+        """Remove images, so that the next pull fetches them anew; silent where they are not there."""
+        try:
+            self.run("image", "rm", "--force", *images)
+        except CommandFailed as error:
+            if "No such image" not in str(error):
+                raise
+
+
+@contextmanager
+def dockerd(folder: Path, *, mirrors: Sequence[str] = ()) -> Iterator[Docker]:
+    """Start an engine that takes plain HTTP from loopback; ``mirrors`` are its registry-mirrors for Docker Hub."""
+    command = [
+        "dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
+        f"--host=unix://{folder}/docker.sock", "--iptables=false", "--ip6tables=false", "--bridge=none",
+        "--insecure-registry=127.0.0.0/8", *(f"--registry-mirror={mirror}" for mirror in mirrors),
+    ]  # fmt: skip
+    process = Process("dockerd", command, folder)
+    docker = Docker(folder)
+    try:
+        wait_for(lambda: _answers(docker, process), what=f"dockerd (see {process.log})", interval=0.1)
+        yield docker
+    finally:
+        process.stop(timeout=20)
+
+
+def _answers(docker: Docker, process: Process) -> bool:
+    if not process.running:
+        raise RuntimeError(f"dockerd ended:\n{process.output()[-2000:]}")
+    try:
+        docker.run("version", timeout=10)
+    except CommandFailed:
+        return False
+    return True

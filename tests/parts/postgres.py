@@ -1,0 +1,99 @@
+"""A PostgreSQL cluster in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .process import Process, free_port, run, wait_for
+
+
+def _binaries() -> Path | None:
+    """Find the newest server's folder; Debian keeps it off the PATH."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    return folders[-1] if folders and (folders[-1] / "initdb").exists() else None
+
+
+def missing() -> str | None:
+    if _binaries() is None:
+        return "no PostgreSQL server in /usr/lib/postgresql (apt: postgresql)"
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        return "PostgreSQL does not run as root, and there is no runuser here (apt: util-linux)"
+    return None
+
+
+class Postgres:
+    """A running cluster; `stop` and `start` keep its port and its data."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the cluster in ``folder`` and start it."""
+        self._folder, self._port = folder, free_port()
+        self._run("initdb", "--pgdata", f"{folder}/data", "--auth=trust", "--username=postgres", "--no-sync")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The database that is always there."""
+        return self._url("postgres")
+
+    def database(self) -> str:
+        """Make an empty database and give its URL."""
+        name = f"tests_{uuid.uuid4().hex[:12]}"
+        self._run("createdb", "--host=127.0.0.1", f"--port={self._port}", "--username=postgres", name)
+        return self._url(name)
+
+    def start(self) -> None:
+        command = self._command(
+            "postgres", "-D", f"{self._folder}/data", "-p", str(self._port), "-c", "listen_addresses=127.0.0.1",
+            "-c", f"unix_socket_directories={self._folder}", "-c", "fsync=off", "-c", "max_connections=200",
+        )  # fmt: skip
+        self._process = Process("postgres", command, self._folder)
+        wait_for(self._answers, what=f"PostgreSQL (see {self._process.log})", interval=0.05)
+
+    def stop(self) -> None:
+        """End every connection and the server at once, in order."""
+        pid_file = self._folder / "data/postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGINT)
+        self._process.wait(20)
+
+    def close(self) -> None:
+        if self._process.running:
+            self.stop()
+
+    def _answers(self) -> bool:
+        if not self._process.running:
+            raise RuntimeError(f"PostgreSQL ended:\n{self._process.output()[-2000:]}")
+        state = self._folder / "data/postmaster.pid"
+        lines = state.read_text().splitlines() if state.exists() else []
+        return len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _url(self, name: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"
+
+    def _run(self, *arguments: str) -> None:
+        run(self._command(*arguments))
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        """Spell a server command, as the user postgres where the tests run as root."""
+        other_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        return [*other_user, f"{_binaries()}/{name}", *arguments]
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Start a cluster; it has a folder of its own, as the user postgres must reach it."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    server = Postgres(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,127 @@
+"""Processes that a test starts and ends, by their id; free ports; bounded waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def python(*arguments: str) -> list[str]:
+    """Spell a command of the environment that runs the tests."""
+    return [sys.executable, *arguments]
+
+
+class Process:
+    """One process; what it prints goes to ``folder/name.log``."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it, in the project's root and as the leader of a process group."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / f"{name}.log"
+        with self.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    def output(self) -> str:
+        """Read what it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone; silent where it has ended."""
+        self._popen.send_signal(number)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, at most ``timeout`` seconds, and give the exit code; raises subprocess.TimeoutExpired."""
+        return self._popen.wait(timeout)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout: float = 10.0) -> int:
+        """Ask it to end, kill it after ``timeout`` seconds, and sweep what is left of its group; give the exit code."""
+        self.send(number)
+        try:
+            self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGKILL)
+        code = self.wait(timeout)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return code
+
+
+def free_port(*, also: int = 0) -> int:
+    """Find a port nobody listens on, below the range of outgoing connections; port + ``also`` is free as well."""
+    for _ in range(200):
+        port = random.randrange(11_000, 22_000)  # weed takes port + 10,000 for itself
+        with contextlib.suppress(OSError):
+            for number in {port, port + also}:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+            return port
+    raise RuntimeError("no free port found in 200 attempts")
+
+
+def wait_for(condition: Callable[[], T | None], *, what: str, timeout: float = 30.0, interval: float = 0.02) -> T:
+    """Ask until ``condition`` gives something true; raises TimeoutError that names ``what`` and the last OSError."""
+    end, last = time.monotonic() + timeout, None
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except OSError as error:
+            last = error
+        time.sleep(interval)
+    raise TimeoutError(f"waited {timeout:g} s for {what}" + (f": {last!r}" if last else ""))
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[T | None]], *, what: str, timeout: float = 30.0, interval: float = 0.02
+) -> T:
+    """Do as `wait_for` does, without holding up the loop."""
+    end, last = time.monotonic() + timeout, None
+    while time.monotonic() < end:
+        try:
+            if found := await condition():
+                return found
+        except OSError as error:
+            last = error
+        await asyncio.sleep(interval)
+    raise TimeoutError(f"waited {timeout:g} s for {what}" + (f": {last!r}" if last else ""))
+
+
+def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 120.0) -> str:
+    """Run a command to its end and give its standard output; raises CommandFailed with what it printed."""
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout,
+        cwd=ROOT, env={**os.environ, **(environment or {})},
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class CommandFailed(AssertionError):
+    """A client's command that should have worked; the message has all it printed."""

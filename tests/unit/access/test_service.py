@@ -1,0 +1,100 @@
+"""Who may do what, and that a token holds no more than that."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.access.keys import Keys
+from app.access.permissions import Permissions
+from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.scopes import parse_scopes
+from app.access.service import TokenService
+from app.access.tokens import Tokens
+from app.database import Database, projects
+from app.oci.reference import Name
+
+ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
+MARI = Principal(Kind.PERSON, "mari")
+ROBOT = Principal(Kind.ROBOT, "robot$ci+pull")
+
+
+@pytest.fixture
+def tokens(database: Database) -> Tokens:
+    return Tokens(Keys(database), "http://127.0.0.1:8080")
+
+
+@pytest.fixture
+def service(database: Database, tokens: Tokens) -> TokenService:
+    return TokenService(Permissions(database), tokens)
+
+
+@pytest.mark.parametrize("principal", [ANONYMOUS, MARI, ROBOT])
+async def test_outsiders_pull_what_is_public_and_cannot_tell_private_from_missing(
+    database: Database, principal: Principal
+) -> None:
+    permissions = Permissions(database)
+    assert await permissions.actions(principal, "open") == {"pull"}
+    assert await permissions.actions(principal, "secret") == frozenset()
+    assert await permissions.actions(principal, "missing") == frozenset()
+
+
+@pytest.mark.parametrize("project", ["open", "secret", "missing"])
+async def test_the_admin_may_do_everything(database: Database, project: str) -> None:
+    assert await Permissions(database).actions(ADMIN, project) == {"pull", "push", "delete"}
+
+
+async def test_a_project_made_private_shows_at_once(database: Database) -> None:
+    permissions = Permissions(database)
+    assert await permissions.actions(ANONYMOUS, "open") == {"pull"}
+    async with database.transaction() as transaction:
+        await projects.change(transaction, "open", public=False)
+    assert await permissions.actions(ANONYMOUS, "open") == frozenset()
+
+
+async def test_a_token_is_cut_down_to_what_is_allowed(service: TokenService, tokens: Tokens) -> None:
+    asked = parse_scopes(["repository:open/app:pull,push,delete repository:secret/app:pull", "repository:open/b:push"])
+    grant = await tokens.verify((await service.grant(ANONYMOUS, asked)).token)
+    assert grant.access == {"open/app": {"pull"}}
+    assert grant.allows("open/app", "pull")
+    for name, action in [
+        ("open/app", "push"),
+        ("open/app", "delete"),
+        ("secret/app", "pull"),
+        ("open/b", "pull"),
+        ("open", "pull"),
+        ("open/app/more", "pull"),
+        ("open/app", ""),
+    ]:
+        assert not grant.allows(name, action)
+
+
+async def test_the_admin_gets_what_was_asked_for_and_no_more(service: TokenService, tokens: Tokens) -> None:
+    grant = await tokens.verify((await service.grant(ADMIN, parse_scopes(["repository:secret/app:push"]))).token)
+    assert grant.access == {"secret/app": {"push"}}
+    assert not grant.catalogue
+    assert not grant.may_list_everything
+
+
+async def test_tokens_for_private_and_missing_projects_are_the_same(service: TokenService, tokens: Tokens) -> None:
+    for name in ("secret/app", "missing/app"):
+        issued = await service.grant(ANONYMOUS, parse_scopes([f"repository:{name}:pull"]))
+        assert (await tokens.verify(issued.token)).access == {}
+
+
+async def test_only_the_admin_lists_private_projects(service: TokenService, tokens: Tokens) -> None:
+    asked = parse_scopes(["registry:catalog:*"])
+    everybody = await tokens.verify((await service.grant(ANONYMOUS, asked)).token)
+    admin = await tokens.verify((await service.grant(ADMIN, asked)).token)
+    assert everybody.catalogue
+    assert not everybody.may_list_everything
+    assert admin.may_list_everything
+
+
+async def test_basic_grants_for_one_request_and_its_repositories_alone(service: TokenService) -> None:
+    grant = await service.basic_grant(ADMIN, Name.parse("secret/app"), Name.parse("open/base"))
+    assert grant.allows("secret/app", "push")
+    assert grant.allows("open/base", "pull")
+    assert not grant.allows("open/other", "pull")
+    nobody = await service.basic_grant(ANONYMOUS, Name.parse("secret/app"), Name.parse("open/base"))
+    assert nobody.access == {"open/base": {"pull"}}
+    assert nobody.is_anonymous

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from app.access.throttle import Counter, Throttle
+from app.oci.errors import TooManyRequests
+from tests.parts.valkey import Valkey
+
+from .conftest import NoCounter, RedisCounter
+
+LAB = "193.40.5.7"
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_040.0 - 1_700_000_040.0 % 60 + 15
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["valkey", "none"])
+def either(request: pytest.FixtureRequest) -> Counter:
+    """A real server, or none at all."""
+    counter: Counter = NoCounter() if request.param == "none" else request.getfixturevalue("counter")
+    return counter
+
+
+async def fail(throttle: Throttle, username: str, address: str, times: int) -> None:
+    for _ in range(times):
+        await throttle.check(username, address)
+        await throttle.failed(username, address)
+
+
+async def test_ten_failures_a_minute_are_let_through(either: Counter, clock: Clock) -> None:
+    throttle = Throttle(either, clock)
+    await fail(throttle, "mari", LAB, 10)
+    with pytest.raises(TooManyRequests, match="45 seconds") as raised:
+        await throttle.check("mari", LAB)
+    assert raised.value.headers == {"Retry-After": "45"}
+    clock.now += 45
+    await throttle.check("mari", LAB)
+
+
+async def test_nobody_is_locked_out_elsewhere_or_by_another(either: Counter, clock: Clock) -> None:
+    throttle = Throttle(either, clock)
+    await fail(throttle, "mari", LAB, 10)
+    await throttle.check("mari", "193.40.5.8")
+    await throttle.check("mari", "2001:db8::1")
+    await throttle.check("juri", LAB)
+
+
+async def test_an_address_that_guesses_many_accounts_is_slowed_down(either: Counter, clock: Clock) -> None:
+    throttle = Throttle(either, clock)
+    for number in range(200):
+        await fail(throttle, f"user{number}", LAB, 1)
+    with pytest.raises(TooManyRequests):
+        await throttle.check("juri", LAB)
+    await throttle.check("juri", "193.40.5.8")
+
+
+async def test_a_host_cannot_roam_in_its_own_network(either: Counter, clock: Clock) -> None:
+    throttle = Throttle(either, clock)
+    for number in range(10):
+        await fail(throttle, "mari", f"2001:db8::{number:x}", 1)
+    with pytest.raises(TooManyRequests):
+        await throttle.check("mari", "2001:db8::ffff")
+    await throttle.check("mari", "2001:db8:0:1::1")
+
+
+async def test_workers_count_together(counter: RedisCounter, clock: Clock) -> None:
+    ours, theirs = Throttle(counter, clock), Throttle(counter, clock)
+    await fail(ours, "mari", LAB, 5)
+    await fail(theirs, "mari", LAB, 5)
+    with pytest.raises(TooManyRequests):
+        await ours.check("mari", LAB)
+
+
+async def test_a_server_that_is_flushed_or_gone_sets_nobody_free(
+    valkey: Valkey, counter: RedisCounter, clock: Clock
+) -> None:
+    throttle = Throttle(counter, clock)
+    await fail(throttle, "mari", LAB, 10)
+    valkey.flush()
+    with pytest.raises(TooManyRequests):
+        await throttle.check("mari", LAB)
+    valkey.stop()
+    try:
+        with pytest.raises(TooManyRequests):
+            await throttle.check("mari", LAB)
+        await fail(throttle, "juri", LAB, 10)
+        with pytest.raises(TooManyRequests):
+            await throttle.check("juri", LAB)
+    finally:
+        valkey.start()
+
+
+async def test_counts_in_the_server_go_away_and_tell_no_name(valkey: Valkey, counter: RedisCounter) -> None:
+    throttle = Throttle(counter)
+    await throttle.failed("hunter2", LAB)
+    keys = [key.decode() for key in await counter._redis.keys("*")]
+    assert len(keys) == 2
+    assert not any("hunter2" in key or LAB in key for key in keys)
+    ttls = await asyncio.gather(*(counter._redis.ttl(key) for key in keys))
+    assert all(0 < ttl <= 60 for ttl in ttls)
+
+
+async def test_what_a_process_counts_is_bounded(clock: Clock) -> None:
+    throttle = Throttle(NoCounter(), clock)
+    for number in range(6_000):
+        await throttle.failed(f"user{number}", f"10.0.{number // 250}.{number % 250}")
+    assert len(throttle._own) == 10_000

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import time
+import traceback
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from app.access import tokens as module
+from app.access.keys import Keys
+from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.scopes import MAX_SCOPES
+from app.access.tokens import MAX_TOKEN, Tokens
+from app.database import Database
+from app.oci.errors import Unauthorized
+from app.oci.reference import MAX_NAME
+
+SERVICE = "registry.hpc.ut.ee"
+URL = f"https://{SERVICE}"
+MARI = Principal(Kind.PERSON, "mari")
+ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
+PULL_A = {"open/a": ["pull"]}
+
+
+@pytest.fixture
+def keys(database: Database) -> Keys:
+    return Keys(database)
+
+
+@pytest.fixture
+def tokens(keys: Keys) -> Tokens:
+    return Tokens(keys, URL)
+
+
+def claims(**changes: object) -> dict[str, Any]:
+    """Claims as the service signs them, with changes; None leaves one out."""
+    now = int(time.time())
+    good = {
+        "iss": SERVICE,
+        "aud": SERVICE,
+        "sub": "person:mari",
+        "exp": now + 300,
+        "nbf": now - 10,
+        "iat": now,
+        "jti": "1",
+        "access": [{"type": "repository", "name": "open/a", "actions": ["pull"]}],
+    }
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+async def signed(keys: Keys, **changes: object) -> str:
+    key = await keys.signing()
+    return jwt.encode(claims(**changes), key.private, algorithm="EdDSA", headers={"kid": key.id})
+
+
+def part(value: object) -> str:
+    data = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+async def refused(tokens: Tokens, token: str, words: str = "not valid here") -> None:
+    for _ in range(2):
+        assert tokens.cached(token) is None
+        with pytest.raises(Unauthorized, match=words) as raised:
+            await tokens.verify(token)
+        assert token not in raised.value.body().decode() or not token
+
+
+async def test_a_token_reads_back(tokens: Tokens) -> None:
+    issued = await tokens.issue(ADMIN, {"lab/app": {"push", "pull"}, "open/a": ["pull"]}, catalogue=True)
+    assert tokens.cached(issued.token) is None
+    grant = await tokens.verify(issued.token)
+    assert grant.principal == ADMIN
+    assert grant.subject == "person:admin"
+    assert grant.access == {"lab/app": {"pull", "push"}, "open/a": {"pull"}}
+    assert grant.catalogue
+    assert tokens.cached(issued.token) is grant
+    assert await tokens.verify(issued.token) is grant
+
+
+async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(tokens: Tokens, keys: Keys) -> None:
+    before = int(time.time())
+    issued = await tokens.issue(MARI, {"lab/app": {"push", "pull"}}, catalogue=True)
+    header = jwt.get_unverified_header(issued.token)
+    assert header == {"typ": "JWT", "alg": "EdDSA", "kid": (await keys.signing()).id}
+    body = jwt.decode(issued.token, options={"verify_signature": False})
+    assert body["iss"] == body["aud"] == SERVICE
+    assert body["sub"] == "person:mari"
+    assert body["nbf"] < body["iat"] == issued.issued_at
+    assert body["exp"] - body["iat"] == 300
+    assert 60 <= issued.expires_in <= 300
+    assert before <= issued.issued_at <= time.time()
+    assert body["access"] == [
+        {"type": "repository", "name": "lab/app", "actions": ["pull", "push"]},
+        {"type": "registry", "name": "catalog", "actions": ["*"]},
+    ]
+    assert "admin" not in body
+
+
+async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, other_database: Database) -> None:
+    other = Tokens(Keys(other_database), URL)
+    await other.issue(ANONYMOUS, {})
+    for _ in range(3):
+        ours, theirs = await tokens.issue(ANONYMOUS, PULL_A), await other.issue(ANONYMOUS, PULL_A)
+        if ours.issued_at == theirs.issued_at:  # else ten seconds ended in between
+            break
+    assert ours == theirs
+    assert ours.issued_at % 10 == 0
+    assert ours.issued_at + 300 >= time.time() + ours.expires_in
+    assert (await tokens.issue(ANONYMOUS, {"open/b": ["pull"]})).token != ours.token
+    assert (await tokens.issue(ANONYMOUS, PULL_A, catalogue=True)).token != ours.token
+    assert (await tokens.issue(MARI, PULL_A)).token != (await tokens.issue(MARI, PULL_A)).token
+
+
+async def test_a_well_formed_token_is_accepted(tokens: Tokens, keys: Keys) -> None:
+    """The measure for the hostile ones below: they differ from this one in one thing each."""
+    assert (await tokens.verify(await signed(keys))).allows("open/a", "pull")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": "other.example.org"},
+        {"aud": [SERVICE, "other.example.org"]},
+        {"iss": "other.example.org"},
+        {"nbf": int(time.time()) + 3600},
+        {"exp": "never"},
+        {"sub": "root"},
+        {"sub": 7},
+        {"access": "everything"},
+        {"access": [{"type": "repository"}]},
+        {"access": [7]},
+        {"access": 7},
+        *({name: None} for name in ("iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access")),
+    ],
+    ids=str,
+)
+async def test_claims_that_are_not_ours_are_refused(tokens: Tokens, keys: Keys, changes: dict[str, object]) -> None:
+    await refused(tokens, await signed(keys, **changes))
+
+
+async def test_an_expired_token_says_so(tokens: Tokens, keys: Keys) -> None:
+    await refused(tokens, await signed(keys, exp=int(time.time()) - 1), "has expired")
+
+
+async def test_a_remembered_token_expires_too(tokens: Tokens, keys: Keys) -> None:
+    token = await signed(keys, exp=int(time.time()) + 2)
+    assert await tokens.verify(token) is tokens.cached(token)
+    await asyncio.sleep(2.1)
+    await refused(tokens, token, "has expired")
+
+
+async def test_a_token_whose_algorithm_is_not_the_pinned_one_is_refused(tokens: Tokens, keys: Keys) -> None:
+    key = await keys.signing()
+    spki = key.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    raw = key.public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    await refused(tokens, jwt.encode(claims(), None, algorithm="none", headers={"kid": key.id}))
+    body = part(claims())
+    for secret in (spki, raw, raw.hex().encode()):
+        signing_input = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': key.id})}.{body}"
+        signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+            signing_input.encode(), secret
+        )
+        await refused(tokens, f"{signing_input}.{part(signature)}")
+    for algorithm in ("EDDSA", "ES256", "", None, ["EdDSA"], 7):
+        signing_input = f"{part({'alg': algorithm, 'kid': key.id})}.{body}"
+        await refused(tokens, f"{signing_input}.{part(key.private.sign(signing_input.encode()))}")
+
+
+async def test_a_token_of_another_key_is_refused(tokens: Tokens, keys: Keys) -> None:
+    mine, stolen_id = Ed25519PrivateKey.generate(), (await keys.signing()).id
+    for headers in ({"kid": stolen_id}, {"kid": "other"}, {}):
+        await refused(tokens, jwt.encode(claims(), mine, algorithm="EdDSA", headers=headers))
+    jwk = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(mine.public_key()))
+    await refused(tokens, jwt.encode(claims(), mine, algorithm="EdDSA", headers={"kid": stolen_id, "jwk": jwk}))
+
+
+async def test_a_token_that_was_changed_is_refused(tokens: Tokens, keys: Keys) -> None:
+    good = await signed(keys)
+    header, body, signature = good.split(".")
+    admin = part(claims(admin=True, sub="person:admin"))
+    for token in (
+        f"{header}.{admin}.{signature}",
+        f"{header}.{body}.",
+        f"{header}.{body}",
+        f"{header}.{body}.{signature}.{signature}",
+        f"{header}.{body}.{part(b'0' * 64)}",
+        *(good[:length] for length in range(0, len(good) - 1, 7)),
+    ):
+        await refused(tokens, token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        "\N{SNOWMAN}.b.c",
+        "\ud800.b.c",
+        "x" * 1_000_000,
+        f"{part({'alg': 'EdDSA', 'kid': 'x'})}.{'A' * 1_000_000}.AAAA",
+        f"{part(b'[' * 10_000)}.e30.AAAA",
+        f"{part(b'1' * 5_000)}.e30.AAAA",
+        f"{part([])}.e30.AAAA",
+        f"{part({'alg': 'EdDSA', 'kid': 7})}.e30.AAAA",
+        f"{part({'alg': 'EdDSA', 'kid': {}})}.e30.AAAA",
+        f"{part({'alg': 'EdDSA', 'kid': 'x' * 9_000})}.e30.AAAA",
+        f"{part({'alg': 'EdDSA', 'kid': chr(0)})}.e30.AAAA",
+        f"{part({'alg': 'EdDSA', 'b64': False, 'crit': ['b64']})}..AAAA",
+    ],
+    ids=lambda token: f"{len(token)} characters",
+)
+async def test_what_is_no_token_is_refused(tokens: Tokens, token: str) -> None:
+    await refused(tokens, token)
+
+
+async def test_a_payload_that_is_no_object_is_refused(tokens: Tokens, keys: Keys) -> None:
+    key = await keys.signing()
+    for body in (b"[]", b"null", b"[" * 5_000, b"{", b"\xff"):
+        signing_input = f"{part({'alg': 'EdDSA', 'kid': key.id})}.{part(body)}"
+        await refused(tokens, f"{signing_input}.{part(key.private.sign(signing_input.encode()))}")
+
+
+async def test_the_largest_token_that_can_be_asked_for_is_accepted(tokens: Tokens) -> None:
+    access = {f"{number:03}{'a' * (MAX_NAME - 3)}": ["pull", "push", "delete"] for number in range(MAX_SCOPES)}
+    issued = await tokens.issue(Principal(Kind.PERSON, "õ" * 255), access, catalogue=True)
+    assert len(issued.token) <= MAX_TOKEN
+    assert len((await tokens.verify(issued.token)).access) == MAX_SCOPES
+
+
+async def test_what_is_remembered_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await tokens.issue(MARI, PULL_A)
+    await tokens.verify(first.token)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 3 * len(first.token))
+    issued = [await tokens.issue(MARI, PULL_A) for _ in range(5)]
+    for each in issued:
+        await tokens.verify(each.token)
+    remembered = [tokens.cached(each.token) is not None for each in [first, *issued]]
+    assert remembered == [False, False, False, True, True, True]
+    assert (await tokens.verify(first.token)).allows("open/a", "pull")
+
+
+async def test_a_token_shows_nowhere(tokens: Tokens, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    issued = await tokens.issue(MARI, PULL_A)
+    assert issued.token not in repr(issued) + repr(await tokens.verify(issued.token))
+    forged = issued.token[:-8] + "AAAAAAAA"
+    with pytest.raises(Unauthorized) as raised:
+        await tokens.verify(forged)
+    assert forged not in "".join(traceback.format_exception(raised.value))
+    assert issued.token[:40] not in caplog.text

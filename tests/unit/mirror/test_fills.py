@@ -1,0 +1,341 @@
+"""Fills within one process: one fetch, many readers, and every way it can go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from app.mirror.fills import Fills
+from app.mirror.hostlock import try_host_lock
+from app.oci.errors import BlobUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
+from tests.unit.mirror.fills_stage import CHUNK, RIGHT, Answer, Stage, read_all
+
+BLOB = random.Random(2).randbytes(700_001)
+HALF = 5 * CHUNK
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path, BLOB)
+
+
+@pytest.fixture
+async def fills(stage: Stage) -> AsyncIterator[Fills]:
+    fills = Fills(stage.spool)
+    yield fills
+    await fills.close(0)
+
+
+async def _read_as_far_as_it_goes(stage: Stage, fills: Fills, size: int | None) -> tuple[bytes, OCIError | None]:
+    got = b""
+    try:
+        fill = await stage.follow(fills, size)
+        async for piece in fill.read():
+            got += piece
+    except OCIError as error:
+        return got, error
+    return got, None
+
+
+async def test_64_clients_one_fetch(stage: Stage, fills: Fills) -> None:
+    async def client() -> bytes:
+        fill = await stage.follow(fills)
+        await fill.ready()
+        assert fill.size == len(BLOB)
+        got = await read_all(fill)
+        await fill.done()
+        return got
+
+    assert set(await asyncio.gather(*(client() for _ in range(64)))) == {BLOB}
+    assert stage.offsets() == [0]
+    assert stage.commits() == [len(BLOB)]
+    assert (stage.folder / "stored").read_bytes() == BLOB
+    assert stage.leftovers() == []
+    assert fills.running() == []
+
+
+async def test_every_client_reads_from_the_first_byte_while_it_grows(stage: Stage, fills: Fills) -> None:
+    stage.open_gate(HALF)
+    readers = [(await stage.follow(fills)).read() for _ in range(3)]
+    got = [b"", b"", b""]
+    for number, reader in enumerate(readers):
+        while len(got[number]) < HALF - 1:
+            got[number] += await anext(reader)
+    (progress,) = fills.running()
+    assert (progress.digest, progress.received, progress.size) == (stage.digest, HALF - 1, len(BLOB))
+    assert progress.leading
+    assert progress.started <= time.time()
+    late = asyncio.create_task(read_all(await stage.follow(fills)))
+    stage.open_gate(None)
+    for number, reader in enumerate(readers):
+        got[number] += b"".join([piece async for piece in reader])
+    assert {*got, await late} == {BLOB}
+    assert stage.offsets() == [0]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1), (HALF + 10, HALF + 20), (HALF + 10, None), (3, len(BLOB)), (5, 5), (0, 10**9), (10**9, None)]
+)
+async def test_ranges_wait_for_their_bytes(stage: Stage, fills: Fills, start: int, stop: int | None) -> None:
+    stage.open_gate(HALF)
+    reader = asyncio.create_task(read_all(await stage.follow(fills), start, stop))
+    while fills.running()[0].received < HALF - 1:
+        await asyncio.sleep(0.001)
+    stage.open_gate(None)
+    assert await reader == BLOB[start:stop]
+
+
+async def test_clients_that_leave_stop_nothing(stage: Stage, fills: Fills) -> None:
+    stage.open_gate(HALF)
+    waiting = asyncio.create_task(stage.follow(fills))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    fill = await stage.follow(fills)
+    async with aclosing(fill.read()) as reader:  # type: ignore[type-var]
+        await anext(reader)
+    reading = asyncio.create_task(read_all(fill))
+    await asyncio.sleep(0.02)
+    reading.cancel()
+    await asyncio.gather(reading, waiting, return_exceptions=True)
+    stage.open_gate(None)
+    await fill.done()
+    assert stage.commits() == [len(BLOB)]
+    assert stage.offsets() == [0]
+
+
+async def test_readers_outlive_the_fill(stage: Stage, fills: Fills) -> None:
+    fill = await stage.follow(fills)
+    reader = fill.read()
+    first = await anext(reader)
+    await fill.done()
+    (stage.folder / "stored").unlink()
+    assert first + b"".join([piece async for piece in reader]) == BLOB
+    assert await read_all(fill, 7) == BLOB[7:]
+    await fill.ready()
+
+
+async def test_no_descriptor_is_left_open(stage: Stage, fills: Fills) -> None:
+    before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the listing's own descriptor has to be the same each time
+    fill = await stage.follow(fills)
+    await fill.done()
+    del fill
+    await asyncio.sleep(0)
+    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+@pytest.mark.parametrize("blob", [b"", b"x", BLOB])
+async def test_sizes_and_algorithms(tmp_path: Path, algorithm: str, blob: bytes) -> None:
+    stage = Stage(tmp_path, blob, algorithm)
+    fills = Fills(stage.spool)
+    fill = await stage.follow(fills, None)
+    await fill.ready()
+    assert await read_all(fill) == blob
+    await fill.done()
+    assert fill.size == len(blob)
+    assert stage.commits() == [len(blob)]
+    assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [
+        (answer, size)
+        for answer in (
+            Answer(corrupt=True),
+            Answer(corrupt=True, size=None),
+            Answer(extra=1),
+            Answer(extra=1, size=None),
+            Answer(extra=1, size=len(BLOB) + 1),
+            Answer(end_after=len(BLOB) - 1, size=len(BLOB) - 1),
+            Answer(end_after=0, size=0),
+            Answer(end_after=0, size=None),
+            Answer(offset_more=1),
+        )
+        for size in (len(BLOB), None)
+    ]
+    + [(Answer(end_after=HALF, size=None), None), (Answer(), len(BLOB) + 1), (Answer(), HALF), (Answer(), 0)],
+)
+async def test_nobody_gets_the_whole_of_a_wrong_blob(
+    stage: Stage, fills: Fills, answer: Answer, size: int | None
+) -> None:
+    stage.answers(*[answer] * 8)
+    said = len(BLOB) if answer.size == RIGHT else answer.size
+    for got, error in await asyncio.gather(*(_read_as_far_as_it_goes(stage, fills, size) for _ in range(8))):
+        assert error is not None
+        assert error.answer_status in (502, 503)
+        assert len(got) < (said or len(BLOB))
+    assert stage.commits() == []
+    stage.answers()
+    assert await read_all(await stage.follow(fills)) == BLOB
+
+
+async def test_a_cut_is_resumed_where_it_was(stage: Stage, fills: Fills) -> None:
+    cut = Answer(cut_after=CHUNK)
+    stage.answers(*[cut] * 8)
+    fill = await stage.follow(fills)
+    assert await read_all(fill) == BLOB
+    assert stage.offsets() == [n * CHUNK for n in range(9)]
+
+
+async def test_an_upstream_that_ignores_ranges(stage: Stage, fills: Fills) -> None:
+    stage.answers(Answer(cut_after=HALF + 5), Answer(ignore_range=True, cut_after=HALF + 4), Answer(ignore_range=True))
+    assert await read_all(await stage.follow(fills)) == BLOB
+    assert stage.offsets() == [0, HALF + 5, HALF + 5]
+
+
+async def test_a_body_that_ends_early_without_a_word(stage: Stage, fills: Fills) -> None:
+    stage.answers(Answer(end_after=HALF, size=None))
+    assert await read_all(await stage.follow(fills)) == BLOB
+    assert stage.offsets() == [0, HALF]
+
+
+async def test_a_cut_after_the_last_byte_is_none(stage: Stage, fills: Fills) -> None:
+    stage.answers(Answer(cut_after=len(BLOB)))
+    assert await read_all(await stage.follow(fills)) == BLOB
+    assert stage.offsets() == [0]
+
+
+async def test_fruitless_attempts_are_bounded_and_what_came_is_kept(stage: Stage, fills: Fills) -> None:
+    stage.answers(Answer(cut_after=HALF), *[Answer(error="Unavailable")] * 9)
+    fill = await stage.follow(fills)
+    with pytest.raises(Unavailable) as caught:
+        await read_all(fill)
+    assert caught.value.headers == {"Retry-After": "7"}
+    assert stage.offsets() == [0] + [HALF] * 5
+    stage.answers()
+    fill = await stage.follow(fills)
+    assert await read_all(fill) == BLOB
+    await fill.done()
+    assert stage.offsets() == [HALF - 1], "the last byte received stays in memory until the digest is verified"
+    assert stage.leftovers() == []
+
+
+async def test_an_upstream_that_is_away_at_once_is_told_soon(stage: Stage, fills: Fills) -> None:
+    stage.answers(*[Answer(error="Unavailable")] * 9)
+    fill = await stage.follow(fills)
+    with pytest.raises(Unavailable, match="of the upstream"):
+        await fill.ready()
+    assert stage.offsets() == [0, 0]
+    assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize("kind", [TooManyRequests, BlobUnknown, UpstreamInvalid])
+async def test_refusals_reach_every_waiter_and_none_that_comes_later(
+    stage: Stage, fills: Fills, kind: type[OCIError]
+) -> None:
+    stage.answers(Answer(error=kind.__name__))
+    fill = await stage.follow(fills)
+    waiters = [fill.ready() for _ in range(5)] + [fill.done(), read_all(fill)]
+    errors = await asyncio.gather(*waiters, return_exceptions=True)
+    for error in errors:
+        assert type(error) is kind
+        assert error.message == f"{kind.__name__} of the upstream"
+        assert error.headers == {"Retry-After": "7"}
+    assert len({id(error) for error in errors}) == len(errors)
+    assert stage.offsets() == [0]
+    assert stage.leftovers() == []
+    assert await read_all(await stage.follow(fills)) == BLOB
+
+
+async def test_a_fault_of_ours_shows_nothing_of_its_inside(stage: Stage, fills: Fills) -> None:
+    async def broken() -> bool:
+        raise KeyError("secret")
+
+    with pytest.raises(OCIError) as caught:
+        await fills.follow(stage.digest, stage.fetch, stage.commit, broken)
+    assert caught.value.answer_status == 500
+    assert "secret" not in caught.value.message
+    assert stage.leftovers() == []
+
+
+async def test_a_store_that_is_away_costs_no_second_fetch(stage: Stage, fills: Fills) -> None:
+    (stage.folder / "commit-trouble").write_text("away")
+    fill = await stage.follow(fills)
+    with pytest.raises(Unavailable, match="the store is away") as caught:
+        await fill.done()
+    assert caught.value.headers == {"Retry-After": "9"}
+    assert await read_all(fill) == BLOB
+    (stage.folder / "commit-trouble").unlink()
+    fill = await stage.follow(fills, None)
+    await fill.ready()
+    await fill.done()
+    assert await read_all(fill) == BLOB
+    assert stage.offsets() == [0]
+    assert stage.leftovers() == []
+
+
+async def test_what_another_worker_committed_is_not_fetched(stage: Stage, fills: Fills) -> None:
+    await (await stage.follow(fills)).done()
+    again = [fills.follow(stage.digest, stage.fetch, stage.commit, stage.present) for _ in range(3)]
+    assert await asyncio.gather(*again) == [None, None, None]
+    assert stage.offsets() == [0]
+    assert stage.leftovers() == []
+
+
+async def test_close_lets_a_fill_end(stage: Stage, fills: Fills) -> None:
+    stage.open_gate(HALF)
+    fill = await stage.follow(fills)
+    closing = asyncio.create_task(fills.close(60))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="being stopped"):
+        await stage.follow(fills)
+    stage.open_gate(None)
+    await closing
+    assert await read_all(fill) == BLOB
+    assert stage.commits() == [len(BLOB)]
+
+
+async def test_close_stops_what_does_not_end_and_the_next_start_resumes(stage: Stage, fills: Fills) -> None:
+    stage.open_gate(HALF)
+    fill = await stage.follow(fills)
+    while fills.running()[0].received < HALF - 1:
+        await asyncio.sleep(0.001)
+    await fills.close(0)
+    with pytest.raises(Unavailable, match="being stopped"):
+        await fill.done()
+    stage.open_gate(None)
+    assert await read_all(await stage.follow(Fills(stage.spool))) == BLOB
+    assert stage.offsets() == [0, HALF - 1]
+
+
+@pytest.mark.parametrize("size", [len(BLOB), None])
+@pytest.mark.parametrize("rest", [BLOB[:-1] + b"x" * (BLOB[-1] != ord("x")), BLOB + b"x", b"x" * HALF])
+async def test_a_bad_leftover_harms_once_at_most(stage: Stage, fills: Fills, rest: bytes, size: int | None) -> None:
+    stage.spool.mkdir()
+    stage.part().write_bytes(rest)
+    got, error = await _read_as_far_as_it_goes(stage, fills, size)
+    if len(rest) < len(BLOB) and size is not None:
+        assert len(got) < len(BLOB)
+        assert isinstance(error, UpstreamInvalid)
+        got, error = await _read_as_far_as_it_goes(stage, fills, size)
+    assert (got, error) == (BLOB, None)
+
+
+async def test_sweep_takes_what_is_old_and_nobodys(stage: Stage, fills: Fills) -> None:
+    stage.open_gate(HALF)
+    await stage.follow(fills)
+    for name in ("old.part", "old.lock", "young.part", "held.part", "lone.lock"):
+        (stage.spool / name).write_text("")
+    for path in stage.spool.iterdir():
+        if not path.name.startswith("young"):
+            os.utime(path, (1, 1))
+    held = try_host_lock(stage.spool / "held.lock")
+    assert held is not None
+    with held:
+        assert await fills.sweep(3600) == 1
+        left = [name for name in stage.leftovers() if not name.startswith("sha256")]
+        assert left == ["held.lock", "held.part", "young.part"]
+    stage.open_gate(None)
+    assert await read_all(await stage.follow(fills)) == BLOB
+
+
+async def test_sweep_of_a_folder_that_is_not_there(fills: Fills) -> None:
+    assert await fills.sweep(0) == 0

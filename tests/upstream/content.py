@@ -1,0 +1,63 @@
+"""What the upstream has: repositories with their tags and manifests, and the blobs they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Repository:
+    """``readers`` are the accounts that may pull; None: everyone."""
+
+    readers: frozenset[str] | None = None
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def find(self, reference: str) -> tuple[str, str, bytes] | None:
+        """Give digest, media type and payload of a tag or digest; None where it names nothing here."""
+        digest = self.tags.get(reference, reference)
+        return (digest, *self.manifests[digest]) if digest in self.manifests else None
+
+
+class Content:
+    def __init__(self) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.blobs: dict[str, bytes] = {}
+
+    def add(
+        self,
+        name: str,
+        manifests: Mapping[str, tuple[str, bytes]],
+        blobs: Iterable[str],
+        tags: Mapping[str, str],
+        readers: Iterable[str] | None,
+    ) -> None:
+        """Put an image under a name of two components; raises ValueError for another one, or a blob not yet here."""
+        if name.count("/") != 1:
+            raise ValueError(f"{name!r}: a repository is NAMESPACE/NAME, as on Docker Hub")
+        if missing := set(blobs) - self.blobs.keys():
+            raise ValueError(f"blobs were not sent first: {sorted(missing)}")
+        repository = self.repositories.setdefault(name, Repository())
+        repository.readers = None if readers is None else frozenset(readers)
+        repository.manifests.update(manifests)
+        repository.blobs.update(blobs)
+        repository.tags.update(tags)
+
+    def remove(self, name: str, reference: str | None) -> None:
+        """Remove a tag, or a manifest with its tags, or (None) the repository; raises KeyError where it is not."""
+        if reference is None:
+            del self.repositories[name]
+            return
+        repository = self.repositories[name]
+        if ":" not in reference:
+            del repository.tags[reference]
+            return
+        del repository.manifests[reference]
+        repository.tags = {tag: digest for tag, digest in repository.tags.items() if digest != reference}
+
+    def may_pull(self, name: str, user: str | None) -> bool:
+        """Say whether ``user`` (None: anonymous) may pull; a name that is not here looks like a private one."""
+        repository = self.repositories.get(name)
+        return repository is not None and (repository.readers is None or user in repository.readers)

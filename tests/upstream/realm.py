@@ -1,0 +1,56 @@
+"""The realm's listener: `GET /token`, with scopes cut down in silence to what may be pulled."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from . import wire
+from .registry import SERVICE
+from .state import State
+
+
+class Realm:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/token", self._state.gate("token", self.token), allow_head=False)]
+
+    async def token(self, request: web.Request) -> web.StreamResponse:
+        state = self._state
+        state.counters.token += 1
+        fault = state.fault("token", request)
+        await state.hold(fault)
+        if answer := wire.instead(fault):
+            return answer
+        authorization = request.headers.get("Authorization")
+        user = state.tokens.login(authorization) if authorization is not None else None
+        if authorization is not None and user is None:
+            return web.json_response({"details": "incorrect username or password"}, status=401)
+        if request.query.get("service") != SERVICE:
+            return web.json_response({"details": f"service must be {SERVICE}"}, status=400)
+        text = state.tokens.issue(user, self._pulls(user, request.query.getall("scope", [])))
+        issued_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        answered = {
+            "token": text,
+            "access_token": text,
+            "expires_in": int(state.tokens.lifetime),
+            "issued_at": issued_at,
+        }
+        body = json.dumps(answered).encode()
+        return await wire.send(request, state, body, {"Content-Type": "application/json"}, fault=fault)
+
+    def _pulls(self, user: str | None, scopes: list[str]) -> frozenset[str]:
+        """Keep of the scopes asked for the repositories that ``user`` may pull."""
+        asked = [scope.split(":") for line in scopes for scope in line.split()]
+        return frozenset(
+            parts[1]
+            for parts in asked
+            if len(parts) == 3
+            and parts[0] == "repository"
+            and "pull" in parts[2].split(",")
+            and self._state.content.may_pull(parts[1], user)
+        )

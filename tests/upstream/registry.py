@@ -1,0 +1,161 @@
+"""The registry's listener: `/v2/` as Docker Hub answers it.
+
+A name that is private, unknown or of one component (`redis`: `library/` is not implied) gets 401, not 404.
+Only GETs of manifests count against the limit. Blobs are redirected, nothing can be pushed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from . import wire
+from .cdn import sign
+from .content import Repository
+from .faults import Fault, Kind
+from .state import State
+from .tokens import Token
+
+SERVICE = "registry.docker.io"
+_DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+class Registry:
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def routes(self) -> list[web.RouteDef]:
+        gate = self._state.gate
+        manifests, blobs, name = gate("manifest", self.manifest), gate("blob", self.blob), "/v2/{name:.+}"
+        return [
+            web.get("/v2/", gate("ping", self.ping), allow_head=False),
+            web.get(name + "/manifests/{reference}", manifests),
+            web.get(name + "/blobs/{digest:[^/]+:[^/]+}", blobs),
+            web.get(name + "/tags/list", gate("ping", self.tags)),
+            web.route("*", "/v2/{name:.*}", gate("ping", self.refuse)),
+        ]
+
+    async def ping(self, request: web.Request) -> web.StreamResponse:
+        state = self._state
+        if state.tokens.check(request.headers.get("Authorization")) is None:
+            return self._challenge("ping", request, None)
+        state.counters.ping += 1
+        fault = state.fault("ping", request)
+        await state.hold(fault)
+        return wire.instead(fault) or web.json_response({})
+
+    async def manifest(self, request: web.Request) -> web.StreamResponse:
+        state, counters = self._state, self._state.counters
+        name, counted = request.match_info["name"], request.method == "GET"
+        token, repository = self._allowed(request)
+        if token is None or repository is None:
+            return self._challenge("manifest", request, name)
+        fault = state.fault("manifest", request)
+        await state.hold(fault)
+        if not counted:
+            counters.head_manifest += 1
+        source = token.user or request.remote or ""
+        refused = wire.instead(fault, self._challenge_headers(name, fault)) or (
+            self._count(source, token.user) if counted else None
+        )
+        if refused is not None:
+            if counted and refused.status == 429:
+                counters.get_manifest_429 += 1
+            return refused
+        limits = state.limits.headers(source, token.user)
+        return await self._send_manifest(request, repository, limits, fault)
+
+    def _count(self, source: str, user: str | None) -> web.Response | None:
+        state = self._state
+        if state.limits.take(source):
+            state.counters.get_manifest += 1
+            return None
+        text = "You have reached your pull rate limit. You may increase the limit by authenticating and upgrading"
+        return wire.error(429, "TOOMANYREQUESTS", text, state.limits.headers(source, user))
+
+    async def _send_manifest(
+        self, request: web.Request, repository: Repository, limits: dict[str, str], fault: Fault | None
+    ) -> web.StreamResponse:
+        reference = request.match_info["reference"]
+        accepted = _accepted(request.headers.getall("Accept", []))
+        found = repository.find(reference)
+        if found is not None and found[1] == _DOCKER_LIST and found[1] not in accepted and reference != found[0]:
+            found = _default_platform(repository, found[2])
+        if found is None:
+            return wire.error(404, "MANIFEST_UNKNOWN", "manifest unknown", limits)
+        digest, media_type, payload = found
+        if media_type not in accepted:
+            text = f"{media_type} found, but accept header does not support it"
+            return wire.error(404, "MANIFEST_UNKNOWN", text, limits)
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+        return await wire.send(request, self._state, payload, headers | limits, fault=fault)
+
+    async def blob(self, request: web.Request) -> web.StreamResponse:
+        state, counters = self._state, self._state.counters
+        name, digest = request.match_info["name"], request.match_info["digest"]
+        token, repository = self._allowed(request)
+        if token is None or repository is None:
+            return self._challenge("blob", request, name)
+        if request.method == "HEAD":
+            counters.head_blob += 1
+        else:
+            counters.get_blob += 1
+        fault = state.fault("blob", request)
+        await state.hold(fault)
+        if answer := wire.instead(fault, self._challenge_headers(name, fault)):
+            return answer
+        if digest not in repository.blobs:
+            return wire.error(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        counters.redirects += 1
+        base = "" if fault is not None and fault.action == "relative" else state.cdn_url
+        return web.Response(status=307, headers={"Location": base + sign(request.method, digest, state.links_live)})
+
+    async def tags(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
+        token, repository = self._allowed(request)
+        if token is None or repository is None:
+            return self._challenge("ping", request, name)
+        return web.json_response({"name": name, "tags": sorted(repository.tags)})
+
+    async def refuse(self, request: web.Request) -> web.StreamResponse:
+        """Answer everything else, pushes among it: no token ever holds more than pull."""
+        if request.method in ("GET", "HEAD"):
+            return wire.error(404, "NOT_FOUND", "no such route")
+        name = re.split("/(?:blobs|manifests|tags)/", request.match_info["name"])[0]
+        return self._challenge("ping", request, name)
+
+    def _allowed(self, request: web.Request) -> tuple[Token | None, Repository | None]:
+        name = request.match_info["name"]
+        token = self._state.tokens.check(request.headers.get("Authorization"))
+        if token is None or name not in token.pulls:
+            return None, None
+        return token, self._state.content.repositories.get(name)
+
+    def _challenge(self, kind: Kind, request: web.Request, name: str | None) -> web.Response:
+        self._state.counters.unauthorized += 1
+        fault = self._state.fault(kind, request, challenge=True)
+        return wire.error(401, "UNAUTHORIZED", "authentication required", self._challenge_headers(name, fault))
+
+    def _challenge_headers(self, name: str | None, fault: Fault | None) -> dict[str, str]:
+        """Spell the challenge that goes with a 401, a planned one too."""
+        realm = fault.url if fault is not None and fault.action == "realm" else self._state.realm_url
+        challenge = f'Bearer realm="{realm}",service="{SERVICE}"'
+        if name is not None:
+            challenge += f',scope="repository:{name}:pull",error="insufficient_scope"'
+        return {"WWW-Authenticate": challenge}
+
+
+def _default_platform(repository: Repository, payload: bytes) -> tuple[str, str, bytes] | None:
+    """Give what an old client gets for a tag when it knows no lists: the image for linux/amd64."""
+    for child in json.loads(payload)["manifests"]:
+        if (child["platform"]["os"], child["platform"]["architecture"]) == ("linux", "amd64"):
+            return repository.find(child["digest"])
+    return None
+
+
+def _accepted(headers: Iterable[str]) -> set[str]:
+    """Name the types a client accepts; ``*/*`` accepts none, as with Docker Hub."""
+    return {part.partition(";")[0].strip() for header in headers for part in header.split(",")}

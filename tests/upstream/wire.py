@@ -1,0 +1,111 @@
+"""How answers are sent: over the line, and through the fault that struck them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+
+from .faults import Fault, pause
+from .state import State
+
+_CHUNK = 64 * 1024
+_CODES = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
+_PAGE = b"<!DOCTYPE html><html><title>Sign in</title><h1>Sign in to the guest network</h1></html>\n"
+
+
+def error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Make an error in the distribution specification's JSON."""
+    body = json.dumps({"errors": [{"code": code, "message": message, "detail": None}]}).encode()
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None) -> web.Response | None:
+    """Give the answer that a fault puts in place of the real one; None where it leaves or only bends that.
+
+    ``challenge`` goes with a planned 401.
+    """
+    if fault is None:
+        return None
+    if fault.action == "status":
+        headers = dict(challenge or {}) if fault.status == 401 else {}
+        if fault.retry_after is not None:
+            headers["Retry-After"] = fault.retry_after
+        unknown = "BLOB_UNKNOWN" if fault.kind == "blob" else "MANIFEST_UNKNOWN"
+        code = unknown if fault.status == 404 else _CODES.get(fault.status, "UNKNOWN")
+        return error(fault.status, code, "planned fault", headers)
+    if fault.action == "html":
+        return web.Response(body=_PAGE, content_type="text/html")
+    if fault.action == "redirect":
+        return web.Response(status=307, headers={"Location": fault.url})
+    return None
+
+
+async def send(
+    request: web.Request,
+    state: State,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    status: int = 200,
+    fault: Fault | None = None,
+    sent: Callable[[int], None] = lambda size: None,
+) -> web.StreamResponse:
+    """Send ``body`` as fast as the line and the fault allow; ``sent`` hears of each piece's size."""
+    action = fault.action if fault is not None else None
+    response = web.StreamResponse(status=status, headers=headers)
+    if action == "no_digest":
+        response.headers.popall("Docker-Content-Digest", None)
+    if action == "chunked" and request.method != "HEAD":
+        response.enable_chunked_encoding()
+    elif action != "chunked":
+        response.content_length = len(body) + (fault.delta if fault and action == "wrong_length" else 0)
+    if action == "corrupt":
+        body = _corrupt(body)
+    try:
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await _write(response, state, memoryview(body), fault, sent)
+            if action == "cut" or (action == "wrong_length" and fault and fault.delta > 0):
+                _close(request)
+        await response.write_eof()
+    except ConnectionError:
+        _close(request)
+    return response
+
+
+async def _write(
+    response: web.StreamResponse, state: State, body: memoryview, fault: Fault | None, sent: Callable[[int], None]
+) -> None:
+    size, pause_at, chunk, over = len(body), -1, _CHUNK, state.faults.over
+    if fault is not None and fault.action == "cut":
+        body = body[: size // 2 if fault.after is None else fault.after]
+    if fault is not None and fault.action == "stall" and fault.after is not None:
+        pause_at = min(fault.after, size)
+    if fault is not None and fault.action == "slow":
+        chunk = max(1, fault.rate // 10)
+    position = 0
+    while position < len(body):
+        stop = min(position + chunk, len(body))
+        if position < pause_at < stop:
+            stop = pause_at
+        if fault is not None and position == pause_at:
+            await pause(over, fault.seconds)
+        if fault is not None and fault.action == "slow":
+            await pause(over, chunk / fault.rate)
+        await state.line.carry(stop - position)
+        await response.write(body[position:stop])
+        sent(stop - position)
+        position = stop
+
+
+def _corrupt(body: bytes) -> bytes:
+    other = bytearray(body)
+    other[len(body) // 2] ^= 1
+    return bytes(other)
+
+
+def _close(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
