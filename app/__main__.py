@@ -32,6 +32,8 @@ def _serve(config: Config) -> int:
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    from app.cache.embedded import EmbeddedError
+    from app.database.migrate import SchemaError
     from app.main import serve
     from app.oci.errors import OCIError
     from app.web.observe import configure_logging
@@ -41,7 +43,7 @@ def _serve(config: Config) -> int:
         serve(config)
     except OCIError as error:
         return _complain(error.message)
-    except OSError as error:
+    except (OSError, EmbeddedError, SchemaError, ValueError) as error:
         return _complain(str(error))
     return 0
 

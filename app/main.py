@@ -17,9 +17,13 @@ from app.access.permissions import Permissions
 from app.access.service import TokenService
 from app.access.throttle import Throttle
 from app.access.tokens import Tokens
+from app.cache import Cache
+from app.cache.embedded import EmbeddedRedis
 from app.config import Config
 from app.database import Database, projects
 from app.database.migrate import migrate
+from app.mirror.eviction import Eviction
+from app.mirror.mirror import Mirror
 from app.processes import Supervisor, bind
 from app.projects.service import Projects
 from app.registry.blobs import Blobs
@@ -31,6 +35,7 @@ from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
+from app.storage.s3 import S3Store
 from app.web.address import Addresses
 from app.web.application import make_application
 from app.web.gate import Gate
@@ -46,25 +51,45 @@ from app.web.v2.uploads import UploadHandlers
 
 log = logging.getLogger(__name__)
 
+# What fills may take to end after the last client is gone; their spools stay and are gone on with.
+_FILL_SECONDS = 5.0
 
-class NoCounter:
-    async def count(self, key: str) -> int | None:
-        return None
 
-    async def increment(self, key: str, ttl: int) -> int | None:
-        return None
+_EMBEDDED = "embedded:"
 
 
 def serve(config: Config) -> None:
-    """Run the service until it is told to stop; raises OCIError or OSError where a part cannot be reached at start."""
+    """Run the service until it is told to stop.
+
+    Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, where a part is not to be had.
+    """
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_prepare(config))
     sockets = bind(config.server.listen)
-    count = config.server.processes or os.cpu_count() or 1
-    Supervisor(count, lambda: asyncio.run(_work(config, sockets)), config.server.drain_seconds).run()
+    redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == _EMBEDDED else None
+    try:
+        if redis is not None:
+            asyncio.run(redis.start())
+        redis_url = redis.url if redis is not None else config.redis.url
+        asyncio.run(_prepare(config, redis_url))
+        count = config.server.processes or os.cpu_count() or 1
+        Supervisor(
+            count,
+            lambda: asyncio.run(_work(config, redis_url, sockets)),
+            config.server.drain_seconds,
+            lambda pid: _restart(redis, pid),
+        ).run()
+    finally:
+        if redis is not None:
+            asyncio.run(redis.stop())
 
 
-async def _prepare(config: Config) -> None:
+def _restart(redis: EmbeddedRedis | None, pid: int) -> None:
+    if redis is not None and pid == redis.pid:
+        log.error("the private Redis ended, starting another; what it kept is warmth and will come again")
+        asyncio.run(redis.restart())
+
+
+async def _prepare(config: Config, redis_url: str) -> None:
     """Do once what no worker need do again: schema, projects, the admin; and find out what cannot be reached."""
     await migrate(config.database_url)
     async with AsyncExitStack() as stack:
@@ -72,15 +97,15 @@ async def _prepare(config: Config) -> None:
         stack.push_async_callback(database.close)
         store = await _open_store(config, stack)
         await store.check()
+        cache = Cache(redis_url)
+        stack.push_async_callback(cache.close)
         async with database.transaction() as transaction:
             for name, project in config.projects.items():
                 settings = {"official_images": project.official_images, "cache_bytes": project.cache_bytes}
                 await projects.create(
                     transaction, name, public=project.public, upstream=project.upstream, settings=settings
                 )
-        password = await Accounts(database, Throttle(NoCounter())).ensure_admin(
-            config.admin.username, config.admin.password
-        )
+        password = await Accounts(database, Throttle(cache)).ensure_admin(config.admin.username, config.admin.password)
     _greet(config, password)
 
 
@@ -95,10 +120,29 @@ def _greet(config: Config, password: str | None) -> None:
 
 
 async def _open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
-    return FilesystemStore(config.data_dir / "blobs")
+    store = _make_store(config)
+    await store.start()
+    stack.push_async_callback(store.close)
+    return store
 
 
-async def _work(config: Config, sockets: Sequence[socket.socket]) -> None:
+def _make_store(config: Config) -> FilesystemStore | S3Store:
+    if config.storage.driver == "filesystem":
+        return FilesystemStore(config.data_dir / "blobs")
+    s3 = config.storage.s3
+    return S3Store(
+        endpoint_url=s3.endpoint_url,
+        public_endpoint_url=s3.public_endpoint_url,
+        region=s3.region,
+        bucket=s3.bucket,
+        prefix=s3.prefix,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        spool=config.data_dir / "parts",
+    )
+
+
+async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]) -> None:
     """Be one worker: build everything, serve until SIGTERM, drain, take everything down in reverse."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,26 +151,46 @@ async def _work(config: Config, sockets: Sequence[socket.socket]) -> None:
         database = Database(config.database_url)
         stack.push_async_callback(database.close)
         store = await _open_store(config, stack)
+        cache = Cache(redis_url)
+        stack.push_async_callback(cache.close)
         pulls = Pulls(database)
         stack.push_async_callback(pulls.flush)
-        collection = Collection(database, store)
 
         keys = Keys(database)
         tokens = Tokens(keys, config.server.external_url)
         token_service = TokenService(Permissions(database), tokens)
-        accounts = Accounts(database, Throttle(NoCounter()))
+        accounts = Accounts(database, Throttle(cache))
 
         blobs, manifests, uploads = Blobs(database), Manifests(database), Uploads(database, store)
-        contents = Contents(HostedContent(database, manifests, blobs, pulls), {})
-        open_projects = Projects(database)
+        hosted, opened = HostedContent(database, manifests, blobs, pulls), Projects(database)
+        mirrors = {
+            name: Mirror(
+                name,
+                upstream,
+                config.data_dir / "spool",
+                database=database,
+                store=store,
+                cache=cache,
+                opened=opened,
+                hosted=hosted,
+                stored=manifests,
+                blobs=blobs,
+                pulls=pulls,
+            )
+            for name, upstream in config.upstreams.items()
+        }
+        for mirror in mirrors.values():
+            await mirror.start()
+            stack.push_async_callback(mirror.close, _FILL_SECONDS)
+        contents = Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()})
         observer = Observer()
         addresses = Addresses(config)
         v2 = V2(
             routes(
-                ManifestHandlers(open_projects, contents, manifests),
-                BlobHandlers(open_projects, contents, blobs, store, config.storage.delivery),
-                UploadHandlers(open_projects, uploads, blobs),
-                ListingHandlers(open_projects, contents, Catalogue(database)),
+                ManifestHandlers(opened, contents, manifests),
+                BlobHandlers(opened, contents, blobs, store, config.storage.delivery),
+                UploadHandlers(opened, uploads, blobs),
+                ListingHandlers(opened, contents, Catalogue(database)),
             ),
             Gate(tokens, token_service, accounts),
             observer,
@@ -139,11 +203,11 @@ async def _work(config: Config, sockets: Sequence[socket.socket]) -> None:
             addresses=addresses,
             external_url=config.server.external_url,
             required={"database": database.check, "storage": store.check},
-            optional={},
+            optional={"redis": cache.check},
         )
         server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies))
         server.add_sockets(sockets)
-        for job in (pulls.run(), collection.run()):
+        for job in (pulls.run(), Collection(database, store).run(), Eviction(database).run()):
             task = asyncio.create_task(job)
             stack.callback(task.cancel)
         await stopping.wait()

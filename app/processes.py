@@ -27,23 +27,39 @@ log = logging.getLogger(__name__)
 _QUICK_DEATH_SECONDS = 1.0
 # What a worker may take to close its connections once its transfers are through or their time is up.
 _EXIT_SECONDS = 10
+# A connection is handed over with its first bytes; one that says nothing is handed over after this time.
+_DEFER_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
 
 
 def bind(listen: str) -> Sequence[socket.socket]:
     """Open the listening sockets; raises OSError."""
     where = listen_address(listen)
+    try:
+        return _bind(where)
+    except OSError as error:
+        raise OSError(f"cannot listen on {listen}: {error.strerror}") from error
+
+
+def _bind(where: Path | tuple[str, int]) -> Sequence[socket.socket]:
     if isinstance(where, Path):
         where.parent.mkdir(parents=True, exist_ok=True)
         return [bind_unix_socket(str(where), mode=0o660)]
-    return bind_sockets(where[1], where[0])
+    sockets = bind_sockets(where[1], where[0])
+    for listening in sockets:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+    return sockets
 
 
 class Supervisor:
     """Keeps ``count`` workers running until SIGTERM or SIGINT, then lets them drain."""
 
-    def __init__(self, count: int, work: Callable[[], None], drain_seconds: int) -> None:
+    def __init__(
+        self, count: int, work: Callable[[], None], drain_seconds: int, other_ended: Callable[[int], None]
+    ) -> None:
+        """``other_ended`` is told of every child that ended and is no worker."""
         self._count = count
+        self._other_ended = other_ended
         self._work = work
         self._drain_seconds = drain_seconds
         self._workers: dict[int, float] = {}
@@ -60,6 +76,8 @@ class Supervisor:
             pid, status = os.wait()
             started = self._workers.pop(pid, None)
             if started is None:
+                if not self._stopping:
+                    self._other_ended(pid)
                 continue
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library's signature
             if not self._stopping:

@@ -106,6 +106,11 @@ class EmbeddedRedis:
             shutil.rmtree(self._short, ignore_errors=True)
             self._short = None
 
+    async def restart(self) -> None:
+        """Start another where the one that ran has ended; raises EmbeddedError."""
+        await self.stop()
+        await self.start()
+
     @property
     def _socket(self) -> Path:
         return Path(self._short or self._folder) / _SOCKET

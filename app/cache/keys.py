@@ -4,7 +4,7 @@
     r:tag:REPOSITORY:TAG                 what a tag stands for, for the minute in which SQL may be away
     r:fresh:REPOSITORY:TAG               what an upstream said a tag stands for, for as long as that is believed
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
-    r:token:UPSTREAM:ACCOUNT:SCOPE       a Bearer token for an upstream, until it expires
+    r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/challenge.py
     r:budget:UPSTREAM:ACCOUNT:SOURCE     the budget ledger, one hash: app/mirror/ledger.lua draws its fields
     r:lease:KIND:WHAT                    the id of the lease's holder, until it is renewed no more
     r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
@@ -37,9 +37,9 @@ def missing(repository: str, reference: str) -> str:
     return _key("missing", repository, reference)
 
 
-def token(upstream: str, account: str, scope: str) -> str:
-    """``account`` is a user name, or empty for nobody; never a password."""
-    return _key("token", upstream, account, scope)
+def token(what: str) -> str:
+    """``what`` names upstream, account and scope; never a password."""
+    return _key("token", what)
 
 
 def budget(upstream: str, account: str, source: str) -> str:

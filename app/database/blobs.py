@@ -36,10 +36,18 @@ _linked = PointQuery(
 )
 
 
+_present = PointQuery(select(blob.c.size).where(blob.c.digest == bindparam("digest")))
+
+
 async def linked(database: Database, repository_id: int, digest: Digest) -> StoredBlob | None:
     """Find a blob that this repository may serve; that the store has the digest counts for nothing."""
     row = await database.point(_linked, repository_id, digest)
     return StoredBlob(row[0], row[1]) if row else None
+
+
+async def present(database: Database, digest: Digest) -> bool:
+    """Say whether the store has a blob at all; whether a repository may serve it is another question (`linked`)."""
+    return await database.point(_present, digest) is not None
 
 
 async def linked_sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:

@@ -78,7 +78,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._reader: sqlite3.Connection | None = None
         if self.is_sqlite:
-            self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0)
+            self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
         else:

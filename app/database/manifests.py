@@ -13,7 +13,7 @@ from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import manifest, part, review, tag
+from .tables import link, manifest, part, review, tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +129,19 @@ async def add(transaction: Transaction, repository_id: int, digest: Digest, pars
 async def set_tags(transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest) -> list[Digest]:
     """Point tags at a manifest; answers the manifests they were taken from."""
     names, now = sorted(set(names)), time.time()
+    if not names:
+        return []
+    values = {"digest": digest, "updated_at": now, "checked_at": now}
+    # Made before they are read: of two pushes of a new tag, the second must find what the first one named.
+    await transaction.execute(
+        insert(transaction, tag).on_conflict_do_nothing(),
+        [values | {"repository_id": repository_id, "name": name} for name in names],
+    )
     here = (tag.c.repository_id == repository_id) & tag.c.name.in_(names)
-    before = await transaction.execute(select(tag.c.digest).where(here, tag.c.digest != digest).with_for_update())
-    moved = sorted({Digest(row[0]) for row in before})
-    if names:
-        statement = insert(transaction, tag).on_conflict_do_update(
-            index_elements=["repository_id", "name"], set_={"digest": digest, "updated_at": now, "checked_at": now}
-        )
-        values = {"repository_id": repository_id, "digest": digest, "updated_at": now, "checked_at": now}
-        await transaction.execute(statement, [values | {"name": name} for name in names])
-    return moved
+    before = await transaction.execute(select(tag.c.digest).where(here).order_by(tag.c.name).with_for_update())
+    moved = {Digest(row[0]) for row in before} - {digest}
+    await transaction.execute(update(tag).where(here).values(values))
+    return sorted(moved)
 
 
 async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
@@ -244,7 +247,10 @@ async def ask_review(transaction: Transaction, repository_id: int, digests: Iter
 
 
 async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, Digest]]:
-    """Take what is due for review off the queue; given back when the transaction fails."""
+    """Take what is due for review off the queue; given back when the transaction fails.
+
+    Whoever wants to refer to one of them waits until the transaction ends, and then sees what has become of it.
+    """
     due = (
         select(review.c.repository_id, review.c.digest)
         .where(review.c.review_at < time.time())
@@ -255,4 +261,8 @@ async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, D
     rows = [(int(row[0]), Digest(row[1])) for row in await transaction.execute(due)]
     if rows:
         await transaction.execute(delete(review).where(tuple_(review.c.repository_id, review.c.digest).in_(rows)))
+        for table in (manifest, link):
+            key = (table.c.repository_id, table.c.digest)
+            held = select(table.c.digest).where(tuple_(*key).in_(rows)).order_by(*key).with_for_update()
+            await transaction.execute(held)
     return rows

@@ -36,8 +36,13 @@ _columns = (
 _by_name = PointQuery(
     select(project.c.id, project.c.public, project.c.upstream).where(project.c.name == bindparam("name"))
 )
+_repository_id = PointQuery(
+    select(repository.c.id).where(
+        repository.c.project_id == bindparam("project"), repository.c.name == bindparam("name")
+    )
+)
 _resolve = PointQuery(
-    select(project.c.id, project.c.upstream, repository.c.id)
+    select(project.c.id, project.c.public, project.c.upstream, repository.c.id)
     .join_from(
         project,
         repository,
@@ -54,10 +59,18 @@ async def head(database: Database, name: str) -> tuple[int, bool, str | None] | 
     return (int(row[0]), bool(row[1]), row[2]) if row else None
 
 
-async def resolve(database: Database, name: str, repository_name: str) -> tuple[int, str | None, int | None] | None:
-    """Find a project's id and upstream, and the id of a repository in it (None: no such repository)."""
+async def resolve(
+    database: Database, name: str, repository_name: str
+) -> tuple[int, bool, str | None, int | None] | None:
+    """Find a project's id, publicity and upstream, and the id of a repository in it (None: no such repository)."""
     row = await database.point(_resolve, repository_name, name)
-    return (row[0], row[1], row[2]) if row else None
+    return (row[0], bool(row[1]), row[2], row[3]) if row else None
+
+
+async def repository_id(database: Database, project_id: int, name: str) -> int | None:
+    """Find a repository's id by its name within the project."""
+    row = await database.point(_repository_id, project_id, name)
+    return int(row[0]) if row else None
 
 
 async def find(transaction: Transaction, name: str) -> Project | None:

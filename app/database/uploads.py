@@ -80,5 +80,6 @@ async def remove(transaction: Transaction, upload_id: str) -> bool:
 async def remove_idle(transaction: Transaction, before: float, limit: int) -> list[str]:
     """End sessions untouched since ``before``; answers the keys of their objects."""
     idle = select(upload.c.id).where(upload.c.updated_at < before).order_by(upload.c.updated_at).limit(limit)
-    statement = delete(upload).where(upload.c.id.in_(idle)).returning(upload.c.object_key)
-    return list((await transaction.execute(statement)).scalars())
+    # The time is asked again: a session may have gone on since it was chosen.
+    statement = delete(upload).where(upload.c.id.in_(idle), upload.c.updated_at < before)
+    return list((await transaction.execute(statement.returning(upload.c.object_key))).scalars())

@@ -199,7 +199,7 @@ class Tokens:
 
     def _hold(self, scope: str, header: str, until: float) -> None:
         now = time.time()
-        self._held = {other: held for other, held in self._held.items() if held.until > now}
+        self._held = {other: held for other, held in self._held.items() if other != scope and held.until > now}
         if until > now:
             self._held[scope] = _Held(header, until)
 

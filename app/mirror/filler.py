@@ -43,9 +43,7 @@ class Body(Protocol):
         """Give the bytes as they come, at most 1 MiB at once; raises Unavailable where they stop."""
 
 
-Fetch = Callable[
-    [int], AbstractAsyncContextManager[Body]
-]  # from this byte on; Unavailable is tried again
+Fetch = Callable[[int], AbstractAsyncContextManager[Body]]  # from this byte on; Unavailable is tried again
 Commit = Callable[[Path, int], Awaitable[None]]  # takes over the verified file of this size, and records it
 Present = Callable[[], Awaitable[bool]]  # whether the store has the blob by now
 

@@ -78,11 +78,14 @@ def try_host_lock(path: Path, *, shared: bool = False) -> LockFile | None:
 
 
 @asynccontextmanager
-async def host_lock(path: Path, *, shared: bool = False, timeout: float | None = None) -> AsyncIterator[None]:
+async def host_lock(
+    path: Path, *, shared: bool = False, timeout: float | None = None, remove: bool = False
+) -> AsyncIterator[None]:
     """Hold the lock at ``path``, waiting for it without blocking the loop.
 
     Waiters are not served in turn, and a stream of shared holders can keep an exclusive one waiting. Raises
-    TimeoutError when the lock did not come free within ``timeout`` seconds; 0 tries once.
+    TimeoutError when the lock did not come free within ``timeout`` seconds; 0 tries once. ``remove``, for exclusive
+    locks: the file goes when the holder is done, so that locks named after passing things leave nothing behind.
     """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
@@ -96,4 +99,6 @@ async def host_lock(path: Path, *, shared: bool = False, timeout: float | None =
     try:
         yield
     finally:
+        if remove:
+            lock.path.unlink(missing_ok=True)
         lock.close()

@@ -42,10 +42,10 @@ local function unset(field)
   redis.call('HDEL', key, field)
 end
 
-local function land(id)
+local function land(id, at)
   flights[id] = nil
   redis.call('HDEL', key, 'f:' .. id)
-  set('landed', now)
+  set('landed', math.max(ledger.landed or 0, at))
 end
 
 local function keep_hold(id, hold)
@@ -68,7 +68,7 @@ end
 -- A GET that never came back is taken for counted; a hold that nobody used is given back.
 local function sweep()
   for id, till in pairs(flights) do
-    if till <= now then land(id) guess() end
+    if till <= now then land(id, till) guess() end
   end
   for id, hold in pairs(holds) do
     if hold.till <= now then hold.count = 0 keep_hold(id, hold) end
@@ -139,6 +139,7 @@ end
 local function forget_limit()
   unset('remaining')
   unset('free')
+  unset('heard')
   set('landed', now)
 end
 
@@ -170,9 +171,10 @@ local function spend()
       if hold.image == ask.image then own = id end
     end
   end
+  if not own then left = left - held() end
   local near, known = left <= rules.near, rules.known
   local answer = {verdict = 'granted'}
-  if left - (own and 0 or held()) < 1 + ask.also_hold then answer.verdict = 'spent'
+  if left < 1 + ask.also_hold then answer.verdict = 'spent'
   elseif not own then
     local may
     may, answer.share = fair(ask.client, 1 + ask.also_hold)
@@ -203,7 +205,7 @@ end
 -- The answer to a counted GET, or the lack of one. What it says of more is not listened to: see `learn`.
 local function settle()
   local reserved = flights[ask.id] ~= nil
-  land(ask.id)
+  land(ask.id, now)
   if ask.rate and ledger.free then forget_limit()
   elseif ask.rate and ledger.remaining then learn(ask.rate, 0, false)
   elseif reserved then guess()

@@ -16,6 +16,8 @@ from .ratelimit import RateLimit
 
 # A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.
 FLIGHT_SECONDS = 60.0
+# Who asked this lately counts as a competitor: pulls in a row come with pauses of this order.
+ACTIVE_SECONDS = 180
 
 _RULES = {
     "flight": FLIGHT_SECONDS,
@@ -28,11 +30,11 @@ _RULES = {
     # … and how long we refuse by it: a denial costs nobody anything, and need not cost the upstream a HEAD.
     "known_to_deny": 60,
     # With so few left, one GET at a time, each on what the one before it just reported: what others spend
-    # meanwhile would otherwise make several of ours one too many.
+    # meanwhile would otherwise make several of ours one too many. And a client that asks for everything at once
+    # leaves the next one the time to ask, too.
     "near": 10,
     "known_near": 0.5,
-    # Who asked this lately counts as a competitor: some pulls in a row come with pauses of this order.
-    "active": 180,
+    "active": ACTIVE_SECONDS,
     # How long "no limit" is believed.
     "free": 60,
     # An unused ledger is kept a day longer than its window.
@@ -79,7 +81,7 @@ class Entry:
 
 
 class Ledger:
-    """The ledger at ``key``. Every method answers `AWAY` where Redis does not answer; it may be carried out then, or later."""
+    """The ledger at ``key``. Every method answers `AWAY` where Redis does not; it may be carried out then, or later."""
 
     def __init__(self, cache: Cache, key: str, clock: Callable[[], float] | None = None) -> None:
         """``clock`` stands in for the Redis server's, for a test that does not want to wait six hours."""
@@ -96,9 +98,7 @@ class Ledger:
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
         """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest."""
-        return await self._do(
-            "settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id
-        )
+        return await self._do("settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id)
 
     async def observe(self, rate: RateLimit, age: float) -> Entry | Away:
         """Take in an answer to a request that left ``age`` seconds ago and was not counted."""

@@ -6,6 +6,7 @@ Nothing here follows a redirect or keeps a cookie; each hop is checked by the gu
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ..oci.errors import OCIError, UpstreamInvalid
 from .errors import UpstreamAway, UpstreamLimited
 from .guard import Guard
 from .ratelimit import RateLimit, parse_rate_limit
+
+log = logging.getLogger(__name__)
 
 USER_AGENT = "registry.hpc.ut.ee (pull-through mirror)"
 MAX_CHUNK = 256 * 1024
@@ -102,6 +105,9 @@ class Transport:
         except aiohttp.InvalidURL:
             raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed") from None
         except (aiohttp.ClientError, OSError, _Unanswered) as error:
+            # The error is not chained and not always shown: the text of some has the whole URL, signatures and all.
+            shown = error if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+            log.warning("%s: no answer from %s to %s: %s", self.name, url.raw_host, kind, shown)
             await self._on_answer(Answer(kind, None, None, None, sent_at))
             raise self._away(error) from None
         try:
@@ -150,7 +156,6 @@ class Transport:
         return None
 
     def _away(self, error: Exception) -> UpstreamAway:
-        # The error itself is not chained: its text has the whole URL, with signatures in it.
         if isinstance(error, TimeoutError):
             return UpstreamAway(self.name, "does not answer")
         if isinstance(error, aiohttp.ClientConnectorError):

@@ -26,6 +26,9 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST}) | INDEX_TYPES
 # The specification asks for at least 4 MB; what is larger is refused before it is read.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
+# RFC 6838, 4.2: a type and a subtype of at most 127 characters each.
+MAX_MEDIA_TYPE = 255
+
 # Layers that a registry need not have: their licence forbids to distribute them (image-spec, layer.md).
 _NON_DISTRIBUTABLE = (
     "application/vnd.docker.image.rootfs.foreign.",
@@ -70,9 +73,10 @@ def parse_manifest(payload: bytes, content_type: str | None) -> Manifest:
     there they must be the same; where neither is, the shape decides (image-spec allows an index without one).
     """
     try:
-        document = json.loads(payload)
+        # Decoded here, for json would take UTF-16 and UTF-32 as well (RFC 8259, 8.1: UTF-8 it must be).
+        document = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
-        raise ManifestInvalid("the manifest is not JSON") from error
+        raise ManifestInvalid("the manifest is not JSON in UTF-8") from error
     if not isinstance(document, dict):
         raise ManifestInvalid("the manifest is not a JSON object")
     media_type = _media_type(document, content_type)
@@ -83,7 +87,7 @@ def parse_manifest(payload: bytes, content_type: str | None) -> Manifest:
     layers = [] if index else _descriptors(document, "layers")
     manifests = _descriptors(document, "manifests") if index else []
     subject = _descriptor(document["subject"], "subject") if document.get("subject") is not None else None
-    artifact_type = _text(document, "artifactType") or (config.media_type if config else None)
+    artifact_type = _media_type_of(document, "artifactType") or (config.media_type if config else None)
     return Manifest(
         media_type=media_type,
         payload=payload,
@@ -97,7 +101,7 @@ def parse_manifest(payload: bytes, content_type: str | None) -> Manifest:
 
 def _media_type(document: dict[str, Any], content_type: str | None) -> str:
     header = (content_type or "").partition(";")[0].strip().lower()
-    stated = _text(document, "mediaType")
+    stated = _media_type_of(document, "mediaType")
     if header in ("", "application/json", "application/octet-stream"):
         header = stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if header not in MANIFEST_TYPES:
@@ -128,6 +132,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str):
         raise ManifestInvalid(f"{where} needs mediaType and digest")
+    _require_media_type(media_type, f"{where}.mediaType")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
         raise ManifestInvalid(f"{where} needs a size in bytes")
     try:
@@ -140,11 +145,23 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
     annotations = document.get("annotations") or {}
     if not isinstance(annotations, dict) or not all(isinstance(value, str) for value in annotations.values()):
         raise ManifestInvalid("annotations must map strings to strings")
+    try:
+        "".join([*annotations, *annotations.values()]).encode()
+    except UnicodeEncodeError as error:
+        raise ManifestInvalid("annotations have half a surrogate pair, which is no character") from error
     return annotations
 
 
-def _text(document: dict[str, Any], key: str) -> str | None:
+def _media_type_of(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, str):
         raise ManifestInvalid(f"{key} must be a string")
+    if value:
+        _require_media_type(value, key)
     return value or None
+
+
+def _require_media_type(value: str, where: str) -> None:
+    # Not the whole grammar of RFC 6838: only what could not be stored, or put into a header, is refused.
+    if len(value) > MAX_MEDIA_TYPE or not (value.isascii() and value.isprintable()):
+        raise ManifestInvalid(f"{where} is no media type: {value[:100]!r}")

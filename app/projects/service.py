@@ -15,6 +15,7 @@ class Repository:
 
     name: Name
     project_id: int
+    public: bool
     upstream: str | None
     id: int | None
 
@@ -30,8 +31,7 @@ class Projects:
         found = await projects.resolve(self._database, name.project, name.repository)
         if found is None:
             raise NameUnknown(f"there is no project {name.project!r}")
-        project_id, upstream, repository_id = found
-        return Repository(name, project_id, upstream, repository_id)
+        return Repository(name, *found)
 
     async def open_to_write(self, name: Name) -> Repository:
         """Find a repository that may be pushed to; raises NameUnknown, and Denied for a mirror."""

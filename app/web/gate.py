@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from urllib.parse import parse_qs
+
 from app.access.accounts import Accounts
 from app.access.authorization import Basic, Bearer, parse_authorization
 from app.access.challenge import challenge, service_name
 from app.access.service import TokenService
 from app.access.tokens import Grant, Tokens
-from app.oci.errors import OCIError, Unauthorized
+from app.oci.errors import NameInvalid, OCIError, Unauthorized
 from app.oci.reference import Name
 
 from .address import Address
@@ -33,7 +36,7 @@ class Gate:
         A repository that is private and one that is not there give the same answer to an outsider.
         """
         try:
-            grant = await self._grant(authorization, name, client_address)
+            grant = await self._grant(authorization, address, name, client_address)
         except Unauthorized as error:
             raise self._refused(address, name, needs, str(error), "invalid_token") from error
         if grant is None:
@@ -42,7 +45,9 @@ class Gate:
             raise self._refused(address, name, needs, _lacks(name, needs), "insufficient_scope")
         return grant
 
-    async def _grant(self, authorization: str | None, name: Name | None, client_address: str) -> Grant | None:
+    async def _grant(
+        self, authorization: str | None, address: Address, name: Name | None, client_address: str
+    ) -> Grant | None:
         if authorization is not None and authorization.startswith("Bearer "):
             grant = self._tokens.cached(authorization[7:])
             if grant is not None:
@@ -52,7 +57,7 @@ class Gate:
             return await self._tokens.verify(credentials.token)
         if isinstance(credentials, Basic):
             principal = await self._accounts.authenticate(credentials.username, credentials.password, client_address)
-            return await self._service.basic_grant(principal, *([name] if name else []))
+            return await self._service.basic_grant(principal, *_named(address, name))
         return None
 
     def _suffices(self, grant: Grant, name: Name | None, needs: str) -> bool:
@@ -71,6 +76,14 @@ class Gate:
         return Unauthorized(
             message, headers={"WWW-Authenticate": challenge(f"{base}/service/token", service_name(base), scope, error)}
         )
+
+
+def _named(address: Address, name: Name | None) -> list[Name]:
+    """List every repository a request names: a mount has a second one in its query."""
+    names = [name] if name is not None else []
+    with suppress(NameInvalid):
+        names += [Name.parse(source) for source in parse_qs(address.query).get("from", [])[:1]]
+    return names
 
 
 def _lacks(name: Name | None, needs: str) -> str:

@@ -132,7 +132,7 @@ def configure_logging() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("aiobotocore", "botocore", "asyncio", "tornado.access"):
+    for noisy in ("aiobotocore", "aiosqlite", "alembic", "asyncio", "botocore", "tornado.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

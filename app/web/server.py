@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -17,6 +18,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.iostream import IOStream
 from tornado.web import Application
 
 from app.config import Network
@@ -30,6 +32,9 @@ from .v2.edge import V2
 _MAX_FORM_BYTES = 1024 * 1024
 # A kept-alive connection of a client that has gone without a word; clients poll more often than that.
 _IDLE_SECONDS = 120
+# The content type of a record that opens a TLS connection (RFC 8446, 5.1).
+_TLS_HANDSHAKE = b"\x16"
+_NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS\n"
 
 
 class Edge(HTTPServerConnectionDelegate):
@@ -105,9 +110,30 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     return address
 
 
+class PlainServer(HTTPServer):
+    """A server that tells a client at once that this is not TLS, instead of waiting for the rest of its hello.
+
+    Clients that were told a registry may be insecure try TLS first, and some try for ten seconds. It is the listening
+    socket's TCP_DEFER_ACCEPT (`app.processes.bind`) that has the first bytes here with the connection.
+    """
+
+    def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
+        if _greets_in_tls(stream.socket):
+            stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
+        else:
+            super().handle_stream(stream, address)
+
+
+def _greets_in_tls(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == _TLS_HANDSHAKE
+    except OSError:
+        return False
+
+
 def make_server(edge: Edge) -> HTTPServer:
     """Make the server; sockets are added by the caller, who also stops it."""
-    return HTTPServer(
+    return PlainServer(
         cast("Application", edge),
         idle_connection_timeout=_IDLE_SECONDS,
         chunk_size=256 * 1024,

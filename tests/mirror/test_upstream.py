@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from app.mirror.errors import UpstreamAway, UpstreamLimited, UpstreamRefused
+from app.mirror.guard import Guard
 from app.mirror.ratelimit import RateLimit
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
@@ -24,6 +25,7 @@ from .odd_upstream import (
     MANIFEST_DIGEST,
     MANIFEST_TYPE,
     REPOSITORY,
+    Names,
     Told,
     always,
     client,
@@ -34,7 +36,7 @@ from .odd_upstream import (
 
 
 async def test_a_manifest_is_asked_for_as_a_client_of_docker_hub_would() -> None:
-    async with serving(manifest(Set_Cookie="a=b")) as server, client(server.url + "/") as upstream:
+    async with serving(manifest()) as server, client(server.url + "/") as upstream:
         head = await upstream.head_manifest(REPOSITORY, "8.0")
         fetched = await upstream.get_manifest(REPOSITORY, head.digest or "")
     assert (head.digest, head.media_type, head.size) == (MANIFEST_DIGEST, MANIFEST_TYPE, len(MANIFEST))
@@ -48,7 +50,6 @@ async def test_a_manifest_is_asked_for_as_a_client_of_docker_hub_would() -> None
         assert set(request.headers["Accept"].split(", ")) == MANIFEST_TYPES
         assert request.headers["Accept-Encoding"] == "identity"
         assert "registry" in request.headers["User-Agent"]
-        assert "Cookie" not in request.headers
         assert request.authorization is None
 
 
@@ -65,6 +66,24 @@ async def test_a_manifest_asked_for_by_sha512_is_that_one() -> None:
         assert (await upstream.get_manifest(REPOSITORY, asked)).digest == asked
         with pytest.raises(UpstreamInvalid):
             await upstream.get_manifest(REPOSITORY, Digest.of(b"another", "sha512"))
+
+
+async def test_no_cookie_is_kept() -> None:
+    guard = Guard("registry.test", Names({"registry.test": "127.0.0.1"}))  # to an address none would be sent anyway
+    async with (
+        serving(manifest(Set_Cookie="a=b; Path=/")) as server,
+        client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream,
+    ):
+        await upstream.head_manifest(REPOSITORY, "latest")
+        await upstream.head_manifest(REPOSITORY, "latest")
+    assert ["Cookie" in request.headers for request in server.seen] == [False, False]
+
+
+@pytest.mark.parametrize("reference", ["latest", MANIFEST_DIGEST])
+async def test_a_corrupt_manifest_is_refused(reference: str) -> None:
+    async with serving(manifest(body=MANIFEST + b" ")) as server, client(server.url) as upstream:
+        with pytest.raises(UpstreamInvalid):
+            await upstream.get_manifest(REPOSITORY, reference)
 
 
 async def test_an_address_with_a_path_keeps_it() -> None:

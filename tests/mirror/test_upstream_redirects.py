@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.mirror.challenge import Credential
 from app.mirror.errors import UpstreamAway, UpstreamLimited
@@ -21,6 +19,7 @@ from .odd_upstream import (
     MANIFEST_DIGEST,
     REPOSITORY,
     Handler,
+    Names,
     Told,
     always,
     client,
@@ -30,24 +29,6 @@ from .odd_upstream import (
 
 OCTETS = {"Content-Type": "application/octet-stream"}
 ROBOT = Credential("robot", "s3cret")
-
-
-class Names(AbstractResolver):
-    """A name service whose answers a test writes down, and which counts who asked."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self.names = names
-        self.asked: list[str] = []
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        self.asked.append(host)
-        address = self.names[host]
-        return [ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        pass
 
 
 async def read(upstream: Upstream) -> bytes:
@@ -180,6 +161,23 @@ async def test_what_another_host_refuses_is_no_verdict_on_the_image(
         with pytest.raises(error):
             await read(upstream)
     assert [request.authorization for request in cdn.seen] == [None]
+
+
+async def test_another_host_cannot_ask_for_the_login() -> None:
+    async def cdn_asks(request: web.Request) -> web.StreamResponse:
+        challenge = f'Bearer realm="http://{request.host}/token"'
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+
+    async with (
+        serving(cdn_asks, "127.0.0.2") as cdn,
+        serving(registry(f"{cdn.url}/x")) as server,
+        client(server.url, credential=ROBOT) as upstream,
+    ):
+        for _ in range(2):  # the second time a login is at hand from the start
+            with pytest.raises(UpstreamInvalid):
+                await read(upstream)
+    assert cdn.lines == ["GET /x", "GET /x"]
+    assert [request.authorization for request in cdn.seen] == [None, None]
 
 
 @pytest.mark.parametrize(

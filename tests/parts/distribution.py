@@ -10,8 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from .process import Process, free_port, wait_for
-from .web import answers
+from .process import Process, answers, free_port
 
 
 def missing() -> str | None:
@@ -49,7 +48,7 @@ def distribution(folder: Path, *, upstream: str | None = None) -> Iterator[Distr
     (folder / "registry.yml").write_text(yaml.safe_dump(config))
     process = Process("docker-registry", ["docker-registry", "serve", f"{folder}/registry.yml"], folder)
     try:
-        wait_for(lambda: answers(process, f"http://{host}/v2/"), what=f"docker-registry (see {process.log})")
+        process.until(lambda: answers(f"http://{host}/v2/"))
         yield Distribution(host, process)
     finally:
         process.stop()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .process import CommandFailed, Process, run, wait_for
+from .process import CommandFailed, Process, run
 
 
 def missing() -> str | None:
@@ -50,15 +50,13 @@ def dockerd(folder: Path, *, mirrors: Sequence[str] = ()) -> Iterator[Docker]:
     process = Process("dockerd", command, folder)
     docker = Docker(folder)
     try:
-        wait_for(lambda: _answers(docker, process), what=f"dockerd (see {process.log})", interval=0.1)
+        process.until(lambda: _answers(docker), interval=0.1)
         yield docker
     finally:
         process.stop(timeout=20)
 
 
-def _answers(docker: Docker, process: Process) -> bool:
-    if not process.running:
-        raise RuntimeError(f"dockerd ended:\n{process.output()[-2000:]}")
+def _answers(docker: Docker) -> bool:
     try:
         docker.run("version", timeout=10)
     except CommandFailed:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .process import Process, free_port, run, wait_for
+from .process import Process, free_port, run
 
 
 def _binaries() -> Path | None:
@@ -54,7 +54,7 @@ class Postgres:
             "-c", f"unix_socket_directories={self._folder}", "-c", "fsync=off", "-c", "max_connections=200",
         )  # fmt: skip
         self._process = Process("postgres", command, self._folder)
-        wait_for(self._answers, what=f"PostgreSQL (see {self._process.log})", interval=0.05)
+        self._process.until(self._answers)
 
     def stop(self) -> None:
         """End every connection and the server at once, in order."""
@@ -67,8 +67,6 @@ class Postgres:
             self.stop()
 
     def _answers(self) -> bool:
-        if not self._process.running:
-            raise RuntimeError(f"PostgreSQL ended:\n{self._process.output()[-2000:]}")
         state = self._folder / "data/postmaster.pid"
         lines = state.read_text().splitlines() if state.exists() else []
         return len(lines) > 7 and lines[7].strip() == "ready"

@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -50,6 +52,23 @@ class Process:
     def output(self) -> str:
         """Read what it has printed so far."""
         return self.log.read_text(errors="replace")
+
+    def until(self, condition: Callable[[], T | None], *, timeout: float = 30.0, interval: float = 0.05) -> T:
+        """Wait until ``condition`` says that the part is there, and give what it gave.
+
+        Where the process ends first or ``timeout`` seconds pass, stops it and raises RuntimeError or TimeoutError.
+        """
+
+        def alive() -> T | None:
+            if not self.running:
+                raise RuntimeError(f"{self.log.stem} ended:\n{self.output()[-4000:]}")
+            return condition()
+
+        try:
+            return wait_for(alive, what=f"{self.log.stem} (see {self.log})", timeout=timeout, interval=interval)
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to this process alone; silent where it has ended."""
@@ -95,6 +114,16 @@ def wait_for(condition: Callable[[], T | None], *, what: str, timeout: float = 3
             last = error
         time.sleep(interval)
     raise TimeoutError(f"waited {timeout:g} s for {what}" + (f": {last!r}" if last else ""))
+
+
+def answers(url: str) -> bool:
+    """Say whether ``url`` answers 200; raises OSError where nobody listens."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 async def eventually(

@@ -12,8 +12,7 @@ from typing import Any, Self
 
 import yaml
 
-from .process import Process, free_port, python, wait_for
-from .web import answers
+from .process import Process, answers, free_port, python, wait_for
 
 ADMIN, PASSWORD = "admin", "tests-admin-password"
 # Nothing listens there: a test that forgot its upstream never reaches the internet.
@@ -60,11 +59,7 @@ class Service:
     def start(self) -> None:
         """Start it and wait until `/readyz` answers 200; raises RuntimeError with its log where it ends first."""
         self._process = Process("service", python("-m", "app", "serve", "--config", str(self.config)), self.folder)
-        try:
-            wait_for(self._ready, what=f"the service (see {self._process.log})", interval=0.05)
-        except BaseException:
-            self.kill()
-            raise
+        self._process.until(lambda: answers(f"{self.url}/readyz"))
 
     @property
     def pid(self) -> int:
@@ -115,9 +110,6 @@ class Service:
     ) -> None:
         if self.running:
             self.stop(timeout=10)
-
-    def _ready(self) -> bool:
-        return answers(self._process, f"{self.url}/readyz")
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

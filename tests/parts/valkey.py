@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .process import Process, free_port, wait_for
+from .process import Process, free_port
 
 
 def _binary() -> str | None:
@@ -37,7 +37,7 @@ class Valkey:
         command = [_binary() or "valkey-server", "--bind", "127.0.0.1", "--port", str(self._port), "--save", "",
                    "--appendonly", "no", "--dir", str(self._folder)]  # fmt: skip
         self._process = Process("valkey", command, self._folder)
-        wait_for(lambda: self.command("PING") == "+PONG", what=f"valkey-server (see {self._process.log})")
+        self._process.until(lambda: self.command("PING") == "+PONG")
 
     def stop(self) -> None:
         """End it; connections to its port are refused from now on."""

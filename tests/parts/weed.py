@@ -16,7 +16,7 @@ import botocore.session  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from .process import Process, free_port, wait_for
+from .process import Process, free_port
 
 _ACCESS, _SECRET = "tests", "tests-secret"
 
@@ -83,7 +83,7 @@ def weed(folder: Path) -> Iterator[ObjectStore]:
     store = ObjectStore(f"http://127.0.0.1:{s3}", process)
     try:
         client = store.client()
-        wait_for(lambda: _takes_objects(process, client), what=f"weed (see {process.log})", timeout=60, interval=0.2)
+        process.until(lambda: _takes_objects(client), timeout=60, interval=0.2)
         yield store
     finally:
         process.send(signal.SIGCONT)
@@ -98,9 +98,7 @@ def _ports(count: int) -> list[int]:
     return list(ports)
 
 
-def _takes_objects(process: Process, client: Any) -> bool:
-    if not process.running:
-        raise RuntimeError(f"weed ended:\n{process.output()[-2000:]}")
+def _takes_objects(client: Any) -> bool:
     try:
         if "ready" not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket="ready")

@@ -73,9 +73,10 @@ class Cdn:
                 return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
             status, body = 206, body[start:stop]
+        counters = self._state.counters
 
         def sent(count: int) -> None:
-            self._state.counters.blob_bytes[digest] += count
+            counters.blob_bytes[digest] += count
 
         return await wire.send(request, self._state, body, headers, status=status, fault=fault, sent=sent)
 

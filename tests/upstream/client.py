@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from tests.images import Image
-from tests.parts.process import Process, python, wait_for
+from tests.parts.process import Process, python
 
 from .counters import Counters
 from .faults import Action, Fault, Kind
@@ -33,7 +33,7 @@ class Hub:
         self._process = Process(
             "upstream", python("-m", "tests.upstream", "--port", str(port), "--cdn-host", cdn_host), folder
         )
-        urls = wait_for(self._urls, what="the upstream to listen")
+        urls = self._process.until(self._urls)
         self.url, self.realm, self.cdn = urls["registry"], urls["realm"], urls["cdn"]
         self.host = urlsplit(self.url).netloc
         self._control = urlsplit(urls["control"]).netloc
@@ -143,8 +143,6 @@ class Hub:
         self.up()
 
     def _urls(self) -> dict[str, str] | None:
-        if not self._process.running:
-            raise RuntimeError(f"the upstream ended: {self._process.output()}")
         lines = [line for line in self._process.output().splitlines(keepends=True) if line.endswith("}\n")]
         return json.loads(lines[0]) if lines else None
 

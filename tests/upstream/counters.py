@@ -12,7 +12,8 @@ class Counters:
 
     ``get_manifest`` are those that were counted against a limit, ``get_manifest_429`` those refused with 429
     (by the limit or by a fault). ``blob_gets`` and ``blob_bytes`` are the CDN's, by digest; ``requests`` has every
-    request as "METHOD /path"; ``concurrent`` the most that were under way at once, by kind of fault.
+    request as "METHOD /path"; ``concurrent`` the most that were under way at once, by kind of fault. After a reset
+    an answer that had begun before goes on counting where it began: not here.
     """
 
     ping: int = 0

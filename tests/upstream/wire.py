@@ -78,26 +78,28 @@ async def send(
 async def _write(
     response: web.StreamResponse, state: State, body: memoryview, fault: Fault | None, sent: Callable[[int], None]
 ) -> None:
-    size, pause_at, chunk, over = len(body), -1, _CHUNK, state.faults.over
+    over = state.faults.over
+
+    async def put(part: memoryview, chunk: int = _CHUNK, delay: float = 0.0) -> None:
+        for start in range(0, len(part), chunk):
+            piece = part[start : start + chunk]
+            if delay:
+                await pause(over, delay)
+            await state.line.carry(len(piece))
+            await response.write(piece)
+            sent(len(piece))
+
     if fault is not None and fault.action == "cut":
-        body = body[: size // 2 if fault.after is None else fault.after]
-    if fault is not None and fault.action == "stall" and fault.after is not None:
-        pause_at = min(fault.after, size)
-    if fault is not None and fault.action == "slow":
+        await put(body[: len(body) // 2 if fault.after is None else fault.after])
+    elif fault is not None and fault.action == "stall" and fault.after is not None:
+        await put(body[: fault.after])
+        await pause(over, fault.seconds)
+        await put(body[fault.after :])
+    elif fault is not None and fault.action == "slow":
         chunk = max(1, fault.rate // 10)
-    position = 0
-    while position < len(body):
-        stop = min(position + chunk, len(body))
-        if position < pause_at < stop:
-            stop = pause_at
-        if fault is not None and position == pause_at:
-            await pause(over, fault.seconds)
-        if fault is not None and fault.action == "slow":
-            await pause(over, chunk / fault.rate)
-        await state.line.carry(stop - position)
-        await response.write(body[position:stop])
-        sent(stop - position)
-        position = stop
+        await put(body, chunk, chunk / fault.rate)
+    else:
+        await put(body)
 
 
 def _corrupt(body: bytes) -> bytes:

@@ -90,12 +90,16 @@ class Call(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         self._gone = True
         self._wake()
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
+        self._release()
 
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
+
+    def _release(self) -> None:
+        """Let Tornado go on: it waits for each piece of the body to be taken."""
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
 
     # the request
 
@@ -118,8 +122,7 @@ class Call(HTTPMessageDelegate):
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
         chunk, self._chunk = self._chunk, None
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
+        self._release()
         self.bytes_in += len(chunk)
         return chunk
 
@@ -130,7 +133,7 @@ class Call(HTTPMessageDelegate):
     ) -> None:
         """Send a whole answer. ``length``: the Content-Length of what a HEAD would be a GET of."""
         sent = self._head(status, headers, len(body) if length is None else length, body)
-        self._connection.finish()
+        self.end()
         await sent
 
     async def begin(self, status: int, headers: Iterable[tuple[str, str]], length: int | None) -> None:
@@ -158,12 +161,14 @@ class Call(HTTPMessageDelegate):
         self._connection._expected_content_remaining = 0
 
     def end(self) -> None:
-        """Finish an answer that was begun."""
+        """Finish an answer that was begun; what is left of the request's body is not read any more."""
         self._connection.finish()
+        self._release()
 
     def cut(self) -> None:
         """Close the connection: the only honest end of a body that cannot be completed."""
         self._connection.close()
+        self._release()
 
     def _head(
         self, status: int, headers: Iterable[tuple[str, str]], length: int | None, body: bytes | None

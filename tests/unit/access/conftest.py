@@ -1,4 +1,4 @@
-"""A database with its tables, and what the throttle counts with."""
+"""A database with its tables, and a cache with and without its server."""
 
 from __future__ import annotations
 
@@ -6,59 +6,37 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from app.cache.client import Cache
 from app.database import Database, projects
 from app.database.tables import metadata
+from tests.parts.postgres import Postgres
 from tests.parts.valkey import Valkey
 
 
-class RedisCounter:
-    """Counts in Redis, None where it is away; what `app.access.throttle.Counter` asks for."""
-
-    def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1)
-
-    async def count(self, key: str) -> int | None:
-        try:
-            return int(await self._redis.get(key) or 0)
-        except (RedisError, OSError):
-            return None
-
-    async def increment(self, key: str, ttl: int) -> int | None:
-        try:
-            total = int(await self._redis.incr(key))
-            await self._redis.expire(key, ttl, nx=True)
-        except (RedisError, OSError):
-            return None
-        return total
-
-    async def close(self) -> None:
-        await self._redis.aclose()
-
-
-class NoCounter:
-    """What the throttle sees for as long as Redis is away."""
-
-    async def count(self, key: str) -> int | None:
-        return None
-
-    async def increment(self, key: str, ttl: int) -> int | None:
-        return None
+def no_redis() -> Cache:
+    """A cache whose Redis is away, and stays away."""
+    return Cache("unix:///nowhere/redis.sock")
 
 
 @pytest.fixture
-async def counter(valkey: Valkey) -> AsyncIterator[RedisCounter]:
-    """Counts of a real server."""
-    counter = RedisCounter(valkey.url)
-    yield counter
-    await counter.close()
+async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
+    """A cache with a real server, empty."""
+    cache = Cache(valkey.url)
+    yield cache
+    await cache.close()
+
+
+on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/registry.db"
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: SQLite, but for tests that are `on_both_databases`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path}/registry.db"
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()
 
 
 @pytest.fixture

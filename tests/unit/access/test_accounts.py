@@ -12,11 +12,12 @@ from sqlalchemy import update
 from app.access.accounts import Accounts
 from app.access.principal import Kind, Principal
 from app.access.throttle import Throttle
+from app.cache.client import Cache
 from app.database import Database, accounts
 from app.database.tables import account
 from app.oci.errors import OCIError, TooManyRequests, Unauthorized
 
-from .conftest import NoCounter, RedisCounter
+from .conftest import no_redis, on_both_databases
 
 LAB = "193.40.5.7"
 PASSWORD = "õige hobune €"
@@ -38,7 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def people(database: Database, clock: Clock) -> Accounts:
     """An admin called admin."""
-    people = Accounts(database, Throttle(NoCounter(), clock), clock)
+    people = Accounts(database, Throttle(no_redis(), clock), clock)
     assert await people.ensure_admin("admin", PASSWORD) is None
     return people
 
@@ -179,18 +180,19 @@ async def test_an_account_that_is_guessed_at_still_works_elsewhere_and_where_it_
     await people.authenticate(other, "kass", "10.0.0.1")
 
 
-async def test_guesses_are_counted_across_workers(database: Database, counter: RedisCounter, clock: Clock) -> None:
-    workers = [Accounts(database, Throttle(counter, clock), clock) for _ in range(2)]
+async def test_guesses_are_counted_across_workers(database: Database, cache: Cache, clock: Clock) -> None:
+    workers = [Accounts(database, Throttle(cache, clock), clock) for _ in range(2)]
     for number in range(10):
         await refusal(workers[number % 2], "admin", "wrong")
     assert isinstance(await refusal(workers[0], "admin", "wrong"), TooManyRequests)
 
 
+@on_both_databases
 async def test_of_workers_that_start_together_one_gets_the_made_up_password(
     database: Database, database_url: str
 ) -> None:
     databases = [Database(database_url) for _ in range(6)]
-    workers = [Accounts(each, Throttle(NoCounter())) for each in databases]
+    workers = [Accounts(each, Throttle(no_redis())) for each in databases]
     shown = [
         password for password in await asyncio.gather(*(w.ensure_admin("admin", None) for w in workers)) if password
     ]
@@ -204,7 +206,7 @@ async def test_of_workers_that_start_together_one_gets_the_made_up_password(
 
 
 async def test_a_configured_password_becomes_the_password(database: Database, clock: Clock) -> None:
-    people = Accounts(database, Throttle(NoCounter(), clock), clock)
+    people = Accounts(database, Throttle(no_redis(), clock), clock)
     made_up = await people.ensure_admin("admin", None)
     assert made_up is not None
     assert await people.ensure_admin("admin", "configured") is None
@@ -222,7 +224,7 @@ async def test_a_configured_password_becomes_the_password(database: Database, cl
 async def test_an_admin_nobody_could_log_in_as_is_not_made(
     database: Database, username: str, password: str | None
 ) -> None:
-    people = Accounts(database, Throttle(NoCounter()))
+    people = Accounts(database, Throttle(no_redis()))
     with pytest.raises(ValueError, match="the admin needs"):
         await people.ensure_admin(username, password)
 

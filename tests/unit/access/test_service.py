@@ -13,6 +13,8 @@ from app.access.tokens import Tokens
 from app.database import Database, projects
 from app.oci.reference import Name
 
+from .conftest import on_both_databases
+
 ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
 MARI = Principal(Kind.PERSON, "mari")
 ROBOT = Principal(Kind.ROBOT, "robot$ci+pull")
@@ -28,6 +30,7 @@ def service(database: Database, tokens: Tokens) -> TokenService:
     return TokenService(Permissions(database), tokens)
 
 
+@on_both_databases
 @pytest.mark.parametrize("principal", [ANONYMOUS, MARI, ROBOT])
 async def test_outsiders_pull_what_is_public_and_cannot_tell_private_from_missing(
     database: Database, principal: Principal

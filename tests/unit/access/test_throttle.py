@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import asyncio
-
 import pytest
+from redis.asyncio import Redis
 
-from app.access.throttle import Counter, Throttle
+from app.access.throttle import Throttle
+from app.cache.client import Cache
 from app.oci.errors import TooManyRequests
 from tests.parts.valkey import Valkey
 
-from .conftest import NoCounter, RedisCounter
+from .conftest import no_redis
 
 LAB = "193.40.5.7"
 
@@ -29,10 +29,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=["valkey", "none"])
-def either(request: pytest.FixtureRequest) -> Counter:
+def either(request: pytest.FixtureRequest) -> Cache:
     """A real server, or none at all."""
-    counter: Counter = NoCounter() if request.param == "none" else request.getfixturevalue("counter")
-    return counter
+    cache: Cache = no_redis() if request.param == "none" else request.getfixturevalue("cache")
+    return cache
 
 
 async def fail(throttle: Throttle, username: str, address: str, times: int) -> None:
@@ -41,7 +41,7 @@ async def fail(throttle: Throttle, username: str, address: str, times: int) -> N
         await throttle.failed(username, address)
 
 
-async def test_ten_failures_a_minute_are_let_through(either: Counter, clock: Clock) -> None:
+async def test_ten_failures_a_minute_are_let_through(either: Cache, clock: Clock) -> None:
     throttle = Throttle(either, clock)
     await fail(throttle, "mari", LAB, 10)
     with pytest.raises(TooManyRequests, match="45 seconds") as raised:
@@ -51,7 +51,7 @@ async def test_ten_failures_a_minute_are_let_through(either: Counter, clock: Clo
     await throttle.check("mari", LAB)
 
 
-async def test_nobody_is_locked_out_elsewhere_or_by_another(either: Counter, clock: Clock) -> None:
+async def test_nobody_is_locked_out_elsewhere_or_by_another(either: Cache, clock: Clock) -> None:
     throttle = Throttle(either, clock)
     await fail(throttle, "mari", LAB, 10)
     await throttle.check("mari", "193.40.5.8")
@@ -59,7 +59,7 @@ async def test_nobody_is_locked_out_elsewhere_or_by_another(either: Counter, clo
     await throttle.check("juri", LAB)
 
 
-async def test_an_address_that_guesses_many_accounts_is_slowed_down(either: Counter, clock: Clock) -> None:
+async def test_an_address_that_guesses_many_accounts_is_slowed_down(either: Cache, clock: Clock) -> None:
     throttle = Throttle(either, clock)
     for number in range(200):
         await fail(throttle, f"user{number}", LAB, 1)
@@ -68,7 +68,7 @@ async def test_an_address_that_guesses_many_accounts_is_slowed_down(either: Coun
     await throttle.check("juri", "193.40.5.8")
 
 
-async def test_a_host_cannot_roam_in_its_own_network(either: Counter, clock: Clock) -> None:
+async def test_a_host_cannot_roam_in_its_own_network(either: Cache, clock: Clock) -> None:
     throttle = Throttle(either, clock)
     for number in range(10):
         await fail(throttle, "mari", f"2001:db8::{number:x}", 1)
@@ -77,18 +77,16 @@ async def test_a_host_cannot_roam_in_its_own_network(either: Counter, clock: Clo
     await throttle.check("mari", "2001:db8:0:1::1")
 
 
-async def test_workers_count_together(counter: RedisCounter, clock: Clock) -> None:
-    ours, theirs = Throttle(counter, clock), Throttle(counter, clock)
+async def test_workers_count_together(cache: Cache, clock: Clock) -> None:
+    ours, theirs = Throttle(cache, clock), Throttle(cache, clock)
     await fail(ours, "mari", LAB, 5)
     await fail(theirs, "mari", LAB, 5)
     with pytest.raises(TooManyRequests):
         await ours.check("mari", LAB)
 
 
-async def test_a_server_that_is_flushed_or_gone_sets_nobody_free(
-    valkey: Valkey, counter: RedisCounter, clock: Clock
-) -> None:
-    throttle = Throttle(counter, clock)
+async def test_a_server_that_is_flushed_or_gone_sets_nobody_free(valkey: Valkey, cache: Cache, clock: Clock) -> None:
+    throttle = Throttle(cache, clock)
     await fail(throttle, "mari", LAB, 10)
     valkey.flush()
     with pytest.raises(TooManyRequests):
@@ -104,18 +102,19 @@ async def test_a_server_that_is_flushed_or_gone_sets_nobody_free(
         valkey.start()
 
 
-async def test_counts_in_the_server_go_away_and_tell_no_name(valkey: Valkey, counter: RedisCounter) -> None:
-    throttle = Throttle(counter)
+async def test_counts_in_the_server_go_away_and_tell_no_name(valkey: Valkey, cache: Cache) -> None:
+    throttle = Throttle(cache)
     await throttle.failed("hunter2", LAB)
-    keys = [key.decode() for key in await counter._redis.keys("*")]
+    async with Redis.from_url(valkey.url, decode_responses=True) as redis:
+        keys = [str(key) for key in await redis.keys("*")]
+        ttls = [await redis.ttl(key) for key in keys]
     assert len(keys) == 2
     assert not any("hunter2" in key or LAB in key for key in keys)
-    ttls = await asyncio.gather(*(counter._redis.ttl(key) for key in keys))
     assert all(0 < ttl <= 60 for ttl in ttls)
 
 
 async def test_what_a_process_counts_is_bounded(clock: Clock) -> None:
-    throttle = Throttle(NoCounter(), clock)
+    throttle = Throttle(no_redis(), clock)
     for number in range(6_000):
         await throttle.failed(f"user{number}", f"10.0.{number // 250}.{number % 250}")
     assert len(throttle._own) == 10_000

@@ -106,14 +106,13 @@ async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(toke
 
 async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, other_database: Database) -> None:
     other = Tokens(Keys(other_database), URL)
-    await other.issue(ANONYMOUS, {})
-    for _ in range(3):
+    began = time.time()
+    ours, theirs = await tokens.issue(ANONYMOUS, PULL_A), await other.issue(ANONYMOUS, PULL_A)
+    if ours.issued_at != theirs.issued_at:  # ten seconds ended in between
         ours, theirs = await tokens.issue(ANONYMOUS, PULL_A), await other.issue(ANONYMOUS, PULL_A)
-        if ours.issued_at == theirs.issued_at:  # else ten seconds ended in between
-            break
     assert ours == theirs
     assert ours.issued_at % 10 == 0
-    assert ours.issued_at + 300 >= time.time() + ours.expires_in
+    assert ours.issued_at + 300 >= began + ours.expires_in
     assert (await tokens.issue(ANONYMOUS, {"open/b": ["pull"]})).token != ours.token
     assert (await tokens.issue(ANONYMOUS, PULL_A, catalogue=True)).token != ours.token
     assert (await tokens.issue(MARI, PULL_A)).token != (await tokens.issue(MARI, PULL_A)).token
@@ -161,7 +160,7 @@ async def test_a_token_whose_algorithm_is_not_the_pinned_one_is_refused(tokens: 
     key = await keys.signing()
     spki = key.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     raw = key.public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    await refused(tokens, jwt.encode(claims(), None, algorithm="none", headers={"kid": key.id}))
+    await refused(tokens, jwt.encode(claims(), "", algorithm="none", headers={"kid": key.id}))
     body = part(claims())
     for secret in (spki, raw, raw.hex().encode()):
         signing_input = f"{part({'alg': 'HS256', 'typ': 'JWT', 'kid': key.id})}.{body}"
@@ -235,6 +234,10 @@ async def test_the_largest_token_that_can_be_asked_for_is_accepted(tokens: Token
     issued = await tokens.issue(Principal(Kind.PERSON, "õ" * 255), access, catalogue=True)
     assert len(issued.token) <= MAX_TOKEN
     assert len((await tokens.verify(issued.token)).access) == MAX_SCOPES
+
+
+async def test_a_larger_one_is_not_looked_at(tokens: Tokens, keys: Keys) -> None:
+    await refused(tokens, await signed(keys, jti="x" * MAX_TOKEN))
 
 
 async def test_what_is_remembered_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:

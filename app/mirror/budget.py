@@ -1,0 +1,391 @@
+"""The budget: what an upstream still lets us pull, spent before a counted GET is sent.
+
+Promised, for any number of workers on any number of hosts that share Redis:
+
+- No counted GET goes past what the upstream said it still gives. A GET is reserved in the ledger (`ledger.lua`)
+  before it leaves, and stays reserved until its answer, or 60 s of silence, has been taken off what remains.
+- What Redis forgets does no harm. Every counted GET holds a lock of its host, shared with the others in flight; the
+  ledger is begun, and put right after Redis failed, by a free HEAD under the same lock held alone. A ledger found
+  missing sends everybody to that lock, so nothing new takes off while the HEAD is asked.
+- Without Redis, each counted GET holds the lock alone and asks the upstream by HEAD first.
+- A client that asks while others do gets up to an equal share: of what is left and of what they all have had in this
+  window. Whoever has had no more than any other may go on past its share. So a modest client is refused only when
+  nothing is left; what a greedy one took while it was alone stays taken. Shares are counted in GETs, are forgotten
+  with the ledger, and without Redis there are none.
+
+Not promised, since nobody can: that others behind the same address spend nothing between the upstream's last word and
+our GET. The ledger asks again after some seconds, and goes one by one near the end. After a flush, and while cut off
+from Redis, another host is such an other. Source: Docker Hub, "Pull usage and limits".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Gauge
+
+from ..cache import AWAY, Away, Cache, keys
+from .denials import Denials
+from .errors import UpstreamAway
+from .hostlock import host_lock
+from .ledger import FLIGHT_SECONDS, Entry, Ledger
+from .ratelimit import RateLimit, parse_retry_after
+from .transport import Answer
+
+_LABELS = ["upstream", "account"]
+LIMIT = Gauge("registry_budget_limit", "Counted pulls the upstream gives in a window; +Inf: any number.", _LABELS)
+REMAINING = Gauge("registry_budget_remaining", "Counted pulls that are left of the upstream's limit.", _LABELS)
+RESET = Gauge("registry_budget_reset_seconds", "Seconds until the window is over at the latest.", _LABELS)
+
+# A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
+_ABUSE_SECONDS = 60
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
+# More cannot all be served by what is given back, and each of them asks Redis several times a second.
+_MOST_WAITING = 32
+# How long anything may queue on a host: for its lock, or for Redis to make up its mind.
+_QUEUE_SECONDS = 30.0
+_SEEDINGS = 3
+_FREE_SECONDS = 60.0
+_UNSAID = "-"
+
+Probe = Callable[[], Awaitable[RateLimit | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """How a budget stands, for people. Times are Unix times; None: not known now, or there is none."""
+
+    upstream: str
+    account: str
+    unlimited: bool
+    limit: int | None
+    remaining: int | None
+    reserved: int
+    resets_at: float | None
+    blocked_until: float | None
+    clients: Mapping[str, int]
+
+
+class Spend:
+    """One counted GET that may be sent now. Made by `Budget.spend`, over with its block."""
+
+    def __init__(self, budget: Budget, ledger: Ledger | None, source: str) -> None:
+        self.landed = False
+        self.id = secrets.token_hex(8)
+        self.ledger = ledger
+        self.source = source
+        self._budget = budget
+
+    async def answered(self, rate: RateLimit | None, status: int | None, retry_after: str | None = None) -> None:
+        """Tell what came back, once its headers are there; ``status`` None: nothing did.
+
+        Not needed where `Budget.heard` sees the answers. Without ``rate`` the GET is taken for counted.
+        """
+        # Without a token that is good a request is turned away before anybody counts; the next one has it.
+        if self.landed or status == 401:
+            return
+        self.landed = True
+        await self._budget.settle(self, rate, fine=status == 200)
+        if status == 429:
+            await self._budget.refused(retry_after, rate)
+
+    async def release_hold(self) -> None:
+        """Give back what was held: the manifest was no index, so nothing more will be asked for."""
+        if self.ledger is not None:
+            await self.ledger.drop(self.id)
+
+
+_flying: ContextVar[Spend | None] = ContextVar("counted_get", default=None)
+
+
+class Budget:
+    """What ``upstream`` gives ``account`` (empty: nobody), from whichever address this host leaves by.
+
+    ``lock`` is a file of this host, one per budget, whose folder is there; ``probe`` sends the upstream a HEAD that
+    is not counted and answers the limit it states, None where it states none, and raises where it has no good answer.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        upstream: str,
+        account: str,
+        lock: Path,
+        probe: Probe,
+        *,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.upstream = upstream
+        self.account = account
+        self._cache = cache
+        self._lock = lock
+        self._gate = lock.with_name(lock.name + ".gate")
+        # There after Redis has failed a worker of this host: what the ledger says then is asked after.
+        self._doubt = lock.with_name(lock.name + ".doubt")
+        self._probe = probe
+        self._denials = Denials(upstream)
+        self._clock = clock
+        self._source: str | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._waiting: Counter[str] = Counter()
+        self._alone = asyncio.Lock()
+        # What this worker knows itself, for the time without Redis; monotonic.
+        self._free_until = self._blocked_until = 0.0
+        self._last_probe: tuple[float, RateLimit] | None = None
+
+    @asynccontextmanager
+    async def spend(self, client: str, image: str, *, also_hold: int = 0, wait: float = 10.0) -> AsyncIterator[Spend]:
+        """Reserve a counted GET for the time of the block, in which it is sent; at most one GET, for 60 s at most.
+
+        ``client`` is who competes: a person, a robot, an address block. A cold image takes two: the first GET says
+        ``also_hold=1``, and the second, for the same ``image``, has it for 15 s. Waits up to ``wait`` seconds for what
+        others may give back. Raises TooManyRequests, with Retry-After and the reason in words, and whatever the
+        probe raises. A block must not be entered within another.
+        """
+        current = _flying.get()
+        if current is not None and not current.landed:
+            raise RuntimeError("a counted GET is sent within another one's block: the two would wait for each other")
+        async with AsyncExitStack() as stack:
+            spend = await self._obtain(stack, client, image, also_hold, wait)
+            token = _flying.set(spend)
+            flight = asyncio.timeout(FLIGHT_SECONDS)
+            try:
+                async with flight:
+                    yield spend
+            except TimeoutError:
+                if flight.expired():
+                    raise UpstreamAway(self.upstream, "does not answer") from None
+                raise
+            finally:
+                _flying.reset(token)
+                if not spend.landed:
+                    spend.landed = True
+                    await self.settle(spend, None, fine=False)
+
+    async def heard(self, answer: Answer) -> None:
+        """Take in any answer of the upstream: to be the ``on_answer`` of its client.
+
+        The answer to a GET is that of the block it was sent in.
+        """
+        spend = _flying.get()
+        if answer.kind == "get_manifest" and spend is not None and not spend.landed:
+            await spend.answered(answer.rate, answer.status, answer.retry_after)
+        elif answer.kind in ("get_manifest", "head_manifest"):
+            await self.observe(answer.rate, answer.sent_at)
+            if answer.status == 429:
+                await self.refused(answer.retry_after, answer.rate)
+
+    async def observe(self, rate: RateLimit | None, sent_at: float) -> None:
+        """Take in an answer that was not counted, of a request that left at ``sent_at`` (Unix time)."""
+        if rate is not None:
+            self._notice(rate)
+            age = (self._clock or time.time)() - sent_at
+            self._told(await self._ledger().observe(rate, age))
+
+    async def refused(self, retry_after: str | None, rate: RateLimit | None) -> None:
+        """Take in a 429: nothing counted goes before Retry-After is over."""
+        seconds = parse_retry_after(retry_after, time.time())
+        if seconds is None:
+            if rate is not None and rate.remaining == 0:
+                return
+            seconds = _ABUSE_SECONDS
+        self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
+        self._told(await self._ledger().block(seconds))
+
+    async def view(self) -> BudgetView:
+        """Say how things stand, and set the gauges."""
+        entry = self._told(await self._ledger().view())
+        if isinstance(entry, Away):
+            return BudgetView(self.upstream, self.account, False, None, None, 0, None, None, {})
+        return BudgetView(
+            upstream=self.upstream,
+            account=self.account,
+            unlimited=entry.free,
+            limit=None if entry.free else entry.limit,
+            remaining=None if entry.free else entry.remaining,
+            reserved=entry.reserved,
+            resets_at=None if entry.resets_in is None else entry.now + entry.resets_in,
+            blocked_until=entry.blocked if entry.blocked_for else None,
+            clients=entry.clients,
+        )
+
+    async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool) -> None:
+        """Take a GET that came back off the ledger."""
+        ours = rate if rate is not None and _source(rate) == spend.source else None
+        if rate is not None:
+            self._notice(rate)
+        if spend.ledger is not None:
+            self._told(await spend.ledger.settle(spend.id, ours, fine=fine, keep_hold=fine))
+        if rate is not None and ours is None:
+            self._told(await self._ledger().observe(rate, 0.0))
+
+    # -- getting one ---------------------------------------------------------------------------------------------
+
+    async def _obtain(self, stack: AsyncExitStack, client: str, image: str, also_hold: int, wait: float) -> Spend:
+        loop = asyncio.get_running_loop()
+        begun, pause = loop.time(), _FIRST_PAUSE
+        while loop.time() < begun + max(wait, _QUEUE_SECONDS):
+            if (blocked := self._blocked_until - time.monotonic()) > 0:
+                raise self._denials.blocked(blocked)
+            if self._refreshing is not None:
+                await asyncio.shield(self._refreshing)
+            outcome = await self._attempt(stack, client, image, also_hold)
+            if isinstance(outcome, Away):
+                outcome = await self._attempt_alone(stack, 1 + also_hold)
+            elif isinstance(outcome, Entry) and outcome.verdict != "stale":
+                if not outcome.waiting or loop.time() >= begun + wait or self._waiting[client] >= _MOST_WAITING:
+                    raise self._denials.denied(outcome)
+                await self._pause(client, pause)
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+            elif not isinstance(outcome, Spend):
+                await self._refresh(outcome)
+            if isinstance(outcome, Spend):
+                return outcome
+        raise self._denials.stuck()
+
+    async def _attempt(
+        self, stack: AsyncExitStack, client: str, image: str, also_hold: int
+    ) -> Spend | Entry | Away | None:
+        """Ask the ledger once; None where it is not to be asked. The host's lock goes into ``stack`` with a Spend."""
+        if self._cache.away:
+            return self._told(AWAY)
+        async with AsyncExitStack() as inner:
+            await inner.enter_async_context(self._on_host(shared=True))
+            if self._source is None or self._doubt.exists():
+                return None
+            spend = Spend(self, self._ledger(), self._source)
+            entry = self._told(await self._ledger().spend(spend.id, client, image, also_hold))
+            if isinstance(entry, Away) or entry.verdict not in ("granted", "free"):
+                return entry
+            if entry.free:
+                self._free_until = time.monotonic() + _FREE_SECONDS
+            await stack.enter_async_context(inner.pop_all())
+            return spend
+
+    async def _attempt_alone(self, stack: AsyncExitStack, need: int) -> Spend | None:
+        """Ask the upstream itself, with nobody else of this host in the air; None where Redis answers again."""
+        spend = Spend(self, None, _UNSAID)
+        if time.monotonic() < self._free_until:
+            await stack.enter_async_context(self._on_host(shared=True))
+            return spend
+        self._check_last_probe(need)
+        async with AsyncExitStack() as inner:
+            await inner.enter_async_context(self._alone)
+            self._check_last_probe(need)
+            await inner.enter_async_context(self._on_host(shared=False))
+            if not isinstance(self._told(await self._ledger().view()), Away):
+                return None
+            try:
+                self._doubt.touch()
+            except OSError as error:
+                raise self._denials.stuck() from error
+            rate = await self._probe()
+            if rate is None:
+                self._free_until = time.monotonic() + _FREE_SECONDS
+            else:
+                self._last_probe = time.monotonic(), rate
+                self._check_last_probe(need)
+                self._last_probe = None
+            await stack.enter_async_context(inner.pop_all())
+            return spend
+
+    async def _pause(self, client: str, seconds: float) -> None:
+        self._waiting[client] += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
+
+    # -- what the ledger is worth --------------------------------------------------------------------------------
+
+    async def _refresh(self, seen: Entry | None) -> None:
+        """Put the ledger right by asking the upstream; all of this worker that want it share one asking."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._ask_upstream(seen), name=f"budget of {self.upstream}")
+            self._refreshing.add_done_callback(self._refreshed)
+        await asyncio.shield(self._refreshing)
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()  # those who wait have it; if nobody waits any more, nobody needs it
+
+    async def _ask_upstream(self, seen: Entry | None) -> None:
+        for _ in range(_SEEDINGS):
+            async with self._on_host(shared=False):
+                entry = self._told(await self._ledger().view())
+                if isinstance(entry, Away):
+                    return
+                doubtful = self._source is None or self._doubt.exists()
+                if not doubtful and (entry.free or (entry.heard and (seen is None or entry.heard != seen.heard))):
+                    return  # another worker has asked meanwhile
+                rate = await self._probe()
+                self._source = self._source or _UNSAID
+                if rate is not None:
+                    self._notice(rate)
+                seeded = self._told(await self._ledger().seed(rate, entry.now))
+                if isinstance(seeded, Away):
+                    return
+                if seeded.seeded:
+                    self._doubt.unlink(missing_ok=True)
+                    return
+
+    @asynccontextmanager
+    async def _on_host(self, *, shared: bool) -> AsyncIterator[None]:
+        """Hold this host's lock. Whoever wants it alone keeps the gate meanwhile, and so is not starved."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with host_lock(self._gate, shared=shared, timeout=_QUEUE_SECONDS):
+                    await stack.enter_async_context(host_lock(self._lock, shared=shared, timeout=_QUEUE_SECONDS))
+            except TimeoutError as error:
+                raise self._denials.stuck() from error
+            yield
+
+    def _check_last_probe(self, need: int) -> None:
+        """Refuse by what a probe said a second ago: what remains only falls."""
+        if self._last_probe is not None:
+            at, rate = self._last_probe
+            if rate.remaining < need and time.monotonic() - at < 1:
+                raise self._denials.spent(rate)
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._cache, keys.budget(self.upstream, self.account, self._source or _UNSAID), self._clock)
+
+    def _notice(self, rate: RateLimit) -> None:
+        self._source = _source(rate)
+        self._free_until = 0.0
+
+    def _told(self, entry: Entry | Away) -> Entry | Away:
+        """Pass on what the ledger says, with its figures in the gauges; where it says nothing, remember that."""
+        if isinstance(entry, Away):
+            with suppress(OSError):
+                self._doubt.touch()
+        elif entry.free:
+            LIMIT.labels(self.upstream, self.account).set(math.inf)
+            REMAINING.labels(self.upstream, self.account).set(math.inf)
+        elif entry.limit is not None and entry.remaining is not None:
+            LIMIT.labels(self.upstream, self.account).set(entry.limit)
+            REMAINING.labels(self.upstream, self.account).set(entry.remaining)
+            RESET.labels(self.upstream, self.account).set(entry.resets_in or 0)
+        return entry
+
+
+def _source(rate: RateLimit) -> str:
+    """Name whom the upstream counts; Docker Hub counts IPv6 addresses by /64."""
+    try:
+        address = ipaddress.ip_address(rate.source or _UNSAID)
+    except ValueError:
+        return rate.source or _UNSAID
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)

@@ -1,0 +1,91 @@
+"""A mirror project, as those who pull see it: the interface of hosting over what an upstream has."""
+
+from __future__ import annotations
+
+from app.database import Database, projects
+from app.database.manifests import Referrer
+from app.oci.digest import Digest
+from app.oci.errors import NameUnknown, Unauthorized
+from app.oci.reference import Name, Reference
+from app.projects.service import Projects, Repository
+from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer
+from app.registry.manifests import Manifests, unknown_manifest
+from app.registry.pulls import Pulls
+
+from .blobs import MirrorBlobs
+from .manifests import MirrorManifests, Resolved
+
+# The one upstream whose names have a hidden first part: what `docker pull redis` pulls is library/redis.
+_DOCKER_HUB = "docker.io"
+_OFFICIAL = "library"
+
+
+class MirrorContent:
+    """Implements `app.registry.content.Content`; tags and referrers are those that are cached."""
+
+    def __init__(
+        self,
+        database: Database,
+        opened: Projects,
+        hosted: HostedContent,
+        stored: Manifests,
+        manifests: MirrorManifests,
+        blobs: MirrorBlobs,
+        pulls: Pulls,
+    ) -> None:
+        self._database = database
+        self._opened = opened
+        self._hosted = hosted
+        self._stored = stored
+        self._manifests = manifests
+        self._blobs = blobs
+        self._pulls = pulls
+
+    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
+        repository = await self._meant(repository)
+        resolved = (
+            await self._manifests.by_digest(repository, reference, client)
+            if isinstance(reference, Digest)
+            else await self._manifests.by_tag(repository, reference, client)
+        )
+        return await self._answer(repository.name, reference, resolved)
+
+    async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
+        repository = await self._meant(repository)
+        if head:
+            return await self._blobs.head(repository, digest)
+        return await self._blobs.get(repository, digest, client)
+
+    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+        return await self._hosted.tags(await self._meant(repository), after, limit)
+
+    async def referrers(
+        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
+    ) -> list[Referrer]:
+        return await self._hosted.referrers(await self._meant(repository), subject, artifact_type, after, limit)
+
+    async def _answer(self, name: Name, reference: Reference, resolved: Resolved) -> ManifestAnswer:
+        found = await self._stored.read(resolved.repository_id, resolved.digest)
+        if found is None:
+            raise unknown_manifest(name, reference)
+        self._pulls.manifest(resolved.repository_id, resolved.digest)
+        return ManifestAnswer(resolved.digest, found.media_type, len(found.payload), found.payload, resolved.warning)
+
+    async def _meant(self, repository: Repository) -> Repository:
+        """Find what a one-part name means: nothing, said in words, or with ``official_images: alias`` library/NAME.
+
+        Inside and not by a redirect: the client's token is for the name it typed.
+        """
+        name = repository.name
+        if repository.upstream != _DOCKER_HUB or "/" in name.repository:
+            return repository
+        if not name.repository:
+            raise NameUnknown(f"{name.project}/ is a cache of Docker Hub; pull {name.project}/library/IMAGE")
+        official = Name.parse(f"{name.project}/{_OFFICIAL}/{name.repository}")
+        async with self._database.reading() as transaction:
+            project = await projects.find(transaction, name.project)
+        if project is None or project.settings.get("official_images") != "alias":
+            raise Unauthorized(
+                f"Docker Hub has no {name.repository!r}; its official images are under {_OFFICIAL}/: pull {official}"
+            )
+        return await self._opened.open(official)

@@ -1,0 +1,68 @@
+"""Keeps a mirror within the bytes it was given: the least recently pulled go first, on the way of all collection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from prometheus_client import Counter
+
+from app.database import Database, Transaction, blobs, projects
+from app.database.projects import Project
+from app.oci.errors import OCIError
+
+EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
+
+_PAUSE_SECONDS = 60.0
+# What was pulled just now may still be on its way to somebody, and the note of it on its way to the database.
+_IN_USE_SECONDS = 300
+_BATCH = 100
+# Down to a little below the bound, so that the next blob does not start all over.
+_DOWN_TO = 0.95
+
+log = logging.getLogger(__name__)
+
+
+class Eviction:
+    """Looks after every mirror that has a bound; any number of workers may, each takes what is coldest then."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run(self) -> None:
+        """Make room every minute, for as long as the worker lives."""
+        while True:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            try:
+                await self.make_room()
+            except OCIError as error:
+                log.warning("eviction put off: %s", error)
+
+    async def make_room(self) -> None:
+        """Bring every mirror below its bound, as far as what is in use allows."""
+        async with self._database.reading() as transaction:
+            mirrors = await projects.mirrors(transaction)
+        for project in mirrors:
+            bound = project.settings.get("cache_bytes")
+            if isinstance(bound, int) and project.used_bytes > bound:
+                await self._evict(project, project.used_bytes - int(bound * _DOWN_TO))
+
+    async def _evict(self, project: Project, too_many: int) -> None:
+        async def evict(transaction: Transaction) -> int:
+            cold = await blobs.coldest(transaction, project.id, time.time() - _IN_USE_SECONDS, _BATCH)
+            freed = 0
+            for repository_id, digest, size in cold:
+                if freed >= too_many:
+                    break
+                if await blobs.unlink(transaction, repository_id, digest):
+                    freed += size
+            return freed
+
+        while too_many > 0:
+            freed = await self._database.transact(evict)
+            if not freed:
+                log.warning("%s is over its bound and all of it is in use", project.name)
+                return
+            EVICTED.labels(project.name).inc(freed)
+            too_many -= freed

@@ -1,0 +1,41 @@
+"""One task for all clients of this worker that want the same thing, belonging to none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    """What is under way, by key. A client that leaves stops nothing; what comes of it reaches all who wait."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, tuple[str, asyncio.Task[T]]] = {}
+
+    async def join(self, key: Hashable, client: str, start: Callable[[], Awaitable[T]]) -> T:
+        """Wait for what is under way for ``key``, or start it in the name of ``client``; raises what it raises."""
+        if key not in self._flights:
+            task = asyncio.ensure_future(start())
+            self._flights[key] = client, task
+            task.add_done_callback(lambda done: self._ended(key, done))
+        return await asyncio.shield(self._flights[key][1])
+
+    def leader(self, key: Hashable) -> str | None:
+        """Say in whose name something is under way for ``key``."""
+        flight = self._flights.get(key)
+        return flight[0] if flight else None
+
+    async def close(self) -> None:
+        """Stop everything under way; the caller has waited as long as it wanted to."""
+        tasks = [task for _, task in self._flights.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, key: Hashable, task: asyncio.Future[T]) -> None:
+        del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # those who waited have it; where all have left, nobody needs it

@@ -1,0 +1,266 @@
+"""Manifests of a mirror: which digest a tag stands for now, and getting what is not here yet.
+
+fresh ──────────────────────────────► served, the upstream is not asked
+older ── HEAD ── unchanged ─────────► served
+          │  └── changed, or new ───► GET, counted ─► recorded, served
+          ├── away, slow, 429 ──────► the tag as last known, with a Warning
+          ├── 401, 403 ─────────────► refused, whatever is cached
+          └── 404 ──────────────────► not there, remembered for a minute
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter
+
+from app.cache import Cache, Claim, Lease, keys
+from app.database import Database, Transaction, manifests, projects
+from app.oci.digest import Digest
+from app.oci.errors import Denied, ManifestUnknown, NameUnknown, OCIError, TooManyRequests
+from app.oci.reference import Tag
+from app.projects.service import Repository, ensure
+from app.registry.content import Client
+from app.registry.manifests import record, unknown_manifest
+from app.registry.review import GRACE_SECONDS
+
+from .errors import UpstreamAway, UpstreamLimited
+from .flights import Flights
+from .hostlock import host_lock
+from .source import Source
+from .upstream import FetchedManifest, ManifestHead
+
+PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror, by what became of it.", ["outcome"])
+
+# Where an older answer is at hand nobody waits longer for a newer one.
+_HURRY_SECONDS = 3.0
+# After the upstream failed somebody who had an older answer, the others are spared the wait.
+_SPARE_SECONDS = 10.0
+_MISSING_SECONDS = 60
+# A leader on another host that takes longer than this is waited for no more; what is done twice is done right.
+_LEASE_SECONDS = 30.0
+_LEASE_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A manifest that is in the database now; ``warning`` in words where it may not be the newest."""
+
+    repository_id: int
+    digest: Digest
+    warning: str | None = None
+
+
+class MirrorManifests:
+    """Resolves references of one upstream's mirrors; ``locks`` is a folder shared by the workers of this host."""
+
+    def __init__(self, database: Database, source: Source, cache: Cache, locks: Path, fresh_for: int) -> None:
+        self._database = database
+        self._source = source
+        self._cache = cache
+        self._locks = locks
+        self._fresh_for = fresh_for
+        self._flights: Flights[Resolved] = Flights()
+        self._spare_until = 0.0
+
+    async def by_tag(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
+        """Say what a tag stands for; raises ManifestUnknown, and whatever stands in the way where nothing is cached."""
+        known = await self._known(repository, tag)
+        if known is not None and self._is_fresh(known[1]):
+            PULLS.labels("fresh").inc()
+            return Resolved(*known[0])
+        return await self._join(repository, tag, client)
+
+    async def by_digest(self, repository: Repository, digest: Digest, client: Client) -> Resolved:
+        """Make sure a manifest is here; raises ManifestUnknown, and whatever stands in the way."""
+        if await self._present(repository.id, digest):
+            PULLS.labels("cached").inc()
+            assert repository.id is not None  # noqa: S101  # `_present` has seen it
+            return Resolved(repository.id, digest)
+        return await self._join(repository, digest, client)
+
+    async def close(self) -> None:
+        """Stop what is under way."""
+        await self._flights.close()
+
+    async def _join(self, repository: Repository, reference: Tag | Digest, client: Client) -> Resolved:
+        if await self._cache.get(keys.missing(repository.name, reference)) is not None:
+            PULLS.labels("missing").inc()
+            raise unknown_manifest(repository.name, reference)
+
+        async def fetch() -> Resolved:
+            if isinstance(reference, Digest):
+                return await self._fetch_digest(repository, reference, client)
+            return await self._refresh(repository, reference, client)
+
+        key = (repository.name, reference)
+        leader = self._flights.leader(key) or client.name
+        try:
+            return await self._flights.join(key, client.name, fetch)
+        except (TooManyRequests, Denied):
+            # Another client may have had its share, or be one that may fill nothing: that is no answer for this one.
+            if leader == client.name:
+                raise
+            return await fetch()
+
+    # tags
+
+    async def _refresh(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
+        async with self._turn(repository, tag):
+            known = await self._known(repository, tag)
+            if known is not None and self._is_fresh(known[1]):
+                PULLS.labels("waited").inc()
+                return Resolved(*known[0])
+            stale = known[0] if known else None
+            try:
+                return await self._ask(repository, tag, client, stale)
+            except (UpstreamAway, TooManyRequests) as error:
+                if stale is None:
+                    raise
+                return self._serve_stale(repository, tag, stale, error)
+
+    async def _ask(
+        self, repository: Repository, tag: Tag, client: Client, stale: tuple[int, Digest] | None
+    ) -> Resolved:
+        if stale is not None and time.monotonic() < self._spare_until:
+            raise UpstreamAway(self._source.name, "did not answer a moment ago")
+        try:
+            head = await self._look(repository, tag, hurry=stale is not None)
+        except (ManifestUnknown, NameUnknown):
+            await self._forget(repository, tag)
+            raise
+        if stale is not None and head.digest == stale[1]:
+            async with self._database.transaction() as transaction:
+                await manifests.set_checked(transaction, stale[0], tag, stale[1])
+            PULLS.labels("unchanged").inc()
+            return Resolved(*stale)
+        repository_id = stale[0] if stale else repository.id
+        if head.digest is not None and await self._present(repository_id, head.digest):
+            assert repository_id is not None  # noqa: S101  # `_present` has seen it
+            return await self._move_tag(repository_id, tag, head.digest)
+        fetched = await self._pull(repository, head.digest or tag, client, head.media_type)
+        return await self._record(repository, fetched, [tag])
+
+    async def _look(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
+        path = repository.name.repository
+        try:
+            async with asyncio.timeout(_HURRY_SECONDS if hurry else None):
+                return await self._source.look(path, reference, public=repository.public)
+        except TimeoutError as error:
+            raise UpstreamAway(self._source.name, "is slow to answer") from error
+
+    def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], error: OCIError) -> Resolved:
+        PULLS.labels("stale").inc()
+        if isinstance(error, UpstreamAway | UpstreamLimited):
+            self._spare_until = time.monotonic() + _SPARE_SECONDS
+            reason = f"{self._source.name} cannot be asked now"
+        else:
+            reason = f"the limit of {self._source.name} is used up"
+        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {reason}")
+
+    async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
+        """Remember a 404 for a minute; a tag that is gone upstream is gone here, its manifest a day later."""
+        PULLS.labels("unknown").inc()
+        await self._cache.set(keys.missing(repository.name, reference), b"1", _MISSING_SECONDS)
+        if repository.id is None or isinstance(reference, Digest):
+            return
+        repository_id = repository.id
+
+        async def forget(transaction: Transaction) -> None:
+            was = await manifests.remove_tag(transaction, repository_id, reference)
+            if was is not None:
+                await manifests.ask_review(transaction, repository_id, [was], time.time() + GRACE_SECONDS)
+
+        await self._database.transact(forget)
+
+    # digests
+
+    async def _fetch_digest(self, repository: Repository, digest: Digest, client: Client) -> Resolved:
+        async with self._turn(repository, digest):
+            repository_id = await self._repository_id(repository)
+            if await self._present(repository_id, digest):
+                assert repository_id is not None  # noqa: S101  # `_present` has seen it
+                PULLS.labels("waited").inc()
+                return Resolved(repository_id, digest)
+            media_type = None
+            if repository_id is None or not await self._is_child(repository_id, digest):
+                try:
+                    media_type = (await self._look(repository, digest, hurry=False)).media_type
+                except (ManifestUnknown, NameUnknown):
+                    await self._forget(repository, digest)
+                    raise
+            fetched = await self._pull(repository, digest, client, media_type)
+            return await self._record(repository, fetched, [])
+
+    async def _is_child(self, repository_id: int, digest: Digest) -> bool:
+        """Say whether an index that is here names the manifest: then there is no need to ask what it is."""
+        return await manifests.part_size(self._database, repository_id, digest) is not None
+
+    # both
+
+    async def _pull(
+        self, repository: Repository, reference: str, client: Client, media_type: str | None
+    ) -> FetchedManifest:
+        if not client.may_fill:
+            raise Denied(
+                f"{repository.name} is not cached here yet, and only those who log in may have it fetched from "
+                "outside the university: docker login, and pull again"
+            )
+        PULLS.labels("fetched").inc()
+        return await self._source.pull(repository.name.repository, reference, client.name, media_type)
+
+    async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
+        async def write(transaction: Transaction) -> int:
+            repository_id = await ensure(transaction, repository)
+            await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
+            return repository_id
+
+        return Resolved(await self._database.transact(write), fetched.digest)
+
+    async def _move_tag(self, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
+        async def move(transaction: Transaction) -> None:
+            moved = await manifests.set_tags(transaction, repository_id, [tag], digest)
+            await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
+
+        await self._database.transact(move)
+        PULLS.labels("moved").inc()
+        return Resolved(repository_id, digest)
+
+    @asynccontextmanager
+    async def _turn(self, repository: Repository, reference: str) -> AsyncIterator[None]:
+        """Be the only one on this host, and while Redis can tell on any host, to get this manifest."""
+        what = f"{repository.name}:{reference}"
+        async with AsyncExitStack() as stack:
+            lock = self._locks / f"manifest-{Digest.of(what.encode()).hex[:32]}"
+            await stack.enter_async_context(host_lock(lock, remove=True))
+            lease = Lease(self._cache, keys.lease("manifest", what))
+            stack.push_async_callback(lease.release)
+            until = time.monotonic() + _LEASE_SECONDS
+            # Whoever has it may be on another host: there is nothing here that an event could come from.
+            while await lease.acquire() is Claim.TAKEN and time.monotonic() < until:  # noqa: ASYNC110
+                await asyncio.sleep(_LEASE_PAUSE)
+            yield
+
+    async def _known(self, repository: Repository, tag: Tag) -> tuple[tuple[int, Digest], float] | None:
+        repository_id = await self._repository_id(repository)
+        if repository_id is None:
+            return None
+        tagged = await manifests.tagged(self._database, repository_id, tag)
+        return ((repository_id, tagged[0]), tagged[1]) if tagged else None
+
+    async def _repository_id(self, repository: Repository) -> int | None:
+        """Give the repository's id; what was not there when the request came may have been made meanwhile."""
+        if repository.id is not None:
+            return repository.id
+        return await projects.repository_id(self._database, repository.project_id, repository.name.repository)
+
+    async def _present(self, repository_id: int | None, digest: Digest) -> bool:
+        return repository_id is not None and await manifests.present(self._database, repository_id, digest) is not None
+
+    def _is_fresh(self, checked_at: float) -> bool:
+        return time.time() - checked_at < self._fresh_for

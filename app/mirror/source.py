@@ -1,0 +1,161 @@
+"""An upstream as a mirror uses it: looked at for nothing, pulled from within its budget.
+
+What a public project may show is what the upstream shows to anybody: it is looked at without an account, even
+where pulls are made with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter
+
+from app.cache import Cache, keys
+from app.oci.digest import Digest
+from app.oci.errors import TooManyRequests
+from app.oci.manifest import INDEX_TYPES
+
+from .budget import Budget, BudgetView
+from .challenge import Credential
+from .ratelimit import RateLimit
+from .transport import Answer
+from .upstream import FetchedManifest, ManifestHead, Upstream
+
+REQUESTS = Counter(
+    "registry_upstream_requests_total",
+    "Requests sent to an upstream and where it points.",
+    ["upstream", "kind", "status"],
+)
+
+_probed: ContextVar[list[RateLimit | None] | None] = ContextVar("probed", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    client: Upstream
+    budget: Budget
+
+
+class Source:
+    """One upstream with the accounts that are configured for it, in their order; `start` it and `close` it."""
+
+    def __init__(self, name: str, url: str, credentials: Sequence[Credential], cache: Cache, locks: Path) -> None:
+        self.name = name
+        tokens = _Tokens(cache)
+        self._last_look: tuple[str, str] | None = None
+        self._anonymous = Upstream(name, url, None, tokens, on_answer=self._counted)
+        self._accounts: list[_Account] = []
+        for credential in credentials:
+            self._accounts.append(self._account(url, credential, tokens, cache, locks))
+        if not credentials:
+            self._accounts.append(self._account(url, None, tokens, cache, locks))
+            self._anonymous = self._accounts[0].client
+
+    def _account(self, url: str, credential: Credential | None, tokens: _Tokens, cache: Cache, locks: Path) -> _Account:
+        name = self.name
+        account = credential.username if credential else ""
+
+        async def heard(answer: Answer) -> None:
+            await self._counted(answer)
+            await budget.heard(answer)
+
+        async def probe() -> RateLimit | None:
+            return await self._probe(client)
+
+        client = Upstream(name, url, credential, tokens, on_answer=heard)
+        # A file of its own for each budget; a user name could hold what no file name may.
+        budget = Budget(
+            cache, name, account, locks / f"budget-{Digest.of(f'{name} {account}'.encode()).hex[:16]}", probe
+        )
+        return _Account(client, budget)
+
+    @property
+    def has_accounts(self) -> bool:
+        return self._accounts[0].client is not self._anonymous
+
+    async def start(self) -> None:
+        """Make ready; connects to nothing yet."""
+        for client in self._clients():
+            await client.start()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients():
+            await client.close()
+
+    async def look(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
+        """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
+        head = await self.eye(public=public).head_manifest(repository, reference)
+        self._last_look = repository, reference
+        return head
+
+    def eye(self, *, public: bool) -> Upstream:
+        """Give the client that sees what a project of this publicity may show."""
+        return self._anonymous if public else self._accounts[0].client
+
+    def hand(self) -> Upstream:
+        """Give the client that fetches blobs, which no upstream counts."""
+        return self._accounts[0].client
+
+    async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
+        """Fetch a manifest within the budget, with whichever account has any left.
+
+        ``media_type`` is what a look has shown: an index is followed by one of its children, for which one more is
+        kept. Raises TooManyRequests, and as `Upstream.get_manifest` does.
+        """
+        self._last_look = self._last_look or (repository, reference)
+        refusal: TooManyRequests | None = None
+        for account in self._accounts:
+            try:
+                hold = 1 if media_type in INDEX_TYPES else 0
+                async with account.budget.spend(client, repository, also_hold=hold) as spend:
+                    fetched = await account.client.get_manifest(repository, reference)
+                    if hold and not fetched.manifest.is_index:
+                        await spend.release_hold()
+                    return fetched
+            except TooManyRequests as error:
+                refusal = error
+        assert refusal is not None  # noqa: S101  # there is always an account, be it nobody's
+        raise refusal
+
+    async def budgets(self) -> list[BudgetView]:
+        """Say how each account's budget stands."""
+        return [await account.budget.view() for account in self._accounts]
+
+    def _clients(self) -> list[Upstream]:
+        clients = [account.client for account in self._accounts]
+        return clients if self._anonymous in clients else [*clients, self._anonymous]
+
+    async def _counted(self, answer: Answer) -> None:
+        REQUESTS.labels(self.name, answer.kind, str(answer.status or "none")).inc()
+        box = _probed.get()
+        if box is not None and answer.kind == "head_manifest" and answer.status != 401:
+            box.append(answer.rate)
+
+    async def _probe(self, client: Upstream) -> RateLimit | None:
+        """Look again at what was looked at last: every upstream has that, whatever its name."""
+        assert self._last_look is not None  # noqa: S101  # nobody spends before `pull`
+        box: list[RateLimit | None] = []
+        token = _probed.set(box)
+        try:
+            await client.head_manifest(*self._last_look)
+        finally:
+            _probed.reset(token)
+        return box[-1] if box else None
+
+
+class _Tokens:
+    """Keeps upstream tokens where all workers find them."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def get(self, key: str) -> str | None:
+        value = await self._cache.get(keys.token(key))
+        return value.decode() if value else None
+
+    async def set(self, key: str, value: str, ttl: int) -> None:
+        await self._cache.set(keys.token(key), value, ttl)

@@ -1,0 +1,64 @@
+"""What S3, its client library and the network between can answer, turned into errors of ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+from ..oci.errors import BlobUnknown, OCIError, Unavailable
+from .trouble import damaged, store_full, upload_gone, upload_overtaken
+
+# Only what breaks in the middle of a body is aiohttp's own; aiobotocore wraps the rest.
+TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
+SOON = {"Retry-After": "10"}
+
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
+_OVERTAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "InvalidPart", "InvalidPartOrder"}
+_HINTS = {
+    "403": "access is refused; see access_key_id, secret_access_key and the bucket's policy",
+    "404": "there is no such bucket",
+    "EndpointConnectionError": "nothing answers there",
+    "NoCredentialsError": "no access keys are configured",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def asking(request: str) -> Iterator[None]:
+    """Raise an error of ours for what goes wrong inside; ``request`` is how the log names it."""
+    try:
+        yield
+    except TROUBLE as error:
+        raise _translated(error, request) from error
+
+
+def reason(error: BaseException) -> str:
+    """Say in words why S3 cannot be used; never the server's own text, which may quote what was sent."""
+    return _HINTS.get(_code(error), _code(error))
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code"))
+    return type(error).__name__
+
+
+def _translated(error: BaseException, request: str) -> OCIError:
+    code = _code(error)
+    if code in ("NoSuchKey", "404"):
+        return BlobUnknown()
+    if code == "NoSuchUpload":
+        return upload_gone()
+    if code in _OVERTAKEN:
+        return upload_overtaken()
+    _log.warning("S3: %s failed: %s", request, code)
+    if code == "InvalidRange":
+        return damaged()
+    if code in _FULL:
+        return store_full("the registry's object store is full")
+    return Unavailable("the registry's object store does not answer, try again in a few seconds", headers=SOON)
