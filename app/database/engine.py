@@ -83,7 +83,12 @@ class Database:
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
         else:
             self._engine = create_async_engine(
-                self.url, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, pool_timeout=5, connect_args={"timeout": 5}
+                self.url,
+                hide_parameters=True,
+                pool_size=_POOL_SIZE,
+                max_overflow=_POOL_SIZE,
+                pool_timeout=5,
+                connect_args={"timeout": 5},
             )
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
 

@@ -41,7 +41,8 @@ class OCIError(Exception):
         error: dict[str, object] = {"code": self.code, "message": self.message}
         if self.detail is not None:
             error["detail"] = self.detail
-        return json.dumps({"errors": [error]}, ensure_ascii=False).encode() + b"\n"
+        # Half a surrogate pair, out of a client's own JSON, is not to be had in UTF-8 but as the escape it came as.
+        return json.dumps({"errors": [error]}, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
 class BlobUnknown(OCIError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -86,7 +85,7 @@ def index(*children: Manifest, **more: Any) -> Manifest:
     return parse_manifest(json.dumps(document).encode(), OCI_INDEX)
 
 
-async def rows(database: Database, statement: str) -> Sequence[tuple[Any, ...]]:
+async def rows(database: Database, statement: str) -> list[tuple[Any, ...]]:
     """Look behind the queries' back."""
     async with database.reading() as transaction:
         return [tuple(row) for row in await transaction.execute(text(statement))]

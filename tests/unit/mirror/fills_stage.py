@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,6 +145,15 @@ class Stage:
         fill = await fills.follow(self.digest, self.fetch, self.commit, self.present, size)
         assert fill is not None
         return fill
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process or task brings about."""
+    for _ in range(15_000):
+        if condition():
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("waited in vain")
 
 
 async def read_all(fill: Fill, start: int = 0, stop: int | None = None) -> bytes:

@@ -14,8 +14,9 @@ import pytest
 
 from app.mirror.fills import Fills
 from app.mirror.hostlock import try_host_lock
+from app.mirror.spool import Notes, Spool
 from app.oci.errors import BlobUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
-from tests.unit.mirror.fills_stage import CHUNK, RIGHT, Answer, Stage, read_all
+from tests.unit.mirror.fills_stage import CHUNK, RIGHT, Answer, Stage, read_all, until
 
 BLOB = random.Random(2).randbytes(700_001)
 HALF = 5 * CHUNK
@@ -81,13 +82,13 @@ async def test_every_client_reads_from_the_first_byte_while_it_grows(stage: Stag
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [(0, 1), (HALF + 10, HALF + 20), (HALF + 10, None), (3, len(BLOB)), (5, 5), (0, 10**9), (10**9, None)]
+    ("start", "stop"),
+    [(0, 1), (HALF + 10, HALF + 20), (HALF + 10, None), (3, len(BLOB)), (5, 5), (0, 10**9), (10**9, None)],
 )
 async def test_ranges_wait_for_their_bytes(stage: Stage, fills: Fills, start: int, stop: int | None) -> None:
     stage.open_gate(HALF)
     reader = asyncio.create_task(read_all(await stage.follow(fills), start, stop))
-    while fills.running()[0].received < HALF - 1:
-        await asyncio.sleep(0.001)
+    await until(lambda: fills.running()[0].received == HALF - 1)
     stage.open_gate(None)
     assert await reader == BLOB[start:stop]
 
@@ -161,20 +162,28 @@ async def test_sizes_and_algorithms(tmp_path: Path, algorithm: str, blob: bytes)
         )
         for size in (len(BLOB), None)
     ]
-    + [(Answer(end_after=HALF, size=None), None), (Answer(), len(BLOB) + 1), (Answer(), HALF), (Answer(), 0)],
+    + [(Answer(end_after=HALF, size=None), None), (Answer(size=None), HALF), (Answer(), HALF), (Answer(), 0)],
 )
 async def test_nobody_gets_the_whole_of_a_wrong_blob(
     stage: Stage, fills: Fills, answer: Answer, size: int | None
 ) -> None:
     stage.answers(*[answer] * 8)
     said = len(BLOB) if answer.size == RIGHT else answer.size
+    whole = min([known for known in (size, said) if known], default=None)
     for got, error in await asyncio.gather(*(_read_as_far_as_it_goes(stage, fills, size) for _ in range(8))):
         assert error is not None
         assert error.answer_status in (502, 503)
-        assert len(got) < (said or len(BLOB))
+        assert whole is None or len(got) < whole
     assert stage.commits() == []
     stage.answers()
     assert await read_all(await stage.follow(fills)) == BLOB
+
+
+async def test_an_empty_answer_is_refused_before_any_client_is_answered(stage: Stage, fills: Fills) -> None:
+    stage.answers(Answer(end_after=0, size=0))
+    fill = await stage.follow(fills, None)
+    with pytest.raises(UpstreamInvalid, match="empty body"):
+        await fill.ready()
 
 
 async def test_a_cut_is_resumed_where_it_was(stage: Stage, fills: Fills) -> None:
@@ -296,8 +305,7 @@ async def test_close_lets_a_fill_end(stage: Stage, fills: Fills) -> None:
 async def test_close_stops_what_does_not_end_and_the_next_start_resumes(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
     fill = await stage.follow(fills)
-    while fills.running()[0].received < HALF - 1:
-        await asyncio.sleep(0.001)
+    await until(lambda: fills.running()[0].received == HALF - 1)
     await fills.close(0)
     with pytest.raises(Unavailable, match="being stopped"):
         await fill.done()
@@ -317,6 +325,43 @@ async def test_a_bad_leftover_harms_once_at_most(stage: Stage, fills: Fills, res
         assert isinstance(error, UpstreamInvalid)
         got, error = await _read_as_far_as_it_goes(stage, fills, size)
     assert (got, error) == (BLOB, None)
+
+
+async def test_a_part_that_its_leader_begins_again(stage: Stage, fills: Fills) -> None:
+    lock = try_host_lock(stage.part().with_suffix(".lock"))
+    assert lock is not None
+    with lock:
+        spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
+        spool.append(BLOB[:HALF])
+        notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
+        reader = (await stage.follow(fills)).read()
+        got = await anext(reader)
+        spool.restart()
+        notes.add(spool=spool.file.inode)
+        spool.append(BLOB)
+        while len(got) < len(BLOB) - 1:
+            got += await anext(reader)
+        spool.release_last_byte()
+        notes.add(verified=True)
+        assert got + await anext(reader) == BLOB
+    assert stage.offsets() == []
+
+
+async def test_a_blob_committed_by_somebody_else_leaves_no_reader_half_way(stage: Stage, fills: Fills) -> None:
+    lock = try_host_lock(stage.part().with_suffix(".lock"))
+    assert lock is not None
+    with lock:
+        spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
+        spool.append(BLOB[:HALF])
+        notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
+        fill = await stage.follow(fills)
+        (stage.folder / "commits").write_text("1\n")
+        lock.path.unlink()
+        stage.part().unlink()
+        notes.add(ended=None)
+    assert await read_all(fill) == BLOB
+    await fill.done()
+    assert stage.offsets() == [0]
 
 
 async def test_sweep_takes_what_is_old_and_nobodys(stage: Stage, fills: Fills) -> None:

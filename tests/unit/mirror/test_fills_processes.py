@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.mirror.fills_stage import CHUNK, Answer, Stage
+from tests.unit.mirror.fills_stage import CHUNK, Answer, Stage, until
 from tests.unit.mirror.fills_worker import Worker, worker
 
 BLOB = random.Random(3).randbytes(20 * CHUNK + 1)
@@ -37,8 +36,11 @@ async def _two_mid_way(stage: Stage, stack: AsyncExitStack, gate: int = 5 * CHUN
 
 
 async def _until_part_has(stage: Stage, size: int) -> None:
-    while stage.part().stat().st_size < size:
-        await asyncio.sleep(0.002)
+    await until(lambda: stage.part().stat().st_size >= size)
+
+
+async def _until_led_by_another(stage: Stage, process: int) -> None:
+    await until(lambda: stage.requests()[-1][1] != process)
 
 
 def _whole(ends: list[dict[str, Any]], stage: Stage) -> None:
@@ -81,9 +83,7 @@ async def test_leaders_killed_one_after_another(stage: Stage) -> None:
             (dead,) = [one for one in workers if one.pid == stage.requests()[-1][1]]
             workers.remove(dead)
             await dead.kill()
-            asked = len(stage.requests())
-            while len(stage.requests()) == asked:
-                await asyncio.sleep(0.002)
+            await _until_led_by_another(stage, dead.pid)
         stage.open_gate(None)
         _whole(await workers[0].ends(CLIENTS), stage)
     assert stage.offsets() == [0, 5 * CHUNK - 1, 9 * CHUNK - 1, 14 * CHUNK - 1]
@@ -124,8 +124,7 @@ async def test_a_leader_killed_while_it_commits(stage: Stage, trouble: str, offs
         for one in (leader, follower):
             for _ in range(CLIENTS):
                 await one.event("read")
-        while not (stage.folder / "hangs").exists():
-            await asyncio.sleep(0.002)
+        await until((stage.folder / "hangs").exists)
         (stage.folder / "commit-trouble").unlink()
         await leader.kill()
         _whole(await follower.ends(CLIENTS), stage)

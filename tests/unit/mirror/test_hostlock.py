@@ -55,9 +55,8 @@ async def test_shared_holders_go_together_and_shut_others_out(tmp_path: Path) ->
     async with host_lock(path, shared=True), host_lock(path, shared=True):
         assert try_host_lock(path) is None
     with pytest.raises(TimeoutError):
-        async with host_lock(path):
-            async with host_lock(path, shared=True, timeout=0.02):
-                pytest.fail("a shared lock beside an exclusive one")
+        async with host_lock(path), host_lock(path, shared=True, timeout=0.02):
+            pytest.fail("a shared lock beside an exclusive one")
 
 
 async def test_a_killed_process_lets_go(tmp_path: Path) -> None:
