@@ -64,17 +64,16 @@ def serve(config: Config) -> None:
     Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, where a part is not to be had.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
-    sockets = bind(config.server.listen)
+    sockets = bind(config.server.listen, config.server.processes or os.cpu_count() or 1)
     redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == _EMBEDDED else None
     try:
         if redis is not None:
             asyncio.run(redis.start())
         redis_url = redis.url if redis is not None else config.redis.url
         asyncio.run(_prepare(config, redis_url))
-        count = config.server.processes or os.cpu_count() or 1
         Supervisor(
-            count,
-            lambda: asyncio.run(_work(config, redis_url, sockets)),
+            sockets,
+            lambda mine: asyncio.run(_work(config, redis_url, mine)),
             config.server.drain_seconds,
             lambda pid: _restart(redis, pid),
         ).run()
@@ -183,7 +182,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
             await mirror.start()
             stack.push_async_callback(mirror.close, _FILL_SECONDS)
         contents = Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()})
-        observer = Observer()
+        observer = Observer(sys.stderr)
         addresses = Addresses(config)
         v2 = V2(
             routes(

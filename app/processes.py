@@ -32,37 +32,49 @@ _DEFER_SECONDS = 5
 _PR_SET_PDEATHSIG = 1
 
 
-def bind(listen: str) -> Sequence[socket.socket]:
-    """Open the listening sockets; raises OSError."""
+def bind(listen: str, count: int) -> list[list[socket.socket]]:
+    """Open the listening sockets, a set for each of ``count`` workers; raises OSError with the address in words.
+
+    The kernel spreads connections over the sets. A Unix socket there can be only one of, which all workers share.
+    """
     where = listen_address(listen)
     try:
-        return _bind(where)
+        if isinstance(where, Path):
+            where.parent.mkdir(parents=True, exist_ok=True)
+            return [[bind_unix_socket(str(where), mode=0o660)]] * count
+        # Sockets that may share a port would share it with another registry too: one that may not finds that out.
+        for alone in bind_sockets(where[1], where[0]):
+            alone.close()
+        return [_listen(*where) for _ in range(count)]
     except OSError as error:
         raise OSError(f"cannot listen on {listen}: {error.strerror}") from error
 
 
-def _bind(where: Path | tuple[str, int]) -> Sequence[socket.socket]:
-    if isinstance(where, Path):
-        where.parent.mkdir(parents=True, exist_ok=True)
-        return [bind_unix_socket(str(where), mode=0o660)]
-    sockets = bind_sockets(where[1], where[0])
+def _listen(host: str, port: int) -> list[socket.socket]:
+    sockets = bind_sockets(port, host, reuse_port=True)
     for listening in sockets:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
     return sockets
 
 
 class Supervisor:
-    """Keeps ``count`` workers running until SIGTERM or SIGINT, then lets them drain."""
+    """Keeps a worker running for each set of sockets until SIGTERM or SIGINT, then lets them drain.
+
+    ``work`` is what a worker does with its sockets; ``other_ended`` is told of every child that ended and is no worker.
+    """
 
     def __init__(
-        self, count: int, work: Callable[[], None], drain_seconds: int, other_ended: Callable[[int], None]
+        self,
+        sockets: Sequence[Sequence[socket.socket]],
+        work: Callable[[Sequence[socket.socket]], None],
+        drain_seconds: int,
+        other_ended: Callable[[int], None],
     ) -> None:
-        """``other_ended`` is told of every child that ended and is no worker."""
-        self._count = count
-        self._other_ended = other_ended
+        self._sockets = sockets
         self._work = work
         self._drain_seconds = drain_seconds
-        self._workers: dict[int, float] = {}
+        self._other_ended = other_ended
+        self._workers: dict[int, tuple[int, float]] = {}
         self._stopping = False
 
     def run(self) -> None:
@@ -70,36 +82,38 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
-        for _ in range(self._count):
-            self._fork()
+        for slot in range(len(self._sockets)):
+            self._fork(slot)
         while self._workers:
             pid, status = os.wait()
-            started = self._workers.pop(pid, None)
-            if started is None:
+            worker = self._workers.pop(pid, None)
+            if worker is None:
                 if not self._stopping:
                     self._other_ended(pid)
                 continue
+            slot, started = worker
             multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library's signature
             if not self._stopping:
                 log.error("worker %d ended with status %d, starting another", pid, status)
                 if time.monotonic() - started < _QUICK_DEATH_SECONDS:
                     time.sleep(_QUICK_DEATH_SECONDS)
-                self._fork()
+                self._fork(slot)
 
-    def _fork(self) -> None:
+    def _fork(self, slot: int) -> None:
         if self._stopping:
             return
         parent = os.getpid()
         pid = os.fork()
         if pid:
-            self._workers[pid] = time.monotonic()
+            self._workers[pid] = slot, time.monotonic()
             return
         code = 1
         try:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             end_with_parent(parent)
-            self._work()
+            self._close(keep=self._sockets[slot])
+            self._work(self._sockets[slot])
             code = 0
         except BaseException:
             log.exception("worker failed")
@@ -112,10 +126,18 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             signal.alarm(self._drain_seconds + _EXIT_SECONDS)
+            # A socket takes connections for as long as anybody has it open.
+            self._close(keep=())
         self._signal(signal.SIGTERM)
 
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
         self._signal(signal.SIGKILL)
+
+    def _close(self, keep: Sequence[socket.socket]) -> None:
+        for sockets in self._sockets:
+            for listening in sockets:
+                if listening not in keep:
+                    listening.close()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in list(self._workers):

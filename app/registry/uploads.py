@@ -11,13 +11,14 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, OCIError, RangeInvalid
 from app.oci.ranges import ByteRange
 from app.projects.service import Repository, ensure
 from app.storage import BlobStore, Writer, new_key
@@ -81,7 +82,7 @@ class Uploads:
     async def receive(self, repository: Repository, session: UploadSession, chunk: ByteRange | None) -> Receiving:
         """Open a session for the bytes of one request; raises RangeInvalid where the chunk is not the next one.
 
-        The answer is ended by exactly one of its `suspend`, `commit` and `abort`.
+        The answer is ended by exactly one of its `suspend`, `commit`, `abort` and `let_go`.
         """
         if chunk is not None and chunk.start != session.bytes_written:
             raise RangeInvalid(
@@ -133,8 +134,9 @@ class Uploads:
 
     async def _digest_of_object(self, key: str, size: int, algorithm: str) -> Digest:
         running = new_hash(algorithm)
-        async for piece in self._store.read(key, 0, size):
-            await asyncio.to_thread(running.update, piece)
+        async with aclosing(self._store.read(key, 0, size)) as pieces:
+            async for piece in pieces:
+                await asyncio.to_thread(running.update, piece)
         return Digest.finish(running)
 
     def _remember(self, upload_id: str, hashing: _Hashing) -> None:
@@ -171,12 +173,10 @@ class Receiving:
         try:
             await self._drain()
             self._check_length(expected)
-            state = await self._writer.suspend()
         except BaseException:
-            # The row still names the offset before this request; what was written past it is cut off next time.
-            await self._let_go()
+            await self.let_go()
             raise
-        return await self._advanced(state)
+        return await self._advanced(await self._writer.suspend())
 
     async def commit(self, digest: Digest, *, expected: int | None = None, keep: bool = True) -> int:
         """Verify and make the blob visible; answers its size in bytes. Raises DigestInvalid.
@@ -187,7 +187,7 @@ class Receiving:
             await self._drain()
             self._check_length(expected)
         except BaseException:
-            await self._let_go()
+            await self.let_go()
             raise
         computed = self._digest_so_far()
         if computed and Digest(computed).algorithm == digest.algorithm and computed != digest:
@@ -212,16 +212,19 @@ class Receiving:
         await self._writer.abort()
         await self._service._drop(self._session)
 
+    async def let_go(self) -> None:
+        """Forget this request; the session stands where it stood before. Silent: the request has failed already."""
+        await self._settle()
+        # The row still names the offset before this request; what was written past it is cut off next time.
+        with suppress(OCIError):
+            await self._writer.suspend()
+
     async def _advanced(self, state: dict[str, object]) -> UploadSession:
         after = replace(
             self._session, state=state, bytes_written=self._writer.offset, digest_so_far=self._digest_so_far()
         )
         await self._service._advance(self._session, after, self._hashing)
         return after
-
-    async def _let_go(self) -> None:
-        await self._settle()
-        await self._writer.suspend()
 
     async def _drain(self) -> None:
         if self._piece:
@@ -233,8 +236,10 @@ class Receiving:
     async def _settle(self) -> None:
         """Wait for the piece under way, whatever became of it: its writer must not be closed beneath it."""
         if self._storing is not None:
-            await asyncio.wait([self._storing])
-            self._storing = None
+            storing, self._storing = self._storing, None
+            await asyncio.wait([storing])
+            # Asked for, or asyncio would log as forgotten what has failed the request in its own words already.
+            storing.cancelled() or storing.exception()
 
     async def _flush(self) -> None:
         if self._storing is not None:

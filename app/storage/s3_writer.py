@@ -62,7 +62,9 @@ class S3Writer:
         self._folder = folder
         self._lock = lock
         self._key = key
-        self._offset = 0
+        # Bytes in parts, also those on their way; what is in the spool comes on top, so that a request cancelled at
+        # any await leaves the two in step.
+        self._sent = 0
         self._upload: str | None = None
         self._etags: list[str] = []
         self._tail: str | None = None
@@ -74,7 +76,7 @@ class S3Writer:
     @property
     def offset(self) -> int:
         """See `Writer.offset`."""
-        return self._offset
+        return self._sent + (self._spool.size if self._spool is not None else 0)
 
     async def open(self, state: State | None) -> None:
         """Make the first spool, and fill it with the tail; raises BlobUploadUnknown where that is gone."""
@@ -82,10 +84,11 @@ class S3Writer:
         if state is None:
             return
         self._resumed = True
-        self._offset, self._upload, self._etags = state["offset"], state["upload"], list(state["etags"])
+        self._sent, self._upload, self._etags = state["offset"], state["upload"], list(state["etags"])
         self._stale = state["stale"]
         if state["tail"] is not None:
             self._tail, size = state["tail"]
+            self._sent -= size
             await self._load(self._wire.name(self._key, self._tail), size)
 
     async def write(self, chunk: Piece) -> None:
@@ -101,7 +104,6 @@ class S3Writer:
                 continue
             piece, view = view[:room], view[room:]
             await spool.append(piece)
-            self._offset += len(piece)
             if len(piece) == room:
                 await self._roll()
 
@@ -117,7 +119,7 @@ class S3Writer:
             if self._stale is not None:
                 await self._wire.remove(self._wire.name(self._key, self._stale))
             return {
-                "offset": self._offset,
+                "offset": self.offset,
                 "upload": self._upload,
                 "etags": self._etags,
                 "tail": [tail, spool.size] if tail else None,
@@ -156,6 +158,7 @@ class S3Writer:
 
     async def close(self) -> None:
         """Let go, whatever state the upload is in; may be called again."""
+        self._sent = self.offset
         spool, self._spool = self._spool, None
         flying, self._flying = self._flying, deque()
         for task, _ in flying:
@@ -195,7 +198,7 @@ class S3Writer:
         # Nothing is awaited from here on: a cancelled request leaves the part either here or on its way.
         sending = self._wire.part(self._key, self._upload, self._next, body)
         self._flying.append((asyncio.create_task(sending), spool))
-        self._spool = fresh
+        self._sent, self._spool = self._sent + spool.size, fresh
 
     async def _land(self) -> None:
         task, spool = self._flying[0]

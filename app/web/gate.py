@@ -45,6 +45,16 @@ class Gate:
             raise self._refused(address, name, needs, _lacks(name, needs), "insufficient_scope")
         return grant
 
+    def challenged(self, error: OCIError, address: Address) -> OCIError:
+        """Give a 401 that came from further in the challenge it must have (RFC 9110, 15.5.2); leave others alone.
+
+        It names no scope and no error: a token would not help, and Docker shows its own words in place of ours then.
+        """
+        if isinstance(error, Unauthorized):
+            base = address.base_url
+            error.headers.setdefault("WWW-Authenticate", challenge(f"{base}/service/token", service_name(base)))
+        return error
+
     async def _grant(
         self, authorization: str | None, address: Address, name: Name | None, client_address: str
     ) -> Grant | None:

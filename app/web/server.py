@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -53,18 +53,20 @@ class Edge(HTTPServerConnectionDelegate):
 
     def dispatch(
         self, server_conn: object, connection: HTTP1Connection, start: RequestStartLine, headers: HTTPHeaders
-    ) -> HTTPMessageDelegate:
-        """Choose who answers a request whose head has arrived."""
+    ) -> tuple[HTTPMessageDelegate, Awaitable[None] | None]:
+        """Choose who answers a request whose head has arrived, and what to wait for before its body is read."""
         context: Any = connection.context
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if address.path.startswith("/v2/") or address.path == "/v2":
             call = Call(connection, start, headers, address, request_id(headers.get("X-Request-Id")))
-            self._v2.start(call, peer)
-            return call
+            answered = self._v2.start(call, peer)
+            # Tornado would answer a body it cannot read itself, and not in the specification's words.
+            return call, answered if call.malformed is not None else None
         context.remote_ip = peer
         connection.set_max_body_size(_MAX_FORM_BYTES)
-        return self._application.start_request(server_conn, connection)
+        delegate = self._application.start_request(server_conn, connection)
+        return delegate, delegate.headers_received(start, headers)
 
 
 class _Request(HTTPMessageDelegate):
@@ -78,12 +80,10 @@ class _Request(HTTPMessageDelegate):
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> asyncio.Future[None] | None:
+    ) -> Awaitable[None] | None:
         start = cast("RequestStartLine", start_line)
-        self._delegate = self._edge.dispatch(self._server_conn, self._connection, start, headers)
-        if isinstance(self._delegate, Call):
-            return None
-        return cast("asyncio.Future[None] | None", self._delegate.headers_received(start_line, headers))
+        self._delegate, wait = self._edge.dispatch(self._server_conn, self._connection, start, headers)
+        return wait
 
     def data_received(self, chunk: bytes) -> asyncio.Future[None] | None:
         return cast("asyncio.Future[None] | None", self._delegate.data_received(chunk)) if self._delegate else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tornado.iostream import StreamClosedError
 
 from app.access.principal import address_block
 from app.access.tokens import Grant
 from app.config import Network
-from app.oci.errors import NameUnknown, OCIError, Unsupported
+from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
 from app.oci.reference import Name
 from app.registry.content import Client
 from app.web.gate import Gate
@@ -37,14 +38,16 @@ class V2:
         self._routes = routes
         self._gate = gate
         self._observer = observer
-        self._fill_networks = fill_networks
+        self._fill_networks = tuple(fill_networks)
+        self._anonymous = lru_cache(maxsize=4096)(self._client_at)
         self._running: set[asyncio.Task[None]] = set()
 
-    def start(self, call: Call, client_address: str) -> None:
-        """Begin to answer a call whose head has arrived."""
+    def start(self, call: Call, client_address: str) -> asyncio.Task[None]:
+        """Begin to answer a call whose head has arrived; the task ends with the answer."""
         task = asyncio.get_running_loop().create_task(self._run(call, client_address))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task
 
     async def drain(self) -> None:
         """Return when no call is running any more; the caller bounds the time."""
@@ -58,7 +61,7 @@ class V2:
             call.status = call.status or 499
             call.cut()
         except OCIError as error:
-            await self._fail(call, error)
+            await self._fail(call, self._gate.challenged(error, call.address))
         except Exception:
             log.exception("request %s failed", call.request_id)
             await self._fail(call, Internal(f"the registry failed; quote request {call.request_id} to its operators"))
@@ -66,6 +69,8 @@ class V2:
             self._observer.finished(call, client_address)
 
     async def _answer(self, call: Call, client_address: str) -> None:
+        if call.malformed is not None:
+            raise SizeInvalid(call.malformed)
         route, arguments, endpoint = self._route(call)
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
@@ -96,7 +101,10 @@ class V2:
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:
             return Client(grant.subject, may_fill=True)
-        return Client(address_block(client_address), may_fill=in_networks(client_address, self._fill_networks))
+        return self._anonymous(client_address)
+
+    def _client_at(self, address: str) -> Client:
+        return Client(address_block(address), may_fill=in_networks(address, self._fill_networks))
 
     async def _fail(self, call: Call, error: OCIError) -> None:
         if call.status:

@@ -34,7 +34,7 @@ class UploadHandlers:
         receiving = await self._uploads.receive(repository, session, None)
         try:
             await _receive(call, receiving)
-        except ClientGone:
+        except BaseException:
             # Nobody knows this session's address: it cannot be gone on with.
             await receiving.abort()
             raise
@@ -61,11 +61,7 @@ class UploadHandlers:
     async def patch(self, call: Call, name: Name, upload_id: str) -> None:
         repository = await self._projects.open_to_write(name)
         session, receiving, chunk = await self._open(call, repository, upload_id)
-        try:
-            await _receive(call, receiving)
-        except ClientGone:
-            await receiving.suspend()
-            raise
+        await _receive_or_keep(call, receiving)
         session = await receiving.suspend(expected=chunk.length if chunk else None)
         await call.reply(202, _status(name, session))
 
@@ -76,11 +72,7 @@ class UploadHandlers:
         digest = Digest.parse(digests[0])
         repository = await self._projects.open_to_write(name)
         _, receiving, chunk = await self._open(call, repository, upload_id)
-        try:
-            await _receive(call, receiving)
-        except ClientGone:
-            await receiving.suspend()
-            raise
+        await _receive_or_keep(call, receiving)
         await receiving.commit(digest, expected=chunk.length if chunk else None)
         await _reply_created(call, name, digest)
 
@@ -106,6 +98,17 @@ class UploadHandlers:
 async def _receive(call: Call, receiving: Receiving) -> None:
     while (data := await call.read()) is not None:
         await receiving.write(data)
+
+
+async def _receive_or_keep(call: Call, receiving: Receiving) -> None:
+    try:
+        await _receive(call, receiving)
+    except ClientGone:
+        await receiving.suspend()
+        raise
+    except BaseException:
+        await receiving.let_go()
+        raise
 
 
 def _status(name: Name, session: UploadSession) -> list[tuple[str, str]]:
