@@ -30,7 +30,7 @@ FAILURES = Counter(
 )
 
 # A Redis that needs longer than this is slower than doing without it.
-_PATIENCE = 0.5
+PATIENCE = 0.5
 # After a failure nobody asks for this long; then one caller tries, and the others go on without Redis meanwhile.
 _PAUSE = 1.0
 _CONNECTIONS = 64
@@ -60,8 +60,8 @@ class Cache:
             max_connections=_CONNECTIONS,
             timeout=None,
             protocol=2,
-            socket_timeout=_PATIENCE,
-            socket_connect_timeout=_PATIENCE,
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = Redis.from_pool(pool)
@@ -120,7 +120,7 @@ class Cache:
     async def check(self) -> None:
         """Raise Unavailable, with the reason in words, unless Redis answers now."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 await self._redis.ping()
         except (RedisError, OSError, TimeoutError) as error:
             raise Unavailable(f"Redis does not answer ({_reason(error)})", headers={"Retry-After": "5"}) from error
@@ -136,7 +136,7 @@ class Cache:
         if self._failing:
             self._skip_until = time.monotonic() + _PAUSE
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 answer = await command()
         except (RedisConnectionError, OSError, TimeoutError) as error:
             FAILURES.labels(name).inc()
@@ -171,4 +171,4 @@ def _full(key: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return f"no answer within {_PATIENCE} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return f"no answer within {PATIENCE} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -127,9 +127,12 @@ class Database:
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         """Answer a one-row question outside any transaction; None where there is no row."""
-        with _away_is_unavailable():
-            if self.is_sqlite:
+        if self.is_sqlite:
+            try:
                 return self._point_now(query, *parameters)
+            except sqlite3.Error as error:
+                raise _as_unavailable(error) from error
+        with _away_is_unavailable():
             async with self._engine.connect() as connection:
                 raw = await connection.get_raw_connection()
                 driver: asyncpg.Connection = raw.driver_connection
@@ -206,12 +209,18 @@ def _away_is_unavailable() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        state = _sqlstate(error)
-        if state in _FULL:
-            raise Unavailable("the registry's disk is full; tell its operators", status=507) from error
-        if state in _AWAY or state[:2] in _AWAY or isinstance(error, _AWAY_ERRORS) or type(error) is OSError:
-            raise Unavailable("the registry's database is away, try again in a moment", headers=_RETRY_AFTER) from error
+        if (unavailable := _as_unavailable(error)) is not error:
+            raise unavailable from error
         raise
+
+
+def _as_unavailable(error: Exception) -> Exception:
+    state = _sqlstate(error)
+    if state in _FULL:
+        return Unavailable("the registry's disk is full; tell its operators", status=507)
+    if state in _AWAY or state[:2] in _AWAY or isinstance(error, _AWAY_ERRORS) or type(error) is OSError:
+        return Unavailable("the registry's database is away, try again in a moment", headers=_RETRY_AFTER)
+    return error
 
 
 def _sqlstate(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
 
@@ -25,6 +25,14 @@ class StoredManifest:
     payload: bytes
 
 
+class Tagged(NamedTuple):
+    """What a tag stands for, and when it was last compared with the upstream (Unix seconds)."""
+
+    digest: Digest
+    checked_at: float
+    media_type: str
+
+
 @dataclass(frozen=True, slots=True)
 class Referrer:
     """A manifest that names a subject, as the referrers list shows it; ``size`` in bytes."""
@@ -37,9 +45,9 @@ class Referrer:
 
 
 _tagged = PointQuery(
-    select(tag.c.digest, tag.c.checked_at).where(
-        tag.c.repository_id == bindparam("repository"), tag.c.name == bindparam("name")
-    )
+    select(tag.c.digest, tag.c.checked_at, manifest.c.media_type)
+    .join_from(tag, manifest, (manifest.c.repository_id == tag.c.repository_id) & (manifest.c.digest == tag.c.digest))
+    .where(tag.c.repository_id == bindparam("repository"), tag.c.name == bindparam("name"))
 )
 _present = PointQuery(
     select(manifest.c.media_type, manifest.c.size).where(
@@ -58,10 +66,10 @@ _part_size = PointQuery(
 )
 
 
-async def tagged(database: Database, repository_id: int, name: str) -> tuple[Digest, float] | None:
-    """Resolve a tag: its digest, and when it was last compared with the upstream (Unix seconds)."""
+async def tagged(database: Database, repository_id: int, name: str) -> Tagged | None:
+    """Resolve a tag."""
     row = await database.point(_tagged, repository_id, name)
-    return (Digest(row[0]), row[1]) if row else None
+    return Tagged(Digest(row[0]), row[1], row[2]) if row else None
 
 
 async def present(database: Database, repository_id: int, digest: Digest) -> tuple[str, int] | None:

@@ -31,6 +31,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Gauge
 
@@ -85,6 +86,7 @@ class Spend:
         self.ledger = ledger
         self.source = source
         self._budget = budget
+        self._task = asyncio.current_task()
 
     async def answered(self, rate: RateLimit | None, status: int | None, retry_after: str | None = None) -> None:
         """Tell what came back, once its headers are there; ``status`` None: nothing did.
@@ -98,6 +100,10 @@ class Spend:
         await self._budget.settle(self, rate, fine=status == 200)
         if status == 429:
             await self._budget.refused(retry_after, rate)
+
+    def of(self, budget: Budget, task: asyncio.Task[Any] | None) -> bool:
+        """Say whether ``task`` has this GET of ``budget`` in the air."""
+        return not self.landed and self._budget is budget and self._task is task
 
     async def release_hold(self) -> None:
         """Give back what was held: the manifest was no index, so nothing more will be asked for."""
@@ -136,6 +142,7 @@ class Budget:
         self._denials = Denials(upstream)
         self._clock = clock
         self._source: str | None = None
+        self._ledgers: dict[str, Ledger] = {}
         self._refreshing: asyncio.Task[None] | None = None
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
@@ -153,7 +160,7 @@ class Budget:
         probe raises. A block must not be entered within another.
         """
         current = _flying.get()
-        if current is not None and not current.landed:
+        if current is not None and current.of(self, asyncio.current_task()):
             raise RuntimeError("a counted GET is sent within another one's block: the two would wait for each other")
         async with AsyncExitStack() as stack:
             spend = await self._obtain(stack, client, image, also_hold, wait)
@@ -221,12 +228,13 @@ class Budget:
 
     async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool) -> None:
         """Take a GET that came back off the ledger."""
-        ours = rate if rate is not None and _source(rate) == spend.source else None
         if rate is not None:
             self._notice(rate)
+        elsewhere = rate is not None and spend.source != self._source
         if spend.ledger is not None:
+            ours = None if elsewhere else rate
             self._told(await spend.ledger.settle(spend.id, ours, fine=fine, keep_hold=fine))
-        if rate is not None and ours is None:
+        if rate is not None and elsewhere:
             self._told(await self._ledger().observe(rate, 0.0))
 
     # -- getting one ---------------------------------------------------------------------------------------------
@@ -242,6 +250,8 @@ class Budget:
             outcome = await self._attempt(stack, client, image, also_hold)
             if isinstance(outcome, Away):
                 outcome = await self._attempt_alone(stack, 1 + also_hold)
+            elif isinstance(outcome, Entry) and outcome.verdict == "late":
+                continue
             elif isinstance(outcome, Entry) and outcome.verdict != "stale":
                 if not outcome.waiting or loop.time() >= begun + wait or self._waiting[client] >= _MOST_WAITING:
                     raise self._denials.denied(outcome)
@@ -361,10 +371,15 @@ class Budget:
                 raise self._denials.spent(rate)
 
     def _ledger(self) -> Ledger:
-        return Ledger(self._cache, keys.budget(self.upstream, self.account, self._source or _UNSAID), self._clock)
+        source = self._source or _UNSAID
+        if source not in self._ledgers:
+            key = keys.budget(self.upstream, self.account, source)
+            self._ledgers[source] = Ledger(self._cache, key, self._clock)
+        return self._ledgers[source]
 
     def _notice(self, rate: RateLimit) -> None:
-        self._source = _source(rate)
+        if rate.source is not None:
+            self._source = _block(rate.source)
         self._free_until = 0.0
 
     def _told(self, entry: Entry | Away) -> Entry | Away:
@@ -382,10 +397,10 @@ class Budget:
         return entry
 
 
-def _source(rate: RateLimit) -> str:
-    """Name whom the upstream counts; Docker Hub counts IPv6 addresses by /64."""
+def _block(source: str) -> str:
+    """Name whom the upstream counts: an address, or anything else it says; IPv6 it counts by /64."""
     try:
-        address = ipaddress.ip_address(rate.source or _UNSAID)
+        address = ipaddress.ip_address(source)
     except ValueError:
-        return rate.source or _UNSAID
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+        return source
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else source

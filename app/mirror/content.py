@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from app.database import Database, projects
-from app.database.manifests import Referrer
+from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.reference import Name, Reference
 from app.projects.service import Projects, Repository
-from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer
+from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer, known
 from app.registry.manifests import Manifests, unknown_manifest
 from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
-from .manifests import MirrorManifests, Resolved
+from .manifests import PULLS, MirrorManifests
 
 # The one upstream whose names have a hidden first part: what `docker pull redis` pulls is library/redis.
 _DOCKER_HUB = "docker.io"
 _OFFICIAL = "library"
+
+_WARM = PULLS.labels("warm")
 
 
 class MirrorContent:
@@ -43,12 +45,17 @@ class MirrorContent:
 
     async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
         repository = await self._meant(repository)
-        resolved = (
-            await self._manifests.by_digest(repository, reference, client)
-            if isinstance(reference, Digest)
-            else await self._manifests.by_tag(repository, reference, client)
-        )
-        return await self._answer(repository.name, reference, resolved)
+        warm = await self._warm(repository, reference)
+        if warm is not None:
+            _WARM.inc()
+            self._pulls.manifest(known(repository), warm.digest)
+            return ManifestAnswer(warm)
+        resolved = await self._manifests.resolve(repository, reference, client)
+        found = await self._stored.read(resolved.repository_id, resolved.digest)
+        if found is None:
+            raise unknown_manifest(repository.name, reference)
+        self._pulls.manifest(resolved.repository_id, found.digest)
+        return ManifestAnswer(found, resolved.warning)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository = await self._meant(repository)
@@ -64,12 +71,14 @@ class MirrorContent:
     ) -> list[Referrer]:
         return await self._hosted.referrers(await self._meant(repository), subject, artifact_type, after, limit)
 
-    async def _answer(self, name: Name, reference: Reference, resolved: Resolved) -> ManifestAnswer:
-        found = await self._stored.read(resolved.repository_id, resolved.digest)
-        if found is None:
-            raise unknown_manifest(name, reference)
-        self._pulls.manifest(resolved.repository_id, resolved.digest)
-        return ManifestAnswer(resolved.digest, found.media_type, len(found.payload), found.payload, resolved.warning)
+    async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:
+        """Read what can be served without asking anybody: a digest that is here, a tag that is fresh."""
+        if repository.id is None:
+            return None
+        if isinstance(reference, Digest):
+            return await self._stored.read(repository.id, reference)
+        tagged = await self._stored.read_tag(repository.id, reference)
+        return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
     async def _meant(self, repository: Repository) -> Repository:
         """Find what a one-part name means: nothing, said in words, or with ``official_images: alias`` library/NAME.

@@ -158,6 +158,7 @@ local function fair(client, need)
 end
 
 local function spend()
+  if ask.by and now > ask.by then return {verdict = 'late'} end
   local me = clients[ask.client] or {asked = now, spent = 0}
   me.asked = now
   keep_client(ask.client, me)

@@ -6,12 +6,13 @@ Everything in it is counted by the clock of the Redis server, so the clocks of t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..cache import AWAY, Away, Cache
+from ..cache import AWAY, PATIENCE, Away, Cache
 from .ratelimit import RateLimit
 
 # A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.
@@ -42,15 +43,15 @@ _RULES = {
 }
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
 
-Verdict = Literal["granted", "free", "stale", "busy", "spent", "share", "blocked"]
+Verdict = Literal["granted", "free", "late", "stale", "busy", "spent", "share", "blocked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What the ledger says, right after it did what it was told. Times are Unix times of the Redis server.
 
-    ``verdict`` answers `Ledger.spend`: "granted" a counted GET, or "free" of any limit; or not, because the ledger
-    is "stale" (ask the upstream first), "busy" (one at a time now), all is "spent", the client had its "share", or
+    ``verdict`` answers `Ledger.spend`: "granted" a counted GET, or "free" of any limit; or not, because it came
+    "late" (ask again), the ledger is "stale" (ask the upstream first), "busy" (one at a time now), all is "spent", the client had its "share", or
     the upstream "blocked" us. ``waiting``: what is held may yet be given back. ``had``: what the client got.
     """
 
@@ -88,13 +89,17 @@ class Ledger:
         self._cache = cache
         self._key = key
         self._clock = clock
+        # How far the server's clock is ahead of our monotonic one, at least; None before its first answer.
+        self._ahead: float | None = None
 
     async def spend(self, spend_id: str, client: str, image: str, also_hold: int) -> Entry | Away:
         """Ask for one GET now, and ``also_hold`` more for the same image in the next seconds.
 
-        With nothing to hold, what was held for the image is used first.
+        With nothing to hold, what was held for the image is used first. A Redis that finds this after we have given
+        up waiting reserves nothing.
         """
-        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
+        by = None if self._ahead is None or self._clock else time.monotonic() + self._ahead + PATIENCE
+        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold, by=by)
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
         """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest."""
@@ -128,7 +133,12 @@ class Ledger:
         ask["now"] = self._clock() if self._clock else None
         wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
         answer = await self._cache.script(_SCRIPT, [self._key], [what, wanted, json.dumps(_RULES)])
-        return AWAY if answer is AWAY else Entry(**json.loads(answer))
+        if answer is AWAY:
+            return AWAY
+        entry = Entry(**json.loads(answer))
+        ahead = entry.now - time.monotonic()
+        self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
+        return entry
 
 
 def _plain(rate: RateLimit | None) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from app.cache import Cache, Claim, Lease, keys
 from app.database import Database, Transaction, manifests, projects
 from app.oci.digest import Digest
 from app.oci.errors import Denied, ManifestUnknown, NameUnknown, OCIError, TooManyRequests
-from app.oci.reference import Tag
+from app.oci.reference import Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client
 from app.registry.manifests import record, unknown_manifest
@@ -68,27 +68,15 @@ class MirrorManifests:
         self._flights: Flights[Resolved] = Flights()
         self._spare_until = 0.0
 
-    async def by_tag(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
-        """Say what a tag stands for; raises ManifestUnknown, and whatever stands in the way where nothing is cached."""
-        known = await self._known(repository, tag)
-        if known is not None and self._is_fresh(known[1]):
-            PULLS.labels("fresh").inc()
-            return Resolved(*known[0])
-        return await self._join(repository, tag, client)
+    def is_fresh(self, checked_at: float) -> bool:
+        """Say whether a tag that was compared with the upstream then (Unix seconds) is served without asking."""
+        return time.time() - checked_at < self._fresh_for
 
-    async def by_digest(self, repository: Repository, digest: Digest, client: Client) -> Resolved:
-        """Make sure a manifest is here; raises ManifestUnknown, and whatever stands in the way."""
-        if await self._present(repository.id, digest):
-            PULLS.labels("cached").inc()
-            assert repository.id is not None  # noqa: S101  # `_present` has seen it
-            return Resolved(repository.id, digest)
-        return await self._join(repository, digest, client)
+    async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
+        """Find out what a reference that is not fresh here stands for, and get it.
 
-    async def close(self) -> None:
-        """Stop what is under way."""
-        await self._flights.close()
-
-    async def _join(self, repository: Repository, reference: Tag | Digest, client: Client) -> Resolved:
+        Raises ManifestUnknown, and whatever stands in the way where nothing older is cached.
+        """
         if await self._cache.get(keys.missing(repository.name, reference)) is not None:
             PULLS.labels("missing").inc()
             raise unknown_manifest(repository.name, reference)
@@ -108,12 +96,16 @@ class MirrorManifests:
                 raise
             return await fetch()
 
+    async def close(self) -> None:
+        """Stop what is under way."""
+        await self._flights.close()
+
     # tags
 
     async def _refresh(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
         async with self._turn(repository, tag):
             known = await self._known(repository, tag)
-            if known is not None and self._is_fresh(known[1]):
+            if known is not None and self.is_fresh(known[1]):
                 PULLS.labels("waited").inc()
                 return Resolved(*known[0])
             stale = known[0] if known else None
@@ -261,6 +253,3 @@ class MirrorManifests:
 
     async def _present(self, repository_id: int | None, digest: Digest) -> bool:
         return repository_id is not None and await manifests.present(self._database, repository_id, digest) is not None
-
-    def _is_fresh(self, checked_at: float) -> bool:
-        return time.time() - checked_at < self._fresh_for

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.database import Database, manifests
-from app.database.manifests import Referrer
+from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, NameUnknown
 from app.oci.reference import Reference
@@ -35,12 +35,9 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest as it goes out; ``payload`` is None where only its head was asked for and nothing more is known."""
+    """A manifest as it goes out, with a word of warning where it may not be the newest."""
 
-    digest: Digest
-    media_type: str
-    size: int
-    payload: bytes
+    manifest: StoredManifest
     warning: str | None = None
 
 
@@ -87,17 +84,14 @@ class HostedContent:
     async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
         repository_id = known(repository)
         if isinstance(reference, Digest):
-            digest = reference
+            found = await self._manifests.read(repository_id, reference)
         else:
-            tagged = await manifests.tagged(self._database, repository_id, reference)
-            if tagged is None:
-                raise unknown_manifest(repository.name, reference)
-            digest = tagged[0]
-        found = await self._manifests.read(repository_id, digest)
+            tagged = await self._manifests.read_tag(repository_id, reference)
+            found = tagged[0] if tagged else None
         if found is None:
             raise unknown_manifest(repository.name, reference)
-        self._pulls.manifest(repository_id, digest)
-        return ManifestAnswer(digest, found.media_type, len(found.payload), found.payload)
+        self._pulls.manifest(repository_id, found.digest)
+        return ManifestAnswer(found)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository_id = known(repository)

@@ -38,6 +38,17 @@ class Manifests:
             self._payloads.put(digest, stored.payload)
         return stored
 
+    async def read_tag(self, repository_id: int, tag: Tag) -> tuple[StoredManifest, float] | None:
+        """Read what a tag stands for, and when it was last compared with the upstream (Unix seconds)."""
+        tagged = await manifests.tagged(self._database, repository_id, tag)
+        if tagged is None:
+            return None
+        payload = self._payloads.get(tagged.digest)
+        if payload is not None:
+            return StoredManifest(tagged.digest, tagged.media_type, payload), tagged.checked_at
+        stored = await self.read(repository_id, tagged.digest)
+        return (stored, tagged.checked_at) if stored else None
+
     async def put(
         self,
         repository: Repository,

@@ -230,6 +230,8 @@ class Call(HTTPMessageDelegate):
         elif self.method != "HEAD":
             self._chunked = True
             lines.append("Transfer-Encoding: chunked")
+        if not self._complete:
+            lines.append("Connection: close")
         head = "\r\n".join(lines)
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
             raise ValueError("a header holds a line break")

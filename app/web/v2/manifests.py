@@ -27,12 +27,13 @@ class ManifestHandlers:
         parsed = parse_reference(reference)
         repository = await self._projects.open(name)
         answer = await self._contents.of(repository).manifest(repository, parsed, call.client)
-        headers = _headers(answer)
+        found, headers = answer.manifest, _headers(answer)
         etag = call.headers.get("If-None-Match")
-        if etag is not None and f'"{answer.digest}"' in etag:
+        if etag is not None and f'"{found.digest}"' in etag:
             await call.reply(304, headers, length=0)
         else:
-            await call.reply(200, headers, answer.payload if call.method == "GET" else b"", length=answer.size)
+            body = found.payload if call.method == "GET" else b""
+            await call.reply(200, headers, body, length=len(found.payload))
 
     async def put(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
@@ -60,9 +61,9 @@ class ManifestHandlers:
 
 def _headers(answer: ManifestAnswer) -> list[tuple[str, str]]:
     headers = [
-        ("Content-Type", answer.media_type),
-        ("Docker-Content-Digest", answer.digest),
-        ("ETag", f'"{answer.digest}"'),
+        ("Content-Type", answer.manifest.media_type),
+        ("Docker-Content-Digest", answer.manifest.digest),
+        ("ETag", f'"{answer.manifest.digest}"'),
     ]
     if answer.warning is not None:
         headers.append(("Warning", f'299 - "{answer.warning}"'))
