@@ -1,37 +1,31 @@
-"""``python -m app serve | migrate | admin …``"""
+"""``python -m app serve | migrate | admin …``: the registry's commands, each with ``--config FILE``."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import getpass
 import os
 import shutil
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from app.config import Config, ConfigError, load
+
+Command = Callable[[Config, argparse.Namespace], Coroutine[Any, Any, str]]
 
 
 def main() -> int:
     """Run a command; answers the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (("serve", "run the registry"), ("migrate", "bring the database to this release's schema")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--config", type=Path, default=Path("config.yaml"))
-    arguments = parser.parse_args()
+    arguments = _parser().parse_args()
     try:
         config = load(arguments.config)
     except ConfigError as error:
         return _complain(str(error))
-    return _serve(config)
-
-
-def _serve(config: Config) -> int:
-    # The metrics of all workers meet in files; the library looks for them when it is first imported.
-    metrics = config.data_dir / "run" / "metrics"
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(parents=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+    if arguments.command is None:
+        _prepare_metrics(config)
     from app.cache.embedded import EmbeddedError
     from app.database.migrate import SchemaError
     from app.main import serve
@@ -40,12 +34,75 @@ def _serve(config: Config) -> int:
 
     configure_logging()
     try:
-        serve(config)
+        if arguments.command is None:
+            serve(config)
+        else:
+            print(asyncio.run(arguments.command(config, arguments)))
     except OCIError as error:
         return _complain(error.message)
     except (OSError, EmbeddedError, SchemaError, ValueError) as error:
         return _complain(str(error))
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app", description="A container registry and pull-through cache.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "serve", "run the registry", None)
+    _add(commands, "migrate", "bring the database to this release's schema", _migrate)
+    admin = commands.add_parser("admin", help="look after projects, passwords and keys").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    project = _add(admin, "create-project", "make a project that hosts images", _create_project)
+    project.add_argument("name")
+    project.add_argument("--public", action="store_true", help="anyone may pull; without it only those let in")
+    password = _add(
+        admin, "set-password", "change the password of a local account, asked for or read from stdin", _password
+    )
+    password.add_argument("username")
+    _add(admin, "rotate-keys", "sign tokens with a new key; those given out stay good until they expire", _rotate_keys)
+    return parser
+
+
+def _add(commands: Any, name: str, text: str, command: Command | None) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), metavar="FILE")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _prepare_metrics(config: Config) -> None:
+    # The metrics of all workers meet in files; the library looks for their folder when it is first imported.
+    metrics = config.data_dir / "run" / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+
+
+async def _migrate(config: Config, _: argparse.Namespace) -> str:
+    from app.database.migrate import migrate
+
+    await migrate(config.database_url)
+    return "the database has this release's schema"
+
+
+async def _create_project(config: Config, arguments: argparse.Namespace) -> str:
+    from app.main import create_project
+
+    return await create_project(config, arguments.name, public=arguments.public)
+
+
+async def _password(config: Config, arguments: argparse.Namespace) -> str:
+    from app.main import set_password
+
+    password = getpass.getpass("new password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    return await set_password(config, arguments.username, password)
+
+
+async def _rotate_keys(config: Config, _: argparse.Namespace) -> str:
+    from app.main import rotate_keys
+
+    return await rotate_keys(config)
 
 
 def _complain(message: str) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.access.accounts import Accounts
 from app.access.keys import Keys
@@ -21,9 +22,11 @@ from app.cache import Cache
 from app.cache.embedded import EmbeddedRedis
 from app.config import Config
 from app.database import Database, projects
-from app.database.migrate import migrate
+from app.database.migrate import migrate, require_current
+from app.database.snapshots import Snapshots
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
+from app.oci.reference import Name
 from app.processes import Supervisor, bind
 from app.projects.service import Projects
 from app.registry.blobs import Blobs
@@ -143,15 +146,17 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
 
 async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]) -> None:
     """Be one worker: build everything, serve until SIGTERM, drain, take everything down in reverse."""
+    # What is imported and built by now stays: the collector need not look through it again and again.
+    gc.freeze()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        database = Database(config.database_url)
-        stack.push_async_callback(database.close)
-        store = await _open_store(config, stack)
         cache = Cache(redis_url)
         stack.push_async_callback(cache.close)
+        database = Database(config.database_url, Snapshots(cache))
+        stack.push_async_callback(database.close)
+        store = await _open_store(config, stack)
         pulls = Pulls(database)
         stack.push_async_callback(pulls.flush)
 
@@ -211,3 +216,40 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
             stack.callback(task.cancel)
         await stopping.wait()
         await stop_server(server, v2, config.server.drain_seconds)
+
+
+async def create_project(config: Config, name: str, *, public: bool) -> str:
+    """Make a project that hosts images; answers what was done, in words. Raises ValueError for a name or one taken."""
+    if Name.parse(name).repository:
+        raise ValueError(f"a project's name has no slash: {name!r}")
+    async with _opened(config) as database, database.transaction() as transaction:
+        if not await projects.create(transaction, name, public=public, upstream=None, settings={}):
+            raise ValueError(f"there is a project {name} already")
+    host = config.server.external_url.partition("://")[2]
+    return f"made {name}, {'public' if public else 'private'}; push to {host}/{name}/IMAGE"
+
+
+async def set_password(config: Config, username: str, password: str) -> str:
+    """Change the password of a local account; raises ValueError where there is none of that name."""
+    cache = Cache(config.redis.url if config.redis.url != _EMBEDDED else "redis://")
+    async with _opened(config) as database:
+        if not await Accounts(database, Throttle(cache)).set_password(username, password):
+            raise ValueError(f"there is no local account {username!r}")
+    return f"changed the password of {username}"
+
+
+async def rotate_keys(config: Config) -> str:
+    """Make a new signing key."""
+    async with _opened(config) as database:
+        await Keys(database).rotate()
+    return "made a new signing key; every worker signs with it within a minute"
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Database]:
+    await require_current(config.database_url)
+    database = Database(config.database_url)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -1,8 +1,7 @@
 """Every key that is kept in Redis.
 
-    r:manifest:REPOSITORY:DIGEST         a manifest as its repository may show it: media type and payload
-    r:tag:REPOSITORY:TAG                 what a tag stands for, for the minute in which SQL may be away
-    r:fresh:REPOSITORY:TAG               what an upstream said a tag stands for, for as long as that is believed
+    r:row:HASH                           a row of SQL (project, tag, manifest, blob) for the minute in which SQL may be
+                                         away; HASH is of the question: app/database/snapshots.py
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
     r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/challenge.py
     r:budget:UPSTREAM:ACCOUNT:SOURCE     the budget ledger, one hash: app/mirror/ledger.lua draws its fields
@@ -19,18 +18,6 @@ from __future__ import annotations
 from urllib.parse import quote
 
 PREFIX = "r:"
-
-
-def manifest(repository: str, digest: str) -> str:
-    return _key("manifest", repository, digest)
-
-
-def tag(repository: str, tag: str) -> str:
-    return _key("tag", repository, tag)
-
-
-def fresh(repository: str, tag: str) -> str:
-    return _key("fresh", repository, tag)
 
 
 def missing(repository: str, reference: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -26,12 +27,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.oci.errors import Unavailable
 
+from .snapshots import Snapshots
+
 Transaction = AsyncConnection
 T = TypeVar("T")
 
 # Long enough for the writers of one host to queue on SQLite's single write lock, short enough to answer a client.
 _SQLITE_BUSY_SECONDS = 20
 _POOL_SIZE = 8
+# For how long point reads spare a PostgreSQL that could not be reached.
+_AWAY_SECONDS = 1.0
 _MOST_ATTEMPTS = 5
 _RETRY_AFTER = {"Retry-After": "5"}
 
@@ -73,10 +78,13 @@ class PointQuery:
 class Database:
     """One pool per worker; `close` it. Nothing connects before the first use."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
+        """``snapshots`` answer point reads while PostgreSQL is away; SQLite's file is never elsewhere."""
+        self._snapshots = snapshots
         self.url = make_url(async_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._reader: sqlite3.Connection | None = None
+        self._away_until = 0.0
         if self.is_sqlite:
             self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
@@ -126,18 +134,38 @@ class Database:
                 yield await connection.execution_options(reading=True)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        """Answer a one-row question outside any transaction; None where there is no row."""
+        """Answer a one-row question outside any transaction; None where there is no row. Raises Unavailable."""
         if self.is_sqlite:
             try:
                 return self._point_now(query, *parameters)
             except sqlite3.Error as error:
                 raise _as_unavailable(error) from error
+        text = query.text(self._engine)
+        try:
+            row = await self._fetch(text, parameters)
+        except Unavailable:
+            known = await self._snapshots.recall(text, parameters) if self._snapshots else None
+            if known is None:
+                raise
+            return known
+        if self._snapshots is not None:
+            await self._snapshots.remember(text, parameters, row)
+        return row
+
+    async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         with _away_is_unavailable():
-            async with self._engine.connect() as connection:
-                raw = await connection.get_raw_connection()
-                driver: asyncpg.Connection = raw.driver_connection
-                row: Sequence[Any] | None = await driver.fetchrow(query.text(self._engine), *parameters)
-                return row
+            if time.monotonic() < self._away_until:
+                raise ConnectionError("was away a moment ago")
+            try:
+                async with self._engine.connect() as connection:
+                    raw = await connection.get_raw_connection()
+                    driver: asyncpg.Connection = raw.driver_connection
+                    row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
+                    return row
+            except (OSError, TimeoutError):
+                # Not every pull waits until the same connection attempt has failed for it as well.
+                self._away_until = time.monotonic() + _AWAY_SECONDS
+                raise
 
     def _point_now(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         if self._reader is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 
 from app.oci.digest import Digest
 from app.oci.manifest import Manifest
@@ -267,10 +269,13 @@ async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, D
         .with_for_update(skip_locked=True)
     )
     rows = [(int(row[0]), Digest(row[1])) for row in await transaction.execute(due)]
-    if rows:
-        await transaction.execute(delete(review).where(tuple_(review.c.repository_id, review.c.digest).in_(rows)))
+    # Repository by repository: SQLite reads the whole table where it is asked for pairs of a list.
+    for repository_id, pairs in groupby(sorted(rows), key=itemgetter(0)):
+        digests = [digest for _, digest in pairs]
+        await transaction.execute(
+            delete(review).where(review.c.repository_id == repository_id, review.c.digest.in_(digests))
+        )
         for table in (manifest, link):
-            key = (table.c.repository_id, table.c.digest)
-            held = select(table.c.digest).where(tuple_(*key).in_(rows)).order_by(*key).with_for_update()
-            await transaction.execute(held)
+            here = (table.c.repository_id == repository_id) & table.c.digest.in_(digests)
+            await transaction.execute(select(table.c.digest).where(here).order_by(table.c.digest).with_for_update())
     return rows

@@ -125,6 +125,8 @@ async def catalogue(
         select(project.c.name, repository.c.name)
         .join_from(project, repository, repository.c.project_id == project.c.id)
         .where(
+            # Says nothing new, but lets the walk begin at that project.
+            project.c.name >= after[0],
             tuple_(project.c.name, repository.c.name) > tuple_(*after),
             exists().where(manifest.c.repository_id == repository.c.id),
         )

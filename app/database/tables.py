@@ -119,7 +119,8 @@ part = Table(
     Column("is_manifest", Boolean, primary_key=True),
     Column("size", BigInteger, nullable=False),
     ForeignKeyConstraint(["repository_id", "manifest"], _manifest_key, ondelete="CASCADE"),
-    Index("ix_part_repository_id_digest", "repository_id", "digest"),
+    # With the kind at its end it covers the questions asked of it; SQLite would take the primary key otherwise.
+    Index("ix_part_repository_id_digest_is_manifest", "repository_id", "digest", "is_manifest"),
 )
 
 tag = Table(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..cache import AWAY, PATIENCE, Away, Cache
+from ..cache import PATIENCE, Away, Cache
 from .ratelimit import RateLimit
 
 # A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.
@@ -51,8 +51,9 @@ class Entry:
     """What the ledger says, right after it did what it was told. Times are Unix times of the Redis server.
 
     ``verdict`` answers `Ledger.spend`: "granted" a counted GET, or "free" of any limit; or not, because it came
-    "late" (ask again), the ledger is "stale" (ask the upstream first), "busy" (one at a time now), all is "spent", the client had its "share", or
-    the upstream "blocked" us. ``waiting``: what is held may yet be given back. ``had``: what the client got.
+    "late" (ask again), the ledger is "stale" (ask the upstream first), it is "busy" (one at a time now), all is
+    "spent", the client had its "share", or the upstream "blocked" us. ``waiting``: something may yet be given back.
+    ``had``: what the client got.
     """
 
     now: float
@@ -82,7 +83,7 @@ class Entry:
 
 
 class Ledger:
-    """The ledger at ``key``. Every method answers `AWAY` where Redis does not; it may be carried out then, or later."""
+    """The ledger at ``key``. Every method answers AWAY where Redis does not; it may be carried out then, or later."""
 
     def __init__(self, cache: Cache, key: str, clock: Callable[[], float] | None = None) -> None:
         """``clock`` stands in for the Redis server's, for a test that does not want to wait six hours."""
@@ -133,8 +134,8 @@ class Ledger:
         ask["now"] = self._clock() if self._clock else None
         wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
         answer = await self._cache.script(_SCRIPT, [self._key], [what, wanted, json.dumps(_RULES)])
-        if answer is AWAY:
-            return AWAY
+        if isinstance(answer, Away):
+            return answer
         entry = Entry(**json.loads(answer))
         ahead = entry.now - time.monotonic()
         self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)

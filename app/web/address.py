@@ -39,7 +39,7 @@ class Addresses:
     def __init__(self, config: Config) -> None:
         self._external_url = config.server.external_url.rstrip("/")
         self._scheme = self._external_url.partition("://")[0]
-        self._hosts = dict(config.hosts)
+        self._hosts = {host.lower(): project for host, project in config.hosts.items()}
         self._mirrors = {name for name, project in config.projects.items() if project.upstream is not None}
         self._by_upstream: Mapping[str, str] = {
             project.upstream: name
@@ -54,14 +54,16 @@ class Addresses:
             # What is not UTF-8 becomes a character that no grammar has.
             path = unquote_to_bytes(path).decode("utf-8", "replace")
         if self._hosts:
-            bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-            project = self._hosts.get(host) or self._hosts.get(bare)
+            known = host.lower()
+            bare = known.rpartition(":")[0] if known.rpartition(":")[2].isdigit() else known
+            project = self._hosts.get(known) or self._hosts.get(bare)
             if project is not None:
                 return Address(_under(project, path), query, f"{self._scheme}://{host}", project)
         if path.startswith("/v2/"):
             if "ns=" in query and (namespace := parse_qs(query).get("ns", [""])[0]) in self._by_upstream:
-                project = self._by_upstream[namespace]
-                if not path.startswith(f"/v2/{project}/"):
+                # A client may be told to ask beneath a mirror's own path, and says all the same whom it means.
+                if path.split("/")[2] not in self._mirrors:
+                    project = self._by_upstream[namespace]
                     return Address(_under(project, path), query, self._external_url, namespace=namespace)
             return Address(path, query, self._external_url)
         project, _, rest = path[1:].partition("/")

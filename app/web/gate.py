@@ -16,8 +16,9 @@ from app.oci.reference import Name
 from .address import Address
 from .v2.needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
 
-# What a client is told to ask for: a push needs pull as well, to see what is there already.
-_ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete"}
+# What a client is told to ask for, of the repository or as a whole scope where there is none: a push needs pull as
+# well, to see what is there already.
+_ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete", CATALOGUE: "registry:catalog:*"}
 
 
 class Gate:
@@ -29,20 +30,28 @@ class Gate:
         self._accounts = accounts
 
     async def admit(
-        self, authorization: str | None, address: Address, name: Name | None, needs: str, client_address: str
+        self,
+        authorization: str | None,
+        address: Address,
+        name: Name | None,
+        needs: str,
+        client_address: str,
+        *,
+        asks: str | None = None,
     ) -> Grant:
-        """Answer what the client may do, or raise Unauthorized with the challenge it needs.
+        """Answer what the client may do, or raise Unauthorized with the challenge it needs; see `routes.Endpoint`.
 
         A repository that is private and one that is not there give the same answer to an outsider.
         """
+        asks = asks or _ASKED_FOR.get(needs, "")
         try:
             grant = await self._grant(authorization, address, name, client_address)
         except Unauthorized as error:
-            raise self._refused(address, name, needs, str(error), "invalid_token") from error
+            raise self._refused(address, name, asks, str(error), "invalid_token") from error
         if grant is None:
-            raise self._refused(address, name, needs, "authentication required", None)
+            raise self._refused(address, name, asks, "authentication required", None)
         if not self._suffices(grant, name, needs):
-            raise self._refused(address, name, needs, _lacks(name, needs), "insufficient_scope")
+            raise self._refused(address, name, asks, _lacks(name, needs), "insufficient_scope")
         return grant
 
     def challenged(self, error: OCIError, address: Address) -> OCIError:
@@ -77,12 +86,8 @@ class Gate:
             return grant.catalogue
         return name is not None and grant.allows(name, needs)
 
-    def _refused(self, address: Address, name: Name | None, needs: str, message: str, error: str | None) -> OCIError:
-        scope, base = None, address.base_url
-        if needs == CATALOGUE:
-            scope = "registry:catalog:*"
-        elif name is not None:
-            scope = f"repository:{name}:{_ASKED_FOR[needs]}"
+    def _refused(self, address: Address, name: Name | None, asks: str, message: str, error: str | None) -> OCIError:
+        scope, base = f"repository:{name}:{asks}" if name is not None else asks or None, address.base_url
         return Unauthorized(
             message, headers={"WWW-Authenticate": challenge(f"{base}/service/token", service_name(base), scope, error)}
         )

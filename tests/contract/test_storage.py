@@ -106,6 +106,7 @@ async def test_ranges(here: Place) -> None:
         (0, 1),
         (0, len(data)),
         (1, MIB + 1),
+        (10, MIB + 777),
         (2 * MIB - 1, 2 * MIB + 1),
         (len(data) - 1, len(data)),
         (5, 5),

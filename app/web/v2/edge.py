@@ -75,7 +75,7 @@ class V2:
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
         grant = await self._gate.admit(
-            call.headers.get("Authorization"), call.address, name, endpoint.needs, client_address
+            call.headers.get("Authorization"), call.address, name, endpoint.needs, client_address, asks=endpoint.asks
         )
         call.subject = grant.subject
         call.may_push = name is not None and grant.allows(name, PUSH)

@@ -20,10 +20,14 @@ Handler = Callable[..., Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One method of one path. ``needs`` is one of the words of `needs`; there is no default."""
+    """One method of one path. ``needs`` is one of the words of `needs`; there is no default.
+
+    ``asks``: the actions that a client is told to get a token for, where they are more than it needs.
+    """
 
     handler: Handler
     needs: str
+    asks: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,9 @@ def routes(
 ) -> tuple[Route, ...]:
     """Draw the table, the busiest paths first."""
     manifest, blob = Endpoint(manifests.get, PULL), Endpoint(blobs.get, PULL)
+    # Who looks for a blob is about to push it, and some clients keep the token they were sent for first (ORAS for
+    # Python); who may not push gets one without.
+    look = Endpoint(blobs.get, PULL, asks="pull,push")
     tags, referrers = Endpoint(listings.tags, PULL), Endpoint(listings.referrers, PULL)
     root, catalogue = Endpoint(listings.root, ANY_TOKEN), Endpoint(listings.catalogue, CATALOGUE)
     return (
@@ -60,7 +67,7 @@ def routes(
             PUT=Endpoint(uploads.put, PUSH),
             DELETE=Endpoint(uploads.delete, PUSH),
         ),
-        _route("blobs", r"/v2/(.+)/blobs/([^/]+)", GET=blob, HEAD=blob, DELETE=Endpoint(blobs.delete, DELETE)),
+        _route("blobs", r"/v2/(.+)/blobs/([^/]+)", GET=blob, HEAD=look, DELETE=Endpoint(blobs.delete, DELETE)),
         _route("tags", r"/v2/(.+)/tags/list", GET=tags, HEAD=tags),
         _route("referrers", r"/v2/(.+)/referrers/([^/]+)", GET=referrers, HEAD=referrers),
         _route("catalogue", r"/v2/_catalog", GET=catalogue, HEAD=catalogue),

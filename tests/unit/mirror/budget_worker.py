@@ -1,0 +1,130 @@
+"""A worker process that pulls cold images through the budget, many at once, and how a test starts one.
+
+It prints "ready", pulls once its standard input is closed, and prints a line of JSON for each pull's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+
+from app.cache import Cache
+from app.mirror.budget import Budget
+from app.mirror.ratelimit import RateLimit, parse_rate_limit
+from app.oci.errors import OCIError
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``pulls`` at once by ``client``, each of one GET, or of an index and its manifest where ``pairs``."""
+
+    redis: str
+    upstream: str
+    lock: str
+    client: str = "somebody"
+    pulls: int = 20
+    pairs: bool = False
+    wait: float = 10.0
+
+
+class Puller:
+    """Pulls for a plan, as the mirror does."""
+
+    def __init__(self, plan: Plan, session: aiohttp.ClientSession, cache: Cache) -> None:
+        self._plan = plan
+        self._session = session
+        self.budget = Budget(cache, "docker.io", "", Path(plan.lock), self._probe)
+
+    async def _probe(self) -> RateLimit | None:
+        sent_at = time.time()
+        async with self._session.head(self._plan.upstream) as response:
+            rate = parse_rate_limit(response.headers)
+        await self.budget.observe(rate, sent_at)
+        return rate
+
+    async def pull(self, image: str) -> list[str]:
+        """Give the status of every GET that was sent, and the code of the error that ended it."""
+        ends: list[str] = []
+        try:
+            ends.append(await self._get(image, int(self._plan.pairs)))
+            if self._plan.pairs:
+                ends.append(await self._get(image, 0))
+        except OCIError as error:
+            ends.append(error.code if int(error.headers["Retry-After"]) >= 1 else "too soon")
+        return ends
+
+    async def _get(self, image: str, also_hold: int) -> str:
+        async with self.budget.spend(self._plan.client, image, also_hold=also_hold, wait=self._plan.wait) as spend:
+            async with self._session.get(self._plan.upstream) as response:
+                retry_after = response.headers.get("Retry-After")
+                await spend.answered(parse_rate_limit(response.headers), response.status, retry_after)
+            return str(response.status)
+
+
+async def _main(plan: Plan) -> None:
+    cache = Cache(plan.redis)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        puller = Puller(plan, session, cache)
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+        async def one(number: int) -> None:
+            print(json.dumps(await puller.pull(f"{plan.client}/{number}")), flush=True)
+
+        await asyncio.gather(*(one(number) for number in range(plan.pulls)))
+    await cache.close()
+
+
+class Worker:
+    """A started worker."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    async def ready(self) -> None:
+        """Wait until it could begin."""
+        assert self._process.stdout is not None
+        assert await self._process.stdout.readline() == b"ready\n"
+
+    def go(self) -> None:
+        """Let it pull."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    async def ends(self) -> list[list[str]]:
+        """Wait for all its pulls, those until its death where it is killed."""
+        assert self._process.stdout is not None
+        ends = [json.loads(line) for line in (await self._process.stdout.read()).splitlines()]
+        await self._process.wait()
+        return ends
+
+
+@asynccontextmanager
+async def worker(plan: Plan) -> AsyncIterator[Worker]:
+    """Start one; ended with the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.unit.mirror.budget_worker", json.dumps(asdict(plan)),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=2**20,
+    )  # fmt: skip
+    try:
+        yield Worker(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Plan(**json.loads(sys.argv[1]))))

@@ -1,0 +1,369 @@
+"""What the budget does with its ledger, its host's lock and its upstream; each puller is a worker of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client import REGISTRY
+
+from app.cache import Cache
+from app.mirror import budget as room
+from app.mirror.budget import Budget
+from app.mirror.denials import duration
+from app.mirror.errors import UpstreamAway
+from app.mirror.ratelimit import RateLimit
+from app.mirror.transport import Answer
+from app.oci.errors import TooManyRequests
+from tests.parts.valkey import Valkey
+from tests.unit.mirror.budget_counter import LIMIT, WINDOW, Counter, counter
+from tests.unit.mirror.budget_worker import Plan, Puller
+
+NewPuller = Callable[[str], Awaitable[Puller]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Counter]:
+    async with counter(LIMIT) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def new(valkey: Valkey, upstream: Counter, tmp_path: Path) -> AsyncIterator[NewPuller]:
+    """Makes workers, by the name of their client."""
+    plan = Plan(valkey.url, upstream.url, str(tmp_path / "budget"))
+    async with AsyncExitStack() as stack:
+
+        async def make(client: str) -> Puller:
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+            cache = Cache(valkey.url)
+            stack.push_async_callback(cache.close)
+            return Puller(replace(plan, client=client), session, cache)
+
+        yield make
+
+
+async def _many(puller: Puller, number: int) -> list[str]:
+    ends = await asyncio.gather(*(puller.pull(f"image {n}") for n in range(number)))
+    return sorted(end for pull in ends for end in pull)
+
+
+async def _take_off(upstream: Counter, puller: Puller, number: int) -> asyncio.Task[list[str]]:
+    """Send GETs that stay in flight until the gate opens."""
+    upstream.gate.clear()
+    before = upstream.arrived
+    task = asyncio.create_task(_many(puller, number))
+    await upstream.until(lambda: upstream.arrived == before + number)
+    return task
+
+
+async def _refusal(puller: Puller, *, wait: float = 1000, also_hold: int = 0) -> TooManyRequests:
+    with pytest.raises(TooManyRequests) as caught:
+        async with puller.budget.spend("me", "an image", wait=wait, also_hold=also_hold):
+            pytest.fail("a GET was let go")
+    return caught.value
+
+
+async def test_after_a_flush_nothing_takes_off_before_what_flies_has_landed(
+    new: NewPuller, upstream: Counter, valkey: Valkey
+) -> None:
+    upstream.left = 30
+    one, other = await new("me"), await new("me")
+    await _many(other, 1)
+    flying = await _take_off(upstream, one, 15)
+    valkey.flush()
+    late = asyncio.create_task(_many(other, 20))
+    await asyncio.sleep(0.3)
+    assert upstream.arrived == 16
+    upstream.gate.set()
+    assert await flying == ["200"] * 15
+    assert await late == ["200"] * 14 + ["TOOMANYREQUESTS"] * 6
+    assert (upstream.past, upstream.left) == (0, 0)
+
+
+async def test_a_ledger_that_was_frozen_is_not_believed(new: NewPuller, upstream: Counter, valkey: Valkey) -> None:
+    upstream.left = 40
+    one, other = await new("me"), await new("me")
+    await _many(one, 1)
+    await _many(other, 1)
+    valkey.pause()
+    try:
+        assert await _many(one, 22) == ["200"] * 22
+    finally:
+        valkey.resume()
+    assert await _many(other, 30) == ["200"] * 16 + ["TOOMANYREQUESTS"] * 14
+    assert (upstream.past, upstream.left) == (0, 0)
+
+
+async def test_a_get_without_redis_waits_for_those_in_flight(new: NewPuller, upstream: Counter, valkey: Valkey) -> None:
+    upstream.left = 20
+    one, other = await new("me"), await new("me")
+    await _many(other, 1)
+    flying = await _take_off(upstream, one, 8)
+    valkey.stop()
+    try:
+        late = asyncio.create_task(_many(other, 15))
+        await asyncio.sleep(0.3)
+        assert upstream.arrived == 9
+        upstream.gate.set()
+        assert await flying == ["200"] * 8
+        assert await late == ["200"] * 11 + ["TOOMANYREQUESTS"] * 4
+    finally:
+        valkey.start()
+    assert (upstream.past, upstream.left) == (0, 0)
+
+
+async def test_a_stream_of_gets_does_not_keep_a_probe_from_its_turn(new: NewPuller, upstream: Counter) -> None:
+    upstream.source = None
+    busy, newcomer = await new("busy"), await new("newcomer")
+    stop = asyncio.Event()
+
+    async def stream() -> None:
+        while not stop.is_set():
+            assert await busy.pull("image") == ["200"]
+
+    streams = [asyncio.create_task(stream()) for _ in range(8)]
+    await upstream.until(lambda: upstream.gets >= 20)
+    assert await newcomer.pull("image") == ["200"]
+    stop.set()
+    await asyncio.gather(*streams)
+
+
+async def test_what_is_said_when_all_is_spent(new: NewPuller, upstream: Counter) -> None:
+    upstream.left = 0
+    puller = await new("me")
+    refused = await _refusal(puller)
+    assert "docker.io gives this registry 100 pulls in 6 h, 0 are left; what is cached here" in refused.message
+    assert WINDOW - 60 < int(refused.headers["Retry-After"]) <= WINDOW
+    assert upstream.arrived == 0
+
+
+async def test_what_is_said_when_another_pull_holds_the_rest(new: NewPuller, upstream: Counter) -> None:
+    upstream.left = 2
+    one, other = await new("one"), await new("other")
+    async with one.budget.spend("you", "yours", also_hold=1) as spend:
+        upstream.left = 1
+        await spend.answered(RateLimit(LIMIT, 1, WINDOW, upstream.source), 200)
+    refused = await _refusal(other, wait=0)
+    assert "0 are left and 1 promised to pulls under way" in refused.message
+
+
+async def test_what_is_said_when_the_share_is_used_up(new: NewPuller, upstream: Counter) -> None:
+    upstream.left = 4
+    greedy, modest = await new("me"), await new("modest")
+    assert await _many(greedy, 3) == ["200"] * 3
+    assert "0 are left" in (await _refusal(modest, also_hold=1)).message.replace("1 are left", "0 are left")
+    async with modest.budget.spend("modest", "image", wait=0) as spend:
+        upstream.left = 4
+        await spend.answered(RateLimit(LIMIT, 3, WINDOW, upstream.source), 200)
+    refused = await _refusal(greedy)
+    assert "you have had your share of them (3)" in refused.message
+
+
+async def test_what_is_given_back_goes_to_whoever_waits(new: NewPuller, upstream: Counter) -> None:
+    upstream.left = 2
+    one, other = await new("one"), await new("other")
+    async with one.budget.spend("one", "an image", also_hold=1) as spend:
+        waiting = asyncio.create_task(other.pull("another"))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        await spend.answered(RateLimit(LIMIT, 1, WINDOW, upstream.source), 200)
+        upstream.left = 1
+        await spend.release_hold()
+    assert await waiting == ["200"]
+    assert upstream.left == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"Retry-After": "120"}, 110, 120),
+        ({"Retry-After": "99999999"}, 21000, 21600),
+        ({"Retry-After": f"{int(time.time()) + 500}"}, 300, 500),
+        ({}, 50, 60),
+        ({"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "50;w=21600"}, 50, 60),
+        (
+            {
+                "ratelimit-limit": "100;w=21600",
+                "ratelimit-remaining": "0;w=21600",
+                "docker-ratelimit-source": "192.0.2.1",
+            },
+            21000,
+            21600,
+        ),
+    ],
+)
+async def test_after_a_429_nothing_counted_is_sent(
+    new: NewPuller, upstream: Counter, headers: dict[str, str], least: int, most: int
+) -> None:
+    one, other = await new("one"), await new("other")
+    await _many(other, 1)
+    upstream.refusal = lambda: web.Response(status=429, headers=headers)
+    assert await one.pull("image") == ["429"]
+    for puller in (one, other):
+        refused = await _refusal(puller)
+        assert least < int(refused.headers["Retry-After"]) <= most
+    assert upstream.arrived == 2
+
+
+async def test_a_block_of_which_redis_knows_nothing_holds_in_the_worker(
+    new: NewPuller, upstream: Counter, valkey: Valkey
+) -> None:
+    puller = await new("me")
+    await puller.budget.refused("100", None)
+    valkey.flush()
+    assert "docker.io has asked this registry to wait" in (await _refusal(puller)).message
+
+
+@pytest.mark.parametrize("status", [None, 200, 404, 503])
+async def test_a_get_without_a_rate_counts(new: NewPuller, status: int | None) -> None:
+    puller = await new("me")
+    async with puller.budget.spend("me", "image") as spend:
+        await spend.answered(None, status)
+    assert (await puller.budget.view()).remaining == LIMIT - 1
+
+
+async def test_a_get_that_ends_in_an_exception_counts(new: NewPuller) -> None:
+    puller = await new("me")
+    with pytest.raises(ConnectionError):
+        async with puller.budget.spend("me", "image", also_hold=1):
+            raise ConnectionError
+    view = await puller.budget.view()
+    assert (view.remaining, view.reserved) == (LIMIT - 1, 0)
+
+
+async def test_a_get_is_cut_off_when_its_time_is_up(new: NewPuller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FLIGHT_SECONDS", 0.05)
+    puller = await new("me")
+    with pytest.raises(UpstreamAway):
+        async with puller.budget.spend("me", "image"):
+            await asyncio.sleep(60)
+    assert (await puller.budget.view()).remaining == LIMIT - 1
+
+
+async def test_a_get_within_another_is_a_mistake(new: NewPuller) -> None:
+    puller = await new("me")
+    async with puller.budget.spend("me", "image"):
+        with pytest.raises(RuntimeError):
+            async with puller.budget.spend("me", "image"):
+                pytest.fail("both were let go")
+
+
+async def test_every_answer_is_heard(new: NewPuller) -> None:
+    puller = await new("me")
+    heard = puller.budget.heard
+    rate = RateLimit(LIMIT, 60, WINDOW, "192.0.2.1")
+    async with puller.budget.spend("me", "image"):
+        await heard(Answer("get_manifest", 401, None, None, time.time()))
+        assert (await puller.budget.view()).reserved == 1
+        await heard(Answer("token", 200, None, None, time.time()))
+        await heard(Answer("head_manifest", 200, replace(rate, remaining=55), None, time.time()))
+        await heard(Answer("get_manifest", 200, replace(rate, remaining=54), None, time.time()))
+    view = await puller.budget.view()
+    assert (view.remaining, view.reserved) == (54, 0)
+    await heard(Answer("get_blob", 200, rate, None, time.time()))
+    await heard(Answer("get_manifest", 200, replace(rate, remaining=40), None, time.time()))
+    await heard(Answer("head_manifest", 429, None, "77", time.time()))
+    view = await puller.budget.view()
+    assert view.remaining == 40
+    assert view.blocked_until is not None
+
+
+async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(
+    valkey: Valkey, tmp_path: Path, upstream: Counter
+) -> None:
+    asked: list[float] = []
+
+    async def probe() -> RateLimit | None:
+        asked.append(time.time())
+        await asyncio.sleep(0.2)
+        raise UpstreamAway("docker.io", "is away")
+
+    cache = Cache(valkey.url)
+    budget = Budget(cache, "docker.io", "", tmp_path / "budget", probe)
+
+    async def pull() -> None:
+        async with budget.spend("me", "image"):
+            pytest.fail("a GET was let go")
+
+    ends = await asyncio.gather(*(pull() for _ in range(20)), return_exceptions=True)
+    assert [type(end) for end in ends] == [UpstreamAway] * 20
+    assert len(asked) == 1
+    await cache.close()
+
+
+async def test_it_can_be_seen(new: NewPuller, upstream: Counter) -> None:
+    puller = await new("me")
+    await puller.pull("image")
+    async with puller.budget.spend("you", "image", also_hold=1):
+        view = await puller.budget.view()
+    assert (view.limit, view.remaining, view.reserved, view.unlimited) == (LIMIT, LIMIT - 1, 2, False)
+    assert view.clients == {"me": 1, "you": 2}
+    assert view.resets_at is not None
+    assert abs(view.resets_at - time.time() - WINDOW) < 60
+    labels = {"upstream": "docker.io", "account": ""}
+    assert REGISTRY.get_sample_value("registry_budget_limit", labels) == LIMIT
+    assert REGISTRY.get_sample_value("registry_budget_remaining", labels) == LIMIT - 2
+    assert WINDOW - 60 < (REGISTRY.get_sample_value("registry_budget_reset_seconds", labels) or 0) <= WINDOW
+
+
+async def test_each_source_has_a_ledger_of_its_own(new: NewPuller, upstream: Counter) -> None:
+    one, other = await new("one"), await new("other")
+    upstream.left = 3
+    await one.pull("image")
+    upstream.left, upstream.source = 50, "2001:db8:1:2:3::4"
+    await other.pull("image")
+    assert ((await one.budget.view()).remaining, (await other.budget.view()).remaining) == (2, 49)
+    upstream.source = "2001:db8:1:2:ffff::1"
+    await one.pull("image")
+    assert (await one.budget.view()).remaining == (await other.budget.view()).remaining == 48
+
+
+async def test_a_limit_that_appears_is_kept(new: NewPuller, upstream: Counter) -> None:
+    upstream.source = None
+    puller = await new("me")
+    assert await _many(puller, 5) == ["200"] * 5
+    assert (await puller.budget.view()).unlimited
+    upstream.source, upstream.left = "192.0.2.1", 3
+    assert await puller.pull("image") == ["200"]
+    assert await _many(puller, 5) == ["200"] * 2 + ["TOOMANYREQUESTS"] * 3
+    assert upstream.past == 0
+
+
+async def test_without_a_limit_nobody_queues_while_redis_is_away(
+    new: NewPuller, upstream: Counter, valkey: Valkey
+) -> None:
+    upstream.source = None
+    puller = await new("me")
+    await puller.pull("image")
+    valkey.stop()
+    try:
+        flying = await _take_off(upstream, puller, 10)
+        upstream.gate.set()
+        assert await flying == ["200"] * 10
+        assert upstream.heads == 1
+    finally:
+        valkey.start()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (150, "3 min"),
+        (3599, "1 h"),
+        (21600, "6 h"),
+        (11520, "3 h 12 min"),
+    ],
+)
+def test_a_time_is_spelled_as_people_do(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -1,0 +1,1 @@
+"""The wire's vocabulary: grammars, ranges and manifests, with input nobody sends by accident."""

@@ -1,0 +1,220 @@
+"""Manifests and indexes: what is read out of a payload, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.oci.digest import Digest
+from app.oci.errors import ManifestInvalid
+from app.oci.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+
+CONFIG, LAYER, CHILD, SUBJECT = (Digest.of(part.encode()) for part in ("config", "layer", "child", "subject"))
+
+
+def descriptor(digest: str = LAYER, **changes: Any) -> dict[str, Any]:
+    return {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": 5} | changes
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    config = descriptor(CONFIG, mediaType="application/vnd.oci.image.config.v1+json", size=6)
+    return {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [descriptor()]} | changes
+
+
+def index(**changes: Any) -> dict[str, Any]:
+    children = [descriptor(CHILD, mediaType=OCI_MANIFEST)]
+    return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children} | changes
+
+
+def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in keys}
+
+
+def parse(document: object, content_type: str | None = None) -> Manifest:
+    return parse_manifest(json.dumps(document).encode(), content_type)
+
+
+def test_an_image() -> None:
+    payload = json.dumps(image(annotations={"a": "1"}), indent=7).encode()
+    parsed = parse_manifest(payload, OCI_MANIFEST)
+    assert parsed.payload is payload
+    assert parsed.media_type == OCI_MANIFEST
+    assert not parsed.is_index
+    assert [part.digest for part in parsed.blobs] == [CONFIG, LAYER]
+    assert parsed.blobs[1] == Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", LAYER, 5)
+    assert (parsed.manifests, parsed.subject, parsed.annotations) == ((), None, {"a": "1"})
+    assert parsed.artifact_type == "application/vnd.oci.image.config.v1+json"
+
+
+def test_an_index() -> None:
+    parsed = parse(index(subject=descriptor(SUBJECT), artifactType="application/vnd.example"), OCI_INDEX)
+    assert parsed.is_index
+    assert [child.digest for child in parsed.manifests] == [CHILD]
+    assert (parsed.blobs, parsed.artifact_type) == ((), "application/vnd.example")
+    assert parsed.subject is not None
+    assert parsed.subject.digest == SUBJECT
+    assert parse(index()).artifact_type is None
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type", "expected"),
+    [
+        (image(), None, OCI_MANIFEST),
+        (image(), f"{OCI_MANIFEST}; charset=utf-8", OCI_MANIFEST),
+        (image(), OCI_MANIFEST.upper(), OCI_MANIFEST),
+        (image(), "application/json", OCI_MANIFEST),
+        (image(), "application/octet-stream", OCI_MANIFEST),
+        (without(image(), "mediaType"), OCI_MANIFEST, OCI_MANIFEST),
+        (without(image(), "mediaType"), DOCKER_MANIFEST, DOCKER_MANIFEST),
+        (without(image(), "mediaType"), None, OCI_MANIFEST),
+        (image(mediaType=""), None, OCI_MANIFEST),
+        (image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST, DOCKER_MANIFEST),
+        (index(), None, OCI_INDEX),
+        (without(index(), "mediaType"), None, OCI_INDEX),
+        (index(mediaType=DOCKER_LIST), DOCKER_LIST, DOCKER_LIST),
+        (without(index(), "mediaType"), DOCKER_LIST, DOCKER_LIST),
+    ],
+)
+def test_the_media_type(document: object, content_type: str | None, expected: str) -> None:
+    assert parse(document, content_type).media_type == expected
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        image(layers=[]),
+        without(image(), "layers"),
+        image(layers=None),
+        image(subject=None, annotations=None, artifactType=None),
+        image(annotations={}, artifactType=""),
+        image(layers=[descriptor(size=0), descriptor(size=2**63 - 1), descriptor(Digest.of(b"", "sha512"))]),
+        image(unknown={"deep": [1, {"x": None}]}, layers=[descriptor(urls=["https://example.org"], data="e30=", x=1)]),
+        image(annotations={"\x00": "\N{SNOWMAN}\x00 \U0001f600"}),
+        index(manifests=[]),
+        index(manifests=[descriptor(CHILD, platform={"os": "linux"})] * 3),
+    ],
+)
+def test_what_is_taken(document: object) -> None:
+    assert parse(document).payload == json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ([], "not a JSON object"), ("text", "not a JSON object"), (None, "not a JSON object"), ({}, "schemaVersion"),
+        (image(schemaVersion=1), "schemaVersion must be 2"), (image(schemaVersion="2"), "schemaVersion"),
+        (without(image(), "config"), "config must be a descriptor"), (image(config=None), "config must be"),
+        (image(config=[]), "config must be"), (image(layers={}), "layers must be a list"),
+        (image(layers="x"), "layers must be a list"), (image(layers=[None]), r"layers\[0\] must be a descriptor"),
+        (image(layers=[descriptor(), 5]), r"layers\[1\] must be a descriptor"),
+        (image(layers=[without(descriptor(), "digest")]), "needs mediaType and digest"),
+        (image(layers=[without(descriptor(), "mediaType")]), "needs mediaType and digest"),
+        (image(layers=[descriptor(mediaType=5)]), "needs mediaType and digest"),
+        (image(layers=[without(descriptor(), "size")]), "needs a size"),
+        (image(layers=[descriptor(size=-1)]), "needs a size"), (image(layers=[descriptor(size=1.5)]), "needs a size"),
+        (image(layers=[descriptor(size="5")]), "needs a size"), (image(layers=[descriptor(size=True)]), "needs a size"),
+        (image(layers=[descriptor(size=2**63)]), "needs a size"), (image(layers=[descriptor(size=1e3)]), "needs a"),
+        (image(layers=[descriptor("sha256:short")]), r"layers\[0\]: not a digest"),
+        (image(layers=[descriptor("../../etc/passwd")]), "not a digest"),
+        (image(layers=[descriptor(mediaType="a\x00b")]), r"layers\[0\].mediaType is no media type"),
+        (image(layers=[descriptor(mediaType="a\r\nSet-Cookie: x")]), "is no media type"),
+        (image(layers=[descriptor(mediaType="\ud800")]), "is no media type"),
+        (image(artifactType="a\nb"), "artifactType is no media type"), (image(artifactType="x" * 256), "is no media"),
+        (image(artifactType=5), "artifactType must be a string"), (image(mediaType=[OCI_MANIFEST]), "must be a string"),
+        (image(subject="x"), "subject must be a descriptor"), (image(subject=descriptor("x")), "subject: not a digest"),
+        (image(annotations=["x"]), "annotations must map"), (image(annotations={"a": 1}), "annotations must map"),
+        (image(annotations={"a": None}), "annotations must map"), (image(annotations={"a": "\ud800"}), "surrogate"),
+        (image(annotations={"\udfff": "a"}), "surrogate"),
+        (image(manifests=[]), "an image manifest has no manifests"),
+        (index(config=descriptor()), "neither config nor layers"), (index(layers=[]), "neither config nor layers"),
+        (without(index(), "manifests"), "manifests must be a list"), (index(manifests=None), "must be a list"),
+        (index(manifests=[descriptor(size=None)]), r"manifests\[0\] needs a size"),
+        (image(mediaType="application/vnd.docker.distribution.manifest.v1+json"), "is not served here"),
+        (image(mediaType="text/html"), "is not served here; known: application/vnd.docker"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(document: object, reason: str) -> None:
+    with pytest.raises(ManifestInvalid, match=reason) as caught:
+        parse(document)
+    json.loads(caught.value.body())
+
+
+@pytest.mark.parametrize(
+    ("document", "content_type"),
+    [
+        (image(), OCI_INDEX), (image(), DOCKER_MANIFEST), (index(), OCI_MANIFEST), (index(), DOCKER_LIST),
+        (without(image(), "mediaType"), OCI_INDEX), (without(index(), "mediaType"), OCI_MANIFEST),
+        (image(), "text/html"), (image(), "x" * 10_000),
+        (image(), "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    ],
+)  # fmt: skip
+def test_another_type_than_the_header_says(document: object, content_type: str) -> None:
+    with pytest.raises(ManifestInvalid):
+        parse(document, content_type)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"{", b"null", b"\xff\xfe", b"{}garbage", b"<html></html>", b'{"a": NaN', b"[" * 200_000,
+        b'{"schemaVersion": ' + b"9" * 5000 + b"}", b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        json.dumps(image()).encode("utf-16"), json.dumps(image()).encode("utf-32"),
+        b"\xef\xbb\xbf" + json.dumps(image()).encode(), b'{"annotations": "\xed\xa0\x80"}', b"\x00" * 100,
+    ],
+)  # fmt: skip
+def test_what_is_not_json(payload: bytes) -> None:
+    with pytest.raises(ManifestInvalid):
+        parse_manifest(payload, None)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "distributable"),
+    [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", True),
+        ("application/vnd.oci.image.layer.nondistributable.v1.tar", False),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", False),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", True),
+    ],
+)
+def test_layers_that_may_stay_away(media_type: str, distributable: bool) -> None:
+    assert Descriptor(media_type, LAYER, 1).distributable is distributable
+
+
+KEYS = ["schemaVersion", "mediaType", "config", "layers", "manifests", "subject", "annotations", "artifactType"]
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([LAYER, OCI_MANIFEST]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["mediaType", "digest", "size"]) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3), st.sampled_from([image(), index(), {}]))
+def test_any_document_is_read_or_refused_in_words(changes: dict[str, Any], base: dict[str, Any]) -> None:
+    try:
+        parsed = parse(base | changes)
+    except ManifestInvalid as refused:
+        answer = refused.body()
+    else:
+        answer = json.dumps([parsed.artifact_type, dict(parsed.annotations)], ensure_ascii=False).encode()
+    assert json.loads(answer)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_in_words(payload: bytes) -> None:
+    with pytest.raises(ManifestInvalid):
+        parse_manifest(payload, None)
