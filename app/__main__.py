@@ -56,6 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     project = _add(admin, "create-project", "make a project that hosts images", _create_project)
     project.add_argument("name")
     project.add_argument("--public", action="store_true", help="anyone may pull; without it only those let in")
+    change = _add(admin, "change-project", "change a project's settings; what is not named stays", _change_project)
+    change.add_argument("name")
+    change.add_argument("--public", action=argparse.BooleanOptionalAction, help="whether anyone may pull")
+    change.add_argument(
+        "--official-images",
+        choices=("explain", "alias"),
+        help="a mirror's answer to a Docker Hub name without library/",
+    )
+    change.add_argument("--cache-bytes", type=int, metavar="N", help="how much a mirror may keep; 0: no bound")
     password = _add(
         admin, "set-password", "change the password of a local account, asked for or read from stdin", _password
     )
@@ -90,6 +99,17 @@ async def _create_project(config: Config, arguments: argparse.Namespace) -> str:
     from app.main import create_project
 
     return await create_project(config, arguments.name, public=arguments.public)
+
+
+async def _change_project(config: Config, arguments: argparse.Namespace) -> str:
+    from app.main import change_project
+
+    settings: dict[str, object] = {}
+    if arguments.official_images is not None:
+        settings["official_images"] = arguments.official_images
+    if arguments.cache_bytes is not None:
+        settings["cache_bytes"] = arguments.cache_bytes or None
+    return await change_project(config, arguments.name, public=arguments.public, settings=settings)
 
 
 async def _password(config: Config, arguments: argparse.Namespace) -> str:

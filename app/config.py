@@ -159,6 +159,9 @@ def _check(config: Config) -> None:
     if config.server.processes < 0:
         raise ConfigError("server.processes: 0 (one per core) or a number of processes")
     listen_address(config.server.listen)
+    needed = {"redirect": "s3", "accel": "filesystem"}.get(config.storage.delivery, config.storage.driver)
+    if needed != config.storage.driver:
+        raise ConfigError(f"storage.delivery: {config.storage.delivery} goes with driver {needed} only")
     for name, project in config.projects.items():
         if not _PROJECT.match(name):
             raise ConfigError(f"projects.{name}: a project's name has lower-case letters, digits and . _ - only")

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.access.accounts import Accounts
@@ -227,6 +227,19 @@ async def create_project(config: Config, name: str, *, public: bool) -> str:
             raise ValueError(f"there is a project {name} already")
     host = config.server.external_url.partition("://")[2]
     return f"made {name}, {'public' if public else 'private'}; push to {host}/{name}/IMAGE"
+
+
+async def change_project(config: Config, name: str, *, public: bool | None, settings: Mapping[str, object]) -> str:
+    """Change a project; raises ValueError where there is none, or none of a kind that has such settings."""
+    async with _opened(config) as database, database.transaction() as transaction:
+        project = await projects.find(transaction, name)
+        if project is None:
+            raise ValueError(f"there is no project {name!r}")
+        if settings and project.upstream is None:
+            raise ValueError(f"{name} hosts images; {' and '.join(settings)} goes with a mirror")
+        is_public = project.public if public is None else public
+        await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
+    return f"changed {name}; tokens given out before stay good for five minutes at most"
 
 
 async def set_password(config: Config, username: str, password: str) -> str:

@@ -29,6 +29,7 @@ _QUICK_DEATH_SECONDS = 1.0
 _EXIT_SECONDS = 10
 # A connection is handed over with its first bytes; one that says nothing is handed over after this time.
 _DEFER_SECONDS = 5
+_KEEPALIVE_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
 
 
@@ -54,6 +55,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     sockets = bind_sockets(port, host, reuse_port=True)
     for listening in sockets:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
+        # Connections inherit these: a client whose machine is gone is noticed, and lets go of its upload.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS // 3)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
     return sockets
 
 

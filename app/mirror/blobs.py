@@ -7,11 +7,12 @@ either sends it or, where the bytes are here for another repository, says that i
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import Counter
 
-from app.database import Database, Transaction, blobs, manifests
+from app.database import Database, Transaction, blobs, manifests, projects
 from app.oci.digest import Digest
 from app.oci.errors import Denied, Unavailable
 from app.projects.service import Repository, ensure
@@ -66,8 +67,10 @@ class MirrorBlobs:
                 await fill.ready()
                 return BlobAnswer(digest, fill.size, None, fill.read)
             # The store has it by now, or had it all along for another repository.
-            await self._look(repository, digest)
-            await self._link(repository, digest)
+            repository = await self._renewed(repository)
+            if await self._cached(repository, digest) is None:
+                await self._look(repository, digest)
+                repository = await self._link(repository, digest)
         raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})
 
     async def close(self) -> None:
@@ -125,12 +128,20 @@ class MirrorBlobs:
 
         await self._database.transact(record)
 
-    async def _link(self, repository: Repository, digest: Digest) -> None:
-        async def link(transaction: Transaction) -> None:
-            await self._add_link(transaction, repository, digest)
+    async def _link(self, repository: Repository, digest: Digest) -> Repository:
+        async def link(transaction: Transaction) -> int:
+            return await self._add_link(transaction, repository, digest)
 
-        await self._database.transact(link)
+        return replace(repository, id=await self._database.transact(link))
 
-    async def _add_link(self, transaction: Transaction, repository: Repository, digest: Digest) -> None:
+    async def _add_link(self, transaction: Transaction, repository: Repository, digest: Digest) -> int:
         repository_id = await ensure(transaction, repository)
         await blobs.add_link(transaction, repository.project_id, repository_id, digest)
+        return repository_id
+
+    async def _renewed(self, repository: Repository) -> Repository:
+        """Look again for a repository that was not there when the request came."""
+        if repository.id is not None:
+            return repository
+        path = repository.name.repository
+        return replace(repository, id=await projects.repository_id(self._database, repository.project_id, path))

@@ -22,14 +22,14 @@ from prometheus_client import Counter
 from app.cache import Cache, Claim, Lease, keys
 from app.database import Database, Transaction, manifests, projects
 from app.oci.digest import Digest
-from app.oci.errors import Denied, ManifestUnknown, NameUnknown, OCIError, TooManyRequests
+from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests
 from app.oci.reference import Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client
 from app.registry.manifests import record, unknown_manifest
 from app.registry.review import GRACE_SECONDS
 
-from .errors import UpstreamAway, UpstreamLimited
+from .errors import UpstreamAway, UpstreamLimited, UpstreamRefused
 from .flights import Flights
 from .hostlock import host_lock
 from .source import Source
@@ -90,6 +90,8 @@ class MirrorManifests:
         leader = self._flights.leader(key) or client.name
         try:
             return await self._flights.join(key, client.name, fetch)
+        except (UpstreamLimited, UpstreamRefused):
+            raise
         except (TooManyRequests, Denied):
             # Another client may have had its share, or be one that may fill nothing: that is no answer for this one.
             if leader == client.name:
@@ -109,18 +111,21 @@ class MirrorManifests:
                 PULLS.labels("waited").inc()
                 return Resolved(*known[0])
             stale = known[0] if known else None
+            if stale is not None and time.monotonic() < self._spare_until:
+                return self._serve_stale(repository, tag, stale, "did not answer a moment ago")
             try:
                 return await self._ask(repository, tag, client, stale)
             except (UpstreamAway, TooManyRequests) as error:
                 if stale is None:
                     raise
-                return self._serve_stale(repository, tag, stale, error)
+                if not isinstance(error, UpstreamAway | UpstreamLimited):
+                    return self._serve_stale(repository, tag, stale, "gives no more pulls now")
+                self._spare_until = time.monotonic() + _SPARE_SECONDS
+                return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
     async def _ask(
         self, repository: Repository, tag: Tag, client: Client, stale: tuple[int, Digest] | None
     ) -> Resolved:
-        if stale is not None and time.monotonic() < self._spare_until:
-            raise UpstreamAway(self._source.name, "did not answer a moment ago")
         try:
             head = await self._look(repository, tag, hurry=stale is not None)
         except (ManifestUnknown, NameUnknown):
@@ -146,14 +151,9 @@ class MirrorManifests:
         except TimeoutError as error:
             raise UpstreamAway(self._source.name, "is slow to answer") from error
 
-    def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], error: OCIError) -> Resolved:
+    def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
-        if isinstance(error, UpstreamAway | UpstreamLimited):
-            self._spare_until = time.monotonic() + _SPARE_SECONDS
-            reason = f"{self._source.name} cannot be asked now"
-        else:
-            reason = f"the limit of {self._source.name} is used up"
-        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {reason}")
+        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._source.name} {reason}")
 
     async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
         """Remember a 404 for a minute; a tag that is gone upstream is gone here, its manifest a day later."""
