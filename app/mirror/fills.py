@@ -13,12 +13,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import Counter, Gauge
+
 from ..oci.digest import Digest
 from ..oci.errors import Unavailable
 from .fill import Fill
 from .filler import Commit, Fetch, Filler, Present
 from .hostlock import try_host_lock
 from .spool import LOCK, PART, in_thread
+
+
+RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
+FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +91,14 @@ class Fills:
         return await in_thread(lambda: _sweep(self._folder, time.time() - older_than))
 
     async def _run(self, fill: Fill, filler: Filler) -> None:
+        RUNNING.inc()
         try:
             await filler.run()
         finally:
             del self._fills[fill.digest]
+            RUNNING.dec()
+            led = "led" if filler.leading else "followed"
+            FILLS.labels(led if fill.complete or fill.file is None else "failed").inc()
 
 
 def _sweep(folder: Path, before: float) -> int:

@@ -77,9 +77,7 @@ class MirrorManifests:
 
         Raises ManifestUnknown, and whatever stands in the way where nothing older is cached.
         """
-        if await self._cache.get(keys.missing(repository.name, reference)) is not None:
-            PULLS.labels("missing").inc()
-            raise unknown_manifest(repository.name, reference)
+        await self._refuse_missing(repository, reference)
 
         async def fetch() -> Resolved:
             if isinstance(reference, Digest):
@@ -101,6 +99,12 @@ class MirrorManifests:
     async def close(self) -> None:
         """Stop what is under way."""
         await self._flights.close()
+
+    async def _refuse_missing(self, repository: Repository, reference: Tag | Digest) -> None:
+        """Raise ManifestUnknown where the upstream said so a moment ago."""
+        if await self._cache.get(keys.missing(repository.name, reference)) is not None:
+            PULLS.labels("missing").inc()
+            raise unknown_manifest(repository.name, reference)
 
     # tags
 
@@ -224,7 +228,7 @@ class MirrorManifests:
         return Resolved(repository_id, digest)
 
     @asynccontextmanager
-    async def _turn(self, repository: Repository, reference: str) -> AsyncIterator[None]:
+    async def _turn(self, repository: Repository, reference: Tag | Digest) -> AsyncIterator[None]:
         """Be the only one on this host, and while Redis can tell on any host, to get this manifest."""
         what = f"{repository.name}:{reference}"
         async with AsyncExitStack() as stack:
@@ -236,6 +240,8 @@ class MirrorManifests:
             # Whoever has it may be on another host: there is nothing here that an event could come from.
             while await lease.acquire() is Claim.TAKEN and time.monotonic() < until:  # noqa: ASYNC110
                 await asyncio.sleep(_LEASE_PAUSE)
+            # Whoever had it may have found out that there is no such manifest.
+            await self._refuse_missing(repository, reference)
             yield
 
     async def _known(self, repository: Repository, tag: Tag) -> tuple[tuple[int, Digest], float] | None:

@@ -60,11 +60,11 @@ class Addresses:
             if project is not None:
                 return Address(_under(project, path), query, f"{self._scheme}://{host}", project)
         if path.startswith("/v2/"):
-            if "ns=" in query and (namespace := parse_qs(query).get("ns", [""])[0]) in self._by_upstream:
-                # A client may be told to ask beneath a mirror's own path, and says all the same whom it means.
-                if path.split("/")[2] not in self._mirrors:
-                    project = self._by_upstream[namespace]
-                    return Address(_under(project, path), query, self._external_url, namespace=namespace)
+            namespace = parse_qs(query).get("ns", [""])[0] if "ns=" in query else ""
+            # A client may be told to ask beneath a mirror's own path, and says all the same whom it means.
+            if namespace in self._by_upstream and path.split("/")[2] not in self._mirrors:
+                project = self._by_upstream[namespace]
+                return Address(_under(project, path), query, self._external_url, namespace=namespace)
             return Address(path, query, self._external_url)
         project, _, rest = path[1:].partition("/")
         if project in self._mirrors and rest.startswith(("v2/", "service/token")):
