@@ -20,7 +20,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from ..oci.errors import Unavailable
+from app.oci.errors import Unavailable
+
 from . import keys as layout
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ FAILURES = Counter(
 PATIENCE = 0.5
 # After a failure nobody asks for this long; then one caller tries, and the others go on without Redis meanwhile.
 _PAUSE = 1.0
-_CONNECTIONS = 64
+# Enough to keep one Redis busy; a call that finds all of them in use waits for one, within its patience.
+_CONNECTIONS = 16
 
 T = TypeVar("T")
 Value = str | bytes

@@ -35,7 +35,8 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from ..cache import AWAY, Away, Cache, keys
+from app.cache import AWAY, Away, Cache, keys
+
 from .denials import Denials
 from .errors import UpstreamAway
 from .hostlock import host_lock

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from yarl import URL
 
-from ..oci.errors import UpstreamInvalid
+from app.oci.errors import UpstreamInvalid
+
 from .errors import UpstreamRefused
 from .guard import read_realm
 from .transport import Transport

@@ -6,7 +6,8 @@ import math
 
 from prometheus_client import Counter
 
-from ..oci.errors import TooManyRequests, Unavailable
+from app.oci.errors import TooManyRequests, Unavailable
+
 from .ledger import ACTIVE_SECONDS, Entry
 from .ratelimit import RateLimit
 

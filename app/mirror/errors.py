@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from ..oci.errors import Denied, TooManyRequests, Unavailable
+from app.oci.errors import Denied, TooManyRequests, Unavailable
+
 from .ratelimit import parse_retry_after
 
 _AWAY_RETRY_SECONDS = 10

@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from ..oci.digest import Digest
-from ..oci.errors import OCIError
+from app.oci.digest import Digest
+from app.oci.errors import OCIError
+
 from .spool import SpoolFile, describe, revive
 
 _PIECE = 256 * 1024

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..oci.errors import OCIError, Unavailable, UpstreamInvalid
+from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
+
 from .fill import Fill
 from .hostlock import LockFile
 from .spool import DISK_FULL, LOCK, PART, Notes, Spool, SpoolFile, describe, disk_errors, in_thread, revive

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from ..oci.digest import Digest
-from ..oci.errors import Unavailable
+from app.oci.digest import Digest
+from app.oci.errors import Unavailable
+
 from .fill import Fill
 from .filler import Commit, Fetch, Filler, Present
 from .hostlock import try_host_lock
 from .spool import LOCK, PART, in_thread
-
 
 RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
 FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])

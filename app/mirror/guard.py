@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from ..oci.errors import UpstreamInvalid
+from app.oci.errors import UpstreamInvalid
 
 log = logging.getLogger(__name__)
 

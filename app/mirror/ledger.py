@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..cache import PATIENCE, Away, Cache
+from app.cache import PATIENCE, Away, Cache
+
 from .ratelimit import RateLimit
 
 # A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.

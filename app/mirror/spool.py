@@ -20,9 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..oci import errors
-from ..oci.digest import Digest, new_hash
-from ..oci.errors import OCIError, Unavailable
+from app.oci import errors
+from app.oci.digest import Digest, new_hash
+from app.oci.errors import OCIError, Unavailable
+
 from .hostlock import LockFile
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from typing import Literal
 import aiohttp
 from yarl import URL
 
-from ..oci.errors import OCIError, UpstreamInvalid
+from app.oci.errors import OCIError, UpstreamInvalid
+
 from .errors import UpstreamAway, UpstreamLimited
 from .guard import Guard
 from .ratelimit import RateLimit, parse_rate_limit

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from ..oci.digest import Digest
-from ..oci.errors import (
+from app.oci.digest import Digest
+from app.oci.errors import (
     BlobUnknown,
     DigestInvalid,
     ManifestInvalid,
@@ -28,7 +28,8 @@ from ..oci.errors import (
     OCIError,
     UpstreamInvalid,
 )
-from ..oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+
 from .challenge import Credential, TokenCache, Tokens, parse_challenges
 from .errors import UpstreamAway, UpstreamRefused
 from .guard import Guard, next_hop

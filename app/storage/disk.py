@@ -16,7 +16,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
 
-from ..oci.errors import Unavailable
+from app.oci.errors import Unavailable
+
 from .trouble import disk_trouble, upload_busy
 
 T = TypeVar("T")

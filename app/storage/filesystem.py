@@ -24,7 +24,8 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from pathlib import Path
 
-from ..oci.errors import BlobUnknown, Unavailable
+from app.oci.errors import BlobUnknown, Unavailable
+
 from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
 from .interface import State, Writer, checked
 from .trouble import damaged, upload_busy, upload_gone

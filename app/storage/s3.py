@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..oci.errors import Unavailable
+from app.oci.errors import Unavailable
+
 from .disk import in_pool, lock_key, new_pool
 from .interface import State, Writer, checked
 from .s3_body import Body

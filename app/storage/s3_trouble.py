@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
-from ..oci.errors import BlobUnknown, OCIError, Unavailable
+from app.oci.errors import BlobUnknown, OCIError, Unavailable
+
 from .trouble import damaged, store_full, upload_gone, upload_overtaken
 
 # Only what breaks in the middle of a body is aiohttp's own; aiobotocore wraps the rest.

@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
 from aiobotocore.session import get_session  # type: ignore[import-untyped]
 
-from ..oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Unavailable
+from app.oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Unavailable
+
 from .interface import checked
 from .s3_body import Body
 from .s3_trouble import SOON, TROUBLE, asking, reason

@@ -23,7 +23,8 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from pathlib import Path
 
-from ..oci.errors import BlobUnknown, Unavailable
+from app.oci.errors import BlobUnknown, Unavailable
+
 from .disk import AppendFile, Piece, in_pool
 from .interface import State
 from .s3_body import Body

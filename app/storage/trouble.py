@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from ..oci.errors import BlobUploadInvalid, BlobUploadUnknown, Unavailable
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, Unavailable
 
 
 def disk_trouble(error: OSError) -> Unavailable:
