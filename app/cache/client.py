@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from prometheus_client import Counter
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -34,7 +34,7 @@ FAILURES = Counter(
 PATIENCE = 0.5
 # After a failure nobody asks for this long; then one caller tries, and the others go on without Redis meanwhile.
 _PAUSE = 1.0
-# Enough to keep one Redis busy; a call that finds all of them in use waits for one, within its patience.
+# Enough to keep one Redis busy. A call that finds all in use waits its turn, which is no fault of Redis.
 _CONNECTIONS = 16
 
 T = TypeVar("T")
@@ -57,16 +57,16 @@ class Cache:
     """
 
     def __init__(self, url: str) -> None:
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             max_connections=_CONNECTIONS,
-            timeout=None,
             protocol=2,
             socket_timeout=PATIENCE,
             socket_connect_timeout=PATIENCE,
             retry=Retry(NoBackoff(), 0),
         )
         self._redis = Redis.from_pool(pool)
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._scripts: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._failing = False
         self._skip_until = 0.0
@@ -122,7 +122,7 @@ class Cache:
     async def check(self) -> None:
         """Raise Unavailable, with the reason in words, unless Redis answers now."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with self._turns, asyncio.timeout(PATIENCE):
                 await self._redis.ping()
         except (RedisError, OSError, TimeoutError) as error:
             raise Unavailable(f"Redis does not answer ({_reason(error)})", headers={"Retry-After": "5"}) from error
@@ -132,6 +132,10 @@ class Cache:
         await self._redis.aclose(close_connection_pool=True)
 
     async def _call(self, name: str, command: Callable[[], Awaitable[T]]) -> T | Away:
+        async with self._turns:
+            return await self._call_now(name, command)
+
+    async def _call_now(self, name: str, command: Callable[[], Awaitable[T]]) -> T | Away:
         if self.away:
             FAILURES.labels(name).inc()
             return AWAY

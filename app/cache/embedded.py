@@ -94,6 +94,17 @@ class EmbeddedRedis:
 
     async def stop(self) -> None:
         """End it and wait for its end; silent where it does not run."""
+        await self._end()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+
+    async def restart(self) -> None:
+        """Start another, at the same address, where the one that ran has ended; raises EmbeddedError."""
+        await self._end()
+        await self.start()
+
+    async def _end(self) -> None:
         if self._process is not None:
             process, self._process = self._process, None
             process.terminate()
@@ -102,14 +113,6 @@ class EmbeddedRedis:
             except subprocess.TimeoutExpired:
                 process.kill()
                 await asyncio.to_thread(process.wait)
-        if self._short is not None:
-            shutil.rmtree(self._short, ignore_errors=True)
-            self._short = None
-
-    async def restart(self) -> None:
-        """Start another where the one that ran has ended; raises EmbeddedError."""
-        await self.stop()
-        await self.start()
 
     @property
     def _socket(self) -> Path:

@@ -14,8 +14,10 @@ Promised, for any number of workers on any number of hosts that share Redis:
   with the ledger, and without Redis there are none.
 
 Not promised, since nobody can: that others behind the same address spend nothing between the upstream's last word and
-our GET. The ledger asks again after some seconds, and goes one by one near the end. After a flush, and while cut off
-from Redis, another host is such an other. Source: Docker Hub, "Pull usage and limits".
+our GET. The ledger asks again after some seconds, and goes one by one near the end. Such others are also: another host
+after a flush, one that is cut off from Redis, and a worker killed while its GET was under way, if Redis goes with it.
+
+Source: Docker Hub, "Pull usage and limits".
 """
 
 from __future__ import annotations

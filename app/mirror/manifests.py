@@ -29,7 +29,7 @@ from app.registry.content import Client
 from app.registry.manifests import record, unknown_manifest
 from app.registry.review import GRACE_SECONDS
 
-from .errors import UpstreamAway, UpstreamLimited, UpstreamRefused
+from .errors import UpstreamAway, UpstreamLimited
 from .flights import Flights
 from .hostlock import host_lock
 from .source import Source
@@ -84,15 +84,13 @@ class MirrorManifests:
                 return await self._fetch_digest(repository, reference, client)
             return await self._refresh(repository, reference, client)
 
-        key = (repository.name, reference)
+        key = (repository.name, reference, client.may_fill)
         leader = self._flights.leader(key) or client.name
         try:
             return await self._flights.join(key, client.name, fetch)
-        except (UpstreamLimited, UpstreamRefused):
-            raise
-        except (TooManyRequests, Denied):
-            # Another client may have had its share, or be one that may fill nothing: that is no answer for this one.
-            if leader == client.name:
+        except TooManyRequests as error:
+            # That another client has had its share is no answer for this one; that the upstream is limiting us is.
+            if leader == client.name or isinstance(error, UpstreamLimited):
                 raise
             return await fetch()
 
@@ -144,6 +142,8 @@ class MirrorManifests:
         if head.digest is not None and await self._present(repository_id, head.digest):
             assert repository_id is not None  # noqa: S101  # `_present` has seen it
             return await self._move_tag(repository_id, tag, head.digest)
+        if stale is not None and not client.may_fill:
+            return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
         fetched = await self._pull(repository, head.digest or tag, client, head.media_type)
         return await self._record(repository, fetched, [tag])
 

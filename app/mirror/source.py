@@ -6,6 +6,7 @@ where pulls are made with one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from prometheus_client import Counter
 
 from app.cache import Cache, keys
 from app.oci.digest import Digest
-from app.oci.errors import TooManyRequests
+from app.oci.errors import ManifestUnknown, NameUnknown, TooManyRequests
 from app.oci.manifest import INDEX_TYPES
 
 from .budget import Budget, BudgetView
 from .challenge import Credential
+from .errors import UpstreamRefused
 from .ratelimit import RateLimit
 from .transport import Answer
 from .upstream import FetchedManifest, ManifestHead, Upstream
@@ -29,6 +31,9 @@ REQUESTS = Counter(
     "Requests sent to an upstream and where it points.",
     ["upstream", "kind", "status"],
 )
+
+# Of so many images seen lately, one will still be there.
+_MOST_LOOKS = 4
 
 _probed: ContextVar[list[RateLimit | None] | None] = ContextVar("probed", default=None)
 
@@ -45,7 +50,7 @@ class Source:
     def __init__(self, name: str, url: str, credentials: Sequence[Credential], cache: Cache, locks: Path) -> None:
         self.name = name
         tokens = _Tokens(cache)
-        self._last_look: tuple[str, str] | None = None
+        self._looked_at: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKS)
         self._anonymous = Upstream(name, url, None, tokens, on_answer=self._counted)
         self._accounts: list[_Account] = []
         for credential in credentials:
@@ -89,7 +94,7 @@ class Source:
     async def look(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
         head = await self.eye(public=public).head_manifest(repository, reference)
-        self._last_look = repository, reference
+        self._looked_at.append((repository, reference))
         return head
 
     def eye(self, *, public: bool) -> Upstream:
@@ -106,7 +111,8 @@ class Source:
         ``media_type`` is what a look has shown: an index is followed by one of its children, for which one more is
         kept. Raises TooManyRequests, and as `Upstream.get_manifest` does.
         """
-        self._last_look = self._last_look or (repository, reference)
+        if not self._looked_at:
+            self._looked_at.append((repository, reference))
         refusal: TooManyRequests | None = None
         for account in self._accounts:
             try:
@@ -136,15 +142,26 @@ class Source:
             box.append(answer.rate)
 
     async def _probe(self, client: Upstream) -> RateLimit | None:
-        """Look again at what was looked at last: every upstream has that, whatever its name."""
-        assert self._last_look is not None  # noqa: S101  # nobody spends before `pull`
+        """Look again at what was looked at lately: every upstream has that, whatever its name."""
         box: list[RateLimit | None] = []
         token = _probed.set(box)
         try:
-            await client.head_manifest(*self._last_look)
+            await self._look_again(client, list(self._looked_at))
         finally:
             _probed.reset(token)
         return box[-1] if box else None
+
+    async def _look_again(self, client: Upstream, looked_at: list[tuple[str, str]]) -> None:
+        """Find one of them that is still there; raises what the upstream says where none is."""
+        while True:
+            try:
+                await client.head_manifest(*looked_at.pop())
+            except (ManifestUnknown, NameUnknown, UpstreamRefused):
+                # Gone since, or private: that is no answer for the one who waits for another image.
+                if not looked_at:
+                    raise
+            else:
+                return
 
 
 class _Tokens:

@@ -186,7 +186,8 @@ class Call(HTTPMessageDelegate):
         # A descriptor of our own for the same socket: Tornado goes on watching its own, for the client's leaving.
         with socket.socket(fileno=os.dup(self._connection.stream.socket.fileno())) as out, path.open("rb") as file:
             out.setblocking(False)
-            await loop.sock_sendfile(out, file, start, stop - start, fallback=False)
+            # With the fallback, because sendfile's own error for a client that has left already is "not available".
+            await loop.sock_sendfile(out, file, start, stop - start, fallback=True)
         self.bytes_out += stop - start
 
     def end(self) -> None:

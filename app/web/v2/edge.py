@@ -112,6 +112,8 @@ class V2:
             log.warning("request %s cut after its head: %s", call.request_id, error)
             call.cut()
             return
+        if error.answer_status >= 500 and error.__cause__ is not None:
+            log.warning("request %s: %s, because of %r", call.request_id, error, error.__cause__)
         try:
             await reply_error(call, error)
         except (StreamClosedError, ConnectionError):

@@ -48,7 +48,9 @@ class ManifestHandlers:
             repository, parsed, tags, call.headers.get("Content-Type"), payload
         )
         headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
-        headers += [("OCI-Tag", tag) for tag in tags]
+        if tags:
+            # In one header: many clients and proxies read a hundred at most.
+            headers.append(("OCI-Tag", ", ".join(tags)))
         if manifest.subject is not None:
             headers.append(("OCI-Subject", manifest.subject.digest))
         await call.reply(201, headers)

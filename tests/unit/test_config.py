@@ -1,0 +1,89 @@
+"""The configuration: what ships is the default, and whatever is wrong is one line that names the key."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import Config, ConfigError, Credential, load, parse
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_file_that_ships_says_the_defaults() -> None:
+    assert load(ROOT / "config.yaml") == parse({}, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"server": {"lissten": "x"}}, "server.lissten: unknown key; known here: external_url, listen"),
+        ({"sever": {}}, "sever: unknown key"),
+        ({"server": {"processes": "many"}}, "server.processes: expected a whole number"),
+        ({"server": {"processes": True}}, "server.processes: expected a whole number"),
+        ({"server": {"processes": -1}}, "server.processes: 0 (one per core)"),
+        ({"server": {"listen": "8080"}}, "server.listen: '8080' is neither HOST:PORT nor unix:PATH"),
+        ({"server": {"listen": "[::1]:99999"}}, "server.listen"),
+        ({"server": {"external_url": "registry.example.org"}}, "server.external_url"),
+        ({"server": {"external_url": "https://example.org/registry"}}, "leave the path out"),
+        ({"server": {"trusted_proxies": ["ten"]}}, "server.trusted_proxies[0]: 'ten' is no address or network"),
+        ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is none of filesystem, s3"),
+        ({"storage": {"delivery": "redirect"}}, "storage.delivery: redirect goes with driver s3 only"),
+        ({"storage": {"driver": "s3", "delivery": "accel"}}, "storage.delivery: accel goes with driver filesystem"),
+        ({"upstreams": {"quay.io": {}}}, "upstreams.quay.io"),
+        ({"upstreams": {"docker.io": {"url": "ftp://x"}}}, "upstreams.docker.io.url"),
+        ({"projects": {"lab": {"upstream": "quay.io"}}}, "projects.lab.upstream: no upstream 'quay.io'"),
+        ({"projects": {"Lab": {}}}, "projects.Lab"),
+        ({"projects": {"mirror": {"upstream": "docker.io", "official_images": "maybe"}}}, "official_images"),
+        ({"hosts": {"mirror.example.org": "lab"}}, "hosts.mirror.example.org: 'lab' is no mirror project"),
+        ({"admin": {"password_file": "/nowhere/secret"}}, "admin.password_file: cannot read /nowhere/secret"),
+        ({"admin": {"password": "${NO_SUCH_VARIABLE_HERE}"}}, "the environment has no variable NO_SUCH_VARIABLE_HERE"),
+        ([1, 2], "expected keys and values"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(document: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(document, tmp_path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_yaml_or_not_there(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("server: [")
+    for name in ("broken.yaml", "missing.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            load(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_values_from_environment_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_USER", "university")
+    (tmp_path / "hub-password").write_text("from a file\n")
+    upstream = {
+        "url": "https://registry-1.docker.io",
+        "credentials": [{"username": "${HUB_USER}", "password_file": "hub-password"}],
+    }
+    config = parse({"upstreams": {"docker.io": upstream}, "data_dir": "state"}, tmp_path)
+    assert config.upstreams["docker.io"].credentials == (Credential("university", "from a file"),)
+    assert config.data_dir == tmp_path / "state"
+    assert config.database_url == f"sqlite:///{tmp_path}/state/registry.sqlite"
+
+
+def test_secrets_do_not_show(tmp_path: Path) -> None:
+    secrets = {
+        "admin": {"password": "hidden-one"},
+        "storage": {"driver": "s3", "s3": {"secret_access_key": "hidden-two"}},
+        "upstreams": {"docker.io": {"url": "https://x", "credentials": [{"username": "u", "password": "hidden-3"}]}},
+    }
+    assert "hidden" not in repr(parse(secrets, tmp_path))
+
+
+def test_networks_and_numbers(tmp_path: Path) -> None:
+    config = parse({"server": {"trusted_proxies": ["10.0.0.1", "fd00::/8"], "processes": "2"}}, tmp_path)
+    assert config.server.trusted_proxies == (ip_network("10.0.0.1/32"), ip_network("fd00::/8"))
+    assert config.server.processes == 2
+    assert isinstance(config, Config)
