@@ -22,10 +22,10 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         config = load(arguments.config)
-    except ConfigError as error:
+        if arguments.command is None:
+            _prepare_metrics(config)
+    except (ConfigError, OSError) as error:
         return _complain(str(error))
-    if arguments.command is None:
-        _prepare_metrics(config)
     from app.cache.embedded import EmbeddedError
     from app.database.migrate import SchemaError
     from app.main import serve

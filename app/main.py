@@ -26,6 +26,7 @@ from app.database.migrate import migrate, require_current
 from app.database.snapshots import Snapshots
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
+from app.oci.errors import Unavailable
 from app.oci.reference import Name
 from app.processes import Supervisor, bind
 from app.projects.service import Projects
@@ -93,7 +94,11 @@ def _restart(redis: EmbeddedRedis | None, pid: int) -> None:
 
 async def _prepare(config: Config, redis_url: str) -> None:
     """Do once what no worker need do again: schema, projects, the admin; and find out what cannot be reached."""
-    await migrate(config.database_url)
+    try:
+        await migrate(config.database_url)
+    except Unavailable as error:
+        reason = error.__cause__ or error
+        raise Unavailable(f"database.url: {Database(config.database_url)} cannot be used: {reason}") from error
     async with AsyncExitStack() as stack:
         database = Database(config.database_url)
         stack.push_async_callback(database.close)

@@ -100,6 +100,9 @@ class Database:
             )
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
 
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Run one transaction: committed at the end of the block, rolled back when it raises.

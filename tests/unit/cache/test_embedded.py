@@ -29,9 +29,9 @@ async def test_it_starts_and_stops(tmp_path: Path) -> None:
     try:
         await _works(redis)
         assert stat.S_IMODE((tmp_path / "run" / "redis").stat().st_mode) == 0o700
-        assert redis.pid is not None
-        listening = Path(f"/proc/{redis.pid}/net/tcp").read_text() if redis.pid is None else ""
-        assert listening == ""
+        pid = redis.pid
+        assert pid is not None
+        assert not [one for one in _sockets(pid) if one in _inet_sockets()], "it listens on a socket file alone"
     finally:
         await redis.stop()
     assert redis.pid is None
@@ -39,14 +39,27 @@ async def test_it_starts_and_stops(tmp_path: Path) -> None:
     await redis.stop()
 
 
-async def test_it_starts_again_where_one_was_killed(tmp_path: Path) -> None:
-    redis = EmbeddedRedis(tmp_path)
+def _sockets(pid: int) -> set[str]:
+    """Name the inodes of a process's sockets."""
+    links = (str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    return {link[8:-1] for link in links if link.startswith("socket:[")}
+
+
+def _inet_sockets() -> set[str]:
+    return {
+        line.split()[9] for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    }
+
+
+@pytest.mark.parametrize("folder", ["run", "deep " * 25])
+async def test_it_starts_again_at_its_address_where_one_was_killed(tmp_path: Path, folder: str) -> None:
+    redis = EmbeddedRedis(tmp_path / folder)
     await redis.start()
-    assert redis.pid is not None
-    os.kill(redis.pid, signal.SIGKILL)
-    await redis.stop()
-    assert (tmp_path / "redis.sock").exists()
-    await redis.start()
+    url, pid = redis.url, redis.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await redis.restart()
+    assert (redis.url, redis.pid == pid) == (url, False)
     await _works(redis)
     await redis.stop()
 

@@ -1,0 +1,114 @@
+"""Starting: what is wrong is one clear line, and what is right greets with what to type next."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.api.client import basic, exchange
+from tests.parts.process import free_port, python, wait_for
+from tests.parts.service import Service
+
+_NOBODY = "127.0.0.1:9"
+
+
+def serve(folder: Path, document: Any) -> subprocess.CompletedProcess[str]:
+    """Run the service to its end, which is to come soon."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    command = python("-m", "app", "serve", "--config", str(folder / "config.yaml"))
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"server": {"lisen": "x"}}, "server.lisen: unknown key"),
+        ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is none of filesystem, s3"),
+        (
+            {"database": {"url": f"postgresql://registry@{_NOBODY}/registry"}},
+            f"postgresql+asyncpg://registry@{_NOBODY}/registry cannot be used: ",
+        ),
+        (
+            {
+                "storage": {
+                    "driver": "s3",
+                    "s3": {"endpoint_url": f"http://{_NOBODY}", "access_key_id": "a", "secret_access_key": "b"},
+                }
+            },
+            "s3 bucket 'registry' at 127.0.0.1:9 cannot be used",
+        ),
+        ({"redis": {"url": "http://127.0.0.1"}}, "redis"),
+        ({"admin": {"password": ""}}, "the admin needs"),
+    ],
+)
+def test_what_is_wrong_is_one_line(document: dict[str, Any], words: str, tmp_path: Path) -> None:
+    server = {"listen": f"127.0.0.1:{free_port()}"} | document.get("server", {})
+    ended = serve(tmp_path, {"data_dir": str(tmp_path / "data")} | document | {"server": server})
+    assert ended.returncode == 2
+    assert words.lower() in ended.stderr.lower()
+    assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == [ended.stderr.splitlines()[-1]]
+    assert ended.stderr.splitlines()[-1].startswith("registry: ")
+
+
+def test_a_port_that_is_taken_is_one_line_even_by_another_registry(tmp_path: Path) -> None:
+    with Service(tmp_path / "first") as service:
+        ended = serve(tmp_path, {"data_dir": str(tmp_path / "data"), "server": {"listen": service.host}})
+    assert ended.returncode == 2
+    assert ended.stderr == f"registry: cannot listen on {service.host}: Address already in use\n"
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = serve(tmp_path, {"data_dir": str(tmp_path / "file" / "data")})
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "file" in ended.stderr
+
+
+def test_the_made_up_password_is_shown_once_and_works(tmp_path: Path) -> None:
+    with Service(tmp_path, overrides={"admin": {"password": None}}) as service:
+        greeting = service.log()
+        assert f"try: docker pull {service.host}/mirror/library/redis" in greeting
+        password = greeting.partition("with the password ")[2].split()[0]
+        service.restart()
+        assert service.log().count(password) == 1
+        assert service.log().count("with the password") == 1
+        service.password = password
+        assert _ping(service) == 200
+
+
+def _ping(service: Service) -> int:
+    return exchange(
+        service.host, "GET", "/v2/", None, {"Authorization": basic(service.username, service.password)}
+    ).status
+
+
+def test_listening_on_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sock"
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump({"data_dir": str(tmp_path / "data"), "server": {"listen": f"unix:{path}", "processes": 2}})
+    )
+    process = subprocess.Popen(
+        python("-m", "app", "serve", "--config", str(tmp_path / "config.yaml")), stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(path.exists, what="the socket")
+
+        def alive() -> bool:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(str(path))
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                return connection.recv(12) == b"HTTP/1.1 200"
+
+        wait_for(alive, what="an answer on the socket")
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
