@@ -101,18 +101,19 @@ class Cache:
 
     async def increment(self, key: str, ttl: int) -> int | None:
         """Add one and answer the sum; the key goes away ``ttl`` seconds after it was first counted."""
-        total = await self.script(_INCREMENT, [key], [ttl])
+        total = await self.script(_INCREMENT, [key], lambda: [ttl])
         return None if total is AWAY else int(total)
 
-    async def script(self, text: str, keys: Sequence[str], arguments: Sequence[Value | int | float]) -> Any:
+    async def script(self, text: str, keys: Sequence[str], arguments: Callable[[], Sequence[Value | int]]) -> Any:
         """Run a Lua script, which is atomic, and give its answer as bytes, integers and lists, or `AWAY`.
 
-        After AWAY it may have run, or may yet run: a Redis that was frozen goes on with what it was sent.
+        ``arguments`` are asked for when the call is made, which may be after others. After AWAY it may have run, or
+        may yet run: a Redis that was frozen goes on with what it was sent.
         """
         run = self._scripts.get(text)
         if run is None:
             run = self._scripts[text] = self._redis.register_script(text)
-        return await self._call("script", lambda: run(keys=[_full(key) for key in keys], args=arguments))
+        return await self._call("script", lambda: run(keys=[_full(key) for key in keys], args=arguments()))
 
     @property
     def away(self) -> bool:

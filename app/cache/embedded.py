@@ -127,7 +127,7 @@ class EmbeddedRedis:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         if len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
-            self._short = tempfile.mkdtemp(prefix="registry-redis-")
+            self._short = tempfile.mkdtemp(prefix="registry-redis-", dir="/tmp")  # TMPDIR may be too long as well
 
     def _spawn(self, binary: str) -> subprocess.Popen[bytes]:
         place = ["--dir", str(self._folder), "--unixsocket", str(self._socket), "--unixsocketperm", "700"]

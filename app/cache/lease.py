@@ -75,7 +75,8 @@ class Lease:
                 return
 
     async def _ask(self, what: str) -> Claim:
-        answer = await self._cache.script(_LEASE, [self._key], [what, self._me, int(self._life * 1000)])
+        life = int(self._life * 1000)
+        answer = await self._cache.script(_LEASE, [self._key], lambda: [what, self._me, life])
         if answer is AWAY:
             return Claim.AWAY
         return Claim.HELD if answer == 1 else Claim.TAKEN

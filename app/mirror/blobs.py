@@ -46,6 +46,7 @@ class MirrorBlobs:
         self._fills = fills
         self._pulls = pulls
         self._looks: Flights[int] = Flights()
+        self._keeping: Flights[Repository] = Flights()
 
     async def head(self, repository: Repository, digest: Digest) -> BlobAnswer:
         """Say how large a blob is; raises BlobUnknown, and whatever the upstream says."""
@@ -65,16 +66,15 @@ class MirrorBlobs:
             if fill is not None:
                 PULLS.labels("filled").inc()
                 await fill.ready()
+                self._keep(repository, digest, fill)
                 return BlobAnswer(digest, fill.size, None, fill.read)
             # The store has it by now, or had it all along for another repository.
-            repository = await self._renewed(repository)
-            if await self._cached(repository, digest) is None:
-                await self._look(repository, digest)
-                repository = await self._link(repository, digest)
+            repository = await self._admit(repository, digest)
         raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})
 
     async def close(self) -> None:
         """Stop what is under way; the fills are closed by whoever made them."""
+        await self._keeping.close()
         await self._looks.close()
 
     async def _cached(self, repository: Repository, digest: Digest) -> BlobAnswer | None:
@@ -128,7 +128,25 @@ class MirrorBlobs:
 
         await self._database.transact(record)
 
-    async def _link(self, repository: Repository, digest: Digest) -> Repository:
+    def _keep(self, repository: Repository, digest: Digest, fill: Fill) -> None:
+        """Have the repository keep what a fill brings that was, perhaps, begun for another one."""
+
+        async def keep() -> Repository:
+            await fill.done()
+            return await self._admit(repository, digest)
+
+        self._keeping.begin((repository.name, digest), "", keep)
+
+    async def _admit(self, repository: Repository, digest: Digest) -> Repository:
+        """Link what the store has; unless that was done already, the upstream is asked about this repository."""
+        if repository.id is None:
+            path = repository.name.repository
+            made = await projects.repository_id(self._database, repository.project_id, path)
+            repository = replace(repository, id=made)
+        if await self._cached(repository, digest) is not None:
+            return repository
+        await self._look(repository, digest)
+
         async def link(transaction: Transaction) -> int:
             return await self._add_link(transaction, repository, digest)
 
@@ -138,10 +156,3 @@ class MirrorBlobs:
         repository_id = await ensure(transaction, repository)
         await blobs.add_link(transaction, repository.project_id, repository_id, digest)
         return repository_id
-
-    async def _renewed(self, repository: Repository) -> Repository:
-        """Look again for a repository that was not there when the request came."""
-        if repository.id is not None:
-            return repository
-        path = repository.name.repository
-        return replace(repository, id=await projects.repository_id(self._database, repository.project_id, path))

@@ -33,7 +33,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import Gauge
 
@@ -47,9 +47,23 @@ from .ratelimit import RateLimit, parse_retry_after
 from .transport import Answer
 
 _LABELS = ["upstream", "account"]
-LIMIT = Gauge("registry_budget_limit", "Counted pulls the upstream gives in a window; +Inf: any number.", _LABELS)
-REMAINING = Gauge("registry_budget_remaining", "Counted pulls that are left of the upstream's limit.", _LABELS)
-RESET = Gauge("registry_budget_reset_seconds", "Seconds until the window is over at the latest.", _LABELS)
+# All workers share one budget: the one that heard of it last knows it best.
+_MODE: Final = "mostrecent"
+LIMIT = Gauge(
+    "registry_budget_limit",
+    "Counted pulls the upstream gives in a window; +Inf: any number.",
+    _LABELS,
+    multiprocess_mode=_MODE,
+)
+REMAINING = Gauge(
+    "registry_budget_remaining",
+    "Counted pulls that are left of the upstream's limit.",
+    _LABELS,
+    multiprocess_mode=_MODE,
+)
+RESET = Gauge(
+    "registry_budget_reset_seconds", "Seconds until the window is over at the latest.", _LABELS, multiprocess_mode=_MODE
+)
 
 # A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
 _ABUSE_SECONDS = 60
@@ -58,6 +72,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
 _MOST_WAITING = 32
 # How long anything may queue on a host: for its lock, or for Redis to make up its mind.
 _QUEUE_SECONDS = 30.0
+_SETTLE_SECONDS = 1.0
 _SEEDINGS = 3
 _FREE_SECONDS = 60.0
 _UNSAID = "-"
@@ -147,6 +162,7 @@ class Budget:
         self._source: str | None = None
         self._ledgers: dict[str, Ledger] = {}
         self._refreshing: asyncio.Task[None] | None = None
+        self._unsettled: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
         # What this worker knows itself, for the time without Redis; monotonic.
@@ -236,9 +252,20 @@ class Budget:
         elsewhere = rate is not None and spend.source != self._source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
-            self._told(await spend.ledger.settle(spend.id, ours, fine=fine, keep_hold=fine))
+            entry = self._told(await spend.ledger.settle(spend.id, ours, fine=fine, keep_hold=fine))
+            if isinstance(entry, Away):
+                task = asyncio.create_task(self._settle_later(spend.ledger, spend.id, ours))
+                self._unsettled.add(task)
+                task.add_done_callback(self._unsettled.discard)
         if rate is not None and elsewhere:
             self._told(await self._ledger().observe(rate, 0.0))
+
+    async def _settle_later(self, ledger: Ledger, spend_id: str, rate: RateLimit | None) -> None:
+        """Take a GET off the ledger when Redis is back, lest it stays reserved for a minute that nobody uses."""
+        for _ in range(int(FLIGHT_SECONDS / _SETTLE_SECONDS)):
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if not isinstance(await ledger.settle(spend_id, rate, fine=False, keep_hold=False), Away):
+                return
 
     # -- getting one ---------------------------------------------------------------------------------------------
 
@@ -256,7 +283,8 @@ class Budget:
             elif isinstance(outcome, Entry) and outcome.verdict == "late":
                 continue
             elif isinstance(outcome, Entry) and outcome.verdict != "stale":
-                if not outcome.waiting or loop.time() >= begun + wait or self._waiting[client] >= _MOST_WAITING:
+                crowded = self._waiting[client] >= _MOST_WAITING and not outcome.promised
+                if not outcome.waiting or crowded or loop.time() >= begun + wait:
                     raise self._denials.denied(outcome)
                 await self._pause(client, pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)

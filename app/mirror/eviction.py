@@ -49,19 +49,23 @@ class Eviction:
                 await self._evict(project, project.used_bytes - int(bound * _DOWN_TO))
 
     async def _evict(self, project: Project, too_many: int) -> None:
-        async def evict(transaction: Transaction) -> int:
-            cold = await blobs.coldest(transaction, project.id, time.time() - _IN_USE_SECONDS, _BATCH)
-            freed = 0
-            for repository_id, digest, size in cold:
+        async def evict(transaction: Transaction) -> tuple[int, int]:
+            unlinked = freed = 0
+            for repository_id, digest, size in await blobs.coldest(
+                transaction, project.id, time.time() - _IN_USE_SECONDS, _BATCH
+            ):
                 if freed >= too_many:
                     break
                 if await blobs.unlink(transaction, repository_id, digest):
-                    freed += size
-            return freed
+                    unlinked += 1
+                    # Another repository of the project may have it still, and it is charged once for all of them.
+                    if not await blobs.linked_in_project(transaction, project.id, digest):
+                        freed += size
+            return unlinked, freed
 
         while too_many > 0:
-            freed = await self._database.transact(evict)
-            if not freed:
+            unlinked, freed = await self._database.transact(evict)
+            if not unlinked:
                 log.warning("%s is over its bound and all of it is in use", project.name)
                 return
             EVICTED.labels(project.name).inc(freed)

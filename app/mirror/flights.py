@@ -17,11 +17,15 @@ class Flights(Generic[T]):
 
     async def join(self, key: Hashable, client: str, start: Callable[[], Awaitable[T]]) -> T:
         """Wait for what is under way for ``key``, or start it in the name of ``client``; raises what it raises."""
+        self.begin(key, client, start)
+        return await asyncio.shield(self._flights[key][1])
+
+    def begin(self, key: Hashable, client: str, start: Callable[[], Awaitable[T]]) -> None:
+        """Start it unless something is under way for ``key``, without waiting."""
         if key not in self._flights:
             task = asyncio.ensure_future(start())
             self._flights[key] = client, task
             task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(self._flights[key][1])
 
     def leader(self, key: Hashable) -> str | None:
         """Say in whose name something is under way for ``key``."""

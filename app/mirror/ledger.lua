@@ -182,9 +182,9 @@ local function spend()
     if not may then answer.verdict = 'share' end
   end
   if answer.verdict ~= 'granted' then
-    answer.waiting, known = held() > 0, rules.known_to_deny
+    answer.waiting, known = not own and held() > 0, rules.known_to_deny
   elseif near and flying() > 0 then
-    return {verdict = 'busy', waiting = true}
+    return {verdict = 'busy', waiting = true, promised = own ~= nil}
   elseif near then known = rules.known_near
   end
   if now - ledger.heard > known then return {verdict = 'stale'} end
@@ -218,7 +218,7 @@ sweep()
 if ARGV[1] == 'spend' then answer = spend()
 elseif ARGV[1] == 'settle' then settle()
 elseif ARGV[1] == 'observe' then
-  if ledger.free then forget_limit() else learn(ask.rate, now - ask.age, false) end
+  if ledger.free then forget_limit() else learn(ask.rate, math.min(ask.sent, now), false) end
 elseif ARGV[1] == 'seed' then
   if ask.rate then
     unset('free')

@@ -53,8 +53,8 @@ class Entry:
 
     ``verdict`` answers `Ledger.spend`: "granted" a counted GET, or "free" of any limit; or not, because it came
     "late" (ask again), the ledger is "stale" (ask the upstream first), it is "busy" (one at a time now), all is
-    "spent", the client had its "share", or the upstream "blocked" us. ``waiting``: something may yet be given back.
-    ``had``: what the client got.
+    "spent", the client had its "share", or the upstream "blocked" us. ``waiting``: something may yet be given back;
+    ``promised``: what it waits for is held for it. ``had``: what the client got.
     """
 
     now: float
@@ -63,6 +63,7 @@ class Entry:
     had: int
     verdict: Verdict | None = None
     waiting: bool = False
+    promised: bool = False
     share: int | None = None
     limit: int | None = None
     window: int | None = None
@@ -100,8 +101,7 @@ class Ledger:
         With nothing to hold, what was held for the image is used first. A Redis that finds this after we have given
         up waiting reserves nothing.
         """
-        by = None if self._ahead is None or self._clock else time.monotonic() + self._ahead + PATIENCE
-        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold, by=by)
+        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
         """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest."""
@@ -109,7 +109,7 @@ class Ledger:
 
     async def observe(self, rate: RateLimit, age: float) -> Entry | Away:
         """Take in an answer to a request that left ``age`` seconds ago and was not counted."""
-        return await self._do("observe", rate=_plain(rate), age=max(0.0, age))
+        return await self._do("observe", rate=_plain(rate), sent=self._server_time() - max(0.0, age))
 
     async def seed(self, rate: RateLimit | None, sent: float) -> Entry | Away:
         """Begin the ledger, or correct it, by an answer to a request sent at ``sent``; None: there is no limit.
@@ -132,15 +132,26 @@ class Ledger:
         return await self._do("view")
 
     async def _do(self, what: str, **ask: Any) -> Entry | Away:
-        ask["now"] = self._clock() if self._clock else None
-        wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
-        answer = await self._cache.script(_SCRIPT, [self._key], [what, wanted, json.dumps(_RULES)])
+        def arguments() -> list[str]:
+            ask["now"] = self._clock() if self._clock else None
+            # Past this we have given up waiting.
+            ask["by"] = self._server_time() + PATIENCE if self._ahead is not None else None
+            wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
+            return [what, wanted, json.dumps(_RULES)]
+
+        answer = await self._cache.script(_SCRIPT, [self._key], arguments)
         if isinstance(answer, Away):
             return answer
         entry = Entry(**json.loads(answer))
         ahead = entry.now - time.monotonic()
         self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
         return entry
+
+    def _server_time(self) -> float:
+        """Tell the server's time, rather too early than too late; 0 where it was never heard."""
+        if self._clock is not None:
+            return self._clock()
+        return 0.0 if self._ahead is None else time.monotonic() + self._ahead
 
 
 def _plain(rate: RateLimit | None) -> dict[str, Any] | None:

@@ -108,6 +108,8 @@ class MirrorManifests:
 
     async def _refresh(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
         async with self._turn(repository, tag):
+            # Whoever had the turn before may have found out that there is no such tag.
+            await self._refuse_missing(repository, tag)
             known = await self._known(repository, tag)
             if known is not None and self.is_fresh(known[1]):
                 PULLS.labels("waited").inc()
@@ -138,10 +140,19 @@ class MirrorManifests:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
-        repository_id = stale[0] if stale else repository.id
-        if head.digest is not None and await self._present(repository_id, head.digest):
-            assert repository_id is not None  # noqa: S101  # `_present` has seen it
-            return await self._move_tag(repository_id, tag, head.digest)
+        if head.digest is None:
+            return await self._bring(repository, tag, head, client, stale)
+        # Other tags may stand for it as well, and be asked for at this very moment.
+        async with self._turn(repository, head.digest):
+            repository_id = await self._repository_id(repository)
+            if await self._present(repository_id, head.digest):
+                assert repository_id is not None  # noqa: S101  # `_present` has seen it
+                return await self._move_tag(repository_id, tag, head.digest)
+            return await self._bring(repository, tag, head, client, stale)
+
+    async def _bring(
+        self, repository: Repository, tag: Tag, head: ManifestHead, client: Client, stale: tuple[int, Digest] | None
+    ) -> Resolved:
         if stale is not None and not client.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
         fetched = await self._pull(repository, head.digest or tag, client, head.media_type)
@@ -178,19 +189,20 @@ class MirrorManifests:
 
     async def _fetch_digest(self, repository: Repository, digest: Digest, client: Client) -> Resolved:
         async with self._turn(repository, digest):
+            await self._refuse_missing(repository, digest)
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
                 PULLS.labels("waited").inc()
                 return Resolved(repository_id, digest)
             media_type = None
-            if repository_id is None or not await self._is_child(repository_id, digest):
-                try:
+            try:
+                if repository_id is None or not await self._is_child(repository_id, digest):
                     media_type = (await self._look(repository, digest, hurry=False)).media_type
-                except (ManifestUnknown, NameUnknown):
-                    await self._forget(repository, digest)
-                    raise
-            fetched = await self._pull(repository, digest, client, media_type)
+                fetched = await self._pull(repository, digest, client, media_type)
+            except (ManifestUnknown, NameUnknown):
+                await self._forget(repository, digest)
+                raise
             return await self._record(repository, fetched, [])
 
     async def _is_child(self, repository_id: int, digest: Digest) -> bool:
@@ -228,7 +240,7 @@ class MirrorManifests:
         return Resolved(repository_id, digest)
 
     @asynccontextmanager
-    async def _turn(self, repository: Repository, reference: Tag | Digest) -> AsyncIterator[None]:
+    async def _turn(self, repository: Repository, reference: str) -> AsyncIterator[None]:
         """Be the only one on this host, and while Redis can tell on any host, to get this manifest."""
         what = f"{repository.name}:{reference}"
         async with AsyncExitStack() as stack:
@@ -240,8 +252,6 @@ class MirrorManifests:
             # Whoever has it may be on another host: there is nothing here that an event could come from.
             while await lease.acquire() is Claim.TAKEN and time.monotonic() < until:  # noqa: ASYNC110
                 await asyncio.sleep(_LEASE_PAUSE)
-            # Whoever had it may have found out that there is no such manifest.
-            await self._refuse_missing(repository, reference)
             yield
 
     async def _known(self, repository: Repository, tag: Tag) -> tuple[tuple[int, Digest], float] | None:

@@ -11,14 +11,14 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, OCIError, RangeInvalid
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid
 from app.oci.ranges import ByteRange
 from app.projects.service import Repository, ensure
 from app.storage import BlobStore, Writer, new_key
@@ -70,14 +70,16 @@ class Uploads:
 
     async def find(self, repository: Repository, upload_id: str) -> UploadSession:
         """Find a session of this repository; raises BlobUploadUnknown."""
-        if repository.id is not None:
-            async with self._database.reading() as transaction:
-                session = await uploads.find(transaction, repository.id, upload_id)
-            if session is not None:
-                return session
+        session = await self._find(repository.id, upload_id) if repository.id is not None else None
+        if session is not None:
+            return session
         raise BlobUploadUnknown(
             "there is no such upload here; it may have ended or been left for a day: begin a new one"
         )
+
+    async def _find(self, repository_id: int, upload_id: str) -> UploadSession | None:
+        async with self._database.reading() as transaction:
+            return await uploads.find(transaction, repository_id, upload_id)
 
     async def receive(self, repository: Repository, session: UploadSession, chunk: ByteRange | None) -> Receiving:
         """Open a session for the bytes of one request; raises RangeInvalid where the chunk is not the next one.
@@ -90,6 +92,15 @@ class Uploads:
                 headers={"Range": range_header(session)},
             )
         writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
+        try:
+            # Another request may have gone on with the session, or ended it, until this one had the writer.
+            moved_on = await self._find(session.repository_id, session.id) != session
+        except BaseException:
+            await writer.close()
+            raise
+        if moved_on:
+            await writer.close()
+            raise _moved_on()
         hashing = self._hashes.pop(session.id, None)
         if hashing is not None and hashing.offset != session.bytes_written:
             hashing = None
@@ -116,7 +127,7 @@ class Uploads:
             advanced = await uploads.advance(transaction, before, after)
             await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
         if not advanced:
-            raise BlobUploadInvalid("another request has moved this upload on; ask for its status and go on from there")
+            raise _moved_on()
         if hashing is not None:
             self._remember(after.id, hashing)
 
@@ -176,7 +187,7 @@ class Receiving:
         except BaseException:
             await self.let_go()
             raise
-        return await self._advanced(await self._writer.suspend())
+        return await self._keep()
 
     async def commit(self, digest: Digest, *, expected: int | None = None, keep: bool = True) -> int:
         """Verify and make the blob visible; answers its size in bytes. Raises DigestInvalid.
@@ -192,7 +203,7 @@ class Receiving:
         computed = self._digest_so_far()
         if computed and Digest(computed).algorithm == digest.algorithm and computed != digest:
             if keep:
-                await self._advanced(await self._writer.suspend())
+                await self._keep()
             else:
                 await self.abort()
             raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}")
@@ -215,15 +226,18 @@ class Receiving:
     async def let_go(self) -> None:
         """Forget this request; the session stands where it stood before. Silent: the request has failed already."""
         await self._settle()
-        # The row still names the offset before this request; what was written past it is cut off next time.
-        with suppress(OCIError):
-            await self._writer.suspend()
+        await self._writer.close()
 
-    async def _advanced(self, state: dict[str, object]) -> UploadSession:
-        after = replace(
-            self._session, state=state, bytes_written=self._writer.offset, digest_so_far=self._digest_so_far()
-        )
-        await self._service._advance(self._session, after, self._hashing)
+    async def _keep(self) -> UploadSession:
+        state = await self._writer.suspend()
+        try:
+            after = replace(
+                self._session, state=state, bytes_written=self._writer.offset, digest_so_far=self._digest_so_far()
+            )
+            await self._service._advance(self._session, after, self._hashing)
+        finally:
+            # Not before the row says so: whoever has the writer next begins where the row says.
+            await self._writer.close()
         return after
 
     async def _drain(self) -> None:
@@ -266,6 +280,10 @@ class Receiving:
         received = self._writer.offset - self._session.bytes_written
         if expected is not None and received != expected:
             raise BlobUploadInvalid(f"Content-Range promised {expected} bytes, the body had {received}")
+
+
+def _moved_on() -> BlobUploadInvalid:
+    return BlobUploadInvalid("another request has moved this upload on; ask for its status and go on from there")
 
 
 def range_header(session: UploadSession) -> str:

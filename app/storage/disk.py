@@ -139,6 +139,8 @@ class AppendFile:
         """Close the file, which also gives up its locks; never raises, and may be called again."""
         if self._job is not None:
             await asyncio.wait([self._job])
+            # Asked for, or asyncio would log as forgotten what somebody has been told, or need not be.
+            self._job.cancelled() or self._job.exception()
         self._pending.clear()
         self._file.close()
 

@@ -178,18 +178,23 @@ class _FileWriter:
         """See `Writer.suspend`."""
         try:
             descriptor = await self._file.flush()
-            await in_pool(self._pool, self._keep, descriptor)
-        finally:
+            await in_pool(self._pool, self._keep, descriptor, self._file.size)
+        except BaseException:
             await self._file.close()
+            raise
         return {"offset": self._file.size}
 
     async def finish(self) -> None:
         """See `Writer.finish`."""
         try:
             descriptor = await self._file.flush()
-            await in_pool(self._pool, self._complete, descriptor)
+            await in_pool(self._pool, self._complete, descriptor, self._file.size)
         finally:
             await self._file.close()
+
+    async def close(self) -> None:
+        """See `Writer.close`."""
+        await self._file.close()
 
     async def abort(self) -> None:
         """See `Writer.abort`."""
@@ -199,12 +204,15 @@ class _FileWriter:
         finally:
             await self._file.close()
 
-    def _keep(self, descriptor: int) -> None:
+    def _keep(self, descriptor: int, size: int) -> None:
+        # What a writer left that was killed, or let go, may reach further.
+        os.ftruncate(descriptor, size)
         os.fdatasync(descriptor)
         if self._new:
             sync_folder(self._path.parent)
 
-    def _complete(self, descriptor: int) -> None:
+    def _complete(self, descriptor: int, size: int) -> None:
+        os.ftruncate(descriptor, size)
         _seal(descriptor)
         if self._new:
             sync_folder(self._path.parent)
@@ -221,7 +229,6 @@ def _hold(file: io.FileIO, offset: int) -> None:
     # Asked under the lock: until then another could finish the file, or remove it.
     if status.st_nlink == 0 or _finished(status) or status.st_size < offset:
         raise upload_gone()
-    file.truncate(offset)
 
 
 def _finished(status: os.stat_result) -> bool:

@@ -32,10 +32,11 @@ def checked(key: str) -> str:
 
 
 class Writer(Protocol):
-    """Appends to one object. Ended by exactly one of `suspend`, `finish` and `abort`, which also close it.
+    """Appends to one object, and keeps others from it. Ended by exactly one of `finish`, `abort` and `close`.
 
-    An ending that raises has closed it too, and leaves what `BlobStore.delete` removes; `abort` after it does
-    nothing. After a `write` that raised, `suspend` and `finish` raise as well: `abort`, or go on from the last state.
+    An ending that raises has closed it too, as has a `suspend` that raises, and leaves what `BlobStore.delete` removes;
+    `abort` after it does nothing. After a `write` that raised, `suspend` and `finish` mostly raise as well; the last
+    state stays good.
     """
 
     @property
@@ -49,7 +50,11 @@ class Writer(Protocol):
         """
 
     async def suspend(self) -> State:
-        """Make everything written so far durable and let go; `BlobStore.writer` goes on from the answer."""
+        """Make everything written so far durable; `BlobStore.writer` goes on from the answer, after `close`.
+
+        Nothing can be written any more. Whoever asks puts the answer down before `close`, or the next writer would
+        begin from an older one.
+        """
 
     async def finish(self) -> None:
         """Make the object complete, durable and readable under its key.
@@ -57,6 +62,9 @@ class Writer(Protocol):
         Of several writers of one key at most one gets here: the others raise BlobUploadInvalid or
         BlobUploadUnknown, and none of them changes or removes the finished object.
         """
+
+    async def close(self) -> None:
+        """Let go and leave the object as it was: what was written since is cut off by the next writer. Never raises."""
 
     async def abort(self) -> None:
         """Let go and remove what was written; never raises for what is already gone, nor touches what is finished."""
@@ -68,9 +76,10 @@ class BlobStore(Protocol):
     async def writer(self, key: str, state: State | None = None) -> Writer:
         """Begin the object ``key``, or go on where ``suspend`` left it, on any worker of any host.
 
-        Bytes that a killed worker wrote after the last `suspend` are cut off. Raises BlobUploadInvalid where
-        another request is writing the same object now (S3 sees those on its own host here, others when they
-        finish), BlobUploadUnknown where its bytes are gone. Of the states of one upload only the newest may be used.
+        Nothing is changed before the first `write`, `suspend` or `finish`. Bytes that a killed worker wrote after the
+        last `suspend` are cut off. Raises BlobUploadInvalid where another request is writing the same object now (S3
+        sees those on its own host here, others when they finish), BlobUploadUnknown where its bytes are gone. Of the
+        states of one upload only the newest may be used.
         """
 
     async def adopt(self, key: str, path: Path) -> None:

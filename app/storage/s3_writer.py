@@ -119,15 +119,16 @@ class S3Writer:
             # The state before this one may still be what the database has: its tail stays for one more round.
             if self._stale is not None:
                 await self._wire.remove(self._wire.name(self._key, self._stale))
-            return {
-                "offset": self.offset,
-                "upload": self._upload,
-                "etags": self._etags,
-                "tail": [tail, spool.size] if tail else None,
-                "stale": self._tail,
-            }
-        finally:
+        except BaseException:
             await self.close()
+            raise
+        return {
+            "offset": self.offset,
+            "upload": self._upload,
+            "etags": self._etags,
+            "tail": [tail, spool.size] if tail else None,
+            "stale": self._tail,
+        }
 
     async def finish(self) -> None:
         """See `Writer.finish`."""
@@ -158,7 +159,7 @@ class S3Writer:
                 await self._wire.remove(self._wire.name(self._key, tail))
 
     async def close(self) -> None:
-        """Let go, whatever state the upload is in; may be called again."""
+        """See `Writer.close`; may be called again."""
         self._sent = self.offset
         spool, self._spool = self._spool, None
         flying, self._flying = self._flying, deque()

@@ -32,6 +32,8 @@ from .v2.edge import V2
 _MAX_FORM_BYTES = 1024 * 1024
 # A kept-alive connection of a client that has gone without a word; clients poll more often than that.
 _IDLE_SECONDS = 120
+# What an upload may take to make safe what it has got when its connection was closed at a stop.
+_END_SECONDS = 3
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
 _NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS\n"
@@ -149,3 +151,4 @@ async def stop_server(server: HTTPServer, v2: V2, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await v2.drain()
     await server.close_all_connections()
+    await v2.end(_END_SECONDS)

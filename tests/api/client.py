@@ -25,7 +25,7 @@ from tests.images import Image
 TIMEOUT = 60.0
 # Tokens live for five minutes; a suite may take longer.
 _RENEW_AFTER = 120.0
-_NAME = re.compile(r"/v2/(.+?)/(?:manifests|blobs|tags|referrers)/")
+_NAME = re.compile(r"/v2/(.+)/(?:(?:manifests|referrers|blobs/uploads|blobs)/[^/?]+|blobs/uploads/?|tags/list)(?:\?.*)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Registry:
         if token is None:
             token = self._given
         if token is None:
-            match = _NAME.match(path)
+            match = _NAME.fullmatch(path)
             actions = "pull" if self._login is None else "pull,push,delete"
             token = self.token(f"repository:{match[1]}:{actions}" if match else "registry:catalog:*")
         return f"Bearer {token}" if token else ""

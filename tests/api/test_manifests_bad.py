@@ -24,6 +24,8 @@ from tests.api.documents import (
     index,
 )
 from tests.api.wire import Connection
+from tests.parts.process import wait_for
+from tests.parts.service import Service
 
 LIMIT = 4 * 1024 * 1024
 BLOB = b"a layer that is there"
@@ -178,7 +180,7 @@ def test_invalid_index(admin: Registry, repository: str, payload: bytes) -> None
 
 @pytest.mark.parametrize(
     "header",
-    [OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, "text/plain", "text/html", "application/xml", "*/*", "/", ";", "x" * 9000,
+    [OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, "text/plain", "text/html", "application/xml", "*/*", "/", "x" * 9000,
      "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
      "application/vnd.oci.image.config.v1+json", f"{OCI_MANIFEST}, {OCI_MANIFEST}", "multipart/form-data; boundary=x"],
 )  # fmt: skip
@@ -341,7 +343,7 @@ def test_a_reference_that_is_none(admin: Registry, repository: str, method: str,
 
 
 @pytest.mark.parametrize("framing", [{"Content-Length": "500"}, {"Transfer-Encoding": "chunked"}])
-def test_a_body_cut_short(admin: Registry, repository: str, framing: dict[str, str]) -> None:
+def test_a_body_cut_short(service: Service, admin: Registry, repository: str, framing: dict[str, str]) -> None:
     payload = changed()
     assert len(payload) < 500
     with Connection(admin.host) as connection:
@@ -349,6 +351,7 @@ def test_a_body_cut_short(admin: Registry, repository: str, framing: dict[str, s
         body = payload if "Content-Length" in framing else b"%x\r\n%b\r\n" % (len(payload), payload)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": OCI_MANIFEST, **framing}
         connection.request("PUT", f"/v2/{repository}/manifests/cut", headers, body)
+    wait_for(lambda: f"{repository}/manifests/cut" in service.log(), what="the request to be through")
     nothing_kept(admin, repository, payload)
 
 

@@ -45,6 +45,21 @@ def _is_clean(line: str) -> bool:
 
 
 @pytest.fixture
+def hub(hub: Hub) -> Hub:
+    """The upstream as new, and without a limit: a service remembers what it has spent for longer than a test lasts."""
+    hub.limit(None)
+    return hub
+
+
+@pytest.fixture
+def member(docker: Docker, service: Service) -> Iterator[Docker]:
+    """The engine, logged in as somebody who may push."""
+    docker.run("login", f"--username={service.username}", f"--password={service.password}", service.host)
+    yield docker
+    docker.run("logout", service.host)
+
+
+@pytest.fixture
 def name() -> str:
     """Make up the last part of a repository's name; what the service has cached outlives a test."""
     return f"app{next(_numbers)}"

@@ -1,7 +1,7 @@
 """The PyPI libraries of ORAS and Helm as commands, so that neither shares a process with the tests.
 
-    python -m tests.clients.library oras login|logout|pull|push HOME HOST …
-    python -m tests.clients.library helm login|logout|pull|push|tags HOME HOST …
+python -m tests.clients.library oras login|logout|pull|push HOME HOST …
+python -m tests.clients.library helm login|logout|pull|push|tags HOME HOST …
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _oras(verb: str, host: str, rest: Sequence[str]) -> None:
-    from oras.client import OrasClient
+    from oras.client import OrasClient  # type: ignore[import-untyped]  # it comes without types
 
     client = OrasClient(hostname=host, insecure=True)
     if verb == "login":

@@ -14,9 +14,10 @@ from tests.parts.service import Service
 from tests.upstream.client import Hub
 
 from . import samples
+from .kinds import Client
 from .plain import Plain
 from .samples import VERSION, Sample
-from .table import ROWS, Client, Place, Row
+from .table import ROWS, Place, Row
 
 # The first test of a client that Go builds includes its building.
 pytestmark = pytest.mark.timeout(600)

@@ -6,16 +6,24 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from app.storage import BlobStore, State, Writer
 from app.storage.filesystem import FilesystemStore
 from app.storage.s3 import S3Store
+from tests.parts.weed import ObjectStore
 
 MIB = 1024 * 1024
 
 Description = dict[str, Any]
+
+
+@cache
+def bucket(object_store: ObjectStore) -> Description:
+    """Make the one bucket of these tests; SeaweedFS sets room aside for each, and they use other keys anyway."""
+    return object_store.bucket("blobs")
 
 
 @asynccontextmanager
@@ -101,7 +109,14 @@ async def suspended(store: BlobStore, key: str, data: bytes, state: State | None
     """Begin an upload, or go on with it, and give its state."""
     writer = await store.writer(key, state)
     await write(writer, data)
-    return await writer.suspend()
+    return await let_go(writer)
+
+
+async def let_go(writer: Writer) -> State:
+    """End a request of an upload that goes on."""
+    state = await writer.suspend()
+    await writer.close()
+    return state
 
 
 async def read(store: BlobStore, key: str, start: int, stop: int) -> bytes:

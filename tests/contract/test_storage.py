@@ -19,7 +19,19 @@ import pytest
 
 from app.oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, OCIError, Unavailable
 from app.storage import State, new_key
-from tests.contract.storage_places import MIB, Description, Place, content, place, read, stored, suspended, write
+from tests.contract.storage_places import (
+    MIB,
+    Description,
+    Place,
+    bucket,
+    content,
+    let_go,
+    place,
+    read,
+    stored,
+    suspended,
+    write,
+)
 from tests.parts.process import ROOT, Process, free_port, python
 from tests.parts.weed import ObjectStore
 
@@ -31,19 +43,16 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session")
-def bucket(object_store: ObjectStore) -> Description:
-    """One bucket for all tests: SeaweedFS keeps room free for each."""
-    return object_store.bucket("blobs")
-
-
 @pytest.fixture
 def description(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Description:
     """How to open an empty store of either kind."""
     if kind == "filesystem":
         return {"root": str(tmp_path / "blobs")}
-    bucket: Description = request.getfixturevalue("bucket")
-    return {**bucket, "prefix": f"some/{new_key()}/", "spool": str(tmp_path / "spool")}
+    return {
+        **bucket(request.getfixturevalue("object_store")),
+        "prefix": f"some/{new_key()}/",
+        "spool": str(tmp_path / "spool"),
+    }
 
 
 @pytest.fixture
@@ -215,7 +224,7 @@ async def test_one_writer_at_a_time(here: Place, worker: Callable[..., Process])
     for store in (here.store, await here.worker()):
         with pytest.raises(BlobUploadInvalid, match="another request is writing"):
             await store.writer(key)
-    state = await first.suspend()
+    state = await let_go(first)
     process = worker(here.description, key, state, MIB)
     with pytest.raises(BlobUploadInvalid, match="another request is writing"):
         await here.store.writer(key, state)
@@ -233,7 +242,7 @@ async def test_a_finished_object_stays_as_it_is(here: Place, size: int) -> None:
     states: list[State | None] = [None, await suspended(here.store, key, data[:500])]
     writer = await here.store.writer(key, states[-1])
     await write(writer, data[500:])
-    states.append(await writer.suspend())
+    states.append(await let_go(writer))
     await (await here.store.writer(key, states[-1])).finish()
     for state in states:
         for more in (b"", late[:500], late):
@@ -296,7 +305,7 @@ async def test_a_cancelled_request_lets_go(here: Place) -> None:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        state = await writer.suspend()
+        state = await let_go(writer)
         assert state["offset"] == writer.offset
     writer = await here.store.writer(key, state)
     await write(writer, data[writer.offset :])

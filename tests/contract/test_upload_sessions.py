@@ -1,15 +1,21 @@
-"""Two workers with one upload session, one step of either at a time."""
+"""Two workers with one upload session, one step of either at a time; and what a failed request leaves of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app.database import Database
 from app.oci.digest import Digest
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, OCIError, Unavailable
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, OCIError, RangeInvalid, Unavailable
+from app.oci.ranges import ByteRange
 from app.oci.reference import Name
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
@@ -46,26 +52,211 @@ async def workers(database: Database, tmp_path: Path) -> AsyncIterator[tuple[Wor
 
 
 async def content(database: Database, worker: Worker, repository: Repository, digest: Digest) -> bytes:
+    """Read a blob as a client would get it."""
     assert repository.id is not None
     found = await Blobs(database).find(repository.id, digest)
     assert found is not None
     return b"".join([piece async for piece in worker.store.read(found.object_key, 0, found.size)])
 
 
+async def send(worker: Worker, repository: Repository, upload_id: str, data: bytes) -> None:
+    """Do as one PATCH does."""
+    receiving = await worker.uploads.receive(repository, await worker.uploads.find(repository, upload_id), None)
+    await receiving.write(data)
+    await receiving.suspend()
+
+
+async def close(worker: Worker, repository: Repository, upload_id: str, data: bytes, digest: Digest) -> None:
+    """Do as the closing PUT does."""
+    receiving = await worker.uploads.receive(repository, await worker.uploads.find(repository, upload_id), None)
+    if data:
+        await receiving.write(data)
+    await receiving.commit(digest)
+
+
+@pytest.mark.parametrize("before", [b"", b"earlier bytes"])
+@pytest.mark.parametrize("length", [len(OTHER), 1000, 0])
 async def test_a_request_that_comes_late_changes_nothing(
-    database: Database, workers: tuple[Worker, Worker], repository: Repository
+    database: Database, workers: tuple[Worker, Worker], repository: Repository, before: bytes, length: int
 ) -> None:
     """It read the session's row before another request wrote, and opens the object after it."""
     first, second = workers
     session = await first.uploads.begin(repository)
+    if before:
+        await send(first, repository, session.id, before)
     stale = await second.uploads.find(repository, session.id)
-    receiving = await first.uploads.receive(repository, session, None)
-    await receiving.write(ONE)
-    await receiving.suspend()
+    await send(first, repository, session.id, ONE)
     with pytest.raises((BlobUploadInvalid, BlobUploadUnknown)):  # noqa: PT012  # whichever step notices
         late = await second.uploads.receive(repository, stale, None)
-        await late.write(OTHER)
+        await late.write(OTHER[:length])
         await late.suspend()
-    closing = await first.uploads.receive(repository, await first.uploads.find(repository, session.id), None)
-    await closing.commit(Digest.of(ONE))
+    whole = before + ONE
+    await close(first, repository, session.id, b"", Digest.of(whole))
+    assert await content(database, first, repository, Digest.of(whole)) == whole
+
+
+async def test_a_request_that_comes_between_the_bytes_and_their_row_changes_nothing(
+    database: Database, workers: tuple[Worker, Worker], repository: Repository
+) -> None:
+    """The first one's bytes are in the object, and its row waits for the database; until it is there, nobody writes."""
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    receiving = await first.uploads.receive(repository, session, None)
+    await receiving.write(ONE)
+    async with database.transaction() as transaction:
+        await transaction.execute(text("UPDATE upload SET updated_at = updated_at"))
+        suspending = asyncio.create_task(receiving.suspend())
+        # SQLite has one writer, PostgreSQL one for this row: the row cannot be moved on before this transaction ends.
+        await asyncio.wait([suspending], timeout=1)
+        assert not suspending.done()
+        late = None
+        try:
+            late = await second.uploads.receive(repository, await second.uploads.find(repository, session.id), None)
+            await late.write(OTHER)
+            await asyncio.sleep(0.2)  # until its bytes are in the object, if it may
+        except BlobUploadInvalid:
+            assert late is None
+    await suspending
+    if late is not None:
+        with pytest.raises(OCIError):
+            await late.suspend()
+    await close(first, repository, session.id, b"", Digest.of(ONE))
     assert await content(database, first, repository, Digest.of(ONE)) == ONE
+
+
+async def test_one_that_opens_a_session_has_it_until_it_ends(
+    workers: tuple[Worker, Worker], repository: Repository
+) -> None:
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    receiving = await first.uploads.receive(repository, session, None)
+    for worker in workers:
+        with pytest.raises(BlobUploadInvalid, match="another request is writing"):
+            await worker.uploads.receive(repository, await worker.uploads.find(repository, session.id), None)
+    await receiving.suspend()
+    await send(second, repository, session.id, ONE)
+
+
+async def test_a_session_that_was_cancelled_leaves_no_object(
+    database: Database, workers: tuple[Worker, Worker], repository: Repository, tmp_path: Path
+) -> None:
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    await first.uploads.cancel(repository, session.id)
+    for key in [row[0] for row in await rows(database, "SELECT object_key FROM garbage")]:
+        await first.store.delete(key)
+    with pytest.raises(BlobUploadUnknown):
+        await second.uploads.find(repository, session.id)
+    with pytest.raises((BlobUploadUnknown, BlobUploadInvalid)):
+        await second.uploads.receive(repository, session, None)
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
+    assert [path for path in left if path.parent.name == session.object_key[:2]] == []
+
+
+async def test_each_worker_adds_some(
+    database: Database, workers: tuple[Worker, Worker], repository: Repository
+) -> None:
+    """With sha512, which only the first request knows of."""
+    first, second = workers
+    session = await first.uploads.begin(repository, "sha512")
+    for worker in (second, first, second, second, first):
+        await send(worker, repository, session.id, ONE)
+    whole = ONE * 5 + OTHER
+    await close(second, repository, session.id, OTHER, Digest.of(whole, "sha512"))
+    assert await content(database, first, repository, Digest.of(whole, "sha512")) == whole
+
+
+async def test_a_wrong_digest_of_what_only_another_worker_has_seen(
+    database: Database, workers: tuple[Worker, Worker], repository: Repository
+) -> None:
+    """The row has the digest of what was sent before; bytes that come with the wrong one end the session."""
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    await send(first, repository, session.id, ONE)
+    with pytest.raises(DigestInvalid):
+        await close(second, repository, session.id, b"", Digest.of(OTHER))
+    await second.uploads.find(repository, session.id)
+    with pytest.raises(DigestInvalid, match="begin a new upload"):
+        await close(second, repository, session.id, b"x", Digest.of(OTHER))
+    with pytest.raises(BlobUploadUnknown):
+        await first.uploads.find(repository, session.id)
+
+
+@pytest.mark.parametrize("expected", [0, 1, len(ONE) - 1, len(ONE) + 1])
+async def test_another_length_than_was_promised(
+    database: Database, workers: tuple[Worker, Worker], repository: Repository, expected: int
+) -> None:
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    await send(first, repository, session.id, b"kept")
+    for worker in workers:
+        for end in ("suspend", "commit"):
+            receiving = await worker.uploads.receive(
+                repository, await worker.uploads.find(repository, session.id), ByteRange(4, 4 + expected)
+            )
+            await receiving.write(ONE)
+            with pytest.raises(BlobUploadInvalid, match="promised"):  # noqa: PT012  # one of two ends
+                if end == "suspend":
+                    await receiving.suspend(expected=expected)
+                else:
+                    await receiving.commit(Digest.of(b"kept" + ONE), expected=expected)
+    assert (await first.uploads.find(repository, session.id)).bytes_written == 4
+    found = await second.uploads.find(repository, session.id)
+    with pytest.raises(RangeInvalid):
+        await second.uploads.receive(repository, found, ByteRange(5, 9))
+    await close(second, repository, session.id, OTHER, Digest.of(b"kept" + OTHER))
+    assert await content(database, first, repository, Digest.of(b"kept" + OTHER)) == b"kept" + OTHER
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Have the kernel refuse to write past ``size``, as it would on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("end", ["suspend", "commit", "abort", "let_go"])
+@pytest.mark.parametrize("pieces", [1, 20])
+async def test_a_store_that_fails_in_the_middle(
+    database: Database,
+    workers: tuple[Worker, Worker],
+    repository: Repository,
+    caplog: pytest.LogCaptureFixture,
+    end: str,
+    pieces: int,
+) -> None:
+    """The request is told in the store's words; the session stands where it stood, and another request goes on."""
+    first, second = workers
+    session = await first.uploads.begin(repository)
+    await send(first, repository, session.id, ONE)
+    receiving = await first.uploads.receive(repository, await first.uploads.find(repository, session.id), None)
+    with no_file_larger_than(3_000_000), caplog.at_level(logging.WARNING):
+        told = False
+        try:
+            for _ in range(pieces):
+                await receiving.write(OTHER * 4)
+        except Unavailable:
+            told = True
+        if told:
+            # As a handler does: what a request cannot be told any more is not raised again.
+            await (receiving.abort() if end == "abort" else receiving.let_go())
+        elif end in ("suspend", "commit"):
+            ending = receiving.suspend() if end == "suspend" else receiving.commit(Digest.of(ONE))
+            with pytest.raises(Unavailable):
+                await ending
+        else:
+            await (receiving.abort() if end == "abort" else receiving.let_go())
+        del receiving
+        await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    if end == "abort":
+        with pytest.raises(BlobUploadUnknown):
+            await second.uploads.find(repository, session.id)
+    else:
+        assert (await second.uploads.find(repository, session.id)).bytes_written == len(ONE)
+        await close(second, repository, session.id, OTHER, Digest.of(ONE + OTHER))
+        assert await content(database, second, repository, Digest.of(ONE + OTHER)) == ONE + OTHER

@@ -101,8 +101,9 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Do as `ask` does, and leave the body to be read."""
         scope = _scope_of(path)
-        response = await self._send(method, path, headers, self._tokens.get(scope))
-        if response.status == 401 and "WWW-Authenticate" in response.headers and scope not in self._tokens:
+        token = self._tokens.get(scope)
+        response = await self._send(method, path, headers, token)
+        if response.status == 401 and "WWW-Authenticate" in response.headers and token is None:
             challenge = response.headers["WWW-Authenticate"]
             await response.read()
             self.challenges.append(challenge)

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def crowd(service: Service, count: int) -> AsyncIterator[Sequence[Client]]:
+async def crowd(service: Service, count: int) -> AsyncIterator[list[Client]]:
     """Open ``count`` clients, each of them somebody else to the service."""
     async with AsyncExitStack() as stack:
         yield [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -96,7 +95,7 @@ def _descriptors(pid: int) -> set[str]:
     found = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            found.add(os.readlink(descriptor))
+            found.add(str(descriptor.readlink()))
         except OSError:  # closed meanwhile
             continue
     return found

@@ -31,9 +31,7 @@ async def test_the_bare_project_is_no_image(client: Client) -> None:
     assert "mirror/library/" in answer.words
 
 
-async def test_a_short_name_may_be_an_alias(
-    hub: Hub, client: Client, repository: str, make: Make
-) -> None:
+async def test_a_short_name_may_be_an_alias(hub: Hub, client: Client, repository: str, make: Make) -> None:
     image = hub.add(make(), repository, "8.0")
     short = "official/" + repository.removeprefix("library/")
     await client.pull(short, "8.0", image)

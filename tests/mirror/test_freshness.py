@@ -15,7 +15,7 @@ from tests.upstream.client import Hub
 from .client import Answer, Client
 from .conftest import Make
 from .crowd import at_once, crowd
-from .inside import let_time_pass
+from .inside import committed, let_time_pass
 
 _CROWD = 24
 
@@ -26,9 +26,7 @@ def is_stale(answer: Answer) -> bool:
     return warning is not None
 
 
-async def test_a_fresh_tag_costs_the_upstream_nothing(
-    hub: Hub, service: Service, repository: str, make: Make
-) -> None:
+async def test_a_fresh_tag_costs_the_upstream_nothing(hub: Hub, service: Service, repository: str, make: Make) -> None:
     image = hub.add(make(), repository, "8.0")
     name = f"mirror/{repository}"
     async with Client(service.url) as client:
@@ -46,6 +44,7 @@ async def test_an_older_tag_is_asked_after_once_by_head(
     name = f"mirror/{repository}"
     async with crowd(service, _CROWD) as clients:
         await clients[0].pull(name, "8.0", image)
+        await committed(service)
         hub.reset_counters()
         let_time_pass(service, name)
         await at_once(clients, lambda client: client.pull(name, "8.0", image))
@@ -57,6 +56,7 @@ async def test_a_tag_that_moved_is_fetched_once(hub: Hub, service: Service, repo
     name = f"mirror/{repository}"
     async with crowd(service, _CROWD) as clients:
         await clients[0].pull(name, "8.0", old)
+        await committed(service)
         new = hub.add(make(), repository, "8.0")
         hub.reset_counters()
         # Believed for as long as it is fresh, ...
@@ -75,6 +75,40 @@ async def test_a_tag_that_moved_is_fetched_once(hub: Hub, service: Service, repo
         await clients[3].pull(name, "8.0", old)
         asked = hub.counters()
         assert (asked.head_manifest, asked.get_manifest) == (2, 1)
+
+
+async def test_several_names_of_one_manifest_cost_one_pull(
+    hub: Hub, service: Service, repository: str, make: Make
+) -> None:
+    image = hub.add(make(sizes=(10,)), repository, "8", "8.0", "latest")
+    hub.pace(latency=0.05)
+    name = f"mirror/{repository}"
+    names = ["8", "8.0", "latest", image.digest] * (_CROWD // 4)
+    async with crowd(service, _CROWD) as clients:
+        await asyncio.gather(
+            *(
+                client.pull_manifest(name, wanted, image.digest, image)
+                for client, wanted in zip(clients, names, strict=True)
+            )
+        )
+        assert hub.counters().get_manifest == 1
+        answer = await clients[0].ask("GET", f"/v2/{name}/tags/list")
+        assert answer.document["tags"] == ["8", "8.0", "latest"]
+
+
+async def test_a_digest_that_is_no_manifest_is_not_paid_for_again(
+    hub: Hub, service: Service, client: Client, repository: str, make: Make
+) -> None:
+    image = hub.add(make(), repository, "8.0")
+    name, missing = f"mirror/{repository}", image.platform("linux/arm64")
+    await client.pull(name, "8.0", image)
+    hub.remove(repository, missing.digest)
+    hub.reset_counters()
+    for digest in (missing.digest, image.platform("linux/amd64").layers[0]):
+        for _ in range(3):
+            answer = await client.manifest(name, digest)
+            assert (answer.status, answer.code) == (404, "MANIFEST_UNKNOWN")
+        assert hub.counters().requests[f"GET /v2/{repository}/manifests/{digest}"] <= 1
 
 
 async def test_a_tag_that_is_gone_is_gone_and_that_is_remembered(
@@ -110,9 +144,7 @@ async def test_what_never_was_is_asked_for_once(hub: Hub, service: Service, repo
         assert hub.counters().get_manifest == 0
 
 
-async def test_a_crowd_that_may_not_see_an_image_asks_once_for_all(
-    hub: Hub, service: Service, repository: str
-) -> None:
+async def test_a_crowd_that_may_not_see_an_image_asks_once_for_all(hub: Hub, service: Service, repository: str) -> None:
     async with crowd(service, _CROWD) as clients:
         for answer in await at_once(clients, lambda client: client.manifest(f"mirror/{repository}", "8.0")):
             assert (answer.status, answer.code) == (403, "DENIED")
@@ -150,19 +182,19 @@ async def test_an_image_that_became_private_is_refused(
     assert (answer.status, answer.code) == (403, "DENIED")
 
 
-Break = Callable[[Hub], None]
+def _no_tokens(hub: Hub) -> None:
+    hub.revoke_tokens()
+    hub.fault("token", "status", status=500, times=None)
 
-_TROUBLES: dict[str, Break] = {
+
+_TROUBLES: dict[str, Callable[[Hub], None]] = {
     "stalls": lambda hub: hub.fault("manifest", "stall", times=None),
     "429": lambda hub: hub.fault("manifest", "status", status=429, times=None),
     "429 for a while": lambda hub: hub.fault("manifest", "status", status=429, retry_after="120", times=None),
     "500": lambda hub: hub.fault("manifest", "status", status=500, times=None),
     "503": lambda hub: hub.fault("manifest", "status", status=503, retry_after="Thu, 01 Jan 2099", times=None),
     "is down": lambda hub: hub.down(),
-    "issues no tokens": lambda hub: (
-        hub.revoke_tokens(),
-        hub.fault("token", "status", status=500, times=None),
-    )[-1],
+    "issues no tokens": _no_tokens,
 }
 
 

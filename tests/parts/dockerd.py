@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,6 @@ def dockerd(folder: Path, *, mirrors: Sequence[str] = ()) -> Iterator[Docker]:
 def _answers(docker: Docker) -> bool:
     try:
         docker.run("version", timeout=10)
-    except CommandFailed:
+    except (CommandFailed, subprocess.TimeoutExpired):
         return False
     return True

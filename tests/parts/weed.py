@@ -77,7 +77,7 @@ def weed(folder: Path) -> Iterator[ObjectStore]:
         _binary() or "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
         "-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0",
-        "-master.volumeSizeLimitMB=1024", "-volume.max=20", "-volume.preStopSeconds=0",
+        "-master.volumeSizeLimitMB=1024", "-volume.max=100", "-volume.preStopSeconds=0",
     ]  # fmt: skip
     process = Process("weed", command, folder)
     store = ObjectStore(f"http://127.0.0.1:{s3}", process)

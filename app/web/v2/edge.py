@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from tornado.iostream import StreamClosedError
@@ -53,6 +54,16 @@ class V2:
         """Return when no call is running any more; the caller bounds the time."""
         while self._running:
             await asyncio.wait(self._running)
+
+    async def end(self, seconds: float) -> None:
+        """Give calls whose connections are closed ``seconds`` to put down what they have got, then cancel them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.drain()
+        left = list(self._running)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _run(self, call: Call, client_address: str) -> None:
         try:

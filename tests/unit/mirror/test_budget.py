@@ -22,6 +22,7 @@ from app.mirror.errors import UpstreamAway
 from app.mirror.ratelimit import RateLimit
 from app.mirror.transport import Answer
 from app.oci.errors import TooManyRequests
+from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
 from tests.unit.mirror.budget_counter import LIMIT, WINDOW, Counter, counter
 from tests.unit.mirror.budget_worker import Plan, Puller
@@ -118,6 +119,25 @@ async def test_a_get_without_redis_waits_for_those_in_flight(new: NewPuller, ups
     finally:
         valkey.start()
     assert (upstream.past, upstream.left) == (0, 0)
+
+
+async def test_what_lands_while_redis_is_away_is_settled_when_it_is_back(
+    new: NewPuller, upstream: Counter, valkey: Valkey
+) -> None:
+    puller = await new("me")
+    flying = await _take_off(upstream, puller, 3)
+    valkey.pause()
+    try:
+        upstream.gate.set()
+        assert await flying == ["200"] * 3
+    finally:
+        valkey.resume()
+
+    async def settled() -> bool:
+        view = await puller.budget.view()
+        return (view.remaining, view.reserved) == (LIMIT - 3, 0)
+
+    await eventually(settled, what="the ledger to know of it")
 
 
 async def test_a_stream_of_gets_does_not_keep_a_probe_from_its_turn(new: NewPuller, upstream: Counter) -> None:

@@ -199,7 +199,8 @@ async def test_a_modest_client_gets_through_beside_a_greedy_one(upstream: Counte
         await _until(upstream, 1)
         modest.go()
         assert await modest.ends() == [["200", "200"]]
-        await _ends(mass)
+        pulls = [pull for one in mass for pull in await one.ends()]
+    assert {tuple(pull) for pull in pulls} == {("200", "200"), ("TOOMANYREQUESTS",)}
     assert upstream.past == 0
 
 

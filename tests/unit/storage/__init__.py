@@ -1,0 +1,1 @@
+"""Bytes on the local disk and on their way to S3, without either store."""

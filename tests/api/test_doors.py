@@ -1,0 +1,46 @@
+"""Every method of every route, without credentials: refused, but for those that are declared free."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.client import Registry, digest_of, exchange, refused
+from tests.parts.service import Service
+from tests.unit.web.test_routes import FREE, Page, pages, table
+
+EXAMPLES = {
+    "manifests": "/v2/lab/app/manifests/latest",
+    "uploads": "/v2/lab/app/blobs/uploads/",
+    "upload": "/v2/lab/app/blobs/uploads/0",
+    "blobs": f"/v2/lab/app/blobs/{digest_of(b'')}",
+    "tags": "/v2/lab/app/tags/list",
+    "referrers": f"/v2/lab/app/referrers/{digest_of(b'')}",
+    "catalogue": "/v2/_catalog",
+    "root": "/v2/",
+}
+# An address for each pattern of a page that needs something.
+PAGES: dict[str, str] = {}
+DOORS = [(route.noun, method) for route in table() for method in route.methods]
+
+
+@pytest.mark.parametrize(("noun", "method"), DOORS)
+def test_nobody_is_let_in(outsider: Registry, noun: str, method: str) -> None:
+    body = b"" if method in ("PUT", "POST", "PATCH") else None
+    answer = outsider.call(method, EXAMPLES[noun], body, token="")
+    assert answer.status == 401
+    assert answer["WWW-Authenticate"].startswith("Bearer realm=")
+    assert method == "HEAD" or refused(answer, 401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(("noun", "method"), DOORS)
+def test_an_outsider_may_read_what_is_public_and_no_more(outsider: Registry, noun: str, method: str) -> None:
+    body = b"" if method in ("PUT", "POST", "PATCH") else None
+    answer = outsider.call(method, EXAMPLES[noun], body)
+    reads = method in ("GET", "HEAD") and noun != "upload"
+    assert (answer.status != 401) == reads, answer
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.needs not in FREE], ids=str)
+def test_pages_that_need_something(service: Service, page: Page) -> None:
+    answer = exchange(service.host, page.method, PAGES[page.pattern], None, {})
+    assert answer.status in (302, 303, 401, 403), answer

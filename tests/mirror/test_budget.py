@@ -1,0 +1,317 @@
+"""What the upstream still gives is spent to the last pull and not beyond, whoever asks, whatever becomes of Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.api.client import Registry
+from tests.images import Image, multi, single
+from tests.parts.process import eventually
+from tests.parts.service import Service
+from tests.parts.valkey import Valkey
+from tests.upstream.client import Hub
+
+from .client import Answer, Client
+from .conftest import clean_log
+from .crowd import crowd
+from .inside import committed
+
+WARM = "library/warm"
+
+
+@pytest.fixture
+def limited(hub: Hub) -> Hub:
+    """The upstream with a hundred pulls in six hours, as Docker Hub has it for who does not log in."""
+    hub.limit(100)
+    return hub
+
+
+@pytest.fixture
+def budgeted(limited: Hub, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two workers that know nothing of the budget yet, with a Redis that a test may break."""
+    folder = tmp_path_factory.mktemp("budget")
+    with (
+        Service(
+            folder,
+            upstream=limited.url,
+            processes=2,
+            redis=valkey.url,
+            overrides={"projects": {"mirror": {"upstream": "docker.io"}, "lab": {}}},
+        ) as service,
+        clean_log(service),
+    ):
+        yield service
+
+
+@pytest.fixture
+async def warm(limited: Hub, budgeted: Service) -> Image:
+    """An image that is cached."""
+    image = limited.add(multi("warm"), WARM, "1")
+    async with Client(budgeted.url) as client:
+        await client.pull(f"mirror/{WARM}", "1", image)
+    await committed(budgeted)
+    return image
+
+
+def cold(hub: Hub, number: int, *, of: str = "cold") -> list[str]:
+    """Put images of one manifest each under names of their own."""
+    names = [f"library/{of}{position}" for position in range(number)]
+    for name in names:
+        hub.add(single(name, sizes=(100,)), name, "1")
+    return names
+
+
+def leave(hub: Hub, valkey: Valkey, count: int) -> int:
+    """Have the upstream give ``count`` more, and the service know no better than it says; gives what it has given."""
+    hub.leave(count)
+    valkey.flush()
+    return hub.counters().get_manifest
+
+
+def refused_in_words(answer: Answer) -> bool:
+    """Say whether a pull was refused for want of budget; AssertionError where that was not said as it should be."""
+    if answer.status == 200:
+        return False
+    assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS"), answer
+    assert 1 <= int(answer.headers["Retry-After"]) <= 21600
+    assert "what is cached here can be pulled all the time" in answer.words
+    return True
+
+
+@asynccontextmanager
+async def pulling(do: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Do something over and over beside the block, and once more when it is through."""
+    over = asyncio.Event()
+
+    async def repeat() -> None:
+        while not over.is_set():
+            await do()
+        await do()
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
+@pytest.mark.parametrize("spends", [0, 3], ids=["alone", "another-spends-too"])
+async def test_ten_left(limited: Hub, budgeted: Service, valkey: Valkey, warm: Image, spends: int) -> None:
+    names = cold(limited, 100)
+    limited.pace(latency=0.02)
+    given = leave(limited, valkey, 10)
+
+    async def disturb() -> None:
+        for step in range(1, max(2, spends + 1)):
+
+            async def some(wanted: int = given + step) -> bool:
+                return limited.counters().get_manifest >= wanted
+
+            await eventually(some, what="a few cold pulls")
+            if step == 1:
+                valkey.flush()
+            if spends:
+                limited.spend(1)
+
+    async with crowd(budgeted, 50) as clients:
+
+        async def warm_pulls(client: Client) -> None:
+            for _ in range(20):
+                await client.pull(f"mirror/{WARM}", "1", warm)
+
+        async def cold_pulls(position: int) -> list[Answer]:
+            return [await clients[position].manifest(f"mirror/{name}", "1") for name in names[position::50]]
+
+        answers, _, _ = await asyncio.gather(
+            asyncio.gather(*map(cold_pulls, range(50))), asyncio.gather(*map(warm_pulls, clients)), disturb()
+        )
+    refused = [refused_in_words(answer) for of_one in answers for answer in of_one]
+    asked = limited.counters()
+    served = refused.count(False)
+    assert served == asked.get_manifest - given
+    if spends:
+        # Nobody can know of what another one spends at this very moment; the first refusal tells us.
+        assert asked.get_manifest_429 <= 1
+        assert 10 - spends <= served <= 10
+    else:
+        assert asked.get_manifest_429 == 0
+        assert served == 10
+
+
+async def test_an_index_is_not_begun_that_could_not_be_ended(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    images = {f"library/multi{number}": multi(f"multi {number}") for number in range(3)}
+    for name, image in images.items():
+        limited.add(image, name, "1")
+    (first, one), (second, two), (third, _) = images.items()
+    async with crowd(budgeted, 3) as clients:
+        leave(limited, valkey, 1)
+        assert refused_in_words(await clients[0].manifest(f"mirror/{first}", "1"))
+        assert limited.counters().get_manifest == 0
+        leave(limited, valkey, 3)
+        await clients[0].pull_manifest(f"mirror/{first}", "1", one.digest, one)
+        # One is left besides the one promised to the image that was begun.
+        assert refused_in_words(await clients[1].manifest(f"mirror/{second}", "1"))
+        await clients[0].pull(f"mirror/{first}", "1", one)
+        assert refused_in_words(await clients[2].manifest(f"mirror/{third}", "1"))
+        leave(limited, valkey, 2)
+        await clients[1].pull(f"mirror/{second}", "1", two)
+    assert (limited.counters().get_manifest, limited.counters().get_manifest_429) == (4, 0)
+
+
+async def test_a_greedy_client_does_not_starve_a_modest_one(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    names, modest_names = cold(limited, 60), cold(limited, 2, of="modest")
+    limited.pace(latency=0.1)
+    given = leave(limited, valkey, 20)
+    async with crowd(budgeted, 2) as (greedy, modest):
+
+        async def modestly() -> list[Answer]:
+            async def begun() -> bool:
+                return limited.counters().get_manifest > given
+
+            await eventually(begun, what="the greedy one to be served")
+            return [await modest.manifest(f"mirror/{name}", "1") for name in modest_names]
+
+        answers, modest_answers = await asyncio.gather(
+            asyncio.gather(*(greedy.manifest(f"mirror/{name}", "1") for name in names)), modestly()
+        )
+    assert [refused_in_words(answer) for answer in modest_answers] == [False, False]
+    served = [refused_in_words(answer) for answer in answers].count(False)
+    assert 10 <= served <= 18
+    assert limited.counters().get_manifest_429 == 0
+
+
+async def test_who_is_alone_may_have_it_all(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    names = cold(limited, 16)
+    leave(limited, valkey, 12)
+    async with crowd(budgeted, 1) as (client,):
+        answers = await asyncio.gather(*(client.manifest(f"mirror/{name}", "1") for name in names))
+    assert sorted(map(refused_in_words, answers)) == [False] * 12 + [True] * 4
+    assert limited.counters().get_manifest_429 == 0
+
+
+async def test_an_upstream_that_asks_to_wait_is_left_alone(
+    limited: Hub, budgeted: Service, warm: Image, valkey: Valkey
+) -> None:
+    names = cold(limited, 12)
+    limited.fault("manifest", "status", method="GET", status=429, retry_after="600")
+    async with crowd(budgeted, 6) as clients:
+        first = await clients[0].manifest(f"mirror/{names[0]}", "1")
+        assert (first.status, first.code) == (429, "TOOMANYREQUESTS")
+        before = limited.counters()
+        for client, name in zip(clients * 2, names, strict=True):
+            answer = await client.manifest(f"mirror/{name}", "1")
+            assert refused_in_words(answer)
+            assert 500 <= int(answer.headers["Retry-After"]) <= 600
+            await client.pull(f"mirror/{WARM}", "1", warm)
+        after = limited.counters()
+    assert (after.get_manifest, after.get_manifest_429) == (before.get_manifest, before.get_manifest_429)
+
+
+Trouble = Callable[[Valkey], Awaitable[None]]
+
+
+async def _stop(valkey: Valkey) -> None:
+    valkey.stop()
+    await asyncio.sleep(2)
+    valkey.start()
+
+
+async def _freeze(valkey: Valkey) -> None:
+    valkey.pause()
+    await asyncio.sleep(3)
+    valkey.resume()
+
+
+async def _restart(valkey: Valkey) -> None:
+    for _ in range(3):
+        valkey.stop()
+        valkey.start()
+        await asyncio.sleep(0.5)
+
+
+async def _flush(valkey: Valkey) -> None:
+    for _ in range(20):
+        valkey.flush()
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("trouble", [_stop, _freeze, _restart, _flush])
+async def test_redis_in_trouble(limited: Hub, budgeted: Service, valkey: Valkey, warm: Image, trouble: Trouble) -> None:
+    names = cold(limited, 40)
+    limited.pace(latency=0.03)
+    given = leave(limited, valkey, 30)
+    registry = Registry(budgeted.host, budgeted.username, budgeted.password)
+    pushed: list[Image] = []
+    async with crowd(budgeted, 6) as clients:
+
+        async def push() -> None:
+            image = single(f"pushed {len(pushed)} {trouble.__name__}", sizes=(2_000,))
+            await asyncio.to_thread(registry.push_image, "lab/pushed", f"v{len(pushed)}", image)
+            pushed.append(image)
+
+        async def warm_pull() -> None:
+            await clients[0].pull(f"mirror/{WARM}", "1", warm)
+
+        async def cold_pulls(position: int) -> list[Answer]:
+            return [await clients[position + 1].manifest(f"mirror/{name}", "1") for name in names[position::4]]
+
+        async with pulling(warm_pull), pulling(push):
+            answers, _ = await asyncio.gather(asyncio.gather(*map(cold_pulls, range(4))), trouble(valkey))
+        last = len(pushed) - 1
+        assert last >= 1
+        admin = await asyncio.to_thread(registry.pull_image, "lab/pushed", f"v{last}")
+        assert admin[pushed[last].digest] == pushed[last].payload
+    refused = [refused_in_words(answer) for of_one in answers for answer in of_one]
+    asked = limited.counters()
+    assert asked.get_manifest_429 == 0
+    assert refused.count(False) == asked.get_manifest - given == 30
+
+
+async def test_what_was_looked_at_last_may_be_gone(
+    limited: Hub, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The budget is asked for by a HEAD of something that was there a moment ago, and that is nobody else's trouble."""
+    kept, gone = limited.add(multi("kept"), "library/kept", "1"), limited.add(multi("gone"), "library/gone", "1")
+    folder = tmp_path_factory.mktemp("probe")
+    with Service(folder, upstream=limited.url, redis=valkey.url) as service, clean_log(service):
+        async with Client(service.url) as client:
+            await client.pull_manifest("mirror/library/kept", "1", kept.digest, kept)
+            await client.pull_manifest("mirror/library/gone", "1", gone.digest, gone)
+            limited.remove("library/gone")
+            valkey.flush()
+            await client.pull("mirror/library/kept", "1", kept)
+
+
+async def test_a_second_account_pays_where_the_first_has_none_left(
+    limited: Hub, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    names = cold(limited, 6)
+    accounts = [{"username": name, "password": "its-password"} for name in ("first", "second")]
+    for account, count in zip(accounts, (1, 3), strict=True):
+        limited.account(account["username"], account["password"])
+        limited.limit(count, source=account["username"])
+    limited.limit(0, source="127.0.0.1")
+    folder = tmp_path_factory.mktemp("accounts")
+    overrides = {"upstreams": {"docker.io": {"credentials": accounts}}}
+    with Service(folder, upstream=limited.url, redis=valkey.url, overrides=overrides) as service, clean_log(service):
+        async with Client(service.url) as client:
+            answers = [await client.manifest(f"mirror/{name}", "1") for name in names]
+    assert [refused_in_words(answer) for answer in answers] == [False] * 4 + [True] * 2
+    assert limited.counters().get_manifest_429 == 0
+
+
+async def test_the_budget_can_be_seen(budgeted: Service, warm: Image) -> None:
+    async with Client(budgeted.url) as client:
+        text = (await client.ask("GET", "/metrics")).body.decode()
+    for name, value in (("limit", 100), ("remaining", 98)):
+        values = {
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.startswith(f"registry_budget_{name}{{") and 'upstream="docker.io"' in line
+        }
+        assert value in values, text
