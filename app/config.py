@@ -10,7 +10,7 @@ import os
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -142,9 +142,22 @@ def load(path: Path) -> Config:
 
 def parse(document: object, folder: Path) -> Config:
     """Check a configuration that was read from a file in ``folder``; raises ConfigError."""
-    config = _build(Config, document, "", folder)
+    config = _absolute(_build(Config, document, "", folder), folder)
     _check(config)
     return config
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    """Take relative paths from the file's folder, also where they stand within a value."""
+    data_dir = (folder / config.data_dir).resolve()
+    listen, url = config.server.listen, config.database.url
+    if listen.startswith("unix:"):
+        listen = f"unix:{folder / listen.removeprefix('unix:')}"
+    if url is not None and url.startswith("sqlite:///"):
+        url = f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
+    return replace(
+        config, data_dir=data_dir, server=replace(config.server, listen=listen), database=DatabaseConfig(url)
+    )
 
 
 def _check(config: Config) -> None:
@@ -200,8 +213,6 @@ def _build(kind: type[T], document: object, where: str, folder: Path) -> T:
             raise ConfigError(f"{path}: unknown key; known here: {', '.join(known)}")
         if value is not None or type(None) in get_args(hints[key]):
             values[key] = _value(hints[key], value, path, folder)
-    if kind is Config:
-        values["data_dir"] = (folder / values.get("data_dir", Path("data"))).resolve()
     try:
         return kind(**values)
     except TypeError as error:

@@ -34,17 +34,20 @@ class Snapshots:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._written: dict[tuple[object, ...], float] = {}
+        self._written: dict[tuple[object, ...], tuple[float, int]] = {}
 
     async def remember(self, text: str, parameters: tuple[object, ...], row: Sequence[Any] | None) -> None:
         """Keep an answer for a minute; that there is no row is not kept."""
         key = (text, *parameters)
-        now = time.monotonic()
-        if row is None or self._written.get(key, 0.0) > now:
+        if row is None:
+            return
+        now, answer = time.monotonic(), hash(tuple(row))
+        until, written = self._written.get(key, (0.0, 0))
+        if until > now and written == answer:
             return
         if len(self._written) >= _MOST_KEYS:
             self._written.clear()
-        self._written[key] = now + _REWRITE_SECONDS
+        self._written[key] = now + _REWRITE_SECONDS, answer
         line = _encode(row)
         if len(line) <= _MOST_BYTES:
             await self._memory.set(_key(key), line, _TTL_SECONDS)

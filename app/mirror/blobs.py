@@ -67,7 +67,7 @@ class MirrorBlobs:
                 PULLS.labels("filled").inc()
                 await fill.ready()
                 self._keep(repository, digest, fill)
-                return BlobAnswer(digest, fill.size, None, fill.read)
+                return BlobAnswer(digest, fill.size, fill.read)
             # The store has it by now, or had it all along for another repository.
             repository = await self._admit(repository, digest)
         raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})

@@ -32,6 +32,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +73,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
 _MOST_WAITING = 32
 # How long anything may queue on a host: for its lock, or for Redis to make up its mind.
 _QUEUE_SECONDS = 30.0
-_SETTLE_SECONDS = 1.0
+# Longer than a script may be on its way, so that what is told last is heard last.
+_TELL_SECONDS, _TELLINGS = 1.0, 60
 _SEEDINGS = 3
 _FREE_SECONDS = 60.0
 _UNSAID = "-"
@@ -162,7 +164,7 @@ class Budget:
         self._source: str | None = None
         self._ledgers: dict[str, Ledger] = {}
         self._refreshing: asyncio.Task[None] | None = None
-        self._unsettled: set[asyncio.Task[None]] = set()
+        self._untold: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
         # What this worker knows itself, for the time without Redis; monotonic.
@@ -252,20 +254,24 @@ class Budget:
         elsewhere = rate is not None and spend.source != self._source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
-            entry = self._told(await spend.ledger.settle(spend.id, ours, fine=fine, keep_hold=fine))
-            if isinstance(entry, Away):
-                task = asyncio.create_task(self._settle_later(spend.ledger, spend.id, ours))
-                self._unsettled.add(task)
-                task.add_done_callback(self._unsettled.discard)
+            settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=fine)
+            if isinstance(self._told(await settle()), Away):
+                self._later(settle)
         if rate is not None and elsewhere:
             self._told(await self._ledger().observe(rate, 0.0))
 
-    async def _settle_later(self, ledger: Ledger, spend_id: str, rate: RateLimit | None) -> None:
-        """Take a GET off the ledger when Redis is back, lest it stays reserved for a minute that nobody uses."""
-        for _ in range(int(FLIGHT_SECONDS / _SETTLE_SECONDS)):
-            await asyncio.sleep(_SETTLE_SECONDS)
-            if not isinstance(await ledger.settle(spend_id, rate, fine=False, keep_hold=False), Away):
-                return
+    def _later(self, tell: Callable[[], Awaitable[Entry | Away]]) -> None:
+        """Tell the ledger when Redis is back, lest something stays reserved for a minute that nobody uses."""
+
+        async def tell_later() -> None:
+            for _ in range(_TELLINGS):
+                await asyncio.sleep(_TELL_SECONDS)
+                if not isinstance(await tell(), Away):
+                    return
+
+        task = asyncio.create_task(tell_later())
+        self._untold.add(task)
+        task.add_done_callback(self._untold.discard)
 
     # -- getting one ---------------------------------------------------------------------------------------------
 
@@ -304,9 +310,13 @@ class Budget:
             await inner.enter_async_context(self._on_host(shared=True))
             if self._source is None or self._doubt.exists():
                 return None
-            spend = Spend(self, self._ledger(), self._source)
-            entry = self._told(await self._ledger().spend(spend.id, client, image, also_hold))
-            if isinstance(entry, Away) or entry.verdict not in ("granted", "free"):
+            ledger = self._ledger()
+            spend = Spend(self, ledger, self._source)
+            entry = self._told(await ledger.spend(spend.id, client, image, also_hold))
+            if isinstance(entry, Away):
+                self._later(partial(ledger.forget, spend.id))  # it may have been granted
+                return entry
+            if entry.verdict not in ("granted", "free"):
                 return entry
             if entry.free:
                 self._free_until = time.monotonic() + _FREE_SECONDS

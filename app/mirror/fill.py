@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
@@ -49,7 +49,7 @@ class Fill:
             await self._news.wait()
         self._raise_failure()
 
-    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         """Give bytes ``start`` up to ``stop``, or up to the end, as they come, in pieces of at most 256 KiB.
 
         The last byte of a blob comes when its digest is verified: nobody gets the whole of a corrupt one. Raises

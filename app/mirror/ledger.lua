@@ -228,6 +228,9 @@ elseif ARGV[1] == 'seed' then
     set('free', now + rules.free)
     answer.seeded = true
   end
+elseif ARGV[1] == 'forget' then
+  flights[ask.id] = nil
+  redis.call('HDEL', key, 'f:' .. ask.id)
 elseif ARGV[1] == 'block' then set('blocked', math.max(ledger.blocked or 0, now + ask.seconds))
 end
 if ask.drop and holds[ask.drop] then keep_hold(ask.drop, {count = 0}) end

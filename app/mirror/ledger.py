@@ -123,6 +123,10 @@ class Ledger:
         """Let nothing counted go for so long."""
         return await self._do("block", seconds=seconds)
 
+    async def forget(self, spend_id: str) -> Entry | Away:
+        """Give back a GET that was never sent, with what was held with it."""
+        return await self._do("forget", id=spend_id, drop=spend_id)
+
     async def drop(self, spend_id: str) -> Entry | Away:
         """Give back what was held with a GET."""
         return await self._do("drop", drop=spend_id)

@@ -6,7 +6,7 @@ once, by the project's kind; nothing after that asks again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from app.projects.service import Repository
 from .blobs import Blobs
 from .manifests import Manifests, unknown_manifest
 from .pulls import Pulls
+
+Read = Callable[[int, int | None], AsyncGenerator[bytes, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,15 @@ class ManifestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class BlobAnswer:
-    """A blob as it goes out: ``object_key`` where the store has it, else ``read(start, stop)`` gives its bytes.
+    """A blob as it goes out; ``size`` in bytes is None only where an upstream would not say.
 
-    ``size`` in bytes is None only where an upstream would not say. Whoever calls ``read`` closes the iterator.
+    ``source`` is the key of its object where the store has it, a function that gives its bytes where they are on
+    their way (whoever calls it closes what it gives), and None where only its size was asked for.
     """
 
     digest: Digest
     size: int | None
-    object_key: str | None
-    read: Callable[[int, int | None], AsyncIterator[bytes]] | None = None
+    source: str | Read | None
 
 
 class Content(Protocol):

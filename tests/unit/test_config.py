@@ -73,6 +73,17 @@ def test_values_from_environment_and_files(tmp_path: Path, monkeypatch: pytest.M
     assert config.database_url == f"sqlite:///{tmp_path}/state/registry.sqlite"
 
 
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    document = {"server": {"listen": "unix:run/registry.sock"}, "database": {"url": "sqlite:///state/it.sqlite"}}
+    config = parse(document, tmp_path)
+    assert config.server.listen == f"unix:{tmp_path}/run/registry.sock"
+    assert config.database_url == f"sqlite:///{tmp_path}/state/it.sqlite"
+    assert config.data_dir == tmp_path / "data"
+    elsewhere = {"server": {"listen": "unix:/run/x.sock"}, "database": {"url": "sqlite:////var/lib/it.sqlite"}}
+    assert parse(elsewhere, tmp_path).server.listen == "unix:/run/x.sock"
+    assert parse(elsewhere, tmp_path).database_url == "sqlite:////var/lib/it.sqlite"
+
+
 def test_secrets_do_not_show(tmp_path: Path) -> None:
     secrets = {
         "admin": {"password": "hidden-one"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
@@ -50,8 +51,8 @@ class BlobHandlers:
             if repository.id is not None and repository.upstream is None and call.may_push:
                 await self._blobs.keep(repository.id, digest)
             await call.reply(200, headers, length=answer.size)
-        elif answer.object_key is not None and self._delivery != "stream":
-            await self._hand_over(call, answer.object_key, headers)
+        elif isinstance(answer.source, str) and self._delivery != "stream":
+            await self._hand_over(call, answer.source, headers)
         else:
             await self._stream(call, answer, headers)
 
@@ -75,20 +76,26 @@ class BlobHandlers:
         part = wanted or ByteRange(0, answer.size or 0)
         if wanted is not None and answer.size is not None:
             headers.append(("Content-Range", wanted.content_range(answer.size)))
-        place = await self._store.locate(answer.object_key) if answer.object_key is not None else None
-        if isinstance(place, Path) and not place.exists():
-            raise BlobUnknown(f"the bytes of {answer.digest} are missing from the store; tell the operators")
-        await call.begin(206 if wanted else 200, headers, None if answer.size is None else part.length)
+        status, length = 206 if wanted else 200, None if answer.size is None else part.length
+        place = await self._store.locate(answer.source) if isinstance(answer.source, str) else None
         if isinstance(place, Path):
+            if not place.exists():
+                raise BlobUnknown(f"the bytes of {answer.digest} are missing from the store; tell the operators")
+            await call.begin(status, headers, length)
             await call.send_file(place, part.start, part.stop)
         else:
-            stop = None if answer.size is None else part.stop
-            pieces = (
-                self._store.read(answer.object_key, part.start, part.stop)
-                if answer.object_key is not None
-                else answer.read(part.start, stop)  # type: ignore[misc]  # one of the two is always there
-            )
-            async with aclosing(pieces) as body:  # type: ignore[type-var]  # every store's iterator is a generator
-                async for piece in body:
+            async with aclosing(self._pieces(answer, part)) as pieces:
+                # A store that is away says so before the head is out; after it only the connection could be cut.
+                first = await anext(pieces, b"")
+                await call.begin(status, headers, length)
+                if first:
+                    await call.write(first)
+                async for piece in pieces:
                     await call.write(piece)
         call.end()
+
+    def _pieces(self, answer: BlobAnswer, part: ByteRange) -> AsyncGenerator[bytes, None]:
+        if isinstance(answer.source, str):
+            return self._store.read(answer.source, part.start, part.stop)
+        assert answer.source is not None  # noqa: S101  # only a HEAD is answered without a source
+        return answer.source(part.start, None if answer.size is None else part.stop)
