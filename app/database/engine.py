@@ -142,7 +142,9 @@ class Database:
             try:
                 return self._point_now(query, *parameters)
             except sqlite3.Error as error:
-                raise _as_unavailable(error) from error
+                if (unavailable := _as_unavailable(error)) is not error:
+                    raise unavailable from error
+                raise
         text = query.text(self._engine)
         try:
             row = await self._fetch(text, parameters)

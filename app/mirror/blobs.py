@@ -143,7 +143,7 @@ class MirrorBlobs:
             path = repository.name.repository
             made = await projects.repository_id(self._database, repository.project_id, path)
             repository = replace(repository, id=made)
-        if await self._cached(repository, digest) is not None:
+        if repository.id is not None and await self._stored.find(repository.id, digest) is not None:
             return repository
         await self._look(repository, digest)
 

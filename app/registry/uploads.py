@@ -135,9 +135,10 @@ class Uploads:
         async def commit(transaction: Transaction) -> bool:
             if not await uploads.remove(transaction, session.id):
                 return False
+            # Before the blob: in this order a review locks them.
+            await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
             await blobs.add(transaction, digest, session.object_key, size)
             await blobs.add_link(transaction, repository.project_id, session.repository_id, digest)
-            await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
             return True
 
         if not await self._database.transact(commit):

@@ -87,10 +87,13 @@ class Gate:
         return name is not None and grant.allows(name, needs)
 
     def _refused(self, address: Address, name: Name | None, asks: str, message: str, error: str | None) -> OCIError:
-        scope, base = f"repository:{name}:{asks}" if name is not None else asks or None, address.base_url
-        return Unauthorized(
-            message, headers={"WWW-Authenticate": challenge(f"{base}/service/token", service_name(base), scope, error)}
-        )
+        base, scope = address.base_url, asks
+        if name is not None:
+            # A client that does as it is told needs both scopes to mount.
+            others = [f"repository:{other}:pull" for other in _named(address, None)]
+            scope = " ".join([f"repository:{name}:{asks}", *others])
+        answer = challenge(f"{base}/service/token", service_name(base), scope or None, error)
+        return Unauthorized(message, headers={"WWW-Authenticate": answer})
 
 
 def _named(address: Address, name: Name | None) -> list[Name]:

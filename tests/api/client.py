@@ -25,7 +25,9 @@ from tests.images import Image
 TIMEOUT = 60.0
 # Tokens live for five minutes; a suite may take longer.
 _RENEW_AFTER = 120.0
-_NAME = re.compile(r"/v2/(.+)/(?:(?:manifests|referrers|blobs/uploads|blobs)/[^/?]+|blobs/uploads/?|tags/list)(?:\?.*)?")
+_NAME = re.compile(
+    r"/v2/(.+)/(?:(?:manifests|referrers|blobs/uploads|blobs)/[^/?]+|blobs/uploads/?|tags/list)(?:\?.*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Registry:
         self.host = host
         self._login = None if username is None else (username, password or "")
         self._given = token
-        self.connect = lambda: http.client.HTTPConnection(host, timeout=TIMEOUT)
+        self.connect: Callable[[], http.client.HTTPConnection] = lambda: http.client.HTTPConnection(
+            host, timeout=TIMEOUT
+        )
         self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
         self._lock = threading.Lock()
 

@@ -46,13 +46,13 @@ def outsider(service: Service) -> Registry:
 @pytest.fixture(scope="session")
 def first(service: Service, admin: Registry) -> Registry:
     """The admin, answered by one of the two workers."""
-    return admin.through(landing_on(service.host, sorted(service.pids())[0]))
+    return admin.through(landing_on(service.host, min(service.pids())))
 
 
 @pytest.fixture(scope="session")
 def second(service: Service, admin: Registry) -> Registry:
     """The admin, answered by the other one."""
-    return admin.through(landing_on(service.host, sorted(service.pids())[1]))
+    return admin.through(landing_on(service.host, max(service.pids())))
 
 
 @pytest.fixture

@@ -138,9 +138,7 @@ class TestOneSession:
         assert set(statuses) <= {201, 400, 404}
         assert users[1].blob(name, digest_of(data)).body == data
 
-    def test_a_put_while_another_worker_has_a_patch(
-        self, first: Registry, second: Registry, name: str
-    ) -> None:
+    def test_a_put_while_another_worker_has_a_patch(self, first: Registry, second: Registry, name: str) -> None:
         """The PATCH has the upload until it ends; the PUT is told so, and comes again."""
         data = fresh(400_000)
         session = first.begin(name)
@@ -259,7 +257,9 @@ def test_referrers(users: list[Registry], name: str) -> None:
         image(subject=descriptor(subject, OCI_MANIFEST), annotations={"number": str(number)})
         for number in range(CLIENTS)
     ]
-    together(lambda number: users[number].push_manifest(name, digest_of(payloads[number]), payloads[number], OCI_MANIFEST))
+    together(
+        lambda number: users[number].push_manifest(name, digest_of(payloads[number]), payloads[number], OCI_MANIFEST)
+    )
     found = users[0].pages(f"/v2/{name}/referrers/{digest_of(subject)}?n=3", "manifests")
     assert [entry["digest"] for entry in found] == sorted(map(digest_of, payloads))
 

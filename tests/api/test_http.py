@@ -57,9 +57,7 @@ def test_a_length_that_is_none(
         {"Transfer-Encoding": "xchunked"},
     ],
 )
-def test_a_framing_that_is_none(
-    admin: Registry, session: str, bearer: dict[str, str], framing: dict[str, str]
-) -> None:
+def test_a_framing_that_is_none(admin: Registry, session: str, bearer: dict[str, str], framing: dict[str, str]) -> None:
     with Connection(admin.host) as connection:
         connection.request("PATCH", session, {**bearer, **framing}, b"5\r\nhello\r\n0\r\n\r\nGET /v2/ HTTP/1.1\r\n\r\n")
         answer = connection.answer()
@@ -205,7 +203,7 @@ class TestAnswersBeforeTheBody:
     def test_nobody_is_heard_out_for_ever(self, admin: Registry, session: str, bearer: dict[str, str]) -> None:
         with Connection(admin.host) as connection:
             connection.request("PATCH", f"{session}-gone", {**bearer, "Content-Length": str(10**15)})
-            stop, sent = threading.Event(), []
+            stop, sent = threading.Event(), list[int]()
 
             def pour() -> None:
                 while not stop.is_set() and len(sent) < 100_000:
@@ -225,9 +223,7 @@ class TestAnswersBeforeTheBody:
 
 
 class TestKeepAlive:
-    def test_many_requests_on_one_connection(
-        self, admin: Registry, name: str, bearer: dict[str, str]
-    ) -> None:
+    def test_many_requests_on_one_connection(self, admin: Registry, name: str, bearer: dict[str, str]) -> None:
         """Answers of every kind leave the connection usable, refusals among them."""
         data = fresh(100_000)
         digest = digest_of(data)

@@ -181,8 +181,9 @@ def test_invalid_index(admin: Registry, repository: str, payload: bytes) -> None
 @pytest.mark.parametrize(
     "header",
     [OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, "text/plain", "text/html", "application/xml", "*/*", "/", "x" * 9000,
-     "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
-     "application/vnd.oci.image.config.v1+json", f"{OCI_MANIFEST}, {OCI_MANIFEST}", "multipart/form-data; boundary=x"],
+     "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.oci.image.config.v1+json",
+     "application/vnd.docker.distribution.manifest.v1+prettyjws", f"{OCI_MANIFEST}, {OCI_MANIFEST}",
+     "multipart/form-data; boundary=x"],
 )  # fmt: skip
 def test_another_type_in_the_header(admin: Registry, repository: str, header: str) -> None:
     payload = changed()

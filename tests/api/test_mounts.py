@@ -132,9 +132,7 @@ def unnamed(answer: Answer) -> list[str]:
         (f"sha256:{'0' * 64}", None),
     ],
 )
-def test_whatever_is_wrong_the_bytes_can_be_sent(
-    admin: Registry, name: str, digest: str, source: str | None
-) -> None:
+def test_whatever_is_wrong_the_bytes_can_be_sent(admin: Registry, name: str, digest: str, source: str | None) -> None:
     sent_instead(admin, mount(admin, name, digest, source), name, fresh())
 
 

@@ -219,7 +219,9 @@ def test_unknown_paths(admin: Registry, path: str, token: str | None) -> None:
         assert answer.status in (400, 404), answer
 
 
-@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "FOO", "get", "X" * 100, "POST", "PATCH"])
+@pytest.mark.parametrize(
+    "method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "FOO", "get", "X" * 100, "POST", "PATCH"]
+)
 @pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/lab/app/manifests/latest", "/v2/lab/app/tags/list"])
 def test_unknown_methods(admin: Registry, method: str, path: str) -> None:
     with Connection(admin.host) as connection:

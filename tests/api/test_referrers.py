@@ -168,7 +168,7 @@ def test_only_of_this_repository(admin: Registry, name: str, subject: bytes) -> 
 
 
 def test_many_annotations(admin: Registry, name: str, subject: bytes) -> None:
-    annotations = {"org.example.note": "ä€\U0001f600 \"quoted\" \\ \n", "empty": "", "": "no key", "nul": "\0"}
+    annotations = {"org.example.note": 'ä€\U0001f600 "quoted" \\ \n', "empty": "", "": "no key", "nul": "\0"}
     attach(admin, name, image(subject=descriptor(subject, OCI_MANIFEST), annotations=annotations))
     (found,) = listed(admin, name, subject)
     assert found["annotations"] == annotations

@@ -9,13 +9,14 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from app.access.keys import Keys
 from app.database import Database
@@ -268,9 +269,13 @@ def test_keys_change_and_no_client_notices(service: Service, first: Registry, se
         for token in (old, sign((rows[1][0], rows[1][1]), claims(service))):
             assert with_token(user, token) == 200
         # A worker looks for a key it does not know once a second at most; nobody signs with it for ten.
-        wait_for(lambda user=user: with_token(user, new) == 200, what="the new key to be known")
+        wait_for(partial(known, user, new), what="the new key to be known")
     fresh_user = Registry(service.host, service.username, service.password)
     assert with_token(first, fresh_user.token(f"repository:{SECRET}:pull")) == 200
+
+
+def known(user: Registry, token: str) -> bool:
+    return with_token(user, token) == 200
 
 
 def test_nothing_of_a_token_or_a_password_is_in_the_log(service: Service, admin: Registry) -> None:

@@ -199,7 +199,9 @@ def go_on(user: Registry, session: str) -> bool:
     """Do as a client does after a cut: ask, and send from there; False where the other request has not ended yet."""
     kept = int(expect(user.call("GET", session), 204)["Range"].removeprefix("0-")) + 1
     answer = user.call("PATCH", session, DATA[kept:], {"Content-Range": f"{kept}-{len(DATA) - 1}"})
-    assert answer.status == 202 or answer.status == 416 or "another request" in refused(answer, 400, "BLOB_UPLOAD_INVALID")
+    assert (
+        answer.status == 202 or answer.status == 416 or "another request" in refused(answer, 400, "BLOB_UPLOAD_INVALID")
+    )
     return answer.status == 202
 
 

@@ -197,6 +197,8 @@ def test_what_is_deleted_in_a_public_project_stays_deleted(
         expect(admin.call("DELETE", f"/v2/{name}/manifests/{digest}"), 202)
         expect(admin.call("DELETE", f"/v2/{name}/blobs/{digest_of(layer)}"), 202)
         for reference in ("latest", digest):
-            asked = pool.map(lambda user: user.manifest(name, reference), users * 4)
+            asked = pool.map(lambda user, asked_for: user.manifest(name, asked_for), users * 4, [reference] * 12)
             assert {answer.status for answer in asked} == {404}
-        assert {answer.status for answer in pool.map(lambda user: user.blob(name, digest_of(layer)), users * 4)} == {404}
+        assert {answer.status for answer in pool.map(lambda user: user.blob(name, digest_of(layer)), users * 4)} == {
+            404
+        }

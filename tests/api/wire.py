@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 from collections.abc import Mapping
+from typing import Self
 
 from tests.api.client import TIMEOUT, Answer
 
@@ -60,7 +61,7 @@ class Connection:
         self._file.close()
         self.socket.close()
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

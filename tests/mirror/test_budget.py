@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,7 @@ from .crowd import crowd
 from .inside import committed
 
 WARM = "library/warm"
+_numbers = itertools.count(1)
 
 
 @pytest.fixture
@@ -30,21 +32,21 @@ def limited(hub: Hub) -> Hub:
     return hub
 
 
-@pytest.fixture
-def budgeted(limited: Hub, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Two workers that know nothing of the budget yet, with a Redis that a test may break."""
+@pytest.fixture(scope="module")
+def started(hub_process: Hub, valkey_process: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    overrides = {"projects": {"mirror": {"upstream": "docker.io"}, "lab": {}}}
     folder = tmp_path_factory.mktemp("budget")
-    with (
-        Service(
-            folder,
-            upstream=limited.url,
-            processes=2,
-            redis=valkey.url,
-            overrides={"projects": {"mirror": {"upstream": "docker.io"}, "lab": {}}},
-        ) as service,
-        clean_log(service),
-    ):
+    with Service(
+        folder, upstream=hub_process.url, processes=2, redis=valkey_process.url, overrides=overrides
+    ) as service:
         yield service
+
+
+@pytest.fixture
+def budgeted(limited: Hub, valkey: Valkey, started: Service) -> Iterator[Service]:
+    """Two workers with a Redis that a test may break, and that has just forgotten what it knew of the budget."""
+    with clean_log(started):
+        yield started
 
 
 @pytest.fixture
@@ -57,9 +59,9 @@ async def warm(limited: Hub, budgeted: Service) -> Image:
     return image
 
 
-def cold(hub: Hub, number: int, *, of: str = "cold") -> list[str]:
-    """Put images of one manifest each under names of their own."""
-    names = [f"library/{of}{position}" for position in range(number)]
+def cold(hub: Hub, number: int) -> list[str]:
+    """Put images of one manifest each under names that nobody has asked for."""
+    names = [f"library/cold{next(_numbers)}" for _ in range(number)]
     for name in names:
         hub.add(single(name, sizes=(100,)), name, "1")
     return names
@@ -164,7 +166,7 @@ async def test_an_index_is_not_begun_that_could_not_be_ended(limited: Hub, budge
 
 
 async def test_a_greedy_client_does_not_starve_a_modest_one(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
-    names, modest_names = cold(limited, 60), cold(limited, 2, of="modest")
+    names, modest_names = cold(limited, 60), cold(limited, 2)
     limited.pace(latency=0.1)
     given = leave(limited, valkey, 20)
     async with crowd(budgeted, 2) as (greedy, modest):
@@ -195,20 +197,23 @@ async def test_who_is_alone_may_have_it_all(limited: Hub, budgeted: Service, val
 
 
 async def test_an_upstream_that_asks_to_wait_is_left_alone(
-    limited: Hub, budgeted: Service, warm: Image, valkey: Valkey
+    limited: Hub, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    names = cold(limited, 12)
-    limited.fault("manifest", "status", method="GET", status=429, retry_after="600")
-    async with crowd(budgeted, 6) as clients:
-        first = await clients[0].manifest(f"mirror/{names[0]}", "1")
-        assert (first.status, first.code) == (429, "TOOMANYREQUESTS")
-        before = limited.counters()
-        for client, name in zip(clients * 2, names, strict=True):
-            answer = await client.manifest(f"mirror/{name}", "1")
-            assert refused_in_words(answer)
-            assert 500 <= int(answer.headers["Retry-After"]) <= 600
-            await client.pull(f"mirror/{WARM}", "1", warm)
-        after = limited.counters()
+    cached, *names = cold(limited, 12)
+    folder = tmp_path_factory.mktemp("waiting")
+    with Service(folder, upstream=limited.url, processes=2, redis=valkey.url) as service, clean_log(service):
+        async with crowd(service, 6) as clients:
+            assert (await clients[0].manifest(f"mirror/{cached}", "1")).status == 200
+            limited.fault("manifest", "status", method="GET", status=429, retry_after="600")
+            first = await clients[0].manifest(f"mirror/{names[0]}", "1")
+            assert (first.status, first.code) == (429, "TOOMANYREQUESTS")
+            before = limited.counters()
+            for client, name in zip(clients + clients, names + [names[0]], strict=True):
+                answer = await client.manifest(f"mirror/{name}", "1")
+                assert refused_in_words(answer)
+                assert 500 <= int(answer.headers["Retry-After"]) <= 600
+                assert (await client.manifest(f"mirror/{cached}", "1")).status == 200
+            after = limited.counters()
     assert (after.get_manifest, after.get_manifest_429) == (before.get_manifest, before.get_manifest_429)
 
 
@@ -305,10 +310,13 @@ async def test_a_second_account_pays_where_the_first_has_none_left(
     assert limited.counters().get_manifest_429 == 0
 
 
-async def test_the_budget_can_be_seen(budgeted: Service, warm: Image) -> None:
+async def test_the_budget_can_be_seen(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    (name,) = cold(limited, 1)
+    leave(limited, valkey, 42)
     async with Client(budgeted.url) as client:
+        assert (await client.manifest(f"mirror/{name}", "1")).status == 200
         text = (await client.ask("GET", "/metrics")).body.decode()
-    for name, value in (("limit", 100), ("remaining", 98)):
+    for name, value in (("limit", 100), ("remaining", 41)):
         values = {
             float(line.rpartition(" ")[2])
             for line in text.splitlines()

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from tests.images import Image, lab_image, single
+from tests.images import Image, lab_image
 from tests.parts.process import eventually
 from tests.parts.service import Service
 from tests.upstream.client import Hub
@@ -185,10 +185,10 @@ async def test_a_client_that_does_not_read_holds_nobody_up(
 # A worker is killed
 
 
-@pytest.fixture
-def mortal(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture(scope="module")
+def mortal(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two workers, one of which will be killed."""
-    with Service(tmp_path_factory.mktemp("mortal"), upstream=hub.url, processes=2) as service:
+    with Service(tmp_path_factory.mktemp("mortal"), upstream=hub_process.url, processes=2) as service:
         yield service
 
 
@@ -202,9 +202,9 @@ async def kill(service: Service, pid: int) -> None:
     await eventually(replaced, what="another worker")
 
 
-async def test_the_worker_that_fetches_is_killed(mortal: Service, hub: Hub) -> None:
-    image = hub.add(single("mortal", sizes=(4_000_000, 1_000)), "library/app", "1")
-    layer, name = image.layers[0], "mirror/library/app"
+async def test_the_worker_that_fetches_is_killed(mortal: Service, hub: Hub, repository: str, make: Make) -> None:
+    image = hub.add(make(sizes=(4_000_000, 1_000)), repository, "1")
+    layer, name = image.layers[0], f"mirror/{repository}"
     size = len(image.blobs[layer])
     hub.fault("cdn", "stall", path=f"/data/{layer}", after=_HELD_BACK)
     async with crowd(mortal, _CLASS) as clients:
@@ -226,9 +226,9 @@ async def test_the_worker_that_fetches_is_killed(mortal: Service, hub: Hub) -> N
     assert asked.get_manifest == 1
 
 
-async def test_the_worker_that_follows_is_killed(mortal: Service, hub: Hub) -> None:
-    image = hub.add(single("mortal", sizes=(4_000_000, 1_000)), "library/app", "1")
-    layer, name = image.layers[0], "mirror/library/app"
+async def test_the_worker_that_follows_is_killed(mortal: Service, hub: Hub, repository: str, make: Make) -> None:
+    image = hub.add(make(sizes=(4_000_000, 1_000)), repository, "1")
+    layer, name = image.layers[0], f"mirror/{repository}"
     size = len(image.blobs[layer])
     hub.fault("cdn", "stall", path=f"/data/{layer}", after=_HELD_BACK)
     async with crowd(mortal, _CLASS) as clients:
@@ -244,20 +244,22 @@ async def test_the_worker_that_follows_is_killed(mortal: Service, hub: Hub) -> N
     assert hub.counters().blob_gets[layer] == 1
 
 
-async def test_the_worker_that_gets_the_manifest_is_killed(mortal: Service, hub: Hub) -> None:
-    image = hub.add(single("mortal", sizes=(1_000,)), "library/app", "1")
+async def test_the_worker_that_gets_the_manifest_is_killed(
+    mortal: Service, hub: Hub, repository: str, make: Make
+) -> None:
+    image = hub.add(make(sizes=(1_000,)), repository, "1")
     hub.fault("manifest", "stall", method="GET")
 
     async def pull(client: Client) -> bool:
         try:
-            await client.pull_manifest("mirror/library/app", "1", image.digest, image)
+            await client.pull_manifest(f"mirror/{repository}", "1", image.digest, image)
         except aiohttp.ClientError:
             return False
         return True
 
     async with crowd(mortal, _CLASS) as clients:
         # A token each, so that what is asked next is the manifest alone.
-        await at_once(clients, lambda client: client.ask("GET", "/v2/mirror/library/app/tags/list"))
+        await at_once(clients, lambda client: client.ask("GET", f"/v2/mirror/{repository}/tags/list"))
         pulls = asyncio.gather(*map(pull, clients))
 
         async def asked() -> int | None:
@@ -266,5 +268,5 @@ async def test_the_worker_that_gets_the_manifest_is_killed(mortal: Service, hub:
         await kill(mortal, await eventually(asked, what="a worker to be asking for the manifest"))
         served = await pulls
         assert any(served)
-        await at_once(clients, lambda client: client.pull("mirror/library/app", "1", image))
+        await at_once(clients, lambda client: client.pull(f"mirror/{repository}", "1", image))
     assert hub.counters().get_manifest == 1  # the one that stalled was given up before it was counted

@@ -77,15 +77,6 @@ async def test_everything_cached_is_served_without_the_upstream(hub: Hub, cached
         await at_once(clients, pull_everything)
         assert all(await at_once(clients, stale))
 
-        hub.up()
-        new = hub.add(multi("outage, over"), "library/app", "1")
-
-        async def renewed() -> bool:
-            answers = await at_once(clients, lambda client: client.manifest("mirror/library/app", "1"))
-            return all(answer.body == new.payload and "Warning" not in answer.headers for answer in answers)
-
-        await eventually(renewed, what="the new image", timeout=40, interval=0.3)
-
 
 async def test_a_fill_outlives_the_service(hub: Hub, cached: Service) -> None:
     """What had come before the service was stopped is not asked for again."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
 from pathlib import Path
 
 from .process import run
@@ -18,8 +20,11 @@ class Podman:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "auth.json").write_text("{}")
+        # podman refuses one of more than 50 characters, which a test's own folder soon has.
+        runroot = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
+        atexit.register(shutil.rmtree, runroot, ignore_errors=True)
         self._command = [
-            "podman", f"--root={folder}/root", f"--runroot={folder}/run", "--storage-driver=vfs",
+            "podman", f"--root={folder}/root", f"--runroot={runroot}", "--storage-driver=vfs",
             "--cgroup-manager=cgroupfs", "--events-backend=file", f"--tmpdir={folder}/tmp",
         ]  # fmt: skip
         self._environment = {"REGISTRY_AUTH_FILE": str(folder / "auth.json"), "TMPDIR": str(folder)}

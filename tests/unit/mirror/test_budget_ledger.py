@@ -68,6 +68,9 @@ class Book:
     async def block(self, seconds: float) -> None:
         _there(await self._ledger.block(seconds))
 
+    async def forget(self, spend_id: str) -> Entry:
+        return _there(await self._ledger.forget(spend_id))
+
     async def drop(self, spend_id: str) -> Entry:
         return _there(await self._ledger.drop(spend_id))
 
@@ -131,6 +134,25 @@ async def test_a_second_get_uses_what_is_held_for_its_image(book: Book) -> None:
     assert (await book.spend("me", image="other"))[1].verdict == "spent"
     assert (await book.pull("another", image="mine")).verdict == "granted"
     assert (await book.pull("me", image="mine")).verdict == "spent"
+
+
+async def test_a_held_get_waits_its_turn_but_not_for_what_others_have_taken(book: Book) -> None:
+    await book.seed(5)
+    await book.pull("me", also_hold=1, image="mine")
+    other, _ = await book.spend("you")
+    refused = (await book.spend("me", image="mine"))[1]
+    assert (refused.verdict, refused.waiting, refused.promised) == ("busy", True, True)
+    await book.settle(other, 0)
+    refused = (await book.spend("me", image="mine"))[1]
+    assert (refused.verdict, refused.waiting, refused.reserved) == ("spent", False, 1)
+
+
+async def test_a_get_that_was_not_sent_is_given_back(book: Book) -> None:
+    await book.seed(50)
+    spend_id, _ = await book.spend("me", also_hold=1)
+    entry = await book.forget(spend_id)
+    assert (entry.remaining, entry.reserved) == (50, 0)
+    assert (await book.forget("never granted")).remaining == 50
 
 
 async def test_a_first_get_leaves_alone_what_is_held_for_its_image(book: Book) -> None:
@@ -298,6 +320,14 @@ async def test_whoever_has_had_more_goes_on_up_to_an_equal_share(book: Book) -> 
     await book.seed(20)
     taken = [(await book.pull("busy")).verdict for _ in range(11)]
     assert taken == ["granted"] * 10 + ["share"]
+
+
+async def test_what_is_in_flight_or_held_is_shared_out_once(book: Book) -> None:
+    await book.seed(40)
+    await book.pull("idle")
+    for number in range(5):
+        await book.spend("busy", also_hold=1, image=f"{number}")
+    assert (await book.spend("busy"))[1].share == 20
 
 
 async def test_who_does_not_ask_any_more_does_not_compete(book: Book) -> None:

@@ -99,7 +99,7 @@ async def test_clients_that_leave_stop_nothing(stage: Stage, fills: Fills) -> No
     await asyncio.sleep(0)
     waiting.cancel()
     fill = await stage.follow(fills)
-    async with aclosing(fill.read()) as reader:  # type: ignore[type-var]
+    async with aclosing(fill.read()) as reader:
         await anext(reader)
     reading = asyncio.create_task(read_all(fill))
     await asyncio.sleep(0.02)
