@@ -21,6 +21,7 @@ from app.oci.manifest import INDEX_TYPES
 
 from .budget import Budget, BudgetView
 from .challenge import Credential
+from .errors import UpstreamAway
 from .errors import UpstreamRefused
 from .ratelimit import RateLimit
 from .transport import Answer
@@ -149,7 +150,10 @@ class Source:
             await self._look_again(client, list(self._looked_at))
         finally:
             _probed.reset(token)
-        return box[-1] if box else None
+        if not box:
+            # No answer is not the answer "no limit".
+            raise UpstreamAway(self.name, "did not say what it still allows")
+        return box[-1]
 
     async def _look_again(self, client: Upstream, looked_at: list[tuple[str, str]]) -> None:
         """Find one of them that is still there; raises what the upstream says where none is."""

@@ -208,7 +208,7 @@ async def test_an_upstream_that_asks_to_wait_is_left_alone(
             first = await clients[0].manifest(f"mirror/{names[0]}", "1")
             assert (first.status, first.code) == (429, "TOOMANYREQUESTS")
             before = limited.counters()
-            for client, name in zip(clients + clients, names + [names[0]], strict=True):
+            for client, name in zip(clients + clients, [*names, names[0]], strict=True):
                 answer = await client.manifest(f"mirror/{name}", "1")
                 assert refused_in_words(answer)
                 assert 500 <= int(answer.headers["Retry-After"]) <= 600
