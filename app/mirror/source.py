@@ -21,8 +21,7 @@ from app.oci.manifest import INDEX_TYPES
 
 from .budget import Budget, BudgetView
 from .challenge import Credential
-from .errors import UpstreamAway
-from .errors import UpstreamRefused
+from .errors import UpstreamAway, UpstreamRefused
 from .ratelimit import RateLimit
 from .transport import Answer
 from .upstream import FetchedManifest, ManifestHead, Upstream
