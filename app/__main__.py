@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import hashlib
 import os
 import shutil
 import sys
@@ -36,6 +37,7 @@ def main() -> int:
     try:
         if arguments.command is None:
             serve(config)
+            shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
         else:
             print(asyncio.run(arguments.command(config, arguments)))
     except OCIError as error:
@@ -81,10 +83,13 @@ def _add(commands: Any, name: str, text: str, command: Command | None) -> argpar
 
 
 def _prepare_metrics(config: Config) -> None:
-    # The metrics of all workers meet in files; the library looks for their folder when it is first imported.
-    metrics = config.data_dir / "run" / "metrics"
+    # The metrics of all workers meet in files; the library looks for their folder when it is first imported. It maps
+    # them into memory, and a write that finds the disk full would kill the worker (SIGBUS): so they are in memory.
+    memory = Path("/dev/shm")  # noqa: S108  # the name is ours alone: the data folder's, made anew, for us only
+    name = f"registry-{hashlib.sha256(bytes(config.data_dir)).hexdigest()[:16]}"
+    metrics = memory / name if os.access(memory, os.W_OK) else config.data_dir / "run" / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir(parents=True)
+    metrics.mkdir(parents=True, mode=0o700)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
 
 

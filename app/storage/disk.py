@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -135,13 +136,19 @@ class AppendFile:
         await self._settle()
         return self._file.fileno()
 
-    async def close(self) -> None:
-        """Close the file, which also gives up its locks; never raises, and may be called again."""
+    async def close(self, cut: int | None = None) -> None:
+        """Close the file, which also gives up its locks; never raises, and may be called again.
+
+        ``cut``: first cut off what lies past so many bytes, which gives the room back.
+        """
         if self._job is not None:
             await asyncio.wait([self._job])
             # Asked for, or asyncio would log as forgotten what somebody has been told, or need not be.
             self._job.cancelled() or self._job.exception()
         self._pending.clear()
+        if cut is not None and not self._file.closed:
+            with suppress(OSError):
+                os.ftruncate(self._file.fileno(), cut)
         self._file.close()
 
     async def _hand_over(self) -> None:

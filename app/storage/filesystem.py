@@ -28,7 +28,7 @@ from app.oci.errors import BlobUnknown, Unavailable
 
 from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
 from .interface import State, Writer, checked
-from .trouble import damaged, upload_busy, upload_gone
+from .trouble import damaged, is_full, upload_busy, upload_gone
 
 # A piece that must come from the disk is read in a thread; one in the page cache is copied on the event loop,
 # where it delays everyone else and is therefore smaller.
@@ -93,7 +93,7 @@ class FilesystemStore:
         await in_pool(self._pool, _remove, path)
 
     async def check(self) -> None:
-        """See `BlobStore.check`."""
+        """See `BlobStore.check`; a folder on a full disk can be used."""
         await in_pool(self._pool, self._probe)
 
     def _path(self, key: str) -> Path:
@@ -151,6 +151,9 @@ class FilesystemStore:
                 file.flush()
                 back = os.pread(file.fileno(), 100, 0)
         except OSError as error:
+            if is_full(error):
+                # What is there can be pulled, and a push is told: no reason to send everybody away.
+                return
             raise Unavailable(f"the blob folder {self._root} cannot be used: {error.strerror}") from error
         if back != b"probe":
             raise Unavailable(f"the blob folder {self._root} cannot be used: it gives back other bytes than it took")
@@ -164,6 +167,7 @@ class _FileWriter:
         self._file = AppendFile(pool, file, offset)
         self._path = path
         self._new = new
+        self._kept = offset
 
     @property
     def offset(self) -> int:
@@ -180,9 +184,10 @@ class _FileWriter:
             descriptor = await self._file.flush()
             await in_pool(self._pool, self._keep, descriptor, self._file.size)
         except BaseException:
-            await self._file.close()
+            await self.close()
             raise
-        return {"offset": self._file.size}
+        self._kept = self._file.size
+        return {"offset": self._kept}
 
     async def finish(self) -> None:
         """See `Writer.finish`."""
@@ -193,8 +198,9 @@ class _FileWriter:
             await self._file.close()
 
     async def close(self) -> None:
-        """See `Writer.close`."""
-        await self._file.close()
+        """See `Writer.close`; the room that is given back may be somebody else's only one."""
+        # One that has written nothing may have been opened by an old state, and knows nothing of what is past it.
+        await self._file.close(cut=self._kept if self._file.size > self._kept else None)
 
     async def abort(self) -> None:
         """See `Writer.abort`."""

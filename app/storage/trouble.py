@@ -7,9 +7,14 @@ import errno
 from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, Unavailable
 
 
+def is_full(error: OSError) -> bool:
+    """Say whether an error means that the disk, or our share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def disk_trouble(error: OSError) -> Unavailable:
     """Name an error of the registry's own disk; a full one is told apart (507)."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return store_full("the registry's disk is full")
     return Unavailable(
         "the registry cannot use its disk right now, try again in a few seconds", headers={"Retry-After": "10"}
