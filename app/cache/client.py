@@ -142,6 +142,8 @@ class Cache:
             return AWAY
         if self._failing:
             self._skip_until = time.monotonic() + _PAUSE
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(PATIENCE):
                 answer = await command()
@@ -157,6 +159,9 @@ class Cache:
         if self._failing:
             self._failing, self._skip_until = False, 0.0
             log.info("Redis answers again")
+        # redis-py waits by `asyncio.wait_for`, which before Python 3.12 may answer a task that was cancelled meanwhile.
+        if task is not None and task.cancelling() > cancelling:
+            raise asyncio.CancelledError
         return answer
 
     def _failed(self, error: Exception) -> None:

@@ -63,7 +63,9 @@ _payload = PointQuery(
 )
 _part_size = PointQuery(
     select(func.max(part.c.size)).where(
-        part.c.repository_id == bindparam("repository"), part.c.digest == bindparam("digest")
+        part.c.repository_id == bindparam("repository"),
+        part.c.digest == bindparam("digest"),
+        part.c.is_manifest == bindparam("is_manifest"),
     )
 )
 
@@ -86,9 +88,9 @@ async def payload(database: Database, repository_id: int, digest: Digest) -> Sto
     return StoredManifest(digest, row[0], bytes(row[1])) if row else None
 
 
-async def part_size(database: Database, repository_id: int, digest: Digest) -> int | None:
-    """Say what size the repository's manifests give a blob they name; None where none names it."""
-    row = await database.point(_part_size, repository_id, digest)
+async def part_size(database: Database, repository_id: int, digest: Digest, *, is_manifest: bool) -> int | None:
+    """Say what size the repository's manifests give a blob, or a manifest, that they name; None where none names it."""
+    row = await database.point(_part_size, repository_id, digest, is_manifest)
     return row[0] if row else None
 
 

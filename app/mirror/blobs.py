@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -46,7 +47,7 @@ class MirrorBlobs:
         self._fills = fills
         self._pulls = pulls
         self._looks: Flights[int] = Flights()
-        self._keeping: Flights[Repository] = Flights()
+        self._admissions: Flights[Repository] = Flights()
 
     async def head(self, repository: Repository, digest: Digest) -> BlobAnswer:
         """Say how large a blob is; raises BlobUnknown, and whatever the upstream says."""
@@ -69,12 +70,13 @@ class MirrorBlobs:
                 self._keep(repository, digest, fill)
                 return BlobAnswer(digest, fill.size, fill.read)
             # The store has it by now, or had it all along for another repository.
-            repository = await self._admit(repository, digest)
+            admit = partial(self._admit, repository, digest)
+            repository = await self._admissions.join((repository.name, digest), "", admit)
         raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})
 
     async def close(self) -> None:
         """Stop what is under way; the fills are closed by whoever made them."""
-        await self._keeping.close()
+        await self._admissions.close()
         await self._looks.close()
 
     async def _cached(self, repository: Repository, digest: Digest) -> BlobAnswer | None:
@@ -100,7 +102,7 @@ class MirrorBlobs:
             )
         size = None
         if repository.id is not None:
-            size = await manifests.part_size(self._database, repository.id, digest)
+            size = await manifests.part_size(self._database, repository.id, digest, is_manifest=False)
         if size is None or (repository.public and self._source.has_accounts):
             # A fill that is joined was begun for whoever asked first, of whichever repository, with our account.
             size = await self._look(repository, digest)
@@ -135,7 +137,7 @@ class MirrorBlobs:
             await fill.done()
             return await self._admit(repository, digest)
 
-        self._keeping.begin((repository.name, digest), "", keep)
+        self._admissions.begin((repository.name, digest), "", keep)
 
     async def _admit(self, repository: Repository, digest: Digest) -> Repository:
         """Link what the store has; unless that was done already, the upstream is asked about this repository."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,10 +13,10 @@ class Flights(Generic[T]):
     """What is under way, by key. A client that leaves stops nothing; what comes of it reaches all who wait."""
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, tuple[str, asyncio.Task[T]]] = {}
+        self._flights: dict[Hashable, tuple[list[str], asyncio.Task[T]]] = {}
 
     async def join(self, key: Hashable, client: str, start: Callable[[], Awaitable[T]]) -> T:
-        """Wait for what is under way for ``key``, or start it in the name of ``client``; raises what it raises."""
+        """Wait for what is under way for ``key``, or start it, in the name of ``client``; raises what it raises."""
         self.begin(key, client, start)
         return await asyncio.shield(self._flights[key][1])
 
@@ -24,13 +24,13 @@ class Flights(Generic[T]):
         """Start it unless something is under way for ``key``, without waiting."""
         if key not in self._flights:
             task = asyncio.ensure_future(start())
-            self._flights[key] = client, task
+            self._flights[key] = [], task
             task.add_done_callback(lambda done: self._ended(key, done))
+        self._flights[key][0].append(client)
 
-    def leader(self, key: Hashable) -> str | None:
-        """Say in whose name something is under way for ``key``."""
-        flight = self._flights.get(key)
-        return flight[0] if flight else None
+    def clients(self, key: Hashable) -> Sequence[str]:
+        """Name those who joined what is under way for ``key``, in the order in which they came."""
+        return list(dict.fromkeys(self._flights[key][0]))
 
     async def close(self) -> None:
         """Stop everything under way; the caller has waited as long as it wanted to."""

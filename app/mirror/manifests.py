@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import Counter
@@ -56,6 +57,14 @@ class Resolved:
     warning: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Party:
+    """Those who wait for the same manifest: it is spent on one of them, and all have it."""
+
+    may_fill: bool
+    clients: Callable[[], Sequence[str]]
+
+
 class MirrorManifests:
     """Resolves references of one upstream's mirrors; ``locks`` is a folder shared by the workers of this host."""
 
@@ -79,20 +88,15 @@ class MirrorManifests:
         """
         await self._refuse_missing(repository, reference)
 
+        key = (repository.name, reference, client.may_fill)
+        party = _Party(client.may_fill, partial(self._flights.clients, key))
+
         async def fetch() -> Resolved:
             if isinstance(reference, Digest):
-                return await self._fetch_digest(repository, reference, client)
-            return await self._refresh(repository, reference, client)
+                return await self._fetch_digest(repository, reference, party)
+            return await self._refresh(repository, reference, party)
 
-        key = (repository.name, reference, client.may_fill)
-        leader = self._flights.leader(key) or client.name
-        try:
-            return await self._flights.join(key, client.name, fetch)
-        except TooManyRequests as error:
-            # That another client has had its share is no answer for this one; that the upstream is limiting us is.
-            if leader == client.name or isinstance(error, UpstreamLimited):
-                raise
-            return await fetch()
+        return await self._flights.join(key, client.name, fetch)
 
     async def close(self) -> None:
         """Stop what is under way."""
@@ -106,7 +110,7 @@ class MirrorManifests:
 
     # tags
 
-    async def _refresh(self, repository: Repository, tag: Tag, client: Client) -> Resolved:
+    async def _refresh(self, repository: Repository, tag: Tag, party: _Party) -> Resolved:
         async with self._turn(repository, tag):
             # Whoever had the turn before may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
@@ -118,7 +122,7 @@ class MirrorManifests:
             if stale is not None and time.monotonic() < self._spare_until:
                 return self._serve_stale(repository, tag, stale, "did not answer a moment ago")
             try:
-                return await self._ask(repository, tag, client, stale)
+                return await self._ask(repository, tag, party, stale)
             except (UpstreamAway, TooManyRequests) as error:
                 if stale is None:
                     raise
@@ -127,9 +131,7 @@ class MirrorManifests:
                 self._spare_until = time.monotonic() + _SPARE_SECONDS
                 return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
-    async def _ask(
-        self, repository: Repository, tag: Tag, client: Client, stale: tuple[int, Digest] | None
-    ) -> Resolved:
+    async def _ask(self, repository: Repository, tag: Tag, party: _Party, stale: tuple[int, Digest] | None) -> Resolved:
         try:
             head = await self._look(repository, tag, hurry=stale is not None)
         except (ManifestUnknown, NameUnknown):
@@ -141,21 +143,21 @@ class MirrorManifests:
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
         if head.digest is None:
-            return await self._bring(repository, tag, head, client, stale)
+            return await self._bring(repository, tag, head, party, stale)
         # Other tags may stand for it as well, and be asked for at this very moment.
         async with self._turn(repository, head.digest):
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
                 return await self._move_tag(repository_id, tag, head.digest)
-            return await self._bring(repository, tag, head, client, stale)
+            return await self._bring(repository, tag, head, party, stale)
 
     async def _bring(
-        self, repository: Repository, tag: Tag, head: ManifestHead, client: Client, stale: tuple[int, Digest] | None
+        self, repository: Repository, tag: Tag, head: ManifestHead, party: _Party, stale: tuple[int, Digest] | None
     ) -> Resolved:
-        if stale is not None and not client.may_fill:
+        if stale is not None and not party.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
-        fetched = await self._pull(repository, head.digest or tag, client, head.media_type)
+        fetched = await self._pull(repository, head.digest or tag, party, head.media_type)
         return await self._record(repository, fetched, [tag])
 
     async def _look(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
@@ -187,7 +189,7 @@ class MirrorManifests:
 
     # digests
 
-    async def _fetch_digest(self, repository: Repository, digest: Digest, client: Client) -> Resolved:
+    async def _fetch_digest(self, repository: Repository, digest: Digest, party: _Party) -> Resolved:
         async with self._turn(repository, digest):
             await self._refuse_missing(repository, digest)
             repository_id = await self._repository_id(repository)
@@ -199,7 +201,7 @@ class MirrorManifests:
             try:
                 if repository_id is None or not await self._is_child(repository_id, digest):
                     media_type = (await self._look(repository, digest, hurry=False)).media_type
-                fetched = await self._pull(repository, digest, client, media_type)
+                fetched = await self._pull(repository, digest, party, media_type)
             except (ManifestUnknown, NameUnknown):
                 await self._forget(repository, digest)
                 raise
@@ -207,20 +209,29 @@ class MirrorManifests:
 
     async def _is_child(self, repository_id: int, digest: Digest) -> bool:
         """Say whether an index that is here names the manifest: then there is no need to ask what it is."""
-        return await manifests.part_size(self._database, repository_id, digest) is not None
+        return await manifests.part_size(self._database, repository_id, digest, is_manifest=True) is not None
 
     # both
 
     async def _pull(
-        self, repository: Repository, reference: str, client: Client, media_type: str | None
+        self, repository: Repository, reference: str, party: _Party, media_type: str | None
     ) -> FetchedManifest:
-        if not client.may_fill:
+        if not party.may_fill:
             raise Denied(
                 f"{repository.name} is not cached here yet, and only those who log in may have it fetched from "
                 "outside the university: docker login, and pull again"
             )
         PULLS.labels("fetched").inc()
-        return await self._source.pull(repository.name.repository, reference, client.name, media_type)
+        tried: set[str] = set()
+        while True:
+            client = next(client for client in party.clients() if client not in tried)
+            tried.add(client)
+            try:
+                return await self._source.pull(repository.name.repository, reference, client, media_type)
+            except TooManyRequests as error:
+                # That one has had its share is no answer for the others; that the upstream is limiting us is.
+                if isinstance(error, UpstreamLimited) or tried.issuperset(party.clients()):
+                    raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
         async def write(transaction: Transaction) -> int:

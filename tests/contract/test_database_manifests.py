@@ -80,8 +80,9 @@ async def test_parts(database: Database, repository: int) -> None:
         assert not await manifests.names_blob(transaction, repository + 1, layer)
         sizes = await manifests.sizes(transaction, repository, [Digest.of(child.payload), NEVER])
     assert sizes == {Digest.of(child.payload): len(child.payload)}
-    assert await manifests.part_size(database, repository, layer) == 1
-    assert await manifests.part_size(database, repository, NEVER) is None
+    assert await manifests.part_size(database, repository, layer, is_manifest=False) == 1
+    assert await manifests.part_size(database, repository, layer, is_manifest=True) is None
+    assert await manifests.part_size(database, repository, NEVER, is_manifest=False) is None
 
 
 async def test_a_tag_moves_and_says_what_it_left(database: Database, repository: int) -> None:

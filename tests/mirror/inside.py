@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
-from collections.abc import Iterator
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -73,22 +74,20 @@ def worker_of(service: Service, response: aiohttp.ClientResponse) -> int:
     """Give the worker at the other end of an answer that is still coming."""
     assert response.connection is not None
     assert response.connection.transport is not None
-    port = response.connection.transport.get_extra_info("sockname")[1]
-    ours = int(service.host.rpartition(":")[2])
-    (inode,) = (line[9] for line in _connections() if (_port(line[1]), _port(line[2])) == (ours, port))
+    client = _spelled(*response.connection.transport.get_extra_info("sockname"))
+    server = _spelled(*response.connection.transport.get_extra_info("peername"))
+    connections = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    # Without those that are only remembered; and the table may be read twice where it changes meanwhile.
+    (inode,) = {line[9] for line in connections if line[1:3] == [server, client]} - {"0"}
     for pid in service.pids():
         if f"socket:[{inode}]" in _descriptors(pid):
             return pid
-    raise LookupError(f"no worker has the connection from port {port}")
+    raise LookupError(f"no worker has the connection from {client}")
 
 
-def _connections() -> Iterator[list[str]]:
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        yield line.split()
-
-
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2], 16)
+def _spelled(address: str, port: int) -> str:
+    """Spell an address as /proc/net/tcp does."""
+    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
 
 
 def _descriptors(pid: int) -> set[str]:

@@ -185,23 +185,26 @@ async def test_an_account_shows_nothing_in_public_that_the_upstream_does_not(
 
     await refused(f"paid/{repository}")
     await refused(f"mirror/{repository}")
+    # Nor is it shown by a public image that names the private one's parts: who may push to the upstream could make one.
+    hub.add(Image({}, image.manifests, image.digest), other, "8.0")
+    await client.pull_manifest(f"paid/{other}", "8.0", image.digest, image)
+
+    async def not_there() -> None:
+        for method in ("HEAD", "GET"):
+            assert (await client.blob(f"paid/{other}", layer, method=method)).status == 404
+
     hub.fault("cdn", "stall", path=f"/data/{layer}", after=1_000)
     async with admin.open("GET", f"/v2/vault/{repository}/blobs/{layer}") as response:
         assert response.status == 200
         await refused(f"paid/{repository}")
+        await not_there()
         hub.clear_faults()
         await response.read()
     await admin.pull(f"vault/{repository}", "8.0", image)
     await committed(service)
     await refused(f"paid/{repository}")
     await refused(f"mirror/{repository}")
-
-    # Nor by a public image that names the private one's parts: whoever may push to the upstream could make one.
-    lure = Image({}, image.manifests, image.digest)
-    hub.add(lure, other, "8.0")
-    await client.pull_manifest(f"paid/{other}", "8.0", image.digest, image)
-    for method in ("HEAD", "GET"):
-        assert (await client.blob(f"paid/{other}", layer, method=method)).status == 404
+    await not_there()
 
 
 async def test_an_account_pulls_what_is_public(hub: Hub, client: Client, repository: str, make: Make) -> None:
