@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from tests.images import Image
 
-TIMEOUT = 60.0
+TIMEOUT = 30.0
 # Tokens live for five minutes; a suite may take longer.
 _RENEW_AFTER = 120.0
 _NAME = re.compile(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.api.client import Registry, digest_of, exchange, refused
 from tests.parts.service import Service
-from tests.unit.web.test_routes import FREE, Page, pages, table
+from tests.unit.web.test_routes import FREE, pages, table
 
 EXAMPLES = {
     "manifests": "/v2/lab/app/manifests/latest",
@@ -40,7 +40,8 @@ def test_an_outsider_may_read_what_is_public_and_no_more(outsider: Registry, nou
     assert (answer.status != 401) == reads, answer
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page.needs not in FREE], ids=str)
-def test_pages_that_need_something(service: Service, page: Page) -> None:
-    answer = exchange(service.host, page.method, PAGES[page.pattern], None, {})
-    assert answer.status in (302, 303, 401, 403), answer
+def test_pages_that_need_something_are_closed(service: Service) -> None:
+    for page in pages():
+        if page.needs not in FREE:
+            answer = exchange(service.host, page.method, PAGES[page.pattern], None, {})
+            assert answer.status in (302, 303, 401, 403), (str(page), answer)

@@ -45,6 +45,15 @@ def repository(admin: Registry, name: str) -> str:
     return name
 
 
+@pytest.fixture(scope="module")
+def empty(admin: Registry) -> str:
+    """A repository with the parts of `GOOD` that stays without manifests, for tests that push none."""
+    name = "lab/refused"
+    for data in (EMPTY, BLOB):
+        admin.push_blob(name, data)
+    return name
+
+
 def nothing_kept(admin: Registry, name: str, payload: bytes) -> None:
     assert admin.tags(name) == []
     assert admin.manifest(name, digest_of(payload)).status == 404
@@ -71,11 +80,11 @@ NOT_JSON = {
 
 @pytest.mark.parametrize("payload", NOT_JSON.values(), ids=NOT_JSON)
 @pytest.mark.parametrize("media_type", [OCI_MANIFEST, OCI_INDEX, None])
-def test_not_json(admin: Registry, repository: str, payload: bytes, media_type: str | None) -> None:
+def test_not_json(admin: Registry, empty: str, payload: bytes, media_type: str | None) -> None:
     for reference in ("latest", digest_of(payload)):
-        words = refused(admin.put_manifest(repository, reference, payload, media_type), 400, "MANIFEST_INVALID")
+        words = refused(admin.put_manifest(empty, reference, payload, media_type), 400, "MANIFEST_INVALID")
         assert "JSON" in words
-    nothing_kept(admin, repository, payload)
+    nothing_kept(admin, empty, payload)
 
 
 def changed(**fields: Any) -> bytes:
@@ -147,10 +156,10 @@ INVALID = {
 
 
 @pytest.mark.parametrize("payload", INVALID.values(), ids=INVALID)
-def test_invalid(admin: Registry, repository: str, payload: bytes) -> None:
+def test_invalid(admin: Registry, empty: str, payload: bytes) -> None:
     for reference in ("latest", digest_of(payload)):
-        refused(admin.put_manifest(repository, reference, payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
-    nothing_kept(admin, repository, payload)
+        refused(admin.put_manifest(empty, reference, payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
+    nothing_kept(admin, empty, payload)
 
 
 def test_the_good_one_is_good(admin: Registry, repository: str) -> None:
@@ -173,9 +182,9 @@ INVALID_INDEXES = {
 
 
 @pytest.mark.parametrize("payload", INVALID_INDEXES.values(), ids=INVALID_INDEXES)
-def test_invalid_index(admin: Registry, repository: str, payload: bytes) -> None:
-    refused(admin.put_manifest(repository, "latest", payload, OCI_INDEX), 400, "MANIFEST_INVALID")
-    nothing_kept(admin, repository, payload)
+def test_invalid_index(admin: Registry, empty: str, payload: bytes) -> None:
+    refused(admin.put_manifest(empty, "latest", payload, OCI_INDEX), 400, "MANIFEST_INVALID")
+    nothing_kept(admin, empty, payload)
 
 
 @pytest.mark.parametrize(
@@ -185,18 +194,18 @@ def test_invalid_index(admin: Registry, repository: str, payload: bytes) -> None
      "application/vnd.docker.distribution.manifest.v1+prettyjws", f"{OCI_MANIFEST}, {OCI_MANIFEST}",
      "multipart/form-data; boundary=x"],
 )  # fmt: skip
-def test_another_type_in_the_header(admin: Registry, repository: str, header: str) -> None:
+def test_another_type_in_the_header(admin: Registry, empty: str, header: str) -> None:
     payload = changed()
-    refused(admin.put_manifest(repository, "latest", payload, header), 400, "MANIFEST_INVALID")
-    nothing_kept(admin, repository, payload)
+    refused(admin.put_manifest(empty, "latest", payload, header), 400, "MANIFEST_INVALID")
+    nothing_kept(admin, empty, payload)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, len(BLOB) - 1, len(BLOB) + 1, 2**62])
-def test_a_descriptor_of_the_wrong_size(admin: Registry, repository: str, wrong: int) -> None:
+def test_a_descriptor_of_the_wrong_size(admin: Registry, empty: str, wrong: int) -> None:
     for payload in (layer(size=wrong), changed(config=descriptor(BLOB, CONFIG, size=wrong), layers=[])):
-        words = refused(admin.put_manifest(repository, "latest", payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
+        words = refused(admin.put_manifest(empty, "latest", payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
         assert f"has {len(BLOB)} bytes, the manifest says {wrong}" in words
-        nothing_kept(admin, repository, payload)
+        nothing_kept(admin, empty, payload)
 
 
 def test_a_child_of_the_wrong_size(admin: Registry, repository: str) -> None:
@@ -207,9 +216,9 @@ def test_a_child_of_the_wrong_size(admin: Registry, repository: str) -> None:
     assert f"has {len(child)} bytes, the manifest says 1" in words
 
 
-def test_one_part_with_two_sizes(admin: Registry, repository: str) -> None:
+def test_one_part_with_two_sizes(admin: Registry, empty: str) -> None:
     payload = changed(layers=[descriptor(BLOB), descriptor(BLOB, size=1)])
-    refused(admin.put_manifest(repository, "latest", payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
+    refused(admin.put_manifest(empty, "latest", payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
 
 
 class TestMissingParts:
@@ -275,32 +284,32 @@ class TestMissingParts:
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 2 * LIMIT])
 @pytest.mark.parametrize("stream", [False, True])
-def test_too_large(admin: Registry, repository: str, size: int, stream: bool) -> None:
+def test_too_large(admin: Registry, empty: str, size: int, stream: bool) -> None:
     payload = changed(annotations={"filling": "x" * size})[:size]
     body = iter([payload[:LIMIT], payload[LIMIT:]]) if stream else payload
-    answer = admin.call("PUT", f"/v2/{repository}/manifests/large", body, {"Content-Type": OCI_MANIFEST})
+    answer = admin.call("PUT", f"/v2/{empty}/manifests/large", body, {"Content-Type": OCI_MANIFEST})
     assert f"{LIMIT} bytes at most" in refused(answer, 413, "MANIFEST_INVALID")
-    assert admin.tags(repository) == []
+    assert admin.tags(empty) == []
 
 
-def test_too_large_is_said_before_it_is_sent(admin: Registry, repository: str) -> None:
+def test_too_large_is_said_before_it_is_sent(admin: Registry, empty: str) -> None:
     with Connection(admin.host) as connection:
-        token = admin.token(f"repository:{repository}:pull,push")
+        token = admin.token(f"repository:{empty}:pull,push")
         headers = {"Authorization": f"Bearer {token}", "Content-Type": OCI_MANIFEST, "Content-Length": str(10**12)}
-        connection.request("PUT", f"/v2/{repository}/manifests/large", headers, b"{")
+        connection.request("PUT", f"/v2/{empty}/manifests/large", headers, b"{")
         answer = connection.answer()
     refused(answer, 413, "MANIFEST_INVALID")
     assert answer["Connection"] == "close"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
-def test_another_digest_than_in_the_path(admin: Registry, repository: str, algorithm: str) -> None:
+def test_another_digest_than_in_the_path(admin: Registry, empty: str, algorithm: str) -> None:
     payload, wrong = changed(), digest_of(b"else", algorithm)
-    words = refused(admin.put_manifest(repository, wrong, payload, OCI_MANIFEST), 400, "DIGEST_INVALID")
+    words = refused(admin.put_manifest(empty, wrong, payload, OCI_MANIFEST), 400, "DIGEST_INVALID")
     assert wrong in words
     assert digest_of(payload, algorithm) in words
-    assert admin.manifest(repository, wrong).status == 404
-    nothing_kept(admin, repository, payload)
+    assert admin.manifest(empty, wrong).status == 404
+    nothing_kept(admin, empty, payload)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
@@ -336,24 +345,24 @@ def test_another_digest_than_in_the_path(admin: Registry, repository: str, algor
         ("a:b:c", "DIGEST_INVALID"),
     ],
 )
-def test_a_reference_that_is_none(admin: Registry, repository: str, method: str, reference: str, code: str) -> None:
+def test_a_reference_that_is_none(admin: Registry, empty: str, method: str, reference: str, code: str) -> None:
     body = changed() if method == "PUT" else None
-    answer = admin.call(method, f"/v2/{repository}/manifests/{reference}", body, {"Content-Type": OCI_MANIFEST})
+    answer = admin.call(method, f"/v2/{empty}/manifests/{reference}", body, {"Content-Type": OCI_MANIFEST})
     assert answer.status == 400
     assert method == "HEAD" or refused(answer, 400, code)
 
 
 @pytest.mark.parametrize("framing", [{"Content-Length": "500"}, {"Transfer-Encoding": "chunked"}])
-def test_a_body_cut_short(service: Service, admin: Registry, repository: str, framing: dict[str, str]) -> None:
-    payload = changed()
+def test_a_body_cut_short(service: Service, admin: Registry, empty: str, framing: dict[str, str]) -> None:
+    payload, reference = changed(), f"cut-{'-'.join(framing)}"
     assert len(payload) < 500
     with Connection(admin.host) as connection:
-        token = admin.token(f"repository:{repository}:pull,push")
+        token = admin.token(f"repository:{empty}:pull,push")
         body = payload if "Content-Length" in framing else b"%x\r\n%b\r\n" % (len(payload), payload)
         headers = {"Authorization": f"Bearer {token}", "Content-Type": OCI_MANIFEST, **framing}
-        connection.request("PUT", f"/v2/{repository}/manifests/cut", headers, body)
-    wait_for(lambda: f"{repository}/manifests/cut" in service.log(), what="the request to be through")
-    nothing_kept(admin, repository, payload)
+        connection.request("PUT", f"/v2/{empty}/manifests/{reference}", headers, body)
+    wait_for(lambda: f"{empty}/manifests/{reference}" in service.log(), what="the request to be through")
+    nothing_kept(admin, empty, payload)
 
 
 def test_unknown(admin: Registry, outsider: Registry, name: str, repository: str) -> None:

@@ -14,10 +14,14 @@ from tests.api.client import TIMEOUT, Answer
 class Connection:
     """One connection, kept open until `close`; a context manager."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, *, receive_buffer: int | None = None) -> None:
         name, _, port = host.partition(":")
         self.host = host
-        self.socket = socket.create_connection((name, int(port)), timeout=TIMEOUT)
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(TIMEOUT)
+        self.socket.connect((name, int(port)))
         self._file = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
