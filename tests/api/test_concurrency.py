@@ -12,7 +12,9 @@ import pytest
 
 from tests.api.client import Answer, Registry, closing, digest_of, expect, location, refusal
 from tests.api.documents import EMPTY, OCI_INDEX, OCI_MANIFEST, descriptor, fresh, image, index
+from tests.api.workers import objects
 from tests.parts.process import wait_for
+from tests.parts.service import Service
 
 T = TypeVar("T")
 CLIENTS = 8
@@ -138,10 +140,12 @@ class TestOneSession:
         assert set(statuses) <= {201, 400, 404}
         assert users[1].blob(name, digest_of(data)).body == data
 
-    def test_a_put_while_another_worker_has_a_patch(self, first: Registry, second: Registry, name: str) -> None:
+    def test_a_put_while_another_worker_has_a_patch(
+        self, service: Service, first: Registry, second: Registry, name: str
+    ) -> None:
         """The PATCH has the upload until it ends; the PUT is told so, and comes again."""
         data = fresh(400_000)
-        session = first.begin(name)
+        session, before = first.begin(name), objects(service)
         going, more = threading.Event(), threading.Event()
 
         def body() -> Iterator[bytes]:
@@ -153,7 +157,7 @@ class TestOneSession:
         with ThreadPoolExecutor(1) as pool:
             patch = pool.submit(first.call, "PATCH", session, body())
             assert going.wait(30)
-            wait_for(lambda: busy(second, session), what="the PATCH to have the upload")
+            wait_for(lambda: objects(service) - before, what="the PATCH to have the upload")
             for user in (first, second):
                 for method, path in (("PUT", closing(session, digest_of(data))), ("PATCH", session)):
                     answer = user.call(method, path, b"")
@@ -164,9 +168,11 @@ class TestOneSession:
         expect(second.call("PUT", closing(session, digest_of(data)), b""), 201)
         assert first.blob(name, digest_of(data)).body == data
 
-    def test_cancelled_while_a_patch_is_under_way(self, first: Registry, second: Registry, name: str) -> None:
+    def test_cancelled_while_a_patch_is_under_way(
+        self, service: Service, first: Registry, second: Registry, name: str
+    ) -> None:
         data = fresh(400_000)
-        session = first.begin(name)
+        session, before = first.begin(name), objects(service)
         going, more = threading.Event(), threading.Event()
 
         def body() -> Iterator[bytes]:
@@ -178,7 +184,7 @@ class TestOneSession:
         with ThreadPoolExecutor(1) as pool:
             patch = pool.submit(first.call, "PATCH", session, body())
             assert going.wait(30)
-            wait_for(lambda: busy(second, session), what="the PATCH to have the upload")
+            wait_for(lambda: objects(service) - before, what="the PATCH to have the upload")
             expect(second.call("DELETE", session), 204)
             more.set()
             answer = patch.result(30)
@@ -187,10 +193,6 @@ class TestOneSession:
         for user in (first, second):
             assert user.call("GET", session).status == 404
             assert user.call("PUT", closing(session, digest_of(data)), data).status == 404
-
-
-def busy(user: Registry, session: str) -> bool:
-    return user.call("PATCH", session, b"").status == 400
 
 
 def test_one_tag(users: list[Registry], name: str) -> None:

@@ -1,12 +1,14 @@
-"""Connections that a chosen worker answers: the kernel spreads them, so one looks where each has come out."""
+"""Looking behind the service's back: which worker has a connection, and which objects there are."""
 
 from __future__ import annotations
 
 import http.client
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.api.client import TIMEOUT
+from tests.parts.service import Service
 
 
 def landing_on(host: str, pid: int) -> Callable[[], http.client.HTTPConnection]:
@@ -49,3 +51,8 @@ def _open_sockets(pid: int) -> set[str]:
         except OSError:  # closed meanwhile
             continue
     return found
+
+
+def objects(service: Service) -> set[str]:
+    """Name the files in the blob folder: one appears as soon as a request has opened its upload."""
+    return {name for _, _, names in os.walk(service.folder / "data" / "blobs") for name in names}
