@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -30,6 +31,8 @@ BYTES_IN = Counter("registry_received_bytes_total", "Bytes of bodies received fr
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"})
+# How late the counters may be.
+_LATE_SECONDS = 0.1
 _quote = json.encoder.encode_basestring_ascii
 
 
@@ -65,11 +68,15 @@ class Observed(Protocol):
 
 
 class Observer:
-    """Writes the access log and the request metrics."""
+    """Writes the access log at once, and the request metrics a little later for many requests together.
+
+    Counters are shared by all workers through files; to tell them of each request costs more than its log line.
+    """
 
     def __init__(self, log: TextIO) -> None:
         """``log`` gets a line per request, straight: the logging library costs more than the rest of the line."""
         self._log = log
+        self._flushing = False
         self._series: dict[tuple[str, str, int], _Series] = {}
 
     def finished(self, call: Observed, client_address: str) -> None:
@@ -79,12 +86,10 @@ class Observer:
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series(*key)
-        series.requests.inc()
-        series.seconds.observe(seconds)
-        if call.bytes_out:
-            series.bytes_out.inc(call.bytes_out)
-        if call.bytes_in:
-            series.bytes_in.inc(call.bytes_in)
+        series.add(seconds, call.bytes_out, call.bytes_in)
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(_LATE_SECONDS, self.flush)
         self._log.write(
             f'{{"time": {time.time():.3f}, "level": "info", "logger": "access", "request_id": "{call.request_id}", '
             f'"method": {_quote(call.method)}, "path": {_quote(call.path)}, "status": {call.status}, '
@@ -92,17 +97,41 @@ class Observer:
             f'"who": {_quote(call.subject)}}}\n'
         )
 
+    def flush(self) -> None:
+        """Count what has been noted so far."""
+        self._flushing = False
+        for series in self._series.values():
+            series.flush()
+
 
 class _Series:
-    """The time series of one kind of request."""
+    """The time series of one kind of request, and what they have not been told yet."""
 
     def __init__(self, route: str, method: str, status: int) -> None:
         # A method that a client made up must not make a new time series.
         method = method if method in _METHODS else "other"
-        self.requests = REQUESTS.labels(route, method, str(status))
-        self.seconds = SECONDS.labels(route)
-        self.bytes_out = BYTES_OUT.labels(route)
-        self.bytes_in = BYTES_IN.labels(route)
+        self._requests = REQUESTS.labels(route, method, str(status))
+        self._seconds = SECONDS.labels(route)
+        self._bytes_out = BYTES_OUT.labels(route)
+        self._bytes_in = BYTES_IN.labels(route)
+        self._took: list[float] = []
+        self._sent = self._received = 0
+
+    def add(self, seconds: float, bytes_out: int, bytes_in: int) -> None:
+        self._took.append(seconds)
+        self._sent += bytes_out
+        self._received += bytes_in
+
+    def flush(self) -> None:
+        if not self._took:
+            return
+        self._requests.inc(len(self._took))
+        for seconds in self._took:
+            self._seconds.observe(seconds)
+        self._bytes_out.inc(self._sent)
+        self._bytes_in.inc(self._received)
+        self._took.clear()
+        self._sent = self._received = 0
 
 
 class JsonFormatter(logging.Formatter):

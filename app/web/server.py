@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from tornado.http1connection import HTTP1Connection
+from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import (
     HTTPConnection,
@@ -18,6 +19,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
+from tornado.ioloop import PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application
 
@@ -32,6 +34,9 @@ from .v2.edge import V2
 _MAX_FORM_BYTES = 1024 * 1024
 # A kept-alive connection of a client that has gone without a word; clients poll more often than that.
 _IDLE_SECONDS = 120
+_MAX_BUFFER = 1024 * 1024
+# A head is smaller than this but for a few; each reading begins with so many zeros.
+_HEAD_CHUNK = 8 * 1024
 # What an upload may take to make safe what it has got when its connection was closed at a stop.
 _END_SECONDS = 3
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
@@ -49,22 +54,28 @@ class Edge(HTTPServerConnectionDelegate):
         self._application = application
         self._addresses = addresses
         self._trusted = tuple(trusted_proxies)
+        # Connections that have not sent the whole head of a request, and since when; the longest waiting first.
+        self.waiting: dict[HTTP1ServerConnection, float] = {}
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        self.waiting[cast("HTTP1ServerConnection", server_conn)] = time.monotonic()
         return _Request(self, server_conn, cast("HTTP1Connection", request_conn))
 
     def dispatch(
         self, server_conn: object, connection: HTTP1Connection, start: RequestStartLine, headers: HTTPHeaders
     ) -> tuple[HTTPMessageDelegate, Awaitable[None] | None]:
         """Choose who answers a request whose head has arrived, and what to wait for before its body is read."""
+        self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
         context: Any = connection.context
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if address.path.startswith("/v2/") or address.path == "/v2":
             call = Call(connection, start, headers, address, request_id(headers.get("X-Request-Id")))
-            answered = self._v2.start(call, peer)
             # Tornado would answer a body it cannot read itself, and not in the specification's words.
-            return call, answered if call.malformed is not None else None
+            if call.malformed is not None or not call.has_body:
+                return call, self._v2.answer(call, peer)
+            self._v2.start(call, peer)
+            return call, None
         context.remote_ip = peer
         connection.set_max_body_size(_MAX_FORM_BYTES)
         delegate = self._application.start_request(server_conn, connection)
@@ -119,11 +130,36 @@ class PlainServer(HTTPServer):
     socket's TCP_DEFER_ACCEPT (`app.processes.bind`) that has the first bytes here with the connection.
     """
 
+    edge: Edge
+
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         if _greets_in_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
         else:
-            super().handle_stream(stream, address)
+            super().handle_stream(_Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK), address)
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self.edge.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
+
+    def close_idle(self) -> None:
+        """Close connections that have waited too long, be it between two requests or in the middle of a head."""
+        before = time.monotonic() - _IDLE_SECONDS
+        for connection, since in list(self.edge.waiting.items()):
+            if since > before:
+                break
+            connection.stream.close()
+
+
+class _Stream(IOStream):
+    """A connection that sends what it is given at once; Tornado would switch that on and off with every answer."""
+
+    def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
+        super().__init__(connection, max_buffer_size, read_chunk_size)
+        super().set_nodelay(True)
+
+    def set_nodelay(self, value: bool) -> None:
+        pass
 
 
 def _greets_in_tls(connection: socket.socket) -> bool:
@@ -135,13 +171,14 @@ def _greets_in_tls(connection: socket.socket) -> bool:
 
 def make_server(edge: Edge) -> HTTPServer:
     """Make the server; sockets are added by the caller, who also stops it."""
-    return PlainServer(
-        cast("Application", edge),
-        idle_connection_timeout=_IDLE_SECONDS,
-        chunk_size=256 * 1024,
-        max_buffer_size=1024 * 1024,
-        max_header_size=64 * 1024,
+    server = PlainServer(
+        cast("Application", edge), chunk_size=256 * 1024, max_buffer_size=_MAX_BUFFER, max_header_size=64 * 1024
     )
+    server.edge = edge
+    # Tornado's own timeout is set and taken back with every request; a look now and then does as well.
+    server.conn_params.header_timeout = None
+    PeriodicCallback(server.close_idle, _IDLE_SECONDS / 4 * 1000).start()
+    return server
 
 
 async def stop_server(server: HTTPServer, v2: V2, seconds: float) -> None:
@@ -150,5 +187,5 @@ async def stop_server(server: HTTPServer, v2: V2, seconds: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await v2.drain()
-    await server.close_all_connections()
     await v2.end(_END_SECONDS)
+    await server.close_all_connections()

@@ -37,6 +37,8 @@ _BODILESS = frozenset({204, 304})
 # A body is never as large as this; Tornado insists on a number.
 _NO_BODY_LIMIT = 1 << 60
 _MOST_PARAMETERS = 200
+# What is read at once of a body; heads are read in smaller pieces (`app.web.server`).
+_BODY_CHUNK = 256 * 1024
 # For how long what a client still sends is taken and dropped after it was told that it sends it for nothing.
 _HEAR_OUT_SECONDS = 2.0
 
@@ -53,6 +55,10 @@ def _framing_fault(headers: HTTPHeaders) -> str | None:
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
         return f"Content-Length must be a number of bytes, not {length[:40]!r}"
     return None
+
+
+def _announces_body(headers: HTTPHeaders) -> bool:
+    return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
 
 
 class ClientGone(Exception):
@@ -76,6 +82,8 @@ class Call(HTTPMessageDelegate):
         self.path = address.path
         self.request_id = request_id
         self.malformed = _framing_fault(headers)
+        # Whether Tornado has a body to read beside the answering of this call.
+        self.has_body = self.malformed is not None or _announces_body(headers)
         self.client = Client("", may_fill=False)
         self.allows: Callable[[str, str], bool] = _nothing
         self.may_push = False
@@ -93,7 +101,10 @@ class Call(HTTPMessageDelegate):
         self._complete = False
         self._gone = False
         self._chunked = False
-        connection.set_max_body_size(_NO_BODY_LIMIT)
+        self._ended = False
+        if self.has_body:
+            connection.set_max_body_size(_NO_BODY_LIMIT)
+            connection.stream.read_chunk_size = _BODY_CHUNK
 
     # what Tornado calls
 
@@ -105,7 +116,10 @@ class Call(HTTPMessageDelegate):
 
     def finish(self) -> None:
         self._complete = True
-        self._wake()
+        if self._ended:
+            self._connection.finish()
+        else:
+            self._wake()
 
     def on_connection_close(self) -> None:
         self._gone = True
@@ -138,7 +152,7 @@ class Call(HTTPMessageDelegate):
     async def read(self) -> bytes | None:
         """Give the next piece of the body (at most 64 KiB), None at its end; raises ClientGone."""
         while self._chunk is None:
-            if self._complete:
+            if self._complete or not self.has_body:
                 return None
             if self._gone:
                 raise ClientGone
@@ -156,7 +170,7 @@ class Call(HTTPMessageDelegate):
     ) -> None:
         """Send a whole answer. ``length``: the Content-Length of what a HEAD would be a GET of."""
         sent = self._head(status, headers, len(body) if length is None else length, body)
-        if self._complete:
+        if self._complete or not self.has_body:
             self.end()
             await sent
         else:
@@ -194,8 +208,12 @@ class Call(HTTPMessageDelegate):
         """Finish an answer that was begun; what is left of the request's body is not read any more."""
         if self._chunked:
             _ = self._connection.write(b"0\r\n\r\n")
-        self._connection.finish()
-        self._release()
+        if self._complete or self.has_body:
+            self._connection.finish()
+            self._release()
+        else:
+            # Told now, Tornado would take the body that is not there for unread, and close the connection.
+            self._ended = True
 
     def cut(self) -> None:
         """Close the connection: the only honest end of a body that cannot be completed."""
@@ -231,7 +249,7 @@ class Call(HTTPMessageDelegate):
         elif self.method != "HEAD":
             self._chunked = True
             lines.append("Transfer-Encoding: chunked")
-        if not self._complete:
+        if self.has_body and not self._complete:
             lines.append("Connection: close")
         head = "\r\n".join(lines)
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:

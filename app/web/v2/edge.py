@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
@@ -41,34 +41,41 @@ class V2:
         self._observer = observer
         self._fill_networks = tuple(fill_networks)
         self._anonymous = lru_cache(maxsize=4096)(self._client_at)
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[Call, asyncio.Task[None] | None] = {}
+        self._quiet = asyncio.Event()
 
-    def start(self, call: Call, client_address: str) -> asyncio.Task[None]:
-        """Begin to answer a call whose head has arrived; the task ends with the answer."""
-        task = asyncio.get_running_loop().create_task(self._run(call, client_address))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
+    def start(self, call: Call, client_address: str) -> None:
+        """Begin to answer a call, in a task beside the one that reads its body."""
+        self._running[call] = asyncio.get_running_loop().create_task(self._run(call, client_address))
+
+    def answer(self, call: Call, client_address: str) -> Awaitable[None]:
+        """Answer a call that has no body in the task of its connection, which has nothing else to do."""
+        self._running[call] = asyncio.current_task()
+        return self._run(call, client_address)
 
     async def drain(self) -> None:
         """Return when no call is running any more; the caller bounds the time."""
         while self._running:
-            await asyncio.wait(self._running)
+            self._quiet.clear()
+            await self._quiet.wait()
 
     async def end(self, seconds: float) -> None:
-        """Give calls whose connections are closed ``seconds`` to put down what they have got, then cancel them."""
+        """Close the connections of calls, give those ``seconds`` to put down what they have got, then cancel them."""
+        for call in self._running:
+            call.cut()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.drain()
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        for task in self._running.values():
+            if task is not None:
+                task.cancel()
+        await self.drain()
+        self._observer.flush()
 
     async def _run(self, call: Call, client_address: str) -> None:
         try:
             await self._answer(call, client_address)
-        except (ClientGone, StreamClosedError, ConnectionError):
+        except (ClientGone, StreamClosedError, ConnectionError, asyncio.CancelledError):
             call.status = call.status or 499
             call.cut()
         except OCIError as error:
@@ -77,6 +84,9 @@ class V2:
             log.exception("request %s failed", call.request_id)
             await self._fail(call, Internal(f"the registry failed; quote request {call.request_id} to its operators"))
         finally:
+            del self._running[call]
+            if not self._running:
+                self._quiet.set()
             self._observer.finished(call, client_address)
 
     async def _answer(self, call: Call, client_address: str) -> None:
