@@ -28,8 +28,8 @@ from .review import GRACE_SECONDS
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Hashing and writing take turns with the network in pieces of this size.
-_PIECE_BYTES = 1024 * 1024
+# Hashing and writing take turns with the network in pieces of this size; a push has up to three in memory.
+_PIECE_BYTES = 512 * 1024
 # Running hashes kept for sessions between two requests; one that is dropped costs one reading at the end.
 _MOST_HASHES = 1000
 # Written in `digest_so_far` where the digest of the bytes so far is not known.

@@ -25,8 +25,9 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 Piece = bytes | memoryview
 
-# A hop to a thread costs as much as copying some 100 KB; what is handed over is larger than that.
-BATCH_BYTES = 1024 * 1024
+# A hop to a thread costs as much as copying some 100 KB; what is handed over is larger than that, and small enough for
+# dozens of pushes in one process.
+BATCH_BYTES = 512 * 1024
 # What one system call writes. The kernel caches it in pages as large as the call, and finds such that are already
 # its own: a whole batch at once took two to three times longer on a virtual machine with memory not yet touched.
 WRITE_BYTES = 256 * 1024
