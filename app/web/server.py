@@ -70,7 +70,8 @@ class Edge(HTTPServerConnectionDelegate):
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if address.path.startswith("/v2/") or address.path == "/v2":
-            call = Call(connection, start, headers, address, request_id(headers.get("X-Request-Id")))
+            given = headers.get_list("X-Request-Id")
+            call = Call(connection, start, headers, address, request_id(given[0] if given else None))
             # Tornado would answer a body it cannot read itself, and not in the specification's words.
             if call.malformed is not None or not call.has_body:
                 return call, self._v2.answer(call, peer)

@@ -47,18 +47,16 @@ def _nothing(name: str, action: str) -> bool:
     return False
 
 
-def _framing_fault(headers: HTTPHeaders) -> str | None:
-    """Say what is wrong with how a request announces its body, None where nothing is."""
+def _framing(headers: HTTPHeaders) -> tuple[bool, str | None]:
+    """Say whether a request announces a body, and what is wrong with how it does, None where nothing is."""
+    if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+        return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
     if encoding is not None and (length is not None or encoding.lower() != "chunked"):
-        return "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+        return True, "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
-        return f"Content-Length must be a number of bytes, not {length[:40]!r}"
-    return None
-
-
-def _announces_body(headers: HTTPHeaders) -> bool:
-    return "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0"
+        return True, f"Content-Length must be a number of bytes, not {length[:40]!r}"
+    return length != "0", None
 
 
 class ClientGone(Exception):
@@ -81,9 +79,8 @@ class Call(HTTPMessageDelegate):
         self.address = address
         self.path = address.path
         self.request_id = request_id
-        self.malformed = _framing_fault(headers)
-        # Whether Tornado has a body to read beside the answering of this call.
-        self.has_body = self.malformed is not None or _announces_body(headers)
+        # Whether Tornado has a body to read beside the answering of this call, and why it had better not.
+        self.has_body, self.malformed = _framing(headers)
         self.client = Client("", may_fill=False)
         self.allows: Callable[[str, str], bool] = _nothing
         self.may_push = False

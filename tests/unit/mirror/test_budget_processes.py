@@ -184,8 +184,9 @@ async def test_a_worker_stands_still_with_gets_in_flight(upstream: Counter, plan
         await asyncio.sleep(1)
         os.kill(first.pid, signal.SIGCONT)
         await _ends([first, *rest])
-    assert upstream.past == 0
-    assert upstream.gets > 30
+        # How much of the limit is spent by now hangs on who was quick; that none of it is lost does not.
+        await _ends(await _start(stack, [replace(plan, pulls=40)]))
+    assert (upstream.past, upstream.left) == (0, 0)
 
 
 @pytest.mark.parametrize("left", [10, 60])
