@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
+_ROBOT_PREFIX = re.compile(r"(?=.*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
 )  # fmt: skip
@@ -94,14 +95,76 @@ class ProjectConfig:
 
 @dataclass(frozen=True)
 class Admin:
+    # Off: nobody logs in with a password kept here; the account stays.
+    enabled: bool = True
     username: str = "admin"
     password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
+class Access:
+    # What secrets of robots and access keys are hashed with, the same on every host; null: made up, kept in data_dir.
+    secret_key: str | None = field(default=None, repr=False)
+    robot_prefix: str = "robot-"
+    robot_days: int = 30
+    most_robot_days: int = 365
+    most_key_days: int = 365
+    # A browser session ends after so long without a request, and after so long in any case; seconds.
+    session_idle: int = 2 * 3600
+    session_life: int = 12 * 3600
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What people may make for themselves. Sizes in bytes; admins are bound by none of it."""
+
+    projects_per_person: int = 10
+    default_quota: int = 10 * 1024**3
+    most_quota: int = 100 * 1024**3
+    # Groups whose members may make pull-through caches.
+    cache_groups: tuple[str, ...] = ()
+    audit_days: int = 365
+
+
+@dataclass(frozen=True)
+class SamlAttributes:
+    """Names an attribute may come by, the first found counts."""
+
+    identity: tuple[str, ...] = ("urn:oid:1.3.6.1.4.1.5923.1.1.1.6", "eduPersonPrincipalName")
+    mail: tuple[str, ...] = ("urn:oid:0.9.2342.19200300.100.1.3", "mail")
+    name: tuple[str, ...] = ("urn:oid:2.16.840.1.113730.3.1.241", "displayName")
+    affiliation: tuple[str, ...] = ("urn:oid:1.3.6.1.4.1.5923.1.1.1.9", "eduPersonScopedAffiliation")
+    groups: tuple[str, ...] = ("urn:oid:1.3.6.1.4.1.5923.1.5.1.1", "isMemberOf")
+
+
+@dataclass(frozen=True)
+class SamlRule:
+    """Holds where one of an attribute's values is one of ``values``; ``*`` stands for any text."""
+
+    attribute: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Saml:
     enabled: bool = False
+    # http(s):// or file://; asked again every hour.
     idp_metadata_url: str | None = None
+    # Which of several identity providers in the metadata; null: the only one.
+    idp_entity_id: str | None = None
+    # Null: the address of our metadata.
+    entity_id: str | None = None
+    certificate: str | None = None
+    private_key: str | None = field(default=None, repr=False)
+    # Shown in our metadata beside the one in use, so that the identity provider knows it before it is.
+    next_certificate: str | None = None
+    next_private_key: str | None = field(default=None, repr=False)
+    attributes: SamlAttributes = SamlAttributes()
+    # Scopes (the part after the @) the identity provider may speak for; empty: those its metadata says.
+    scopes: tuple[str, ...] = ()
+    # Who may log in: whoever one of these rules holds for; empty: everybody the identity provider lets in.
+    allow: tuple[SamlRule, ...] = ()
+    admins: tuple[SamlRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +185,8 @@ class Config:
     # Whose anonymous requests may spend the upstream's budget on what is not cached yet.
     fill_networks: tuple[Network, ...] = tuple(ip_network(network) for network in _LOCAL_NETWORKS)
     admin: Admin = Admin()
+    access: Access = Access()
+    policy: Policy = Policy()
     saml: Saml = Saml()
 
     @property
@@ -175,6 +240,7 @@ def _check(config: Config) -> None:
     needed = {"redirect": "s3", "accel": "filesystem"}.get(config.storage.delivery, config.storage.driver)
     if needed != config.storage.driver:
         raise ConfigError(f"storage.delivery: {config.storage.delivery} goes with driver {needed} only")
+    _check_people(config)
     for name, project in config.projects.items():
         if not _PROJECT.match(name):
             raise ConfigError(f"projects.{name}: a project's name has lower-case letters, digits and . _ - only")
@@ -183,6 +249,17 @@ def _check(config: Config) -> None:
     for host, name in config.hosts.items():
         if name not in config.projects or config.projects[name].upstream is None:
             raise ConfigError(f"hosts.{host}: {name!r} is no mirror project under projects:")
+
+
+def _check_people(config: Config) -> None:
+    if config.saml.enabled and not config.saml.idp_metadata_url:
+        raise ConfigError("saml.idp_metadata_url: needed where saml.enabled is true; http(s):// or file://")
+    if config.policy.default_quota > config.policy.most_quota:
+        raise ConfigError("policy.default_quota: more than policy.most_quota")
+    if config.access.robot_days > config.access.most_robot_days:
+        raise ConfigError("access.robot_days: more than access.most_robot_days")
+    if not _ROBOT_PREFIX.match(config.access.robot_prefix):
+        raise ConfigError("access.robot_prefix: letters, digits and . _ - $ +, at least one of them not a letter")
 
 
 def parts_path(url: str) -> str:

@@ -65,7 +65,7 @@ class Accounts:
             if account is None or not matches:
                 await self._throttle.failed(username, address)
                 raise Unauthorized(_REFUSED)
-            return self._remember(proof, Principal(Kind.PERSON, account.username, account.is_admin))
+            return self._remember(proof, person(account))
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
         """Make the admin if missing; answers a made-up password, to be shown once, where none is configured.
@@ -118,6 +118,11 @@ class Accounts:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[proof] = (principal, self._clock() + _REMEMBERED_FOR)
         return principal
+
+
+def person(account: accounts.Account) -> Principal:
+    """Make the principal of somebody whose account was just read."""
+    return Principal(Kind.PERSON, account.username, account.is_admin, account.id, frozenset(account.groups or ()))
 
 
 def _acceptable(username: str, password: str) -> bool:

@@ -1,37 +1,51 @@
 """The one place that answers who may do what in which project.
 
-Whoever may not pull learns nothing: a private project answers like one that is not there. What roles of members
-and rights of robot accounts add is answered here too, and nowhere else.
+Whoever may not pull learns nothing: a private project answers like one that is not there.
 """
 
 from __future__ import annotations
 
-from app.database import Database, projects
+from app.database import Database, members, projects
 
-from .principal import Principal
-from .scopes import ALL_ACTIONS, PULL
+from .principal import Kind, Principal
+from .roles import ACTION_RIGHTS, ALL_RIGHTS, NO_RIGHTS, PUBLIC_RIGHTS, Role, rights_of
+from .scopes import ALL_ACTIONS
 
 NOTHING: frozenset[str] = frozenset()
 
 
 class Permissions:
-    """Reads projects from the database with every question, so that a change shows at once."""
+    """Reads projects and members from the database with every question, so that a change shows at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def actions(self, principal: Principal, project_name: str) -> frozenset[str]:
-        """Answer what the principal may do in a project's repositories; raises Unavailable.
+        """Answer what the principal may do in a project's repositories (pull, push, delete); raises Unavailable.
 
         The admin may do everything in a project that is missing as well, to be told so by what comes after.
         """
-        if principal.is_admin:
-            return ALL_ACTIONS
         head = await projects.head(self._database, project_name)
         if head is None:
-            return NOTHING
-        _, public, _ = head
-        return PULL if public else NOTHING
+            return ALL_ACTIONS if principal.administers else NOTHING
+        rights = await self.rights(principal, head[0], public=head[1])
+        return frozenset(action for action, right in ACTION_RIGHTS.items() if right in rights)
+
+    async def rights(self, principal: Principal, project_id: int, *, public: bool) -> frozenset[str]:
+        """Answer every right the principal has in a project; raises Unavailable."""
+        everybodys = PUBLIC_RIGHTS if public else NO_RIGHTS
+        if principal.kind is Kind.ROBOT:
+            return everybodys | principal.limited(project_id)
+        own = ALL_RIGHTS if principal.is_admin else await self._of_roles(principal, project_id)
+        if principal.limits is not None:
+            own &= principal.limited(project_id)
+        return everybodys | own
+
+    async def _of_roles(self, principal: Principal, project_id: int) -> frozenset[str]:
+        if principal.id is None:
+            return NO_RIGHTS
+        roles = await members.roles(self._database, project_id, principal.id, principal.groups)
+        return NO_RIGHTS.union(*(rights_of(Role(role)) for role in roles))
 
     def may_list_catalogue(self, principal: Principal) -> bool:
         """Answer whether the catalogue may be asked for: by everybody, for it shows the public projects only.

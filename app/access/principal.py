@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -15,11 +16,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request speaks for; ``name`` is empty for the anonymous."""
+    """Who a request speaks for; ``name`` is empty for the anonymous.
+
+    ``id`` is the account's or the robot's. ``limits`` are what a robot account was given, and what an access key was
+    cut down to: rights by project id, or by "*" for every project; None where nothing is limited. One that was read
+    from a token has neither these nor groups: the token itself says what it allows.
+    """
 
     kind: Kind
     name: str = ""
     is_admin: bool = False
+    id: int | None = None
+    groups: frozenset[str] = frozenset()
+    limits: Mapping[str, frozenset[str]] | None = field(default=None, hash=False)
 
     @property
     def subject(self) -> str:
@@ -29,6 +38,16 @@ class Principal:
     @property
     def is_anonymous(self) -> bool:
         return self.kind is Kind.ANONYMOUS
+
+    @property
+    def administers(self) -> bool:
+        """Whether this is an administrator in person: a key of one is for projects, not for the system."""
+        return self.is_admin and self.limits is None
+
+    def limited(self, project_id: int) -> frozenset[str]:
+        """List the rights that `limits` leave in a project."""
+        limits = self.limits or {}
+        return limits.get("*", frozenset()) | limits.get(str(project_id), frozenset())
 
     @classmethod
     def from_subject(cls, subject: str, *, is_admin: bool) -> Principal:

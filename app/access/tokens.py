@@ -120,7 +120,7 @@ class Tokens:
             "jti": token_id,
             "access": entries,
         }
-        if principal.is_admin:
+        if principal.administers:
             claims["admin"] = True
         token = jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.id})
         # Less than its life: a client that counts from the answer's arrival still renews it in time.

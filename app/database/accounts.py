@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select, update
@@ -20,6 +21,7 @@ class Account:
     password_hash: str | None = field(repr=False)
     is_admin: bool
     disabled: bool
+    groups: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,12 @@ class SigningKey:
 async def find(transaction: Transaction, username: str) -> Account | None:
     """Find an account by its exact name."""
     statement = select(
-        account.c.id, account.c.username, account.c.password_hash, account.c.is_admin, account.c.disabled
+        account.c.id,
+        account.c.username,
+        account.c.password_hash,
+        account.c.is_admin,
+        account.c.disabled,
+        account.c.groups,
     ).where(account.c.username == username)
     row = (await transaction.execute(statement)).first()
     return Account(*row) if row else None

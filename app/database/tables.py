@@ -5,9 +5,16 @@
              │              │    └─ part         what the payload refers to, keyed by digest
              │              ├─ link ── blob      a repository may serve a blob; a blob names its object
              │              └─ upload            an upload session and where its bytes are
+             │              └─ manifest_label ── label   of a project, or of the system where it has no project
+             ├─ member      a person's or a group's role in the project
+             ├─ robot       of the project, or of the system where it has no project
+             └─ traffic     what a mirror served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
     review    what may have lost its last reference, and when to look
-    account   people who log in with a password kept here; signing_key: what tokens are signed with
+    account ── access_key   people, and their keys for the command line
+    audit     who did what; keeps no foreign key, for it outlives what it tells of
+    budget_sample   what an upstream still allowed, by the minute
+    signing_key     what tokens are signed with; setting: one value by its name
 
 Times are Unix seconds (double precision), sizes bytes. Names and tags compare by byte ("C"), so that listing
 in ASCII order is a walk along the primary key on both databases.
@@ -30,6 +37,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData(
@@ -42,6 +50,7 @@ metadata = MetaData(
 )
 
 _bytewise = String().with_variant(String(collation="C"), "postgresql")
+_EMPTY = text("''")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -59,6 +68,13 @@ project = Table(
     Column("settings", JSON, nullable=False),
     Column("used_bytes", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Double, nullable=False),
+    # No foreign key: SQLite cannot add one to a table that is there. Whoever removes an account clears it.
+    Column("owner_id", BigInteger, nullable=True),
+    Column("description", Text, nullable=False, server_default=_EMPTY),
+    Column("quota_bytes", BigInteger, nullable=True),
+    # User name and password for the upstream, encrypted (app.access.secrets).
+    Column("upstream_credential", Text, nullable=True),
+    Index("ix_project_owner_id", "owner_id"),
 )
 
 repository = Table(
@@ -68,6 +84,8 @@ repository = Table(
     Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
     Column("name", _bytewise, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("description", Text, nullable=False, server_default=_EMPTY),
+    Column("pull_count", BigInteger, nullable=False, server_default="0"),
     Index("uq_repository_project_id_name", "project_id", "name", unique=True),
 )
 
@@ -106,6 +124,7 @@ manifest = Table(
     Column("created_at", Double, nullable=False),
     Column("pulled_at", Double, nullable=False),
     Index("ix_manifest_repository_id_subject_digest", "repository_id", "subject", "digest"),
+    Index("ix_manifest_repository_id_created_at_digest", "repository_id", "created_at", "digest"),
 )
 
 _manifest_key = ["manifest.repository_id", "manifest.digest"]
@@ -145,6 +164,8 @@ upload = Table(
     Column("bytes_written", BigInteger, nullable=False),
     Column("digest_so_far", String, nullable=False),
     Column("updated_at", Double, nullable=False),
+    # What this session has been given of the project's quota; 0 where there is none.
+    Column("charged_bytes", BigInteger, nullable=False, server_default="0"),
     Index("ix_upload_updated_at", "updated_at"),
 )
 
@@ -174,6 +195,134 @@ account = Table(
     Column("is_admin", Boolean, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", Double, nullable=False),
+    # "local" with a password kept here, "saml" with the university's.
+    Column("source", String, nullable=False, server_default="local"),
+    Column("full_name", String, nullable=False, server_default=_EMPTY),
+    Column("email", String, nullable=False, server_default=_EMPTY),
+    # As the identity provider told them at the last login.
+    Column("groups", JSON, nullable=True),
+    Column("last_login_at", Double, nullable=True),
+)
+
+access_key = Table(
+    "access_key",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("secret_hash", String, nullable=False, unique=True),
+    # Rights by project id, or "*" for every project; never more than the person's own.
+    Column("permissions", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=True),
+    Column("last_used_at", Double, nullable=True),
+    Column("last_used_from", String, nullable=True),
+    Index("uq_access_key_account_id_name", "account_id", "name", unique=True),
+)
+
+member = Table(
+    "member",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    # Exactly one of the two.
+    Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), nullable=True),
+    Column("group_name", _bytewise, nullable=True),
+    Column("role", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("uq_member_project_id_account_id", "project_id", "account_id", unique=True),
+    Index("uq_member_project_id_group_name", "project_id", "group_name", unique=True),
+    Index("ix_member_account_id", "account_id"),
+    Index("ix_member_group_name", "group_name"),
+)
+
+robot = Table(
+    "robot",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=True),
+    # As it logs in, prefix and project included.
+    Column("name", _bytewise, nullable=False, unique=True),
+    Column("description", Text, nullable=False),
+    Column("secret_hash", String, nullable=False),
+    # Rights by project id, or "*" for every project.
+    Column("permissions", JSON, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("expires_at", Double, nullable=True),
+    Column("last_used_at", Double, nullable=True),
+    Column("last_used_from", String, nullable=True),
+    Index("ix_robot_project_id_name", "project_id", "name"),
+)
+
+label = Table(
+    "label",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=True),
+    Column("name", _bytewise, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("color", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("uq_label_project_id_name", "project_id", "name", unique=True),
+)
+
+manifest_label = Table(
+    "manifest_label",
+    metadata,
+    Column("repository_id", _rowid, primary_key=True),
+    Column("digest", _bytewise, primary_key=True),
+    Column("label_id", ForeignKey("label.id", ondelete="CASCADE"), primary_key=True),
+    ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
+    Index("ix_manifest_label_label_id", "label_id"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("at", Double, nullable=False),
+    # A principal's subject: "person:NAME", "robot:NAME", "anonymous".
+    Column("actor", String, nullable=False),
+    Column("address", String, nullable=False),
+    Column("operation", String, nullable=False),
+    Column("resource_type", String, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("project_id", BigInteger, nullable=True),
+    Index("ix_audit_project_id_id", "project_id", "id"),
+    Index("ix_audit_at", "at"),
+)
+
+traffic = Table(
+    "traffic",
+    metadata,
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    # Hours since 1970.
+    Column("hour", BigInteger, primary_key=True),
+    Column("hits", BigInteger, nullable=False),
+    Column("misses", BigInteger, nullable=False),
+    Column("served_bytes", BigInteger, nullable=False),
+    Column("fetched_bytes", BigInteger, nullable=False),
+)
+
+budget_sample = Table(
+    "budget_sample",
+    metadata,
+    Column("upstream", String, primary_key=True),
+    # A credential's user name, "" for none.
+    Column("credential", String, primary_key=True),
+    # Minutes since 1970.
+    Column("minute", BigInteger, primary_key=True),
+    Column("limit", BigInteger, nullable=False),
+    Column("remaining", BigInteger, nullable=False),
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 signing_key = Table(

@@ -132,8 +132,8 @@ async def test_a_newer_version_has_been_at_work(database_url: str, step: Any) ->
 
 async def test_an_older_schema_is_told_apart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrate(database_url)
-    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0002_of_the_future")
-    with pytest.raises(SchemaError, match="is at schema 0001, this version works with 0002_of_the_future"):
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "of_the_future")
+    with pytest.raises(SchemaError, match=r"is at schema \d{4}, this version works with of_the_future"):
         await require_current(database_url)
 
 

@@ -87,7 +87,7 @@ async def refusal(people: Accounts, username: str, password: str, address: str =
 
 
 async def test_the_right_password_is_the_person(people: Accounts) -> None:
-    assert await people.authenticate("admin", PASSWORD, LAB) == Principal(Kind.PERSON, "admin", is_admin=True)
+    assert await people.authenticate("admin", PASSWORD, LAB) == Principal(Kind.PERSON, "admin", is_admin=True, id=1)
 
 
 async def test_unknown_disabled_and_wrong_get_one_answer_for_one_work(

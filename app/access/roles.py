@@ -1,0 +1,98 @@
+"""Rights, in Harbor's words, and the roles that carry them.
+
+A right is ``resource:action``. Roles are cumulative: each has what the one before it has. `Permissions` answers who
+has which rights where; nobody else asks for a role.
+
+Source: Harbor, "User Permissions By Role" and its RBAC policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+PULL = "repository:pull"
+PUSH = "repository:push"
+LIST_REPOSITORIES = "repository:list"
+UPDATE_REPOSITORY = "repository:update"
+DELETE_REPOSITORY = "repository:delete"
+READ_ARTIFACT = "artifact:read"
+DELETE_ARTIFACT = "artifact:delete"
+LIST_TAGS = "tag:list"
+CREATE_TAG = "tag:create"
+DELETE_TAG = "tag:delete"
+READ_PROJECT = "project:read"
+UPDATE_PROJECT = "project:update"
+DELETE_PROJECT = "project:delete"
+READ_QUOTA = "quota:read"
+LIST_MEMBERS = "member:list"
+CREATE_MEMBER = "member:create"
+UPDATE_MEMBER = "member:update"
+DELETE_MEMBER = "member:delete"
+LIST_LABELS = "label:list"
+CREATE_LABEL = "label:create"
+UPDATE_LABEL = "label:update"
+DELETE_LABEL = "label:delete"
+ATTACH_LABEL = "artifact-label:create"
+DETACH_LABEL = "artifact-label:delete"
+LIST_ROBOTS = "robot:list"
+CREATE_ROBOT = "robot:create"
+UPDATE_ROBOT = "robot:update"
+DELETE_ROBOT = "robot:delete"
+READ_LOG = "log:list"
+
+NO_RIGHTS: frozenset[str] = frozenset()
+
+
+class Role(StrEnum):
+    """What a member is in a project, the least first."""
+
+    LIMITED_GUEST = "limited guest"
+    GUEST = "guest"
+    DEVELOPER = "developer"
+    MAINTAINER = "maintainer"
+    PROJECT_ADMIN = "project admin"
+
+
+# What everybody may do in a public project.
+PUBLIC_RIGHTS = frozenset({PULL, LIST_REPOSITORIES, READ_ARTIFACT, LIST_TAGS, LIST_LABELS, READ_PROJECT})
+
+_ADDED: Mapping[Role, frozenset[str]] = {
+    Role.LIMITED_GUEST: (PUBLIC_RIGHTS - {LIST_LABELS}) | {READ_QUOTA},
+    Role.GUEST: frozenset({LIST_MEMBERS, LIST_LABELS, LIST_ROBOTS}),
+    Role.DEVELOPER: frozenset({PUSH, CREATE_TAG, UPDATE_REPOSITORY, ATTACH_LABEL, DETACH_LABEL}),
+    Role.MAINTAINER: frozenset(
+        {DELETE_REPOSITORY, DELETE_ARTIFACT, DELETE_TAG, CREATE_LABEL, UPDATE_LABEL, DELETE_LABEL}
+    ),
+    Role.PROJECT_ADMIN: frozenset(
+        {CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT}
+        | {UPDATE_PROJECT, DELETE_PROJECT, READ_LOG}
+    ),
+}
+
+
+def rights_of(role: Role) -> frozenset[str]:
+    """List what a role may do in its project."""
+    return _RIGHTS[role]
+
+
+def _cumulated() -> dict[Role, frozenset[str]]:
+    rights: dict[Role, frozenset[str]] = {}
+    sum_so_far = NO_RIGHTS
+    for role in Role:
+        sum_so_far |= _ADDED[role]
+        rights[role] = sum_so_far
+    return rights
+
+
+_RIGHTS = _cumulated()
+ALL_RIGHTS = _RIGHTS[Role.PROJECT_ADMIN]
+
+# What a robot account or an access key can be given: what programs do. None of it makes keys or members, so that a
+# secret which got out cannot make others.
+GRANTABLE_RIGHTS = ALL_RIGHTS - {
+    CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT
+}  # fmt: skip
+
+# What the words of a token's scope stand for (`app.access.scopes`).
+ACTION_RIGHTS: Mapping[str, str] = {"pull": PULL, "push": PUSH, "delete": DELETE_ARTIFACT}
