@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -16,6 +16,9 @@ from app.oci.manifest import Manifest
 
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import link, manifest, part, review, tag
+
+# Of manifests on one page of referrers: their annotations come along.
+_PAGE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +194,25 @@ async def tags(transaction: Transaction, repository_id: int, after: str, limit: 
 
 async def referrers(
     transaction: Transaction, repository_id: int, subject: Digest, artifact_type: str | None, after: str, limit: int
-) -> list[Referrer]:
-    """List manifests that name the subject, by digest, past ``after``."""
+) -> tuple[list[Referrer], bool]:
+    """List manifests that name the subject, by digest, past ``after``; and whether there are more.
+
+    Fewer than ``limit`` where their manifests, and so their annotations, come to more than `_PAGE_BYTES`.
+    """
+    sizes = (
+        select(manifest.c.digest, manifest.c.size)
+        .where(manifest.c.repository_id == repository_id, manifest.c.subject == subject, manifest.c.digest > after)
+        .order_by(manifest.c.digest)
+        .limit(limit + 1)
+    )
+    if artifact_type is not None:
+        sizes = sizes.where(manifest.c.artifact_type == artifact_type)
+    found = (await transaction.execute(sizes)).all()
+    so_far = accumulate(size for _, size in found)
+    page = [digest for (digest, _), total in zip(found[:limit], so_far, strict=False) if total <= _PAGE_BYTES]
+    page = page or [digest for digest, _ in found[:1]]
+    if not page:
+        return [], False
     statement = (
         select(
             manifest.c.digest,
@@ -201,13 +221,10 @@ async def referrers(
             manifest.c.artifact_type,
             manifest.c.annotations,
         )
-        .where(manifest.c.repository_id == repository_id, manifest.c.subject == subject, manifest.c.digest > after)
+        .where(manifest.c.repository_id == repository_id, manifest.c.digest.in_(page))
         .order_by(manifest.c.digest)
-        .limit(limit)
     )
-    if artifact_type is not None:
-        statement = statement.where(manifest.c.artifact_type == artifact_type)
-    return [Referrer(*row) for row in await transaction.execute(statement)]
+    return [Referrer(*row) for row in await transaction.execute(statement)], len(page) < len(found)
 
 
 async def is_referenced(transaction: Transaction, repository_id: int, digest: Digest) -> bool:

@@ -68,7 +68,7 @@ class MirrorContent:
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> list[Referrer]:
+    ) -> tuple[list[Referrer], bool]:
         return await self._hosted.referrers(await self._meant(repository), subject, artifact_type, after, limit)
 
     async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:

@@ -70,8 +70,8 @@ class Content(Protocol):
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> list[Referrer]:
-        """List what names ``subject``, by digest, past ``after``."""
+    ) -> tuple[list[Referrer], bool]:
+        """List what names ``subject``, by digest, past ``after``: ``limit`` at most; and say whether there are more."""
 
 
 class HostedContent:
@@ -110,7 +110,7 @@ class HostedContent:
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> list[Referrer]:
+    ) -> tuple[list[Referrer], bool]:
         repository_id = known(repository)
         async with self._database.reading() as transaction:
             return await manifests.referrers(transaction, repository_id, subject, artifact_type, after, limit)

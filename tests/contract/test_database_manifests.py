@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -202,24 +203,44 @@ async def test_referrers_are_listed_by_key_and_filtered(database: Database, repo
     await add_manifest(database, repository, image("none"))
 
     async with database.reading() as transaction:
-        found = await manifests.referrers(transaction, repository, NEVER, None, "", 100)
+        found, more = await manifests.referrers(transaction, repository, NEVER, None, "", 100)
+        assert not more
         assert [referrer.digest for referrer in found] == sorted(expected)
         for referrer in found:
             parsed = expected[Digest(referrer.digest)]
             assert (referrer.media_type, referrer.size) == (parsed.media_type, len(parsed.payload))
             assert (referrer.artifact_type, referrer.annotations) == (parsed.artifact_type, {"n": "1"})
-        paged: list[str] = []
-        while page := await manifests.referrers(transaction, repository, NEVER, None, paged[-1] if paged else "", 3):
-            paged += [referrer.digest for referrer in page]
-        assert paged == sorted(expected)
-        kinds = await manifests.referrers(transaction, repository, NEVER, "application/vnd.example.sbom", "", 2)
-        more = await manifests.referrers(
-            transaction, repository, NEVER, "application/vnd.example.sbom", kinds[-1].digest, 2
-        )
-        assert [len(kinds), len(more)] == [2, 1]
-        assert {referrer.artifact_type for referrer in kinds + more} == {"application/vnd.example.sbom"}
-        assert await manifests.referrers(transaction, repository, NEVER, "other/type", "", 10) == []
-        assert await manifests.referrers(transaction, repository + 1, NEVER, None, "", 10) == []
+        pages = await referrer_pages(transaction, repository, None, 3)
+        assert [len(page) for page in pages] == [3, 3, 1]
+        assert [referrer.digest for page in pages for referrer in page] == sorted(expected)
+        pages = await referrer_pages(transaction, repository, "application/vnd.example.sbom", 2)
+        assert [len(page) for page in pages] == [2, 1]
+        assert {referrer.artifact_type for page in pages for referrer in page} == {"application/vnd.example.sbom"}
+        assert await manifests.referrers(transaction, repository, NEVER, "other/type", "", 10) == ([], False)
+        assert await manifests.referrers(transaction, repository + 1, NEVER, None, "", 10) == ([], False)
+
+
+async def referrer_pages(transaction: Transaction, repository: int, kind: str | None, limit: int) -> list[Any]:
+    pages: list[Any] = []
+    more = True
+    while more:
+        last = pages[-1][-1].digest if pages else ""
+        page, more = await manifests.referrers(transaction, repository, NEVER, kind, last, limit)
+        pages.append(page)
+    return pages
+
+
+async def test_a_page_of_referrers_is_bounded_by_bytes_too(database: Database, repository: int) -> None:
+    subject = descriptor(NEVER, 10)
+    for number in range(4):
+        large = {"note": "x" * (1536 * 1024)}
+        await add_manifest(database, repository, image(str(number), subject=subject, annotations=large))
+    await add_manifest(database, repository, image("larger", subject=subject, annotations={"n": "x" * 5 * 1024 * 1024}))
+    async with database.reading() as transaction:
+        pages = await referrer_pages(transaction, repository, None, 1000)
+    assert sum(len(page) for page in pages) == 5
+    assert len(pages) >= 3
+    assert max(sum(referrer.size for referrer in page) for page in pages if len(page) > 1) <= 4 * 1024 * 1024
 
 
 async def test_what_keeps_a_manifest(database: Database, repository: int) -> None:

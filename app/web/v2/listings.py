@@ -43,19 +43,19 @@ class ListingHandlers:
         kind = query.get("artifactType", [""])[0] or None
         subject = Digest.parse(reference)
         repository = await self._projects.open(name)
-        found = (
-            await self._contents.of(repository).referrers(repository, subject, kind, last, count + 1)
+        found, there_are_more = (
+            await self._contents.of(repository).referrers(repository, subject, kind, last, count)
             if repository.id is not None
-            else []
+            else ([], False)
         )
         headers = [("Content-Type", OCI_INDEX)]
         if kind is not None:
             headers.append(("OCI-Filters-Applied", "artifactType"))
-        if len(found) > count:
-            more = {"n": str(count), "last": found[count - 1].digest} | ({"artifactType": kind} if kind else {})
+        if there_are_more:
+            more = {"n": str(count), "last": found[-1].digest} | ({"artifactType": kind} if kind else {})
             headers.append(next_link(f"/v2/{name}/referrers/{subject}", more))
         descriptors = []
-        for item in found[:count]:
+        for item in found:
             descriptor: dict[str, object] = {"mediaType": item.media_type, "digest": item.digest, "size": item.size}
             if item.artifact_type:
                 descriptor["artifactType"] = item.artifact_type
