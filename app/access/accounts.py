@@ -28,44 +28,57 @@ _REMEMBERED_FOR = 60
 _MAX_REMEMBERED = 1024
 _MAX_USERNAME = 255
 _MAX_PASSWORD = 1024
-_REFUSED = "wrong user name or password; check both and log in again"
+REFUSED = "wrong user name or password; check both and log in again"
 
 
 class Accounts:
     """Checks passwords off the event loop, a few at a time."""
 
-    def __init__(self, database: Database, throttle: Throttle, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        throttle: Throttle,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        enabled: bool = True,
+    ) -> None:
+        """``enabled``: whether any password is accepted at all."""
         self._database = database
+        self._enabled = enabled
         self._throttle = throttle
         self._clock = clock
         self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
         self._secret = secrets.token_bytes(32)
-        self._remembered: dict[bytes, tuple[Principal, float]] = {}
+        self._remembered: dict[bytes, float] = {}
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
         """Check a password; raises Unauthorized, or TooManyRequests with ``Retry-After`` after many failures.
 
         Clients send their password for every token: what was right stays right for a minute without hashing again.
         """
-        if not _acceptable(username, password):
-            raise Unauthorized(_REFUSED)
-        proof = hmac.digest(self._secret, f"{username}\0{password}".encode(), "sha256")
-        if (principal := self._recall(proof)) is not None:
-            return principal
+        if not acceptable(username, password):
+            raise Unauthorized(REFUSED)
+        if not self._enabled:
+            raise Unauthorized("passwords are not accepted here; log in with a robot account or an access key of yours")
         account = await self._find(username)
         known = None if account is None or account.disabled else account.password_hash
+        # With the hash in it: what was right for the password before is forgotten by itself.
+        proof = hmac.digest(self._secret, f"{username}\0{password}\0{known}".encode(), "sha256")
+        if account is not None and self._recalls(proof):
+            return person(account)
         async with self._hashing:
             # Looked at in here: of a class that logs in at once with one account, one is hashed and the rest find it;
             # of many guesses at once, as many as are hashed at a time get past the count.
-            if (principal := self._recall(proof)) is not None:
-                return principal
+            if account is not None and self._recalls(proof):
+                return person(account)
             await self._throttle.check(username, address)
             matches = await self._verify(known or _hash_of_nothing(), password)
             if account is None or not matches:
                 await self._throttle.failed(username, address)
-                raise Unauthorized(_REFUSED)
-            return self._remember(proof, person(account))
+                raise Unauthorized(REFUSED)
+            self._remember(proof)
+            return person(account)
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
         """Make the admin if missing; answers a made-up password, to be shown once, where none is configured.
@@ -73,15 +86,16 @@ class Accounts:
         Of workers that start together exactly one gets it. A configured password becomes the password. Raises
         ValueError where nobody could log in with it.
         """
-        if not _acceptable(username, "made up" if password is None else password):
+        if not acceptable(username, "made up" if password is None else password):
             raise ValueError(
                 f"the admin needs a printable user name and a password of 1 to {_MAX_PASSWORD} characters; "
                 "leave the password out to have one made up"
             )
         account = await self._find(username)
         if account is not None:
-            if password is not None and not await self._verify(account.password_hash or "", password):
-                await self.set_password(username, password)
+            unchanged = password is None or await self._verify(account.password_hash or "", password)
+            if not (unchanged or await self.set_password(username, password or "")):
+                raise ValueError(f"admin.username: {username!r} is somebody's university account; choose another")
             return None
         chosen = password if password is not None else secrets.token_urlsafe(18)
         hashed = await self._hash(chosen)
@@ -108,16 +122,14 @@ class Accounts:
         except (VerificationError, InvalidHashError):
             return False
 
-    def _recall(self, proof: bytes) -> Principal | None:
-        principal, until = self._remembered.get(proof, (None, 0.0))
-        return principal if self._clock() < until else None
+    def _recalls(self, proof: bytes) -> bool:
+        return self._clock() < self._remembered.get(proof, 0.0)
 
-    def _remember(self, proof: bytes, principal: Principal) -> Principal:
+    def _remember(self, proof: bytes) -> None:
         self._remembered.pop(proof, None)
         if len(self._remembered) >= _MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[proof] = (principal, self._clock() + _REMEMBERED_FOR)
-        return principal
+        self._remembered[proof] = self._clock() + _REMEMBERED_FOR
 
 
 def person(account: accounts.Account) -> Principal:
@@ -125,7 +137,7 @@ def person(account: accounts.Account) -> Principal:
     return Principal(Kind.PERSON, account.username, account.is_admin, account.id, frozenset(account.groups or ()))
 
 
-def _acceptable(username: str, password: str) -> bool:
+def acceptable(username: str, password: str) -> bool:
     """Refuse what no account can have and a database or an encoder would choke on."""
     return (
         0 < len(username) <= _MAX_USERNAME

@@ -1,15 +1,25 @@
-"""Queries on local accounts and on the keys that tokens are signed with."""
+"""Queries on people's accounts, local and the university's, and on the keys that tokens are signed with."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
 
-from .engine import Transaction, insert
-from .tables import account, signing_key
+from .engine import Database, PointQuery, Transaction, insert
+from .tables import account, project, signing_key
+
+
+class Source(StrEnum):
+    """Who says that somebody is who they are: a password kept here, or the university."""
+
+    LOCAL = "local"
+    SAML = "saml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +35,58 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody's account as people see it; times in Unix seconds."""
+
+    id: int
+    username: str
+    source: str
+    is_admin: bool
+    disabled: bool
+    full_name: str
+    email: str
+    groups: tuple[str, ...]
+    created_at: float
+    last_login_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What every request of somebody asks of their account."""
+
+    username: str
+    is_admin: bool
+    disabled: bool
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SigningKey:
     """A key that tokens are signed with; ``private_key`` as PEM, ``created_at`` in Unix seconds."""
 
     id: str
     private_key: str = field(repr=False)
     created_at: float
+
+
+_person = (
+    account.c.id,
+    account.c.username,
+    account.c.source,
+    account.c.is_admin,
+    account.c.disabled,
+    account.c.full_name,
+    account.c.email,
+    account.c.groups,
+    account.c.created_at,
+    account.c.last_login_at,
+)
+_standing = PointQuery(
+    # As text: a point read gives it as the driver has it, which is not the same for both.
+    select(account.c.username, account.c.is_admin, account.c.disabled, cast(account.c.groups, Text)).where(
+        account.c.id == bindparam("id")
+    )
+)
 
 
 async def find(transaction: Transaction, username: str) -> Account | None:
@@ -48,7 +104,7 @@ async def find(transaction: Transaction, username: str) -> Account | None:
 
 
 async def create(transaction: Transaction, username: str, password_hash: str, *, is_admin: bool) -> bool:
-    """Make an account unless the name is taken; answers whether it was made."""
+    """Make a local account unless the name is taken; answers whether it was made."""
     statement = insert(transaction, account).values(
         username=username, password_hash=password_hash, is_admin=is_admin, disabled=False, created_at=time.time()
     )
@@ -56,9 +112,82 @@ async def create(transaction: Transaction, username: str, password_hash: str, *,
 
 
 async def set_password(transaction: Transaction, username: str, password_hash: str) -> bool:
-    """Change the password of an account; answers whether it is there."""
-    statement = update(account).where(account.c.username == username).values(password_hash=password_hash)
-    return bool((await transaction.execute(statement)).rowcount)
+    """Change the password of a local account; answers whether it is there. The university's get none here."""
+    local = (account.c.username == username) & (account.c.source == Source.LOCAL)
+    return bool((await transaction.execute(update(account).where(local).values(password_hash=password_hash))).rowcount)
+
+
+async def standing(database: Database, account_id: int) -> Standing | None:
+    """Answer who an account is and what it may be, with one point read."""
+    row = await database.point(_standing, account_id)
+    if row is None:
+        return None
+    username, is_admin, disabled, groups = row
+    return Standing(username, bool(is_admin), bool(disabled), tuple(json.loads(groups) or ()) if groups else ())
+
+
+async def make(
+    transaction: Transaction, username: str, *, full_name: str, email: str, groups: Sequence[str], is_admin: bool
+) -> bool:
+    """Make the account of somebody of the university unless the name is taken; answers whether it was made."""
+    statement = insert(transaction, account).values(
+        username=username,
+        source=Source.SAML,
+        full_name=full_name,
+        email=email,
+        groups=list(groups),
+        is_admin=is_admin,
+        disabled=False,
+        created_at=time.time(),
+    )
+    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+
+
+async def change(transaction: Transaction, account_id: int, **values: object) -> bool:
+    """Set columns of an account; answers whether it is there."""
+    return bool((await transaction.execute(update(account).where(account.c.id == account_id).values(values))).rowcount)
+
+
+async def person(transaction: Transaction, account_id: int) -> Person | None:
+    """Find somebody by their account's id."""
+    row = (await transaction.execute(select(*_person).where(account.c.id == account_id))).first()
+    return _as_person(row) if row else None
+
+
+async def person_by_name(transaction: Transaction, username: str) -> Person | None:
+    """Find somebody by their exact user name."""
+    row = (await transaction.execute(select(*_person).where(account.c.username == username))).first()
+    return _as_person(row) if row else None
+
+
+async def page(transaction: Transaction, *, after: str, limit: int, search: str, offset: int) -> list[Person]:
+    """List people by user name, past ``after``; ``search`` is a part of their user name, name or address."""
+    statement = select(*_person).where(account.c.username > after, _matches(search))
+    rows = await transaction.execute(statement.order_by(account.c.username).limit(limit).offset(offset))
+    return [_as_person(row) for row in rows]
+
+
+async def count(transaction: Transaction, *, search: str) -> int:
+    """Count what `page` lists from the beginning."""
+    return int(
+        (await transaction.execute(select(func.count()).select_from(account).where(_matches(search)))).scalar_one()
+    )
+
+
+async def remove(transaction: Transaction, account_id: int) -> bool:
+    """Remove an account with its keys and memberships; its projects stay, and are nobody's. Answers whether it was."""
+    await transaction.execute(update(project).where(project.c.owner_id == account_id).values(owner_id=None))
+    return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)
+
+
+def _matches(search: str) -> ColumnElement[bool]:
+    columns = (account.c.username, account.c.full_name, account.c.email)
+    return or_(*(column.icontains(search, autoescape=True) for column in columns))
+
+
+def _as_person(row: Sequence[Any]) -> Person:
+    values = dict(zip((column.name for column in _person), row, strict=True))
+    return Person(**{**values, "groups": tuple(values["groups"] or ())})
 
 
 async def signing_keys(transaction: Transaction) -> list[SigningKey]:

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete, select, update
 
 from app.oci.digest import Digest
 
-from . import projects
+from . import quotas
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import blob, garbage, link
 
@@ -91,10 +91,13 @@ async def add(transaction: Transaction, digest: Digest, object_key: str, size: i
         await transaction.execute(update(garbage).where(mine).values(remove_at=time.time()))
 
 
-async def add_link(transaction: Transaction, project_id: int, repository_id: int, digest: Digest) -> bool:
+async def add_link(
+    transaction: Transaction, project_id: int, repository_id: int, digest: Digest, *, paid: int = 0
+) -> bool:
     """Let a repository serve a blob; False where the blob is not there.
 
-    The project is charged once for a blob, however many of its repositories link it.
+    The project is charged once for a blob, however many of its repositories link it; what was ``paid`` for it before
+    counts, or is given back. Raises QuotaExceeded.
     """
     # One at a time for each blob, or two repositories of a project would both find it not charged yet.
     found = select(blob.c.size).where(blob.c.digest == digest).with_for_update(key_share=True)
@@ -106,8 +109,7 @@ async def add_link(transaction: Transaction, project_id: int, repository_id: int
         repository_id=repository_id, digest=digest, project_id=project_id, pulled_at=time.time()
     )
     added = (await transaction.execute(statement.on_conflict_do_nothing())).rowcount
-    if added and not charged:
-        await projects.charge(transaction, project_id, size)
+    await quotas.charge(transaction, project_id, (size if added and not charged else 0) - paid)
     return True
 
 
@@ -124,7 +126,7 @@ async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -
     if removed is None:
         return False
     if not await linked_in_project(transaction, removed, digest):
-        await projects.charge(transaction, removed, -(size or 0))
+        await quotas.charge(transaction, removed, -(size or 0))
     await _remove_unlinked(transaction, digest)
     return True
 
@@ -135,6 +137,15 @@ async def _remove_unlinked(transaction: Transaction, digest: Digest) -> None:
     object_key = (await transaction.execute(statement)).scalar()
     if object_key is not None:
         await discard(transaction, object_key, OBJECT_GRACE_SECONDS)
+
+
+async def unlink_some(transaction: Transaction, repository_id: int, limit: int) -> int:
+    """Take up to ``limit`` blobs from a repository; answers how many it had."""
+    some = select(link.c.digest).where(link.c.repository_id == repository_id).order_by(link.c.digest).limit(limit)
+    digests = [Digest(digest) for digest in (await transaction.execute(some)).scalars()]
+    for digest in digests:
+        await unlink(transaction, repository_id, digest)
+    return len(digests)
 
 
 async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]) -> None:

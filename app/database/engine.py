@@ -7,6 +7,7 @@ than handing it to a thread; on PostgreSQL as a prepared statement of the driver
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sqlite3
 import time
@@ -89,6 +90,7 @@ class Database:
             self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
+            event.listen(self._engine.sync_engine, "invalidate", _let_go_of_lock)
         else:
             self._engine = create_async_engine(
                 self.url,
@@ -228,6 +230,13 @@ def _begin_sqlite(connection: Connection) -> None:
     # A deferred BEGIN that reads first and writes later fails as soon as somebody else has written in between.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _let_go_of_lock(connection: Any, _record: object, _error: object) -> None:
+    # A statement that was cancelled in the middle keeps SQLite's write lock, closed or not, until somebody collects
+    # the garbage. There is no public way to queue a rollback from code that cannot wait.
+    driver = connection.driver_connection
+    driver._tx.put_nowait((asyncio.get_running_loop().create_future(), driver._conn.rollback))
 
 
 def _renew_closed(connection: Any, _record: object, _proxy: object) -> None:

@@ -15,7 +15,7 @@ from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import link, manifest, part, review, tag
+from .tables import link, manifest, part, project, repository, review, tag
 
 # Of manifests on one page of referrers: their annotations come along.
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -62,6 +62,11 @@ _present = PointQuery(
 _payload = PointQuery(
     select(manifest.c.media_type, manifest.c.payload).where(
         manifest.c.repository_id == bindparam("repository"), manifest.c.digest == bindparam("digest")
+    )
+)
+_under_review = PointQuery(
+    select(review.c.review_at).where(
+        review.c.repository_id == bindparam("repository"), review.c.digest == bindparam("digest")
     )
 )
 _part_size = PointQuery(
@@ -244,6 +249,17 @@ async def is_referenced(transaction: Transaction, repository_id: int, digest: Di
     return bool((await transaction.execute(statement)).scalar())
 
 
+async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
+    """Say when a manifest that a mirror has was last pulled; None where it is hosted, or not there."""
+    statement = (
+        select(manifest.c.pulled_at)
+        .join_from(manifest, repository, repository.c.id == manifest.c.repository_id)
+        .join(project, project.c.id == repository.c.project_id)
+        .where(manifest.c.repository_id == repository_id, manifest.c.digest == digest, project.c.upstream.is_not(None))
+    )
+    return (await transaction.execute(statement)).scalar()
+
+
 async def names_blob(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
     """Say whether any manifest of the repository names the blob."""
     statement = select(part.c.digest).where(
@@ -273,6 +289,17 @@ async def ask_review(transaction: Transaction, repository_id: int, digests: Iter
             index_elements=["repository_id", "digest"], set_={"review_at": review_at}
         )
         await transaction.execute(statement, rows)
+
+
+async def under_review(database: Database, repository_id: int, digest: Digest) -> bool:
+    """Say whether somebody is going to look whether this is still referenced."""
+    return await database.point(_under_review, repository_id, digest) is not None
+
+
+async def put_off_review(transaction: Transaction, repository_id: int, digest: Digest, review_at: float) -> None:
+    """Move a review that is pending; what nobody was going to look at stays so."""
+    here = (review.c.repository_id == repository_id) & (review.c.digest == digest)
+    await transaction.execute(update(review).where(here).values(review_at=review_at))
 
 
 async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, Digest]]:

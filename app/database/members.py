@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
-from .engine import Database, PointQuery
-from .tables import member
+from .engine import Database, PointQuery, Transaction, insert
+from .tables import account, member, project
+from .text import has
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member's row: a person, or a group where ``account_id`` is None; ``role`` is an `app.access.roles.Role`."""
+
+    id: int
+    project_id: int
+    account_id: int | None
+    name: str
+    full_name: str
+    email: str
+    role: str
+    created_at: float
+
+    @property
+    def is_group(self) -> bool:
+        return self.account_id is None
+
 
 _own_role = PointQuery(
     select(member.c.role).where(
@@ -25,3 +48,87 @@ async def roles(database: Database, project_id: int, account_id: int, groups: Co
         async with database.reading() as transaction:
             found += (await transaction.execute(theirs)).scalars()
     return found
+
+
+_members = select(
+    member.c.id,
+    member.c.project_id,
+    member.c.account_id,
+    func.coalesce(account.c.username, member.c.group_name),
+    func.coalesce(account.c.full_name, ""),
+    func.coalesce(account.c.email, ""),
+    member.c.role,
+    member.c.created_at,
+).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
+
+
+async def page(
+    transaction: Transaction, project_id: int, *, after: int, limit: int, offset: int, search: str
+) -> list[Member]:
+    """List a project's members by id, past ``after``."""
+    statement = _searched(_members, project_id, search).where(member.c.id > after)
+    statement = statement.order_by(member.c.id).limit(limit).offset(offset)
+    return [Member(*row) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, project_id: int, *, search: str) -> int:
+    """Count a project's members."""
+    counted = select(func.count()).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
+    return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
+
+
+async def find(transaction: Transaction, project_id: int, member_id: int) -> Member | None:
+    """Read a member of this project."""
+    return await _one(transaction, _members.where(member.c.id == member_id, member.c.project_id == project_id))
+
+
+async def of_account(transaction: Transaction, project_id: int, account_id: int) -> Member | None:
+    """Read a person's own membership."""
+    here = (member.c.project_id == project_id) & (member.c.account_id == account_id)
+    return await _one(transaction, _members.where(here))
+
+
+async def add(
+    transaction: Transaction, project_id: int, role: str, *, account_id: int | None = None, group: str | None = None
+) -> int | None:
+    """Make a person or a group a member; answers the row's id, None where they are one."""
+    statement = (
+        insert(transaction, member)
+        .values(project_id=project_id, account_id=account_id, group_name=group, role=role, created_at=time.time())
+        .on_conflict_do_nothing()
+        .returning(member.c.id)
+    )
+    made: int | None = (await transaction.execute(statement)).scalar()
+    return made
+
+
+async def set_role(transaction: Transaction, member_id: int, role: str) -> None:
+    """Change a role."""
+    await transaction.execute(update(member).where(member.c.id == member_id).values(role=role))
+
+
+async def remove(transaction: Transaction, member_id: int) -> None:
+    """Remove a member."""
+    await transaction.execute(delete(member).where(member.c.id == member_id))
+
+
+async def others_with_role(transaction: Transaction, project_id: int, role: str, member_id: int) -> int:
+    """Count a project's other members of a role; no two transactions count those of one project at once."""
+    lock = select(project.c.id).where(project.c.id == project_id).with_for_update(key_share=True)
+    await transaction.execute(lock)
+    here = (member.c.project_id == project_id) & (member.c.role == role) & (member.c.id != member_id)
+    return int((await transaction.execute(select(func.count()).select_from(member).where(here))).scalar_one())
+
+
+def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:
+    statement = statement.where(member.c.project_id == project_id)
+    if not search:
+        return statement
+    # The same word is looked for in a person's names and a group's.
+    columns = (account.c.username, account.c.full_name, member.c.group_name)
+    return statement.where(or_(*(has(column, search) for column in columns)))
+
+
+async def _one(transaction: Transaction, statement: Select[Any]) -> Member | None:
+    row = (await transaction.execute(statement)).first()
+    return Member(*row) if row else None

@@ -1,21 +1,43 @@
-"""Queries on projects and the repositories in them."""
+"""Queries on projects and the repositories in them.
+
+Lists have whoever asks in their WHERE: a page is cut from what they may see, not from all there is.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import and_, bindparam, exists, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import manifest, project, repository
+from .tables import account, manifest, member, project, repository, robot, setting
+from .text import END_OF_NAMES, has
+
+Order = Literal["name", "-name", "created", "-created"]
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's row. ``upstream`` names the upstream it mirrors, None where it hosts; sizes in bytes."""
+    """A project's row. ``upstream`` names the upstream it mirrors, None where it hosts; sizes in bytes.
+
+    ``quota_bytes`` is None where there is no end; ``has_credential``: one for the upstream is kept.
+    """
 
     id: int
     name: str
@@ -23,7 +45,70 @@ class Project:
     upstream: str | None
     settings: Mapping[str, Any]
     used_bytes: int
+    created_at: float
+    owner_id: int | None
+    description: str
+    quota_bytes: int | None
+    has_credential: bool
 
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whose list it is: ``everything`` for administrators and robots, ``only`` what a key was cut down to, if it was.
+
+    ``account_id`` and ``groups`` are what memberships are looked for by.
+    """
+
+    everything: bool = False
+    account_id: int | None = None
+    groups: frozenset[str] = frozenset()
+    only: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which projects of those somebody may see; None and "" are all of them."""
+
+    search: str = ""
+    name: str | None = None
+    public: bool | None = None
+    mine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectEntry:
+    """A project as lists show it; ``role`` is the highest of whoever asks (`app.access.roles.Role`), None for none."""
+
+    project: Project
+    owner: str | None
+    role: str | None
+    repositories: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is in a project; ``members`` counts them by role."""
+
+    project: Project
+    owner: str | None
+    repositories: int
+    robots: int
+    members: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much somebody sees; ``used_bytes`` of all projects is for administrators, None for others."""
+
+    public_projects: int
+    private_projects: int
+    public_repositories: int
+    private_repositories: int
+    used_bytes: int | None
+
+
+# In `setting`: the highest id of a project that was removed, on SQLite.
+HIGHEST_REMOVED = "highest removed project"
 
 _columns = (
     project.c.id,
@@ -32,6 +117,11 @@ _columns = (
     project.c.upstream,
     project.c.settings,
     project.c.used_bytes,
+    project.c.created_at,
+    project.c.owner_id,
+    project.c.description,
+    project.c.quota_bytes,
+    project.c.upstream_credential.is_not(None),
 )
 _by_name = PointQuery(
     select(project.c.id, project.c.public, project.c.upstream).where(project.c.name == bindparam("name"))
@@ -79,22 +169,42 @@ async def find(transaction: Transaction, name: str) -> Project | None:
     return Project(*row) if row else None
 
 
+async def get(transaction: Transaction, project_id: int) -> Project | None:
+    """Read a project's whole row by its id."""
+    here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
+    row = (await transaction.execute(select(*_columns).where(here))).first()
+    return Project(*row) if row else None
+
+
 async def mirrors(transaction: Transaction) -> list[Project]:
     """List the projects that mirror an upstream; there are as many as operators made, a handful."""
-    rows = await transaction.execute(select(*_columns).where(project.c.upstream.is_not(None)).order_by(project.c.id))
+    here = project.c.upstream.is_not(None) & (project.c.name < END_OF_NAMES)
+    rows = await transaction.execute(select(*_columns).where(here).order_by(project.c.id))
     return [Project(*row) for row in rows]
 
 
 async def create(
-    transaction: Transaction, name: str, *, public: bool, upstream: str | None, settings: Mapping[str, Any]
+    transaction: Transaction,
+    name: str,
+    *,
+    public: bool,
+    upstream: str | None,
+    settings: Mapping[str, Any],
+    **more: object,
 ) -> bool:
     """Make a project unless one of that name is there; answers whether it was made."""
-    statement = (
-        insert(transaction, project)
-        .values(name=name, public=public, upstream=upstream, settings=dict(settings), created_at=time.time())
-        .on_conflict_do_nothing()
-    )
+    values = {"name": name, "public": public, "upstream": upstream, "settings": dict(settings), **more}
+    if transaction.dialect.name == "sqlite":
+        # SQLite would give a removed project's id to the next one, and with it what the audit log says of that id.
+        highest = select(func.max(func.coalesce(select(func.max(project.c.id)).scalar_subquery(), 0), _removed_id()))
+        values["id"] = highest.scalar_subquery() + 1
+    statement = insert(transaction, project).values(**values, created_at=time.time()).on_conflict_do_nothing()
     return bool((await transaction.execute(statement)).rowcount)
+
+
+def _removed_id() -> ColumnElement[int]:
+    highest = select(setting.c.value).where(setting.c.name == HIGHEST_REMOVED).scalar_subquery()
+    return func.coalesce(highest.cast(project.c.id.type), 0)
 
 
 async def change(transaction: Transaction, name: str, **values: object) -> bool:
@@ -102,11 +212,13 @@ async def change(transaction: Transaction, name: str, **values: object) -> bool:
     return bool((await transaction.execute(update(project).where(project.c.name == name).values(values))).rowcount)
 
 
-async def charge(transaction: Transaction, project_id: int, size: int) -> None:
-    """Add to (or with a negative size take off) what the project's blobs take up."""
-    await transaction.execute(
-        update(project).where(project.c.id == project_id).values(used_bytes=project.c.used_bytes + size)
-    )
+async def owned(transaction: Transaction, account_id: int) -> int | None:
+    """Count a person's projects; no other transaction makes them one before this ends. None: no such person."""
+    person = select(account.c.id).where(account.c.id == account_id).with_for_update()
+    if (await transaction.execute(person)).first() is None:
+        return None
+    theirs = (project.c.owner_id == account_id) & (project.c.name < END_OF_NAMES)
+    return int((await transaction.execute(select(func.count()).select_from(project).where(theirs))).scalar_one())
 
 
 async def ensure_repository(transaction: Transaction, project_id: int, name: str) -> int:
@@ -115,6 +227,19 @@ async def ensure_repository(transaction: Transaction, project_id: int, name: str
     await transaction.execute(statement.on_conflict_do_nothing())
     found = select(repository.c.id).where(repository.c.project_id == project_id, repository.c.name == name)
     return int((await transaction.execute(found)).scalar_one())
+
+
+async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> tuple[bool, bool]:
+    """Say whether a project, and a repository in it, are there and not being removed; keeps them so until the end."""
+    here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
+    statement = select(project.c.id).where(here).with_for_update(key_share=True, read=True)
+    if (await transaction.execute(statement)).first() is None:
+        return False, False
+    if repository_id is None:
+        return True, False
+    there = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
+    statement = select(repository.c.id).where(there).with_for_update(key_share=True, read=True)
+    return True, (await transaction.execute(statement)).first() is not None
 
 
 async def catalogue(
@@ -127,7 +252,9 @@ async def catalogue(
         .where(
             # Says nothing new, but lets the walk begin at that project.
             project.c.name >= after[0],
+            project.c.name < END_OF_NAMES,
             tuple_(project.c.name, repository.c.name) > tuple_(*after),
+            repository.c.name < END_OF_NAMES,
             exists().where(manifest.c.repository_id == repository.c.id),
         )
         .order_by(project.c.name, repository.c.name)
@@ -136,3 +263,122 @@ async def catalogue(
     if not everything:
         statement = statement.where(project.c.public)
     return [(row[0], row[1]) for row in await transaction.execute(statement)]
+
+
+_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
+    "name": (project.c.name,),
+    "-name": (project.c.name.desc(),),
+    "created": (project.c.created_at, project.c.id),
+    "-created": (project.c.created_at.desc(), project.c.id.desc()),
+}
+_repositories = (
+    select(func.count())
+    .select_from(repository)
+    .where(repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES)
+    .scalar_subquery()
+)
+
+
+async def page(
+    transaction: Transaction, viewer: Viewer, wanted: Filter, *, after: str, limit: int, offset: int, order: Order
+) -> list[tuple[Project, str | None, int]]:
+    """List projects with their owner's name and how many repositories they have, past the name ``after``."""
+    statement = (
+        select(*_columns, account.c.username, _repositories)
+        .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
+        .where(visible(viewer), *_wanted(viewer, wanted))
+        .order_by(*_ORDERS[order])
+        .limit(limit)
+        .offset(offset)
+    )
+    if after:
+        statement = statement.where(project.c.name > after)
+    return [(Project(*row[:-2]), row[-2], row[-1]) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, viewer: Viewer, wanted: Filter) -> int:
+    """Count the projects that `page` lists in all."""
+    statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted))
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:
+    """Count what somebody may see."""
+    is_public = project.c.public
+    statement = select(
+        func.coalesce(func.sum(case((is_public, 1), else_=0)), 0),
+        func.coalesce(func.sum(case((is_public, 0), else_=1)), 0),
+        func.coalesce(func.sum(case((is_public, _repositories), else_=0)), 0),
+        func.coalesce(func.sum(case((is_public, 0), else_=_repositories)), 0),
+        func.coalesce(func.sum(project.c.used_bytes), 0),
+    ).where(visible(viewer))
+    row = (await transaction.execute(statement)).one()
+    return Statistics(*(int(value) for value in row))
+
+
+def visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Say which projects somebody may see: the public ones, and their own as far as their key reaches."""
+    theirs: ColumnElement[bool] = true() if viewer.everything else _is_member(viewer)
+    if viewer.only is not None:
+        theirs = theirs & project.c.id.in_(viewer.only)
+    return and_(project.c.name < END_OF_NAMES, or_(project.c.public, theirs))
+
+
+def _is_member(viewer: Viewer) -> ColumnElement[bool]:
+    return exists().where(member.c.project_id == project.c.id, _membership(viewer))
+
+
+def _membership(viewer: Viewer) -> ColumnElement[bool]:
+    by_group = member.c.group_name.in_(sorted(viewer.groups))
+    return or_(member.c.account_id == viewer.account_id, by_group) if viewer.account_id is not None else by_group
+
+
+def _wanted(viewer: Viewer, wanted: Filter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.search:
+        conditions.append(has(project.c.name, wanted.search))
+    if wanted.name is not None:
+        conditions.append(project.c.name == wanted.name)
+    if wanted.public is not None:
+        conditions.append(project.c.public == wanted.public)
+    if wanted.mine:
+        conditions.append(or_(_is_member(viewer), project.c.owner_id == viewer.account_id))
+    return conditions
+
+
+async def roles(transaction: Transaction, viewer: Viewer, project_ids: Collection[int]) -> dict[int, list[str]]:
+    """List the roles somebody has in each of the projects, their own and their groups'."""
+    found: dict[int, list[str]] = {}
+    statement = select(member.c.project_id, member.c.role).where(
+        member.c.project_id.in_(project_ids), _membership(viewer)
+    )
+    for project_id, role in await transaction.execute(statement):
+        found.setdefault(project_id, []).append(role)
+    return found
+
+
+async def summary(transaction: Transaction, project_id: int) -> Summary | None:
+    """Count what is in a project."""
+    statement: Select[Any] = (
+        select(*_columns, account.c.username, _repositories)
+        .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
+        .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
+    )
+    row = (await transaction.execute(statement)).first()
+    if row is None:
+        return None
+    robots = select(func.count()).select_from(robot).where(robot.c.project_id == project_id)
+    by_role = select(member.c.role, func.count()).where(member.c.project_id == project_id).group_by(member.c.role)
+    return Summary(
+        Project(*row[:-2]),
+        owner=row[-2],
+        repositories=row[-1],
+        robots=(await transaction.execute(robots)).scalar_one(),
+        members={row[0]: row[1] for row in await transaction.execute(by_role)},
+    )
+
+
+async def upstream_credential(transaction: Transaction, project_id: int) -> str | None:
+    """Read what a mirror logs in to its upstream with, as it was put down: encrypted."""
+    statement = select(project.c.upstream_credential).where(project.c.id == project_id)
+    return (await transaction.execute(statement)).scalar()

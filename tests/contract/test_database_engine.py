@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.database import Database, Transaction, blobs, projects
 from app.database.migrate import migrate
+from app.database.tables import metadata, setting
 from app.oci.errors import Unavailable
 from tests.parts.postgres import Postgres
 from tests.parts.process import eventually
@@ -46,6 +47,31 @@ async def test_a_client_that_leaves_rolls_back(database: Database) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await make_project(database), "nothing is locked any more"
+
+
+@pytest.mark.parametrize("steps", range(6, 16))
+async def test_a_statement_cancelled_in_the_middle_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr("app.database.engine._SQLITE_BUSY_SECONDS", 1)
+    database = Database(f"sqlite:///{tmp_path}/registry.sqlite")
+    async with database.transaction() as transaction:
+        await transaction.run_sync(metadata.create_all)
+
+    async def write(name: str) -> None:
+        async with database.transaction() as transaction:
+            lines = [{"name": f"{name}{number}", "value": "x" * 100} for number in range(500)]
+            await transaction.execute(setting.insert(), lines)
+
+    left = asyncio.create_task(write("left"))
+    # Each number of steps leaves it at another place, from waiting for a connection to committing.
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    left.cancel()
+    with suppress(asyncio.CancelledError):
+        await left
+    await write("next")
+    await database.close()
 
 
 async def test_reading_never_waits_for_a_writer(database: Database) -> None:

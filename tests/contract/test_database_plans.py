@@ -8,7 +8,23 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from app.database import Database, Transaction, blobs, manifests, projects, uploads
+from app.database import (
+    Database,
+    Transaction,
+    artifacts,
+    blobs,
+    labels,
+    manifests,
+    members,
+    projects,
+    quotas,
+    removals,
+    repositories,
+    uploads,
+)
+from app.database.artifacts import ArtifactFilter
+from app.database.projects import Filter, Viewer
+from app.database.uploads import UploadSession
 from app.oci.digest import Digest
 
 from .rows import add_blob, add_manifest, image, index, make_project, make_repository
@@ -41,11 +57,48 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "catalogue": lambda t: projects.catalogue(t, ("physics", "app"), 10, everything=True),
     "public catalogue": lambda t: projects.catalogue(t, ("", ""), 10, everything=False),
     "find a project": lambda t: projects.find(t, "physics"),
-    "charge": lambda t: projects.charge(t, 1, 5),
+    "charge": lambda t: quotas.charge(t, 1, 5),
+    "room": lambda t: quotas.room(t, 1),
+    "quotas": lambda t: quotas.page(t, after=0, limit=10, offset=0, search="", fullest=False),
+    "reserve": lambda t: uploads.reserve(t, 1, "upload", 5, 5),
+    "give back": lambda t: uploads.give_back(t, 1, "upload", 0),
+    "end an upload": lambda t: uploads.end(t, "upload"),
+    "remove an upload": lambda t: uploads.remove(t, "upload"),
+    "find an upload with room": lambda t: uploads.find_with_room(t, 1, "upload"),
+    "keep": lambda t: projects.keep(t, 1, 1),
+    "projects": lambda t: projects.page(t, MARI, Filter(), after="a", limit=10, offset=0, order="name"),
+    "everybody's projects": lambda t: projects.page(
+        t, Viewer(everything=True), Filter(), after="", limit=10, offset=0, order="-name"
+    ),
+    "roles": lambda t: projects.roles(t, MARI, [1, 2]),
+    "owned": lambda t: projects.owned(t, 1),
+    "find a member": lambda t: members.find(t, 1, 1),
+    "own membership": lambda t: members.of_account(t, 1, 1),
+    "labels": lambda t: labels.page(t, 1, after="a", limit=10, offset=0, search=""),
+    "labels of manifests": lambda t: labels.of_manifests(t, 1, [APP, A]),
+    "repositories": lambda t: repositories.page(t, 1, after="a", limit=10, offset=0, order="name", search=""),
+    "count repositories": lambda t: repositories.total(t, 1, search=""),
+    "find a repository": lambda t: repositories.find(t, 1, "app"),
+    "count pulls": lambda t: repositories.add_pulls(t, {1: 5}),
+    "artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(), after=None, limit=10, offset=0),
+    "more artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(tagged=True), after=(5.0, A), limit=10, offset=0),
+    "labelled artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(label_id=1), after=None, limit=10, offset=0),
+    "count artifacts": lambda t: artifacts.total(t, 1, ArtifactFilter()),
+    "find an artifact": lambda t: artifacts.find(t, 1, APP),
+    "payloads": lambda t: artifacts.payloads(t, 1, [APP, A], 100),
+    "parts": lambda t: artifacts.parts(t, 1, [APP, A]),
+    "present": lambda t: artifacts.present(t, 1, [APP, A]),
+    "tags of a repository": lambda t: artifacts.tags(t, 1, None, after="a", limit=10, offset=0, search=""),
+    "count tags of one": lambda t: artifacts.total_tags(t, 1, A, search=""),
+    "count referrers": lambda t: artifacts.total_referrers(t, 1, A),
+    "put off a review": lambda t: manifests.put_off_review(t, 1, A, 5.0),
+    "hidden projects": removals.hidden_projects,
+    "unlink some": lambda t: blobs.unlink_some(t, 1, 10),
     "ensure repository": lambda t: projects.ensure_repository(t, 1, "app"),
     "find an upload": lambda t: uploads.find(t, 1, "upload"),
     "remove idle uploads": lambda t: uploads.remove_idle(t, 5.0, 10),
 }
+MARI = Viewer(account_id=1, groups=frozenset({"astronomers"}))
 # What PostgreSQL would do with tables too large to be read whole, of which the tests have none.
 LARGE_TABLES = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
 
@@ -66,6 +119,7 @@ async def test_the_plan(database: Database, name: str) -> None:
 
     async with database.transaction() as transaction:
         await manifests.ask_review(transaction, repository, [A], 1.0)
+        await uploads.create(transaction, UploadSession("upload", repository, "key2", None, 0, ""))
         if not database.is_sqlite:
             for setting in LARGE_TABLES.split(";"):
                 await transaction.execute(text(setting))

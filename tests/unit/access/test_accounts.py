@@ -147,6 +147,22 @@ async def test_a_right_password_is_hashed_once_a_minute(people: Accounts, hashin
     assert hashing.count == before + 1
 
 
+async def test_what_was_right_a_moment_ago_is_wrong_with_a_new_password_or_a_disabled_account(
+    database: Database, people: Accounts
+) -> None:
+    await people.authenticate("admin", PASSWORD, LAB)
+    await people.set_password("admin", "new")
+    assert isinstance(await refusal(people, "admin", PASSWORD), Unauthorized)
+    assert (await people.authenticate("admin", "new", LAB)).is_admin
+    for change, wrong in (({"is_admin": False}, False), ({"disabled": True}, True)):
+        async with database.transaction() as transaction:
+            await transaction.execute(update(account).values(change))
+        if wrong:
+            assert isinstance(await refusal(people, "admin", "new"), Unauthorized)
+        else:
+            assert not (await people.authenticate("admin", "new", LAB)).is_admin
+
+
 async def test_a_wrong_password_is_never_remembered(people: Accounts, hashing: Hashing) -> None:
     for _ in range(3):
         await refusal(people, "admin", "wrong")

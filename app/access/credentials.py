@@ -1,0 +1,93 @@
+"""The one place that turns a user name and what was typed after it into who asks.
+
+    user name           secret
+    a robot's           one that was made here    compared by its keyed hash
+    a person's          one that was made here    an access key's, found by its keyed hash
+    anybody's           anything else             a password (`accounts`)
+
+A secret that was made here cannot be guessed, so a right one is let in however many others have failed from the same
+address. Nothing is remembered of it: what was disabled or removed a moment ago is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from app.database import Database, access_keys, robots
+from app.database.access_keys import AccessKey, Holder
+from app.database.robots import Robot
+from app.oci.errors import Unauthorized
+
+from .accounts import REFUSED, Accounts, acceptable
+from .last_used import LastUsed
+from .principal import Kind, Principal
+from .secrets import Secrets
+from .throttle import Throttle
+
+
+class Credentials:
+    """Checks what clients of ``/service/token``, of ``/v2/`` and of the API log in with."""
+
+    def __init__(
+        self,
+        database: Database,
+        secrets: Secrets,
+        accounts: Accounts,
+        throttle: Throttle,
+        used: LastUsed,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._accounts = accounts
+        self._throttle = throttle
+        self._used = used
+        self._clock = clock
+
+    async def authenticate(self, username: str, password: str, address: str) -> Principal:
+        """Answer who this is; raises Unauthorized, TooManyRequests after many failures, or Unavailable.
+
+        Only whoever has the right secret is told that it has expired or was disabled.
+        """
+        if not acceptable(username, password):
+            raise Unauthorized(REFUSED)
+        if not self._secrets.is_generated(password):
+            return await self._accounts.authenticate(username, password, address)
+        secret_hash = self._secrets.hash(password)
+        async with self._database.reading() as transaction:
+            robot = await robots.find_by_name(transaction, username)
+            key = await access_keys.find_by_hash(transaction, secret_hash)
+        if robot is not None and hmac.compare_digest(robot.secret_hash, secret_hash):
+            return self._robot(robot, address)
+        if key is not None and hmac.compare_digest(key[1].username.encode(), username.encode()):
+            return self._person(*key, address)
+        await self._throttle.check(username, address)
+        await self._throttle.failed(username, address)
+        raise Unauthorized(REFUSED)
+
+    def _robot(self, robot: Robot, address: str) -> Principal:
+        if robot.disabled:
+            raise Unauthorized(f"{robot.name} is disabled; ask whoever manages this robot account to enable it")
+        self._require_time(robot.expires_at, f"{robot.name} has expired; ask whoever manages it to prolong it")
+        self._used.robot(robot.id, address)
+        return Principal(Kind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
+
+    def _person(self, key: AccessKey, holder: Holder, address: str) -> Principal:
+        if holder.disabled:
+            raise Unauthorized(f"the account {holder.username} is disabled; ask the registry's operators")
+        self._require_time(key.expires_at, f"the access key {key.name!r} has expired; make another one in the browser")
+        self._used.access_key(key.id, address)
+        groups = frozenset(holder.groups or ())
+        return Principal(
+            Kind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
+        )
+
+    def _require_time(self, expires_at: float | None, message: str) -> None:
+        if expires_at is not None and expires_at <= self._clock():
+            raise Unauthorized(message)
+
+
+def _limits(permissions: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
+    return {project: frozenset(rights) for project, rights in permissions.items()}

@@ -1,0 +1,52 @@
+"""What may be given to a robot account or an access key, and for how long; refuses the rest in words."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping
+
+from app.database.text import storable
+
+from .errors import Forbidden, Invalid
+from .roles import GRANTABLE_RIGHTS
+
+EVERYWHERE = "*"
+_DAY = 86400
+_PROJECT_ID = re.compile(r"[1-9][0-9]{0,17}\Z")
+_MOST_PROJECTS = 1000
+_MOST_DESCRIPTION = 1000
+
+Permissions = Mapping[str, Collection[str]]
+
+
+def checked_permissions(permissions: Permissions, own: Collection[str]) -> dict[str, list[str]]:
+    """Spell rights by project as they are kept; raises Invalid, and Forbidden for a right that is not among ``own``."""
+    if not permissions or not all(permissions.values()):
+        raise Invalid("choose at least one right, such as repository:pull, for each project that is named")
+    if len(permissions) > _MOST_PROJECTS:
+        raise Invalid(f"at most {_MOST_PROJECTS} projects by their ids; {EVERYWHERE} stands for all")
+    for project in permissions:
+        if project != EVERYWHERE and not _PROJECT_ID.match(project):
+            raise Invalid(f"{project[:40]!r} is no project's id; {EVERYWHERE} stands for all projects")
+    wanted = {right for rights in permissions.values() for right in rights}
+    if unknown := sorted(wanted - GRANTABLE_RIGHTS):
+        raise Invalid(f"{unknown[0][:40]!r} cannot be given; there are {', '.join(sorted(GRANTABLE_RIGHTS))}")
+    if lacking := sorted(wanted - set(own)):
+        raise Forbidden(f"you cannot give {lacking[0]}: you do not have it yourself")
+    return {project: sorted(set(rights)) for project, rights in permissions.items()}
+
+
+def expiry(days: int, most: int) -> float:
+    """Say when something given now for so many days ends, in Unix seconds; raises Invalid."""
+    if not 1 <= days <= most:
+        raise Invalid(f"it can be given for 1 to {most} days")
+    return time.time() + days * _DAY
+
+
+def checked_text(text: str, what: str, most: int = _MOST_DESCRIPTION) -> str:
+    """Give a text without the blanks around it; raises Invalid for one that is too long or that cannot be kept."""
+    text = text.strip()
+    if len(text) > most or not storable(text):
+        raise Invalid(f"the {what} is a text of {most} characters at most")
+    return text

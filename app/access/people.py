@@ -1,0 +1,130 @@
+"""People: made at their first university log-in, followed at the next ones, disabled, removed.
+
+An account belongs to whoever made it: a password kept here, or the university. Neither can ever log in to the other's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from app.database import Database, Transaction, accounts
+from app.database.accounts import Person, Source
+from app.oci.errors import Denied
+
+from .principal import Kind, Principal
+from .sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody as the university says who they are. ``is_admin`` is None where no rule says who is an admin."""
+
+    username: str
+    full_name: str
+    email: str
+    groups: tuple[str, ...]
+    is_admin: bool | None
+
+
+class People:
+    """Everybody's accounts. Every principal is read from the database anew, so that a change shows at once."""
+
+    def __init__(self, database: Database, sessions: Sessions, robot_prefix: str) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._robot_prefix = robot_prefix
+
+    async def signed_in(self, identity: Identity) -> Person:
+        """Make or follow the account of somebody the university vouches for.
+
+        Raises Denied, with the reason for the log, where the name is not theirs to have or the account is disabled.
+        """
+        if identity.username.startswith(self._robot_prefix):
+            raise Denied(f"{identity.username!r} begins as robot accounts do ({self._robot_prefix!r})")
+        return await self._database.transact(lambda transaction: _follow(transaction, identity))
+
+    async def noted(self, account_id: int) -> None:
+        """Note that somebody has logged in by a password kept here."""
+        await self._change(account_id, last_login_at=time.time())
+
+    async def principal_of(self, account_id: int) -> Principal | None:
+        """Answer who somebody is right now; None where the account is disabled or gone. Raises Unavailable."""
+        found = await accounts.standing(self._database, account_id)
+        if found is None or found.disabled:
+            return None
+        return Principal(Kind.PERSON, found.username, found.is_admin, account_id, frozenset(found.groups))
+
+    async def page(self, *, after: str = "", limit: int = 50, search: str = "", offset: int = 0) -> list[Person]:
+        """List people by user name, past ``after``; ``search`` is part of a user name, a name or an address."""
+        async with self._database.reading() as transaction:
+            return await accounts.page(transaction, after=after, limit=limit, search=search, offset=offset)
+
+    async def count(self, *, search: str = "") -> int:
+        """Count everybody that `page` lists from the beginning."""
+        async with self._database.reading() as transaction:
+            return await accounts.count(transaction, search=search)
+
+    async def find(self, account_id: int) -> Person | None:
+        """Find somebody by their account's id."""
+        async with self._database.reading() as transaction:
+            return await accounts.person(transaction, account_id)
+
+    async def find_by_name(self, username: str) -> Person | None:
+        """Find somebody by their exact user name."""
+        async with self._database.reading() as transaction:
+            return await accounts.person_by_name(transaction, username)
+
+    async def set_disabled(self, account_id: int, *, disabled: bool) -> bool:
+        """Shut somebody out, with all their keys, or let them in again; answers whether there is such an account.
+
+        Their sessions end with it; one that Redis could not be told of is refused for the account all the same.
+        """
+        changed = await self._change(account_id, disabled=disabled)
+        if disabled:
+            await self._sessions.end_all(account_id)
+        return changed
+
+    async def set_admin(self, account_id: int, *, is_admin: bool) -> bool:
+        """Make somebody an admin, or no longer; answers whether there is such an account.
+
+        Where rules say who is an admin, the next university log-in follows them.
+        """
+        return await self._change(account_id, is_admin=is_admin)
+
+    async def remove(self, account_id: int) -> bool:
+        """Remove an account with its keys and memberships; its projects stay. Answers whether there was one."""
+        async with self._database.transaction() as transaction:
+            removed = await accounts.remove(transaction, account_id)
+        await self._sessions.end_all(account_id)
+        return removed
+
+    async def _change(self, account_id: int, **values: object) -> bool:
+        async with self._database.transaction() as transaction:
+            return await accounts.change(transaction, account_id, **values)
+
+
+async def _follow(transaction: Transaction, identity: Identity) -> Person:
+    await accounts.make(
+        transaction,
+        identity.username,
+        full_name=identity.full_name,
+        email=identity.email,
+        groups=identity.groups,
+        is_admin=bool(identity.is_admin),
+    )
+    known = await accounts.person_by_name(transaction, identity.username)
+    if known is None or known.source != Source.SAML:
+        raise Denied(f"{identity.username!r} is a local account, which only its password opens")
+    if known.disabled:
+        raise Denied(f"the account {identity.username!r} is disabled")
+    values: dict[str, object] = {
+        "full_name": identity.full_name,
+        "email": identity.email,
+        "groups": list(identity.groups),
+        "last_login_at": time.time(),
+    }
+    if identity.is_admin is not None:
+        values["is_admin"] = identity.is_admin
+    await accounts.change(transaction, known.id, **values)
+    return await accounts.person(transaction, known.id) or known

@@ -1,0 +1,230 @@
+"""Robot accounts: names, rights and secrets for programs, of one project or of the whole system.
+
+    robot-physics+ci    of the project physics; so that each project may have its own ci
+    robot-backup        of the system; only administrators make these
+
+What is changed here counts from the next time a token is given: nothing of a robot is remembered anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+
+from app.config import Access
+from app.database import Database, Transaction, audit, robots, settings
+from app.database.robots import Robot
+from app.database.text import storable
+from app.oci.errors import OCIError
+
+from .errors import Conflict, Forbidden, Invalid, Missing
+from .grants import EVERYWHERE, Permissions, checked_permissions, checked_text, expiry
+from .principal import Kind, Principal
+from .secrets import Secrets
+
+# Days that a robot of an administrator's may be given.
+NEVER = -1
+NOTICE_SECONDS = 7 * 86400
+_NOTICE_EVERY = 3600.0
+_NOTICED = "robots_noticed_until"
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
+_MOST_NAME = 64
+# What can log in at all (`accounts`).
+_MOST_FULL_NAME = 255
+
+log = logging.getLogger(__name__)
+
+
+class Robots:
+    """Makes and changes robot accounts; who may is decided by those who call this."""
+
+    def __init__(self, database: Database, secrets: Secrets, access: Access) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._access = access
+
+    def full_name(self, name: str, project: str | None) -> str:
+        """Spell the name a robot logs in with; raises Invalid for a name that no robot may have."""
+        full = self._access.robot_prefix + (f"{project}+{name}" if project is not None else name)
+        if not _NAME.match(name) or len(name) > _MOST_NAME or len(full) > _MOST_FULL_NAME:
+            raise Invalid(
+                f"a robot's name has lower-case letters and digits, with single . _ - between them, "
+                f"{_MOST_NAME} characters at most, and no prefix"
+            )
+        return full
+
+    async def create(
+        self,
+        *,
+        project: tuple[int, str] | None,
+        name: str,
+        description: str,
+        permissions: Permissions,
+        days: int | None,
+        by: Principal,
+        rights: frozenset[str],
+    ) -> tuple[Robot, str]:
+        """Make a robot and give it with its secret, which is not to be had again.
+
+        ``project``: its id and name, None for the system. ``permissions``: rights by project id or "*". ``days``: None
+        for the configured number, `NEVER` for administrators only. ``rights``: what ``by`` may do themselves there;
+        nobody gives away more. Raises Invalid, Forbidden, Conflict where the name is taken, Unavailable.
+        """
+        full = self.full_name(name, project[1] if project is not None else None)
+        kept = self._checked(project[0] if project is not None else None, permissions, by, rights)
+        until = self._until(self._access.robot_days if days is None else days, by)
+        about = checked_text(description, "description")
+        secret = self._secrets.new()
+
+        async def create(transaction: Transaction) -> Robot:
+            await _require_projects(transaction, kept)
+            made = await robots.create(
+                transaction,
+                project_id=project[0] if project is not None else None,
+                name=full,
+                description=about,
+                secret_hash=self._secrets.hash(secret),
+                permissions=kept,
+                created_by=by.subject,
+                expires_at=until,
+            )
+            if made is None:
+                raise Conflict(f"there is a robot {full} already; choose another name or refresh its secret")
+            return made
+
+        return await self._database.transact(create), secret
+
+    async def page(
+        self, project_id: int | None, *, after: str = "", limit: int, offset: int = 0, search: str = ""
+    ) -> list[Robot]:
+        """List a project's robots, or the system's (None), by name, past the full name ``after``."""
+        if not storable(after):
+            return []
+        async with self._database.reading() as transaction:
+            return await robots.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+
+    async def count(self, project_id: int | None, *, search: str = "") -> int:
+        """Count what `page` lists."""
+        async with self._database.reading() as transaction:
+            return await robots.count(transaction, project_id, search=search)
+
+    async def find(self, robot_id: int) -> Robot:
+        """Find any robot; raises Missing. Whether it may be seen where it is asked for is said by its project_id."""
+        if not 0 < robot_id < 1 << 63:
+            return _there(None)
+        async with self._database.reading() as transaction:
+            return _there(await robots.find(transaction, robot_id))
+
+    async def find_in(self, project_id: int | None, robot_id: int) -> Robot:
+        """Find a robot of this project, or of the system (None); raises Missing, for another one's as well."""
+        found = await self.find(robot_id)
+        return _there(found if found.project_id == project_id else None)
+
+    async def update(
+        self,
+        robot: Robot,
+        *,
+        by: Principal,
+        rights: frozenset[str],
+        description: str | None = None,
+        permissions: Permissions | None = None,
+        days: int | None = None,
+        disabled: bool | None = None,
+    ) -> Robot:
+        """Change what is not None; ``days`` count from now. Raises as `create` does, Missing where it is gone."""
+        values: dict[str, object] = {}
+        kept = None
+        if description is not None:
+            values["description"] = checked_text(description, "description")
+        if permissions is not None:
+            values["permissions"] = kept = self._checked(robot.project_id, permissions, by, rights)
+        if days is not None:
+            values["expires_at"] = self._until(days, by)
+        if disabled is not None:
+            values["disabled"] = disabled
+        if not values:
+            return robot
+
+        async def change(transaction: Transaction) -> Robot | None:
+            if kept is not None:
+                await _require_projects(transaction, kept)
+            return await robots.change(transaction, robot.id, **values)
+
+        return _there(await self._database.transact(change))
+
+    async def refresh(self, robot: Robot) -> tuple[Robot, str]:
+        """Give a robot another secret; the one before is good for nothing at once. Raises Missing."""
+        secret = self._secrets.new()
+        async with self._database.transaction() as transaction:
+            changed = await robots.change(transaction, robot.id, secret_hash=self._secrets.hash(secret))
+        return _there(changed), secret
+
+    async def remove(self, robot: Robot) -> None:
+        """Remove a robot; raises Missing where it is gone already."""
+        async with self._database.transaction() as transaction:
+            if not await robots.remove(transaction, robot.id):
+                _there(None)
+
+    async def expiring(self, within_seconds: float = NOTICE_SECONDS) -> list[Robot]:
+        """List the robots, every project's and the system's, that end so soon, the soonest first."""
+        now = time.time()
+        async with self._database.reading() as transaction:
+            return await robots.expiring(transaction, now, now + within_seconds)
+
+    async def give_notice(self) -> list[Robot]:
+        """Put in the audit log and the service's log which robots end within a week, each once on all workers."""
+        now = time.time()
+        async with self._database.transaction() as transaction:
+            noticed = await settings.keep(transaction, _NOTICED, repr(now))
+            until = max(now + NOTICE_SECONDS, float(noticed))
+            if not await settings.swap(transaction, _NOTICED, noticed, repr(until)):
+                return []
+            ending = await robots.expiring(transaction, max(now, float(noticed)), until)
+            await audit.add(transaction, [_notice(robot, now) for robot in ending])
+        for robot in ending:
+            when = time.strftime("%Y-%m-%d", time.gmtime(robot.expires_at))
+            log.warning("the robot account %s expires on %s; its project can prolong it", robot.name, when)
+        return ending
+
+    async def run(self) -> None:
+        """Give notice every hour, for as long as the worker lives."""
+        while True:
+            try:
+                await self.give_notice()
+            except OCIError as error:
+                log.warning("notice of robots that expire put off: %s", error)
+            await asyncio.sleep(_NOTICE_EVERY)
+
+    def _checked(
+        self, project_id: int | None, permissions: Permissions, by: Principal, rights: frozenset[str]
+    ) -> dict[str, list[str]]:
+        if project_id is None and not by.administers:
+            raise Forbidden("robots of the system are made by administrators")
+        if project_id is not None and set(permissions) - {str(project_id)}:
+            raise Invalid(
+                "a project's robot has rights in that project only; the system's robots can have them in many"
+            )
+        return checked_permissions(permissions, rights)
+
+    def _until(self, days: int, by: Principal) -> float | None:
+        return None if days == NEVER and by.administers else expiry(days, self._access.most_robot_days)
+
+
+def _there(robot: Robot | None) -> Robot:
+    if robot is None:
+        raise Missing("there is no such robot account here")
+    return robot
+
+
+async def _require_projects(transaction: Transaction, permissions: Permissions) -> None:
+    """Refuse ids of no project: one that is made later may get such an id."""
+    ids = {int(project) for project in permissions if project != EVERYWHERE}
+    if unknown := sorted(await robots.unknown_projects(transaction, ids)):
+        raise Invalid(f"there is no project with the id {unknown[0]}")
+
+
+def _notice(robot: Robot, now: float) -> audit.Note:
+    actor = Principal(Kind.ROBOT, robot.name).subject
+    return audit.Note(now, actor, "", "expiring", "robot", robot.name, robot.project_id)

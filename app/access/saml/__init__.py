@@ -1,0 +1,11 @@
+"""The university's log-in: SAML 2.0 web browser single sign-on and logout, with us as the service provider.
+
+The only part that knows python3-saml, lxml and xmlsec. What arrives is untrusted until `response` has checked it.
+"""
+
+from .keys import KeyPair, own_keys
+from .metadata import IdentityProvider
+from .refused import Refused
+from .university import Begun, Finished, University, own_page
+
+__all__ = ["Begun", "Finished", "IdentityProvider", "KeyPair", "Refused", "University", "own_keys", "own_page"]

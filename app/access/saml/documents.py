@@ -1,0 +1,111 @@
+"""Reads XML that anybody may have sent, and refuses what SAML has no use for and attacks are made of.
+
+No document type, no entities, nothing that names another file or host, no element twice of one id, and signatures of
+exactly the kind that SAML allows: enveloped, over the element they stand in. What passes is still not trusted.
+
+Source: SAML core section 5.4 (signature profile); "On Breaking SAML: Be Whoever You Want to Be" (signature wrapping).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from lxml import etree  # type: ignore[import-untyped]  # ships no types
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
+from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml  # type: ignore[import-untyped]
+from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden  # type: ignore[import-untyped]
+
+from .refused import Refused
+
+# Of lxml, which has no types.
+Element = Any
+
+NAMES = {**Constants.NSMAP, "shibmd": "urn:mace:shibboleth:metadata:1.0"}
+# A megabyte is the most that a form may have; an assertion has some ten kilobytes.
+_LONGEST_MESSAGE = 512 * 1024
+
+_EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+_CANONICAL = {_EXCLUSIVE_C14N, f"{_EXCLUSIVE_C14N}WithComments"}
+_TRANSFORMS = _CANONICAL | {"http://www.w3.org/2000/09/xmldsig#enveloped-signature"}
+# Keys wrapped by RSA 1.5 can be found out from the errors of whoever unwraps them (Bleichenbacher).
+_KEY_TRANSPORTS = {"http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p", "http://www.w3.org/2009/xmlenc11#rsa-oaep"}
+_SIGNABLE = {f"{{{Constants.NS_SAMLP}}}Response", f"{{{Constants.NS_SAML}}}Assertion"}
+
+
+def parse(text: bytes) -> Element:
+    """Parse a document; raises Refused for what is not XML, or has a document type or entities."""
+    try:
+        return Xml.to_etree(text)
+    except (DTDForbidden, EntitiesForbidden):
+        raise Refused("the XML has a document type or entities, which are never accepted") from None
+    except etree.XMLSyntaxError as error:
+        raise Refused(f"not well-formed XML: {error.msg}") from None
+    except ValueError as error:
+        raise Refused(f"not XML that can be read: {error}") from None
+
+
+def parse_message(encoded: str) -> Element:
+    """Parse a message of the POST binding, in base64, and check it as `check` does."""
+    if len(encoded) > _LONGEST_MESSAGE:
+        raise Refused(f"the message is longer than {_LONGEST_MESSAGE} characters")
+    try:
+        text = base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused("the message is not base64") from None
+    document = parse(text)
+    check(document)
+    return document
+
+
+def check(document: Element) -> None:
+    """Refuse whatever has no place in a SAML response, before anything else looks at it."""
+    root = document.getroottree().getroot()
+    if root.tag != f"{{{Constants.NS_SAMLP}}}Response":
+        raise Refused("the message is not a SAML response")
+    _check_ids(root)
+    if find(root, "//ds:Object | //xenc:CipherReference | //ds:Manifest"):
+        raise Refused("the message has parts that SAML has no use for")
+    for reference in find(root, "//ds:RetrievalMethod | //xenc:DataReference | //xenc:KeyReference"):
+        if not reference.get("URI", "").startswith("#"):
+            raise Refused("the message refers to something outside itself")
+    for method in find(root, "//xenc:EncryptedKey/xenc:EncryptionMethod"):
+        if method.get("Algorithm") not in _KEY_TRANSPORTS:
+            raise Refused(f"the key is encrypted by {method.get('Algorithm')}, which is not accepted")
+    for signature in find(root, "//ds:Signature"):
+        _check_signature(signature)
+
+
+def find(element: Element, path: str) -> list[Element]:
+    """Find elements by an XPath with the usual prefixes."""
+    found: list[Element] = element.xpath(path, namespaces=NAMES)
+    return found
+
+
+def text_of(element: Element) -> str:
+    """Give an element's text without the spaces around it."""
+    return str(element.text or "").strip()
+
+
+def _check_ids(root: Element) -> None:
+    ids = [value for element in root.iter() for name, value in element.attrib.items() if name.lower() == "id"]
+    if len(ids) != len(set(ids)):
+        raise Refused("two elements of the message have the same id")
+
+
+def _check_signature(signature: Element) -> None:
+    signed = signature.getparent()
+    references = find(signature, "./ds:SignedInfo/ds:Reference")
+    if signed is None or signed.tag not in _SIGNABLE or not signed.get("ID"):
+        raise Refused("a signature stands where none may")
+    if len(references) != 1 or references[0].get("URI") != f"#{signed.get('ID')}":
+        raise Refused("a signature is not of the element it stands in")
+    transforms = {one.get("Algorithm") for one in find(references[0], "./ds:Transforms/ds:Transform")}
+    canonical = {one.get("Algorithm") for one in find(signature, "./ds:SignedInfo/ds:CanonicalizationMethod")}
+    if (
+        not transforms <= _TRANSFORMS
+        or not canonical <= _CANONICAL
+        or find(signature, ".//ds:Transform/*[not(self::*[local-name()='InclusiveNamespaces'])]")
+    ):
+        raise Refused("a signature is made by steps that SAML does not allow")

@@ -1,0 +1,126 @@
+"""The key pairs we sign with and are written to with: one in use, and one more while the keys are rolled over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from app.config import Saml
+
+_FILE = "saml.pem"
+_BITS = 3072
+_YEARS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key, both as PEM."""
+
+    certificate: str
+    private_key: str = field(repr=False)
+
+
+def own_keys(config: Saml, data_dir: Path, host: str) -> Sequence[KeyPair]:
+    """Read the pair in use and the next one, if there is one; where none is configured, make one up in ``data_dir``.
+
+    A made-up pair is this host's own: with several hosts the pair has to be configured. Raises ValueError, naming
+    the key of the configuration, and OSError.
+    """
+    pairs = [
+        _configured("saml.certificate", config.certificate, config.private_key),
+        _configured("saml.next_certificate", config.next_certificate, config.next_private_key),
+    ]
+    return [pairs[0] or _made_up(data_dir / _FILE, host), *(pair for pair in pairs[1:] if pair)]
+
+
+def _configured(name: str, certificate: str | None, private_key: str | None) -> KeyPair | None:
+    if certificate is None and private_key is None:
+        return None
+    if certificate is None or private_key is None:
+        raise ValueError(f"{name}: a certificate and its private key go together, and one of the two is missing")
+    try:
+        return _pair(certificate, private_key)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        # Not chained: the parser's error may quote what it could not read.
+        raise ValueError(f"{name}: {_reason(error)}") from None
+
+
+class _Mismatch(ValueError):
+    """A message of ours, which quotes nothing."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, _Mismatch) else "not a certificate and its RSA key, without password, in PEM"
+
+
+def _pair(certificate: str, private_key: str) -> KeyPair:
+    key = load_pem_private_key(private_key.encode(), password=None)
+    known = x509.load_pem_x509_certificate(certificate.encode())
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise _Mismatch("the private key is not an RSA key")
+    if known.public_key() != key.public_key():
+        raise _Mismatch("the certificate is not that of the private key")
+    return _as_pair(known, key)
+
+
+def _as_pair(certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> KeyPair:
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return KeyPair(certificate.public_bytes(Encoding.PEM).decode(), pem.decode())
+
+
+def _made_up(path: Path, host: str) -> KeyPair:
+    """Read the pair of an earlier start, or make it; of workers that start together exactly one makes it."""
+    if not path.exists():
+        pair = self_signed(host)
+        fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(pair.private_key + pair.certificate)
+                file.flush()
+                os.fsync(file.fileno())
+            # Unlike a rename, never over what another has put there meanwhile.
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+        finally:
+            fresh.unlink()
+    text = path.read_text()
+    try:
+        return _pair(text, text)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"{path}: {_reason(error)}; remove it to have a new pair made") from None
+
+
+def self_signed(host: str) -> KeyPair:
+    """Make a new pair; SAML trusts the certificate itself, which nobody need sign."""
+    key = rsa.generate_private_key(65537, _BITS)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365 * _YEARS))
+        .sign(key, hashes.SHA256())
+    )
+    return _as_pair(certificate, key)

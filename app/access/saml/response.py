@@ -1,0 +1,131 @@
+"""Checks a response of the identity provider, and gives what it asserts.
+
+python3-saml checks signatures, times, schema, issuer and audience, and knows the usual attacks; it accepts some things
+that are left out (no audience, no InResponseTo, no recipient). Here nothing may be left out, and only what `documents`
+lets pass is decrypted or verified at all.
+
+Source: SAML profiles section 4.1.4.2 and 4.1.4.3 (what a bearer assertion must say, and what must be checked).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import xmlsec
+from lxml import etree  # type: ignore[import-untyped]  # ships no types
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
+from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError  # type: ignore[import-untyped]
+from onelogin.saml2.errors import OneLogin_Saml2_ValidationError as ValidationError
+from onelogin.saml2.response import OneLogin_Saml2_Response  # type: ignore[import-untyped]
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils  # type: ignore[import-untyped]
+
+from app.access.sessions import SamlSession
+
+from .documents import Element, check, find, parse, text_of
+from .keys import KeyPair
+from .metadata import IdpMetadata
+from .refused import Refused
+from .rules import Values
+from .settings import ACS, Ourselves
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """What the identity provider says of somebody who has just logged in; ``not_after`` in Unix seconds."""
+
+    by_name: Values
+    by_friendly_name: Values
+    session: SamlSession
+    not_after: float | None
+
+
+class _Response(OneLogin_Saml2_Response):  # type: ignore[misc]  # of a library without types
+    """Decrypts as the library does, and looks at what came out as strictly as at what came in."""
+
+    def _decrypt_assertion(self, xml: Element) -> Element:
+        # Read again: what was encrypted has not been through the strict parser yet (comments, instructions).
+        decrypted = parse(etree.tostring(super()._decrypt_assertion(xml)))
+        check(decrypted)
+        return decrypted
+
+    def assertion(self) -> Element:
+        """Give the one assertion; the signed one, once `is_valid` has said so."""
+        (found,) = self._query_assertion("")
+        return found
+
+
+def verify(
+    encoded: str, request_id: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[KeyPair]
+) -> Assertion:
+    """Check a response to the request of that id; raises Refused. Takes tens of milliseconds of the processor."""
+    response = _open(encoded, ourselves, idp, pairs)
+    if not response.is_valid(ourselves.request(ACS), request_id):
+        raise Refused(str(response.get_error()))
+    try:
+        _check_nothing_is_left_out(response, request_id, ourselves)
+        return _read(response)
+    except (ValidationError, LibraryError) as error:
+        raise Refused(str(error)) from error
+
+
+def _open(encoded: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> _Response:
+    """Decrypt with whichever of our keys it was encrypted for."""
+    for pair in pairs:
+        try:
+            return _Response(ourselves.settings(idp, pair), encoded)
+        except (xmlsec.Error, etree.LxmlError, TypeError):
+            continue
+        except (ValidationError, LibraryError) as error:
+            raise Refused(str(error)) from error
+    raise Refused("the assertion cannot be decrypted with any of our keys")
+
+
+def _check_nothing_is_left_out(response: _Response, request_id: str, ourselves: Ourselves) -> None:
+    if response.document.get("InResponseTo") != request_id:
+        raise Refused("the response does not say which request it answers")
+    if response.document.get("Destination", ourselves.acs) != ourselves.acs:
+        raise Refused("the response was sent to another address")
+    assertion = response.assertion()
+    restrictions = find(assertion, "./saml:Conditions/saml:AudienceRestriction")
+    if not restrictions:
+        raise Refused("the assertion does not say whom it is for")
+    for restriction in restrictions:
+        if ourselves.entity_id not in map(text_of, find(restriction, "./saml:Audience")):
+            raise Refused("the assertion is for another service")
+    path = f"./saml:Subject/saml:SubjectConfirmation[@Method='{Constants.CM_BEARER}']/saml:SubjectConfirmationData"
+    if not any(_confirms(data, request_id, ourselves.acs) for data in find(assertion, path)):
+        raise Refused("the assertion does not confirm its subject for this request, at this address and time")
+
+
+def _confirms(data: Element, request_id: str, acs: str) -> bool:
+    until = data.get("NotOnOrAfter")
+    return (
+        data.get("InResponseTo") == request_id
+        and data.get("Recipient") == acs
+        and until is not None
+        and Utils.parse_SAML_to_time(until) > time.time()
+    )
+
+
+def _read(response: _Response) -> Assertion:
+    name: dict[str, Any] = response.get_nameid_data()
+    return Assertion(
+        _texts(response.get_attributes()),
+        _texts(response.get_friendlyname_attributes()),
+        SamlSession(
+            str(name.get("Value", "")),
+            name.get("Format", ""),
+            name.get("NameQualifier", ""),
+            name.get("SPNameQualifier", ""),
+            response.get_session_index() or "",
+        ),
+        response.get_session_not_on_or_after(),
+    )
+
+
+def _texts(attributes: dict[str, list[Any]]) -> Values:
+    """Leave out values that are no text (a NameID within an attribute)."""
+    return {name: [value for value in values if isinstance(value, str)] for name, values in attributes.items()}

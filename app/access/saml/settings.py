@@ -1,0 +1,91 @@
+"""What python3-saml is told: who we are, who the identity provider is, and that nothing is let pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
+from onelogin.saml2.settings import OneLogin_Saml2_Settings as Settings  # type: ignore[import-untyped]
+
+from .keys import KeyPair
+from .metadata import IdpMetadata
+
+ACS, SLS, METADATA = "/saml/acs", "/saml/sls", "/saml/metadata"
+
+_SECURITY = {
+    "authnRequestsSigned": True,
+    "logoutRequestSigned": True,
+    "logoutResponseSigned": True,
+    "wantAssertionsSigned": True,
+    "wantAssertionsEncrypted": True,
+    "wantNameId": True,
+    "requestedAuthnContext": False,
+    "rejectDeprecatedAlgorithm": True,
+    "allowSingleLabelDomains": True,
+    # Our metadata is good until it is replaced; the default is two days.
+    "metadataValidUntil": "",
+    "metadataCacheDuration": "",
+}
+
+
+class Ourselves:
+    """The addresses we are known by."""
+
+    def __init__(self, external_url: str, entity_id: str | None) -> None:
+        self.url = external_url.rstrip("/")
+        self.entity_id = entity_id or self.url + METADATA
+        self.acs, self.sls = self.url + ACS, self.url + SLS
+
+    def settings(self, idp: IdpMetadata, pair: KeyPair, *, signed_messages: bool = False) -> Settings:
+        """Make settings with one of our key pairs; ``signed_messages`` for logout, whose messages have no assertion."""
+        return Settings(
+            {
+                "strict": True,
+                "sp": self._sp(pair),
+                "idp": _idp(idp),
+                "security": {**_SECURITY, "wantMessagesSigned": signed_messages},
+            }
+        )
+
+    def metadata_settings(self, pair: KeyPair, next_pair: KeyPair | None) -> Settings:
+        """Make settings that our own metadata is written from, with both certificates in a rollover."""
+        sp = self._sp(pair)
+        if next_pair is not None:
+            sp["x509certNew"] = next_pair.certificate
+        return Settings({"strict": True, "sp": sp, "security": dict(_SECURITY)}, sp_validation_only=True)
+
+    def request(self, path: str, **data: Any) -> Mapping[str, Any]:
+        """Describe a request as it was meant to be sent: by our external address, whatever its headers say."""
+        parts = urlsplit(self.url)
+        return {
+            "https": "on" if parts.scheme == "https" else "off",
+            "http_host": parts.netloc,
+            "script_name": path,
+            **data,
+        }
+
+    def _sp(self, pair: KeyPair) -> dict[str, Any]:
+        return {
+            "entityId": self.entity_id,
+            "assertionConsumerService": {"url": self.acs, "binding": Constants.BINDING_HTTP_POST},
+            "singleLogoutService": {"url": self.sls, "binding": Constants.BINDING_HTTP_REDIRECT},
+            "NameIDFormat": Constants.NAMEID_TRANSIENT,
+            "x509cert": pair.certificate,
+            "privateKey": pair.private_key,
+        }
+
+
+def _idp(idp: IdpMetadata) -> dict[str, Any]:
+    redirect = Constants.BINDING_HTTP_REDIRECT
+    settings: dict[str, Any] = {
+        "entityId": idp.entity_id,
+        "singleSignOnService": {"url": idp.sso_url, "binding": redirect},
+        "x509cert": idp.certificates[0],
+        "x509certMulti": {"signing": list(idp.certificates)},
+    }
+    if idp.slo_url is not None:
+        answers = {"responseUrl": idp.slo_answer_url or idp.slo_url}
+        settings["singleLogoutService"] = {"url": idp.slo_url, "binding": redirect, **answers}
+    return settings

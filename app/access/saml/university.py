@@ -1,0 +1,219 @@
+"""Logging in with the university: begins in our browser, goes on at the identity provider, ends here.
+
+    r:saml-request:ID    which browser began it (the SHA-256 of its cookie) and where to go then; gone with the answer
+    r:saml-logout:ID     a logout we asked for, until it is answered
+
+An answer counts once, for a request of ours that is minutes old, in the browser that made it. Nothing that the answer
+brings decides where the browser goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest  # type: ignore[import-untyped]
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
+
+from app.access.people import People
+from app.access.sessions import SamlSession, Sessions
+from app.cache import AWAY, Cache
+from app.config import Saml
+from app.database.accounts import Person
+from app.oci.errors import Denied, Unavailable
+
+from . import logout
+from .documents import parse_message
+from .keys import KeyPair
+from .metadata import IdentityProvider, IdpMetadata
+from .refused import Refused
+from .response import Assertion, verify
+from .rules import Rules
+from .settings import Ourselves
+
+log = logging.getLogger(__name__)
+
+# Long enough for somebody who looks for their password, or a second factor.
+REQUEST_SECONDS = 15 * 60
+_LOGOUT_SECONDS = 5 * 60
+_SECRET_BYTES = 32
+
+# As python3-saml makes them.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
+
+_TAKE = """
+local value = redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+return value
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where to send the browser, and the cookie that it has to bring back."""
+
+    url: str
+    cookie: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Who has logged in, and where they wanted to go; ``not_after`` in Unix seconds, where the log-in is limited."""
+
+    person: Person
+    session: SamlSession
+    not_after: float | None
+    return_to: str
+    cookie: str
+
+
+class University:
+    """Logs people in and out with the university's identity provider."""
+
+    def __init__(
+        self,
+        config: Saml,
+        external_url: str,
+        pairs: Sequence[KeyPair],
+        *,
+        idp: IdentityProvider,
+        cache: Cache,
+        people: People,
+        sessions: Sessions,
+    ) -> None:
+        """``pairs`` are ours: the one in use, and the next one if there is one (`own_keys`)."""
+        self._ourselves = Ourselves(external_url, config.entity_id)
+        self._pairs = pairs
+        self._rules = Rules(config)
+        self._idp = idp
+        self._cache = cache
+        self._people = people
+        self._sessions = sessions
+
+    async def metadata(self) -> bytes:
+        """Write our metadata for the identity provider, with two certificates while keys are rolled over."""
+        next_pair = self._pairs[1] if len(self._pairs) > 1 else None
+        settings = self._ourselves.metadata_settings(self._pairs[0], next_pair)
+        text: bytes = await asyncio.to_thread(settings.get_sp_metadata)
+        return text
+
+    async def begin(self, return_to: str) -> Begun:
+        """Begin a log-in that goes on to a page of ours; raises Unavailable where it could not be finished."""
+        idp = await self._idp.current()
+        url, request_id = await asyncio.to_thread(self._request, idp)
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        remembered = json.dumps({"browser": _hash(secret), "return_to": own_page(return_to)})
+        if not await self._cache.set(f"saml-request:{request_id}", remembered, REQUEST_SECONDS):
+            raise _away()
+        return Begun(url, _cookie(request_id), secret)
+
+    async def finish(self, answers: Sequence[str], cookie: Callable[[str], str | None]) -> Finished:
+        """Take the identity provider's one answer; ``cookie`` reads one of the browser's by its name.
+
+        Raises Refused with the reason, which is for the log alone, and Unavailable.
+        """
+        if len(answers) != 1:
+            raise Refused(f"{len(answers)} SAML responses in one form")
+        encoded = answers[0]
+        document = await asyncio.to_thread(parse_message, encoded)
+        request_id = document.get("InResponseTo") or ""
+        began = await self._take(f"saml-request:{request_id}") if _REQUEST_ID.match(request_id) else None
+        if began is None:
+            raise Refused("it answers no request of ours that is still open: never made, too old, or answered before")
+        remembered = json.loads(began)
+        secret = cookie(_cookie(request_id)) or ""
+        if not hmac.compare_digest(_hash(secret), remembered["browser"]):
+            raise Refused("another browser began this log-in")
+        idp = await self._idp.current()
+        assertion = await asyncio.to_thread(verify, encoded, request_id, self._ourselves, idp, self._pairs)
+        person = await self._person(assertion, idp)
+        return Finished(
+            person, assertion.session, assertion.not_after, own_page(remembered["return_to"]), _cookie(request_id)
+        )
+
+    async def log_out(self, session: SamlSession) -> str | None:
+        """Give the address that ends the log-in at the university as well; None where it offers none."""
+        try:
+            idp = await self._idp.current()
+        except Unavailable:
+            return None
+        if idp.slo_url is None:
+            return None
+        url, request_id = await asyncio.to_thread(logout.ask, self._ourselves, idp, self._pairs[0], session)
+        kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
+        return url if kept else None
+
+    async def logged_out(self, query: str) -> str | None:
+        """Take a logout message; answers where the browser has to take ours, None where nothing is left to say.
+
+        Raises Refused with the reason, for the log alone, and Unavailable.
+        """
+        idp = await self._idp.current()
+        message = await asyncio.to_thread(logout.read, query, self._ourselves, idp, self._pairs)
+        if isinstance(message, logout.LogoutAnswered):
+            if await self._take(f"saml-logout:{message.in_response_to}") is None:
+                raise Refused("it answers no logout of ours that is still open")
+            if message.status != Constants.STATUS_SUCCESS:
+                log.warning("the identity provider could not log somebody out everywhere: %s", message.status)
+            return None
+        try:
+            await self._sessions.end_saml(message.name_id, message.indexes)
+            succeeded = True
+        except Unavailable:
+            succeeded = False
+        if idp.slo_url is None:
+            return None
+        return await asyncio.to_thread(
+            logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded
+        )
+
+    async def _person(self, assertion: Assertion, idp: IdpMetadata) -> Person:
+        identity = self._rules.identify(assertion.by_name, assertion.by_friendly_name, idp.scopes)
+        try:
+            return await self._people.signed_in(identity)
+        except Denied as error:
+            raise Refused(error.message) from error
+
+    def _request(self, idp: IdpMetadata) -> tuple[str, str]:
+        settings = self._ourselves.settings(idp, self._pairs[0])
+        request = AuthnRequest(settings)
+        url = logout.signed_redirect(settings, idp.sso_url, logout.REQUEST, request.get_request())
+        return url, str(request.get_id())
+
+    async def _take(self, key: str) -> bytes | None:
+        value = await self._cache.script(_TAKE, [key], list)
+        if value is AWAY:
+            raise _away()
+        return value if isinstance(value, bytes) else None
+
+
+def own_page(path: str | None) -> str:
+    """Answer a path of this host where it is one, else the front page: never a way to somewhere else."""
+    fine = path is not None and path.startswith("/") and not path.startswith("//")
+    if path is None or not fine or "\\" in path or any(character <= " " or character == "\x7f" for character in path):
+        return "/"
+    return path
+
+
+def _cookie(request_id: str) -> str:
+    """Name the cookie of one log-in: a browser may have begun several, in as many tabs."""
+    return f"saml-{_hash(request_id)[:16]}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _away() -> Unavailable:
+    return Unavailable(
+        "nobody can log in right now: Redis, which keeps log-ins, is away; try again in a moment",
+        headers={"Retry-After": "5"},
+    )

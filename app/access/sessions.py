@@ -1,0 +1,243 @@
+"""Browser sessions: who is logged in where, kept in Redis only.
+
+    r:session:ID                 a hash, gone after the idle time; ID is the SHA-256 of the cookie's secret, in hex
+    r:sessions:ACCOUNT           the ids of somebody's sessions, by when each ends in any case
+    r:saml-sessions:HASH         the same of a SAML NameID (its SHA-256), for logouts that the university begins
+
+Whoever reads Redis, or a page that lists sessions, finds no secret there that a browser could be given. A Redis that
+was flushed has logged everybody out; an index that was evicted is made again by the sessions it is of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from app.cache import AWAY, Cache
+from app.oci.errors import Unavailable
+
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+_SECRET_BYTES = 32
+# How often it is written down that a session is in use.
+_SEEN_EVERY = 30.0
+_LONGEST_AGENT = 200
+
+# KEYS: the session, the account's index, the NameID's index or "". ARGV: id, now, idle seconds, end, life in whole
+# seconds, fields and values. The last key is the session's own where there is no NameID, and is left alone then.
+_BEGIN = """
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(ARGV[3], ARGV[4] - ARGV[2]) * 1000))
+for i = 2, 3 do
+  if KEYS[i] ~= KEYS[1] then
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', ARGV[2])
+    redis.call('ZADD', KEYS[i], ARGV[4], ARGV[1])
+    redis.call('EXPIRE', KEYS[i], ARGV[5])
+  end
+end
+return 1
+"""
+
+# KEYS: the session, and the account's index but for the account. ARGV: id, now, idle seconds, life, seconds after which
+# its use is written down. Never makes a session that has just been ended anew.
+_FIND = """
+local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id')
+if not fields[1] then return {} end
+local now = tonumber(ARGV[2])
+if now - fields[1] >= tonumber(ARGV[3]) or now >= tonumber(fields[2]) then
+  redis.call('DEL', KEYS[1])
+  return {}
+end
+if now - fields[1] >= tonumber(ARGV[5]) then
+  redis.call('HSET', KEYS[1], 'seen_at', ARGV[2])
+  redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(ARGV[3], fields[2] - now) * 1000))
+  redis.call('ZADD', KEYS[2] .. fields[3], fields[2], ARGV[1])
+  redis.call('EXPIRE', KEYS[2] .. fields[3], ARGV[4])
+end
+return redis.call('HGETALL', KEYS[1])
+"""
+
+# KEYS: an index, and the sessions' keys but for the id.
+_LIST = """
+local found = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local fields = redis.call('HGETALL', KEYS[2] .. id)
+  if #fields == 0 then redis.call('ZREM', KEYS[1], id) else found[#found + 1] = {id, fields} end
+end
+return found
+"""
+
+# KEYS: the session. ARGV: whose it must be, or "".
+_END = """
+if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'account_id') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+# KEYS: an index, and the sessions' keys but for the id. ARGV: SessionIndexes, none for all.
+_END_ALL = """
+local ended = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local wanted = #ARGV == 0
+  local index = redis.call('HGET', KEYS[2] .. id, 'session_index')
+  for _, one in ipairs(ARGV) do wanted = wanted or one == index end
+  if wanted then
+    ended = ended + redis.call('DEL', KEYS[2] .. id)
+    redis.call('ZREM', KEYS[1], id)
+  end
+end
+return ended
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SamlSession:
+    """What the identity provider calls this log-in; it is told so at logout, and says so when it logs somebody out."""
+
+    name_id: str
+    name_id_format: str = ""
+    name_qualifier: str = ""
+    sp_name_qualifier: str = ""
+    session_index: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A browser that is logged in. ``id`` may be shown: it opens nothing. Times in Unix seconds."""
+
+    id: str
+    account_id: int
+    created_at: float
+    seen_at: float
+    address: str
+    agent: str
+    saml: SamlSession | None
+
+
+class Sessions:
+    """Begins, finds and ends sessions; ``idle`` and ``life`` in seconds."""
+
+    def __init__(self, cache: Cache, idle: float, life: float, clock: Callable[[], float] = time.time) -> None:
+        self._cache = cache
+        self._idle = idle
+        self._life = life
+        self._clock = clock
+
+    async def begin(
+        self,
+        account_id: int,
+        address: str,
+        agent: str,
+        saml: SamlSession | None = None,
+        not_after: float | None = None,
+    ) -> str:
+        """Make a session and answer the secret for the browser's cookie, which nobody had before.
+
+        It ends at ``not_after`` at the latest, where that is given. Raises Unavailable where it cannot be kept.
+        """
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        now = self._clock()
+        ends_at = min(now + self._life, not_after or now + self._life)
+        session_id = _hash(secret)
+        fields = {
+            "account_id": account_id,
+            "created_at": now,
+            "seen_at": now,
+            "ends_at": ends_at,
+            "address": address,
+            "agent": "".join(filter(str.isprintable, agent))[:_LONGEST_AGENT],
+            "saml": json.dumps(asdict(saml)) if saml else "",
+            "session_index": saml.session_index if saml else "",
+        }
+        flat = [text for name, value in fields.items() for text in (name, str(value))]
+        own = f"session:{session_id}"
+        kept = await self._cache.script(
+            _BEGIN,
+            [own, f"sessions:{account_id}", _of_name_id(saml.name_id) if saml else own],
+            lambda: [session_id, str(now), str(self._idle), str(ends_at), int(self._life) + 1, *flat],
+        )
+        if kept is AWAY:
+            raise _away("nobody can log in right now")
+        return secret
+
+    async def find(self, secret: str) -> Session | None:
+        """Find a session that goes on, and put its idle end off; None as well where Redis is away."""
+        if not _SECRET.match(secret):
+            return None
+        session_id = _hash(secret)
+        now, seen_every = self._clock(), min(_SEEN_EVERY, self._idle / 10)
+        fields = await self._cache.script(
+            _FIND,
+            [f"session:{session_id}", "sessions:"],
+            lambda: [session_id, str(now), str(self._idle), int(self._life) + 1, str(seen_every)],
+        )
+        return None if fields is AWAY or not fields else _session(session_id, fields)
+
+    async def end(self, secret: str) -> None:
+        """End the session of this secret; raises Unavailable where it may go on."""
+        await self._end(_hash(secret), "")
+
+    async def list_of(self, account_id: int) -> list[Session]:
+        """List somebody's sessions, the one used last first; raises Unavailable."""
+        found = await self._cache.script(_LIST, [f"sessions:{account_id}", "session:"], list)
+        if found is AWAY:
+            raise _away("sessions cannot be listed right now")
+        sessions = [_session(session_id.decode(), fields) for session_id, fields in found]
+        return sorted(sessions, key=lambda session: (-session.seen_at, session.id))
+
+    async def revoke(self, account_id: int, session_id: str) -> bool:
+        """End one of somebody's own; answers whether there was one. Raises Unavailable where it may go on."""
+        return await self._end(session_id, str(account_id))
+
+    async def end_all(self, account_id: int) -> bool:
+        """End all of somebody's; False where they may go on."""
+        return await self._end_listed(f"sessions:{account_id}", ()) is not AWAY
+
+    async def end_saml(self, name_id: str, indexes: Collection[str]) -> int:
+        """End what the identity provider says has ended, all of a NameID where it names no index; answers how many.
+
+        Raises Unavailable where they may go on.
+        """
+        ended = await self._end_listed(_of_name_id(name_id), indexes)
+        if ended is AWAY:
+            raise _away("sessions cannot be ended right now")
+        return int(ended)
+
+    async def _end(self, session_id: str, account_id: str) -> bool:
+        ended = await self._cache.script(_END, [f"session:{session_id}"], lambda: [account_id])
+        if ended is AWAY:
+            raise _away("sessions cannot be ended right now")
+        return bool(ended)
+
+    async def _end_listed(self, index: str, session_indexes: Collection[str]) -> Any:
+        return await self._cache.script(_END_ALL, [index, "session:"], lambda: list(session_indexes))
+
+
+def _session(session_id: str, flat: Sequence[bytes]) -> Session:
+    texts = [text.decode() for text in flat]
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    return Session(
+        session_id,
+        int(fields["account_id"]),
+        float(fields["created_at"]),
+        float(fields["seen_at"]),
+        fields["address"],
+        fields["agent"],
+        SamlSession(**json.loads(fields["saml"])) if fields["saml"] else None,
+    )
+
+
+def _of_name_id(name_id: str) -> str:
+    return f"saml-sessions:{_hash(name_id)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _away(what: str) -> Unavailable:
+    return Unavailable(f"{what}: Redis, which keeps them, is away; try again in a moment", headers={"Retry-After": "5"})

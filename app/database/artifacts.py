@@ -1,0 +1,276 @@
+"""Queries on manifests as people see them: those at the top of a repository, and what belongs to them.
+
+A page is a walk along the index by push time; what lies beneath another artifact is passed over on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, tuple_
+
+from app.oci.digest import Digest
+from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
+
+from .engine import Transaction, insert
+from .tables import manifest, manifest_label, part, tag
+from .text import has
+
+IMAGE_CONFIGS = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+_KINDS: Mapping[str, frozenset[str]] = {
+    "image": IMAGE_CONFIGS,
+    "chart": frozenset({"application/vnd.cncf.helm.config.v1+json"}),
+    "wasm": frozenset({"application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"}),
+}
+_INDEX = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class TagEntry:
+    """A tag; ``pushed_at`` is when it was last pointed at this digest (Unix seconds)."""
+
+    name: str
+    digest: Digest
+    pushed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """A manifest's row without its payload; ``size`` in bytes is the manifest's own."""
+
+    digest: Digest
+    media_type: str
+    artifact_type: str | None
+    subject: str | None
+    annotations: Mapping[str, str]
+    size: int
+    pushed_at: float
+    pulled_at: float
+    referrers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a manifest names: a blob or, in an index, another manifest; ``size`` in bytes."""
+
+    manifest: str
+    digest: str
+    is_manifest: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFilter:
+    """Which artifacts; "" and None are all of them. ``tag``: part of a tag's name."""
+
+    tag: str = ""
+    tagged: bool | None = None
+    label_id: int | None = None
+    kind: str = ""
+
+
+def kind_of(media_type: str, artifact_type: str | None) -> str:
+    """Say in a word what a manifest is, for what has none its artifact type."""
+    if media_type in INDEX_TYPES:
+        return artifact_type or _INDEX
+    for kind, types in _KINDS.items():
+        if artifact_type in types:
+            return kind
+    return artifact_type or ("image" if media_type == DOCKER_MANIFEST else "artifact")
+
+
+_referrer = manifest.alias("referrer")
+_subject = manifest.alias("subject")
+_columns = (
+    manifest.c.digest,
+    manifest.c.media_type,
+    manifest.c.artifact_type,
+    manifest.c.subject,
+    manifest.c.annotations,
+    manifest.c.size,
+    manifest.c.created_at,
+    manifest.c.pulled_at,
+    select(func.count())
+    .select_from(_referrer)
+    .where(_referrer.c.repository_id == manifest.c.repository_id, _referrer.c.subject == manifest.c.digest)
+    .scalar_subquery(),
+)
+
+
+def is_top() -> ColumnElement[bool]:
+    """Say of a manifest whether it stands by itself: tagged, or beneath neither an index nor a subject that is here."""
+    child = exists().where(
+        part.c.repository_id == manifest.c.repository_id, part.c.digest == manifest.c.digest, part.c.is_manifest
+    )
+    beneath = exists().where(
+        _subject.c.repository_id == manifest.c.repository_id, _subject.c.digest == manifest.c.subject
+    )
+    return or_(_is_tagged(), and_(~child, ~beneath))
+
+
+def _is_tagged() -> ColumnElement[bool]:
+    return exists().where(tag.c.repository_id == manifest.c.repository_id, tag.c.digest == manifest.c.digest)
+
+
+async def page(
+    transaction: Transaction,
+    repository_id: int,
+    wanted: ArtifactFilter,
+    *,
+    after: tuple[float, str] | None,
+    limit: int,
+    offset: int,
+) -> list[ArtifactRow]:
+    """List the artifacts of a repository, the last pushed first, past ``after`` (push time, digest)."""
+    statement = _wanted(select(*_columns), repository_id, wanted)
+    if after is not None:
+        statement = statement.where(tuple_(manifest.c.created_at, manifest.c.digest) < tuple_(*after))
+    statement = statement.order_by(manifest.c.created_at.desc(), manifest.c.digest.desc()).limit(limit).offset(offset)
+    return [ArtifactRow(Digest(row[0]), *row[1:]) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter) -> int:
+    """Count the artifacts that `page` lists in all."""
+    statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted)
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def find(transaction: Transaction, repository_id: int, digest: Digest) -> ArtifactRow | None:
+    """Read one manifest's row, wherever it stands."""
+    here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
+    row = (await transaction.execute(select(*_columns).where(here))).first()
+    return ArtifactRow(Digest(row[0]), *row[1:]) if row else None
+
+
+async def payloads(
+    transaction: Transaction, repository_id: int, digests: Collection[str], most_bytes: int
+) -> dict[str, bytes]:
+    """Read the payloads of those of the manifests that are no larger than ``most_bytes`` each."""
+    statement = select(manifest.c.digest, manifest.c.payload).where(
+        manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests), manifest.c.size <= most_bytes
+    )
+    return {row[0]: bytes(row[1]) for row in await transaction.execute(statement)}
+
+
+async def parts(transaction: Transaction, repository_id: int, manifests: Collection[str]) -> list[Part]:
+    """List what the manifests name."""
+    found: list[Part] = []
+    wanted = sorted(manifests)
+    for start in range(0, len(wanted), 500):
+        statement = select(part.c.manifest, part.c.digest, part.c.is_manifest, part.c.size).where(
+            part.c.repository_id == repository_id, part.c.manifest.in_(wanted[start : start + 500])
+        )
+        found += [Part(*row) for row in await transaction.execute(statement)]
+    return found
+
+
+async def present(transaction: Transaction, repository_id: int, digests: Collection[str]) -> set[str]:
+    """Say which of the manifests the repository has."""
+    found: set[str] = set()
+    wanted = sorted(digests)
+    for start in range(0, len(wanted), 500):
+        statement = select(manifest.c.digest).where(
+            manifest.c.repository_id == repository_id, manifest.c.digest.in_(wanted[start : start + 500])
+        )
+        found.update((await transaction.execute(statement)).scalars())
+    return found
+
+
+async def newest_tags(
+    transaction: Transaction, repository_id: int, digests: Collection[str], most: int
+) -> dict[str, tuple[int, list[TagEntry]]]:
+    """Read of each manifest how many tags it has, and the ``most`` newest of them."""
+    ranked = (
+        select(
+            tag.c.name,
+            tag.c.digest,
+            tag.c.updated_at,
+            func.count().over(partition_by=tag.c.digest).label("count"),
+            func.row_number()
+            .over(partition_by=tag.c.digest, order_by=(tag.c.updated_at.desc(), tag.c.name))
+            .label("rank"),
+        )
+        .where(tag.c.repository_id == repository_id, tag.c.digest.in_(digests))
+        .subquery()
+    )
+    found: dict[str, tuple[int, list[TagEntry]]] = {}
+    statement = select(ranked).where(ranked.c.rank <= most).order_by(ranked.c.digest, ranked.c.rank)
+    for name, digest, pushed_at, count, _ in await transaction.execute(statement):
+        found.setdefault(digest, (count, []))[1].append(TagEntry(name, Digest(digest), pushed_at))
+    return found
+
+
+async def tags(
+    transaction: Transaction,
+    repository_id: int,
+    digest: Digest | None,
+    *,
+    after: str,
+    limit: int,
+    offset: int,
+    search: str,
+) -> list[TagEntry]:
+    """List tags by name, past ``after``: all, or those of one manifest."""
+    statement = _searched_tags(select(tag.c.name, tag.c.digest, tag.c.updated_at), repository_id, digest, search)
+    statement = statement.where(tag.c.name > after).order_by(tag.c.name).limit(limit).offset(offset)
+    return [TagEntry(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+
+
+async def total_tags(transaction: Transaction, repository_id: int, digest: Digest | None, *, search: str) -> int:
+    """Count tags."""
+    statement = _searched_tags(select(func.count()).select_from(tag), repository_id, digest, search)
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> int:
+    """Count what names a manifest as its subject."""
+    here = (manifest.c.repository_id == repository_id) & (manifest.c.subject == subject)
+    return int((await transaction.execute(select(func.count()).select_from(manifest).where(here))).scalar_one())
+
+
+async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
+    """Give a manifest a tag that the repository does not have; False where it has."""
+    statement = insert(transaction, tag).values(
+        repository_id=repository_id, name=name, digest=digest, updated_at=now, checked_at=now
+    )
+    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+
+
+def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter) -> Select[Any]:
+    statement = statement.where(manifest.c.repository_id == repository_id, is_top())
+    if wanted.tag:
+        statement = statement.where(
+            exists().where(
+                tag.c.repository_id == manifest.c.repository_id,
+                tag.c.digest == manifest.c.digest,
+                has(tag.c.name, wanted.tag),
+            )
+        )
+    if wanted.tagged is not None:
+        statement = statement.where(_is_tagged() if wanted.tagged else ~_is_tagged())
+    if wanted.label_id is not None:
+        statement = statement.where(
+            exists().where(
+                manifest_label.c.repository_id == manifest.c.repository_id,
+                manifest_label.c.digest == manifest.c.digest,
+                manifest_label.c.label_id == wanted.label_id,
+            )
+        )
+    return statement.where(_is_kind(wanted.kind)) if wanted.kind else statement
+
+
+def _is_kind(kind: str) -> ColumnElement[bool]:
+    if kind == _INDEX:
+        return and_(manifest.c.media_type.in_(sorted(INDEX_TYPES)), manifest.c.artifact_type.is_(None))
+    return manifest.c.artifact_type.in_(sorted(_KINDS.get(kind, {kind})))
+
+
+def _searched_tags(statement: Select[Any], repository_id: int, digest: Digest | None, search: str) -> Select[Any]:
+    statement = statement.where(tag.c.repository_id == repository_id)
+    if digest is not None:
+        statement = statement.where(tag.c.digest == digest)
+    return statement.where(has(tag.c.name, search)) if search else statement

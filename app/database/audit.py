@@ -1,0 +1,102 @@
+"""Queries on the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
+
+from .engine import Transaction
+from .tables import audit
+from .text import has
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One thing that was done, not yet written; ``actor`` is a principal's subject, ``at`` in Unix seconds."""
+
+    at: float
+    actor: str
+    address: str
+    operation: str
+    resource_type: str
+    resource: str
+    project_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A note as it stands in the log; ids grow with time."""
+
+    id: int
+    at: float
+    actor: str
+    address: str
+    operation: str
+    resource_type: str
+    resource: str
+    project_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are meant; what is None or empty restricts nothing.
+
+    ``text`` stands somewhere in the actor or the resource; ``since`` (included) and ``until`` (not) in Unix seconds.
+    """
+
+    project_id: int | None = None
+    text: str = ""
+    operation: str = ""
+    resource_type: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
+EVERYTHING = Filter()
+
+
+async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
+    """Write notes, in their order."""
+    if notes:
+        await transaction.execute(audit.insert(), [asdict(note) for note in notes])
+
+
+async def page(
+    transaction: Transaction, chosen: Filter, *, before_id: int | None = None, limit: int, offset: int = 0
+) -> list[Entry]:
+    """List entries, the newest first, older than ``before_id``."""
+    statement = select(audit).where(_chosen(chosen)).order_by(audit.c.id.desc()).limit(limit).offset(offset)
+    if before_id is not None:
+        statement = statement.where(audit.c.id < before_id)
+    return [Entry(*row) for row in await transaction.execute(statement)]
+
+
+async def count(transaction: Transaction, chosen: Filter) -> int:
+    """Count the entries that are meant."""
+    statement = select(func.count()).select_from(audit).where(_chosen(chosen))
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def remove_older(transaction: Transaction, before: float, limit: int) -> int:
+    """Remove some of what was noted before a time; answers how many went."""
+    old = select(audit.c.id).where(audit.c.at < before).order_by(audit.c.at).limit(limit)
+    return (await transaction.execute(delete(audit).where(audit.c.id.in_(old)))).rowcount
+
+
+def _chosen(chosen: Filter) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = []
+    if chosen.project_id is not None:
+        conditions.append(audit.c.project_id == chosen.project_id)
+    if chosen.text:
+        conditions.append(or_(has(audit.c.actor, chosen.text), has(audit.c.resource, chosen.text)))
+    if chosen.operation:
+        conditions.append(audit.c.operation == chosen.operation)
+    if chosen.resource_type:
+        conditions.append(audit.c.resource_type == chosen.resource_type)
+    if chosen.since is not None:
+        conditions.append(audit.c.at >= chosen.since)
+    if chosen.until is not None:
+        conditions.append(audit.c.at < chosen.until)
+    return and_(true(), *conditions)

@@ -1,0 +1,27 @@
+"""Queries that robot accounts and access keys have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import bindparam, update
+
+from .engine import Transaction
+from .tables import access_key, robot
+
+# When, in Unix seconds, and from which address, by a row's id.
+Used = Mapping[int, tuple[float, str]]
+
+
+async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) -> None:
+    """Write when and from where robots and access keys were last used."""
+    for table, used in ((robot, robots), (access_key, access_keys)):
+        statement = (
+            update(table)
+            .where(table.c.id == bindparam("key"))
+            .values(last_used_at=bindparam("at"), last_used_from=bindparam("address"))
+        )
+        # In one order, so that two workers never wait for each other in a ring.
+        rows = [{"key": key, "at": used[key][0], "address": used[key][1]} for key in sorted(used)]
+        if rows:
+            await transaction.execute(statement, rows)

@@ -1,0 +1,131 @@
+"""Queries on labels and on the artifacts that have them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
+
+from app.oci.digest import Digest
+
+from .engine import Transaction, insert
+from .tables import label, manifest, manifest_label
+from .text import has
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label's row; ``project_id`` is None for one of the system; ``color`` as ``#rrggbb``."""
+
+    id: int
+    project_id: int | None
+    name: str
+    description: str
+    color: str
+    created_at: float
+
+
+_columns = (label.c.id, label.c.project_id, label.c.name, label.c.description, label.c.color, label.c.created_at)
+
+
+async def page(
+    transaction: Transaction, project_id: int | None, *, after: str, limit: int, offset: int, search: str
+) -> list[Label]:
+    """List labels of a project, or with None the system's, by name, past ``after``."""
+    statement = _searched(select(*_columns), project_id, search).where(label.c.name > after)
+    statement = statement.order_by(label.c.name).limit(limit).offset(offset)
+    return [Label(*row) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, project_id: int | None, *, search: str) -> int:
+    """Count labels."""
+    statement = _searched(select(func.count()).select_from(label), project_id, search)
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def find(transaction: Transaction, label_id: int) -> Label | None:
+    """Read a label."""
+    row = (await transaction.execute(select(*_columns).where(label.c.id == label_id))).first()
+    return Label(*row) if row else None
+
+
+async def create(
+    transaction: Transaction, project_id: int | None, name: str, description: str, color: str
+) -> int | None:
+    """Make a label; answers its id, None where the name is taken."""
+    # A unique index takes no two NULLs for the same: of the system's labels it would let a name in twice.
+    if project_id is None and await _taken(transaction, name):
+        return None
+    statement = (
+        insert(transaction, label)
+        .values(project_id=project_id, name=name, description=description, color=color, created_at=time.time())
+        .on_conflict_do_nothing()
+        .returning(label.c.id)
+    )
+    made: int | None = (await transaction.execute(statement)).scalar()
+    return made
+
+
+async def change(transaction: Transaction, before: Label, *, name: str, description: str, color: str) -> bool:
+    """Change a label; False where another one has that name."""
+    if name != before.name and await _taken(transaction, name, before.project_id):
+        return False
+    values = {"name": name, "description": description, "color": color}
+    await transaction.execute(update(label).where(label.c.id == before.id).values(values))
+    return True
+
+
+async def remove(transaction: Transaction, label_id: int) -> bool:
+    """Remove a label from everything that has it; False where there is none."""
+    return bool((await transaction.execute(delete(label).where(label.c.id == label_id))).rowcount)
+
+
+async def attach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool | None:
+    """Put a label on a manifest; False where it is on it, None where there is no such manifest."""
+    here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
+    there = select(manifest.c.digest).where(here).with_for_update(key_share=True, read=True)
+    if (await transaction.execute(there)).first() is None:
+        return None
+    statement = insert(transaction, manifest_label).values(
+        repository_id=repository_id, digest=digest, label_id=label_id
+    )
+    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+
+
+async def detach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool:
+    """Take a label off a manifest; False where it was not on it."""
+    statement = delete(manifest_label).where(
+        manifest_label.c.repository_id == repository_id,
+        manifest_label.c.digest == digest,
+        manifest_label.c.label_id == label_id,
+    )
+    return bool((await transaction.execute(statement)).rowcount)
+
+
+async def of_manifests(
+    transaction: Transaction, repository_id: int, digests: Collection[str]
+) -> dict[str, list[Label]]:
+    """List the labels of each of the manifests, by name."""
+    found: dict[str, list[Label]] = {}
+    statement = (
+        select(manifest_label.c.digest, *_columns)
+        .join_from(manifest_label, label, label.c.id == manifest_label.c.label_id)
+        .where(manifest_label.c.repository_id == repository_id, manifest_label.c.digest.in_(digests))
+    )
+    for row in await transaction.execute(statement):
+        found.setdefault(row[0], []).append(Label(*row[1:]))
+    return {digest: sorted(labels, key=lambda each: each.name) for digest, labels in found.items()}
+
+
+async def _taken(transaction: Transaction, name: str, project_id: int | None = None) -> bool:
+    statement = _searched(select(label.c.id), project_id, "").where(label.c.name == name)
+    return (await transaction.execute(statement.limit(1))).first() is not None
+
+
+def _searched(statement: Select[Any], project_id: int | None, search: str) -> Select[Any]:
+    theirs: ColumnElement[bool] = label.c.project_id == project_id
+    statement = statement.where(label.c.project_id.is_(None) if project_id is None else theirs)
+    return statement.where(has(label.c.name, search)) if search else statement

@@ -1,0 +1,141 @@
+"""Queries on what projects take up and what they may: the one place where bytes are charged to a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, or_, select, update
+
+from app.oci.errors import Denied
+
+from .engine import Database, PointQuery, Transaction
+from .tables import account, project
+from .text import END_OF_NAMES, has
+
+# From here on people are warned.
+WARN_FROM = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a project takes up, what running uploads were given included; ``quota_bytes`` is None for no end."""
+
+    project_id: int
+    project: str
+    used_bytes: int
+    quota_bytes: int | None
+    owner: str | None
+    created_at: float
+
+    @property
+    def share(self) -> float:
+        """How full it is, from 0 to 1 (above that where the quota was made smaller); 0 without a quota."""
+        if self.quota_bytes is None:
+            return 0.0
+        return self.used_bytes / self.quota_bytes if self.quota_bytes else 1.0
+
+    @property
+    def warning(self) -> str | None:
+        """Say in words that there is little left, from 85 % on."""
+        if self.quota_bytes is None or self.share < WARN_FROM:
+            return None
+        return f"quota of {self.project}: {in_words(self.used_bytes)} of {in_words(self.quota_bytes)} used"
+
+
+class QuotaExceeded(Denied):
+    """Bytes that a project has no room for."""
+
+    def __init__(self, project: str, used: int, quota: int, needed: int) -> None:
+        super().__init__(
+            f"quota of {project}: {in_words(used)} of {in_words(quota)} used, this needs {in_words(needed)} more; "
+            "delete what is not needed, or ask for a larger quota",
+            detail={"project": project, "used": used, "quota": quota, "needed": needed},
+        )
+
+
+def in_words(size: int) -> str:
+    """Spell a number of bytes as people read it: ``0 B``, ``1.2 GiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        value /= 1024
+        if value < 1023.95 or unit == "PiB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+# Owners are no foreign key: one that is gone is none.
+_usage = (
+    select(
+        project.c.id,
+        project.c.name,
+        project.c.used_bytes,
+        project.c.quota_bytes,
+        account.c.username,
+        project.c.created_at,
+    )
+    .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
+    .where(project.c.name < END_OF_NAMES)
+)
+_usage_by_id = PointQuery(_usage.where(project.c.id == bindparam("project")))
+
+
+async def usage(database: Database, project_id: int) -> Usage | None:
+    """Read what a project uses and may use."""
+    row = await database.point(_usage_by_id, project_id)
+    return Usage(*row) if row else None
+
+
+async def page(
+    transaction: Transaction, *, after: int, limit: int, offset: int, search: str, fullest: bool
+) -> list[Usage]:
+    """List projects by id, past ``after``, or those that use most first."""
+    statement = _searched(_usage, search).limit(limit).offset(offset)
+    if fullest:
+        statement = statement.order_by(project.c.used_bytes.desc(), project.c.id)
+    else:
+        statement = statement.where(project.c.id > after).order_by(project.c.id)
+    return [Usage(*row) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, *, search: str) -> int:
+    """Count projects."""
+    statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+async def set_quota(transaction: Transaction, project_id: int, quota_bytes: int | None) -> None:
+    """Set a project's quota, None for no end."""
+    await transaction.execute(update(project).where(project.c.id == project_id).values(quota_bytes=quota_bytes))
+
+
+async def charge(transaction: Transaction, project_id: int, size: int) -> None:
+    """Add to what a project takes up, or with a negative size take off; raises QuotaExceeded.
+
+    One statement looks and adds: of two that come at once, the second sees what the first has taken.
+    """
+    if not size:
+        return
+    used = project.c.used_bytes + size
+    statement = update(project).where(project.c.id == project_id).values(used_bytes=used)
+    if size > 0:
+        statement = statement.where(or_(project.c.quota_bytes.is_(None), used <= project.c.quota_bytes))
+    if (await transaction.execute(statement)).rowcount or size < 0:
+        return
+    stands = select(project.c.name, project.c.used_bytes, project.c.quota_bytes).where(project.c.id == project_id)
+    row = (await transaction.execute(stands)).first()
+    if row is not None:
+        raise QuotaExceeded(row[0], row[1], row[2], size)
+
+
+async def room(transaction: Transaction, project_id: int) -> int | None:
+    """Say how many bytes a project has left, None for no end; keeps the number until the transaction ends."""
+    statement = select(project.c.quota_bytes - project.c.used_bytes).where(project.c.id == project_id)
+    left = (await transaction.execute(statement.with_for_update(key_share=True))).scalar()
+    return None if left is None else int(left)
+
+
+def _searched(statement: Select[Any], search: str) -> Select[Any]:
+    return statement.where(has(project.c.name, search)) if search else statement

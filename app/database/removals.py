@@ -1,0 +1,122 @@
+"""Queries that take projects and repositories away piece by piece.
+
+What goes is first given a name that nothing can have, by which it is found again where a worker died on the way; then
+its blobs, uploads and manifests go in batches, and the row last, once nothing is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import Table, Text, delete, select, update
+from sqlalchemy import cast as sql_cast
+
+from . import blobs, uploads
+from .engine import Transaction, insert
+from .projects import HIGHEST_REMOVED
+from .tables import access_key, link, manifest, member, project, repository, robot, setting, upload
+from .text import END_OF_NAMES, REMOVED
+
+
+async def hide_project(transaction: Transaction, project_id: int) -> bool:
+    """Take a project from everybody's sight, and its name, members and robots from it; False: no such project."""
+    hidden = (
+        update(project)
+        .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
+        .values(name=f"{REMOVED}{project_id}", public=False, owner_id=None)
+    )
+    if not (await transaction.execute(hidden)).rowcount:
+        return False
+    for table in (member, robot):
+        await transaction.execute(delete(table).where(table.c.project_id == project_id))
+    return True
+
+
+async def hide_repository(transaction: Transaction, repository_id: int) -> bool:
+    """Take a repository from everybody's sight; False: no such repository."""
+    hidden = (
+        update(repository)
+        .where(repository.c.id == repository_id, repository.c.name < END_OF_NAMES)
+        .values(name=f"{REMOVED}{repository_id}")
+    )
+    return bool((await transaction.execute(hidden)).rowcount)
+
+
+async def hidden_projects(transaction: Transaction) -> list[int]:
+    """List the projects that are being removed."""
+    statement = select(project.c.id).where(project.c.name >= END_OF_NAMES).order_by(project.c.name)
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def hidden_repositories(transaction: Transaction) -> list[int]:
+    """List the repositories that are being removed, each on its own."""
+    statement = (
+        select(repository.c.id)
+        .join_from(project, repository, repository.c.project_id == project.c.id)
+        .where(repository.c.name >= END_OF_NAMES)
+        .order_by(repository.c.id)
+    )
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def repositories_of(transaction: Transaction, project_id: int, limit: int) -> list[int]:
+    """List repositories of a project, some of them."""
+    statement = select(repository.c.id).where(repository.c.project_id == project_id).limit(limit)
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def empty_repository(transaction: Transaction, repository_id: int, limit: int) -> bool:
+    """Take away up to ``limit`` of each of a repository's uploads, manifests and blobs; False: nothing was left."""
+    keys = await uploads.remove_of_repository(transaction, repository_id, limit)
+    for key in keys:
+        await blobs.discard(transaction, key, 0)
+    some = select(manifest.c.digest).where(manifest.c.repository_id == repository_id).limit(limit)
+    digests = list((await transaction.execute(some)).scalars())
+    await transaction.execute(
+        delete(manifest).where(manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests))
+    )
+    unlinked = await blobs.unlink_some(transaction, repository_id, limit)
+    return bool(keys or digests or unlinked)
+
+
+async def remove_repository(transaction: Transaction, repository_id: int) -> bool:
+    """Remove an empty repository's row; False where something has come into it."""
+    row = select(repository.c.id).where(repository.c.id == repository_id).with_for_update()
+    if (await transaction.execute(row)).first() is None:
+        return True
+    for table in (link, upload, manifest):
+        rest = select(table.c.repository_id).where(table.c.repository_id == repository_id).limit(1)
+        if (await transaction.execute(rest)).first() is not None:
+            return False
+    await transaction.execute(delete(repository).where(repository.c.id == repository_id))
+    return True
+
+
+async def remove_project(transaction: Transaction, project_id: int) -> bool:
+    """Remove the row of a project without repositories, and what was granted in it; False where that cannot be yet."""
+    row = select(project.c.id).where(project.c.id == project_id).with_for_update()
+    if (await transaction.execute(row)).first() is None or await repositories_of(transaction, project_id, 1):
+        return False
+    for table in (robot, access_key):
+        await _forget_grants(transaction, table, str(project_id))
+    await transaction.execute(delete(project).where(project.c.id == project_id))
+    if transaction.dialect.name == "sqlite":
+        put = insert(transaction, setting).values(name=HIGHEST_REMOVED, value=str(project_id))
+        number = sql_cast(setting.c.value, project.c.id.type)
+        await transaction.execute(
+            put.on_conflict_do_update(
+                index_elements=["name"], set_={"value": put.excluded.value}, where=number < project_id
+            )
+        )
+    return True
+
+
+async def _forget_grants(transaction: Transaction, table: Table, project_id: str) -> None:
+    """Take a project's id out of the permissions of robots or keys: on SQLite another project may be given it."""
+    text = sql_cast(table.c.permissions, Text)
+    rows = await transaction.execute(
+        select(table.c.id, table.c.permissions).where(text.contains(f'"{project_id}"')).with_for_update()
+    )
+    for key, permissions in rows.all():
+        left = {name: rights for name, rights in cast("dict[str, Any]", permissions).items() if name != project_id}
+        await transaction.execute(update(table).where(table.c.id == key).values(permissions=left))

@@ -1,0 +1,126 @@
+"""Queries on repositories as people see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
+
+from . import projects
+from .artifacts import is_top
+from .engine import Transaction
+from .projects import Viewer
+from .tables import manifest, project, repository
+from .text import END_OF_NAMES, has
+
+Order = Literal["name", "-name", "created", "-created", "pulls", "-pulls"]
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryEntry:
+    """A repository as lists show it.
+
+    ``name`` is the one within the project, ``artifacts`` counts what `app.registry.artifacts.Artifacts.page` lists,
+    ``updated_at`` is when something was last pushed (Unix seconds).
+    """
+
+    id: int
+    project_id: int
+    project: str
+    name: str
+    description: str
+    artifacts: int
+    pulls: int
+    created_at: float
+    updated_at: float
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+_artifacts = (
+    select(func.count()).select_from(manifest).where(manifest.c.repository_id == repository.c.id, is_top())
+).scalar_subquery()
+_pushed_at = (
+    select(func.max(manifest.c.created_at)).where(manifest.c.repository_id == repository.c.id).scalar_subquery()
+)
+_entries = (
+    select(
+        repository.c.id,
+        repository.c.project_id,
+        project.c.name,
+        repository.c.name,
+        repository.c.description,
+        _artifacts,
+        repository.c.pull_count,
+        repository.c.created_at,
+        func.coalesce(_pushed_at, repository.c.created_at),
+    )
+    .join_from(repository, project, project.c.id == repository.c.project_id)
+    .where(repository.c.name < END_OF_NAMES)
+)
+_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
+    "name": (repository.c.name,),
+    "-name": (repository.c.name.desc(),),
+    "created": (repository.c.created_at, repository.c.id),
+    "-created": (repository.c.created_at.desc(), repository.c.id.desc()),
+    "pulls": (repository.c.pull_count, repository.c.id),
+    "-pulls": (repository.c.pull_count.desc(), repository.c.id.desc()),
+}
+
+
+async def page(
+    transaction: Transaction, project_id: int, *, after: str, limit: int, offset: int, order: Order, search: str
+) -> list[RepositoryEntry]:
+    """List a project's repositories, past the name ``after``."""
+    statement = _searched(_entries, project_id, search).where(repository.c.name > after)
+    statement = statement.order_by(*_ORDERS[order]).limit(limit).offset(offset)
+    return [RepositoryEntry(*row) for row in await transaction.execute(statement)]
+
+
+async def total(transaction: Transaction, project_id: int, *, search: str) -> int:
+    """Count a project's repositories."""
+    counted = select(func.count()).select_from(repository).where(repository.c.name < END_OF_NAMES)
+    return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
+
+
+async def search(transaction: Transaction, viewer: Viewer, text: str, limit: int) -> list[RepositoryEntry]:
+    """List repositories by full name that have ``text`` in it, of the projects that somebody may see."""
+    statement = (
+        _entries.where(projects.visible(viewer), has(project.c.name + "/" + repository.c.name, text))
+        .order_by(project.c.name, repository.c.name)
+        .limit(limit)
+    )
+    return [RepositoryEntry(*row) for row in await transaction.execute(statement)]
+
+
+async def find(transaction: Transaction, project_id: int, name: str) -> RepositoryEntry | None:
+    """Read a repository by its name within the project."""
+    statement = _entries.where(repository.c.project_id == project_id, repository.c.name == name)
+    row = (await transaction.execute(statement)).first()
+    return RepositoryEntry(*row) if row else None
+
+
+async def describe(transaction: Transaction, repository_id: int, description: str) -> bool:
+    """Set a repository's description; False where it is gone."""
+    here = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
+    return bool((await transaction.execute(update(repository).where(here).values(description=description))).rowcount)
+
+
+async def add_pulls(transaction: Transaction, pulls: Mapping[int, int]) -> None:
+    """Count pulls: repository id → how many."""
+    if pulls:
+        statement = (
+            update(repository)
+            .where(repository.c.id == bindparam("r"))
+            .values(pull_count=repository.c.pull_count + bindparam("n"))
+        )
+        await transaction.execute(statement, [{"r": r, "n": n} for r, n in sorted(pulls.items())])
+
+
+def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:
+    statement = statement.where(repository.c.project_id == project_id)
+    return statement.where(has(repository.c.name, search)) if search else statement

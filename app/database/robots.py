@@ -1,0 +1,147 @@
+"""Queries on robot accounts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, select, update
+
+from .engine import Transaction, insert
+from .tables import project, robot
+from .text import has
+
+
+@dataclass(frozen=True, slots=True)
+class Robot:
+    """A robot's row; ``name`` as it logs in, ``project_id`` None for the system's, times in Unix seconds.
+
+    ``permissions``: rights by project id, or by "*" for every project. ``expires_at`` None: never.
+    """
+
+    id: int
+    project_id: int | None
+    name: str
+    description: str
+    secret_hash: str = field(repr=False)
+    permissions: Mapping[str, Sequence[str]]
+    disabled: bool
+    created_at: float
+    created_by: str
+    expires_at: float | None
+    last_used_at: float | None
+    last_used_from: str | None
+
+
+_columns: tuple[ColumnElement[Any], ...] = (
+    robot.c.id,
+    robot.c.project_id,
+    robot.c.name,
+    robot.c.description,
+    robot.c.secret_hash,
+    robot.c.permissions,
+    robot.c.disabled,
+    robot.c.created_at,
+    robot.c.created_by,
+    robot.c.expires_at,
+    robot.c.last_used_at,
+    robot.c.last_used_from,
+)
+
+
+async def create(
+    transaction: Transaction,
+    *,
+    project_id: int | None,
+    name: str,
+    description: str,
+    secret_hash: str,
+    permissions: Mapping[str, Sequence[str]],
+    created_by: str,
+    expires_at: float | None,
+) -> Robot | None:
+    """Make a robot; None where the name is taken."""
+    statement = (
+        insert(transaction, robot)
+        .values(
+            project_id=project_id,
+            name=name,
+            description=description,
+            secret_hash=secret_hash,
+            permissions=dict(permissions),
+            disabled=False,
+            created_at=time.time(),
+            created_by=created_by,
+            expires_at=expires_at,
+        )
+        .on_conflict_do_nothing()
+        .returning(*_columns)
+    )
+    row = (await transaction.execute(statement)).first()
+    return Robot(*row) if row else None
+
+
+async def find(transaction: Transaction, robot_id: int) -> Robot | None:
+    """Find a robot by its id."""
+    row = (await transaction.execute(select(*_columns).where(robot.c.id == robot_id))).first()
+    return Robot(*row) if row else None
+
+
+async def find_by_name(transaction: Transaction, name: str) -> Robot | None:
+    """Find a robot by the exact name it logs in with."""
+    row = (await transaction.execute(select(*_columns).where(robot.c.name == name))).first()
+    return Robot(*row) if row else None
+
+
+async def page(
+    transaction: Transaction,
+    project_id: int | None,
+    *,
+    after: str = "",
+    limit: int,
+    offset: int = 0,
+    search: str = "",
+) -> list[Robot]:
+    """List a project's robots (None: the system's) whose name contains ``search``, by name, past ``after``."""
+    statement = select(*_columns).where(_chosen(project_id, search), robot.c.name > after)
+    rows = await transaction.execute(statement.order_by(robot.c.name).limit(limit).offset(offset))
+    return [Robot(*row) for row in rows]
+
+
+async def count(transaction: Transaction, project_id: int | None, *, search: str = "") -> int:
+    """Count what `page` lists."""
+    statement = select(func.count()).select_from(robot).where(_chosen(project_id, search))
+    return int((await transaction.execute(statement)).scalar_one())
+
+
+def _chosen(project_id: int | None, search: str) -> ColumnElement[bool]:
+    return and_(robot.c.project_id == project_id, has(robot.c.name, search))
+
+
+async def change(transaction: Transaction, robot_id: int, **values: object) -> Robot | None:
+    """Set columns of a robot; answers what it is now, None where it is gone."""
+    statement = update(robot).where(robot.c.id == robot_id).values(values).returning(*_columns)
+    row = (await transaction.execute(statement)).first()
+    return Robot(*row) if row else None
+
+
+async def remove(transaction: Transaction, robot_id: int) -> bool:
+    """Remove a robot; False where it is gone already."""
+    return bool((await transaction.execute(delete(robot).where(robot.c.id == robot_id))).rowcount)
+
+
+async def expiring(transaction: Transaction, after: float, until: float) -> list[Robot]:
+    """List the robots, all projects' and the system's, that end after one time and not after another, soonest first."""
+    statement = select(*_columns).where(robot.c.expires_at > after, robot.c.expires_at <= until)
+    rows = await transaction.execute(
+        statement.where(robot.c.disabled.is_(False)).order_by(robot.c.expires_at, robot.c.name)
+    )
+    return [Robot(*row) for row in rows]
+
+
+async def unknown_projects(transaction: Transaction, ids: Collection[int]) -> set[int]:
+    """Say which of these are no project's id."""
+    found = await transaction.execute(select(project.c.id).where(project.c.id.in_(ids)))
+    return set(ids) - set(found.scalars())

@@ -1,0 +1,118 @@
+"""Queries on what mirrors served and fetched, by the hour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from .engine import Transaction, insert
+from .tables import blob, link, manifest, project, repository, tag, traffic
+
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """``hits`` were answered from what is cached, ``misses`` from the upstream; a blob counts with its whole size."""
+
+    hits: int = 0
+    misses: int = 0
+    served_bytes: int = 0
+    fetched_bytes: int = 0
+
+    @property
+    def saved_bytes(self) -> int:
+        """What did not cross the wire a second time."""
+        return max(0, self.served_bytes - self.fetched_bytes)
+
+
+_columns = (traffic.c.hits, traffic.c.misses, traffic.c.served_bytes, traffic.c.fetched_bytes)
+
+
+async def add(transaction: Transaction, counted: Mapping[tuple[int, int], Counts]) -> None:
+    """Add what was counted: (project id, hours since 1970) → counts. What was of a project that is gone is dropped."""
+    wanted = sorted({project_id for project_id, _ in counted})
+    there = select(project.c.id).where(project.c.id.in_(wanted)).order_by(project.c.id)
+    kept = set((await transaction.execute(there.with_for_update(key_share=True, read=True))).scalars())
+    # In one order everywhere, so that no two workers wait for each other.
+    rows = [
+        {
+            "project_id": project_id,
+            "hour": hour,
+            "hits": counts.hits,
+            "misses": counts.misses,
+            "served_bytes": counts.served_bytes,
+            "fetched_bytes": counts.fetched_bytes,
+        }
+        for (project_id, hour), counts in sorted(counted.items())
+        if project_id in kept
+    ]
+    if rows:
+        statement = insert(transaction, traffic)
+        more = {column.name: column + statement.excluded[column.name] for column in _columns}
+        statement = statement.on_conflict_do_update(index_elements=["project_id", "hour"], set_=more)
+        await transaction.execute(statement, rows)
+
+
+async def totals(transaction: Transaction, project_id: int, since: float) -> Counts:
+    """Sum a project's counts from the hour of ``since`` (Unix seconds) on."""
+    sums = [func.coalesce(func.sum(column), 0) for column in _columns]
+    here = (traffic.c.project_id == project_id) & (traffic.c.hour >= int(since // HOUR))
+    row = (await transaction.execute(select(*sums).where(here))).one()
+    return Counts(*map(int, row))
+
+
+async def by_hour(transaction: Transaction, project_id: int, since: float) -> dict[int, Counts]:
+    """Give a project's counts from the hour of ``since`` on, by the Unix time at which each hour begins, in order.
+
+    Hours without traffic are left out.
+    """
+    here = (traffic.c.project_id == project_id) & (traffic.c.hour >= int(since // HOUR))
+    rows = await transaction.execute(select(traffic.c.hour, *_columns).where(here).order_by(traffic.c.hour))
+    return {int(row[0]) * HOUR: Counts(*row[1:]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class CachedRepository:
+    """A repository of a mirror: ``name`` within the project, the bytes of its blobs, when it was last pulled from.
+
+    ``pulled_at`` is in Unix seconds, 0 where it has nothing.
+    """
+
+    name: str
+    pulls: int
+    tags: int
+    cached_bytes: int
+    pulled_at: float
+
+
+async def hottest(transaction: Transaction, project_id: int, limit: int) -> list[CachedRepository]:
+    """List the project's most pulled repositories that have something cached."""
+    top = (
+        select(repository.c.id, repository.c.name, repository.c.pull_count)
+        .where(
+            repository.c.project_id == project_id,
+            select(manifest.c.digest).where(manifest.c.repository_id == repository.c.id).exists(),
+        )
+        .order_by(repository.c.pull_count.desc(), repository.c.id)
+        .limit(limit)
+        .subquery()
+    )
+    tags = select(func.count()).select_from(tag).where(tag.c.repository_id == top.c.id).scalar_subquery()
+    size = (
+        select(func.coalesce(func.sum(blob.c.size), 0))
+        .join_from(link, blob, link.c.digest == blob.c.digest)
+        .where(link.c.repository_id == top.c.id)
+        .scalar_subquery()
+    )
+    pulled_at = (
+        select(func.coalesce(func.max(manifest.c.pulled_at), 0))
+        .where(manifest.c.repository_id == top.c.id)
+        .scalar_subquery()
+    )
+    statement = select(top.c.name, top.c.pull_count, tags, size, pulled_at).order_by(top.c.pull_count.desc(), top.c.id)
+    return [
+        CachedRepository(row[0], row[1], row[2], int(row[3]), row[4]) for row in await transaction.execute(statement)
+    ]

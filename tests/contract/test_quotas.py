@@ -1,0 +1,363 @@
+"""What is charged to a project: bytes as they arrive, each blob once, and everything given back that did not stay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from app.database import Database
+from app.database.projects import Project
+from app.database.quotas import QuotaExceeded, in_words
+from app.oci.digest import Digest
+from app.oci.errors import BlobUploadUnknown, DigestInvalid
+from app.projects.errors import Forbidden, Invalid, Missing, PreconditionFailed
+from app.registry.uploads import Receiving
+from tests.api.documents import EMPTY, image
+
+from .house import House
+from .rows import rows, unlink
+
+MiB = 1024 * 1024
+QUOTA = 100 * MiB
+# More than a session takes before it asks.
+BIG = b"big " * (MiB // 2)
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    house = House(database, tmp_path / "blobs")
+    await house.store.start()
+    yield house
+    await house.check_books()
+    await house.store.close()
+
+
+@pytest.fixture
+async def project(house: House) -> Project:
+    return await house.projects.create(await house.admin(), name="physics", public=True, quota_bytes=QUOTA)
+
+
+async def set_quota(house: House, project: Project, quota: int | None) -> None:
+    await house.quotas.set(await house.admin(), project.id, quota)
+
+
+async def receive(house: House, announced: int | None = None, name: str = "physics/app") -> Receiving:
+    repository = await house.open(name)
+    return await house.uploads.receive(repository, await house.uploads.begin(repository), None, announced=announced)
+
+
+async def test_a_blob_is_charged_once(house: House, project: Project) -> None:
+    for name in ("physics/app", "physics/tool", "physics/app"):
+        await house.push_blob(BIG, to=name)
+        assert await house.used(project.id) == len(BIG)
+    await house.push_blob(b"small")
+    assert await house.used(project.id) == len(BIG) + 5
+    digest = Digest.of(BIG)
+    await unlink(house.database, await house.id_of("physics/tool"), digest)
+    assert await house.used(project.id) == len(BIG) + 5
+    await unlink(house.database, await house.id_of(), digest)
+    assert await house.used(project.id) == 5
+
+
+async def test_what_is_announced_is_charged_at_once(house: House, project: Project) -> None:
+    receiving = await receive(house, announced=50 * MiB)
+    assert 50 * MiB <= await house.used(project.id) <= 66 * MiB
+    with pytest.raises(QuotaExceeded, match=r"quota of physics: .* MiB of 100.0 MiB used, this needs .* MiB more"):
+        await receive(house, announced=60 * MiB)
+    assert len(await rows(house.database, "SELECT id FROM upload")) == 1, "what does not fit has ended"
+    await house.check_books()
+    await receiving.write(BIG)
+    await receiving.commit(Digest.of(BIG))
+    assert await house.used(project.id) == len(BIG)
+
+
+async def test_what_is_announced_and_small_is_refused_at_once(house: House, project: Project) -> None:
+    await set_quota(house, project, 1000)
+    with pytest.raises(QuotaExceeded) as refused:
+        await receive(house, announced=1001)
+    assert refused.value.message.startswith("quota of physics: 0 B of 1000 B used, this needs 1001 B more")
+    assert (refused.value.code, refused.value.answer_status) == ("DENIED", 403)
+    await house.push_blob(b"x" * 1000)
+    with pytest.raises(QuotaExceeded):
+        await house.push_blob(b"y")
+    assert await house.used(project.id) == 1000
+    assert await rows(house.database, "SELECT id FROM upload") == []
+
+
+async def test_bytes_are_charged_as_they_arrive(house: House, project: Project) -> None:
+    receiving = await receive(house)
+    sent = 0
+    for _ in range(40):
+        await receiving.write(BIG)
+        sent += len(BIG)
+        used = await house.used(project.id)
+        assert sent <= used <= sent + 16 * MiB
+    await receiving.suspend()
+    await house.check_books()
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_the_last_byte_of_a_quota(house: House, project: Project, announced: bool) -> None:
+    await set_quota(house, project, 5 * len(BIG))
+    receiving = await receive(house, announced=5 * len(BIG) if announced else None)
+    for _ in range(5):
+        await receiving.write(BIG)
+    await receiving.commit(Digest.of(BIG * 5))
+    assert await house.used(project.id) == 5 * len(BIG)
+    receiving = await receive(house)
+    await receiving.write(b"y")
+    with pytest.raises(QuotaExceeded):
+        await receiving.commit(Digest.of(b"y"))
+    with pytest.raises(QuotaExceeded):
+        await receive(house, announced=1)
+
+
+async def test_what_does_not_fit_is_told_in_the_middle(house: House, project: Project) -> None:
+    await set_quota(house, project, 5 * len(BIG) - 1)
+    receiving = await receive(house)
+    for _ in range(4):
+        await receiving.write(BIG)
+    with pytest.raises(QuotaExceeded):
+        await receiving.write(BIG)
+    await receiving.abort()
+    assert await house.used(project.id) == 0
+
+
+@pytest.mark.parametrize("end", ["abort", "cancel", "wrong digest", "idle", "let go", "killed"])
+async def test_what_did_not_stay_is_given_back(house: House, project: Project, end: str) -> None:
+    repository = await house.open()
+    session = await house.uploads.begin(repository)
+    receiving = await house.uploads.receive(repository, session, None, announced=50 * MiB)
+    await receiving.write(BIG)
+    assert await house.used(project.id) >= 50 * MiB
+    if end == "abort":
+        await receiving.abort()
+    elif end == "wrong digest":
+        with pytest.raises(DigestInvalid):
+            await receiving.commit(Digest.of(b"else"), keep=False)
+    elif end == "let go":
+        await receiving.let_go()
+    else:
+        # A worker that is killed writes nothing more: what it had is known from the session's row.
+        await (receiving._writer.close() if end == "killed" else receiving.suspend())
+        await house.check_books()
+        if end == "cancel":
+            await house.uploads.cancel(await house.open(), session.id)
+        else:
+            async with house.database.transaction() as transaction:
+                await transaction.execute(text("UPDATE upload SET updated_at = 1"))
+            await house.collection.collect()
+    assert await house.used(project.id) == 0
+    if end == "let go":
+        await house.uploads.cancel(await house.open(), session.id)
+
+
+async def test_a_session_that_goes_on_keeps_what_it_has(house: House, project: Project) -> None:
+    """A client that left after a little of much: what it announced is given back, and charged anew when it is back."""
+    repository = await house.open()
+    session = await house.uploads.begin(repository)
+    repository = await house.open()
+    receiving = await house.uploads.receive(repository, session, None, announced=80 * MiB)
+    await receiving.write(BIG)
+    await receiving.suspend()
+    assert len(BIG) <= await house.used(project.id) <= len(BIG) + 16 * MiB
+    for _ in range(3):
+        receiving = await house.uploads.receive(repository, await house.uploads.find(repository, session.id), None)
+        await receiving.write(BIG)
+        await receiving.suspend()
+        await house.check_books()
+    receiving = await house.uploads.receive(repository, await house.uploads.find(repository, session.id), None)
+    with pytest.raises(DigestInvalid):
+        await receiving.commit(Digest.of(b"else"))
+    receiving = await house.uploads.receive(repository, await house.uploads.find(repository, session.id), None)
+    await receiving.commit(Digest.of(BIG * 4))
+    assert await house.used(project.id) == 4 * len(BIG)
+
+
+async def test_a_session_that_does_not_fit_any_more_ends(house: House, project: Project) -> None:
+    repository = await house.open()
+    session = await house.uploads.begin(repository)
+    repository = await house.open()
+    receiving = await house.uploads.receive(repository, session, None)
+    await receiving.write(BIG)
+    await receiving.suspend()
+    found = await house.uploads.find(repository, session.id)
+    with pytest.raises(QuotaExceeded):
+        await house.uploads.receive(repository, found, None, announced=QUOTA)
+    assert await house.used(project.id) == 0
+    with pytest.raises(BlobUploadUnknown):
+        await house.uploads.find(repository, session.id)
+
+
+async def test_what_waits_in_a_session_is_charged(house: House, project: Project) -> None:
+    """However little: many sessions that nobody ends would be much."""
+    await set_quota(house, project, 2500)
+    for number in (1, 2):
+        receiving = await receive(house)
+        await receiving.write(b"x" * 1000)
+        await receiving.suspend()
+        assert await house.used(project.id) == number * 1000
+    receiving = await receive(house)
+    await receiving.write(b"x" * 1000)
+    with pytest.raises(QuotaExceeded):
+        await receiving.suspend()
+    assert len(await rows(house.database, "SELECT id FROM upload")) == 2
+    assert await house.used(project.id) == 2000
+
+
+async def test_many_at_once_never_exceed_it(house: House, project: Project) -> None:
+    """Of eight that bring 3 x 2 MiB each, five fit into 30 MiB; charged in steps, a few less may get through."""
+    await set_quota(house, project, 30 * MiB)
+
+    async def push(number: int) -> bool:
+        receiving = await receive(house, name=f"physics/app{number % 3}")
+        content = [bytes([number]) * (2 * MiB)] * 3
+        try:
+            for data in content:
+                await receiving.write(data)
+                assert await house.used(project.id) <= 30 * MiB
+        except QuotaExceeded:
+            await receiving.abort()
+            return False
+        await receiving.commit(Digest.of(b"".join(content)))
+        return True
+
+    outcomes = await asyncio.gather(*(push(number) for number in range(8)))
+    assert 1 <= sum(outcomes) <= 5
+    assert await house.used(project.id) == sum(outcomes) * 6 * MiB
+
+
+async def test_many_small_ones_at_once_never_exceed_it(house: House, project: Project) -> None:
+    """They are charged with their commit, and exactly: as many get through as fit."""
+    await set_quota(house, project, 5 * 1000 + 999)
+    outcomes = await asyncio.gather(
+        *(house.push_blob(bytes([number]) * 1000) for number in range(8)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 3
+    assert await house.used(project.id) == 5000
+
+
+async def test_mounts(house: House, project: Project) -> None:
+    """From within the project they are free, from another one they are charged."""
+    other = await house.projects.create(await house.admin(), name="biology", public=True, quota_bytes=len(BIG) - 1)
+    digest = await house.push_blob(BIG)
+    assert await house.blobs.mount(await house.open("physics/tool"), digest, await house.open())
+    assert await house.blobs.mount(await house.open("physics/third"), digest, None)
+    assert await house.used(project.id) == len(BIG)
+    with pytest.raises(QuotaExceeded, match="quota of biology"):
+        await house.blobs.mount(await house.open("biology/app"), digest, await house.open())
+    await set_quota(house, other, len(BIG))
+    for name in ("biology/app", "biology/tool"):
+        assert await house.blobs.mount(await house.open(name), digest, await house.open())
+    assert await house.used(other.id) == len(BIG)
+
+
+async def test_without_a_quota_nothing_is_asked(house: House, project: Project) -> None:
+    await set_quota(house, project, None)
+    receiving = await receive(house, announced=1 << 50)
+    for _ in range(3):
+        await receiving.write(BIG)
+    assert await house.used(project.id) == 0
+    await receiving.commit(Digest.of(BIG * 3))
+    assert await house.used(project.id) == 3 * len(BIG)
+
+
+async def test_a_quota_that_comes_while_bytes_arrive(house: House, project: Project) -> None:
+    await set_quota(house, project, None)
+    receiving = await receive(house)
+    await receiving.write(BIG)
+    await set_quota(house, project, len(BIG) - 1)
+    with pytest.raises(QuotaExceeded):
+        await receiving.commit(Digest.of(BIG))
+    assert await house.used(project.id) == 0
+    receiving = await receive(house)
+    await set_quota(house, project, None)
+    await receiving.write(BIG)
+    await receiving.commit(Digest.of(BIG))
+    assert await house.used(project.id) == len(BIG)
+
+
+async def test_a_mirror_is_charged_and_never_refused(house: House) -> None:
+    admin = await house.admin()
+    hub = await house.projects.create(admin, name="hub", public=True, upstream="docker.io")
+    await house.push_blob(BIG, to="hub/library/redis")
+    assert await house.used(hub.id) == len(BIG)
+    with pytest.raises(Invalid, match="cache size"):
+        await house.quotas.set(admin, hub.id, 5)
+
+
+async def test_who_may_set_what(house: House, project: Project) -> None:
+    mari, admin = await house.person("mari"), await house.admin()
+    await house.push_blob(b"x" * 3000)
+    assert (await house.quotas.set(mari, project.id, 3000)).quota_bytes == 3000
+    with pytest.raises(PreconditionFailed, match=r"uses 2.9 KiB already"):
+        await house.quotas.set(mari, project.id, 2999)
+    assert (await house.quotas.set(admin, project.id, 2999)).quota_bytes == 2999
+    with pytest.raises(QuotaExceeded):
+        await house.push_blob(b"y")
+    for quota in (None, 10_001):
+        with pytest.raises(Forbidden):
+            await house.quotas.set(mari, project.id, quota)
+    for quota in (-1, 1 << 64):
+        with pytest.raises(Invalid):
+            await house.quotas.set(admin, project.id, quota)
+    for number in (4711, -1, 1 << 80):
+        with pytest.raises(Missing):
+            await house.quotas.set(admin, number, 5)
+    assert (await house.quotas.set(admin, project.id, None)).quota_bytes is None
+
+
+async def test_a_warning_from_85_percent_on(house: House, project: Project) -> None:
+    await set_quota(house, project, 1000)
+    await house.push_blob(b"x" * 849)
+    assert await house.quotas.warning(project.id) is None
+    await house.push_blob(b"y")
+    assert await house.quotas.warning(project.id) == "quota of physics: 850 B of 1000 B used"
+    await set_quota(house, project, 0)
+    assert (await house.quotas.usage(project.id)).share == 1
+    await set_quota(house, project, None)
+    assert await house.quotas.warning(project.id) is None
+    assert (await house.quotas.usage(project.id)).share == 0
+
+
+async def test_pages_of_quotas(house: House, project: Project) -> None:
+    other = await house.project("biology", by=await house.person("mari"))
+    await house.push_blob(b"x", to="biology/app")
+    assert [usage.project for usage in await house.quotas.page()] == ["physics", "biology"]
+    assert [usage.project for usage in await house.quotas.page(fullest=True)] == ["biology", "physics"]
+    (found,) = await house.quotas.page(after=project.id)
+    assert (found.project_id, found.owner, found.used_bytes, found.quota_bytes) == (other.id, "mari", 1, 1000)
+    assert await house.quotas.page(offset=1) == await house.quotas.page(search="BIO") == [found]
+    assert (await house.quotas.total(), await house.quotas.total(search="bio")) == (2, 1)
+
+
+async def test_a_deleted_repository_gives_its_part_back(house: House, project: Project) -> None:
+    for name in ("physics/app", "physics/tool"):
+        await house.push_blob(EMPTY, to=name)
+    for number in range(3):
+        await house.push_blob(bytes([number]) * 100)
+        await house.push(image(bytes([number]) * 100), f"v{number}")
+    await house.push_blob(BIG)
+    repository_id = await house.id_of()
+    held = await receive(house, announced=10 * MiB)
+    await house.repositories.remove(repository_id)
+    assert await house.used(project.id) == len(EMPTY)
+    with pytest.raises(Missing):
+        await house.repositories.remove(repository_id)
+    with pytest.raises(BlobUploadUnknown):
+        await held.commit(Digest.of(b""))
+    await house.push_blob(BIG)
+    assert await house.id_of() != repository_id or house.database.is_sqlite
+    assert await house.used(project.id) == len(EMPTY) + len(BIG)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (MiB - 1, "1.0 MiB"), (1288490189, "1.2 GiB")],
+)
+def test_sizes_in_words(size: int, words: str) -> None:
+    assert in_words(size) == words

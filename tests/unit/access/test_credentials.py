@@ -1,0 +1,309 @@
+"""Who somebody is by what they typed: robots, access keys, passwords, and what none of them tells."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import argon2
+import pytest
+from sqlalchemy import update
+
+from app.access.access_keys import AccessKeys
+from app.access.accounts import Accounts
+from app.access.credentials import Credentials
+from app.access.last_used import LastUsed
+from app.access.permissions import Permissions
+from app.access.principal import Kind, Principal
+from app.access.robots import Robots
+from app.access.roles import ALL_RIGHTS, PULL, PUSH
+from app.access.secrets import Secrets
+from app.access.throttle import Throttle
+from app.config import Access
+from app.database import Database, accounts
+from app.database.robots import Robot
+from app.database.tables import account, member
+from app.oci.errors import OCIError, TooManyRequests, Unauthorized
+
+from .conftest import no_redis, on_both_databases
+
+LAB = "193.40.5.7"
+PASSWORD = "the admin's password"
+ADMIN = Principal(Kind.PERSON, "admin", is_admin=True, id=1)
+SECRETS = Secrets("k" * 32)
+WRONG = "hpcr_" + "0" * 40
+DAY = 86400
+
+
+class Clock:
+    """The time of day, moved by hand."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.passed
+
+
+class Place:
+    """One worker's services on one database, with an admin and a person called mari."""
+
+    def __init__(self, database: Database, *, enabled: bool = True) -> None:
+        self.database = database
+        self.clock = Clock()
+        throttle = Throttle(no_redis(), self.clock)
+        self.accounts = Accounts(database, throttle, enabled=enabled)
+        self.robots = Robots(database, SECRETS, Access())
+        self.keys = AccessKeys(database, SECRETS, Access())
+        self.used = LastUsed(database, self.clock)
+        self.credentials = Credentials(database, SECRETS, self.accounts, throttle, self.used, self.clock)
+
+    async def robot(self, name: str = "ci", *, days: int = 30) -> tuple[Robot, str]:
+        return await self.robots.create(
+            project=(1, "open"), name=name, description="", permissions={"1": [PULL, PUSH]}, days=days,
+            by=ADMIN, rights=ALL_RIGHTS,
+        )  # fmt: skip
+
+    async def key(self, permissions: Mapping[str, list[str]], name: str = "laptop") -> str:
+        return (await self.keys.create(2, name=name, permissions=permissions, days=30))[1]
+
+    async def refusal(self, username: str, password: str, address: str = LAB) -> OCIError:
+        with pytest.raises(OCIError) as raised:
+            await self.credentials.authenticate(username, password, address)
+        return raised.value
+
+    async def change_mari(self, **values: Any) -> None:
+        async with self.database.transaction() as transaction:
+            await transaction.execute(update(account).where(account.c.username == "mari").values(values))
+
+
+@pytest.fixture
+async def place(database: Database) -> Place:
+    place = Place(database)
+    await place.accounts.ensure_admin("admin", PASSWORD)
+    async with database.transaction() as transaction:
+        await accounts.create(transaction, "mari", "", is_admin=False)
+    await place.change_mari(groups=["chemists"])
+    return place
+
+
+@pytest.fixture
+def hashing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What argon2 was asked to verify; it still does."""
+    seen: list[str] = []
+    verify = argon2.PasswordHasher.verify
+
+    def watched(self: argon2.PasswordHasher, password_hash: Any, password: Any) -> Any:
+        seen.append(password_hash)
+        return verify(self, password_hash, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", watched)
+    return seen
+
+
+@on_both_databases
+async def test_each_is_told_by_what_was_typed(place: Place, hashing: list[str]) -> None:
+    robot, secret = await place.robot()
+    key = await place.key({"2": [PULL]})
+    assert await place.credentials.authenticate(robot.name, secret, LAB) == Principal(
+        Kind.ROBOT, "robot-open+ci", id=robot.id, limits={"1": frozenset({PULL, PUSH})}
+    )
+    assert await place.credentials.authenticate("mari", key, LAB) == Principal(
+        Kind.PERSON, "mari", id=2, groups=frozenset({"chemists"}), limits={"2": frozenset({PULL})}
+    )
+    assert hashing == []
+    assert await place.credentials.authenticate("admin", PASSWORD, LAB) == ADMIN
+    assert len(hashing) == 1
+
+
+async def test_wrong_secrets_get_the_words_of_a_wrong_password_and_cost_no_hashing(
+    place: Place, hashing: list[str]
+) -> None:
+    robot, secret = await place.robot()
+    key = await place.key({"*": [PULL]})
+    expected = await place.refusal("nobody", "a wrong password")
+    assert len(hashing) == 1
+    for username, password in [
+        (robot.name, WRONG),
+        ("robot-open+missing", WRONG),
+        ("robot-open+missing", secret),
+        ("mari", WRONG),
+        ("nobody", WRONG),
+        ("mari", secret),
+        ("admin", key),
+        ("Mari", key),
+        (robot.name, key),
+        (f"{robot.name}\0", secret),
+        ("", secret),
+    ]:
+        assert (await place.refusal(username, password, "10.0.0.1")).body() == expected.body(), username
+    assert len(hashing) == 1
+
+
+async def test_a_robots_name_with_a_password_is_tried_as_one(place: Place) -> None:
+    robot, _ = await place.robot()
+    expected = await place.refusal("nobody", "x")
+    assert (await place.refusal(robot.name, "x")).body() == expected.body()
+
+
+@on_both_databases
+async def test_what_is_done_to_a_robot_counts_at_once(place: Place) -> None:
+    robot, secret = await place.robot()
+    await place.credentials.authenticate(robot.name, secret, LAB)
+
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, permissions={"1": [PULL]})
+    assert (await place.credentials.authenticate(robot.name, secret, LAB)).limits == {"1": frozenset({PULL})}
+
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=True)
+    assert "is disabled" in (await place.refusal(robot.name, secret)).message
+    assert "disabled" not in (await place.refusal(robot.name, WRONG)).message
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=False)
+
+    _, fresh = await place.robots.refresh(robot)
+    assert isinstance(await place.refusal(robot.name, secret), Unauthorized)
+    await place.credentials.authenticate(robot.name, fresh, LAB)
+
+    await place.robots.remove(robot)
+    assert "wrong user name or password" in (await place.refusal(robot.name, fresh)).message
+
+
+async def test_who_has_the_right_secret_is_told_that_it_has_expired(place: Place) -> None:
+    robot, secret = await place.robot(days=1)
+    key = await place.key({"*": [PULL]})
+    place.clock.passed = DAY - 60
+    await place.credentials.authenticate(robot.name, secret, LAB)
+    place.clock.passed = DAY + 60
+    assert "robot-open+ci has expired" in (await place.refusal(robot.name, secret)).message
+    assert "expired" not in (await place.refusal(robot.name, WRONG)).message
+    await place.credentials.authenticate("mari", key, LAB)
+    place.clock.passed = 30 * DAY + 60
+    assert "the access key 'laptop' has expired" in (await place.refusal("mari", key)).message
+
+
+@on_both_databases
+async def test_a_disabled_persons_keys_are_refused_at_once_and_the_removed_ones_are_gone(place: Place) -> None:
+    keys = [await place.key({"*": [PULL]}, name) for name in ("laptop", "cluster")]
+    for key in keys:
+        await place.credentials.authenticate("mari", key, LAB)
+    await place.change_mari(disabled=True)
+    for key in keys:
+        assert "the account mari is disabled" in (await place.refusal("mari", key)).message
+    async with place.database.transaction() as transaction:
+        await transaction.exec_driver_sql("DELETE FROM account WHERE username = 'mari'")
+    assert "wrong user name or password" in (await place.refusal("mari", keys[0])).message
+
+
+@on_both_databases
+async def test_a_key_does_part_of_what_its_person_may(place: Place) -> None:
+    async with place.database.transaction() as transaction:
+        await transaction.execute(
+            member.insert().values(project_id=2, account_id=2, role="developer", created_at=time.time())
+        )
+    permissions = Permissions(place.database)
+    for given, on_open, on_secret in [
+        ({"*": [PULL, PUSH]}, {"pull"}, {"pull", "push"}),
+        ({"2": [PULL]}, {"pull"}, {"pull"}),
+        ({"1": [PULL, PUSH]}, {"pull"}, set()),
+    ]:
+        key = await place.key(given, str(given))
+        principal = await place.credentials.authenticate("mari", key, LAB)
+        assert await permissions.actions(principal, "open") == on_open
+        assert await permissions.actions(principal, "secret") == on_secret
+
+
+async def test_an_administrators_key_is_for_projects_only(place: Place) -> None:
+    await place.change_mari(is_admin=True)
+    principal = await place.credentials.authenticate("mari", await place.key({"2": [PULL]}), LAB)
+    assert principal.is_admin
+    assert not principal.administers
+    permissions = Permissions(place.database)
+    assert await permissions.actions(principal, "secret") == {"pull"}
+    assert await permissions.actions(principal, "missing") == frozenset()
+
+
+async def test_guesses_are_slowed_down_and_nobody_who_has_the_secret_is(place: Place) -> None:
+    robot, secret = await place.robot()
+    for _ in range(10):
+        assert isinstance(await place.refusal(robot.name, WRONG), Unauthorized)
+    slowed = await place.refusal(robot.name, WRONG)
+    assert isinstance(slowed, TooManyRequests)
+    assert 1 <= int(slowed.headers["Retry-After"]) <= 60
+    await place.credentials.authenticate(robot.name, secret, LAB)
+    for number in range(200):
+        await place.refusal(f"robot-open+guess{number}", WRONG)
+    assert isinstance(await place.refusal("robot-open+another", WRONG), TooManyRequests)
+    assert isinstance(await place.refusal("robot-open+another", WRONG, "10.0.0.1"), Unauthorized)
+    await place.credentials.authenticate(robot.name, secret, LAB)
+
+
+async def test_what_expired_or_is_disabled_is_no_guess(place: Place) -> None:
+    """A forgotten job that knocks all day costs its neighbours behind one address nothing."""
+    robot, secret = await place.robot()
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=True)
+    for _ in range(250):
+        assert isinstance(await place.refusal(robot.name, secret), Unauthorized)
+    await place.credentials.authenticate("admin", PASSWORD, LAB)
+
+
+async def test_without_passwords_robots_and_keys_go_on(place: Place, database: Database, hashing: list[str]) -> None:
+    closed = Place(database, enabled=False)
+    robot, secret = await place.robot()
+    key = await place.key({"*": [PULL]})
+    for username, password in (("admin", PASSWORD), ("admin", "wrong"), ("nobody", "x")):
+        assert "passwords are not accepted here" in (await closed.refusal(username, password)).message
+    assert hashing == []
+    await closed.credentials.authenticate(robot.name, secret, LAB)
+    await closed.credentials.authenticate("mari", key, LAB)
+
+
+@on_both_databases
+async def test_when_and_from_where_something_was_used_is_written_once_a_minute(place: Place) -> None:
+    robot, secret = await place.robot()
+    key = await place.key({"*": [PULL]})
+    await place.credentials.authenticate(robot.name, secret, LAB)
+    await place.credentials.authenticate("mari", key, "2001:db8::7")
+    began = place.clock()
+    assert (await place.robots.find(robot.id)).last_used_at is None
+    await place.used.flush()
+    seen = await place.robots.find(robot.id)
+    assert seen.last_used_from == LAB
+    assert seen.last_used_at == pytest.approx(began, abs=30)
+    assert [each.last_used_from for each in await place.keys.list(2)] == ["2001:db8::7"]
+
+    place.clock.passed = 30
+    await place.credentials.authenticate(robot.name, secret, "10.0.0.2")
+    await place.used.flush()
+    assert await place.robots.find(robot.id) == seen
+    place.clock.passed = 90
+    await place.credentials.authenticate(robot.name, secret, "10.0.0.3")
+    await place.used.flush()
+    assert (await place.robots.find(robot.id)).last_used_from == "10.0.0.3"
+
+
+async def test_a_refused_login_is_no_use(place: Place) -> None:
+    robot, _ = await place.robot()
+    await place.refusal(robot.name, WRONG)
+    await place.used.flush()
+    assert (await place.robots.find(robot.id)).last_used_at is None
+
+
+async def test_uses_are_kept_while_the_database_is_away(tmp_path: Any, place: Place) -> None:
+    robot, _ = await place.robot()
+    away = LastUsed(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"))
+    away.robot(robot.id, LAB)
+    await away.flush()
+    away._database = place.database
+    await away.flush()
+    assert (await place.robots.find(robot.id)).last_used_from == LAB
+
+
+async def test_no_secret_shows_anywhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    robot, secret = await place.robot()
+    principal = await place.credentials.authenticate(robot.name, secret, LAB)
+    error = await place.refusal("mari", secret)
+    seen = repr((principal, robot, error, error.body(), vars(place.credentials)))
+    assert secret not in seen + caplog.text
+    assert SECRETS.hash(secret) not in seen

@@ -1,0 +1,184 @@
+"""People: made at a log-in, followed at the next, shut out and removed; on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from app.access.people import Identity, People
+from app.access.sessions import Sessions
+from app.cache.client import Cache
+from app.database import Database, accounts
+from app.database.accounts import Person
+from app.database.snapshots import Snapshots
+from app.database.tables import access_key, member, project
+from app.oci.errors import Denied
+
+from .conftest import no_redis, on_both_databases
+
+pytestmark = on_both_databases
+
+MARI = Identity("mari@ut.ee", "Mari Maasikas", "mari@ut.ee", ("staff",), None)
+
+
+@pytest.fixture
+def sessions(cache: Cache) -> Sessions:
+    return Sessions(cache, 600, 3600)
+
+
+@pytest.fixture
+def people(database: Database, sessions: Sessions) -> People:
+    return People(database, sessions, "robot-")
+
+
+def changed(**values: object) -> Identity:
+    return Identity(**{**{name: getattr(MARI, name) for name in Identity.__slots__}, **values})
+
+
+async def local(database: Database, username: str) -> Person:
+    async with database.transaction() as transaction:
+        await accounts.create(transaction, username, "hash", is_admin=True)
+        found = await accounts.person_by_name(transaction, username)
+    assert found is not None
+    return found
+
+
+async def test_somebody_is_made_and_followed(people: People) -> None:
+    made = await people.signed_in(MARI)
+    assert (made.username, made.source, made.full_name, made.groups) == (
+        "mari@ut.ee",
+        "saml",
+        "Mari Maasikas",
+        ("staff",),
+    )
+    assert made.last_login_at is not None
+    again = await people.signed_in(changed(full_name="Mari Mets", email="mets@ut.ee", groups=("staff", "hpc")))
+    assert (again.id, again.full_name, again.email, again.groups) == (
+        made.id,
+        "Mari Mets",
+        "mets@ut.ee",
+        ("staff", "hpc"),
+    )
+    assert again.created_at == made.created_at
+    assert await people.find(made.id) == again == await people.find_by_name("mari@ut.ee")
+
+
+@pytest.mark.parametrize(("says", "after_setting"), [(None, True), (False, False), (True, True)])
+async def test_rules_say_who_is_an_admin_where_there_are_any(
+    people: People, says: bool | None, after_setting: bool
+) -> None:
+    made = await people.signed_in(changed(is_admin=says))
+    assert made.is_admin is bool(says)
+    await people.set_admin(made.id, is_admin=True)
+    assert (await people.signed_in(changed(is_admin=says))).is_admin is after_setting
+
+
+async def test_a_principal_is_as_the_account_is_now(people: People) -> None:
+    made = await people.signed_in(MARI)
+    principal = await people.principal_of(made.id)
+    assert principal is not None
+    assert (principal.name, principal.id, principal.groups) == ("mari@ut.ee", made.id, frozenset({"staff"}))
+    assert not principal.administers
+    assert await people.set_admin(made.id, is_admin=True)
+    now = await people.principal_of(made.id)
+    assert now is not None
+    assert now.administers
+    assert await people.principal_of(made.id + 1) is None
+
+
+async def test_a_principal_is_told_of_with_snapshots_kept(database: Database, cache: Cache) -> None:
+    kept = Database(database.url.render_as_string(hide_password=False), Snapshots(cache))
+    people = People(kept, Sessions(cache, 600, 3600), "robot-")
+    made = await people.signed_in(MARI)
+    for _ in range(2):
+        principal = await people.principal_of(made.id)
+        assert principal is not None
+        assert principal.groups == {"staff"}
+    await kept.close()
+
+
+async def test_who_is_disabled_is_nobody_until_enabled_again(people: People, sessions: Sessions) -> None:
+    made = await people.signed_in(MARI)
+    secret = await sessions.begin(made.id, "192.0.2.1", "")
+    assert await people.set_disabled(made.id, disabled=True)
+    assert await people.principal_of(made.id) is None
+    assert await sessions.find(secret) is None
+    with pytest.raises(Denied, match="is disabled"):
+        await people.signed_in(MARI)
+    assert await people.set_disabled(made.id, disabled=False)
+    assert await people.principal_of(made.id)
+    assert await sessions.find(secret) is None
+    assert not await people.set_disabled(made.id + 1, disabled=True)
+
+
+async def test_disabling_works_without_redis(database: Database) -> None:
+    cache = no_redis()
+    people = People(database, Sessions(cache, 600, 3600), "robot-")
+    made = await people.signed_in(MARI)
+    assert await people.set_disabled(made.id, disabled=True)
+    assert await people.principal_of(made.id) is None
+    await cache.close()
+
+
+async def test_the_university_takes_no_local_account_over(people: People, database: Database) -> None:
+    admin = await local(database, "admin")
+    with pytest.raises(Denied, match="is a local account"):
+        await people.signed_in(changed(username="admin", full_name="Mallory"))
+    assert await people.find(admin.id) == admin
+
+
+async def test_a_password_opens_no_account_of_the_university(people: People, database: Database) -> None:
+    made = await people.signed_in(MARI)
+    async with database.transaction() as transaction:
+        assert not await accounts.create(transaction, "mari@ut.ee", "hash", is_admin=True)
+        assert not await accounts.set_password(transaction, "mari@ut.ee", "hash")
+        known = await accounts.find(transaction, "mari@ut.ee")
+    assert known is not None
+    assert (known.id, known.password_hash, known.is_admin) == (made.id, None, False)
+
+
+async def test_nobody_is_called_like_a_robot(people: People) -> None:
+    with pytest.raises(Denied, match="begins as robot accounts do"):
+        await people.signed_in(changed(username="robot-mari@ut.ee"))
+    assert await people.count() == 0
+
+
+async def test_people_are_paged_by_name_and_searched(people: People) -> None:
+    for number in range(5):
+        await people.signed_in(
+            changed(username=f"user{number}@ut.ee", full_name=f"Nr 10{number}%", email=f"{number}@x")
+        )
+    names = [person.username for person in await people.page(limit=2)]
+    assert names == ["user0@ut.ee", "user1@ut.ee"]
+    assert [person.username for person in await people.page(after=names[-1], limit=2)] == ["user2@ut.ee", "user3@ut.ee"]
+    assert [person.username for person in await people.page(offset=4)] == ["user4@ut.ee"]
+    for search, found in [("NR 103", 1), ("3@X", 1), ("%", 5), ("_", 0), ("USER", 5), ("nobody", 0)]:
+        assert await people.count(search=search) == len(await people.page(search=search)) == found, search
+
+
+async def test_who_is_removed_leaves_projects_and_nothing_else(
+    people: People, database: Database, sessions: Sessions
+) -> None:
+    made = await people.signed_in(MARI)
+    secret = await sessions.begin(made.id, "192.0.2.1", "")
+    async with database.transaction() as transaction:
+        await transaction.execute(project.update().values(owner_id=made.id))
+        (project_id, _) = (await transaction.execute(select(project.c.id))).scalars()
+        role = {"project_id": project_id, "account_id": made.id, "role": "guest", "created_at": 0.0}
+        await transaction.execute(member.insert().values(role))
+        key = {"account_id": made.id, "name": "laptop", "secret_hash": "x", "permissions": {}, "created_at": 0.0}
+        await transaction.execute(access_key.insert().values(key))
+    assert await people.remove(made.id)
+    assert not await people.remove(made.id)
+    assert await people.find(made.id) is None
+    assert await sessions.find(secret) is None
+    async with database.reading() as transaction:
+        assert [*(await transaction.execute(select(project.c.owner_id))).scalars()] == [None, None]
+        assert [*await transaction.execute(select(member))] == [*await transaction.execute(select(access_key))] == []
+
+
+async def test_a_local_log_in_is_noted(people: People, database: Database) -> None:
+    admin = await local(database, "admin")
+    assert admin.last_login_at is None
+    await people.noted(admin.id)
+    assert (await people.find(admin.id) or admin).last_login_at
