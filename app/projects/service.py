@@ -1,12 +1,41 @@
-"""Finds the project and repository a request names; every request begins here."""
+"""Projects: finds what a request names, and makes, changes, lists and removes projects.
+
+Nothing here asks for rights: whoever calls has done so (`app.web.guard`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Literal, TypedDict, get_args
 
-from app.database import Database, Transaction, projects
+from app.access.principal import Kind, Principal
+from app.access.roles import UPDATE_PROJECT, Role
+from app.config import Policy
+from app.database import Database, Transaction, members, projects
+from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
+from app.database.quotas import in_words
+from app.database.text import storable
 from app.oci.errors import Denied, NameUnknown
 from app.oci.reference import Name
+
+from . import checks
+from .errors import Conflict, Forbidden, Invalid, Missing
+from .removal import remove_project
+from .viewers import highest, viewer_of
+
+OfficialImages = Literal["explain", "alias"]
+
+
+class Unset(Enum):
+    """For arguments of which None means something: the value as it is, or by default."""
+
+    UNSET = "unset"
+
+
+UNSET = Unset.UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +49,28 @@ class Repository:
     id: int | None
 
 
-class Projects:
-    """Looks projects and repositories up; holds no state of its own."""
+class Settings(TypedDict, total=False):
+    """What a mirror can be told; None for ``cache_bytes``: no bound."""
 
-    def __init__(self, database: Database) -> None:
+    official_images: OfficialImages
+    cache_bytes: int | None
+
+
+class Projects:
+    """Holds no state of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        policy: Policy | None = None,
+        upstreams: Collection[str] = (),
+        encrypt: Callable[[str], str] | None = None,
+    ) -> None:
+        """``upstreams`` are the configured ones by name; ``encrypt`` hides an upstream's password in the database."""
         self._database = database
+        self._policy = policy or Policy()
+        self._upstreams = frozenset(upstreams)
+        self._encrypt = encrypt
 
     async def open(self, name: Name) -> Repository:
         """Find what a name names; raises NameUnknown where there is no such project."""
@@ -45,9 +91,279 @@ class Projects:
             raise NameUnknown(f"push to {name.project}/NAME: an image needs a name within the project")
         return repository
 
+    async def find(self, name: str) -> Project:
+        """Read a project by its name; raises Missing."""
+        found = None
+        if checks.is_project_name(name):
+            async with self._database.reading() as transaction:
+                found = await projects.find(transaction, name)
+        if found is None:
+            raise Missing(f"there is no project {name[:100]!r} that you may see")
+        return found
+
+    async def get(self, project_id: int) -> Project:
+        """Read a project by its id; raises Missing."""
+        found = None
+        if checks.is_id(project_id):
+            async with self._database.reading() as transaction:
+                found = await projects.get(transaction, project_id)
+        if found is None:
+            raise _no_project(project_id)
+        return found
+
+    async def page(
+        self,
+        principal: Principal,
+        *,
+        after: str = "",
+        limit: int = 50,
+        offset: int = 0,
+        order: Order = "name",
+        search: str = "",
+        name: str | None = None,
+        public: bool | None = None,
+        mine: bool = False,
+    ) -> list[ProjectEntry]:
+        """List the projects that the principal may see (has project:read in), past the name ``after``.
+
+        ``search``: part of the name; ``name``: this one exactly; ``mine``: those they own or are a member of.
+        ``after`` goes with the order by name only; ``offset`` is there for the Harbor API.
+        """
+        if not storable(after + (name or "")):
+            return []
+        viewer, wanted = viewer_of(principal), Filter(search, name, public, mine)
+        async with self._database.reading() as transaction:
+            rows = await projects.page(
+                transaction, viewer, wanted, after=after, limit=limit, offset=offset, order=order
+            )
+            roles = await projects.roles(transaction, viewer, [row[0].id for row in rows])
+        return [
+            ProjectEntry(project, owner, highest(roles.get(project.id, ())), repositories)
+            for project, owner, repositories in rows
+        ]
+
+    async def total(
+        self,
+        principal: Principal,
+        *,
+        search: str = "",
+        name: str | None = None,
+        public: bool | None = None,
+        mine: bool = False,
+    ) -> int:
+        """Count what `page` would list in all."""
+        if not storable(name or ""):
+            return 0
+        async with self._database.reading() as transaction:
+            return await projects.total(transaction, viewer_of(principal), Filter(search, name, public, mine))
+
+    async def entry(self, principal: Principal, project_id: int) -> ProjectEntry:
+        """Read one project as `page` would list it; raises Missing."""
+        project = await self.get(project_id)
+        found = await self.page(principal, name=project.name, limit=1)
+        if not found:
+            raise _no_project(project_id)
+        return found[0]
+
+    async def summary(self, project_id: int) -> Summary:
+        """Count what is in a project, and its members by role; raises Missing."""
+        async with self._database.reading() as transaction:
+            found = await projects.summary(transaction, project_id)
+        if found is None:
+            raise _no_project(project_id)
+        return found
+
+    async def statistics(self, principal: Principal) -> Statistics:
+        """Count the projects and repositories the principal may see; bytes for administrators only, else None."""
+        async with self._database.reading() as transaction:
+            found = await projects.statistics(transaction, viewer_of(principal))
+        return found if principal.administers else replace(found, used_bytes=None)
+
+    def may_cache(self, principal: Principal) -> bool:
+        """Say whether the principal may make pull-through caches: administrators, and whom the configuration names."""
+        in_person = principal.kind is Kind.PERSON and principal.limits is None
+        return principal.administers or (in_person and not principal.groups.isdisjoint(self._policy.cache_groups))
+
+    @property
+    def upstreams(self) -> list[str]:
+        """Name the configured upstreams."""
+        return sorted(self._upstreams)
+
+    async def create(
+        self,
+        by: Principal,
+        *,
+        name: str,
+        public: bool,
+        description: str = "",
+        quota_bytes: int | Unset | None = UNSET,
+        upstream: str | None = None,
+        credential: tuple[str, str] | None = None,
+        settings: Settings | None = None,
+    ) -> Project:
+        """Make a project; its maker becomes its project admin (an access key's owner as well).
+
+        ``quota_bytes``: None is no end, for administrators only; unset is the configured default. ``upstream`` makes
+        a pull-through cache, with ``credential`` (user name, password) for it. Raises Invalid, Conflict for a name
+        that is taken or reserved, Forbidden for robots, too many projects, a quota beyond the most, and caches.
+        """
+        owner_id = _maker(by)
+        checks.project_name(name, by_admin=by.administers)
+        values: dict[str, Any] = {
+            "public": public,
+            "description": checks.text(description, "description"),
+            "quota_bytes": self._quota(by, quota_bytes, upstream),
+            "upstream": upstream,
+            "settings": _settings(settings or {}, upstream),
+        }
+        if upstream is not None or credential is not None:
+            self._check_upstream(by, upstream)
+            values["upstream_credential"] = self._hidden(credential)
+
+        async def make(transaction: Transaction) -> Project:
+            owned = await projects.owned(transaction, owner_id)
+            if owned is None:
+                raise Forbidden("your account is gone; log in again")
+            if owned >= self._policy.projects_per_person and not by.administers:
+                raise Forbidden(f"you have {owned} projects, and nobody may have more; remove one, or ask for help")
+            if not await projects.create(transaction, name, owner_id=owner_id, **values):
+                raise Conflict(f"there is a project {name!r} already; choose another name")
+            made = await projects.find(transaction, name)
+            assert made is not None  # noqa: S101  # of this transaction
+            await members.add(transaction, made.id, Role.PROJECT_ADMIN, account_id=owner_id)
+            return made
+
+        return await self._database.transact(make)
+
+    async def update(
+        self,
+        by: Principal,
+        project_id: int,
+        *,
+        public: bool | Unset = UNSET,
+        description: str | Unset = UNSET,
+        upstream: str | Unset = UNSET,
+        credential: tuple[str, str] | Unset | None = UNSET,
+        settings: Settings | None = None,
+    ) -> Project:
+        """Change a project; what is unset, and settings that are not among ``settings``, stay. Keeps a cache's content.
+
+        Raises Missing, Invalid, Conflict where a project that hosts would become a cache or the other way round,
+        and Forbidden for upstream and credential where `may_cache` says no. A quota is changed by `Quotas.set`.
+        """
+        values: dict[str, Any] = {}
+        if public is not UNSET:
+            values["public"] = public
+        if not isinstance(description, Unset):
+            values["description"] = checks.text(description, "description")
+        if not isinstance(upstream, Unset):
+            self._check_upstream(by, upstream)
+            values["upstream"] = upstream
+        if not isinstance(credential, Unset):
+            if not self.may_cache(by):
+                raise _no_caches()
+            values["upstream_credential"] = self._hidden(credential)
+
+        async def change(transaction: Transaction) -> Project:
+            project = await projects.get(transaction, project_id)
+            if project is None:
+                raise _no_project(project_id)
+            if project.upstream is None and ("upstream" in values or "upstream_credential" in values):
+                raise Conflict(f"{project.name} hosts images and cannot become a cache; make another project for that")
+            if settings is not None:
+                values["settings"] = {**project.settings, **_settings(settings, project.upstream)}
+            if values:
+                await projects.change(transaction, project.name, **values)
+            changed = await projects.get(transaction, project_id)
+            assert changed is not None  # noqa: S101  # of this transaction
+            return changed
+
+        return await self._database.transact(change)
+
+    async def remove(self, project_id: int) -> None:
+        """Remove a project with all it has; gone for everybody at once, its blobs within the call, in batches.
+
+        Killed on the way, the rest is done by `finish_removals`. Raises Missing.
+        """
+        if not await remove_project(self._database, project_id):
+            raise _no_project(project_id)
+
+    def _quota(self, by: Principal, quota_bytes: int | Unset | None, upstream: str | None) -> int | None:
+        if upstream is not None:
+            if isinstance(quota_bytes, int):
+                raise Invalid("a cache has a cache size, not a quota")
+            return None
+        if isinstance(quota_bytes, Unset):
+            return self._policy.default_quota
+        check_quota(quota_bytes, by, self._policy)
+        return quota_bytes
+
+    def _check_upstream(self, by: Principal, upstream: str | None) -> None:
+        if not self.may_cache(by):
+            raise _no_caches()
+        if upstream is None:
+            raise Invalid("a credential goes with an upstream: say which")
+        if upstream not in self._upstreams:
+            raise Invalid(f"no upstream {upstream[:80]!r} is configured; known: {', '.join(self.upstreams) or 'none'}")
+
+    def _hidden(self, credential: tuple[str, str] | None) -> str | None:
+        if credential is None:
+            return None
+        if self._encrypt is None:
+            raise Invalid("credentials cannot be kept here: the registry was started without a key")
+        username, password = credential
+        if not username or not password:
+            raise Invalid("a credential has a user name and a password")
+        return self._encrypt(json.dumps([username, password]))
+
+
+def check_quota(quota_bytes: int | None, by: Principal, policy: Policy) -> None:
+    """Check a quota that somebody asks for; raises Invalid, and Forbidden where it is more than they may give."""
+    if quota_bytes is not None:
+        checks.size(quota_bytes, "quota")
+    if not by.administers and (quota_bytes is None or quota_bytes > policy.most_quota):
+        raise Forbidden(f"a quota has {in_words(policy.most_quota)} at most; ask an administrator for more")
+
+
+def _maker(by: Principal) -> int:
+    """Say whose project it is going to be; raises Forbidden for who is nobody, or may not."""
+    everywhere = by.limits is None or UPDATE_PROJECT in by.limits.get("*", ())
+    if by.kind is not Kind.PERSON or by.id is None or not everywhere:
+        raise Forbidden("people make projects: log in with your own account, not with a robot's or a limited key")
+    return by.id
+
+
+def _settings(settings: Settings, upstream: str | None) -> dict[str, Any]:
+    """Check a mirror's settings; raises Invalid."""
+    if settings and upstream is None:
+        raise Invalid(f"{' and '.join(settings)} goes with a cache, and this project hosts images")
+    unknown = settings.keys() - Settings.__annotations__.keys()
+    if unknown:
+        raise Invalid(f"no such setting: {', '.join(sorted(unknown))[:200]}")
+    if settings.get("official_images", "explain") not in get_args(OfficialImages):
+        raise Invalid(f"official_images: one of {', '.join(get_args(OfficialImages))}")
+    bound = settings.get("cache_bytes")
+    if bound is not None:
+        checks.size(bound, "cache_bytes", least=1)
+    return dict(settings)
+
+
+def _no_project(project_id: int) -> Missing:
+    return Missing(f"there is no project of the id {project_id} that you may see")
+
+
+def _no_caches() -> Forbidden:
+    return Forbidden("pull-through caches are made by administrators; ask one")
+
 
 async def ensure(transaction: Transaction, repository: Repository) -> int:
-    """Answer the repository's id, making it where this is the first thing put there."""
-    if repository.id is not None:
+    """Answer the repository's id, making it where this is the first thing put there, or where it was just removed.
+
+    It stays until the transaction ends. Raises NameUnknown where the project is gone.
+    """
+    project, there = await projects.keep(transaction, repository.project_id, repository.id)
+    if not project:
+        raise NameUnknown(f"there is no project {repository.name.project!r}")
+    if there and repository.id is not None:
         return repository.id
     return await projects.ensure_repository(transaction, repository.project_id, repository.name.repository)

@@ -32,7 +32,8 @@ class Blobs:
         """Link a blob of ``source``, or without one of the same project, into ``repository``; False: not found.
 
         The caller has checked that the same token may pull from ``source``. Without it only the repository's own
-        project is looked at, or a mount would tell which digests other people have (distribution-spec, end-11).
+        project is looked at, or a mount would tell which digests other people have (distribution-spec, end-11). What
+        comes from another project is charged to this one; raises QuotaExceeded.
         """
 
         async def link(transaction: Transaction) -> bool:

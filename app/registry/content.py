@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from app.database import Database, manifests
 from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, NameUnknown
+from app.oci.manifest import INDEX_TYPES
 from app.oci.reference import Reference
 from app.projects.service import Repository
 
@@ -37,10 +38,21 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest as it goes out, with a word of warning where it may not be the newest."""
+    """A manifest as it goes out; ``size`` in bytes. ``payload`` is None where a HEAD was answered without having it.
 
-    manifest: StoredManifest
+    ``warning`` says in words where it may not be the newest.
+    """
+
+    digest: Digest
+    media_type: str
+    size: int
+    payload: bytes | None
     warning: str | None = None
+
+    @classmethod
+    def of(cls, stored: StoredManifest, warning: str | None = None) -> Self:
+        """Answer what is stored."""
+        return cls(stored.digest, stored.media_type, len(stored.payload), stored.payload, warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +71,10 @@ class BlobAnswer:
 class Content(Protocol):
     """What can be pulled from a project. Every method raises NameUnknown where there is no such repository."""
 
-    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
-        """Answer a manifest; raises ManifestUnknown."""
+    async def manifest(
+        self, repository: Repository, reference: Reference, client: Client, *, head: bool
+    ) -> ManifestAnswer:
+        """Answer a manifest, or with ``head`` what is known of it; raises ManifestUnknown."""
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         """Answer a blob, or with ``head`` what is known of it; raises BlobUnknown."""
@@ -83,7 +97,9 @@ class HostedContent:
         self._blobs = blobs
         self._pulls = pulls
 
-    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
+    async def manifest(
+        self, repository: Repository, reference: Reference, client: Client, *, head: bool
+    ) -> ManifestAnswer:
         repository_id = known(repository)
         if isinstance(reference, Digest):
             found = await self._manifests.read(repository_id, reference)
@@ -92,8 +108,8 @@ class HostedContent:
             found = tagged[0] if tagged else None
         if found is None:
             raise unknown_manifest(repository.name, reference)
-        self._pulls.manifest(repository_id, found.digest)
-        return ManifestAnswer(found)
+        self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)
+        return ManifestAnswer.of(found)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository_id = known(repository)

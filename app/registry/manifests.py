@@ -71,10 +71,18 @@ class Manifests:
             repository_id = await ensure(transaction, repository)
             await _require_parts(transaction, repository_id, parsed)
             await record(transaction, repository_id, digest, parsed, names)
+            if not names:
+                await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
         await self._database.transact(put)
         self._payloads.put(digest, payload)
         return digest, parsed
+
+    async def keep(self, repository_id: int, digest: Digest) -> None:
+        """Put off the collection of a manifest that a client was just told it need not send, where one is pending."""
+        if await manifests.under_review(self._database, repository_id, digest):
+            async with self._database.transaction() as transaction:
+                await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
     async def delete(self, repository: Repository, reference: Reference) -> None:
         """Remove a tag, or a manifest with every tag of it; raises NameUnknown and ManifestUnknown."""

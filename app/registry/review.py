@@ -4,7 +4,8 @@
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
     an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
 
-What was put there by digest and never had a tag or an index stays: somebody pins it.
+What was pushed by digest and never had a tag or an index stays: somebody pins it. What a mirror has that nothing
+references stays for as long as it is pulled now and then.
 
 Source: the review queue of GitLab's container registry (field notes, "Metadata and garbage collection").
 """
@@ -18,10 +19,13 @@ import time
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
+from app.projects.removal import finish_removals
 from app.storage import BlobStore
 
 # A push takes hours at the worst: what it has sent already, or was told it need not send, must outlive it.
 GRACE_SECONDS = 24 * 3600
+# How long a mirror keeps a manifest that nothing references and nobody pulls: it can be had again, for a counted pull.
+UNPULLED_SECONDS = 7 * 24 * 3600
 _PAUSE_SECONDS = 60.0
 _BATCH = 100
 
@@ -46,22 +50,30 @@ class Collection:
 
     async def collect(self) -> None:
         """Work off all that is due now."""
+        await finish_removals(self._database)
         while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
             pass
 
     async def _end_idle_uploads(self) -> int:
-        async with self._database.transaction() as transaction:
+        async def end(transaction: Transaction) -> int:
             keys = await uploads.remove_idle(transaction, time.time() - GRACE_SECONDS, _BATCH)
             for key in keys:
                 await blobs.discard(transaction, key, 0)
-        return len(keys)
+            return len(keys)
+
+        return await self._database.transact(end)
 
     async def _review(self) -> int:
         async def review(transaction: Transaction) -> int:
             due = await manifests.due_reviews(transaction, _BATCH)
             for repository_id, digest in due:
                 if not await manifests.is_referenced(transaction, repository_id, digest):
-                    await _remove_manifest(transaction, repository_id, digest)
+                    pulled_at = await manifests.pulled_from_mirror(transaction, repository_id, digest)
+                    if pulled_at is not None and pulled_at + UNPULLED_SECONDS > time.time():
+                        look_at = pulled_at + UNPULLED_SECONDS
+                        await manifests.ask_review(transaction, repository_id, [digest], look_at)
+                    else:
+                        await _remove_manifest(transaction, repository_id, digest)
                 if not await manifests.names_blob(transaction, repository_id, digest):
                     await blobs.unlink(transaction, repository_id, digest)
             return len(due)

@@ -3,6 +3,10 @@
 The row of a session is the truth: which object its bytes are in, how many are safe, and their digest so far. The
 running hash lives in the worker that computed it. Another worker goes on writing without it, and reads the object
 back once, at the end, to verify it.
+
+Where the project has a quota, the row also has what the session was given of it. A session asks before it takes bytes,
+for what the request announces or else in steps, and what it does not fit in ends it. The first bytes of a request are
+charged with what it writes at its end anyway, so that small blobs cost no transaction more.
 """
 
 from __future__ import annotations
@@ -11,14 +15,15 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.database import Database, Transaction, blobs, manifests, uploads
+from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, Denied, DigestInvalid, RangeInvalid, Unavailable
 from app.oci.ranges import ByteRange
 from app.projects.service import Repository, ensure
 from app.storage import BlobStore, Writer, new_key
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 512 * 1024
 # Running hashes kept for sessions between two requests; one that is dropped costs one reading at the end.
 _MOST_HASHES = 1000
+# Of the quota, a session asks for so much ahead and keeps so much while it waits; so much it takes before it asks.
+_AHEAD_BYTES = 16 * 1024 * 1024
+_FREE_BYTES = 1024 * 1024
 # Written in `digest_so_far` where the digest of the bytes so far is not known.
 _UNKNOWN_DIGEST = ""
 
@@ -81,10 +89,18 @@ class Uploads:
         async with self._database.reading() as transaction:
             return await uploads.find(transaction, repository_id, upload_id)
 
-    async def receive(self, repository: Repository, session: UploadSession, chunk: ByteRange | None) -> Receiving:
-        """Open a session for the bytes of one request; raises RangeInvalid where the chunk is not the next one.
+    async def receive(
+        self,
+        repository: Repository,
+        session: UploadSession,
+        chunk: ByteRange | None,
+        *,
+        announced: int | None = None,
+    ) -> Receiving:
+        """Open a session for the bytes of one request, ``announced`` of them where that is known.
 
-        The answer is ended by exactly one of its `suspend`, `commit`, `abort` and `let_go`.
+        Raises RangeInvalid where the chunk is not the next one, and QuotaExceeded where the project has no room for it:
+        the session has ended then. The answer is ended by exactly one of its `suspend`, `commit`, `abort` and `let_go`.
         """
         if chunk is not None and chunk.start != session.bytes_written:
             raise RangeInvalid(
@@ -94,19 +110,32 @@ class Uploads:
         writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
         try:
             # Another request may have gone on with the session, or ended it, until this one had the writer.
-            moved_on = await self._find(session.repository_id, session.id) != session
+            found = await self._find_with_room(session)
         except BaseException:
             await writer.close()
             raise
-        if moved_on:
+        if found is None:
             await writer.close()
             raise _moved_on()
+        session, room = found
         hashing = self._hashes.pop(session.id, None)
         if hashing is not None and hashing.offset != session.bytes_written:
             hashing = None
         if hashing is None and session.bytes_written == 0:
             hashing = _Hashing(new_hash(session.digest_so_far.partition(":")[0]), 0)
-        return Receiving(self, repository, session, writer, hashing)
+        receiving = Receiving(self, repository, session, writer, hashing, has_quota=room is not None)
+        if announced and room is not None:
+            await receiving.announce(announced, room)
+        return receiving
+
+    async def _find_with_room(self, known: UploadSession) -> tuple[UploadSession, int | None] | None:
+        """Find a session as it is known, and what its project has left; None where it has moved on."""
+        async with self._database.reading() as transaction:
+            found = await uploads.find_with_room(transaction, known.repository_id, known.id)
+        # A request that failed may have left a session with more of the quota than it had.
+        if found is None or replace(found[0], charged_bytes=known.charged_bytes) != known:
+            return None
+        return found
 
     async def cancel(self, repository: Repository, upload_id: str) -> None:
         """End a session and give its bytes up; raises BlobUploadUnknown."""
@@ -122,10 +151,22 @@ class Uploads:
         if not removed:
             raise BlobUploadUnknown("this upload has ended already")
 
-    async def _advance(self, before: UploadSession, after: UploadSession, hashing: _Hashing | None) -> None:
+    async def _advance(
+        self,
+        project_id: int,
+        before: UploadSession,
+        after: UploadSession,
+        hashing: _Hashing | None,
+        *,
+        has_quota: bool,
+    ) -> None:
         async with self._database.transaction() as transaction:
             advanced = await uploads.advance(transaction, before, after)
             await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
+            if has_quota and after.charged_bytes < after.bytes_written:
+                await uploads.reserve(transaction, project_id, after.id, after.bytes_written, 0)
+            elif after.charged_bytes > after.bytes_written + _AHEAD_BYTES:
+                await uploads.give_back(transaction, project_id, after.id, after.bytes_written + _AHEAD_BYTES)
         if not advanced:
             raise _moved_on()
         if hashing is not None:
@@ -133,16 +174,28 @@ class Uploads:
 
     async def _commit(self, repository: Repository, session: UploadSession, size: int, digest: Digest) -> None:
         async def commit(transaction: Transaction) -> bool:
-            if not await uploads.remove(transaction, session.id):
+            charged = await uploads.end(transaction, session.id)
+            if charged is None:
                 return False
             # Before the blob: in this order a review locks them.
             await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
             await blobs.add(transaction, digest, session.object_key, size)
-            await blobs.add_link(transaction, repository.project_id, session.repository_id, digest)
+            await blobs.add_link(transaction, repository.project_id, session.repository_id, digest, paid=charged)
             return True
 
         if not await self._database.transact(commit):
             raise BlobUploadUnknown("this upload has ended already")
+
+    async def _reserve(self, project_id: int, upload_id: str, total: int, ahead: int) -> int:
+        async with self._database.transaction() as transaction:
+            charged = await uploads.reserve(transaction, project_id, upload_id, total, ahead)
+        if charged is None:
+            raise BlobUploadUnknown("this upload has ended already")
+        return charged
+
+    async def _give_back(self, project_id: int, upload_id: str, keep: int) -> None:
+        async with self._database.transaction() as transaction:
+            await uploads.give_back(transaction, project_id, upload_id, keep)
 
     async def _digest_of_object(self, key: str, size: int, algorithm: str) -> Digest:
         running = new_hash(algorithm)
@@ -161,7 +214,14 @@ class Receiving:
     """The bytes of one request on their way into a session."""
 
     def __init__(
-        self, service: Uploads, repository: Repository, session: UploadSession, writer: Writer, hashing: _Hashing | None
+        self,
+        service: Uploads,
+        repository: Repository,
+        session: UploadSession,
+        writer: Writer,
+        hashing: _Hashing | None,
+        *,
+        has_quota: bool,
     ) -> None:
         self._service = service
         self._repository = repository
@@ -170,9 +230,34 @@ class Receiving:
         self._hashing = hashing
         self._piece = bytearray()
         self._storing: asyncio.Task[None] | None = None
+        self._has_quota = has_quota
+        self._charged = session.charged_bytes
+        # All bytes of the session, those included that are still on their way into the store.
+        self._taken = session.bytes_written
+
+    async def announce(self, length: int, room: int) -> None:
+        """Ask for the quota of a whole body; raises QuotaExceeded, and the session has ended."""
+        total = self._taken + length
+        # What is small is charged when it is committed, unless it is plain already that it will not fit.
+        if total <= self._charged or (total <= _FREE_BYTES and total - self._charged <= room):
+            return
+        try:
+            await self._reserve(total)
+        except Denied:
+            await self.abort()
+            raise
+        except BaseException:
+            await self.let_go()
+            raise
 
     async def write(self, data: bytes) -> None:
-        """Take bytes; returns while the last full piece is still being hashed and stored, never two."""
+        """Take bytes; returns while the last full piece is still being hashed and stored, never two.
+
+        Raises QuotaExceeded where the project has no room for them.
+        """
+        self._taken += len(data)
+        if self._has_quota and self._taken > max(self._charged, _FREE_BYTES):
+            await self._reserve(self._taken)
         self._piece += data
         if len(self._piece) >= _PIECE_BYTES:
             await self._flush()
@@ -180,7 +265,8 @@ class Receiving:
     async def suspend(self, *, expected: int | None = None) -> UploadSession:
         """End the request and keep the session: what has arrived is safe on any worker from now on.
 
-        ``expected``: how many bytes the request's Content-Range promised; raises BlobUploadInvalid for another number.
+        ``expected``: how many bytes the request's Content-Range promised; raises BlobUploadInvalid for another number,
+        and QuotaExceeded where the project has no room for them: the session has ended then.
         """
         try:
             await self._drain()
@@ -215,7 +301,11 @@ class Receiving:
             if computed != digest:
                 await self._service._drop(self._session)
                 raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}; begin a new upload")
-        await self._service._commit(self._repository, self._session, size, digest)
+        try:
+            await self._service._commit(self._repository, self._session, size, digest)
+        except QuotaExceeded:
+            await self._service._drop(self._session)
+            raise
         return size
 
     async def abort(self) -> None:
@@ -227,15 +317,35 @@ class Receiving:
     async def let_go(self) -> None:
         """Forget this request; the session stands where it stood before. Silent: the request has failed already."""
         await self._settle()
-        await self._writer.close()
+        try:
+            if self._charged > self._session.charged_bytes:
+                with suppress(Unavailable):
+                    await self._service._give_back(
+                        self._repository.project_id, self._session.id, self._session.bytes_written
+                    )
+        finally:
+            await self._writer.close()
+
+    async def _reserve(self, total: int) -> None:
+        project_id, upload_id = self._repository.project_id, self._session.id
+        self._charged = await self._service._reserve(project_id, upload_id, total, _AHEAD_BYTES)
 
     async def _keep(self) -> UploadSession:
         state = await self._writer.suspend()
         try:
             after = replace(
-                self._session, state=state, bytes_written=self._writer.offset, digest_so_far=self._digest_so_far()
+                self._session,
+                state=state,
+                bytes_written=self._writer.offset,
+                digest_so_far=self._digest_so_far(),
+                charged_bytes=self._charged,
             )
-            await self._service._advance(self._session, after, self._hashing)
+            await self._service._advance(
+                self._repository.project_id, self._session, after, self._hashing, has_quota=self._has_quota
+            )
+        except QuotaExceeded:
+            await self._service._drop(self._session)
+            raise
         finally:
             # Not before the row says so: whoever has the writer next begins where the row says.
             await self._writer.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from urllib.parse import parse_qs
 
-from app.access.accounts import Accounts
 from app.access.authorization import Basic, Bearer, parse_authorization
 from app.access.challenge import challenge, service_name
+from app.access.credentials import Credentials
 from app.access.service import TokenService
 from app.access.tokens import Grant, Tokens
 from app.oci.errors import NameInvalid, OCIError, Unauthorized
@@ -24,10 +24,10 @@ _ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete", CATALOGUE: "reg
 class Gate:
     """The permission test every call passes; fails closed."""
 
-    def __init__(self, tokens: Tokens, service: TokenService, accounts: Accounts) -> None:
+    def __init__(self, tokens: Tokens, service: TokenService, credentials: Credentials) -> None:
         self._tokens = tokens
         self._service = service
-        self._accounts = accounts
+        self._credentials = credentials
 
     async def admit(
         self,
@@ -71,11 +71,11 @@ class Gate:
             grant = self._tokens.cached(authorization[7:])
             if grant is not None:
                 return grant
-        credentials = parse_authorization(authorization)
-        if isinstance(credentials, Bearer):
-            return await self._tokens.verify(credentials.token)
-        if isinstance(credentials, Basic):
-            principal = await self._accounts.authenticate(credentials.username, credentials.password, client_address)
+        claimed = parse_authorization(authorization)
+        if isinstance(claimed, Bearer):
+            return await self._tokens.verify(claimed.token)
+        if isinstance(claimed, Basic):
+            principal = await self._credentials.authenticate(claimed.username, claimed.password, client_address)
             return await self._service.basic_grant(principal, *_named(address, name))
         return None
 

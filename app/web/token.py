@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import time
 
-from app.access.accounts import Accounts
 from app.access.authorization import Basic, parse_authorization
+from app.access.credentials import Credentials
 from app.access.principal import ANONYMOUS, Principal
 from app.access.scopes import parse_scopes
 from app.access.service import TokenService
@@ -24,10 +24,10 @@ class TokenHandler(Handler):
     needs = "nothing"
 
     def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
-        self, *, accounts: Accounts, tokens: TokenService, addresses: Addresses, observer: Observer
+        self, *, credentials: Credentials, tokens: TokenService, addresses: Addresses, observer: Observer
     ) -> None:
         super().initialize(observer=observer)
-        self._accounts = accounts
+        self._credentials = credentials
         self._tokens = tokens
         self._addresses = addresses
 
@@ -41,27 +41,25 @@ class TokenHandler(Handler):
         grant_type = self.get_body_argument("grant_type", "")
         if grant_type != "password":
             raise Unsupported("grant_type must be password; no refresh tokens are given here", status=400)
-        self._credentials = Basic(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
-        principal = await self._authenticate(self._credentials)
-        await self._grant(principal, self.get_body_arguments("scope"))
+        claimed = Basic(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
+        await self._grant(await self._authenticate(claimed), self.get_body_arguments("scope"))
 
     async def _principal(self) -> Principal:
         header = self.request.headers.get("Authorization")
         try:
-            credentials = parse_authorization(header)
+            claimed = parse_authorization(header)
         except Unauthorized as error:
             raise self._refused(error) from error
         if header is None:
             return ANONYMOUS
-        if not isinstance(credentials, Basic):
+        if not isinstance(claimed, Basic):
             raise self._refused(Unauthorized("send a user name and password (Basic), or nothing at all"))
-        return await self._authenticate(credentials)
+        return await self._authenticate(claimed)
 
-    async def _authenticate(self, credentials: Basic) -> Principal:
+    async def _authenticate(self, claimed: Basic) -> Principal:
+        address = self.request.remote_ip or ""
         try:
-            return await self._accounts.authenticate(
-                credentials.username, credentials.password, self.request.remote_ip or ""
-            )
+            return await self._credentials.authenticate(claimed.username, claimed.password, address)
         except Unauthorized as error:
             raise self._refused(error) from error
 

@@ -58,7 +58,9 @@ class BlobHandlers:
 
     async def delete(self, call: Call, name: Name, reference: str) -> None:
         digest = Digest.parse(reference)
-        await self._blobs.delete(await self._projects.open(name), digest)
+        repository = await self._projects.open(name)
+        await self._blobs.delete(repository, digest)
+        call.changes.append(("delete", "blob", f"{name}@{digest}", repository.project_id))
         await call.reply(202)
 
     async def _hand_over(self, call: Call, key: str, headers: list[tuple[str, str]]) -> None:

@@ -85,6 +85,8 @@ class Call(HTTPMessageDelegate):
         self.allows: Callable[[str, str], bool] = _nothing
         self.may_push = False
         self.may_list_everything = False
+        # For the audit log: operation, kind of resource, resource, project id (`app.projects.audit`).
+        self.changes: list[tuple[str, str, str, int]] = []
         self.status = 0
         self.bytes_out = 0
         self.bytes_in = 0

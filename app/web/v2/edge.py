@@ -15,6 +15,7 @@ from app.access.tokens import Grant
 from app.config import Network
 from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
 from app.oci.reference import Name
+from app.projects.audit import Audit
 from app.registry.content import Client
 from app.web.gate import Gate
 from app.web.observe import Observer, in_networks
@@ -34,11 +35,17 @@ class V2:
     """Answers calls; knows which are running, so that a stop can wait for them."""
 
     def __init__(
-        self, routes: Sequence[Route], gate: Gate, observer: Observer, fill_networks: Sequence[Network]
+        self,
+        routes: Sequence[Route],
+        gate: Gate,
+        observer: Observer,
+        audit: Audit,
+        fill_networks: Sequence[Network],
     ) -> None:
         self._routes = routes
         self._gate = gate
         self._observer = observer
+        self._audit = audit
         self._fill_networks = tuple(fill_networks)
         self._anonymous = lru_cache(maxsize=4096)(self._client_at)
         self._running: dict[Call, asyncio.Task[None] | None] = {}
@@ -103,10 +110,12 @@ class V2:
         call.may_list_everything = grant.may_list_everything
         call.allows = grant.allows
         call.client = self._client(grant, client_address)
-        if name is None:
-            await endpoint.handler(call)
-        else:
-            await endpoint.handler(call, name, *arguments[1:])
+        try:
+            await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
+        finally:
+            # Also where the client did not wait to hear that it was done.
+            for change in call.changes:
+                self._audit.note(grant.principal, client_address, *change)
 
     def _route(self, call: Call) -> tuple[Route, tuple[str, ...], Endpoint]:
         for route in self._routes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from app.oci.digest import Digest
 from app.oci.errors import ManifestInvalid, SizeInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES
-from app.oci.reference import Name, Tag, parse_reference
+from app.oci.reference import Name, Reference, Tag, parse_reference
+from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.content import ManifestAnswer
 from app.registry.manifests import Manifests
@@ -18,22 +19,26 @@ _MOST_TAGS = 100
 
 
 class ManifestHandlers:
-    def __init__(self, projects: Projects, contents: Contents, manifests: Manifests) -> None:
+    def __init__(self, projects: Projects, contents: Contents, manifests: Manifests, quotas: Quotas) -> None:
         self._projects = projects
         self._contents = contents
         self._manifests = manifests
+        self._quotas = quotas
 
     async def get(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
         repository = await self._projects.open(name)
-        answer = await self._contents.of(repository).manifest(repository, parsed, call.client)
-        found, headers = answer.manifest, _headers(answer)
+        head = call.method == "HEAD"
+        answer = await self._contents.of(repository).manifest(repository, parsed, call.client, head=head)
+        headers = _headers(answer)
+        if head and call.may_push and repository.id is not None and repository.upstream is None:
+            await self._manifests.keep(repository.id, answer.digest)
         etag = call.headers.get("If-None-Match")
-        if etag is not None and f'"{found.digest}"' in etag:
+        if etag is not None and f'"{answer.digest}"' in etag:
             await call.reply(304, headers, length=0)
         else:
-            body = found.payload if call.method == "GET" else b""
-            await call.reply(200, headers, body, length=len(found.payload))
+            body = b"" if head or answer.payload is None else answer.payload
+            await call.reply(200, headers, body, length=answer.size)
 
     async def put(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
@@ -47,25 +52,37 @@ class ManifestHandlers:
         digest, manifest = await self._manifests.put(
             repository, parsed, tags, call.headers.get("Content-Type"), payload
         )
+        for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:
+            call.changes.append(("push", "artifact", spelled, repository.project_id))
         headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
         if tags:
             # In one header: many clients and proxies read a hundred at most.
             headers.append(("OCI-Tag", ", ".join(tags)))
         if manifest.subject is not None:
             headers.append(("OCI-Subject", manifest.subject.digest))
+        warning = await self._quotas.warning(repository.project_id)
+        if warning is not None:
+            headers.append(("Warning", f'299 - "{warning}"'))
         await call.reply(201, headers)
 
     async def delete(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
-        await self._manifests.delete(await self._projects.open(name), parsed)
+        repository = await self._projects.open(name)
+        await self._manifests.delete(repository, parsed)
+        kind = "artifact" if isinstance(parsed, Digest) else "tag"
+        call.changes.append(("delete", kind, _spelled(name, parsed), repository.project_id))
         await call.reply(202)
+
+
+def _spelled(name: Name, reference: Reference) -> str:
+    return f"{name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
 def _headers(answer: ManifestAnswer) -> list[tuple[str, str]]:
     headers = [
-        ("Content-Type", answer.manifest.media_type),
-        ("Docker-Content-Digest", answer.manifest.digest),
-        ("ETag", f'"{answer.manifest.digest}"'),
+        ("Content-Type", answer.media_type),
+        ("Docker-Content-Digest", answer.digest),
+        ("ETag", f'"{answer.digest}"'),
     ]
     if answer.warning is not None:
         headers.append(("Warning", f'299 - "{answer.warning}"'))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
@@ -31,7 +32,7 @@ class UploadHandlers:
         if digest is None:
             await call.reply(202, _status(name, session))
             return
-        receiving = await self._uploads.receive(repository, session, None)
+        receiving = await self._uploads.receive(repository, session, None, announced=_length(call))
         try:
             await _receive(call, receiving)
         except BaseException:
@@ -88,11 +89,11 @@ class UploadHandlers:
         self, call: Call, repository: Repository, upload_id: str
     ) -> tuple[UploadSession, Receiving, ByteRange | None]:
         chunk = parse_chunk(call.headers.get("Content-Range"))
-        length = call.headers.get("Content-Length")
-        if chunk is not None and length is not None and int(length) != chunk.length:
+        length = _length(call)
+        if chunk is not None and length is not None and length != chunk.length:
             raise SizeInvalid(f"Content-Range promises {chunk.length} bytes, Content-Length {length}")
         session = await self._uploads.find(repository, upload_id)
-        return session, await self._uploads.receive(repository, session, chunk), chunk
+        return session, await self._uploads.receive(repository, session, chunk, announced=length), chunk
 
 
 async def _receive(call: Call, receiving: Receiving) -> None:
@@ -106,9 +107,18 @@ async def _receive_or_keep(call: Call, receiving: Receiving) -> None:
     except ClientGone:
         await receiving.suspend()
         raise
+    except QuotaExceeded:
+        # Nobody goes on with what does not fit: its bytes, and what it had of the quota, are given back at once.
+        await receiving.abort()
+        raise
     except BaseException:
         await receiving.let_go()
         raise
+
+
+def _length(call: Call) -> int | None:
+    length = call.headers.get("Content-Length")
+    return None if length is None else int(length)
 
 
 def _status(name: Name, session: UploadSession) -> list[tuple[str, str]]:

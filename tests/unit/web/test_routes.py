@@ -55,7 +55,7 @@ def pages() -> list[Page]:
     """List every method of every URL of the application."""
     nothing = cast("Any", None)
     application = make_application(
-        observer=nothing, accounts=nothing, tokens=nothing, addresses=nothing, external_url="http://registry.test",
+        observer=nothing, credentials=nothing, tokens=nothing, addresses=nothing, external_url="http://registry.test",
         required={}, optional={},
     )  # fmt: skip
     rules = [

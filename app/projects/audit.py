@@ -1,0 +1,142 @@
+"""The audit log: who did what to which project, from where and when.
+
+Notes are taken in memory and written every second, so that nobody waits for them; a stop writes the rest. While the
+database is away they are kept, up to a bound that is logged when it is reached. A worker that is killed loses a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+from app.access.principal import Principal
+from app.database import Database, audit
+from app.database.audit import EVERYTHING, Entry, Filter, Note
+from app.oci.errors import OCIError, Unavailable
+
+_WRITE_SECONDS = 1.0
+_WRITTEN_AT_ONCE = 500
+_MOST_NOTES = 100_000
+_MOST_CHARACTERS = 1000
+_TIDY_SECONDS = 3600.0
+_REMOVED_AT_ONCE = 1000
+_EXPORTED_AT_ONCE = 1000
+_DAY = 86400
+_MOST_ID = (1 << 63) - 1
+
+log = logging.getLogger(__name__)
+
+
+class Audit:
+    """Takes notes and answers what was noted; `run` writes them until cancelled, `flush` writes the rest."""
+
+    def __init__(self, database: Database, days: int) -> None:
+        """``days``: for how long an entry is kept."""
+        self._database = database
+        self._days = days
+        self._notes: list[Note] = []
+        self._dropped = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._away = False
+
+    def note(
+        self,
+        principal: Principal,
+        address: str,
+        operation: str,
+        resource_type: str,
+        resource: str,
+        project_id: int | None = None,
+    ) -> None:
+        """Note what was done just now; never waits and never fails.
+
+        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it.
+        """
+        if len(self._notes) >= _MOST_NOTES:
+            self._dropped += 1
+            return
+        actor = _plain(principal.subject)
+        self._notes.append(
+            Note(time.time(), actor, _plain(address), operation, resource_type, _plain(resource), project_id)
+        )
+
+    async def flush(self) -> None:
+        """Write what was noted; kept for the next time where the database is away."""
+        while self._writing is not None:
+            await asyncio.shield(self._writing)
+        # A task of its own, which goes on where whoever waits for it is cancelled: one that is broken off in the middle
+        # may hold SQLite's write lock, and nobody knows what it has written.
+        self._writing = asyncio.create_task(self._write())
+        await asyncio.shield(self._writing)
+
+    async def _write(self) -> None:
+        try:
+            while notes := self._notes[:_WRITTEN_AT_ONCE]:
+                async with self._database.transaction() as transaction:
+                    await audit.add(transaction, notes)
+                del self._notes[: len(notes)]
+            self._away = False
+        except Unavailable as error:
+            if not self._away:
+                log.warning("audit entries not written yet: %s", error)
+            self._away = True
+        finally:
+            self._writing = None
+        if self._dropped:
+            log.error("%d audit entries were dropped: more than %d were waiting", self._dropped, _MOST_NOTES)
+            self._dropped = 0
+
+    async def close(self) -> None:
+        """Write the rest; says in the log how much could not be written."""
+        await self.flush()
+        if self._notes:
+            log.error("%d audit entries are lost: the database is away", len(self._notes))
+
+    async def run(self) -> None:
+        """Write every second and remove every hour what is old, for as long as the worker lives."""
+        tidied_at = -_TIDY_SECONDS
+        while True:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self.flush()
+            if time.monotonic() - tidied_at >= _TIDY_SECONDS:
+                tidied_at = time.monotonic()
+                try:
+                    await self.remove_old()
+                except OCIError as error:
+                    log.warning("old audit entries not removed yet: %s", error)
+
+    async def remove_old(self) -> None:
+        """Remove entries that are older than the configured days, some at a time."""
+        before = time.time() - self._days * _DAY
+        removed = _REMOVED_AT_ONCE
+        while removed == _REMOVED_AT_ONCE:
+            async with self._database.transaction() as transaction:
+                removed = await audit.remove_older(transaction, before, _REMOVED_AT_ONCE)
+
+    async def page(
+        self, chosen: Filter = EVERYTHING, *, before_id: int | None = None, limit: int, offset: int = 0
+    ) -> list[Entry]:
+        """List entries, the newest first, older than the entry ``before_id``; raises Unavailable."""
+        async with self._database.reading() as transaction:
+            before = None if before_id is None else min(before_id, _MOST_ID)
+            return await audit.page(transaction, chosen, before_id=before, limit=limit, offset=offset)
+
+    async def count(self, chosen: Filter = EVERYTHING) -> int:
+        """Count the entries that are meant; raises Unavailable."""
+        async with self._database.reading() as transaction:
+            return await audit.count(transaction, chosen)
+
+    async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:
+        """Give every entry that is meant, the newest first, holding a page of them at a time; raises Unavailable."""
+        before_id: int | None = None
+        while entries := await self.page(chosen, before_id=before_id, limit=_EXPORTED_AT_ONCE):
+            for entry in entries:
+                yield entry
+            before_id = entries[-1].id
+
+
+def _plain(text: str) -> str:
+    """Cut a text to what any database takes: a user name that was tried may be anything."""
+    return text[:_MOST_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

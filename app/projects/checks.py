@@ -1,0 +1,73 @@
+"""What people may type: names, descriptions, sizes; each says in words what would be right."""
+
+from __future__ import annotations
+
+import re
+
+from app.database.text import storable
+from app.oci.reference import MAX_NAME
+
+from .errors import Conflict, Invalid
+
+# Harbor's grammar. All of it is a name of the distribution-spec as well.
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
+# A repository's name comes after it, and both together have MAX_NAME characters at most.
+_MOST_NAME = 128
+_MOST_TEXT = 4000
+_MOST_WORD = 255
+_MOST_BYTES = 1 << 62
+
+# First parts of paths that are not projects', now or one day.
+_RESERVED = frozenset(
+    {
+        *("account", "admin", "administration", "api", "assets", "auth", "c", "favicon.ico", "healthz", "help"),
+        *("locale", "login", "logout", "logs", "me", "metrics", "new", "oauth", "projects", "readyz", "robots.txt"),
+        *("saml", "search", "service", "sessions", "settings", "static", "system", "user", "users", "v1", "v2"),
+    }
+)
+# What people would take for Docker Hub's own images.
+_OFFICIAL = frozenset({"library", "docker.io", "docker", "dockerhub"})
+
+
+def project_name(name: str, *, by_admin: bool) -> str:
+    """Give the name of a project that is to be made back; raises Invalid, and Conflict for a reserved one."""
+    if not is_project_name(name) or len(name) > _MOST_NAME:
+        raise Invalid(
+            f"not a project name: {name[:80]!r}; lower-case letters and digits, with single . _ - between them, "
+            f"{_MOST_NAME} characters at most"
+        )
+    if name in _RESERVED or (name in _OFFICIAL and not by_admin):
+        raise Conflict(f"the name {name!r} is reserved; choose another")
+    return name
+
+
+def is_project_name(name: str) -> bool:
+    """Say whether a project can be called that; operators give their own longer names."""
+    return len(name) <= MAX_NAME and bool(_NAME.match(name))
+
+
+def is_id(number: int) -> bool:
+    """Say whether a row can have this id: what is no 64-bit number, the databases refuse to look for."""
+    return 0 < number < 1 << 63
+
+
+def text(value: str, what: str) -> str:
+    """Give a longer text back; raises Invalid where it cannot be kept."""
+    if len(value) > _MOST_TEXT or not storable(value):
+        raise Invalid(f"{what}: {_MOST_TEXT} characters at most, none of them NUL")
+    return value
+
+
+def word(value: str, what: str) -> str:
+    """Give a short text of one line back, without the spaces around it; raises Invalid where there is none."""
+    value = value.strip()
+    if not value or len(value) > _MOST_WORD or not value.isprintable():
+        raise Invalid(f"{what}: one to {_MOST_WORD} characters, in one line")
+    return value
+
+
+def size(value: int, what: str, *, least: int = 0) -> int:
+    """Give a number of bytes back; raises Invalid."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_BYTES:
+        raise Invalid(f"{what}: a number of bytes, {least} at least")
+    return value

@@ -1,0 +1,128 @@
+"""Labels: words with a colour that are put on artifacts, of one project or of the whole system."""
+
+from __future__ import annotations
+
+import re
+
+from app.database import Database, Transaction, labels, projects
+from app.database.labels import Label
+from app.database.text import storable
+from app.oci.digest import Digest
+
+from . import checks
+from .errors import Conflict, Invalid, Missing
+
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}\Z")
+
+
+class Labels:
+    """A label without a project is the system's: everybody sees it, administrators change it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, project_id: int | None, *, after: str = "", limit: int = 50, offset: int = 0, search: str = ""
+    ) -> list[Label]:
+        """List labels of a project, or with None the system's, by name, past ``after``."""
+        if not storable(after):
+            return []
+        async with self._database.reading() as transaction:
+            return await labels.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+
+    async def total(self, project_id: int | None, *, search: str = "") -> int:
+        """Count what `page` would list in all."""
+        async with self._database.reading() as transaction:
+            return await labels.total(transaction, project_id, search=search)
+
+    async def find(self, label_id: int) -> Label:
+        """Read a label; raises Missing. Whose it is, the caller looks at."""
+        async with self._database.reading() as transaction:
+            return await _find(transaction, label_id)
+
+    async def create(
+        self, project_id: int | None, *, name: str, description: str = "", color: str = "#6c757d"
+    ) -> Label:
+        """Make a label; raises Invalid, Conflict for a name the project (or the system) has."""
+        name, description, color = _checked(name, description, color)
+
+        async def create(transaction: Transaction) -> Label:
+            if project_id is not None and not (await projects.keep(transaction, project_id, None))[0]:
+                raise Missing("the project is gone")
+            made = await labels.create(transaction, project_id, name=name, description=description, color=color)
+            if made is None:
+                raise _taken(name)
+            return await _find(transaction, made)
+
+        return await self._database.transact(create)
+
+    async def update(
+        self, label_id: int, *, name: str | None = None, description: str | None = None, color: str | None = None
+    ) -> Label:
+        """Change a label, what is None stays; raises Missing, Invalid, Conflict."""
+
+        async def change(transaction: Transaction) -> Label:
+            before = await _find(transaction, label_id)
+            after = _checked(
+                before.name if name is None else name,
+                before.description if description is None else description,
+                before.color if color is None else color,
+            )
+            if not await labels.change(transaction, before, name=after[0], description=after[1], color=after[2]):
+                raise _taken(after[0])
+            return await _find(transaction, label_id)
+
+        return await self._database.transact(change)
+
+    async def remove(self, label_id: int) -> None:
+        """Remove a label, also from every artifact; raises Missing."""
+        async with self._database.transaction() as transaction:
+            removed = checks.is_id(label_id) and await labels.remove(transaction, label_id)
+        if not removed:
+            raise _missing()
+
+    async def attach(self, project_id: int, repository_id: int, digest: Digest, label_id: int) -> None:
+        """Put a label of the artifact's project or of the system on an artifact.
+
+        Raises Missing where label or artifact are not there, Conflict where it is on it already.
+        """
+
+        async def attach(transaction: Transaction) -> bool | None:
+            label = await _find(transaction, label_id)
+            if label.project_id not in (None, project_id):
+                raise _missing()
+            return await labels.attach(transaction, repository_id, digest, label_id)
+
+        attached = await self._database.transact(attach)
+        if attached is None:
+            raise Missing(f"there is no artifact {digest} in this repository")
+        if not attached:
+            raise Conflict("the label is on this artifact already")
+
+    async def detach(self, repository_id: int, digest: Digest, label_id: int) -> None:
+        """Take a label off an artifact; raises Missing."""
+        async with self._database.transaction() as transaction:
+            detached = checks.is_id(label_id) and await labels.detach(transaction, repository_id, digest, label_id)
+        if not detached:
+            raise Missing("this label is not on this artifact")
+
+
+async def _find(transaction: Transaction, label_id: int) -> Label:
+    found = await labels.find(transaction, label_id) if checks.is_id(label_id) else None
+    if found is None:
+        raise _missing()
+    return found
+
+
+def _checked(name: str, description: str, color: str) -> tuple[str, str, str]:
+    if not _COLOR.match(color):
+        raise Invalid(f"color: #rrggbb, not {color[:20]!r}")
+    return checks.word(name, "name"), checks.text(description, "description"), color.lower()
+
+
+def _missing() -> Missing:
+    return Missing("there is no such label here")
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a label {name!r} here already")

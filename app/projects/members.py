@@ -1,0 +1,133 @@
+"""Members of projects: people and groups with a role."""
+
+from __future__ import annotations
+
+from app.access.principal import Kind, Principal
+from app.access.roles import Role
+from app.database import Database, Transaction, accounts, members, projects
+from app.database.members import Member
+from app.database.text import storable
+
+from . import checks
+from .errors import Conflict, Missing, PreconditionFailed
+from .viewers import highest, viewer_of
+
+
+class Members:
+    """Keeps a project from losing its last project admin."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self, project_id: int, *, after: int = 0, limit: int = 50, offset: int = 0, search: str = ""
+    ) -> list[Member]:
+        """List members by id, past ``after``; ``search``: part of the person's or group's name."""
+        async with self._database.reading() as transaction:
+            return await members.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+
+    async def total(self, project_id: int, *, search: str = "") -> int:
+        """Count what `page` would list in all."""
+        async with self._database.reading() as transaction:
+            return await members.total(transaction, project_id, search=search)
+
+    async def find(self, project_id: int, member_id: int) -> Member:
+        """Read a member of this project; raises Missing."""
+        async with self._database.reading() as transaction:
+            return await _find(transaction, project_id, member_id)
+
+    async def own(self, project_id: int, principal: Principal) -> Member | None:
+        """Find a person's own membership, None where they are in by a group or not at all: what they may leave by."""
+        if principal.kind is not Kind.PERSON or principal.id is None:
+            return None
+        async with self._database.reading() as transaction:
+            return await members.of_account(transaction, project_id, principal.id)
+
+    async def role(self, project_id: int, principal: Principal) -> Role | None:
+        """Answer a person's highest role, of their own or by a group; for showing, rights come from Permissions."""
+        async with self._database.reading() as transaction:
+            found = await projects.roles(transaction, viewer_of(principal), [project_id])
+        return highest(found.get(project_id, ()))
+
+    async def add_person(self, project_id: int, username: str, role: Role) -> Member:
+        """Make somebody with an account a member; raises Missing for no account, Conflict for a member."""
+        username = checks.word(username, "user name")
+
+        async def add(transaction: Transaction) -> Member:
+            account = await accounts.find(transaction, username) if storable(username) else None
+            if account is None:
+                raise Missing(f"nobody is known here as {username!r}; they must log in once first")
+            return await _add(transaction, project_id, role, username, account_id=account.id)
+
+        return await self._database.transact(add)
+
+    async def add_group(self, project_id: int, group: str, role: Role) -> Member:
+        """Make a group a member, of which nobody need have logged in yet; raises Invalid, Conflict for a member."""
+        group = checks.word(group, "group")
+
+        async def add(transaction: Transaction) -> Member:
+            return await _add(transaction, project_id, role, group, group=group)
+
+        return await self._database.transact(add)
+
+    async def set_role(self, project_id: int, member_id: int, role: Role, *, force: bool = False) -> Member:
+        """Change a role; raises Missing, PreconditionFailed for the last project admin unless ``force``."""
+
+        async def change(transaction: Transaction) -> Member:
+            member = await _find(transaction, project_id, member_id)
+            if role is not Role.PROJECT_ADMIN and not force:
+                await _require_another(transaction, member)
+            await members.set_role(transaction, member_id, role)
+            return await _find(transaction, project_id, member_id)
+
+        return await self._database.transact(change)
+
+    async def remove(self, project_id: int, member_id: int, *, force: bool = False) -> Member:
+        """Remove a member; raises Missing, PreconditionFailed for the last project admin unless ``force``.
+
+        ``force`` is for administrators of the system (`Principal.administers`).
+        """
+
+        async def remove(transaction: Transaction) -> Member:
+            member = await _find(transaction, project_id, member_id)
+            if not force:
+                await _require_another(transaction, member)
+            await members.remove(transaction, member_id)
+            return member
+
+        return await self._database.transact(remove)
+
+
+async def _find(transaction: Transaction, project_id: int, member_id: int) -> Member:
+    found = await members.find(transaction, project_id, member_id) if checks.is_id(member_id) else None
+    if found is None:
+        raise Missing("there is no such member in this project")
+    return found
+
+
+async def _add(
+    transaction: Transaction,
+    project_id: int,
+    role: Role,
+    name: str,
+    *,
+    account_id: int | None = None,
+    group: str | None = None,
+) -> Member:
+    there, _ = await projects.keep(transaction, project_id, None)
+    if not there:
+        raise Missing("the project is gone")
+    member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
+    if member_id is None:
+        raise Conflict(f"{name} is a member already; change the role instead")
+    return await _find(transaction, project_id, member_id)
+
+
+async def _require_another(transaction: Transaction, member: Member) -> None:
+    """Raise PreconditionFailed where this is the project's last project admin."""
+    if member.role != Role.PROJECT_ADMIN:
+        return
+    if not await members.others_with_role(transaction, member.project_id, Role.PROJECT_ADMIN, member.id):
+        raise PreconditionFailed(
+            f"{member.name} is the last project admin; make somebody else one first, or ask an administrator"
+        )

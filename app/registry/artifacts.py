@@ -1,0 +1,329 @@
+"""Artifacts as people see them: manifests with their tags, sizes, platforms, history and what refers to them.
+
+An artifact is a manifest that has a tag, or that neither an index nor, as a referrer, a subject in the repository has
+beneath it: what belongs to another one is shown there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from app.database import Database, Transaction, artifacts, labels, manifests
+from app.database.artifacts import ArtifactFilter, ArtifactRow, TagEntry, kind_of
+from app.database.labels import Label
+from app.database.manifests import Referrer
+from app.database.text import storable
+from app.oci.digest import Digest
+from app.oci.errors import DigestInvalid
+from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
+from app.oci.reference import Reference, Tag
+from app.projects.errors import Conflict, Invalid, Missing
+from app.storage import BlobStore
+
+from .contained import Child, ImageConfig, Platform, children_of, config_of, platforms_of
+from .image_configs import ImageConfigs
+from .review import GRACE_SECONDS
+
+# Shown of an artifact's tags in a list; a page of its own has all of them.
+_TAGS_SHOWN = 10
+_REFERRERS_SHOWN = 100
+# Larger ones are not read for a list: it shows no platforms then.
+_MOST_LISTED_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact as lists show it; sizes in bytes, times in Unix seconds.
+
+    ``kind`` is "image", "index", "chart" (Helm), "wasm", else the artifact type itself. ``size`` counts the manifest
+    and every part of it once, with an index also those of its children that are here. ``tags`` are the newest few of
+    ``tag_count``.
+    """
+
+    repository_id: int
+    digest: Digest
+    media_type: str
+    artifact_type: str | None
+    kind: str
+    size: int
+    annotations: Mapping[str, str]
+    subject: str | None
+    pushed_at: float
+    pulled_at: float
+    tags: Sequence[TagEntry]
+    tag_count: int
+    platforms: Sequence[Platform]
+    labels: Sequence[Label]
+    referrer_count: int
+
+    @property
+    def key(self) -> str:
+        """What `Artifacts.page` takes as ``after``."""
+        return f"{self.pushed_at!r},{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactDetail:
+    """An artifact with all that is known of it; ``config`` is None for what is no image or is not here (a mirror)."""
+
+    artifact: Artifact
+    payload: bytes
+    layers: Sequence[Descriptor]
+    config_type: str | None
+    config: ImageConfig | None
+    children: Sequence[Child]
+    referrers: Sequence[Referrer]
+
+
+class Artifacts:
+    """Reads and changes artifacts of hosting projects and of mirrors alike."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._configs = ImageConfigs(database, store)
+
+    async def page(
+        self,
+        repository_id: int,
+        *,
+        after: str = "",
+        limit: int = 50,
+        offset: int = 0,
+        tag: str = "",
+        tagged: bool | None = None,
+        label_id: int | None = None,
+        kind: str = "",
+    ) -> list[Artifact]:
+        """List artifacts, the last pushed first, past the `Artifact.key` ``after``.
+
+        ``tag``: part of a tag's name; ``tagged``: with tags, or without; ``label_id``: that have this label; ``kind``:
+        of this kind. ``offset`` is there for the Harbor API. Raises Invalid for an ``after`` that is no key.
+        """
+        key = _key(after) if after else None
+        wanted = ArtifactFilter(tag, tagged, label_id, kind)
+        if not storable(kind):
+            return []
+        async with self._database.reading() as transaction:
+            rows = await artifacts.page(transaction, repository_id, wanted, after=key, limit=limit, offset=offset)
+            found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
+        return list(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)))
+
+    async def total(
+        self,
+        repository_id: int,
+        *,
+        tag: str = "",
+        tagged: bool | None = None,
+        label_id: int | None = None,
+        kind: str = "",
+    ) -> int:
+        """Count what `page` would list in all."""
+        if not storable(kind):
+            return 0
+        async with self._database.reading() as transaction:
+            return await artifacts.total(transaction, repository_id, ArtifactFilter(tag, tagged, label_id, kind))
+
+    async def resolve(self, repository_id: int, reference: Reference) -> Digest:
+        """Find the manifest that a tag or a digest names; raises Missing."""
+        if isinstance(reference, Digest):
+            found = reference if await manifests.present(self._database, repository_id, reference) else None
+        else:
+            tagged = await manifests.tagged(self._database, repository_id, reference)
+            found = tagged.digest if tagged else None
+        if found is None:
+            raise Missing(f"there is no artifact {reference} in this repository")
+        return found
+
+    async def find(self, repository_id: int, reference: Reference) -> Artifact:
+        """Read one artifact, also one that `page` shows beneath another; raises Missing."""
+        row, found = await self._read(repository_id, reference)
+        return await self._artifact(repository_id, row, found)
+
+    async def detail(self, repository_id: int, reference: Reference) -> ArtifactDetail:
+        """Read all that is known of an artifact; raises Missing, and Unavailable where the store is away."""
+        row, found = await self._read(repository_id, reference)
+        payload = found.payloads[row.digest]
+        parsed = parse_manifest(payload, row.media_type)
+        children = children_of(payload) if parsed.is_index else []
+        async with self._database.reading() as transaction:
+            here = await artifacts.present(transaction, repository_id, [child.digest for child in children])
+            referrers, _ = await manifests.referrers(transaction, repository_id, row.digest, None, "", _REFERRERS_SHOWN)
+        config = None if parsed.is_index else config_of(payload)
+        return ArtifactDetail(
+            artifact=await self._artifact(repository_id, row, found),
+            payload=payload,
+            layers=() if parsed.is_index else parsed.blobs[1:],
+            config_type=config.media_type if config else None,
+            config=await self._configs.read(repository_id, row.digest, payload),
+            children=[replace(child, present=child.digest in here) for child in children],
+            referrers=referrers,
+        )
+
+    async def referrers(
+        self, repository_id: int, digest: Digest, *, after: str = "", limit: int = 50
+    ) -> list[Referrer]:
+        """List what names this manifest as its subject (signatures, SBOMs), by digest."""
+        if not storable(after):
+            return []
+        async with self._database.reading() as transaction:
+            found, _ = await manifests.referrers(transaction, repository_id, digest, None, after, limit)
+        return found
+
+    async def total_referrers(self, repository_id: int, digest: Digest) -> int:
+        """Count what `referrers` would list in all."""
+        async with self._database.reading() as transaction:
+            return await artifacts.total_referrers(transaction, repository_id, digest)
+
+    async def tags(
+        self,
+        repository_id: int,
+        *,
+        digest: Digest | None = None,
+        after: str = "",
+        limit: int = 50,
+        offset: int = 0,
+        search: str = "",
+    ) -> list[TagEntry]:
+        """List tags by name, past ``after``: all of the repository, or those of one manifest."""
+        if not storable(after):
+            return []
+        async with self._database.reading() as transaction:
+            return await artifacts.tags(
+                transaction, repository_id, digest, after=after, limit=limit, offset=offset, search=search
+            )
+
+    async def total_tags(self, repository_id: int, *, digest: Digest | None = None, search: str = "") -> int:
+        """Count what `tags` would list in all."""
+        async with self._database.reading() as transaction:
+            return await artifacts.total_tags(transaction, repository_id, digest, search=search)
+
+    async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
+        """Give a manifest one more tag; raises Missing, Conflict where the repository has that tag already."""
+
+        async def add(transaction: Transaction) -> bool | None:
+            if not await manifests.sizes(transaction, repository_id, [digest]):
+                return None
+            return await artifacts.add_tag(transaction, repository_id, digest, tag, time.time())
+
+        added = await self._database.transact(add)
+        if added is None:
+            raise _missing(digest)
+        if not added:
+            raise Conflict(f"the repository has a tag {tag} already; remove it first, or push it anew to move it")
+
+    async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
+        """Take a tag off a manifest, which is collected a day later where nothing else keeps it; raises Missing."""
+
+        async def remove(transaction: Transaction) -> None:
+            if await manifests.remove_tag(transaction, repository_id, tag) != digest:
+                # Whatever it was taken from has it again: the transaction ends here.
+                raise Missing(f"{digest} has no tag {tag} in this repository")
+            await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
+
+        await self._database.transact(remove)
+
+    async def remove(self, repository_id: int, digest: Digest) -> None:
+        """Delete a manifest with its tags and what refers to it a day later; raises Missing."""
+
+        async def remove(transaction: Transaction) -> bool:
+            orphans = await manifests.remove(transaction, repository_id, digest)
+            await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
+            return orphans is not None
+
+        if not await self._database.transact(remove):
+            raise _missing(digest)
+
+    async def _read(self, repository_id: int, reference: Reference) -> tuple[ArtifactRow, _Found]:
+        digest = await self.resolve(repository_id, reference)
+        async with self._database.reading() as transaction:
+            row = await artifacts.find(transaction, repository_id, digest)
+            if row is None:
+                raise _missing(digest)
+            return row, await _gather(transaction, repository_id, [row], MAX_MANIFEST_BYTES)
+
+    async def _artifact(self, repository_id: int, row: ArtifactRow, found: _Found) -> Artifact:
+        tag_count, tags = found.tags.get(row.digest, (0, []))
+        payload = found.payloads.get(row.digest)
+        platforms: Sequence[Platform] = ()
+        if payload is not None:
+            platforms = platforms_of(payload)
+            config = None if platforms else await self._configs.read_soft(repository_id, row.digest, payload)
+            if config is not None and config.platform is not None:
+                platforms = (config.platform,)
+        return Artifact(
+            repository_id=repository_id,
+            digest=row.digest,
+            media_type=row.media_type,
+            artifact_type=row.artifact_type,
+            kind=kind_of(row.media_type, row.artifact_type),
+            size=row.size + found.sizes[row.digest],
+            annotations=row.annotations,
+            subject=row.subject,
+            pushed_at=row.pushed_at,
+            pulled_at=row.pulled_at,
+            tags=tags,
+            tag_count=tag_count,
+            platforms=platforms,
+            labels=found.labels.get(row.digest, ()),
+            referrer_count=row.referrers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What belongs to the artifacts of one page, by their digests."""
+
+    tags: Mapping[str, tuple[int, Sequence[TagEntry]]]
+    labels: Mapping[str, Sequence[Label]]
+    payloads: Mapping[str, bytes]
+    sizes: Mapping[str, int]
+
+
+async def _gather(transaction: Transaction, repository_id: int, rows: Sequence[ArtifactRow], most_bytes: int) -> _Found:
+    digests = [row.digest for row in rows]
+    return _Found(
+        await artifacts.newest_tags(transaction, repository_id, digests, _TAGS_SHOWN),
+        await labels.of_manifests(transaction, repository_id, digests),
+        await artifacts.payloads(transaction, repository_id, digests, most_bytes),
+        await _sizes(transaction, repository_id, digests),
+    )
+
+
+async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:
+    """Add up what is beneath each of the manifests, two levels deep: an index, its images, their blobs."""
+    parts: dict[str, dict[str, int]] = {digest: {} for digest in digests}
+    children: dict[str, list[str]] = {}
+    for part in await artifacts.parts(transaction, repository_id, digests):
+        if part.is_manifest:
+            children.setdefault(part.digest, []).append(part.manifest)
+        parts[part.manifest][part.digest] = part.size
+    here = await artifacts.present(transaction, repository_id, children)
+    for child, parents in children.items():
+        if child not in here:
+            for parent in parents:
+                del parts[parent][child]
+    for part in await artifacts.parts(transaction, repository_id, here):
+        if not part.is_manifest:
+            for parent in children[part.manifest]:
+                parts[parent][part.digest] = part.size
+    return {digest: sum(beneath.values()) for digest, beneath in parts.items()}
+
+
+def _key(text: str) -> tuple[float, str]:
+    """Read what `Artifact.key` spelled; raises Invalid."""
+    pushed_at, _, digest = text.partition(",")
+    try:
+        key = float(pushed_at), Digest.parse(digest)
+    except (ValueError, DigestInvalid):
+        raise Invalid(f"not a place in this list: {text[:120]!r}; begin at its start") from None
+    if not math.isfinite(key[0]):
+        raise Invalid(f"not a place in this list: {text[:120]!r}; begin at its start")
+    return key
+
+
+def _missing(digest: Digest) -> Missing:
+    return Missing(f"there is no artifact {digest} in this repository")

@@ -1,0 +1,190 @@
+"""What manifests and image configs say of themselves, read without trust: what is odd in them is left out.
+
+Source: OCI image-spec, image-index.md ("platform") and config.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.oci.digest import Digest
+from app.oci.errors import DigestInvalid
+from app.oci.manifest import Descriptor
+
+# BuildKit puts what it says of a build into the index as if it were an image for this platform.
+_NO_PLATFORM = "unknown"
+# Of a config that somebody made to be long, people see the beginning.
+_MOST_ITEMS = 1000
+_MOST_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on; ``str`` spells it linux/arm64/v8."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+    os_version: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A manifest that an index names; ``present``: it is here (a mirror may not have it yet)."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    platform: Platform | None
+    annotations: Mapping[str, str]
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryStep:
+    """One step of how an image was built; ``created`` as the image says it, ``size`` of its layer, None for none."""
+
+    created: str
+    created_by: str
+    comment: str
+    author: str
+    empty_layer: bool
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image's config says of it; everything may be missing, and is then empty."""
+
+    platform: Platform | None = None
+    created: str = ""
+    author: str = ""
+    env: Sequence[str] = ()
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+    working_dir: str = ""
+    user: str = ""
+    exposed_ports: Sequence[str] = ()
+    labels: Mapping[str, str] | None = None
+    history: Sequence[HistoryStep] = ()
+
+
+def children_of(payload: bytes) -> list[Child]:
+    """List what an index names, none of it taken for present."""
+    found = []
+    for entry in _maps(_document(payload).get("manifests")):
+        descriptor = _descriptor(entry)
+        if descriptor is not None:
+            platform = _platform(_map(entry.get("platform")))
+            annotations = _strings(entry.get("annotations"))
+            found.append(
+                Child(descriptor.digest, descriptor.media_type, descriptor.size, platform, annotations, present=False)
+            )
+    return found
+
+
+def platforms_of(payload: bytes) -> Sequence[Platform]:
+    """List the platforms an index has images for; none for anything else."""
+    return tuple(dict.fromkeys(child.platform for child in children_of(payload) if child.platform is not None))
+
+
+def config_of(payload: bytes) -> Descriptor | None:
+    """Find an image manifest's config."""
+    return _descriptor(_map(_document(payload).get("config")))
+
+
+def layer_sizes(payload: bytes) -> list[int]:
+    """List the sizes of an image manifest's layers in bytes, the lowest first."""
+    found = [_descriptor(entry) for entry in _maps(_document(payload).get("layers"))]
+    return [descriptor.size if descriptor else 0 for descriptor in found]
+
+
+def read_config(content: bytes, layers: Sequence[int]) -> ImageConfig | None:
+    """Read an image's config; ``layers`` are the sizes of its layers in bytes. None where it is no JSON object."""
+    document = _document(content)
+    if not document:
+        return None
+    run = _map(document.get("config"))
+    return ImageConfig(
+        platform=_platform(document),
+        created=_text(document.get("created")),
+        author=_text(document.get("author")),
+        env=_texts(run.get("Env")),
+        entrypoint=_texts(run.get("Entrypoint")),
+        command=_texts(run.get("Cmd")),
+        working_dir=_text(run.get("WorkingDir")),
+        user=_text(run.get("User")),
+        exposed_ports=sorted(map(_text, list(_map(run.get("ExposedPorts")))[:_MOST_ITEMS])),
+        labels=_strings(run.get("Labels")),
+        history=_history(_maps(document.get("history")), layers),
+    )
+
+
+def _history(steps: Sequence[Mapping[str, Any]], layers: Sequence[int]) -> list[HistoryStep]:
+    found, position = [], 0
+    for step in steps[:_MOST_ITEMS]:
+        empty = step.get("empty_layer") is True
+        size = None if empty or position >= len(layers) else layers[position]
+        position += not empty
+        found.append(
+            HistoryStep(
+                created=_text(step.get("created")),
+                created_by=_text(step.get("created_by")),
+                comment=_text(step.get("comment")),
+                author=_text(step.get("author")),
+                empty_layer=empty,
+                size=size,
+            )
+        )
+    return found
+
+
+def _platform(value: Mapping[str, Any]) -> Platform | None:
+    os, architecture = _text(value.get("os")), _text(value.get("architecture"))
+    if not os or not architecture or _NO_PLATFORM in (os, architecture):
+        return None
+    return Platform(os, architecture, _text(value.get("variant")), _text(value.get("os.version")))
+
+
+def _descriptor(value: Mapping[str, Any]) -> Descriptor | None:
+    size = value.get("size")
+    if not isinstance(size, int) or isinstance(size, bool):
+        return None
+    try:
+        return Descriptor(_text(value.get("mediaType")), Digest.parse(_text(value.get("digest"))), size)
+    except DigestInvalid:
+        return None
+
+
+def _document(content: bytes) -> Mapping[str, Any]:
+    try:
+        return _map(json.loads(content.decode()))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _maps(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    """Give a text that a page can hold: half a surrogate pair is none."""
+    return value[:_MOST_CHARACTERS].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> list[str]:
+    return [_text(item) for item in value[:_MOST_ITEMS]] if isinstance(value, list) else []
+
+
+def _strings(value: object) -> dict[str, str]:
+    return {_text(key): _text(item) for key, item in list(_map(value).items())[:_MOST_ITEMS]}

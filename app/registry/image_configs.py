@@ -1,0 +1,66 @@
+"""Reads the configs of images out of the store, for those who look at them; each worker keeps the last few."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import aclosing
+
+from app.database import Database, blobs
+from app.database.artifacts import IMAGE_CONFIGS
+from app.oci.digest import Digest
+from app.oci.errors import BlobUnknown, Unavailable
+from app.storage import BlobStore
+
+from .contained import ImageConfig, config_of, layer_sizes, read_config
+
+# An ordinary one has some kilobytes. What is larger is not read for a list, and what is larger still not at all.
+_MOST_LISTED_BYTES = 64 * 1024
+_MOST_BYTES = 4 * 1024 * 1024
+_MOST_KEPT = 500
+
+
+class ImageConfigs:
+    """Kept by the digest of the manifest, whose bytes never change: what was read once is good for ever."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+        self._kept: OrderedDict[str, ImageConfig] = OrderedDict()
+
+    async def read(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
+        """Read the config of the image whose manifest this is.
+
+        None for what is no image, for a config beyond 4 MiB, and where it is not here (a mirror may not have it).
+        Raises Unavailable.
+        """
+        return await self._read(repository_id, digest, payload, _MOST_BYTES)
+
+    async def read_soft(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
+        """Do as `read` for a list, which is shown without what cannot be had at once."""
+        try:
+            return await self._read(repository_id, digest, payload, _MOST_LISTED_BYTES)
+        except Unavailable:
+            return None
+
+    async def _read(self, repository_id: int, digest: Digest, payload: bytes, most_bytes: int) -> ImageConfig | None:
+        described = config_of(payload)
+        if described is None or described.media_type not in IMAGE_CONFIGS:
+            return None
+        # Asked every time: that another repository has it counts for nothing.
+        found = await blobs.linked(self._database, repository_id, described.digest)
+        if found is None or found.size > most_bytes:
+            return None
+        if digest in self._kept:
+            self._kept.move_to_end(digest)
+            return self._kept[digest]
+        try:
+            async with aclosing(self._store.read(found.object_key, 0, found.size)) as pieces:
+                content = b"".join([piece async for piece in pieces])
+        except BlobUnknown:
+            return None
+        config = read_config(content, layer_sizes(payload))
+        if config is not None and found.size <= _MOST_LISTED_BYTES:
+            self._kept[digest] = config
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return config

@@ -1,0 +1,77 @@
+"""Repositories as people see them: listing, describing and deleting them."""
+
+from __future__ import annotations
+
+from app.access.principal import Principal
+from app.database import Database, repositories
+from app.database.repositories import Order, RepositoryEntry
+from app.database.text import storable
+from app.projects import checks
+from app.projects.errors import Missing
+from app.projects.removal import remove_repository
+from app.projects.viewers import viewer_of
+
+
+class Repositories:
+    """Repositories of hosting projects and of mirrors alike."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self,
+        project_id: int,
+        *,
+        after: str = "",
+        limit: int = 50,
+        offset: int = 0,
+        order: Order = "name",
+        search: str = "",
+    ) -> list[RepositoryEntry]:
+        """List a project's repositories past the name ``after``; ``search``: part of the name.
+
+        ``after`` goes with the order by name only; ``offset`` is there for the Harbor API.
+        """
+        if not storable(after):
+            return []
+        async with self._database.reading() as transaction:
+            return await repositories.page(
+                transaction, project_id, after=after, limit=limit, offset=offset, order=order, search=search
+            )
+
+    async def total(self, project_id: int, *, search: str = "") -> int:
+        """Count what `page` would list in all."""
+        async with self._database.reading() as transaction:
+            return await repositories.total(transaction, project_id, search=search)
+
+    async def search(self, principal: Principal, text: str, limit: int) -> list[RepositoryEntry]:
+        """List repositories whose full name has ``text`` in it, in projects the principal may see."""
+        async with self._database.reading() as transaction:
+            return await repositories.search(transaction, viewer_of(principal), text, limit)
+
+    async def find(self, project_id: int, name: str) -> RepositoryEntry:
+        """Read a repository by its name within the project; raises Missing."""
+        found = None
+        if storable(name):
+            async with self._database.reading() as transaction:
+                found = await repositories.find(transaction, project_id, name)
+        if found is None:
+            raise Missing(f"there is no repository {name[:200]!r} in this project")
+        return found
+
+    async def describe(self, repository_id: int, description: str) -> None:
+        """Set the description; raises Missing, Invalid."""
+        checks.text(description, "description")
+        async with self._database.transaction() as transaction:
+            there = await repositories.describe(transaction, repository_id, description)
+        if not there:
+            raise _gone()
+
+    async def remove(self, repository_id: int) -> None:
+        """Remove a repository with all it has, its blobs in batches; gone for clients at once. Raises Missing."""
+        if not await remove_repository(self._database, repository_id):
+            raise _gone()
+
+
+def _gone() -> Missing:
+    return Missing("this repository is gone")
