@@ -24,9 +24,10 @@ from app.storage import BlobStore, new_key
 
 from .fill import Fill
 from .filler import Body
-from .fills import Fills
 from .flights import Flights
 from .source import Source
+from .sources import Reach, Sources
+from .traffic import Traffic
 
 PULLS = Counter("registry_mirror_blobs_total", "Blobs asked of a mirror, by where they came from.", ["outcome"])
 
@@ -38,14 +39,20 @@ class MirrorBlobs:
     """Answers blobs of one upstream's mirrors."""
 
     def __init__(
-        self, database: Database, store: BlobStore, stored: Blobs, source: Source, fills: Fills, pulls: Pulls
+        self,
+        database: Database,
+        store: BlobStore,
+        stored: Blobs,
+        sources: Sources,
+        pulls: Pulls,
+        traffic: Traffic,
     ) -> None:
         self._database = database
         self._store = store
         self._stored = stored
-        self._source = source
-        self._fills = fills
+        self._sources = sources
         self._pulls = pulls
+        self._traffic = traffic
         self._looks: Flights[int] = Flights()
         self._admissions: Flights[Repository] = Flights()
 
@@ -62,13 +69,19 @@ class MirrorBlobs:
             cached = await self._cached(repository, digest)
             if cached is not None:
                 PULLS.labels("cached").inc()
+                self._traffic.hit(repository.project_id, cached.size or 0)
                 return cached
-            fill = await self._fill(repository, digest, client)
+            reach = await self._sources.of(repository.project_id)
+            size = await self._expected_size(repository, digest, client, reach.source)
+            fill = await self._fill(repository, digest, size, reach)
             if fill is not None:
                 PULLS.labels("filled").inc()
                 await fill.ready()
                 self._keep(repository, digest, fill)
-                return BlobAnswer(digest, fill.size, fill.read)
+                self._traffic.miss(repository.project_id, fill.size or size)
+                if fill.size is not None:
+                    return BlobAnswer(digest, fill.size, fill.read)
+                return BlobAnswer(digest, size, partial(fill.read_as, size))
             # The store has it by now, or had it all along for another repository.
             admit = partial(self._admit, repository, digest)
             repository = await self._admissions.join((repository.name, digest), "", admit)
@@ -90,11 +103,13 @@ class MirrorBlobs:
 
     async def _look(self, repository: Repository, digest: Digest) -> int:
         async def look() -> int:
-            return await self._source.eye(public=repository.public).head_blob(repository.name.repository, digest)
+            reach = await self._sources.of(repository.project_id)
+            return await reach.source.eye(public=repository.public).head_blob(repository.name.repository, digest)
 
         return await self._looks.join((repository.name, digest), "", look)
 
-    async def _fill(self, repository: Repository, digest: Digest, client: Client) -> Fill | None:
+    async def _expected_size(self, repository: Repository, digest: Digest, client: Client, source: Source) -> int:
+        """Say how large a blob that is not cached should be, once it is clear that the client may have it fetched."""
         if not client.may_fill:
             raise Denied(
                 f"{digest} of {repository.name} is not cached here yet, and only those who log in may have it fetched "
@@ -103,12 +118,14 @@ class MirrorBlobs:
         size = None
         if repository.id is not None:
             size = await manifests.part_size(self._database, repository.id, digest, is_manifest=False)
-        if size is None or (repository.public and self._source.has_accounts):
+        if size is None or (repository.public and source.has_accounts):
             # A fill that is joined was begun for whoever asked first, of whichever repository, with our account.
             size = await self._look(repository, digest)
+        return size
 
+    async def _fill(self, repository: Repository, digest: Digest, size: int, reach: Reach) -> Fill | None:
         def fetch(offset: int) -> AbstractAsyncContextManager[Body]:
-            return self._source.hand().open_blob(repository.name.repository, digest, offset)
+            return reach.source.hand().open_blob(repository.name.repository, digest, offset)
 
         async def commit(path: Path, length: int) -> None:
             await self._commit(repository, digest, path, length)
@@ -116,7 +133,7 @@ class MirrorBlobs:
         async def present() -> bool:
             return await blobs.present(self._database, digest)
 
-        return await self._fills.follow(digest, fetch, commit, present, size)
+        return await reach.fills.follow(digest, fetch, commit, present, size, repository=str(repository.name))
 
     async def _commit(self, repository: Repository, digest: Digest, path: Path, size: int) -> None:
         key = new_key()
@@ -129,6 +146,7 @@ class MirrorBlobs:
             await self._add_link(transaction, repository, digest)
 
         await self._database.transact(record)
+        self._traffic.fetched(repository.project_id, size)
 
     def _keep(self, repository: Repository, digest: Digest, fill: Fill) -> None:
         """Have the repository keep what a fill brings that was, perhaps, begun for another one."""

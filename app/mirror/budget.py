@@ -23,68 +23,42 @@ Source: Docker Hub, "Pull usage and limits".
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-from prometheus_client import Gauge
+from typing import Any
 
 from app.cache import AWAY, Away, Cache, keys
 
+from .books import QUEUE_SECONDS, UNSAID, Books, Probe
 from .denials import Denials
 from .errors import UpstreamAway
-from .hostlock import host_lock
 from .ledger import FLIGHT_SECONDS, Entry, Ledger
 from .ratelimit import RateLimit, parse_retry_after
 from .transport import Answer
-
-_LABELS = ["upstream", "account"]
-# All workers share one budget: the one that heard of it last knows it best.
-_MODE: Final = "mostrecent"
-LIMIT = Gauge(
-    "registry_budget_limit",
-    "Counted pulls the upstream gives in a window; +Inf: any number.",
-    _LABELS,
-    multiprocess_mode=_MODE,
-)
-REMAINING = Gauge(
-    "registry_budget_remaining",
-    "Counted pulls that are left of the upstream's limit.",
-    _LABELS,
-    multiprocess_mode=_MODE,
-)
-RESET = Gauge(
-    "registry_budget_reset_seconds", "Seconds until the window is over at the latest.", _LABELS, multiprocess_mode=_MODE
-)
 
 # A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
 _ABUSE_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
 # More cannot all be served by what is given back, and each of them asks Redis several times a second.
 _MOST_WAITING = 32
-# How long anything may queue on a host: for its lock, or for Redis to make up its mind.
-_QUEUE_SECONDS = 30.0
 # Longer than a script may be on its way, so that what is told last is heard last.
 _TELL_SECONDS, _TELLINGS = 1.0, 60
-_SEEDINGS = 3
 _FREE_SECONDS = 60.0
-_UNSAID = "-"
-
-Probe = Callable[[], Awaitable[RateLimit | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """How a budget stands, for people. Times are Unix times; None: not known now, or there is none."""
+    """How a budget stands, for people. Times are Unix times; None: not known now, or there is none.
+
+    Once the window is over, at ``resets_at``, nobody knows what remains until the upstream has said it again.
+    """
 
     upstream: str
     account: str
@@ -154,21 +128,15 @@ class Budget:
         self.upstream = upstream
         self.account = account
         self._cache = cache
-        self._lock = lock
-        self._gate = lock.with_name(lock.name + ".gate")
-        # There after Redis has failed a worker of this host: what the ledger says then is asked after.
-        self._doubt = lock.with_name(lock.name + ".doubt")
         self._probe = probe
         self._denials = Denials(upstream)
+        self._books = Books(cache, upstream, account, lock, probe, self._denials, clock)
         self._clock = clock
-        self._source: str | None = None
-        self._ledgers: dict[str, Ledger] = {}
-        self._refreshing: asyncio.Task[None] | None = None
         self._untold: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
         # What this worker knows itself, for the time without Redis; monotonic.
-        self._free_until = self._blocked_until = 0.0
+        self._blocked_until = 0.0
         self._last_probe: tuple[float, RateLimit] | None = None
 
     @asynccontextmanager
@@ -216,9 +184,9 @@ class Budget:
     async def observe(self, rate: RateLimit | None, sent_at: float) -> None:
         """Take in an answer that was not counted, of a request that left at ``sent_at`` (Unix time)."""
         if rate is not None:
-            self._notice(rate)
+            self._books.notice(rate)
             age = (self._clock or time.time)() - sent_at
-            self._told(await self._ledger().observe(rate, age))
+            self._books.told(await self._books.ledger().observe(rate, age))
 
     async def refused(self, retry_after: str | None, rate: RateLimit | None) -> None:
         """Take in a 429: nothing counted goes before Retry-After is over."""
@@ -228,11 +196,16 @@ class Budget:
                 return
             seconds = _ABUSE_SECONDS
         self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
-        self._told(await self._ledger().block(seconds))
+        self._books.told(await self._books.ledger().block(seconds))
 
     async def view(self) -> BudgetView:
         """Say how things stand, and set the gauges."""
-        entry = self._told(await self._ledger().view())
+        source = self._books.source
+        if source is None:
+            # This worker has asked the upstream nothing yet; another one may have.
+            known = await self._cache.get(keys.budget_source(self.upstream, self.account))
+            source = known.decode() if known else None
+        entry = self._books.told(await self._books.ledger(source).view())
         if isinstance(entry, Away):
             return BudgetView(self.upstream, self.account, False, None, None, 0, None, None, {})
         return BudgetView(
@@ -240,7 +213,7 @@ class Budget:
             account=self.account,
             unlimited=entry.free,
             limit=None if entry.free else entry.limit,
-            remaining=None if entry.free else entry.remaining,
+            remaining=None if entry.free or entry.resets_in == 0 else entry.remaining,
             reserved=entry.reserved,
             resets_at=None if entry.resets_in is None else entry.now + entry.resets_in,
             blocked_until=entry.blocked if entry.blocked_for else None,
@@ -250,15 +223,15 @@ class Budget:
     async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool) -> None:
         """Take a GET that came back off the ledger."""
         if rate is not None:
-            self._notice(rate)
-        elsewhere = rate is not None and spend.source != self._source
+            self._books.notice(rate)
+        elsewhere = rate is not None and spend.source != self._books.source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
             settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=fine)
-            if isinstance(self._told(await settle()), Away):
+            if isinstance(self._books.told(await settle()), Away):
                 self._later(settle)
         if rate is not None and elsewhere:
-            self._told(await self._ledger().observe(rate, 0.0))
+            self._books.told(await self._books.ledger().observe(rate, 0.0))
 
     def _later(self, tell: Callable[[], Awaitable[Entry | Away]]) -> None:
         """Tell the ledger when Redis is back, lest something stays reserved for a minute that nobody uses."""
@@ -278,11 +251,10 @@ class Budget:
     async def _obtain(self, stack: AsyncExitStack, client: str, image: str, also_hold: int, wait: float) -> Spend:
         loop = asyncio.get_running_loop()
         begun, pause = loop.time(), _FIRST_PAUSE
-        while loop.time() < begun + max(wait, _QUEUE_SECONDS):
+        while loop.time() < begun + max(wait, QUEUE_SECONDS):
             if (blocked := self._blocked_until - time.monotonic()) > 0:
                 raise self._denials.blocked(blocked)
-            if self._refreshing is not None:
-                await asyncio.shield(self._refreshing)
+            await self._books.refreshed()
             outcome = await self._attempt(stack, client, image, also_hold)
             if isinstance(outcome, Away):
                 outcome = await self._attempt_alone(stack, 1 + also_hold)
@@ -295,7 +267,7 @@ class Budget:
                 await self._pause(client, pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
             elif not isinstance(outcome, Spend):
-                await self._refresh(outcome)
+                await self._books.refresh(outcome)
             if isinstance(outcome, Spend):
                 return outcome
         raise self._denials.stuck()
@@ -305,44 +277,44 @@ class Budget:
     ) -> Spend | Entry | Away | None:
         """Ask the ledger once; None where it is not to be asked. The host's lock goes into ``stack`` with a Spend."""
         if self._cache.away:
-            return self._told(AWAY)
+            return self._books.told(AWAY)
         async with AsyncExitStack() as inner:
-            await inner.enter_async_context(self._on_host(shared=True))
-            if self._source is None or self._doubt.exists():
+            await inner.enter_async_context(self._books.on_host(shared=True))
+            if self._books.doubtful:
                 return None
-            ledger = self._ledger()
-            spend = Spend(self, ledger, self._source)
-            entry = self._told(await ledger.spend(spend.id, client, image, also_hold))
+            ledger = self._books.ledger()
+            spend = Spend(self, ledger, self._books.source or UNSAID)
+            entry = self._books.told(await ledger.spend(spend.id, client, image, also_hold))
             if isinstance(entry, Away):
                 self._later(partial(ledger.forget, spend.id))  # it may have been granted
                 return entry
             if entry.verdict not in ("granted", "free"):
                 return entry
             if entry.free:
-                self._free_until = time.monotonic() + _FREE_SECONDS
+                self._books.free_until = time.monotonic() + _FREE_SECONDS
             await stack.enter_async_context(inner.pop_all())
             return spend
 
     async def _attempt_alone(self, stack: AsyncExitStack, need: int) -> Spend | None:
         """Ask the upstream itself, with nobody else of this host in the air; None where Redis answers again."""
-        spend = Spend(self, None, _UNSAID)
-        if time.monotonic() < self._free_until:
-            await stack.enter_async_context(self._on_host(shared=True))
+        spend = Spend(self, None, UNSAID)
+        if time.monotonic() < self._books.free_until:
+            await stack.enter_async_context(self._books.on_host(shared=True))
             return spend
         self._check_last_probe(need)
         async with AsyncExitStack() as inner:
             await inner.enter_async_context(self._alone)
             self._check_last_probe(need)
-            await inner.enter_async_context(self._on_host(shared=False))
-            if not isinstance(self._told(await self._ledger().view()), Away):
+            await inner.enter_async_context(self._books.on_host(shared=False))
+            if not isinstance(self._books.told(await self._books.ledger().view()), Away):
                 return None
             try:
-                self._doubt.touch()
+                self._books.doubt()
             except OSError as error:
                 raise self._denials.stuck() from error
             rate = await self._probe()
             if rate is None:
-                self._free_until = time.monotonic() + _FREE_SECONDS
+                self._books.free_until = time.monotonic() + _FREE_SECONDS
             else:
                 self._last_probe = time.monotonic(), rate
                 self._check_last_probe(need)
@@ -359,89 +331,9 @@ class Budget:
             if not self._waiting[client]:
                 del self._waiting[client]
 
-    # -- what the ledger is worth --------------------------------------------------------------------------------
-
-    async def _refresh(self, seen: Entry | None) -> None:
-        """Put the ledger right by asking the upstream; all of this worker that want it share one asking."""
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._ask_upstream(seen), name=f"budget of {self.upstream}")
-            self._refreshing.add_done_callback(self._refreshed)
-        await asyncio.shield(self._refreshing)
-
-    def _refreshed(self, task: asyncio.Task[None]) -> None:
-        self._refreshing = None
-        if not task.cancelled():
-            task.exception()  # those who wait have it; if nobody waits any more, nobody needs it
-
-    async def _ask_upstream(self, seen: Entry | None) -> None:
-        for _ in range(_SEEDINGS):
-            async with self._on_host(shared=False):
-                entry = self._told(await self._ledger().view())
-                if isinstance(entry, Away):
-                    return
-                doubtful = self._source is None or self._doubt.exists()
-                if not doubtful and (entry.free or (entry.heard and (seen is None or entry.heard != seen.heard))):
-                    return  # another worker has asked meanwhile
-                rate = await self._probe()
-                self._source = self._source or _UNSAID
-                if rate is not None:
-                    self._notice(rate)
-                seeded = self._told(await self._ledger().seed(rate, entry.now))
-                if isinstance(seeded, Away):
-                    return
-                if seeded.seeded:
-                    self._doubt.unlink(missing_ok=True)
-                    return
-
-    @asynccontextmanager
-    async def _on_host(self, *, shared: bool) -> AsyncIterator[None]:
-        """Hold this host's lock. Whoever wants it alone keeps the gate meanwhile, and so is not starved."""
-        async with AsyncExitStack() as stack:
-            try:
-                async with host_lock(self._gate, shared=shared, timeout=_QUEUE_SECONDS):
-                    await stack.enter_async_context(host_lock(self._lock, shared=shared, timeout=_QUEUE_SECONDS))
-            except TimeoutError as error:
-                raise self._denials.stuck() from error
-            yield
-
     def _check_last_probe(self, need: int) -> None:
         """Refuse by what a probe said a second ago: what remains only falls."""
         if self._last_probe is not None:
             at, rate = self._last_probe
             if rate.remaining < need and time.monotonic() - at < 1:
                 raise self._denials.spent(rate)
-
-    def _ledger(self) -> Ledger:
-        source = self._source or _UNSAID
-        if source not in self._ledgers:
-            key = keys.budget(self.upstream, self.account, source)
-            self._ledgers[source] = Ledger(self._cache, key, self._clock)
-        return self._ledgers[source]
-
-    def _notice(self, rate: RateLimit) -> None:
-        if rate.source is not None:
-            self._source = _block(rate.source)
-        self._free_until = 0.0
-
-    def _told(self, entry: Entry | Away) -> Entry | Away:
-        """Pass on what the ledger says, with its figures in the gauges; where it says nothing, remember that."""
-        if isinstance(entry, Away):
-            with suppress(OSError):
-                self._doubt.touch()
-        elif entry.free:
-            LIMIT.labels(self.upstream, self.account).set(math.inf)
-            REMAINING.labels(self.upstream, self.account).set(math.inf)
-        elif entry.limit is not None and entry.remaining is not None:
-            LIMIT.labels(self.upstream, self.account).set(entry.limit)
-            REMAINING.labels(self.upstream, self.account).set(entry.remaining)
-            RESET.labels(self.upstream, self.account).set(entry.resets_in or 0)
-        return entry
-
-
-def _block(source: str) -> str:
-    """Name whom the upstream counts: an address, or anything else it says; IPv6 it counts by /64."""
-    try:
-        address = ipaddress.ip_address(source)
-    except ValueError:
-        return source
-    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else source

@@ -6,6 +6,7 @@ from app.database import Database, projects
 from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
+from app.oci.manifest import INDEX_TYPES
 from app.oci.reference import Name, Reference
 from app.projects.service import Projects, Repository
 from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer, known
@@ -14,6 +15,7 @@ from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
 from .manifests import PULLS, MirrorManifests
+from .traffic import Traffic
 
 # The one upstream whose names have a hidden first part: what `docker pull redis` pulls is library/redis.
 _DOCKER_HUB = "docker.io"
@@ -34,6 +36,7 @@ class MirrorContent:
         manifests: MirrorManifests,
         blobs: MirrorBlobs,
         pulls: Pulls,
+        traffic: Traffic,
     ) -> None:
         self._database = database
         self._opened = opened
@@ -42,20 +45,25 @@ class MirrorContent:
         self._manifests = manifests
         self._blobs = blobs
         self._pulls = pulls
+        self._traffic = traffic
 
-    async def manifest(self, repository: Repository, reference: Reference, client: Client) -> ManifestAnswer:
+    async def manifest(
+        self, repository: Repository, reference: Reference, client: Client, *, head: bool
+    ) -> ManifestAnswer:
         repository = await self._meant(repository)
         warm = await self._warm(repository, reference)
         if warm is not None:
             _WARM.inc()
-            self._pulls.manifest(known(repository), warm.digest)
-            return ManifestAnswer(warm)
+            self._note(known(repository), repository.project_id, warm, head=head, fetched=False)
+            return ManifestAnswer.of(warm)
+        if head and (looked := await self._manifests.look(repository, reference)) is not None:
+            return looked
         resolved = await self._manifests.resolve(repository, reference, client)
         found = await self._stored.read(resolved.repository_id, resolved.digest)
         if found is None:
             raise unknown_manifest(repository.name, reference)
-        self._pulls.manifest(resolved.repository_id, found.digest)
-        return ManifestAnswer(found, resolved.warning)
+        self._note(resolved.repository_id, repository.project_id, found, head=head, fetched=resolved.fetched)
+        return ManifestAnswer.of(found, resolved.warning)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository = await self._meant(repository)
@@ -70,6 +78,12 @@ class MirrorContent:
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
     ) -> tuple[list[Referrer], bool]:
         return await self._hosted.referrers(await self._meant(repository), subject, artifact_type, after, limit)
+
+    def _note(self, repository_id: int, project_id: int, found: StoredManifest, *, head: bool, fetched: bool) -> None:
+        self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)
+        if not head:
+            count = self._traffic.miss if fetched else self._traffic.hit
+            count(project_id, len(found.payload))
 
     async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:
         """Read what can be served without asking anybody: a digest that is here, a tag that is fresh."""

@@ -34,7 +34,8 @@ class Denials:
             return self._refusal("share", f"{text}, and you have had your share of them ({entry.had})", seconds)
         if entry.verdict == "busy":
             return self._refusal("busy", f"{text}, and others are being served first", _BUSY_SECONDS)
-        promised = f" and {entry.reserved} promised to pulls under way" if entry.reserved else ""
+        under_way = "a pull under way" if entry.reserved == 1 else "pulls under way"
+        promised = f" and {entry.reserved} promised to {under_way}" if entry.reserved else ""
         return self._refusal("spent", text + promised, seconds)
 
     def spent(self, rate: RateLimit) -> TooManyRequests:
@@ -53,7 +54,8 @@ class Denials:
         )
 
     def _given(self, limit: int, window: int, left: int) -> str:
-        return f"{self._upstream} gives this registry {limit} pulls in {duration(window)}, {left} are left"
+        pulls = "1 pull" if limit == 1 else f"{limit} pulls"
+        return f"{self._upstream} gives this registry {pulls} in {duration(window)}, {left} {_are(left)} left"
 
     def _refusal(self, reason: str, text: str, seconds: float) -> TooManyRequests:
         DENIED.labels(self._upstream, reason).inc()
@@ -62,6 +64,10 @@ class Denials:
             f"{text}; what is cached here can be pulled all the time, anything else again in {duration(after)}",
             headers={"Retry-After": str(after)},
         )
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from app.oci.digest import Digest
-from app.oci.errors import OCIError
+from app.oci.errors import OCIError, UpstreamInvalid
 
 from .spool import SpoolFile, describe, revive
 
@@ -25,6 +25,9 @@ class Fill:
     def __init__(self, digest: Digest) -> None:
         self.digest = digest
         self.started = time.time()
+        # The repositories (full names) whose clients wait for it in this process, and how many read it now.
+        self.repositories: set[str] = set()
+        self.readers = 0
         self.size: int | None = None
         self.file: SpoolFile | None = None
         self.readable = 0
@@ -55,6 +58,14 @@ class Fill:
         The last byte of a blob comes when its digest is verified: nobody gets the whole of a corrupt one. Raises
         the fill's failure; where all bytes are there and only their commit failed, they are given nevertheless.
         """
+        self.readers += 1
+        try:
+            async for piece in self._pieces(start, stop):
+                yield piece
+        finally:
+            self.readers -= 1
+
+    async def _pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
         while stop is None or start < stop:
             end = min(start + _PIECE, self.readable if stop is None else min(self.readable, stop))
             piece = await self.file.read(start, end) if self.file and start < end else b""
@@ -65,6 +76,22 @@ class Fill:
                 return
             else:
                 await self._wait()
+
+    async def read_as(self, size: int, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """As `read`, for one who was promised ``size`` bytes by a descriptor, where the upstream did not say.
+
+        The last of them comes when the blob is verified to have so many. Raises UpstreamInvalid where it has not.
+        """
+        stop = size if stop is None else min(stop, size)
+        async for piece in self.read(start, min(stop, size - 1)):
+            yield piece
+        if stop == size:
+            while not self.complete:
+                await self._wait()
+            if self.size != size:
+                raise UpstreamInvalid(f"{self.digest} has {self.size} bytes, the manifest says {size}")
+            async for piece in self.read(max(start, size - 1), stop):
+                yield piece
 
     async def opened(self) -> bool:
         """Return True when the part can be read; False when the store got the blob before that.

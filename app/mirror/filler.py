@@ -49,17 +49,34 @@ Commit = Callable[[Path, int], Awaitable[None]]  # takes over the verified file 
 Present = Callable[[], Awaitable[bool]]  # whether the store has the blob by now
 
 
-class Filler:
-    """One process's part in a fill. ``size`` is what a descriptor promised, in bytes, or None."""
+class _Disputed(UpstreamInvalid):
+    """The upstream says another size than the descriptors of all who wait."""
 
-    def __init__(
-        self, fill: Fill, folder: Path, fetch: Fetch, commit: Commit, present: Present, size: int | None
-    ) -> None:
+    def __init__(self, size: int, expected: int) -> None:
+        super().__init__(f"the upstream says the blob has {size} bytes, it should have {expected}")
+        self.size = size
+
+
+class Filler:
+    """One process's part in a fill.
+
+    Those who wait have the blob's size from descriptors, of manifests that may be wrong or malicious (see `expect`).
+    A fill fails by them only where the upstream agrees with none: nobody spoils a blob for those who know it right.
+    """
+
+    def __init__(self, fill: Fill, folder: Path, fetch: Fetch, commit: Commit, present: Present) -> None:
         stem = f"{fill.digest.algorithm}-{fill.digest.hex}"
         self._part, self._lock = folder / f"{stem}{PART}", folder / f"{stem}{LOCK}"
         self._fill, self._fetch, self._commit, self._present = fill, fetch, commit, present
-        self._size = size
+        # What the upstream says, and what the descriptors of those who wait say; in bytes.
+        self._size: int | None = None
+        self._expected: set[int] = set()
         self.leading = False
+
+    def expect(self, size: int | None) -> None:
+        """Take in what the descriptor of one who joins says."""
+        if size is not None:
+            self._expected.add(size)
 
     async def run(self) -> None:
         """Lead or watch until the fill has ended; its failure is the fill's, not raised here."""
@@ -72,7 +89,12 @@ class Filler:
                         await self._watch(lock)
                     elif lock.linked():
                         self.leading = True
-                        await self._lead(lock)
+                        try:
+                            await self._lead(lock)
+                        except _Disputed as dispute:
+                            if dispute.size not in self._expected:
+                                raise
+                            # Somebody who agrees with the upstream has joined meanwhile.
         except OCIError as error:
             log.warning("fill of %s failed: %s", self._fill.digest, error.message)
             self._fill.end(error)
@@ -104,6 +126,8 @@ class Filler:
         if "ended" not in told:
             return
         if told["ended"] is not None:
+            if told.get("disputed") in self._expected:
+                return  # the upstream was right: nobody there knew, and we shall lead
             raise revive(told["ended"])
         if fill.file is None or fill.complete:
             fill.end(None)
@@ -166,7 +190,8 @@ class Filler:
             self._size = self._fill.size
         while await in_thread(spool.rehash):
             pass
-        if not spool.verified() and (self._size is None or spool.received >= self._size):
+        bound = self._bound
+        if not spool.verified() and (bound is None or spool.received >= bound):
             spool.restart()
         if not self._fill.complete:
             self._fill.open(spool.file, spool.written)
@@ -177,7 +202,7 @@ class Filler:
         while True:
             before = spool.received
             cut = await self._attempt(spool, notes)
-            if cut is None or spool.received == self._size:
+            if cut is None or spool.received == self._bound:
                 break
             log.info("fill of %s cut at %d bytes: %s", self._fill.digest, spool.received, cut.message)
             fruitless = 0 if spool.received > before else fruitless + 1
@@ -191,16 +216,15 @@ class Filler:
         """Take what one upstream request gives; None at its proper end, else what cut it."""
         try:
             async with self._fetch(spool.received) as body:
-                skip = self._check(body, spool.received)
+                skip = self._check(body, spool.received, notes)
                 notes.add(ready=True, size=self._size)
                 self._fill.answer(self._size)
                 async for chunk in body.chunks():
                     fresh = chunk[skip:]
                     skip -= len(chunk) - len(fresh)
-                    if self._size is not None and spool.received + len(fresh) > self._size:
-                        raise UpstreamInvalid(
-                            f"the upstream gave more than the blob's {self._size} bytes; try again later"
-                        )
+                    bound = self._bound
+                    if bound is not None and spool.received + len(fresh) > bound:
+                        raise UpstreamInvalid(f"the upstream gave more than the blob's {bound} bytes; try again later")
                     if fresh:
                         await in_thread(partial(spool.append, fresh))
                         self._fill.grow(spool.written)
@@ -208,18 +232,26 @@ class Filler:
             if error.answer_status == DISK_FULL:
                 raise
             return error
-        if self._size is not None and spool.received < self._size:
+        bound = self._bound
+        if bound is not None and spool.received < bound and (self._size is not None or not spool.verified()):
             return Unavailable(
-                f"the upstream gave {spool.received} of {self._size} bytes and no more; try again later",
+                f"the upstream gave {spool.received} of {bound} bytes and no more; try again later",
                 headers={"Retry-After": "10"},
             )
         return None
 
-    def _check(self, body: Body, have: int) -> int:
+    @property
+    def _bound(self) -> int | None:
+        """How many bytes may come, as far as anybody says."""
+        return max(self._expected, default=None) if self._size is None else self._size
+
+    def _check(self, body: Body, have: int, notes: Notes) -> int:
         """Compare an answer with what is known and asked for; gives the number of bytes to skip."""
         size = body.size if self._size is None else self._size
-        if body.size not in (None, size):
-            raise UpstreamInvalid(f"the upstream says the blob has {body.size} bytes, it should have {size}")
+        known = self._expected if self._size is None else {self._size}
+        if body.size is not None and known and body.size not in known:
+            notes.add(disputed=body.size)
+            raise _Disputed(body.size, max(known))
         if size == 0:  # the empty blob would have been verified without asking
             raise UpstreamInvalid("the upstream gave an empty body for a blob that is not empty; try again later")
         if body.offset > have:

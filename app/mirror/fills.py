@@ -29,13 +29,18 @@ FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed 
 
 @dataclass(frozen=True, slots=True)
 class FillProgress:
-    """A fill this process takes part in; sizes in bytes, ``started`` in Unix time."""
+    """A fill this process takes part in; sizes in bytes, ``started`` in Unix time.
+
+    ``repositories`` (full names) and ``clients`` are those of this process.
+    """
 
     digest: Digest
     received: int
     size: int | None
     started: float
     leading: bool
+    repositories: frozenset[str]
+    clients: int
 
 
 class Fills:
@@ -48,32 +53,52 @@ class Fills:
         self._closing = False
 
     async def follow(
-        self, digest: Digest, fetch: Fetch, commit: Commit, present: Present, size: int | None = None
+        self,
+        digest: Digest,
+        fetch: Fetch,
+        commit: Commit,
+        present: Present,
+        size: int | None = None,
+        *,
+        repository: str = "",
     ) -> Fill | None:
         """Join the fill of ``digest`` on this host, or start it; None where the store has the blob by now.
 
         The caller has made sure that its client may have the blob. ``present`` is asked once more before a fetch
         begins, since another worker may have committed between the caller's look and this call. ``commit`` gets a
         verified, complete file and may move it away; it must stand being called for a blob that is there. ``size``
-        is a descriptor's, in bytes. Raises the fill's failure where it ends before there is anything to read.
+        is a descriptor's, in bytes; one that is wrong does not spoil the fill for those who join with the right one.
+        ``repository`` is for people who look on.
+        Raises the fill's failure where it ends before there is anything to read.
         """
         if self._closing:
             raise Unavailable("this worker is being stopped; try again", headers={"Retry-After": "1"})
         if digest in self._fills:
-            fill, _ = self._fills[digest]
+            fill, filler = self._fills[digest]
+            filler.expect(size)
         else:
             fill = Fill(digest)
-            filler = Filler(fill, self._folder, fetch, commit, present, size)
+            filler = Filler(fill, self._folder, fetch, commit, present)
+            filler.expect(size)
             self._fills[digest] = fill, filler
             task = asyncio.create_task(self._run(fill, filler), name=f"fill {digest}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        fill.repositories.add(repository)
         return fill if await fill.opened() else None
 
     def running(self) -> list[FillProgress]:
         """List the fills this process leads or follows, oldest first."""
         return [
-            FillProgress(fill.digest, fill.readable, fill.size, fill.started, filler.leading)
+            FillProgress(
+                fill.digest,
+                fill.readable,
+                fill.size,
+                fill.started,
+                filler.leading,
+                frozenset(fill.repositories),
+                fill.readers,
+            )
             for fill, filler in self._fills.values()
         ]
 

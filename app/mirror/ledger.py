@@ -20,6 +20,7 @@ from .ratelimit import RateLimit
 FLIGHT_SECONDS = 60.0
 # Who asked this lately counts as a competitor: pulls in a row come with pauses of this order.
 ACTIVE_SECONDS = 180
+LEDGER_SECONDS = 86400
 
 _RULES = {
     "flight": FLIGHT_SECONDS,
@@ -39,8 +40,8 @@ _RULES = {
     "active": ACTIVE_SECONDS,
     # How long "no limit" is believed.
     "free": 60,
-    # An unused ledger is kept a day longer than its window.
-    "keep": 86400,
+    # An unused ledger is kept so much longer than its window.
+    "keep": LEDGER_SECONDS,
 }
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
 

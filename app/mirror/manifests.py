@@ -3,37 +3,41 @@
 fresh ──────────────────────────────► served, the upstream is not asked
 older ── HEAD ── unchanged ─────────► served
           │  └── changed, or new ───► GET, counted ─► recorded, served
-          ├── away, slow, 429 ──────► the tag as last known, with a Warning
+          ├── away, slow, 429, junk ► the tag as last known, with a Warning
           ├── 401, 403 ─────────────► refused, whatever is cached
           └── 404 ──────────────────► not there, remembered for a minute
+
+A HEAD of what is not cached costs a HEAD of the upstream and no more. Clients send one for a tag and then a GET for the
+digest, so the tag is noted, and put down with the manifest when that comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from prometheus_client import Counter
 
-from app.cache import Cache, Claim, Lease, keys
+from app.cache import Cache
 from app.database import Database, Transaction, manifests, projects
 from app.oci.digest import Digest
-from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests
+from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
 from app.oci.reference import Reference, Tag
 from app.projects.service import Repository, ensure
-from app.registry.content import Client
+from app.registry.content import Client, ManifestAnswer
 from app.registry.manifests import record, unknown_manifest
-from app.registry.review import GRACE_SECONDS
+from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS
 
 from .errors import UpstreamAway, UpstreamLimited
 from .flights import Flights
-from .hostlock import host_lock
-from .source import Source
+from .hearsay import Hearsay
+from .sources import Sources
+from .traffic import Traffic
+from .turns import Turns
 from .upstream import FetchedManifest, ManifestHead
 
 PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror, by what became of it.", ["outcome"])
@@ -42,19 +46,20 @@ PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror,
 _HURRY_SECONDS = 3.0
 # After the upstream failed somebody who had an older answer, the others are spared the wait.
 _SPARE_SECONDS = 10.0
-_MISSING_SECONDS = 60
-# A leader on another host that takes longer than this is waited for no more; what is done twice is done right.
-_LEASE_SECONDS = 30.0
-_LEASE_PAUSE = 0.05
+_UNUSABLE = "answers with what cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A manifest that is in the database now; ``warning`` in words where it may not be the newest."""
+    """A manifest that is in the database now; ``warning`` in words where it may not be the newest.
+
+    ``fetched``: it was not there before.
+    """
 
     repository_id: int
     digest: Digest
     warning: str | None = None
+    fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +73,51 @@ class _Party:
 class MirrorManifests:
     """Resolves references of one upstream's mirrors; ``locks`` is a folder shared by the workers of this host."""
 
-    def __init__(self, database: Database, source: Source, cache: Cache, locks: Path, fresh_for: int) -> None:
+    def __init__(
+        self, database: Database, sources: Sources, cache: Cache, locks: Path, fresh_for: int, traffic: Traffic
+    ) -> None:
         self._database = database
-        self._source = source
-        self._cache = cache
-        self._locks = locks
+        self._sources = sources
+        self._turns = Turns(cache, locks)
         self._fresh_for = fresh_for
+        self._traffic = traffic
+        self._hearsay = Hearsay(cache, fresh_for)
         self._flights: Flights[Resolved] = Flights()
+        self._looks: Flights[ManifestAnswer | None] = Flights()
         self._spare_until = 0.0
 
     def is_fresh(self, checked_at: float) -> bool:
         """Say whether a tag that was compared with the upstream then (Unix seconds) is served without asking."""
         return time.time() - checked_at < self._fresh_for
+
+    async def look(self, repository: Repository, reference: Reference) -> ManifestAnswer | None:
+        """Say what the upstream says of something that is not cached; None where that takes `resolve`.
+
+        Which is for a tag known here, for it may be served although the upstream fails, and for what the upstream
+        does not wholly describe. Raises ManifestUnknown, and whatever stands in the way.
+        """
+        await self._refuse_missing(repository, reference)
+        if isinstance(reference, Tag) and await self._known(repository, reference) is not None:
+            return None
+
+        async def ask() -> ManifestAnswer | None:
+            try:
+                head = await self._head(repository, reference, hurry=False)
+            except (ManifestUnknown, NameUnknown):
+                await self._forget(repository, reference)
+                raise
+            digest = reference if isinstance(reference, Digest) else head.digest
+            if digest is None or not head.size:
+                return None
+            if isinstance(reference, Tag):
+                # Before the look at what is here: whoever records the manifest meanwhile finds the note.
+                await self._hearsay.note_tag(repository.name, reference, digest)
+                if await self._present(await self._repository_id(repository), digest):
+                    return None
+            PULLS.labels("looked").inc()
+            return ManifestAnswer(digest, head.media_type, head.size, None)
+
+        return await self._looks.join((repository.name, reference), "", ask)
 
     async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
         """Find out what a reference that is not fresh here stands for, and get it.
@@ -101,17 +139,18 @@ class MirrorManifests:
     async def close(self) -> None:
         """Stop what is under way."""
         await self._flights.close()
+        await self._looks.close()
 
     async def _refuse_missing(self, repository: Repository, reference: Tag | Digest) -> None:
         """Raise ManifestUnknown where the upstream said so a moment ago."""
-        if await self._cache.get(keys.missing(repository.name, reference)) is not None:
+        if await self._hearsay.is_missing(repository.name, reference):
             PULLS.labels("missing").inc()
             raise unknown_manifest(repository.name, reference)
 
     # tags
 
     async def _refresh(self, repository: Repository, tag: Tag, party: _Party) -> Resolved:
-        async with self._turn(repository, tag):
+        async with self._turns.of(repository.name, tag):
             # Whoever had the turn before may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
             known = await self._known(repository, tag)
@@ -123,9 +162,11 @@ class MirrorManifests:
                 return self._serve_stale(repository, tag, stale, "did not answer a moment ago")
             try:
                 return await self._ask(repository, tag, party, stale)
-            except (UpstreamAway, TooManyRequests) as error:
+            except (UpstreamAway, UpstreamInvalid, TooManyRequests) as error:
                 if stale is None:
                     raise
+                if isinstance(error, UpstreamInvalid):
+                    return self._serve_stale(repository, tag, stale, _UNUSABLE)
                 if not isinstance(error, UpstreamAway | UpstreamLimited):
                     return self._serve_stale(repository, tag, stale, "gives no more pulls now")
                 self._spare_until = time.monotonic() + _SPARE_SECONDS
@@ -133,7 +174,7 @@ class MirrorManifests:
 
     async def _ask(self, repository: Repository, tag: Tag, party: _Party, stale: tuple[int, Digest] | None) -> Resolved:
         try:
-            head = await self._look(repository, tag, hurry=stale is not None)
+            head = await self._head(repository, tag, hurry=stale is not None)
         except (ManifestUnknown, NameUnknown):
             await self._forget(repository, tag)
             raise
@@ -145,7 +186,7 @@ class MirrorManifests:
         if head.digest is None:
             return await self._bring(repository, tag, head, party, stale)
         # Other tags may stand for it as well, and be asked for at this very moment.
-        async with self._turn(repository, head.digest):
+        async with self._turns.of(repository.name, head.digest):
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
@@ -157,25 +198,32 @@ class MirrorManifests:
     ) -> Resolved:
         if stale is not None and not party.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
-        fetched = await self._pull(repository, head.digest or tag, party, head.media_type)
+        wanted = head.digest or tag
+        if stale is not None and await self._hearsay.is_unusable(repository.name, wanted):
+            return self._serve_stale(repository, tag, stale, _UNUSABLE)
+        try:
+            fetched = await self._pull(repository, wanted, party, head.media_type)
+        except UpstreamInvalid:
+            await self._hearsay.note_unusable(repository.name, wanted)
+            raise
         return await self._record(repository, fetched, [tag])
 
-    async def _look(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
-        path = repository.name.repository
+    async def _head(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
+        path, reach = repository.name.repository, await self._sources.of(repository.project_id)
         try:
             async with asyncio.timeout(_HURRY_SECONDS if hurry else None):
-                return await self._source.look(path, reference, public=repository.public)
+                return await reach.source.look(path, reference, public=repository.public)
         except TimeoutError as error:
-            raise UpstreamAway(self._source.name, "is slow to answer") from error
+            raise UpstreamAway(self._sources.name, "is slow to answer") from error
 
     def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
-        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._source.name} {reason}")
+        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._sources.name} {reason}")
 
     async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
         """Remember a 404 for a minute; a tag that is gone upstream is gone here, its manifest a day later."""
         PULLS.labels("unknown").inc()
-        await self._cache.set(keys.missing(repository.name, reference), b"1", _MISSING_SECONDS)
+        await self._hearsay.note_missing(repository.name, reference)
         if repository.id is None or isinstance(reference, Digest):
             return
         repository_id = repository.id
@@ -190,7 +238,7 @@ class MirrorManifests:
     # digests
 
     async def _fetch_digest(self, repository: Repository, digest: Digest, party: _Party) -> Resolved:
-        async with self._turn(repository, digest):
+        async with self._turns.of(repository.name, digest):
             await self._refuse_missing(repository, digest)
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, digest):
@@ -200,7 +248,7 @@ class MirrorManifests:
             media_type = None
             try:
                 if repository_id is None or not await self._is_child(repository_id, digest):
-                    media_type = (await self._look(repository, digest, hurry=False)).media_type
+                    media_type = (await self._head(repository, digest, hurry=False)).media_type
                 fetched = await self._pull(repository, digest, party, media_type)
             except (ManifestUnknown, NameUnknown):
                 await self._forget(repository, digest)
@@ -222,24 +270,35 @@ class MirrorManifests:
                 "outside the university: docker login, and pull again"
             )
         PULLS.labels("fetched").inc()
+        reach = await self._sources.of(repository.project_id)
         tried: set[str] = set()
         while True:
             client = next(client for client in party.clients() if client not in tried)
             tried.add(client)
             try:
-                return await self._source.pull(repository.name.repository, reference, client, media_type)
+                return await reach.source.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
                 # That one has had its share is no answer for the others; that the upstream is limiting us is.
                 if isinstance(error, UpstreamLimited) or tried.issuperset(party.clients()):
                     raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
+        noted = await self._hearsay.tags_of(repository.name, fetched.digest)
+        # What is known of a tag by now was heard no earlier than the note.
+        tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
+
         async def write(transaction: Transaction) -> int:
             repository_id = await ensure(transaction, repository)
             await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
+            if not tags:
+                # It never loses what it never had: nobody else would look at it again.
+                look_at = time.time() + UNPULLED_SECONDS
+                await manifests.ask_review(transaction, repository_id, [fetched.digest], look_at)
             return repository_id
 
-        return Resolved(await self._database.transact(write), fetched.digest)
+        resolved = Resolved(await self._database.transact(write), fetched.digest, fetched=True)
+        self._traffic.fetched(repository.project_id, len(fetched.manifest.payload))
+        return resolved
 
     async def _move_tag(self, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
         async def move(transaction: Transaction) -> None:
@@ -249,21 +308,6 @@ class MirrorManifests:
         await self._database.transact(move)
         PULLS.labels("moved").inc()
         return Resolved(repository_id, digest)
-
-    @asynccontextmanager
-    async def _turn(self, repository: Repository, reference: str) -> AsyncIterator[None]:
-        """Be the only one on this host, and while Redis can tell on any host, to get this manifest."""
-        what = f"{repository.name}:{reference}"
-        async with AsyncExitStack() as stack:
-            lock = self._locks / f"manifest-{Digest.of(what.encode()).hex[:32]}"
-            await stack.enter_async_context(host_lock(lock, remove=True))
-            lease = Lease(self._cache, keys.lease("manifest", what))
-            stack.push_async_callback(lease.release)
-            until = time.monotonic() + _LEASE_SECONDS
-            # Whoever has it may be on another host: there is nothing here that an event could come from.
-            while await lease.acquire() is Claim.TAKEN and time.monotonic() < until:  # noqa: ASYNC110
-                await asyncio.sleep(_LEASE_PAUSE)
-            yield
 
     async def _known(self, repository: Repository, tag: Tag) -> tuple[tuple[int, Digest], float] | None:
         repository_id = await self._repository_id(repository)

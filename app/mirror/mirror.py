@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from app.cache import Cache
@@ -18,12 +20,11 @@ from .blobs import MirrorBlobs
 from .budget import BudgetView
 from .challenge import Credential
 from .content import MirrorContent
-from .fills import FillProgress, Fills
 from .manifests import MirrorManifests
-from .source import Source
-
-# A spool nobody has gone on with for so long is not worth resuming.
-_STALE_SPOOL_SECONDS = 24 * 3600
+from .progress import Progress
+from .sampler import Sampler
+from .sources import Sources
+from .traffic import Traffic
 
 
 class Mirror:
@@ -43,33 +44,50 @@ class Mirror:
         stored: Manifests,
         blobs: Blobs,
         pulls: Pulls,
+        decrypt: Callable[[str], str] | None = None,
     ) -> None:
+        """``decrypt`` reads the credentials that projects keep for the upstream (`app.access.secrets.Secrets`)."""
         locks = spool / "locks"
-        # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
-        self._fills = Fills(spool / name.replace("/", "_"))
-        credentials = [Credential(credential.username, credential.password) for credential in config.credentials]
-        self._source = Source(name, config.url, credentials, cache, locks)
-        self._manifests = MirrorManifests(database, self._source, cache, locks, config.fresh_for)
-        self._blobs = MirrorBlobs(database, store, blobs, self._source, self._fills, pulls)
-        self.content = MirrorContent(database, opened, hosted, stored, self._manifests, self._blobs, pulls)
+        self._sources = Sources(
+            name,
+            config.url,
+            [Credential(credential.username, credential.password) for credential in config.credentials],
+            database=database,
+            cache=cache,
+            # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
+            spool=spool / name.replace("/", "_"),
+            locks=locks,
+            decrypt=decrypt,
+        )
+        self._traffic = Traffic(database)
+        self._manifests = MirrorManifests(database, self._sources, cache, locks, config.fresh_for, self._traffic)
+        self._blobs = MirrorBlobs(database, store, blobs, self._sources, pulls, self._traffic)
+        self.content = MirrorContent(
+            database, opened, hosted, stored, self._manifests, self._blobs, pulls, self._traffic
+        )
+        self._progress = Progress(cache, name, self._sources.running)
+        self._sampler = Sampler(database, cache, name, self._sources.all_budgets)
+        self._jobs: list[asyncio.Task[None]] = []
         locks.mkdir(parents=True, exist_ok=True)
 
     async def start(self) -> None:
-        """Make ready; connects to nothing yet."""
-        await self._source.start()
-        await self._fills.sweep(_STALE_SPOOL_SECONDS)
+        """Make ready, and begin to note what goes on; connects to no upstream yet."""
+        await self._sources.start()
+        jobs = (self._traffic.run(), self._progress.run(), self._sampler.run())
+        self._jobs = [asyncio.create_task(job) for job in jobs]
 
     async def close(self, seconds: float) -> None:
         """Let running fills end within ``seconds``, then stop everything and close every connection."""
-        await self._fills.close(seconds)
+        await self._sources.drain(seconds)
         await self._manifests.close()
         await self._blobs.close()
-        await self._source.close()
+        await self._sources.close()
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._progress.close()
+        await self._traffic.flush()
 
-    def fills(self) -> list[FillProgress]:
-        """List the fills this worker takes part in."""
-        return self._fills.running()
-
-    async def budgets(self) -> list[BudgetView]:
-        """Say how the budget of each account stands."""
-        return await self._source.budgets()
+    async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
+        """Say how the budget of each account stands that a project uses, or with None of each that is configured."""
+        return await self._sources.budgets(project_id)

@@ -45,23 +45,40 @@ class _Account:
 
 
 class Source:
-    """One upstream with the accounts that are configured for it, in their order; `start` it and `close` it."""
+    """One upstream with some accounts, in their order; `start` it and `close` it.
 
-    def __init__(self, name: str, url: str, credentials: Sequence[Credential], cache: Cache, locks: Path) -> None:
+    ``owner`` says in words whose accounts they are, nothing for the configured ones; ``tokens`` keeps theirs apart.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        credentials: Sequence[Credential],
+        cache: Cache,
+        locks: Path,
+        *,
+        owner: str = "",
+        tokens: str = "",
+    ) -> None:
         self.name = name
-        tokens = _Tokens(cache)
+        self._owner = owner
+        kept = _Tokens(cache, tokens)
         self._looked_at: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKS)
-        self._anonymous = Upstream(name, url, None, tokens, on_answer=self._counted)
+        self._anonymous = Upstream(name, url, None, kept, on_answer=self._counted)
         self._accounts: list[_Account] = []
         for credential in credentials:
-            self._accounts.append(self._account(url, credential, tokens, cache, locks))
+            self._accounts.append(self._account(url, credential, kept, cache, locks))
         if not credentials:
-            self._accounts.append(self._account(url, None, tokens, cache, locks))
+            self._accounts.append(self._account(url, None, kept, cache, locks))
             self._anonymous = self._accounts[0].client
 
     def _account(self, url: str, credential: Credential | None, tokens: _Tokens, cache: Cache, locks: Path) -> _Account:
         name = self.name
         account = credential.username if credential else ""
+        if self._owner:
+            # A ledger of its own: a wrong password under somebody else's user name must not spend from theirs.
+            account = f"{account} ({self._owner})"
 
         async def heard(answer: Answer) -> None:
             await self._counted(answer)
@@ -168,14 +185,15 @@ class Source:
 
 
 class _Tokens:
-    """Keeps upstream tokens where all workers find them."""
+    """Keeps upstream tokens where all workers find them, under ``prefix``."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, prefix: str) -> None:
         self._cache = cache
+        self._prefix = prefix
 
     async def get(self, key: str) -> str | None:
-        value = await self._cache.get(keys.token(key))
+        value = await self._cache.get(keys.token(self._prefix + key))
         return value.decode() if value else None
 
     async def set(self, key: str, value: str, ttl: int) -> None:
-        await self._cache.set(keys.token(key), value, ttl)
+        await self._cache.set(keys.token(self._prefix + key), value, ttl)

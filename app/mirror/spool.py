@@ -129,7 +129,8 @@ class Notes:
     """What a leader tells the followers in other processes, in the lock file; each line has all of it.
 
     ``spool``: the part stands, this is its inode. ``ready``: the upstream has answered, and ``size`` is in bytes or
-    null. ``verified``: all bytes are there. ``ended``: null when the blob was committed, else the failure.
+    null. ``verified``: all bytes are there. ``disputed``: the size by the upstream, where no descriptor
+    agrees. ``ended``: null when the blob was committed, else the failure.
     """
 
     def __init__(self, lock: LockFile) -> None:

@@ -26,7 +26,7 @@ MIRROR_HOST = "mirror.localhost"
 Make = Callable[..., Image]
 
 _numbers = itertools.count(1)
-_SPARE = [f"spare{number}" for number in range(24)]
+_SPARE = [f"spare{number}" for number in range(48)]
 _spare = iter(_SPARE)
 
 

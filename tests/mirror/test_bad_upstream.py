@@ -113,6 +113,48 @@ async def test_a_token_service_that_is_none(
     await client.pull(f"mirror/{repository}", "8.0", image)
 
 
+# addresses
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "10.0.0.1", "192.168.1.1", "[fe80::1]", "[fd00::1]", "0.0.0.0", "[::ffff:10.0.0.1]"]
+)
+@pytest.mark.parametrize(("kind", "action"), [("manifest", "redirect"), ("manifest", "realm"), ("blob", "redirect")])
+async def test_an_upstream_that_points_behind_the_firewall(
+    hub: Hub, service: Service, repository: str, make: Make, kind: Any, action: Any, address: str
+) -> None:
+    """Refused without a connection: the upstream stands on loopback, which opens loopback to it and nothing else."""
+    image = hub.add(make(sizes=(_LAYER,)), repository, "8.0")
+    name, (digest, _) = f"mirror/{repository}", layer_of(image)
+    async with Client(service.url) as client:
+        if kind == "blob":
+            await client.pull_manifest(name, "8.0", image.digest, image)
+        hub.fault(kind, action, url=f"http://{address}:9/", times=None)
+        before = await _sent_elsewhere(service)
+        if kind == "blob":
+            answers = [await client.blob(name, digest), await client.blob(name, digest, method="HEAD")]
+        else:
+            answers = [await client.manifest(name, "8.0"), await client.manifest(name, "8.0", method="HEAD")]
+        assert [answer.status for answer in answers] == [502, 502]
+        assert "points to an address that is refused here" in answers[0].words
+        assert address.strip("[]") not in answers[0].words
+        assert await _sent_elsewhere(service) == before
+        hub.clear_faults()
+        await client.pull(name, "8.0", image)
+
+
+async def _sent_elsewhere(service: Service) -> float:
+    """Count what was sent to where the upstream redirects, and what was sent anywhere in vain."""
+    async with Client(service.url) as client:
+        text = (await client.ask("GET", "/metrics")).body.decode()
+    return sum(
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("registry_upstream_requests_total{")
+        and ('kind="storage"' in line or 'status="none"' in line)
+    )
+
+
 # blobs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -194,6 +195,9 @@ _TROUBLES: dict[str, Callable[[Hub], None]] = {
     "500": lambda hub: hub.fault("manifest", "status", status=500, times=None),
     "503": lambda hub: hub.fault("manifest", "status", status=503, retry_after="Thu, 01 Jan 2099", times=None),
     "is down": lambda hub: hub.down(),
+    "answers with a page": lambda hub: hub.fault("manifest", "html", times=None),
+    "answers with nonsense": lambda hub: hub.fault("manifest", "status", status=418, times=None),
+    "leads nowhere": lambda hub: hub.fault("manifest", "redirect", url="ftp://127.0.0.1/", times=None),
     "issues no tokens": _no_tokens,
 }
 
@@ -232,6 +236,56 @@ async def test_a_moved_tag_that_cannot_be_fetched_is_served_as_it_was(
     # What is asked for by its digest is not to be had otherwise.
     answer = await client.manifest(name, new.digest)
     assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+
+
+@pytest.mark.parametrize("action", ["html", "corrupt", "wrong_length", "cut"])
+async def test_a_moved_tag_that_comes_spoilt_is_served_as_it_was(
+    hub: Hub, service: Service, project: str, repository: str, make: Make, action: Any
+) -> None:
+    old = hub.add(make(), repository, "8.0")
+    name = f"{project}/{repository}"
+    async with crowd(service, 6) as clients:
+        await clients[0].pull(name, "8.0", old)
+        new = hub.add(make(), repository, "8.0")
+        let_time_pass(service, name)
+        hub.fault("manifest", action, method="GET", times=None)
+        before = hub.counters().get_manifest
+        for _ in range(3):
+            for method in ("GET", "HEAD"):
+                for answer in await at_once(
+                    clients, lambda client, how=method: client.manifest(name, "8.0", method=how)
+                ):  # type: ignore[misc]
+                    assert (answer.status, answer.headers["Docker-Content-Digest"]) == (200, old.digest)
+                    assert is_stale(answer)
+        # What came spoilt was paid for; it is not paid for again by everybody who asks.
+        assert hub.counters().get_manifest <= before + 2
+        await clients[0].pull(name, "8.0", old)
+        answer = await clients[0].manifest(name, new.digest)
+        assert answer.status in (502, 503)
+        # One that is pushed anew is had at once; the spare time after a cut connection must be over.
+        hub.clear_faults()
+        newest = hub.add(make(), repository, "8.0")
+
+        async def had() -> bool:
+            answer = await clients[0].manifest(name, "8.0")
+            return answer.headers["Docker-Content-Digest"] == newest.digest
+
+        await eventually(had, what="the newest one", timeout=40, interval=0.2)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_moved_tag_that_is_refused_is_refused(
+    hub: Hub, service: Service, client: Client, project: str, repository: str, make: Make, status: int, method: str
+) -> None:
+    old = hub.add(make(), repository, "8.0")
+    name = f"{project}/{repository}"
+    await client.pull(name, "8.0", old)
+    hub.add(make(), repository, "8.0")
+    let_time_pass(service, name)
+    hub.fault("manifest", "status", status=status, method=method, times=None)
+    for how in ("GET", "HEAD"):
+        assert (await client.manifest(name, "8.0", method=how)).status == 403
 
 
 async def test_an_upstream_that_is_well_again_is_asked_again(

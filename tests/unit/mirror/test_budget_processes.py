@@ -191,13 +191,17 @@ async def test_a_worker_stands_still_with_gets_in_flight(upstream: Counter, plan
 
 @pytest.mark.parametrize("left", [10, 60])
 async def test_a_modest_client_gets_through_beside_a_greedy_one(upstream: Counter, plan: Plan, left: int) -> None:
-    upstream.left = left
+    upstream.left = left + 2
     greedy = replace(plan, client="greedy", pulls=50, pairs=True)
+    modestly = replace(plan, client="modest", pulls=1, pairs=True, wait=60)
     async with AsyncExitStack() as stack:
-        *mass, modest = await _ready(stack, [greedy, greedy, replace(plan, client="modest", pulls=1, pairs=True)])
+        # The modest one has asked before. Else the greedy one may have had all, alone, by the time it is heard of.
+        first, *mass, modest = await _ready(stack, [modestly, greedy, greedy, modestly])
+        first.go()
+        assert await first.ends() == [["200", "200"]]
         for one in mass:
             one.go()
-        await _until(upstream, 1)
+        await _until(upstream, 4)
         modest.go()
         assert await modest.ends() == [["200", "200"]]
         pulls = [pull for one in mass for pull in await one.ends()]

@@ -7,11 +7,13 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from app.mirror.fill import Fill
+from app.mirror.filler import Body
 from app.mirror.fills import Fills
 from app.mirror.hostlock import try_host_lock
 from app.mirror.spool import Notes, Spool
@@ -177,6 +179,86 @@ async def test_nobody_gets_the_whole_of_a_wrong_blob(
     assert stage.commits() == []
     stage.answers()
     assert await read_all(await stage.follow(fills)) == BLOB
+
+
+@pytest.mark.parametrize("wrong", [0, HALF, len(BLOB) - 1, len(BLOB) + 1, 10**12])
+@pytest.mark.parametrize("answer", [Answer(), Answer(size=None)], ids=["said", "unsaid"])
+async def test_who_is_wrong_about_a_size_spoils_it_for_nobody(
+    stage: Stage, fills: Fills, wrong: int, answer: Answer
+) -> None:
+    stage.answers(answer)
+    first, second = await asyncio.gather(stage.follow(fills, wrong), stage.follow(fills))
+    assert await read_all(first) == await read_all(second) == BLOB
+    assert stage.offsets() == [0]
+
+
+async def test_who_joins_while_a_fill_fails_by_a_wrong_size_has_it_begun_again(stage: Stage, fills: Fills) -> None:
+    joined: list[asyncio.Task[Fill]] = []
+
+    @asynccontextmanager
+    async def fetch(offset: int) -> AsyncIterator[Body]:
+        try:
+            async with stage.fetch(offset) as body:
+                yield body
+        finally:
+            joined.append(asyncio.create_task(stage.follow(fills)))
+            await asyncio.sleep(0)
+
+    fill = await fills.follow(stage.digest, fetch, stage.commit, stage.present, HALF)
+    assert fill is not None
+    assert await read_all(fill) == BLOB
+    assert await read_all(await joined[0]) == BLOB
+    assert stage.offsets() == [0, 0]
+
+
+async def test_another_worker_that_is_wrong_about_a_size_is_not_followed(stage: Stage, fills: Fills) -> None:
+    watched = asyncio.Event()
+
+    @asynccontextmanager
+    async def fetch(offset: int) -> AsyncIterator[Body]:
+        await watched.wait()
+        async with stage.fetch(offset) as body:
+            yield body
+
+    other = Fills(stage.spool)
+    leader = await other.follow(stage.digest, fetch, stage.commit, stage.present, HALF)
+    assert leader is not None
+    fill = await stage.follow(fills)
+    assert [progress.leading for progress in fills.running()] == [False]
+    watched.set()
+    with pytest.raises(UpstreamInvalid, match=f"{len(BLOB)} bytes, it should have {HALF}"):
+        await read_all(leader)
+    assert await read_all(fill) == BLOB
+    assert stage.offsets() == [0, 0]
+    await other.close(0)
+
+
+@pytest.mark.parametrize("promised", [0, HALF, len(BLOB) - 1, len(BLOB), len(BLOB) + 1])
+async def test_a_promised_size_where_the_upstream_says_none(stage: Stage, fills: Fills, promised: int) -> None:
+    stage.answers(Answer(size=None))
+    stage.open_gate(HALF)
+    fill = await stage.follow(fills)
+    await fill.ready()
+    assert fill.size is None
+    await until(lambda: fills.running()[0].received == HALF - 1)
+    got = b""
+
+    async def read() -> None:
+        nonlocal got
+        async for piece in fill.read_as(promised):
+            got += piece
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0.05)
+    assert len(got) < max(promised, 1)
+    stage.open_gate(None)
+    if promised == len(BLOB):
+        await reader
+        assert got == BLOB
+    else:
+        with pytest.raises(UpstreamInvalid, match=f"the manifest says {promised}"):
+            await reader
+        assert len(got) < max(promised, 1)
 
 
 async def test_an_empty_answer_is_refused_before_any_client_is_answered(stage: Stage, fills: Fills) -> None:

@@ -1,0 +1,58 @@
+"""Notes once a minute what an upstream still allows, for people to look back on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from app.cache import Cache, keys
+from app.database import Database, budget_samples
+from app.database.budget_samples import MINUTE
+from app.oci.errors import Unavailable
+
+from .budget import BudgetView
+
+_KEPT_SECONDS = 7 * 24 * 3600
+
+log = logging.getLogger(__name__)
+
+
+class Sampler:
+    """Samples the budgets of one upstream; every worker runs one, the first of a minute does it for all."""
+
+    def __init__(
+        self, database: Database, cache: Cache, upstream: str, budgets: Callable[[], Awaitable[Sequence[BudgetView]]]
+    ) -> None:
+        self._database = database
+        self._cache = cache
+        self._upstream = upstream
+        self._budgets = budgets
+
+    async def run(self) -> None:
+        """Sample every minute, for as long as the worker lives."""
+        while True:
+            await asyncio.sleep(MINUTE - time.time() % MINUTE)
+            try:
+                await self.sample()
+            except Unavailable as error:
+                log.warning("what %s allows is not noted: %s", self._upstream, error)
+
+    async def sample(self) -> None:
+        """Note what is known now, unless somebody has in this minute. Redis away: nothing is known."""
+        now = time.time()
+        turn = keys.sampled(self._upstream, int(now // MINUTE))
+        if await self._cache.increment(turn, 2 * MINUTE) != 1:
+            return
+        known = [
+            (view.account, view.limit, view.remaining)
+            for view in await self._budgets()
+            if view.limit is not None and view.remaining is not None
+        ]
+        if not known:
+            return
+        async with self._database.transaction() as transaction:
+            for account, limit, remaining in known:
+                await budget_samples.add(transaction, self._upstream, account, now, limit=limit, remaining=remaining)
+                await budget_samples.remove_before(transaction, self._upstream, account, now - _KEPT_SECONDS)
