@@ -101,13 +101,13 @@ async def _migrate(config: Config, _: argparse.Namespace) -> str:
 
 
 async def _create_project(config: Config, arguments: argparse.Namespace) -> str:
-    from app.main import create_project
+    from app.commands import create_project
 
     return await create_project(config, arguments.name, public=arguments.public)
 
 
 async def _change_project(config: Config, arguments: argparse.Namespace) -> str:
-    from app.main import change_project
+    from app.commands import change_project
 
     settings: dict[str, object] = {}
     if arguments.official_images is not None:
@@ -118,14 +118,14 @@ async def _change_project(config: Config, arguments: argparse.Namespace) -> str:
 
 
 async def _password(config: Config, arguments: argparse.Namespace) -> str:
-    from app.main import set_password
+    from app.commands import set_password
 
     password = getpass.getpass("new password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     return await set_password(config, arguments.username, password)
 
 
 async def _rotate_keys(config: Config, _: argparse.Namespace) -> str:
-    from app.main import rotate_keys
+    from app.commands import rotate_keys
 
     return await rotate_keys(config)
 

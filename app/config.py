@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+# The value of redis.url that has the service start a Redis of its own.
+EMBEDDED = "embedded:"
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class DatabaseConfig:
 
 @dataclass(frozen=True)
 class Redis:
-    url: str = "embedded:"
+    url: str = EMBEDDED
 
 
 @dataclass(frozen=True)

@@ -9,42 +9,67 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
+from tornado.web import Application
+
+from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
+from app.access.credentials import Credentials
 from app.access.keys import Keys
+from app.access.last_used import LastUsed
+from app.access.people import People
 from app.access.permissions import Permissions
+from app.access.robots import Robots
+from app.access.saml import IdentityProvider, KeyPair, University, own_keys
+from app.access.secrets import Secrets, read_key
 from app.access.service import TokenService
+from app.access.sessions import Sessions
 from app.access.throttle import Throttle
 from app.access.tokens import Tokens
 from app.cache import Cache
 from app.cache.embedded import EmbeddedRedis
-from app.config import Config
+from app.config import EMBEDDED, Config
 from app.database import Database, projects
-from app.database.migrate import migrate, require_current
+from app.database.migrate import migrate
 from app.database.snapshots import Snapshots
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
+from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
-from app.oci.reference import Name
 from app.processes import Supervisor, bind
+from app.projects.audit import Audit
+from app.projects.labels import Labels
+from app.projects.members import Members
+from app.projects.quotas import Quotas
 from app.projects.service import Projects
+from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
 from app.registry.catalogue import Catalogue
 from app.registry.content import HostedContent
 from app.registry.manifests import Manifests
 from app.registry.pulls import Pulls
+from app.registry.repositories import Repositories
 from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
 from app.storage.s3 import S3Store
 from app.web.address import Addresses
+from app.web.api.routes import Services as ApiServices
+from app.web.api.system import About
 from app.web.application import make_application
 from app.web.gate import Gate
+from app.web.guard import Guard
+from app.web.login import routes as login_routes
 from app.web.observe import Observer
+from app.web.pages.services import Services as PageServices
 from app.web.server import Edge, make_server, stop_server
+from app.web.session import BrowserSessions
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.contents import Contents
 from app.web.v2.edge import V2
@@ -59,9 +84,6 @@ log = logging.getLogger(__name__)
 _FILL_SECONDS = 5.0
 
 
-_EMBEDDED = "embedded:"
-
-
 def serve(config: Config) -> None:
     """Run the service until it is told to stop.
 
@@ -69,7 +91,7 @@ def serve(config: Config) -> None:
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
     sockets = bind(config.server.listen, config.server.processes or os.cpu_count() or 1)
-    redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == _EMBEDDED else None
+    redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == EMBEDDED else None
     try:
         if redis is not None:
             asyncio.run(redis.start())
@@ -106,13 +128,19 @@ async def _prepare(config: Config, redis_url: str) -> None:
         await store.check()
         cache = Cache(redis_url)
         stack.push_async_callback(cache.close)
+        await _secrets(config).require_same(database)
+        if config.saml.enabled:
+            _own_keys(config)
         async with database.transaction() as transaction:
             for name, project in config.projects.items():
                 settings = {"official_images": project.official_images, "cache_bytes": project.cache_bytes}
                 await projects.create(
                     transaction, name, public=project.public, upstream=project.upstream, settings=settings
                 )
-        password = await Accounts(database, Throttle(cache)).ensure_admin(config.admin.username, config.admin.password)
+        password = None
+        if config.admin.enabled:
+            accounts = Accounts(database, Throttle(cache))
+            password = await accounts.ensure_admin(config.admin.username, config.admin.password)
     _greet(config, password)
 
 
@@ -157,117 +185,227 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        cache = Cache(redis_url)
-        stack.push_async_callback(cache.close)
-        database = Database(config.database_url, Snapshots(cache))
-        stack.push_async_callback(database.close)
-        store = await _open_store(config, stack)
-        pulls = Pulls(database)
-        stack.push_async_callback(pulls.flush)
-
-        keys = Keys(database)
-        tokens = Tokens(keys, config.server.external_url)
-        token_service = TokenService(Permissions(database), tokens)
-        accounts = Accounts(database, Throttle(cache))
-
-        blobs, manifests, uploads = Blobs(database), Manifests(database), Uploads(database, store)
-        hosted, opened = HostedContent(database, manifests, blobs, pulls), Projects(database)
-        mirrors = {
-            name: Mirror(
-                name,
-                upstream,
-                config.data_dir / "spool",
-                database=database,
-                store=store,
-                cache=cache,
-                opened=opened,
-                hosted=hosted,
-                stored=manifests,
-                blobs=blobs,
-                pulls=pulls,
-            )
-            for name, upstream in config.upstreams.items()
-        }
-        for mirror in mirrors.values():
-            await mirror.start()
-            stack.push_async_callback(mirror.close, _FILL_SECONDS)
-        contents = Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()})
-        observer = Observer(sys.stderr)
-        addresses = Addresses(config)
+        stores = await _open_stores(config, redis_url, stack)
+        who = await _build_access(config, stores, stack)
+        content = await _build_content(config, stores, who, stack)
+        observer, addresses = Observer(sys.stderr), Addresses(config)
         v2 = V2(
             routes(
-                ManifestHandlers(opened, contents, manifests),
-                BlobHandlers(opened, contents, blobs, store, config.storage.delivery),
-                UploadHandlers(opened, uploads, blobs),
-                ListingHandlers(opened, contents, Catalogue(database)),
+                ManifestHandlers(content.projects, content.contents, content.manifests, content.quotas),
+                BlobHandlers(content.projects, content.contents, content.blobs, stores.blobs, config.storage.delivery),
+                UploadHandlers(content.projects, Uploads(stores.database, stores.blobs), content.blobs),
+                ListingHandlers(content.projects, content.contents, Catalogue(stores.database)),
             ),
-            Gate(tokens, token_service, accounts),
+            Gate(who.tokens, who.token_service, who.credentials),
             observer,
+            who.audit,
             config.fill_networks,
         )
-        application = make_application(
-            observer=observer,
-            accounts=accounts,
-            tokens=token_service,
-            addresses=addresses,
-            external_url=config.server.external_url,
-            required={"database": database.check, "storage": store.check},
-            optional={"redis": cache.check},
-        )
+        application = _make_application(config, stores, who, content, observer, addresses)
         server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies))
         server.add_sockets(sockets)
-        for job in (pulls.run(), Collection(database, store).run(), Eviction(database).run()):
+        for job in (*who.jobs, *content.jobs):
             task = asyncio.create_task(job)
             stack.callback(task.cancel)
         await stopping.wait()
         await stop_server(server, v2, config.server.drain_seconds)
 
 
-async def create_project(config: Config, name: str, *, public: bool) -> str:
-    """Make a project that hosts images; answers what was done, in words. Raises ValueError for a name or one taken."""
-    if Name.parse(name).repository:
-        raise ValueError(f"a project's name has no slash: {name!r}")
-    async with _opened(config) as database, database.transaction() as transaction:
-        if not await projects.create(transaction, name, public=public, upstream=None, settings={}):
-            raise ValueError(f"there is a project {name} already")
-    host = config.server.external_url.partition("://")[2]
-    return f"made {name}, {'public' if public else 'private'}; push to {host}/{name}/IMAGE"
+@dataclass(frozen=True)
+class _Stores:
+    """Where things are kept; closed with the worker."""
+
+    cache: Cache
+    database: Database
+    blobs: BlobStore
 
 
-async def change_project(config: Config, name: str, *, public: bool | None, settings: Mapping[str, object]) -> str:
-    """Change a project; raises ValueError where there is none, or none of a kind that has such settings."""
-    async with _opened(config) as database, database.transaction() as transaction:
-        project = await projects.find(transaction, name)
-        if project is None:
-            raise ValueError(f"there is no project {name!r}")
-        if settings and project.upstream is None:
-            raise ValueError(f"{name} hosts images; {' and '.join(settings)} goes with a mirror")
-        is_public = project.public if public is None else public
-        await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
-    return f"changed {name}; tokens given out before stay good for five minutes at most"
+async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack) -> _Stores:
+    cache = Cache(redis_url)
+    stack.push_async_callback(cache.close)
+    database = Database(config.database_url, Snapshots(cache))
+    stack.push_async_callback(database.close)
+    return _Stores(cache, database, await _open_store(config, stack))
 
 
-async def set_password(config: Config, username: str, password: str) -> str:
-    """Change the password of a local account; raises ValueError where there is none of that name."""
-    cache = Cache(config.redis.url if config.redis.url != _EMBEDDED else "redis://")
-    async with _opened(config) as database:
-        if not await Accounts(database, Throttle(cache)).set_password(username, password):
-            raise ValueError(f"there is no local account {username!r}")
-    return f"changed the password of {username}"
+@dataclass(frozen=True)
+class _Access:
+    """Who may do what. ``jobs`` run for as long as the worker lives."""
+
+    access_keys: AccessKeys
+    accounts: Accounts
+    audit: Audit
+    browsers: BrowserSessions
+    credentials: Credentials
+    people: People
+    permissions: Permissions
+    robots: Robots
+    secrets: Secrets
+    sessions: Sessions
+    token_service: TokenService
+    tokens: Tokens
+    university: University | None
+    jobs: Sequence[Coroutine[object, object, None]]
 
 
-async def rotate_keys(config: Config) -> str:
-    """Make a new signing key."""
-    async with _opened(config) as database:
-        await Keys(database).rotate()
-    return "made a new signing key; every worker signs with it within a minute"
+async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) -> _Access:
+    database, throttle = stores.database, Throttle(stores.cache)
+    secrets, used = _secrets(config), LastUsed(database)
+    stack.push_async_callback(used.flush)
+    audit = Audit(database, config.policy.audit_days)
+    stack.push_async_callback(audit.close)
+    accounts = Accounts(database, throttle, enabled=config.admin.enabled)
+    robots = Robots(database, secrets, config.access)
+    sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
+    people = People(database, sessions, config.access.robot_prefix)
+    permissions, tokens = Permissions(database), Tokens(Keys(database), config.server.external_url)
+    jobs = [used.run(), audit.run(), robots.run()]
+    university = None
+    if config.saml.enabled:
+        provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
+        await provider.start()
+        jobs.append(provider.run())
+        university = University(
+            config.saml,
+            config.server.external_url,
+            _own_keys(config),
+            idp=provider,
+            cache=stores.cache,
+            people=people,
+            sessions=sessions,
+        )
+    return _Access(
+        access_keys=AccessKeys(database, secrets, config.access),
+        accounts=accounts,
+        audit=audit,
+        browsers=BrowserSessions(sessions, people, secure=config.server.external_url.startswith("https:")),
+        credentials=Credentials(database, secrets, accounts, throttle, used),
+        people=people,
+        permissions=permissions,
+        robots=robots,
+        secrets=secrets,
+        sessions=sessions,
+        token_service=TokenService(permissions, tokens),
+        tokens=tokens,
+        university=university,
+        jobs=jobs,
+    )
 
 
-@asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[Database]:
-    await require_current(config.database_url)
-    database = Database(config.database_url)
-    try:
-        yield database
-    finally:
-        await database.close()
+def _secrets(config: Config) -> Secrets:
+    return Secrets(read_key(config.access.secret_key, config.data_dir))
+
+
+def _own_keys(config: Config) -> Sequence[KeyPair]:
+    return own_keys(config.saml, config.data_dir, urlsplit(config.server.external_url).hostname or "")
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What there is to pull. ``jobs`` run for as long as the worker lives."""
+
+    blobs: Blobs
+    contents: Contents
+    manifests: Manifests
+    mirrors: Mapping[str, Mirror]
+    projects: Projects
+    quotas: Quotas
+    jobs: Sequence[Coroutine[object, object, None]]
+
+
+async def _build_content(config: Config, stores: _Stores, who: _Access, stack: AsyncExitStack) -> _Content:
+    database = stores.database
+    pulls = Pulls(database)
+    stack.push_async_callback(pulls.flush)
+    blobs, manifests = Blobs(database), Manifests(database)
+    hosted = HostedContent(database, manifests, blobs, pulls)
+    opened = Projects(database, config.policy, config.upstreams, who.secrets.encrypt)
+    mirrors = {
+        name: Mirror(
+            name,
+            upstream,
+            config.data_dir / "spool",
+            database=database,
+            store=stores.blobs,
+            cache=stores.cache,
+            opened=opened,
+            hosted=hosted,
+            stored=manifests,
+            blobs=blobs,
+            pulls=pulls,
+            decrypt=who.secrets.decrypt,
+        )
+        for name, upstream in config.upstreams.items()
+    }
+    for mirror in mirrors.values():
+        await mirror.start()
+        stack.push_async_callback(mirror.close, _FILL_SECONDS)
+    return _Content(
+        blobs=blobs,
+        contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
+        manifests=manifests,
+        mirrors=mirrors,
+        projects=opened,
+        quotas=Quotas(database, config.policy),
+        jobs=[pulls.run(), Collection(database, stores.blobs).run(), Eviction(database).run()],
+    )
+
+
+def _make_application(
+    config: Config, stores: _Stores, who: _Access, content: _Content, observer: Observer, addresses: Addresses
+) -> Application:
+    """Put the pages, the REST API and what operators ask together."""
+    database = stores.database
+    shared: dict[str, Any] = {
+        "access_keys": who.access_keys,
+        "artifacts": Artifacts(database, stores.blobs),
+        "audit": who.audit,
+        "browsers": who.browsers,
+        "guard": Guard(content.projects, who.permissions),
+        "labels": Labels(database),
+        "members": Members(database),
+        "mirror": MirrorStatus(database, stores.cache, content.mirrors),
+        "observer": observer,
+        "people": who.people,
+        "projects": content.projects,
+        "quotas": content.quotas,
+        "repositories": Repositories(database),
+        "robots": who.robots,
+        "sessions": who.sessions,
+    }
+    required = {"database": database.check, "storage": stores.blobs.check}
+    optional = {"redis": stores.cache.check}
+    blobs_folder = config.data_dir if config.storage.driver == "filesystem" else None
+    pages = PageServices(
+        external_url=config.server.external_url,
+        saml=config.saml.enabled,
+        mirrors={project.upstream: name for name, project in config.projects.items() if project.upstream is not None},
+        mirror_hosts=tuple(config.hosts),
+        policy=config.policy,
+        access=config.access,
+        checks={**required, **optional},
+        **shared,
+    )
+    api = ApiServices(
+        about=About(config.server.external_url, config.saml.enabled, blobs_folder),
+        accounts=who.accounts,
+        credentials=who.credentials,
+        upstreams=config.upstreams,
+        required=required,
+        optional=optional,
+        **shared,
+    )
+    return make_application(
+        pages=pages,
+        api=api,
+        login=login_routes(
+            university=who.university,
+            passwords=who.accounts if config.admin.enabled else None,
+            browsers=who.browsers,
+            people=who.people,
+            audit=who.audit,
+            observer=observer,
+        ),
+        tokens=who.token_service,
+        addresses=addresses,
+    )

@@ -1,62 +1,48 @@
-"""The routes outside the distribution API."""
+"""The routes outside the distribution API: pages, the REST API, log-in, tokens, and what operators ask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
+from tornado.routing import URLSpec
 from tornado.web import Application, url
 
-from app.access.accounts import Accounts
 from app.access.service import TokenService
 
 from .address import Addresses
-from .base import Handler, NotFound
-from .observe import Observer
-from .ops import Check, HealthHandler, MetricsHandler, ReadyHandler
+from .api.routes import Services as ApiServices
+from .api.routes import routes as api_routes
+from .ops import HealthHandler, MetricsHandler, ReadyHandler
+from .pages.routes import NOT_FOUND
+from .pages.routes import routes as page_routes
+from .pages.services import Services as PageServices
 from .token import TokenHandler
-
-
-class FrontHandler(Handler):
-    """Says what this is to who types the bare address."""
-
-    needs = "nothing"
-
-    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
-        self, *, external_url: str, observer: Observer
-    ) -> None:
-        super().initialize(observer=observer)
-        self._host = external_url.partition("://")[2].rstrip("/")
-
-    async def get(self) -> None:
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        await self.finish(
-            f"{self._host} is a container registry and a cache of Docker Hub.\n\n"
-            f"    docker pull {self._host}/mirror/library/redis\n"
-        )
 
 
 def make_application(
     *,
-    observer: Observer,
-    accounts: Accounts,
+    pages: PageServices,
+    api: ApiServices,
+    login: Sequence[URLSpec],
     tokens: TokenService,
     addresses: Addresses,
-    external_url: str,
-    required: Mapping[str, Check],
-    optional: Mapping[str, Check],
 ) -> Application:
     """Draw the route table."""
-    shared = {"observer": observer}
-    token = {"accounts": accounts, "tokens": tokens, "addresses": addresses, **shared}
+    shared = {"observer": pages.observer}
+    token = {"credentials": api.credentials, "tokens": tokens, "addresses": addresses, **shared}
     return Application(
         [
-            url(r"/", FrontHandler, {"external_url": external_url, **shared}),
             url(r"(?:/[a-z0-9._-]+)?/service/token", TokenHandler, token),
             url(r"/healthz", HealthHandler, shared),
-            url(r"/readyz", ReadyHandler, {"required": required, "optional": optional, **shared}),
+            url(r"/readyz", ReadyHandler, {"required": api.required, "optional": api.optional, **shared}),
             url(r"/metrics", MetricsHandler, shared),
+            *login,
+            *api_routes(api),
+            *page_routes(pages),
         ],
-        default_handler_class=NotFound,
-        default_handler_args=shared,
+        default_handler_class=NOT_FOUND,
+        default_handler_args={"services": pages},
+        xsrf_cookies=True,
+        xsrf_cookie_kwargs={"samesite": "Lax", "secure": pages.secure, "httponly": True},
         log_function=lambda handler: None,
     )

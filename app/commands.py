@@ -1,0 +1,65 @@
+"""What an operator does by hand: ``python -m app admin …``; each works while the service runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from app.access.accounts import Accounts
+from app.access.keys import Keys
+from app.access.throttle import Throttle
+from app.cache import Cache
+from app.config import EMBEDDED, Config
+from app.database import Database, projects
+from app.database.migrate import require_current
+from app.oci.reference import Name
+
+
+async def create_project(config: Config, name: str, *, public: bool) -> str:
+    """Make a project that hosts images; answers what was done, in words. Raises ValueError for a name or one taken."""
+    if Name.parse(name).repository:
+        raise ValueError(f"a project's name has no slash: {name!r}")
+    async with _opened(config) as database, database.transaction() as transaction:
+        if not await projects.create(transaction, name, public=public, upstream=None, settings={}):
+            raise ValueError(f"there is a project {name} already")
+    host = config.server.external_url.partition("://")[2]
+    return f"made {name}, {'public' if public else 'private'}; push to {host}/{name}/IMAGE"
+
+
+async def change_project(config: Config, name: str, *, public: bool | None, settings: Mapping[str, object]) -> str:
+    """Change a project; raises ValueError where there is none, or none of a kind that has such settings."""
+    async with _opened(config) as database, database.transaction() as transaction:
+        project = await projects.find(transaction, name)
+        if project is None:
+            raise ValueError(f"there is no project {name!r}")
+        if settings and project.upstream is None:
+            raise ValueError(f"{name} hosts images; {' and '.join(settings)} goes with a mirror")
+        is_public = project.public if public is None else public
+        await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
+    return f"changed {name}; tokens given out before stay good for five minutes at most"
+
+
+async def set_password(config: Config, username: str, password: str) -> str:
+    """Change the password of a local account; raises ValueError where there is none of that name."""
+    cache = Cache(config.redis.url if config.redis.url != EMBEDDED else "redis://")
+    async with _opened(config) as database:
+        if not await Accounts(database, Throttle(cache)).set_password(username, password):
+            raise ValueError(f"there is no local account {username!r}")
+    return f"changed the password of {username}"
+
+
+async def rotate_keys(config: Config) -> str:
+    """Make a new signing key."""
+    async with _opened(config) as database:
+        await Keys(database).rotate()
+    return "made a new signing key; every worker signs with it within a minute"
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Database]:
+    await require_current(config.database_url)
+    database = Database(config.database_url)
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -1,0 +1,238 @@
+"""Artifacts of a repository: listing, reading and deleting them, their labels, and what refers to them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from app.database.artifacts import TagEntry
+from app.database.manifests import Referrer
+from app.oci.digest import Digest
+from app.oci.reference import Tag, parse_reference
+from app.projects.errors import Invalid, Missing
+from app.projects.labels import Labels
+from app.registry.artifacts import Artifact, ArtifactDetail, Artifacts
+from app.registry.contained import Child, Platform
+
+from ..guard import ProjectView
+from .labels import label
+from .query import Form, Term
+from .repositories import InRepository
+from .shapes import moment, some
+
+# Referrers are listed by key, and so few that a page is cut out of them.
+_MOST_REFERRERS = 1000
+
+
+def artifact(found: Artifact, view: ProjectView, repository_name: str) -> dict[str, Any]:
+    """Spell an artifact as lists show it."""
+    spelled = some(
+        type=found.kind.upper() if "/" not in found.kind else found.kind,
+        manifest_media_type=found.media_type,
+        artifact_type=found.artifact_type,
+        project_id=view.id,
+        repository_id=found.repository_id,
+        repository_name=repository_name,
+        digest=str(found.digest),
+        size=found.size,
+        push_time=moment(found.pushed_at),
+        pull_time=moment(found.pulled_at),
+        annotations=dict(found.annotations),
+    )
+    if len(found.platforms) == 1:
+        spelled["extra_attrs"] = platform(found.platforms[0])
+    return spelled
+
+
+def platform(given: Platform) -> dict[str, str]:
+    """Spell a platform."""
+    spelled = {
+        "architecture": given.architecture,
+        "os": given.os,
+        "os.version": given.os_version,
+        "variant": given.variant,
+    }
+    return {name: value for name, value in spelled.items() if value}
+
+
+def tag(entry: TagEntry, repository_id: int) -> dict[str, Any]:
+    """Spell a tag."""
+    return {
+        "name": entry.name,
+        "repository_id": repository_id,
+        "push_time": moment(entry.pushed_at),
+        "immutable": False,
+    }
+
+
+def accessory(referrer: Referrer, subject: Digest, repository: str) -> dict[str, Any]:
+    """Spell what refers to an artifact."""
+    return {
+        "digest": referrer.digest,
+        "type": referrer.artifact_type or referrer.media_type,
+        "size": referrer.size,
+        "subject_artifact_digest": str(subject),
+        "subject_artifact_repo": repository,
+    }
+
+
+class InArtifacts(InRepository):
+    """What handlers of artifacts and of what is on them share."""
+
+    artifacts: Artifacts
+
+    async def resolve(self, repository_id: int, reference: str) -> Digest:
+        """Find the manifest that the path names; raises Missing."""
+        return await self.artifacts.resolve(repository_id, parse_reference(reference))
+
+    async def spell(self, found: Artifact, repository_name: str) -> dict[str, Any]:
+        """Spell an artifact with as much of what belongs to it as the query asks for."""
+        spelled = artifact(found, self.view, f"{self.view.name}/{repository_name}")
+        if self.query["with_tag"]:
+            spelled["tags"] = [tag(entry, found.repository_id) for entry in found.tags]
+            spelled["tag_count"] = found.tag_count
+        if self.query["with_label"]:
+            spelled["labels"] = [label(row) for row in found.labels]
+        if self.query["with_accessory"]:
+            referrers = []
+            if found.referrer_count:
+                referrers = await self.artifacts.referrers(found.repository_id, found.digest, limit=_MOST_REFERRERS)
+            full_name = f"{self.view.name}/{repository_name}"
+            spelled["accessories"] = [accessory(referrer, found.digest, full_name) for referrer in referrers]
+        return spelled
+
+
+class ArtifactsHandler(InArtifacts):
+    async def get(self, repository_name: str) -> None:
+        entry = await self.repository(repository_name)
+        tagged = self.filters.get("tags")
+        if tagged is not None and tagged.form is Form.IS and tagged.value not in ("*", "nil"):
+            await self._get_tagged(entry.id, entry.name, str(tagged.value))
+            return
+        chosen = some(
+            tagged=None if tagged is None or tagged.form is Form.LIKE else tagged.value == "*",
+            tag=str(tagged.value) if tagged is not None and tagged.form is Form.LIKE else None,
+            label_id=_only(self.filters.get("labels")),
+            kind=str(self.filters["type"].value).lower() if "type" in self.filters else None,
+        )
+        found = await self.artifacts.page(entry.id, limit=self.limit, offset=self.offset, **chosen)
+        total = await self.artifacts.total(entry.id, **chosen)
+        self.answer_page([await self.spell(one, entry.name) for one in found], total)
+
+    async def _get_tagged(self, repository_id: int, repository_name: str, name: str) -> None:
+        if len(self.filters) > 1:
+            raise Invalid("q: tags=NAME names one artifact; it goes without anything else")
+        try:
+            found = [await self.artifacts.find(repository_id, Tag.parse(name))]
+        except Missing:
+            found = []
+        here = found[self.offset : self.offset + self.limit]
+        self.answer_page([await self.spell(one, repository_name) for one in here], len(found))
+
+
+class ArtifactHandler(InArtifacts):
+    async def get(self, repository_name: str, reference: str) -> None:
+        entry = await self.repository(repository_name)
+        detail = await self.artifacts.detail(entry.id, parse_reference(reference))
+        spelled = await self.spell(detail.artifact, entry.name)
+        spelled |= some(media_type=detail.config_type, extra_attrs=_attributes(detail))
+        spelled["references"] = [_reference(child) for child in detail.children]
+        if detail.config is not None:
+            digest = quote(str(detail.artifact.digest))
+            href = f"{self.request.path.rpartition('/')[0]}/{digest}/additions/build_history"
+            spelled["addition_links"] = {"build_history": {"href": href, "absolute": False}}
+        self.answer(spelled)
+
+    async def delete(self, repository_name: str, reference: str) -> None:
+        entry = await self.repository(repository_name)
+        digest = await self.resolve(entry.id, reference)
+        await self.artifacts.remove(entry.id, digest)
+        self.note("delete", "artifact", f"{entry.full_name}@{digest}", self.view.id)
+
+
+class AdditionHandler(InArtifacts):
+    async def get(self, repository_name: str, reference: str, addition: str) -> None:
+        entry = await self.repository(repository_name)
+        detail = await self.artifacts.detail(entry.id, parse_reference(reference))
+        if detail.config is None:
+            raise Missing("this is no image whose config is here; an index has its history in its images")
+        steps = [
+            some(
+                # Harbor's clients want a time for each step; some builders leave it out.
+                created=step.created or detail.config.created or moment(detail.artifact.pushed_at),
+                created_by=step.created_by,
+                author=step.author,
+                comment=step.comment,
+                empty_layer=step.empty_layer,
+            )
+            for step in detail.config.history
+        ]
+        self.answer(steps)
+
+
+class AccessoriesHandler(InArtifacts):
+    async def get(self, repository_name: str, reference: str) -> None:
+        entry = await self.repository(repository_name)
+        digest = await self.resolve(entry.id, reference)
+        total = await self.artifacts.total_referrers(entry.id, digest)
+        reach = min(self.offset + self.limit, _MOST_REFERRERS)
+        found = await self.artifacts.referrers(entry.id, digest, limit=reach) if self.offset < reach else []
+        here = found[self.offset :]
+        self.answer_page([accessory(referrer, digest, entry.full_name) for referrer in here], total)
+
+
+class ArtifactLabelsHandler(InArtifacts):
+    labels: Labels
+
+    async def post(self, repository_name: str, reference: str) -> None:
+        entry = await self.repository(repository_name)
+        digest = await self.resolve(entry.id, reference)
+        await self.labels.attach(self.view.id, entry.id, digest, self.body["id"])
+        self.note("attach", "label", f"{entry.full_name}@{digest}", self.view.id)
+
+
+class ArtifactLabelHandler(InArtifacts):
+    labels: Labels
+
+    async def delete(self, repository_name: str, reference: str, label_id: int) -> None:
+        entry = await self.repository(repository_name)
+        digest = await self.resolve(entry.id, reference)
+        await self.labels.detach(entry.id, digest, label_id)
+        self.note("detach", "label", f"{entry.full_name}@{digest}", self.view.id)
+
+
+def _only(term: Term | None) -> int | None:
+    if term is None:
+        return None
+    if len(term.values) != 1:
+        raise Invalid("q: one label at a time")
+    return int(term.value)
+
+
+def _attributes(detail: ArtifactDetail) -> dict[str, Any] | None:
+    """Spell what an image's config says of it, as Harbor does."""
+    config = detail.config
+    if config is None:
+        return None
+    spelled = {} if config.platform is None else platform(config.platform)
+    return spelled | {
+        "author": config.author,
+        "created": config.created,
+        "config": {
+            "Cmd": list(config.command),
+            "Entrypoint": list(config.entrypoint),
+            "Env": list(config.env),
+            "ExposedPorts": {port: {} for port in config.exposed_ports},
+            "Labels": dict(config.labels or {}),
+            "User": config.user,
+            "WorkingDir": config.working_dir,
+        },
+    }
+
+
+def _reference(child: Child) -> dict[str, Any]:
+    return some(
+        child_digest=str(child.digest),
+        platform=None if child.platform is None else platform(child.platform),
+        annotations=dict(child.annotations) or None,
+    )

@@ -1,0 +1,68 @@
+"""What a robot account or an access key may do, between Harbor's spelling and ours.
+
+    {"kind": "project", "namespace": "lab", "access": [{"resource": "repository", "action": "pull"}]}
+
+is {"1": ["repository:pull"]}: rights by the project's number, or by "*" for every project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app.access.grants import EVERYWHERE
+from app.access.principal import Principal
+from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
+from app.projects.errors import Missing
+from app.projects.service import Projects
+
+from ..guard import Guard
+from .handler import ApiHandler
+
+Permissions = Mapping[str, Sequence[str]]
+
+
+async def read_permissions(
+    given: Sequence[Mapping[str, Any]], guard: Guard, principal: Principal
+) -> dict[str, list[str]]:
+    """Read what is to be given; raises Missing for a project that whoever gives cannot see."""
+    rights: dict[str, set[str]] = {}
+    for permission in given:
+        name = permission["namespace"]
+        key = EVERYWHERE if name == EVERYWHERE else str((await guard.open(principal, name, READ_PROJECT)).id)
+        rights.setdefault(key, set()).update(f"{one['resource']}:{one['action']}" for one in permission["access"])
+    return {key: sorted(many) for key, many in rights.items()}
+
+
+async def spell_permissions(
+    permissions: Permissions, projects: Projects, known: Mapping[int, str]
+) -> list[dict[str, Any]]:
+    """Spell what was given; a project that has been deleted since is left out. ``known``: names by number."""
+    spelled = []
+    for key, rights in sorted(permissions.items()):
+        name = key if key == EVERYWHERE else await _name(int(key), projects, known)
+        if name is not None:
+            spelled.append(
+                {"kind": "project", "namespace": name, "access": [access(right) for right in sorted(rights)]}
+            )
+    return spelled
+
+
+async def _name(project_id: int, projects: Projects, known: Mapping[int, str]) -> str | None:
+    if project_id in known:
+        return known[project_id]
+    try:
+        return (await projects.get(project_id)).name
+    except Missing:
+        return None
+
+
+def access(right: str) -> dict[str, str]:
+    """Spell a right."""
+    resource, _, action = right.partition(":")
+    return {"resource": resource, "action": action}
+
+
+class PermissionsHandler(ApiHandler):
+    async def get(self) -> None:
+        self.answer({"project": [access(right) for right in sorted(GRANTABLE_RIGHTS)], "system": []})

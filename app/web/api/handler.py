@@ -1,0 +1,288 @@
+"""What every handler of the REST API shares: who asks, what the document allows, pages, errors, the audit log.
+
+A request is read as the document says (`Operation`), then the door is opened (`Guard`), then the handler's method
+runs. It finds what it asked for in `view` (the project), `query` and `body`, with the numbers and names of the path as
+its arguments. What a method may assume has been checked; what only a service can know, the service raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from tornado.web import HTTPError
+
+from app.access.principal import Principal
+from app.access.sessions import Session
+from app.oci.errors import OCIError
+from app.projects.audit import Audit
+from app.projects.errors import Forbidden, Invalid, Missing
+
+from ..base import Handler
+from ..guard import WORDS, Guard, ProjectView
+from ..observe import Observer
+from ..session import COOKIE
+from .caller import Callers
+from .document import BASE, Operation, check
+from .query import Term, parse_query, parse_sort
+
+# The token of `RequestHandler.xsrf_token`, under the name that Harbor's pages know it by.
+_TOKEN = "X-Harbor-CSRF-Token"  # noqa: S105  # the name of a header
+_PROJECT = ("project_name_or_id", "project_name")
+
+
+class MethodNotAllowed(OCIError):
+    code, status, text = "METHOD_NOT_ALLOWED", 405, "this path has no such method"
+
+
+class UnsupportedMediaType(OCIError):
+    code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "send JSON, with Content-Type: application/json"
+
+
+class NoToken(Forbidden):
+    text = f"a browser session changes things with the header {_TOKEN} only; the answer to any GET has its value"
+
+
+@dataclass(frozen=True)
+class Common:
+    """What every handler uses."""
+
+    callers: Callers
+    guard: Guard
+    audit: Audit
+    observer: Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is that a request names by its number: in a project, or (None) in none, of the system.
+
+    ``otherwise`` is what whoever may not see it is told, as where it is not there; ``system_needs`` is what something
+    of the system takes.
+    """
+
+    project: str | int | None
+    otherwise: str | None = None
+    system_needs: str = "admin"
+
+
+class ApiHandler(Handler):
+    """One path of the document; a subclass has one method for each of its operations."""
+
+    needs = "what the document says of each operation"
+
+    # Of an operation in a project.
+    view: ProjectView
+
+    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
+        self, *, operations: Mapping[str, Operation], common: Common, **services: object
+    ) -> None:
+        super().initialize(observer=common.observer)
+        self._operations = operations
+        self._common = common
+        self.principal: Principal
+        self.session: Session | None = None
+        self.query: dict[str, Any] = {}
+        self.filters: dict[str, Term] = {}
+        self.sort: str | None = None
+        self.body: Any = None
+        for name, service in services.items():
+            setattr(self, name, service)
+
+    def check_xsrf_cookie(self) -> None:
+        """Ask browser sessions only, whom `prepare` finds: no other credentials are sent by themselves."""
+        if self.session is not None:
+            self.request.headers["X-Xsrftoken"] = self.request.headers.get(_TOKEN, "")
+            super().check_xsrf_cookie()
+
+    async def prepare(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        # Most of what changes something answers without a body.
+        self.clear_header("Content-Type")
+        operation = self._operations.get(self.method.lower())
+        if operation is None:
+            raise MethodNotAllowed(headers={"Allow": self._allowed()})
+        caller = await self._common.callers.identify(self)
+        self.principal, self.session = caller.principal, caller.session
+        self.subject = self.principal.subject
+        if self.session is not None:
+            self.set_header(_TOKEN, self.xsrf_token)
+            if self.method not in ("GET", "HEAD"):
+                self.check_xsrf_cookie()
+        path = self._read(operation)
+        await self._open(operation, path)
+        self.path_args, self.path_kwargs = [], {name: path[name] for name in path if name not in _PROJECT}
+
+    def _read(self, operation: Operation) -> dict[str, Any]:
+        path = {name: operation.path[name].read(text) for name, text in self.path_kwargs.items()}
+        given = self._arguments(operation)
+        self.query = {name: parameter.default for name, parameter in operation.query.items()}
+        self.query |= {name: operation.query[name].read(text) for name, text in given.items()}
+        self.hints = {name: parameter.default for name, parameter in operation.head.items()}
+        for name, parameter in operation.head.items():
+            if (text := self.request.headers.get(name)) is not None:
+                self.hints[name] = parameter.read(text)
+        self.filters = parse_query(self.query["q"], operation.filters) if operation.filters and "q" in given else {}
+        self.sort = parse_sort(self.query["sort"], operation.sort) if "sort" in given else None
+        if operation.body is not None:
+            self.body = self._json()
+            check(operation.body, self.body, "the body")
+        return path
+
+    def _arguments(self, operation: Operation) -> dict[str, str]:
+        given = {}
+        for name, values in self.request.query_arguments.items():
+            if name not in operation.query:
+                known = ", ".join(operation.query) or "none"
+                raise Invalid(f"{name[:50]} is no parameter of this; known are {known}")
+            if len(values) > 1:
+                raise Invalid(f"{name} stands there twice")
+            try:
+                given[name] = values[0].decode()
+            except UnicodeDecodeError:
+                raise Invalid(f"{name} is not UTF-8") from None
+        if lacking := [name for name, known in operation.query.items() if known.required and name not in given]:
+            raise Invalid(f"the query lacks {', '.join(lacking)}")
+        return given
+
+    def _json(self) -> Any:
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise UnsupportedMediaType
+        try:
+            body = json.loads(self.request.body, parse_float=_number, parse_constant=_no_number)
+            _require_plain(body)
+        except (ValueError, RecursionError):
+            raise Invalid("the body is not JSON in UTF-8, or has what JSON cannot carry") from None
+        return body
+
+    async def _open(self, operation: Operation, path: Mapping[str, Any]) -> None:
+        guard, needs = self._common.guard, operation.needs
+        if needs in WORDS:
+            guard.admit(self.principal, needs)
+            return
+        try:
+            place = await self.place(path)
+        except OCIError as error:
+            if error.answer_status != Missing.status:
+                raise
+            # Nobody in particular is told to log in, whether it is there or not.
+            guard.admit(self.principal, "login")
+            raise
+        if place.project is None:
+            guard.admit(self.principal, place.system_needs)
+        else:
+            self.view = await guard.open(self.principal, place.project, needs, otherwise=place.otherwise)
+
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        """Say where what is asked for is: in the project of the path, unless a handler knows better. Raises Missing."""
+        if "project_name" in path:
+            return Place(path["project_name"])
+        named: str = path["project_name_or_id"]
+        by_number = named.isascii() and named.isdigit() and len(named) < 16
+        return Place(int(named) if by_number and not self.hints["X-Is-Resource-Name"] else named)
+
+    def text(self, field: str) -> str:
+        """Give what ``q`` says of a field that is text; "" where it says nothing."""
+        return str(self.filters[field].value) if field in self.filters else ""
+
+    # -- answers
+
+    def answer(self, body: object, status: int = 200) -> None:
+        """Finish with JSON."""
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        _ = self.finish(json.dumps(body))
+
+    @property
+    def limit(self) -> int:
+        return int(self.query["page_size"])
+
+    @property
+    def offset(self) -> int:
+        return (int(self.query["page"]) - 1) * self.limit
+
+    def answer_page(self, items: Sequence[object], total: int) -> None:
+        """Finish with one page of a list, and say where the pages beside it are."""
+        page = int(self.query["page"])
+        others = {"prev": page - 1 if page > 1 else None, "next": page + 1 if page * self.limit < total else None}
+        links = [f'<{self._link(number)}>; rel="{rel}"' for rel, number in others.items() if number is not None]
+        self.set_header("X-Total-Count", str(total))
+        if links:
+            self.set_header("Link", " , ".join(links))
+        self.answer(items)
+
+    def _link(self, page: int) -> str:
+        arguments = {name: values[0] for name, values in self.request.query_arguments.items()}
+        arguments |= {"page": str(page).encode(), "page_size": str(self.limit).encode()}
+        return f"{self.request.path}?{urlencode(arguments)}"
+
+    def created(self, path: str, body: object = None) -> None:
+        """Finish by saying where the new one is, beneath `BASE`."""
+        self.set_header("Location", BASE + path)
+        if body is None:
+            self.set_status(201)
+        else:
+            self.answer(body, 201)
+
+    def note(self, operation: str, resource_type: str, resource: str, project_id: int | None = None) -> None:
+        """Put what was just done in the audit log."""
+        self._common.audit.note(
+            self.principal, self.request.remote_ip or "", operation, resource_type, resource, project_id
+        )
+
+    def compute_etag(self) -> None:
+        """Make none: no answer is kept."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, HTTPError) and error.status_code in _OF_STATUS:
+            error = _OF_STATUS[error.status_code]()
+            kwargs["exc_info"] = (type(error), error, None)
+        if status_code == MethodNotAllowed.status:
+            self.set_header("Allow", self._allowed())
+        # A challenge makes a browser ask for a password in a window of its own; who has a session's cookie is one.
+        if status_code == 401 and COOKIE not in self.request.cookies:
+            self.set_header("WWW-Authenticate", 'Basic realm="registry", charset="UTF-8"')
+        super().write_error(status_code, **kwargs)
+
+    def _allowed(self) -> str:
+        return ", ".join(method.upper() for method in self._operations)
+
+
+_OF_STATUS: Mapping[int, type[OCIError]] = {400: Invalid, 403: NoToken, 404: Missing, 405: MethodNotAllowed}
+
+
+class NotFoundHandler(ApiHandler):
+    """Every path beneath ``/api`` that the document does not have."""
+
+    async def prepare(self) -> None:
+        raise Missing(f"there is nothing here; {BASE}/openapi.json says what there is")
+
+
+def _number(text: str) -> float:
+    """Read 1.0 as 1: JSON knows no difference, and the schemas take both for whole numbers."""
+    value = float(text)
+    return int(value) if value.is_integer() else value
+
+
+def _no_number(_text: str) -> None:
+    raise ValueError
+
+
+def _require_plain(value: object) -> None:
+    """Raise ValueError for text that no database keeps: NUL, and half a surrogate pair."""
+    if isinstance(value, str):
+        value.encode()
+        if "\0" in value:
+            raise ValueError
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _require_plain(key)
+            _require_plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            _require_plain(item)

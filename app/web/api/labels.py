@@ -1,0 +1,79 @@
+"""Labels, of projects and of the system; the system's are there for everybody to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.database.labels import Label
+from app.projects.errors import Invalid
+from app.projects.labels import Labels
+
+from .handler import ApiHandler, Place
+from .shapes import moment
+
+
+def label(row: Label) -> dict[str, Any]:
+    """Spell a label."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "color": row.color,
+        "scope": "g" if row.project_id is None else "p",
+        "project_id": row.project_id or 0,
+        "creation_time": moment(row.created_at),
+    }
+
+
+class LabelsHandler(ApiHandler):
+    labels: Labels
+
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        given = self.query if self.body is None else self.body
+        scope, number = given.get("scope", "g"), given.get("project_id") or None
+        if (scope == "p") != (number is not None):
+            raise Invalid("scope p goes with a project_id, scope g without")
+        return Place(number, system_needs="nothing" if self.body is None else "admin")
+
+    @property
+    def project_id(self) -> int | None:
+        view = getattr(self, "view", None)
+        return None if view is None else view.id
+
+    async def get(self) -> None:
+        search = self.text("name") or self.query["name"] or ""
+        rows = await self.labels.page(self.project_id, limit=self.limit, offset=self.offset, search=search)
+        self.answer_page([label(row) for row in rows], await self.labels.total(self.project_id, search=search))
+
+    async def post(self) -> None:
+        said = {field: self.body[field] for field in ("description", "color") if self.body.get(field)}
+        row = await self.labels.create(self.project_id, name=self.body["name"], **said)
+        self.note("create", "label", row.name, row.project_id)
+        self.created(f"/labels/{row.id}")
+
+
+class LabelHandler(ApiHandler):
+    labels: Labels
+    label: Label
+
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        self.label = await self.labels.find(path["label_id"])
+        system_needs = "nothing" if self.method == "GET" else "admin"
+        return Place(self.label.project_id, otherwise="there is no such label here", system_needs=system_needs)
+
+    async def get(self, label_id: int) -> None:
+        self.answer(label(self.label))
+
+    async def put(self, label_id: int) -> None:
+        row = await self.labels.update(
+            label_id,
+            name=self.body.get("name"),
+            description=self.body.get("description"),
+            color=self.body.get("color"),
+        )
+        self.note("update", "label", row.name, row.project_id)
+
+    async def delete(self, label_id: int) -> None:
+        await self.labels.remove(label_id)
+        self.note("delete", "label", self.label.name, self.label.project_id)

@@ -1,0 +1,63 @@
+"""The audit log, of the system and of a project."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from app.database.audit import Entry, Filter
+from app.projects.audit import Audit
+
+from .handler import ApiHandler
+from .shapes import moment, some
+
+
+def entry(row: Entry) -> dict[str, Any]:
+    """Spell an entry of the log."""
+    kind, _, name = row.actor.partition(":")
+    return some(
+        id=row.id,
+        username=name or kind,
+        user_kind=kind,
+        client_address=row.address,
+        resource=row.resource,
+        resource_type=row.resource_type,
+        operation=row.operation,
+        op_time=moment(row.at),
+        project_id=row.project_id,
+    )
+
+
+class Logs(ApiHandler):
+    """What handlers of both logs share."""
+
+    audit: Audit
+
+    def chosen(self) -> Filter:
+        """Say which entries are meant: those of the project, where the path names one, and what ``q`` chooses."""
+        view = getattr(self, "view", None)
+        since, until = self.filters["op_time"].values if "op_time" in self.filters else (None, None)
+        return Filter(
+            project_id=None if view is None else view.id,
+            text=self.text("text"),
+            resource_type=self.text("resource_type"),
+            operation=self.text("operation"),
+            since=None if since is None else float(since),
+            until=None if until is None else float(until),
+        )
+
+
+class LogsHandler(Logs):
+    async def get(self) -> None:
+        chosen = self.chosen()
+        rows = await self.audit.page(chosen, limit=self.limit, offset=self.offset)
+        self.answer_page([entry(row) for row in rows], await self.audit.count(chosen))
+
+
+class ExportHandler(Logs):
+    async def get(self) -> None:
+        self.set_header("Content-Type", "application/x-ndjson")
+        self.set_header("Content-Disposition", 'attachment; filename="audit.ndjson"')
+        async for row in self.audit.export(self.chosen()):
+            self.write(json.dumps(entry(row)) + "\n")
+            await self.flush()

@@ -1,0 +1,83 @@
+"""Members of a project: people and groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.access.people import People
+from app.access.roles import Role
+from app.database.members import Member
+from app.projects.errors import Invalid, Missing
+from app.projects.members import Members
+
+from .handler import ApiHandler
+from .shapes import ROLE_IDS, ROLE_NAMES, ROLES, some
+
+
+def member(row: Member) -> dict[str, Any]:
+    """Spell a member."""
+    role = Role(row.role)
+    return some(
+        id=row.id,
+        project_id=row.project_id,
+        entity_id=row.account_id,
+        entity_name=row.name,
+        entity_type="g" if row.is_group else "u",
+        role_id=ROLE_IDS[role],
+        role_name=ROLE_NAMES[role],
+    )
+
+
+class MembersHandler(ApiHandler):
+    members: Members
+    people: People
+
+    async def get(self) -> None:
+        search = self.query["entityname"] or ""
+        rows = await self.members.page(self.view.id, limit=self.limit, offset=self.offset, search=search)
+        self.answer_page([member(row) for row in rows], await self.members.total(self.view.id, search=search))
+
+    async def post(self) -> None:
+        person, group = self.body.get("member_user"), self.body.get("member_group")
+        if (person is None) == (group is None):
+            raise Invalid("say either who (member_user) or which group (member_group)")
+        role = ROLES[self.body["role_id"]]
+        if person is not None:
+            made = await self.members.add_person(self.view.id, await self._username(person), role)
+        else:
+            made = await self.members.add_group(self.view.id, _group(group), role)
+        self.note("create", "member", made.name, self.view.id)
+        self.created(f"/projects/{self.view.id}/members/{made.id}")
+
+    async def _username(self, given: dict[str, Any]) -> str:
+        if "user_id" not in given:
+            return str(given["username"])
+        found = await self.people.find(given["user_id"])
+        if found is None:
+            raise Missing(f"there is nobody with the number {given['user_id']}; people are made when they first log in")
+        if given.get("username", found.username) != found.username:
+            raise Invalid("user_id and username are not of the same person; one of them is enough")
+        return found.username
+
+
+class MemberHandler(ApiHandler):
+    members: Members
+
+    async def get(self, mid: int) -> None:
+        self.answer(member(await self.members.find(self.view.id, mid)))
+
+    async def put(self, mid: int) -> None:
+        role = ROLES[self.body["role_id"]]
+        changed = await self.members.set_role(self.view.id, mid, role, force=self.principal.administers)
+        self.note("update", "member", changed.name, self.view.id)
+
+    async def delete(self, mid: int) -> None:
+        removed = await self.members.remove(self.view.id, mid, force=self.principal.administers)
+        self.note("delete", "member", removed.name, self.view.id)
+
+
+def _group(given: dict[str, Any]) -> str:
+    names = {given[field] for field in ("group_name", "ldap_group_dn") if field in given}
+    if len(names) != 1:
+        raise Invalid("name the group by group_name, as the university names it")
+    return str(names.pop())

@@ -1,0 +1,90 @@
+"""What a pull-through cache does: what its upstream allows, what it is fetching, what it saved. Our own."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from app.database.traffic import Counts
+from app.mirror.budget import BudgetView
+from app.mirror.progress import RunningFill
+from app.mirror.status import MirrorStatus
+from app.projects.errors import Missing
+
+from .handler import ApiHandler
+from .shapes import moment, some
+
+_HOUR = 3600
+
+
+class OfMirror(ApiHandler):
+    """What handlers of a pull-through cache share."""
+
+    mirror: MirrorStatus
+
+    async def prepare(self) -> None:
+        await super().prepare()
+        if self.view.upstream is None:
+            raise Missing(f"{self.view.name} hosts images, it is no pull-through cache")
+
+    @property
+    def since(self) -> float:
+        return time.time() - _HOUR * int(self.query["hours"])
+
+
+class BudgetHandler(OfMirror):
+    async def get(self) -> None:
+        views = await self.mirror.budgets(self.view.upstream or "")
+        self.answer([await self._spell(view) for view in views])
+
+    async def _spell(self, view: BudgetView) -> dict[str, Any]:
+        samples = await self.mirror.samples(view.upstream, view.account, self.since)
+        return some(
+            upstream=view.upstream,
+            account=view.account if self.principal.administers else None,
+            unlimited=view.unlimited,
+            limit=view.limit,
+            remaining=view.remaining,
+            resets_at=moment(view.resets_at),
+            blocked_until=moment(view.blocked_until),
+            samples=[{"at": moment(one.at), "limit": one.limit, "remaining": one.remaining} for one in samples],
+        )
+
+
+class FillsHandler(OfMirror):
+    async def get(self) -> None:
+        self.answer([_fill(fill) for fill in await self.mirror.fills(self.view.name)])
+
+
+class TrafficHandler(OfMirror):
+    async def get(self) -> None:
+        room = await self.mirror.room(self.view.id)
+        hours = await self.mirror.by_hour(self.view.id, self.since)
+        self.answer(
+            some(
+                total=_counts(await self.mirror.totals(self.view.id, self.since)),
+                hours=[{"at": moment(at), **_counts(counts)} for at, counts in sorted(hours.items())],
+                used_bytes=room.used,
+                bound_bytes=room.bound,
+            )
+        )
+
+
+def _counts(counts: Counts) -> dict[str, Any]:
+    return {
+        "hits": counts.hits,
+        "misses": counts.misses,
+        "served_bytes": counts.served_bytes,
+        "fetched_bytes": counts.fetched_bytes,
+    }
+
+
+def _fill(fill: RunningFill) -> dict[str, Any]:
+    return some(
+        digest=fill.digest,
+        repositories=list(fill.repositories),
+        received=fill.received,
+        size=fill.size,
+        clients=fill.clients,
+        started=moment(fill.started),
+    )

@@ -1,0 +1,128 @@
+"""What belongs to whoever asks: who they are, what they may, their access keys and browser sessions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from app.access.access_keys import AccessKeys
+from app.access.people import People
+from app.access.principal import Kind
+from app.access.roles import READ_PROJECT
+from app.access.sessions import Sessions
+from app.oci.errors import Unauthorized
+from app.projects.errors import Invalid, Missing
+from app.projects.service import Projects
+
+from .grants import access, read_permissions, spell_permissions
+from .handler import ApiHandler
+from .shapes import expiry, moment, some
+from .users import user
+
+_SCOPE = re.compile(r"/project/([1-9][0-9]{0,14})\Z")
+
+
+class Own(ApiHandler):
+    """What handlers of what is one's own share."""
+
+    @property
+    def account_id(self) -> int:
+        """Whose it is; the door lets nobody through who has no account."""
+        if self.principal.id is None:
+            raise Unauthorized
+        return self.principal.id
+
+
+class CurrentUserHandler(Own):
+    people: People
+
+    async def get(self) -> None:
+        if self.principal.kind is Kind.ROBOT:
+            self.answer({"username": self.principal.name, "sysadmin_flag": False})
+            return
+        person = await self.people.find(self.account_id)
+        if person is None:
+            raise Unauthorized("your account has just been deleted")
+        self.answer(user(person))
+
+
+class CurrentPermissionsHandler(ApiHandler):
+    async def get(self) -> None:
+        scope = self.query["scope"]
+        if scope is None:
+            self.answer([])
+            return
+        match = _SCOPE.match(scope)
+        if match is None:
+            raise Invalid("scope is /project/NUMBER")
+        view = await self._common.guard.open(self.principal, int(match[1]), READ_PROJECT)
+        front = "" if self.query["relative"] else f"{scope}/"
+        spelled = [access(right) for right in sorted(view.rights)]
+        self.answer([{"resource": front + one["resource"], "action": one["action"]} for one in spelled])
+
+
+class AccessKeysHandler(Own):
+    access_keys: AccessKeys
+    projects: Projects
+
+    async def get(self) -> None:
+        rows = await self.access_keys.list(self.account_id)
+        spelled: list[dict[str, Any]] = [
+            some(
+                id=row.id,
+                name=row.name,
+                permissions=await spell_permissions(row.permissions, self.projects, {}),
+                creation_time=moment(row.created_at),
+                expires_at=expiry(row.expires_at),
+                last_used_time=moment(row.last_used_at),
+                last_used_from=row.last_used_from,
+            )
+            for row in rows
+        ]
+        self.answer(spelled)
+
+    async def post(self) -> None:
+        permissions = await read_permissions(self.body["permissions"], self._common.guard, self.principal)
+        row, secret = await self.access_keys.create(
+            self.account_id, name=self.body["name"], permissions=permissions, days=self.body["duration"]
+        )
+        self.note("create", "access key", row.name)
+        body = {"id": row.id, "name": row.name, "secret": secret, "expires_at": expiry(row.expires_at)}
+        self.created(f"/users/current/access-keys/{row.id}", body)
+
+
+class AccessKeyHandler(Own):
+    access_keys: AccessKeys
+
+    async def delete(self, key_id: int) -> None:
+        removed = await self.access_keys.remove(self.account_id, key_id)
+        self.note("delete", "access key", removed.name)
+
+
+class SessionsHandler(Own):
+    sessions: Sessions
+
+    async def get(self) -> None:
+        rows = await self.sessions.list_of(self.account_id)
+        self.answer(
+            [
+                {
+                    "id": row.id,
+                    "creation_time": moment(row.created_at),
+                    "last_seen_time": moment(row.seen_at),
+                    "client_address": row.address,
+                    "user_agent": row.agent,
+                    "current": self.session is not None and row.id == self.session.id,
+                }
+                for row in rows
+            ]
+        )
+
+
+class SessionHandler(Own):
+    sessions: Sessions
+
+    async def delete(self, session_id: str) -> None:
+        if not await self.sessions.revoke(self.account_id, session_id):
+            raise Missing("you have no such session")
+        self.note("delete", "session", session_id[:8])

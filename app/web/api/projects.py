@@ -1,0 +1,201 @@
+"""Projects: listing, making, changing and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
+from app.database.projects import Order, ProjectEntry, Summary
+from app.projects.errors import Invalid, PreconditionFailed
+from app.projects.quotas import Quotas
+from app.projects.service import UNSET, Projects, Settings
+
+from .handler import ApiHandler, Place
+from .query import Form
+from .registries import Upstreams, name_of, number_of, registry
+from .shapes import NO_END, ROLE_IDS, moment, some, storage
+
+_ORDERS: Mapping[str, Order] = {
+    "name": "name",
+    "-name": "-name",
+    "creation_time": "created",
+    "-creation_time": "-created",
+}
+
+
+def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
+    """Spell a project as whoever asks sees it; ``togglable``: they may change it."""
+    row = entry.project
+    role = None if entry.role is None else ROLE_IDS[Role(entry.role)]
+    return some(
+        project_id=row.id,
+        name=row.name,
+        owner_id=row.owner_id,
+        owner_name=entry.owner or "",
+        description=row.description,
+        registry_id=None if row.upstream is None else number_of(row.upstream),
+        creation_time=moment(row.created_at),
+        deleted=False,
+        togglable=togglable,
+        current_user_role_id=role,
+        current_user_role_ids=[] if role is None else [role],
+        repo_count=entry.repositories,
+        metadata={"public": "true" if row.public else "false"},
+        proxy_cache=None
+        if row.upstream is None
+        else {
+            "has_credential": row.has_credential,
+            "cache_bytes": row.settings.get("cache_bytes"),
+            "official_images": row.settings.get("official_images", "explain"),
+        },
+    )
+
+
+class ProjectsHandler(ApiHandler):
+    projects: Projects
+    upstreams: Upstreams
+
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        return Place(self.query["project_name"])
+
+    async def head(self) -> None:
+        """Nothing more to say: the door was open."""
+
+    async def get(self) -> None:
+        term = self.filters.get("name")
+        name, search = None, self.query["name"] or ""
+        if term is not None and term.form is Form.IS:
+            name = str(term.value)
+        elif term is not None:
+            search = str(term.value)
+        public = cast("bool", self.filters["public"].value) if "public" in self.filters else self.query["public"]
+        entries = await self.projects.page(
+            self.principal,
+            limit=self.limit,
+            offset=self.offset,
+            order=_ORDERS[self.sort or "name"],
+            search=search,
+            name=name,
+            public=public,
+        )
+        total = await self.projects.total(self.principal, search=search, name=name, public=public)
+        self.answer_page([project(entry, togglable=_is_admin(entry, self)) for entry in entries], total)
+
+    async def post(self) -> None:
+        name = self.body["project_name"]
+        number = self.body.get("registry_id")
+        made = await self.projects.create(
+            self.principal,
+            name=name,
+            public=bool(_public(self.body)),
+            description=self.body.get("description", ""),
+            quota_bytes=_quota(self.body),
+            upstream=None if number is None else name_of(number, self.upstreams),
+            **_proxy_cache(self.body),
+        )
+        self.note("create", "project", made.name, made.id)
+        by_name = self.hints["X-Resource-Name-In-Location"]
+        self.created(f"/projects/{made.name if by_name else made.id}")
+
+
+class ProjectHandler(ApiHandler):
+    projects: Projects
+    quotas: Quotas
+    upstreams: Upstreams
+
+    async def get(self) -> None:
+        entry = await self.projects.entry(self.principal, self.view.id)
+        self.answer(project(entry, togglable=self.view.may(UPDATE_PROJECT)))
+
+    async def put(self) -> None:
+        if self.body.get("project_name", self.view.name) != self.view.name:
+            raise Invalid("a project's name stays as it is")
+        given: dict[str, Any] = _proxy_cache(self.body)
+        if (public := _public(self.body)) is not None:
+            given["public"] = public
+        if "description" in self.body:
+            given["description"] = self.body["description"]
+        if (number := self.body.get("registry_id")) is not None:
+            given["upstream"] = name_of(number, self.upstreams)
+        quota = _quota(self.body)
+        if not isinstance(quota, type(UNSET)):
+            await self.quotas.set(self.principal, self.view.id, quota)
+        await self.projects.update(self.principal, self.view.id, **given)
+        self.note("update", "project", self.view.name, self.view.id)
+
+    async def delete(self) -> None:
+        if reason := _in_the_way(await self.projects.summary(self.view.id)):
+            raise PreconditionFailed(reason)
+        await self.projects.remove(self.view.id)
+        self.note("delete", "project", self.view.name, self.view.id)
+
+
+class DeletableHandler(ApiHandler):
+    projects: Projects
+
+    async def get(self) -> None:
+        reason = _in_the_way(await self.projects.summary(self.view.id))
+        self.answer(some(deletable=reason is None, message=reason))
+
+
+class SummaryHandler(ApiHandler):
+    projects: Projects
+    upstreams: Upstreams
+
+    async def get(self) -> None:
+        summary = await self.projects.summary(self.view.id)
+        answer: dict[str, Any] = {"repo_count": summary.repositories}
+        if self.view.may(LIST_MEMBERS):
+            answer["robot_count"] = summary.robots
+            for role in Role:
+                answer[f"{role.value.replace(' ', '_')}_count"] = summary.members.get(role.value, 0)
+        if self.view.may(READ_QUOTA):
+            row = summary.project
+            answer["quota"] = {"hard": storage(row.quota_bytes), "used": storage(row.used_bytes)}
+        upstream = summary.project.upstream
+        if upstream is not None and upstream in self.upstreams:
+            answer["registry"] = registry(upstream, self.upstreams[upstream])
+        self.answer(answer)
+
+
+def _is_admin(entry: ProjectEntry, handler: ApiHandler) -> bool:
+    return handler.principal.administers or (entry.role == Role.PROJECT_ADMIN and handler.principal.limits is None)
+
+
+def _in_the_way(summary: Summary) -> str | None:
+    """Say what has to go before a project can be deleted: images are never lost along with it."""
+    if not summary.repositories:
+        return None
+    return f"{summary.project.name} holds {summary.repositories} repositories; delete them first"
+
+
+def _public(body: Mapping[str, Any]) -> bool | None:
+    """Read whether a project is to be public: Harbor has had two ways to say so, and the metadata win."""
+    said = (body.get("metadata") or {}).get("public")
+    return body.get("public") if said is None else bool(said == "true")
+
+
+def _quota(body: Mapping[str, Any]) -> Any:
+    limit = body.get("storage_limit")
+    if limit is None:
+        return UNSET
+    return None if limit == NO_END else limit
+
+
+def _proxy_cache(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what is said of a pull-through cache, as the arguments that `Projects` takes for it."""
+    said = body.get("proxy_cache", {})
+    given: dict[str, Any] = {}
+    if said.get("username") is not None:
+        if "password" not in said:
+            raise Invalid("proxy_cache.username goes with a password")
+        given["credential"] = (said["username"], said["password"])
+    elif "password" in said:
+        raise Invalid("proxy_cache.password goes with a username")
+    elif "username" in said:
+        given["credential"] = None
+    settings = cast("Settings", {name: said[name] for name in ("cache_bytes", "official_images") if name in said})
+    if settings:
+        given["settings"] = settings
+    return given

@@ -1,0 +1,132 @@
+"""Harbor's words for choosing from a list: ``q`` and ``sort``.
+
+    q=name=lab            is lab                    q=name=~la           has "la" in it
+    q=id=[1~5]            from 1 to 5               q=name={lab "a b"}   is one of these
+    q=label_id=(1 2)      has all of these          several: with commas between
+    sort=-name            by name, the other way round
+
+Both name fields, ``sort`` one, from a closed list that the document gives for each operation; anything else is refused.
+
+Source: Harbor, src/lib/q/builder.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from app.projects.errors import Invalid
+
+_MOST_TERMS = 20
+_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'~,\[\]{}()]+)"""
+_TERM = re.compile(
+    rf"""\s*(?P<field>[A-Za-z_.]+)=(?:
+        \[(?P<low>{_VALUE}?)~(?P<high>{_VALUE}?)\]
+      | \{{(?P<any>{_VALUE}(?:\s+{_VALUE})*)\}}
+      | \((?P<all>{_VALUE}(?:\s+{_VALUE})*)\)
+      | ~(?P<like>"[^"]*"|'[^']*'|[^,"'\[\]{{}}()]+)
+      | (?P<is>"[^"]*"|'[^']*'|[^,"'~\[\]{{}}()]+)
+    )\s*(?:,|\Z)""",
+    re.VERBOSE,
+)
+_TIME_FORMATS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
+
+
+class Form(StrEnum):
+    """How a field is compared."""
+
+    IS = "is"
+    LIKE = "like"
+    RANGE = "range"
+    ANY = "any"
+    ALL = "all"
+
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One comparison. A range has two values, None where it is open; times are Unix seconds."""
+
+    form: Form
+    values: tuple[Value | None, ...]
+
+    @property
+    def value(self) -> Value:
+        """The value of a term that has one."""
+        (value,) = self.values
+        return "" if value is None else value
+
+
+def parse_query(text: str, known: Mapping[str, str]) -> dict[str, Term]:
+    """Read ``q``; ``known`` gives each field's type and, after a space, the forms it takes. Raises Invalid."""
+    terms: dict[str, Term] = {}
+    position = 0
+    while position < len(text):
+        match = _TERM.match(text, position)
+        if match is None:
+            raise Invalid("q cannot be read; it is k=v, k=~v, k=[a~b], k={a b} or k=(a b), with commas between")
+        field = match["field"]
+        if field not in known:
+            raise Invalid(f"q: {field[:50]} is no field to choose by; known are {', '.join(known) or 'none'}")
+        if field in terms or len(terms) == _MOST_TERMS:
+            raise Invalid(f"q: {field} stands there twice")
+        terms[field] = _term(match, field, known[field])
+        position = match.end()
+    return terms
+
+
+def _term(match: re.Match[str], field: str, allowed: str) -> Term:
+    kind, _, forms = allowed.partition(" ")
+    form, raw = _form(match)
+    if form not in forms.split():
+        raise Invalid(f"q: {field} cannot be chosen by in that form; it takes: {forms}")
+    return Term(form, tuple(_read(value, kind, field) if value else None for value in raw))
+
+
+def _form(match: re.Match[str]) -> tuple[Form, list[str]]:
+    if match["low"] is not None:
+        return Form.RANGE, [match["low"], match["high"]]
+    for form in (Form.ANY, Form.ALL):
+        if match[form] is not None:
+            return form, re.findall(_VALUE, match[form])
+    form = Form.LIKE if match[Form.LIKE] is not None else Form.IS
+    return form, [match[form].strip() or '""']
+
+
+def _read(text: str, kind: str, field: str) -> Value:
+    quoted = text[0] in "\"'"
+    text = text[1:-1] if quoted else text
+    if kind == "integer" and re.fullmatch(r"-?[0-9]{1,15}", text):
+        return int(text)
+    if kind == "boolean" and text in ("true", "false"):
+        return text == "true"
+    if kind == "time":
+        return _time(text, field)
+    if kind != "string":
+        raise Invalid(f"q: {field} is compared with {'a whole number' if kind == 'integer' else 'true or false'}")
+    return text
+
+
+def _time(text: str, field: str) -> float:
+    for spelled in _TIME_FORMATS:
+        try:
+            return datetime.strptime(text, spelled).replace(tzinfo=UTC).timestamp()
+        except ValueError:
+            continue
+    raise Invalid(f'q: {field} is compared with a time, "2026-04-09 02:36:00"')
+
+
+def parse_sort(text: str, known: Sequence[str]) -> str:
+    """Read ``sort``: one field, with "-" in front where it goes down; raises Invalid.
+
+    ``known`` has the fields; one with "-" in front goes down only. Names are unique, so one field is enough.
+    """
+    word = text.strip()
+    if word not in known and word not in {f"-{field}" for field in known if not field.startswith("-")}:
+        raise Invalid(f"sort: orders by one of these: {', '.join(known) or 'none, this list has one order only'}")
+    return word

@@ -1,0 +1,50 @@
+"""Quotas of projects; a quota has its project's number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.database.quotas import Usage
+from app.projects.errors import Missing
+from app.projects.quotas import Quotas
+
+from .handler import ApiHandler
+from .shapes import NO_END, moment, some, storage
+
+
+def quota(usage: Usage) -> dict[str, Any]:
+    """Spell a quota."""
+    return {
+        "id": usage.project_id,
+        "ref": some(id=usage.project_id, name=usage.project, owner_name=usage.owner),
+        "hard": storage(usage.quota_bytes),
+        "used": storage(usage.used_bytes),
+        "creation_time": moment(usage.created_at),
+    }
+
+
+class QuotasHandler(ApiHandler):
+    quotas: Quotas
+
+    async def get(self) -> None:
+        if self.query["reference_id"] is not None:
+            try:
+                found = [await self.quotas.usage(int(self.query["reference_id"]))]
+            except Missing:
+                found = []
+            self.answer_page([quota(usage) for usage in found][self.offset : self.offset + self.limit], len(found))
+            return
+        usages = await self.quotas.page(limit=self.limit, offset=self.offset, fullest=self.sort is not None)
+        self.answer_page([quota(usage) for usage in usages], await self.quotas.total())
+
+
+class QuotaHandler(ApiHandler):
+    quotas: Quotas
+
+    async def get(self, id: int) -> None:  # noqa: A002  # the document's name of it
+        self.answer(quota(await self.quotas.usage(id)))
+
+    async def put(self, id: int) -> None:  # noqa: A002  # the document's name of it
+        size = self.body["hard"]["storage"]
+        usage = await self.quotas.set(self.principal, id, None if size == NO_END else size)
+        self.note("update", "quota", usage.project, usage.project_id)

@@ -1,0 +1,87 @@
+"""Repositories: listing, describing and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from app.database.repositories import Order, RepositoryEntry
+from app.registry.repositories import Repositories
+
+from .handler import ApiHandler
+from .shapes import moment
+
+# What a list over all projects can reach at most.
+_MOST = 10_000
+_ORDERS: Mapping[str, Order] = {
+    "name": "name",
+    "-name": "-name",
+    "creation_time": "created",
+    "-creation_time": "-created",
+    "pull_count": "pulls",
+    "-pull_count": "-pulls",
+}
+
+
+def repository(entry: RepositoryEntry) -> dict[str, Any]:
+    """Spell a repository."""
+    return {
+        "id": entry.id,
+        "project_id": entry.project_id,
+        "name": entry.full_name,
+        "description": entry.description,
+        "artifact_count": entry.artifacts,
+        "pull_count": entry.pulls,
+        "creation_time": moment(entry.created_at),
+        "update_time": moment(entry.updated_at),
+    }
+
+
+class InRepository(ApiHandler):
+    """What handlers of a repository and of what is in it share."""
+
+    repositories: Repositories
+
+    async def repository(self, repository_name: str) -> RepositoryEntry:
+        """Find the repository of the path, whose name is encoded once more than a path is; raises Missing."""
+        return await self.repositories.find(self.view.id, unquote(repository_name))
+
+
+class AllRepositoriesHandler(ApiHandler):
+    repositories: Repositories
+
+    async def get(self) -> None:
+        found = await self.repositories.search(self.principal, self.text("name"), _MOST)
+        if self.sort == "-name":
+            found.reverse()
+        here = found[self.offset : self.offset + self.limit]
+        self.answer_page([repository(entry) for entry in here], len(found))
+
+
+class RepositoriesHandler(ApiHandler):
+    repositories: Repositories
+
+    async def get(self) -> None:
+        search = self.text("name")
+        order = _ORDERS[self.sort or "name"]
+        entries = await self.repositories.page(
+            self.view.id, limit=self.limit, offset=self.offset, order=order, search=search
+        )
+        total = await self.repositories.total(self.view.id, search=search)
+        self.answer_page([repository(entry) for entry in entries], total)
+
+
+class RepositoryHandler(InRepository):
+    async def get(self, repository_name: str) -> None:
+        self.answer(repository(await self.repository(repository_name)))
+
+    async def put(self, repository_name: str) -> None:
+        entry = await self.repository(repository_name)
+        await self.repositories.describe(entry.id, self.body["description"])
+        self.note("update", "repository", entry.full_name, self.view.id)
+
+    async def delete(self, repository_name: str) -> None:
+        entry = await self.repository(repository_name)
+        await self.repositories.remove(entry.id)
+        self.note("delete", "repository", entry.full_name, self.view.id)

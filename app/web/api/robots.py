@@ -1,0 +1,153 @@
+"""Robot accounts, of projects and of the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.access.robots import Robots
+from app.access.roles import ALL_RIGHTS
+from app.database.robots import Robot
+from app.projects.errors import Invalid
+from app.projects.service import Projects
+
+from .grants import read_permissions, spell_permissions
+from .handler import ApiHandler, Place
+from .shapes import NO_END, expiry, moment, some
+
+_DAY = 86400
+
+
+class RobotPlace(ApiHandler):
+    """What all handlers of robot accounts share."""
+
+    robots: Robots
+    projects: Projects
+
+    @property
+    def project(self) -> tuple[int, str] | None:
+        """The project that this is about, by its number and name; None for the system."""
+        view = getattr(self, "view", None)
+        return None if view is None else (view.id, view.name)
+
+    @property
+    def rights(self) -> frozenset[str]:
+        """What whoever asks may do there, and so may give."""
+        return ALL_RIGHTS if self.project is None else self.view.rights
+
+    async def spell(self, row: Robot) -> dict[str, Any]:
+        """Spell a robot account."""
+        known = dict([self.project]) if self.project else {}
+        return some(
+            id=row.id,
+            name=row.name,
+            description=row.description,
+            level="system" if row.project_id is None else "project",
+            duration=_days(row),
+            editable=True,
+            disable=row.disabled,
+            expires_at=expiry(row.expires_at),
+            permissions=await spell_permissions(row.permissions, self.projects, known),
+            creation_time=moment(row.created_at),
+            created_by=row.created_by.partition(":")[2],
+            last_used_time=moment(row.last_used_at),
+            last_used_from=row.last_used_from,
+        )
+
+    async def permissions(self) -> dict[str, list[str]]:
+        """Read the rights that the body gives."""
+        return await read_permissions(self.body["permissions"], self._common.guard, self.principal)
+
+
+class RobotsHandler(RobotPlace):
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        if self.body is not None:
+            return Place(_project_of(self.body))
+        level = self.text("Level")
+        if "ProjectID" in self.filters and level in ("", "project"):
+            return Place(int(self.filters["ProjectID"].value))
+        if "ProjectID" in self.filters or level not in ("", "system"):
+            raise Invalid("q: Level=project goes with ProjectID, Level=system without")
+        return Place(None)
+
+    async def get(self) -> None:
+        project_id = self.project[0] if self.project else None
+        search = self.text("name")
+        rows = await self.robots.page(project_id, limit=self.limit, offset=self.offset, search=search)
+        total = await self.robots.count(project_id, search=search)
+        self.answer_page([await self.spell(row) for row in rows], total)
+
+    async def post(self) -> None:
+        row, secret = await self.robots.create(
+            project=self.project,
+            name=self.body["name"],
+            description=self.body.get("description", ""),
+            permissions=await self.permissions(),
+            days=self.body.get("duration"),
+            by=self.principal,
+            rights=self.rights,
+        )
+        self.note("create", "robot", row.name, row.project_id)
+        body = {
+            "id": row.id,
+            "name": row.name,
+            "secret": secret,
+            "creation_time": moment(row.created_at),
+            "expires_at": expiry(row.expires_at),
+        }
+        self.created(f"/robots/{row.id}", body)
+
+
+class RobotHandler(RobotPlace):
+    robot: Robot
+
+    async def place(self, path: Mapping[str, Any]) -> Place:
+        self.robot = await self.robots.find(path["robot_id"])
+        return Place(self.robot.project_id, otherwise="there is no such robot account here")
+
+    async def get(self, robot_id: int) -> None:
+        self.answer(await self.spell(self.robot))
+
+    async def put(self, robot_id: int) -> None:
+        before = await self.spell(self.robot)
+        for field in ("name", "level"):
+            if self.body.get(field, before[field]) != before[field]:
+                raise Invalid(f"a robot account's {field} stays as it is")
+        # Harbor's clients send back all that they were told: what is as it was must not begin to count anew.
+        days = self.body.get("duration")
+        changed = self.body.get("permissions", before["permissions"]) != before["permissions"]
+        await self.robots.update(
+            self.robot,
+            by=self.principal,
+            rights=self.rights,
+            description=self.body.get("description"),
+            permissions=await self.permissions() if changed else None,
+            days=None if days == before["duration"] else days,
+            disabled=self.body.get("disable"),
+        )
+        self.note("update", "robot", self.robot.name, self.robot.project_id)
+
+    async def patch(self, robot_id: int) -> None:
+        row, secret = await self.robots.refresh(self.robot)
+        self.note("refresh", "robot", row.name, row.project_id)
+        self.answer({"secret": secret})
+
+    async def delete(self, robot_id: int) -> None:
+        await self.robots.remove(self.robot)
+        self.note("delete", "robot", self.robot.name, self.robot.project_id)
+
+
+def _project_of(body: Mapping[str, Any]) -> str | None:
+    """Say in which project a robot account is to be made; None for the system."""
+    if body["level"] == "system":
+        return None
+    names = {permission["namespace"] for permission in body["permissions"]}
+    if len(names) != 1 or "*" in names:
+        raise Invalid("a project's robot account has rights in that one project; name it as the namespace")
+    return str(names.pop())
+
+
+def _days(row: Robot) -> int:
+    if row.expires_at is None:
+        return NO_END
+    return max(1, round((row.expires_at - row.created_at) / _DAY))

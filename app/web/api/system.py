@@ -1,0 +1,162 @@
+"""The system as a whole: what it is, how it is, how much there is, and finding things in it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.oci.errors import OCIError
+from app.projects.errors import Missing
+from app.projects.service import Projects
+from app.registry.repositories import Repositories
+
+from ..ops import Check
+from .document import document
+from .handler import ApiHandler
+from .projects import project
+from .shapes import moment, some
+
+# The version of Harbor's API that is followed.
+_HARBOR = "v2.16.0"
+_CHECK_SECONDS = 5.0
+_MOST_FOUND = 25
+
+
+@dataclass(frozen=True)
+class About:
+    """What this installation says of itself; ``volume`` is where blobs are, None for an object store."""
+
+    external_url: str
+    saml: bool
+    volume: Path | None
+
+
+class PingHandler(ApiHandler):
+    async def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        await self.finish("Pong")
+
+
+class HealthHandler(ApiHandler):
+    required: Mapping[str, Check]
+    optional: Mapping[str, Check]
+
+    async def get(self) -> None:
+        checks = {**self.required, **self.optional}
+        faults = dict(zip(checks, await asyncio.gather(*map(_fault, checks.values())), strict=True))
+        healthy = not any(faults[name] for name in self.required)
+        components = [some(name=name, status=_status(fault is None), error=fault) for name, fault in faults.items()]
+        self.answer({"status": _status(healthy), "components": components})
+
+
+class SystemInfoHandler(ApiHandler):
+    about: About
+
+    async def get(self) -> None:
+        url = self.about.external_url
+        self.answer(
+            {
+                "auth_mode": "saml_auth" if self.about.saml else "db_auth",
+                "primary_auth_mode": self.about.saml,
+                "current_time": moment(time.time()),
+                "external_url": url,
+                "registry_url": url.partition("://")[2],
+                "harbor_version": _HARBOR,
+                "project_creation_restriction": "everyone",
+                "self_registration": False,
+                "has_ca_root": False,
+                "read_only": False,
+                "notification_enable": False,
+            }
+        )
+
+
+class VolumesHandler(ApiHandler):
+    about: About
+
+    async def get(self) -> None:
+        volumes = [] if self.about.volume is None else [await asyncio.to_thread(shutil.disk_usage, self.about.volume)]
+        self.answer({"storage": [{"total": usage.total, "free": usage.free} for usage in volumes]})
+
+
+class StatisticsHandler(ApiHandler):
+    projects: Projects
+
+    async def get(self) -> None:
+        found = await self.projects.statistics(self.principal)
+        self.answer(
+            some(
+                private_project_count=found.private_projects,
+                private_repo_count=found.private_repositories,
+                public_project_count=found.public_projects,
+                public_repo_count=found.public_repositories,
+                total_project_count=found.private_projects + found.public_projects,
+                total_repo_count=found.private_repositories + found.public_repositories,
+                total_storage_consumption=found.used_bytes,
+            )
+        )
+
+
+class SearchHandler(ApiHandler):
+    projects: Projects
+    repositories: Repositories
+
+    async def get(self) -> None:
+        text = self.query["q"]
+        entries = await self.projects.page(self.principal, search=text, limit=_MOST_FOUND)
+        found = await self.repositories.search(self.principal, text, _MOST_FOUND)
+        public = {number: await self._is_public(number) for number in {one.project_id for one in found}}
+        self.answer(
+            {
+                "project": [project(entry, togglable=False) for entry in entries],
+                "repository": [
+                    {
+                        "project_id": one.project_id,
+                        "project_name": one.project,
+                        "project_public": public[one.project_id],
+                        "repository_name": one.full_name,
+                        "pull_count": one.pulls,
+                        "artifact_count": one.artifacts,
+                    }
+                    for one in found
+                ],
+            }
+        )
+
+    async def _is_public(self, project_id: int) -> bool:
+        try:
+            return (await self.projects.get(project_id)).public
+        except Missing:
+            # Deleted since it was found.
+            return False
+
+
+class DocumentJsonHandler(ApiHandler):
+    async def get(self) -> None:
+        self.set_header("Content-Type", "application/json")
+        await self.finish(document().json)
+
+
+class DocumentYamlHandler(ApiHandler):
+    async def get(self) -> None:
+        self.set_header("Content-Type", "application/yaml")
+        await self.finish(document().yaml)
+
+
+def _status(good: bool) -> str:
+    return "healthy" if good else "unhealthy"
+
+
+async def _fault(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            await check()
+    except OCIError as error:
+        return error.message
+    except TimeoutError:
+        return f"no answer in {_CHECK_SECONDS:.0f} s"
+    return None

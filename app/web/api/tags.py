@@ -1,0 +1,38 @@
+"""Tags of an artifact."""
+
+from __future__ import annotations
+
+from app.oci.reference import Tag
+from app.projects.errors import Forbidden
+
+from .artifacts import InArtifacts, tag
+
+
+class TagsHandler(InArtifacts):
+    async def get(self, repository_name: str, reference: str) -> None:
+        entry = await self.repository(repository_name)
+        digest = await self.resolve(entry.id, reference)
+        search = self.text("name")
+        rows = await self.artifacts.tags(entry.id, digest=digest, limit=self.limit, offset=self.offset, search=search)
+        total = await self.artifacts.total_tags(entry.id, digest=digest, search=search)
+        self.answer_page([tag(row, entry.id) for row in rows], total)
+
+    async def post(self, repository_name: str, reference: str) -> None:
+        if self.view.upstream is not None:
+            raise Forbidden(f"{self.view.name} is a pull-through cache: its tags are those of {self.view.upstream}")
+        entry = await self.repository(repository_name)
+        name = Tag.parse(self.body["name"])
+        digest = await self.resolve(entry.id, reference)
+        await self.artifacts.add_tag(entry.id, digest, name)
+        self.note("create", "tag", f"{entry.full_name}:{name}", self.view.id)
+        self.set_header("Location", f"{self.request.path}/{name}")
+        self.set_status(201)
+
+
+class TagHandler(InArtifacts):
+    async def delete(self, repository_name: str, reference: str, tag_name: str) -> None:
+        entry = await self.repository(repository_name)
+        name = Tag.parse(tag_name)
+        digest = await self.resolve(entry.id, reference)
+        await self.artifacts.remove_tag(entry.id, digest, name)
+        self.note("delete", "tag", f"{entry.full_name}:{name}", self.view.id)

@@ -1,0 +1,120 @@
+"""People: finding them, and what administrators do to accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.access.accounts import Accounts
+from app.access.people import People
+from app.access.principal import Kind
+from app.access.sessions import Sessions
+from app.database.accounts import Person
+from app.oci.errors import Unauthorized
+from app.projects.errors import Forbidden, Missing, PreconditionFailed
+
+from .handler import ApiHandler
+from .shapes import moment, some
+
+
+def user(person: Person) -> dict[str, Any]:
+    """Spell a person."""
+    return some(
+        user_id=person.id,
+        username=person.username,
+        realname=person.full_name,
+        email=person.email,
+        sysadmin_flag=person.is_admin,
+        admin_role_in_auth=False,
+        creation_time=moment(person.created_at),
+        source=person.source,
+        disabled=person.disabled,
+        last_login_time=moment(person.last_login_at),
+    )
+
+
+class UsersHandler(ApiHandler):
+    people: People
+
+    async def get(self) -> None:
+        search = self.text("username")
+        rows = await self.people.page(search=search, limit=self.limit, offset=self.offset)
+        self.answer_page([user(row) for row in rows], await self.people.count(search=search))
+
+
+class UserSearchHandler(ApiHandler):
+    people: People
+
+    async def get(self) -> None:
+        search = self.query["username"]
+        rows = await self.people.page(search=search, limit=self.limit, offset=self.offset)
+        found = [{"user_id": row.id, "username": row.username} for row in rows]
+        self.answer_page(found, await self.people.count(search=search))
+
+
+class OnPerson(ApiHandler):
+    """What handlers of one person share."""
+
+    people: People
+
+    async def person(self, user_id: int) -> Person:
+        """Find the person of the path; raises Missing."""
+        found = await self.people.find(user_id)
+        if found is None:
+            raise Missing(f"there is nobody with the number {user_id}")
+        return found
+
+    def require_another(self, user_id: int) -> None:
+        """Raise Forbidden for oneself: an administrator who shut themselves out could not come back."""
+        if user_id == self.principal.id:
+            raise Forbidden("you cannot do this to your own account; ask another administrator")
+
+
+class UserHandler(OnPerson):
+    async def get(self, user_id: int) -> None:
+        is_self = self.principal.kind is Kind.PERSON and self.principal.id == user_id
+        if not is_self and not self.principal.administers:
+            raise Forbidden("only administrators see the accounts of others")
+        self.answer(user(await self.person(user_id)))
+
+    async def delete(self, user_id: int) -> None:
+        self.require_another(user_id)
+        person = await self.person(user_id)
+        await self.people.remove(user_id)
+        self.note("delete", "user", person.username)
+
+
+class SysadminHandler(OnPerson):
+    async def put(self, user_id: int) -> None:
+        self.require_another(user_id)
+        person = await self.person(user_id)
+        await self.people.set_admin(user_id, is_admin=self.body["sysadmin_flag"])
+        self.note("promote" if self.body["sysadmin_flag"] else "demote", "user", person.username)
+
+
+class DisabledHandler(OnPerson):
+    async def put(self, user_id: int) -> None:
+        self.require_another(user_id)
+        person = await self.person(user_id)
+        await self.people.set_disabled(user_id, disabled=self.body["disabled"])
+        self.note("disable" if self.body["disabled"] else "enable", "user", person.username)
+
+
+class PasswordHandler(OnPerson):
+    accounts: Accounts
+    sessions: Sessions
+
+    async def put(self, user_id: int) -> None:
+        is_self = self.principal.id == user_id
+        if not is_self and not self.principal.administers:
+            raise Forbidden("only administrators change the passwords of others")
+        person = await self.person(user_id)
+        if is_self:
+            old = self.body.get("old_password") or ""
+            try:
+                await self.accounts.authenticate(person.username, old, self.request.remote_ip or "")
+            except Unauthorized:
+                raise Forbidden("old_password is not your password") from None
+        if not await self.accounts.set_password(person.username, self.body["new_password"]):
+            raise PreconditionFailed(f"the password of {person.username} is kept by the university, change it there")
+        await self.sessions.end_all(user_id)
+        self.note("password", "user", person.username)

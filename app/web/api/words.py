@@ -1,0 +1,58 @@
+"""What is wrong with a request, in words for whoever sent it; the value itself is not repeated, it may be a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonschema import ValidationError
+
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "an object",
+    "array": "a list",
+    "null": "null",
+}
+
+
+def in_words(fault: ValidationError, where: str) -> str:
+    """Say what is wrong where; ``where`` names what was checked, a parameter or the body."""
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault.absolute_path)
+    say = _WORDS.get(str(fault.validator))
+    what = say(fault.validator_value, fault.instance, fault.schema) if say else "is not as the API's document says"
+    return f"{where}{path} {what}"
+
+
+def _type(expected: Any, _given: Any, _schema: Any) -> str:
+    names = [expected] if isinstance(expected, str) else expected
+    return "must be " + " or ".join(_TYPES[name] for name in names)
+
+
+def _required(expected: Any, given: Any, _schema: Any) -> str:
+    return "lacks " + ", ".join(name for name in expected if name not in given)
+
+
+def _unknown(_expected: Any, given: Any, schema: Any) -> str:
+    known = schema.get("properties", {})
+    unknown = ", ".join(sorted(str(name)[:50] for name in given if name not in known)[:5])
+    return f"has what is unknown here: {unknown}; known are {', '.join(known) or 'none'}"
+
+
+_WORDS: Mapping[str, Callable[[Any, Any, Any], str]] = {
+    "type": _type,
+    "required": _required,
+    "additionalProperties": _unknown,
+    "enum": lambda expected, _given, _schema: "must be one of " + ", ".join(map(str, expected)),
+    "const": lambda expected, _given, _schema: f"must be {expected}",
+    "minimum": lambda expected, _given, _schema: f"must be {expected} or more",
+    "maximum": lambda expected, _given, _schema: f"must be {expected} or less",
+    "minLength": lambda expected, _given, _schema: f"must have {expected} characters or more",
+    "maxLength": lambda expected, _given, _schema: f"must have {expected} characters or less",
+    "minItems": lambda expected, _given, _schema: f"must have {expected} entries or more",
+    "maxItems": lambda expected, _given, _schema: f"must have {expected} entries or less",
+    "minProperties": lambda expected, _given, _schema: f"must have {expected} fields or more",
+    "pattern": lambda expected, _given, _schema: f"must match {expected}",
+}

@@ -1,0 +1,260 @@
+"""Logging in and out in a browser: with the university, or with a password kept here.
+
+Why a university log-in was refused stands in the log, under the id of the request; the browser learns the id only.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from tornado.escape import xhtml_escape
+from tornado.routing import URLSpec
+from tornado.web import url
+
+from app.access.people import People
+from app.access.principal import Kind, Principal
+from app.access.saml import Begun, Refused, University, own_page
+from app.access.saml.university import REQUEST_SECONDS
+from app.oci.errors import OCIError, Unauthorized
+from app.projects.audit import Audit
+
+from .base import Handler
+from .observe import Observer
+from .session import BrowserSessions
+
+log = logging.getLogger(__name__)
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_ACS = "/saml/acs"
+_CLOSED = "logging in with a password is turned off here"
+_STALE = "this form was open for too long, or came from another site; log in again"
+_WRONG = "wrong user name or password; check both and log in again"
+
+
+class Passwords(Protocol):
+    """Checks a password that is kept here."""
+
+    async def authenticate(self, username: str, password: str, address: str) -> Principal: ...
+
+
+class LoginPage(Handler):
+    """What all that may end in the log-in page share. ``passwords`` and ``university`` are None where turned off.
+
+    The page gets ``next_page`` (a path of ours), ``error`` (words, or ""), ``username`` (as it was typed) and whether
+    there is a ``local_login`` and a ``university_login``.
+    """
+
+    needs = "nothing"
+
+    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
+        self,
+        *,
+        browsers: BrowserSessions,
+        people: People,
+        passwords: Passwords | None,
+        university: University | None,
+        audit: Audit,
+        observer: Observer,
+    ) -> None:
+        super().initialize(observer=observer)
+        self._audit = audit
+        self._browsers = browsers
+        self._people = people
+        self._passwords = passwords
+        self._university = university
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; "
+            "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        )
+        self.set_header("Cache-Control", "no-store")
+
+    def get_template_path(self) -> str:
+        return str(_TEMPLATES)
+
+    def show(self, next_page: str = "/", *, error: str = "", status: int = 200, username: str = "") -> None:
+        """Answer with the log-in page."""
+        self.set_status(status)
+        _ = self.render(
+            "login.html",
+            next_page=next_page,
+            error=error,
+            username=username,
+            local_login=self._passwords is not None,
+            university_login=self._university is not None,
+        )
+
+    def show_error(self, error: OCIError, next_page: str = "/", *, username: str = "") -> None:
+        """Answer with the log-in page and what went wrong, in words."""
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        # 401 belongs to the authentication of HTTP, which a form is not.
+        status = 403 if isinstance(error, Unauthorized) else error.answer_status
+        self.show(next_page, error=error.message, status=status, username=username)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if not isinstance(error, OCIError):
+            failed = f"the registry failed; quote request {self.request_id}"
+            words = _STALE if status_code == 403 else self._reason if status_code < 500 else failed
+            error = OCIError(words, status=status_code)
+        self.set_header("X-Request-Id", self.request_id)
+        self.show_error(error)
+
+    def note(self, principal: Principal, operation: str) -> None:
+        """Put a log-in or a logout down in the audit log."""
+        self._audit.note(principal, self.request.remote_ip or "", operation, "user", principal.name)
+
+    def show_refused(self, what: str, reason: Refused) -> None:
+        """Log why something of the university was refused, and say no more than that to the browser."""
+        fields = {"request_id": self.request_id, "client": self.request.remote_ip}
+        log.warning("%s refused: %s", what, reason, extra={"fields": fields})
+        error = (
+            f"the university's {what} was not accepted; try again, and if it stays so quote request {self.request_id}"
+        )
+        self.show(error=error, status=403)
+
+
+class LoginHandler(LoginPage):
+    async def get(self) -> None:
+        next_page = own_page(self.get_query_argument("next", "/"))
+        if await self._browsers.signed_in(self) is not None:
+            self.redirect(next_page, status=303)
+            return
+        self.show(next_page)
+
+    async def post(self) -> None:
+        next_page = own_page(self.get_body_argument("next", "/"))
+        username = self.get_body_argument("username", "")
+        # As it was typed: a password may begin with a space.
+        password = self.get_body_argument("password", "", strip=False)
+        try:
+            if self._passwords is None:
+                raise Unauthorized(_CLOSED)
+            principal = await self._passwords.authenticate(username, password, self.request.remote_ip or "")
+            if principal.kind is not Kind.PERSON or principal.id is None or principal.limits is not None:
+                raise Unauthorized(_WRONG)
+            await self._browsers.begin(self, principal.id)
+            await self._people.noted(principal.id)
+        except OCIError as error:
+            self.show_error(error, next_page, username=username)
+            return
+        self.subject = principal.subject
+        self.note(principal, "login")
+        self.redirect(next_page, status=303)
+
+
+class LogoutHandler(LoginPage):
+    async def post(self) -> None:
+        found = await self._browsers.signed_in(self)
+        session = await self._browsers.end(self)
+        if found is not None:
+            self.note(found[1], "logout")
+        url = None
+        if session is not None and session.saml is not None and self._university is not None:
+            url = await self._university.log_out(session.saml)
+        if url is None:
+            self.redirect("/", status=303)
+            return
+        # Not a redirect: a page's form may lead to our own pages only (form-action), redirects included.
+        self.set_header("Refresh", f"0; url={url}")
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        link = xhtml_escape(url)
+        await self.finish(f'<!doctype html><title>…</title><p><a href="{link}">Log out at the university</a></p>\n')
+
+
+class SamlPage(LoginPage):
+    """A page that is there with a university only."""
+
+    @property
+    def university(self) -> University:
+        """The university; the route table leads here only where there is one."""
+        assert self._university is not None  # noqa: S101 - for the types
+        return self._university
+
+    def binding_cookie(self, name: str) -> str:
+        """Spell the name of the cookie that binds a log-in to this browser."""
+        return f"__Secure-{name}" if self._browsers.secure else name
+
+
+class SamlLoginHandler(SamlPage):
+    async def get(self) -> None:
+        next_page = own_page(self.get_query_argument("next", "/"))
+        begun = await self.university.begin(next_page)
+        self._bind(begun)
+        self.redirect(begun.url, status=303)
+
+    def _bind(self, begun: Begun) -> None:
+        # The answer is posted from the identity provider's pages, and Lax cookies stay at home then. SameSite=None
+        # needs https; over http only an identity provider on this same host can answer.
+        same_site = "None" if self._browsers.secure else "Lax"
+        self.set_cookie(
+            self.binding_cookie(begun.cookie),
+            begun.secret,
+            path=_ACS,
+            max_age=REQUEST_SECONDS,
+            httponly=True,
+            secure=self._browsers.secure,
+            samesite=same_site,
+        )
+
+
+class AcsHandler(SamlPage):
+    def check_xsrf_cookie(self) -> None:
+        """The identity provider's pages post here; `University.finish` asks for proof of its own."""
+
+    async def post(self) -> None:
+        try:
+            finished = await self.university.finish(
+                self.get_body_arguments("SAMLResponse"), lambda name: self.get_cookie(self.binding_cookie(name))
+            )
+            await self._browsers.begin(self, finished.person.id, finished.session, finished.not_after)
+        except Refused as reason:
+            self.show_refused("log-in", reason)
+            return
+        principal = Principal(Kind.PERSON, finished.person.username)
+        self.subject = principal.subject
+        self.note(principal, "login")
+        self.clear_cookie(self.binding_cookie(finished.cookie), path=_ACS, secure=self._browsers.secure)
+        self.redirect(finished.return_to, status=303)
+
+
+class MetadataHandler(SamlPage):
+    async def get(self) -> None:
+        self.set_header("Content-Type", "application/samlmetadata+xml")
+        await self.finish(await self.university.metadata())
+
+
+class SlsHandler(SamlPage):
+    async def get(self) -> None:
+        try:
+            url = await self.university.logged_out(self.request.query)
+        except Refused as reason:
+            self.show_refused("logout", reason)
+            return
+        self.redirect(url or "/", status=303)
+
+
+def routes(*, university: University | None, **shared: Any) -> list[URLSpec]:
+    """Draw the routes: `LoginPage.initialize` says what they take."""
+    given = {"university": university, **shared}
+    found = [url("/login", LoginHandler, given), url("/logout", LogoutHandler, given)]
+    if university is not None:
+        found += [
+            url("/saml/login", SamlLoginHandler, given),
+            url(_ACS, AcsHandler, given),
+            url("/saml/metadata", MetadataHandler, given),
+            url("/saml/sls", SlsHandler, given),
+        ]
+    return found
+
+
+def login_address(next_page: str) -> str:
+    """Spell where to send somebody who has to log in first."""
+    return f"/login?next={quote(own_page(next_page), safe='')}"

@@ -1,0 +1,45 @@
+"""One service for all of these tests, and clients of its REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.parts.valkey import Valkey
+from tests.webapi.client import Api
+from tests.webapi.house import ADMIN, PASSWORD, House
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[House]:
+    """The service with its API."""
+    house = House(tmp_path_factory.mktemp("house"), valkey_process.url)
+    yield house
+    house.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_fault_of_ours(house: House, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test in which the service met something unforeseen."""
+    yield
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
+
+
+@pytest.fixture(scope="session")
+def admin(house: House) -> Api:
+    """The administrator, by password."""
+    return Api(house.host, ADMIN, PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def nobody(house: House) -> Api:
+    """Nobody in particular."""
+    return Api(house.host)
+
+
+@pytest.fixture(scope="session")
+def ann(house: House) -> Api:
+    """Somebody with an account and nothing else, by password."""
+    house.add_person("ann")
+    return Api(house.host, "ann", PASSWORD)

@@ -1,0 +1,90 @@
+"""The words of ``q`` and ``sort``."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.projects.errors import Invalid
+from app.web.api.query import Form, Term, parse_query, parse_sort
+
+KNOWN = {
+    "name": "string is like any",
+    "size": "integer is range all",
+    "public": "boolean is",
+    "at": "time range",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("", {}),
+        ("name=lab", {"name": Term(Form.IS, ("lab",))}),
+        ("name=~lab", {"name": Term(Form.LIKE, ("lab",))}),
+        ('name="a, b"', {"name": Term(Form.IS, ("a, b",))}),
+        ("name='a\"b'", {"name": Term(Form.IS, ('a"b',))}),
+        ("name={a 'b c' d}", {"name": Term(Form.ANY, ("a", "b c", "d"))}),
+        ("name=~a b ", {"name": Term(Form.LIKE, ("a b",))}),
+        ("size=5", {"size": Term(Form.IS, (5,))}),
+        ("size=[1~5]", {"size": Term(Form.RANGE, (1, 5))}),
+        ("size=[~5]", {"size": Term(Form.RANGE, (None, 5))}),
+        ("size=[1~]", {"size": Term(Form.RANGE, (1, None))}),
+        ("size=(1 2)", {"size": Term(Form.ALL, (1, 2))}),
+        ("public=true,name=x", {"public": Term(Form.IS, (True,)), "name": Term(Form.IS, ("x",))}),
+        ('at=["1970-01-01 00:00:10"~]', {"at": Term(Form.RANGE, (10.0, None))}),
+        ("at=[1970-01-02~1970-01-03]", {"at": Term(Form.RANGE, (86400.0, 172800.0))}),
+        ("name=lab,", {"name": Term(Form.IS, ("lab",))}),
+    ],
+)
+def test_what_is_understood(text: str, terms: dict[str, Term]) -> None:
+    assert parse_query(text, KNOWN) == terms
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lab", "cannot be read"),
+        ("=lab", "cannot be read"),
+        ("name=", "cannot be read"),
+        ("name=[a~b", "cannot be read"),
+        ("name={}", "cannot be read"),
+        ("name=a,,name=b", "cannot be read"),
+        ("colour=red", "no field"),
+        ("name=a,name=b", "twice"),
+        ("name=[a~b]", "in that form"),
+        ("public=~t", "in that form"),
+        ("size=big", "whole number"),
+        ("size=[1~big]", "whole number"),
+        ("public=yes", "true or false"),
+        ("at=[yesterday~]", "time"),
+        ("size=99999999999999999999", "whole number"),
+    ],
+)
+def test_what_is_refused(text: str, says: str) -> None:
+    with pytest.raises(Invalid, match=says):
+        parse_query(text, KNOWN)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(Invalid):
+        assert set(parse_query(text, KNOWN)) <= set(KNOWN)
+
+
+@given(st.text(alphabet="name=~[]{}(), \"'ab1", max_size=60))
+def test_anything_like_it_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(Invalid):
+        assert set(parse_query(text, KNOWN)) <= set(KNOWN)
+
+
+def test_sorting() -> None:
+    assert parse_sort("name", ["name"]) == "name"
+    assert parse_sort("-name", ["name"]) == "-name"
+    assert parse_sort("-at", ["-at"]) == "-at"
+    for word in ("at", "--at", "name,at", "", "-"):
+        with pytest.raises(Invalid, match="-at"):
+            parse_sort(word, ["-at"])
