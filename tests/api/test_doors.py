@@ -1,12 +1,11 @@
-"""Every method of every route, without credentials: refused, but for those that are declared free."""
+"""Every method of every route of the distribution API, without credentials: refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.api.client import Registry, digest_of, exchange, refused
-from tests.parts.service import Service
-from tests.unit.web.test_routes import FREE, pages, table
+from tests.api.client import Registry, digest_of, refused
+from tests.unit.web.test_routes import table
 
 EXAMPLES = {
     "manifests": "/v2/lab/app/manifests/latest",
@@ -18,8 +17,6 @@ EXAMPLES = {
     "catalogue": "/v2/_catalog",
     "root": "/v2/",
 }
-# An address for each pattern of a page that needs something.
-PAGES: dict[str, str] = {}
 DOORS = [(route.noun, method) for route in table() for method in route.methods]
 
 
@@ -38,10 +35,3 @@ def test_an_outsider_may_read_what_is_public_and_no_more(outsider: Registry, nou
     answer = outsider.call(method, EXAMPLES[noun], body)
     reads = method in ("GET", "HEAD") and noun != "upload"
     assert (answer.status != 401) == reads, answer
-
-
-def test_pages_that_need_something_are_closed(service: Service) -> None:
-    for page in pages():
-        if page.needs not in FREE:
-            answer = exchange(service.host, page.method, PAGES[page.pattern], None, {})
-            assert answer.status in (302, 303, 401, 403), (str(page), answer)

@@ -10,8 +10,13 @@ import pytest
 from tornado.routing import PathMatches
 from tornado.web import RequestHandler
 
+from app.access.roles import ALL_RIGHTS
+from app.web.api.handler import ApiHandler
 from app.web.application import make_application
-from app.web.base import Handler, NotFound
+from app.web.base import Handler
+from app.web.guard import WORDS as PAGE_WORDS
+from app.web.login import routes as login_routes
+from app.web.pages.routes import NOT_FOUND
 from app.web.v2 import needs
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.listings import ListingHandlers
@@ -41,6 +46,13 @@ class Page:
         return f"{self.method} {self.pattern}"
 
 
+class Nothing:
+    """Stands for everything behind the handlers, which drawing the table does not need."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
 def table() -> tuple[Route, ...]:
     """Draw the distribution API's table; nothing behind the handlers is needed for that."""
     return routes(
@@ -52,17 +64,17 @@ def table() -> tuple[Route, ...]:
 
 
 def pages() -> list[Page]:
-    """List every method of every URL of the application."""
-    nothing = cast("Any", None)
-    application = make_application(
-        observer=nothing, credentials=nothing, tokens=nothing, addresses=nothing, external_url="http://registry.test",
-        required={}, optional={},
-    )  # fmt: skip
+    """List every method of every URL of the application, but for the REST API: its document says who may what."""
+    nothing = cast("Any", Nothing())
+    login = login_routes(university=nothing, passwords=None, browsers=None, people=None, audit=None, observer=None)
+    application = make_application(pages=nothing, api=nothing, login=login, tokens=nothing, addresses=nothing)
     rules = [
         (cast("PathMatches", rule.matcher).regex.pattern, rule.target) for rule in application.wildcard_router.rules
     ]
     found = []
-    for pattern, handler in [*rules, ("anything else", NotFound)]:
+    for pattern, handler in [*rules, ("anything else", NOT_FOUND)]:
+        if issubclass(handler, ApiHandler):
+            continue
         methods = [name for name in RequestHandler.SUPPORTED_METHODS if implements(handler, name)]
         found += [Page(pattern, handler, method) for method in methods or ["any"]]
     return found
@@ -117,13 +129,15 @@ def test_every_page_says_what_it_needs(page: Page) -> None:
     declared = [kind for kind in page.handler.__mro__ if "needs" in vars(kind)]
     assert declared, f"{page.handler.__name__} does not say who may call it"
     assert declared[0] is not Handler, "the base class must not speak for everybody"
-    assert page.needs
+    assert page.needs in PAGE_WORDS | ALL_RIGHTS
 
 
 def test_pages_that_are_free() -> None:
     """A page that needs nothing is added to this list on purpose."""
     assert {page.handler.__name__ for page in pages() if page.needs in FREE} == {
-        "FrontHandler", "HealthHandler", "MetricsHandler", "NotFound", "ReadyHandler", "TokenHandler",
+        "HealthHandler", "MetricsHandler", "ReadyHandler", "TokenHandler", "StaticHandler",
+        "LoginHandler", "LogoutHandler", "SamlLoginHandler", "AcsHandler", "MetadataHandler", "SlsHandler",
+        "FrontPage", "AddressesPage", "LanguagePage", "HelpPage", "NotFoundPage", "ProjectsPage", "MirrorPage",
     }  # fmt: skip
 
 
