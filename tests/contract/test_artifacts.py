@@ -332,11 +332,18 @@ async def test_search(house: House) -> None:
     secret = await house.project("secret", public=False)
     await house.push_blob(EMPTY, to="secret/app")
     mari = await house.person("mari", groups=("astronomers",))
-    assert [entry.full_name for entry in await house.repositories.search(mari, "App", 10)] == ["physics/app"]
-    assert await house.repositories.search(ANONYMOUS, "secret", 10) == []
-    assert await house.repositories.search(ANONYMOUS, "\0", 10) == []
+    assert [entry.full_name for entry in await house.repositories.search(mari, "App", limit=10)] == ["physics/app"]
+    assert await house.repositories.search(ANONYMOUS, "secret", limit=10) == []
+    assert await house.repositories.search(ANONYMOUS, "\0", limit=10) == []
     await house.members.add_group(secret.id, "astronomers", Role.LIMITED_GUEST)
-    assert [entry.full_name for entry in await house.repositories.search(mari, "t/a", 10)] == ["secret/app"]
+    assert [entry.full_name for entry in await house.repositories.search(mari, "t/a", limit=10)] == ["secret/app"]
+    assert await house.repositories.found(mari, "") == 2
+    assert await house.repositories.found(ANONYMOUS, "") == 1
+    assert await house.repositories.found(ANONYMOUS, "\0") == 0
+    pages = [
+        await house.repositories.search(mari, "app", limit=1, offset=offset, descending=True) for offset in range(3)
+    ]
+    assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
 
 
 async def test_pulls_are_counted(house: House) -> None:

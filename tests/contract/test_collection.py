@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.config import Policy
 from app.database import Database
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, BlobUploadUnknown, ManifestBlobUnknown
@@ -44,7 +45,7 @@ class House:
         self.blobs = Blobs(database)
         self.manifests = Manifests(database)
         self.collection = Collection(database, self.store)
-        self.projects = Projects(database)
+        self.projects = Projects(database, Policy(), [], str)
 
     async def open(self, name: str = "physics/app") -> Repository:
         return await self.projects.open(Name(name))

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from app.database import Database, Transaction, blobs, projects
+from app.database import Database, Transaction, blobs, projects, quotas
 from app.database.migrate import migrate
 from app.database.tables import metadata, setting
 from app.oci.errors import Unavailable
@@ -142,10 +142,10 @@ async def test_two_that_wait_for_each_other_both_end_well(database: Database) ->
     async def charge(order: list[int]) -> None:
         async def work(transaction: Transaction) -> None:
             attempts.append(order)
-            await projects.charge(transaction, order[0], 1)
+            await quotas.charge(transaction, order[0], 1)
             if len(attempts) <= 2 and not database.is_sqlite:
                 await each_holds_one.wait()
-            await projects.charge(transaction, order[1], 1)
+            await quotas.charge(transaction, order[1], 1)
 
         await database.transact(work)
 
@@ -291,12 +291,12 @@ async def test_a_locked_row_is_waited_for(database: Database) -> None:
         async with database.transaction() as transaction:
             found = await projects.find(transaction, "physics")
             assert found is not None
-            await projects.charge(transaction, found.id, size)
+            await quotas.charge(transaction, found.id, size)
 
     async with database.transaction() as transaction:
         found = await projects.find(transaction, "physics")
         assert found is not None
-        await projects.charge(transaction, found.id, 5)
+        await quotas.charge(transaction, found.id, 5)
         other = asyncio.create_task(charge(-2))
         assert await is_waiting(database, other)
     await other

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from app.config import Policy
 from app.database import Database
 from app.oci.digest import Digest
 from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, OCIError, RangeInvalid, Unavailable
@@ -38,7 +39,7 @@ class Worker:
 @pytest.fixture
 async def repository(database: Database) -> Repository:
     await make_repository(database, await make_project(database))
-    return await Projects(database).open(Name("physics/app"))
+    return await Projects(database, Policy(), [], str).open(Name("physics/app"))
 
 
 @pytest.fixture
