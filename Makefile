@@ -1,6 +1,9 @@
 # All that a machine must have is make and Python 3.11 with venv; the rest goes into .venv, once.
 
 PYTHON := .venv/bin/python
+# Older releases of pip read the first for what they build with, newer ones the second.
+export PIP_CONSTRAINT := build-constraints.txt
+export PIP_BUILD_CONSTRAINT := build-constraints.txt
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup run demo test lint bench

@@ -1,0 +1,338 @@
+"""What the mirror's address is of each image that a pasted text names.
+
+The text may be a name, command lines, a Dockerfile, a compose file, a pipeline or a Kubernetes manifest. It is read by
+the line, in time that grows with its length only, and nothing in it is ever an error: what names no image is left out.
+An image's tag, digest and build arguments stay as they are written.
+
+Source: Docker's "familiar" names (distribution/reference), the Dockerfile reference (FROM, COPY --from, ARG).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import dropwhile, islice
+
+LONGEST_TEXT = 32 * 1024
+_MOST_SPOTS = 500
+# Nobody writes longer ones, joined by backslashes or not; patterns that look ahead stay within it.
+_LONGEST_LINE = 4096
+
+_DOCKER_HUB = "docker.io"
+# All of them are Docker Hub; the last is what people copy from their browser's address bar.
+_HUB_HOSTS = frozenset({_DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+_HUB_PAGE = re.compile(
+    r"(?:https?://)?hub\.docker\.com/(?:_/(?P<official>[^/?#\s]+)|r/(?P<image>[^/?#\s]+/[^/?#\s]+)).*"
+)
+_TRANSPORT = "docker://"
+_SCHEME = re.compile(r"(?:docker|oci|https?)://")
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?\Z")
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?[-](?P<fallback>[^}]*))?\}|(?P<plain>\w+))")
+_ANY_VARIABLE = r"\$\w+|\$\{[^}]*\}"
+_REST = re.compile(
+    rf"(?P<path>{_PATH}(?:/{_PATH})*)(?::(?:[\w.-]|{_ANY_VARIABLE})+)?"
+    rf"(?:@(?:[a-z0-9+._-]+:[0-9a-fA-F]{{32,}}|{_ANY_VARIABLE}))?\Z"
+)
+
+_FROM = re.compile(
+    r"\s*FROM\s+(?:--platform=\S+\s+)?(?P<image>\S+)(?:\s+AS\s+(?P<stage>\S+))?\s*(?:#.*)?\Z", re.IGNORECASE
+)
+_COPY_FROM = re.compile(r"\s*(?:COPY|ADD)\s+(?:--\S+\s+)*?--from=(?P<image>\S+)", re.IGNORECASE)
+_MOUNT_FROM = re.compile(r"(?<!\S)--mount=\S*?\bfrom=(?P<image>[^,\s]+)", re.IGNORECASE)
+_ARG = re.compile(r"\s*ARG\s+(?P<name>\w+)=(?P<quote>[\"']?)(?P<value>[^\"'\s]*)(?P=quote)\s*\Z", re.IGNORECASE)
+_SYNTAX = re.compile(r"#\s*syntax\s*=\s*(?P<image>\S+)\s*\Z", re.IGNORECASE)
+
+_YAML_IMAGE = re.compile(r"\s*(?:-\s+)*(?:[\w.-]+:\s*\{(?:.*?,)?\s*)?image:\s*(?P<rest>.*)\Z")
+_YAML_NAME = re.compile(r"\s*(?:-\s+)?name:\s*(?P<rest>.*)\Z")
+_YAML_ITEM = re.compile(r"\s*-\s+(?P<rest>[^\s{&*!|>].*)\Z")
+_YAML_SERVICES = re.compile(r"(?P<indent>\s*)services:\s*(?:#.*)?\Z")
+_YAML_VALUE = re.compile(r"(?:\{.*?\bname:\s*)?(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s\"'#,}]+))")
+
+_COMMANDS = frozenset({"docker", "podman", "nerdctl", "buildah", "crictl", "ctr", "skopeo", "apptainer", "singularity",
+                       "ch-image", "crane", "regctl", "oras", "k3s", "kubectl", "enroot", "finch", "lima"})  # fmt: skip
+_BEFORE_A_COMMAND = frozenset({"$", ">", "#", "sudo", "run:", "-"})
+_VERBS = frozenset({"pull", "run", "create", "from", "copy", "inspect", "exec", "shell", "build", "manifest", "import"})
+# Options of `pull`, `run` and `create` that take no value; any other long one does, unless it has an `=`.
+_FLAGS = frozenset({"--rm", "--init", "--privileged", "--read-only", "--detach", "--interactive", "--tty", "--quiet",
+                    "--publish-all", "--no-healthcheck", "--all-tags", "--oom-kill-disable", "--sig-proxy", "--replace",
+                    "--disable-content-trust", "--plain-http", "--tls-verify", "--force", "--nv", "--rocm", "--all",
+                    "--cleanenv", "--contain", "--fakeroot", "--no-https", "--all-platforms", "--stdin"})  # fmt: skip
+_VALUED_LETTERS = frozenset("pvewuhlmcn")
+
+
+class Kind(StrEnum):
+    """What became of an image's name."""
+
+    OFFICIAL = "official"  # Docker Hub's own: library/ was put in
+    MIRRORED = "mirrored"
+    ALREADY = "already"
+    MISSING_LIBRARY = "missing library"  # this registry's address, but for the part that Docker Hub hides
+    ELSEWHERE = "elsewhere"  # a registry that nothing here mirrors
+    STAGE = "stage"  # of the same Dockerfile
+    SCRATCH = "scratch"
+    UNSET = "unset"  # hangs on a build argument that has no default
+    LOCAL = "local"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of the text: as it was written, and the address to write instead (None: leave it as it is).
+
+    ``registry`` is the host it names, or the build argument it hangs on.
+    """
+
+    written: str
+    kind: Kind
+    address: str | None = None
+    registry: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All images of a text, each once, and the text with their addresses put in (None where nothing changes)."""
+
+    images: tuple[Image, ...]
+    rewritten: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where in the text an image's name stands, and what it comes to."""
+
+    start: int
+    end: int
+    image: Image
+
+
+class AddressBook:
+    """Knows this registry's own address and which of its projects mirrors which registry."""
+
+    def __init__(self, host: str, mirrors: Mapping[str, str]) -> None:
+        """``mirrors``: the mirror project's name by the name of the registry, ``{"docker.io": "mirror"}``."""
+        self._host = host
+        self._mirrors = dict(mirrors)
+
+    def read(self, text: str) -> Reading:
+        """Find the images in a text; of a longer one the first `LONGEST_TEXT` characters are read."""
+        text = text[:LONGEST_TEXT].replace("\r\n", "\n")
+        spots = sorted(islice(_Reader(text, self).spots(), _MOST_SPOTS), key=lambda spot: spot.start)
+        images = tuple(dict.fromkeys(spot.image for spot in spots))
+        rewritten, position = [], 0
+        for spot in spots:
+            if spot.image.address is not None and spot.start >= position:
+                rewritten += [text[position : spot.start], spot.image.address]
+                position = spot.end
+        rewritten.append(text[position:])
+        return Reading(images, "".join(rewritten) if position else None)
+
+    def look_up(self, written: str) -> Image:
+        """Say what becomes of one name."""
+        name = written
+        page = _HUB_PAGE.fullmatch(name)
+        if page is not None:
+            name = page["official"] or page["image"]
+        scheme = _SCHEME.match(name)
+        name = name[scheme.end() :] if scheme else name
+        first, slash, rest = name.partition("/")
+        if name == self._host:
+            return Image(written, Kind.ALREADY, registry=self._host)
+        if not slash or not ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+            first, rest = _DOCKER_HUB, name
+        first = first.lower()
+        match = _REST.match(rest)
+        if match is None or _HOST.match(first) is None:
+            return Image(written, Kind.INVALID)
+        if first == self._host:
+            return self._ours(written, rest, match["path"])
+        registry = _DOCKER_HUB if first in _HUB_HOSTS else first
+        if registry == "localhost" or registry.startswith(("localhost:", "127.0.0.1")):
+            return Image(written, Kind.LOCAL, registry=registry)
+        project = self._mirrors.get(registry)
+        if project is None:
+            return Image(written, Kind.ELSEWHERE, registry=registry)
+        if registry == _DOCKER_HUB and "/" not in match["path"]:
+            return Image(written, Kind.OFFICIAL, f"{self._host}/{project}/library/{rest}", registry)
+        return Image(written, Kind.MIRRORED, f"{self._host}/{project}/{rest}", registry)
+
+    def _ours(self, written: str, rest: str, path: str) -> Image:
+        project, _, name = path.partition("/")
+        if name and "/" not in name and self._mirrors.get(_DOCKER_HUB) == project:
+            address = f"{self._host}/{project}/library/{rest.partition('/')[2]}"
+            return Image(written, Kind.MISSING_LIBRARY, address, _DOCKER_HUB)
+        return Image(written, Kind.ALREADY, registry=self._host)
+
+
+class _Reader:
+    """Goes through one text; remembers a Dockerfile's stages and arguments, and the place in a YAML file."""
+
+    def __init__(self, text: str, book: AddressBook) -> None:
+        self._text = text
+        self._book = book
+        self._stages: set[str] = set()
+        # A build argument's default, and where it stands.
+        self._arguments: dict[str, tuple[str, int]] = {}
+        self._services_indent: int | None = None
+        self._image_indent: int | None = None
+        self._dockerfile = re.search(r"^\s*FROM\s+\S", text, re.IGNORECASE | re.MULTILINE) is not None
+
+    def spots(self) -> Iterator[_Spot]:
+        """Find every image, line by line; a line that ends in a backslash goes on in the next."""
+        offset = 0
+        for line in re.split(r"(?<!\\)\n", self._text):
+            if len(line) <= _LONGEST_LINE:
+                yield from self._line(line.replace("\\\n", "  "), offset)
+            offset += len(line) + 1
+
+    def _line(self, line: str, offset: int) -> Iterator[_Spot]:
+        if self._dockerfile:
+            found = list(self._of_dockerfile(line, offset))
+            if found or not re.match(r"\s*(?:\$\s+)?(?:sudo\s+)?docker\s", line):
+                yield from found
+                return
+        for reader in (self._of_yaml, self._of_command, self._of_names):
+            found = list(reader(line, offset))
+            if found:
+                yield from found
+                return
+
+    def _spot(self, start: int, written: str) -> _Spot:
+        if written.startswith(_TRANSPORT):
+            start, written = start + len(_TRANSPORT), written[len(_TRANSPORT) :]
+        return _Spot(start, start + len(written), self._book.look_up(written))
+
+    # Dockerfile
+
+    def _of_dockerfile(self, line: str, offset: int) -> Iterator[_Spot]:
+        argument = _ARG.match(line)
+        if argument is not None:
+            self._arguments[argument["name"]] = argument["value"], offset + argument.start("value")
+            return
+        match = _SYNTAX.match(line) or _FROM.match(line) or _COPY_FROM.match(line)
+        for found in [match] if match else _MOUNT_FROM.finditer(line):
+            yield from self._of_stage(found["image"], offset + found.start("image"))
+        if match is not None and match.re is _FROM and match["stage"]:
+            self._stages.add(match["stage"].lower())
+
+    def _of_stage(self, written: str, start: int) -> Iterator[_Spot]:
+        written = written.strip("\"'") if written[0] in "\"'" else written
+        end = start + len(written)
+        if written.lower() in self._stages or written.isdigit():
+            yield _Spot(start, end, Image(written, Kind.STAGE))
+        elif written.lower() == "scratch":
+            yield _Spot(start, end, Image(written, Kind.SCRATCH))
+        else:
+            yield self._with_variables(written, start)
+
+    def _with_variables(self, written: str, start: int) -> _Spot:
+        """Look a name up that may hang on variables: those of its tag stay, one before that needs its default."""
+        head = re.split(r"[:@](?![-+])(?=[^/]*\Z)", written)[0]
+        first = _VARIABLE.search(head)
+        if first is None:
+            return self._spot(start, written)
+        name = first["braced"] or first["plain"]
+        default, place = self._arguments.get(name, (first["fallback"] or "", -1))
+        if not default:
+            return _Spot(start, start + len(written), Image(written, Kind.UNSET, registry=name))
+        if first.group() == written and place >= 0:
+            # The argument's default is what there is to rewrite.
+            return self._spot(place, default)
+        known = _VARIABLE.sub(lambda match: self._value(match), written)
+        return _Spot(start, start + len(written), self._book.look_up(known))
+
+    def _value(self, match: re.Match[str]) -> str:
+        default, _ = self._arguments.get(match["braced"] or match["plain"], (match["fallback"] or "", -1))
+        return default or match.group()
+
+    # Compose, Kubernetes, GitLab CI
+
+    def _of_yaml(self, line: str, offset: int) -> Iterator[_Spot]:
+        if not line.strip() or line.lstrip().startswith("#"):
+            return
+        indent = len(line) - len(line.lstrip())
+        if self._image_indent is not None and indent <= self._image_indent:
+            self._image_indent = None
+        if self._services_indent is not None and (
+            indent < self._services_indent or (indent == self._services_indent and not line.lstrip().startswith("-"))
+        ):
+            self._services_indent = None
+        services = _YAML_SERVICES.match(line)
+        if services is not None:
+            self._services_indent = len(services["indent"])
+            return
+        image = _YAML_IMAGE.match(line)
+        if image is not None and not image["rest"].strip():
+            self._image_indent = indent
+            return
+        match = image
+        if match is None and (self._image_indent is not None or self._services_indent is not None):
+            match = _YAML_NAME.match(line)
+        if match is None and self._services_indent is not None and _YAML_ITEM.match(line):
+            match = _YAML_ITEM.match(line)
+            if match is not None and re.match(r"[\w-]+:(?:\s|\Z)", match["rest"]):
+                return
+        value = _YAML_VALUE.match(match["rest"]) if match is not None else None
+        if match is None or value is None:
+            return
+        group = value.lastgroup or "bare"
+        if value[group]:
+            yield self._with_variables(value[group], offset + match.start("rest") + value.start(group))
+
+    # Command lines
+
+    def _of_command(self, line: str, offset: int) -> Iterator[_Spot]:
+        words = list(_words(line))
+        words = list(dropwhile(lambda word: word[1] in _BEFORE_A_COMMAND or re.match(r"\w+=", word[1]), words))
+        if not words or words[0][1] not in _COMMANDS:
+            return
+        yield from (self._spot(offset + start, word) for start, word in words if word.startswith(_TRANSPORT))
+        for start, word in words:
+            if word.startswith("--image="):
+                yield self._spot(offset + start + len("--image="), word.partition("=")[2])
+        verb = next((place for place, (_, word) in enumerate(words) if word in _VERBS), None)
+        if (
+            verb is None
+            or words[verb][1] in ("build", "manifest")
+            or any(word.startswith(_TRANSPORT) for _, word in words)
+        ):
+            return
+        argument = _first_argument(words[verb + 1 :])
+        if argument is not None and words[0][1] != "kubectl":
+            yield self._with_variables(argument[1], offset + argument[0])
+
+    # Bare names
+
+    def _of_names(self, line: str, offset: int) -> Iterator[_Spot]:
+        words = [(match.start(), match.group()) for match in re.finditer(r"[^\s,;]+", line)]
+        looked_up = [self._spot(offset + start, word) for start, word in words]
+        plain = len(words) == 1 or all(re.search(r"[/:@]", word) for _, word in words) or "," in line
+        if plain and all(spot.image.kind is not Kind.INVALID for spot in looked_up):
+            yield from looked_up
+
+
+def _words(line: str) -> Iterator[tuple[int, str]]:
+    """Split as a shell does, near enough: where each word begins, and the word without quotation marks around it."""
+    for match in re.finditer(r"\"[^\"]*\"|'[^']*'|\S+", line):
+        word = match.group()
+        if word[0] in "\"'" and word[-1] == word[0] and len(word) > 1:
+            yield match.start() + 1, word[1:-1]
+        else:
+            yield match.start(), word
+
+
+def _first_argument(words: list[tuple[int, str]]) -> tuple[int, str] | None:
+    """Find what is no option and no option's value."""
+    skip = False
+    for start, word in words:
+        if skip:
+            skip = False
+        elif word.startswith("--") and len(word) > 2:
+            skip = "=" not in word and word not in _FLAGS
+        elif word.startswith("-") and len(word) > 1:
+            skip = word[-1] in _VALUED_LETTERS
+        elif word not in ("images", "image"):
+            return start, word
+    return None

@@ -1,0 +1,299 @@
+"""What every page shares: who looks at it, in which language, under which rules, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+from tornado.escape import xhtml_escape
+from tornado.locale import Locale
+from tornado.web import Finish, HTTPError
+
+from app.access.principal import ANONYMOUS, Principal
+from app.access.roles import READ_PROJECT
+from app.access.sessions import Session
+from app.oci.errors import OCIError, Unauthorized
+from app.projects.errors import Missing
+from app.web.base import Handler
+from app.web.guard import WORDS, ProjectView
+from app.web.login import login_address
+
+from . import shapes, static, texts
+from .services import Services
+
+_TEMPLATES = Path(__file__).parent.parent / "templates"
+_ADDRESS = re.compile(r"/[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_][A-Za-z0-9._-]*)?)?\Z")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_FLASH = "flash"
+_FLASH_SECONDS = 60
+_LONGEST_FLASH = 1500
+# Bootstrap's own styles draw arrows and ticks from data: addresses.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+PAGE_SIZE = 25
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """One page of a list: what is on it, and the key the next one begins after (None: this is the last)."""
+
+    items: Sequence[T]
+    following: str | None
+
+    @classmethod
+    def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
+        """Make a page of what a service answered when asked for one more than `PAGE_SIZE`."""
+        items = found[:PAGE_SIZE]
+        return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
+
+
+class Page(Handler):
+    """A page, or what one of its forms does.
+
+    ``needs`` is a word of `app.web.guard`; where it is a right in a project, the path's ``project`` says in which, and
+    ``self.project`` is that one. A form is answered by a redirect that carries one message along.
+    """
+
+    # Which entry of the menu is lit.
+    section = ""
+
+    def initialize(self, *, services: Services) -> None:  # type: ignore[override]  # the route table gives services
+        super().initialize(observer=services.observer)
+        self.services = services
+        self.principal: Principal = ANONYMOUS
+        self.session: Session | None = None
+        self.project: ProjectView | None = None
+        self._message: tuple[str, str] | None = None
+
+    async def prepare(self) -> None:
+        await self._recognise()
+        self._message = self._take_flash()
+        try:
+            await self._admit()
+        except Unauthorized:
+            self.redirect(login_address(self.request.uri or "/" if self.method in _SAFE else "/"), status=303)
+            raise Finish from None
+
+    async def _recognise(self) -> None:
+        found = await self.services.browsers.signed_in(self)
+        if found is not None:
+            self.session, self.principal = found
+            self.subject = self.principal.subject
+
+    async def _admit(self) -> None:
+        if self.needs in WORDS:
+            self.services.guard.admit(self.principal, self.needs)
+        else:
+            self.project = await self.services.guard.open(self.principal, self.path_kwargs["project"], self.needs)
+
+    async def head(self, *path: str, **named: str) -> None:
+        answer = self.get(*path, **named)
+        if answer is not None:
+            await answer
+
+    @property
+    def opened(self) -> ProjectView:
+        """The project of a page that needs a right in one."""
+        assert self.project is not None, "only pages that need a right in a project"  # noqa: S101 - for the types
+        return self.project
+
+    @property
+    def now(self) -> float:
+        """Give the time that a page's dates are told from."""
+        return time.time()
+
+    # What forms send
+
+    def field(self, name: str, default: str = "") -> str:
+        """Read one field of a form."""
+        return self.get_body_argument(name, default).strip()
+
+    def ticked(self, name: str) -> bool:
+        """Say whether a box was ticked."""
+        return self.field(name) != ""
+
+    def query(self, name: str, default: str = "") -> str:
+        """Read a parameter of the address."""
+        return self.get_query_argument(name, default).strip()
+
+    async def settle(self, doing: Awaitable[object], done: str, to: str) -> None:
+        """Do what a form asked for, then go to a page that says how it went."""
+        try:
+            await doing
+        except OCIError as error:
+            if error.answer_status >= 500 or error.answer_status == 401:
+                raise
+            self.flash("danger", error.message)
+        else:
+            self.flash("success", done)
+        self.redirect(to, status=303)
+
+    def note(self, operation: str, resource_type: str, resource: str, project_id: int | None = None) -> None:
+        """Put what was just done into the audit log."""
+        address = self.request.remote_ip or ""
+        self.services.audit.note(self.principal, address, operation, resource_type, resource, project_id)
+
+    def flash(self, kind: str, text: str) -> None:
+        """Leave a message (success, warning, danger) for the next page this browser opens."""
+        packed = base64.urlsafe_b64encode(json.dumps([kind, text[:_LONGEST_FLASH]]).encode()).decode()
+        self.set_cookie(_FLASH, packed, max_age=_FLASH_SECONDS, **self.cookie_rules)
+
+    def _take_flash(self) -> tuple[str, str] | None:
+        packed = self.get_cookie(_FLASH)
+        if packed is None:
+            return None
+        self.clear_cookie(_FLASH)
+        try:
+            kind, text = json.loads(base64.urlsafe_b64decode(packed))
+        except (ValueError, binascii.Error):
+            return None
+        return (kind if kind in ("success", "warning", "danger") else "warning"), str(text)
+
+    @property
+    def cookie_rules(self) -> dict[str, Any]:
+        return {"path": "/", "httponly": True, "samesite": "Lax", "secure": self.services.secure}
+
+    async def or_missing(self, found: Awaitable[T | None]) -> T:
+        """Give what was looked for; raises Missing where it is not there."""
+        there = await found
+        if there is None:
+            raise Missing
+        return there
+
+    # How a page looks
+
+    def get_user_locale(self) -> Locale:
+        return texts.choose(self.get_cookie(texts.COOKIE), self.request.headers.get("Accept-Language", ""))
+
+    def _(self, message: str, plural: str | None = None, count: int | None = None) -> str:
+        return self.locale.translate(message, plural, count)
+
+    def show(self, template: str, **values: object) -> None:
+        """Answer with a page."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header("Cache-Control", "no-store" if not self.principal.is_anonymous else "private, no-cache")
+        _ = self.render(template, **values)
+
+    def get_template_path(self) -> str:
+        return str(_TEMPLATES)
+
+    def get_template_namespace(self) -> dict[str, Any]:
+        language = self.locale.code.partition("_")[0]
+        return {
+            **super().get_template_namespace(),
+            "services": self.services,
+            "host": self.services.host,
+            "principal": self.principal,
+            "project": self.project,
+            "may": self.may,
+            "section": self.section,
+            "language": language,
+            "languages": texts.NAMES,
+            "message": self._message,
+            "here": self.request.uri or "/",
+            "static": static.address,
+            "size": shapes.size,
+            "number": shapes.number,
+            "short": shapes.short,
+            "short_names": shapes.short_names,
+            "in_path": shapes.in_path,
+            "moment": shapes.moment,
+            "icon_html": shapes.icon_html,
+            "dot_html": shapes.dot_html,
+            "when_html": lambda seconds: shapes.when_html(seconds, self.locale),
+            "copy_html": lambda text: shapes.copy_html(text, self.locale),
+            "copy_from_html": lambda element: shapes.copy_from_html(element, self.locale),
+            "confirm_html": self.confirm_html,
+            "with_query": self.with_query,
+        }
+
+    def confirm_html(self, action: str, label: str, question: str, icon: str = "trash", /, **fields: object) -> str:
+        """Draw a button that asks first: a fold with the question and the form that does it."""
+        hidden = "".join(
+            f'<input type="hidden" name="{xhtml_escape(name)}" value="{xhtml_escape(str(value))}">'
+            for name, value in fields.items()
+        )
+        name = xhtml_escape(label)
+        return (
+            f'<details class="drop drop-end confirm"><summary class="btn btn-sm btn-quiet danger" title="{name}">'
+            f'{shapes.icon_html(icon)}<span class="visually-hidden">{name}</span></summary>'
+            f'<div class="drop-body"><form method="post" action="{xhtml_escape(action)}">'
+            f"{self.xsrf_form_html()}{hidden}"
+            f'<p>{xhtml_escape(question)}</p><button class="btn btn-sm btn-bad">{name}</button></form></div></details>'
+        )
+
+    def may(self, right: str) -> bool:
+        """Say whether whoever looks has a right in this project; what they may not do has no control."""
+        return self.project is not None and self.project.may(right)
+
+    def with_query(self, **changes: object) -> str:
+        """Spell this page's address with other parameters; empty ones are left out."""
+        now = {name: self.get_query_argument(name) for name in self.request.query_arguments}
+        merged: Mapping[str, object] = {**now, **changes}
+        query = urlencode({name: value for name, value in merged.items() if value not in ("", None)})
+        return self.request.path + (f"?{query}" if query else "")
+
+    # What goes wrong
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("Content-Security-Policy", _POLICY)
+        self.set_header("Cross-Origin-Opener-Policy", "same-origin")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        said = error.message if isinstance(error, OCIError) else ""
+        if isinstance(error, HTTPError) and status_code == 403:
+            said = self._("This form was open for too long, or came from another site. Open the page again and repeat.")
+        self.set_header("X-Request-Id", self.request_id)
+        if isinstance(error, OCIError):
+            for name, value in error.headers.items():
+                self.set_header(name, value)
+        self.show("error.html", status=status_code, said=said, request_id=self.request_id)
+
+
+class NotFoundPage(Page):
+    """Every path that nothing else answers; programs get JSON, as from everywhere outside the pages.
+
+    Somebody may have put an image's address into the browser: HOST/project/repository leads to its page.
+    """
+
+    needs = "nothing"
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing is done here, whoever sends it."""
+
+    async def prepare(self) -> None:
+        await self._recognise()
+        if self.method == "GET" and self._is_browser and _ADDRESS.match(self.request.path):
+            project, _, name = self.request.path[1:].partition("/")
+            try:
+                found = await self.services.guard.open(self.principal, project, READ_PROJECT)
+            except (Missing, Unauthorized):
+                raise HTTPError(404) from None
+            self.redirect(f"/projects/{found.name}" + (f"/repositories/{name}" if name else ""), status=303)
+            raise Finish
+        raise HTTPError(404)
+
+    @property
+    def _is_browser(self) -> bool:
+        return "text/html" in self.request.headers.get("Accept", "")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if self._is_browser:
+            super().write_error(status_code, **kwargs)
+        else:
+            Handler.write_error(self, status_code, **kwargs)

@@ -1,0 +1,90 @@
+"""The front page, with the address helper, and what stands beside it: the choice of a language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from . import snippets, texts
+from .addresses import Image, Kind, Reading
+from .base import Page
+from .texts import mark
+
+_DOCKER_HUB = "docker.io"
+_WHY: Mapping[Kind, str] = {
+    Kind.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
+    Kind.MIRRORED: "",
+    Kind.ALREADY: mark("This is an address of this registry already."),
+    Kind.MISSING_LIBRARY: mark("The hidden library/ was missing: without it, the answer is 401 unauthorized."),
+    Kind.ELSEWHERE: mark("%(registry)s is another registry and is not mirrored here; leave it as it is."),
+    Kind.STAGE: mark("A stage of this Dockerfile, no image to pull."),
+    Kind.SCRATCH: mark("The empty image; nothing is pulled for it."),
+    Kind.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
+    Kind.LOCAL: mark("On the machine itself; leave it as it is."),
+    Kind.INVALID: mark("This is not the name of an image: names are in lower case."),
+}
+
+
+class FrontPage(Page):
+    """Log in, find an address, set a machine up; a form sent here is the address helper's without JavaScript."""
+
+    needs = "nothing"
+
+    async def get(self) -> None:
+        self._front("", None)
+
+    async def post(self) -> None:
+        text = self.get_body_argument("text", "", strip=False)
+        self._front(text, self.services.book.read(text))
+
+    def _front(self, text: str, reading: Reading | None) -> None:
+        mirror = self.services.mirrors.get(_DOCKER_HUB)
+        scheme = self.services.external_url.partition("://")[0]
+        hosts = self.services.mirror_hosts
+        self.show(
+            "front.html",
+            text=text,
+            reading=reading,
+            why=self.why,
+            mirror=mirror,
+            ways=snippets.ways(self.services.external_url, mirror, f"{scheme}://{hosts[0]}" if hosts else None)
+            if mirror
+            else (),
+        )
+
+    def why(self, image: Image) -> str:
+        """Say in words what became of an image's name."""
+        text = _WHY[image.kind]
+        return self._(text) % {"registry": image.registry} if text else ""
+
+
+class AddressesPage(FrontPage):
+    """The address helper's answers alone, for the script that asks while somebody types."""
+
+    needs = "nothing"
+
+    async def get(self) -> None:
+        self.redirect("/", status=303)
+
+    async def post(self) -> None:
+        reading = self.services.book.read(self.get_body_argument("text", "", strip=False))
+        self.show("answers.html", reading=reading, why=self.why)
+
+
+class LanguagePage(Page):
+    """Keeps the chosen language for a year and goes back to where it was chosen."""
+
+    needs = "nothing"
+
+    async def post(self) -> None:
+        language = self.field("language")
+        if language in texts.LANGUAGES:
+            self.set_cookie(texts.COOKIE, language, max_age=365 * 86400, **self.cookie_rules)
+        self.redirect(own_address(self.field("next")), status=303)
+
+
+def own_address(text: str) -> str:
+    """Give an address back where it leads to one of our own pages, else the front page's."""
+    parts = urlsplit(text)
+    own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
+    return text if own and not parts.netloc and not parts.scheme else "/"

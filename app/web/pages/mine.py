@@ -1,0 +1,132 @@
+"""What is somebody's own: their projects, their access keys, the browsers they are logged in with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from app.access import roles
+from app.access.grants import EVERYWHERE
+from app.oci.errors import OCIError
+from app.projects.errors import Invalid, Missing
+
+from . import words
+from .base import Page
+from .people import days_of
+from .repositories import number_of
+from .secret import show_secret
+
+_MOST_PROJECTS = 200
+
+
+class Mine(Page):
+    """A page of somebody in person."""
+
+    needs = "person"
+    section = "mine"
+
+    @property
+    def account(self) -> int:
+        assert self.principal.id is not None  # noqa: S101 - for the types; the word "person" lets nobody else in
+        return self.principal.id
+
+
+class MinePage(Mine):
+    needs = "person"
+
+    async def get(self) -> None:
+        found = await self.services.projects.page(self.principal, limit=12, mine=True)
+        self.show(
+            "mine.html",
+            tab="mine",
+            person=await self.or_missing(self.services.people.find(self.account)),
+            projects=found,
+            total=await self.services.projects.total(self.principal, mine=True),
+            role_names=words.ROLES,
+        )
+
+
+class SessionsPage(Mine):
+    needs = "person"
+
+    async def get(self) -> None:
+        self.show(
+            "sessions.html",
+            tab="sessions",
+            sessions=await self.services.sessions.list_of(self.account),
+            own=self.session.id if self.session else "",
+        )
+
+
+class RevokeSessionPage(Mine):
+    needs = "person"
+
+    async def post(self) -> None:
+        async def revoke() -> None:
+            if not await self.services.sessions.revoke(self.account, self.field("session")):
+                raise Missing(self._("That session has ended already."))
+            self.note("delete", "session", self.principal.name)
+
+        await self.settle(revoke(), self._("That browser is logged out."), "/mine/sessions")
+
+
+class KeysPage(Mine):
+    """Somebody's access keys; a form sent here makes one and shows its secret, this once."""
+
+    needs = "person"
+
+    async def get(self) -> None:
+        await self._list({"days": str(min(90, self.services.access.most_key_days))}, [roles.PULL, roles.PUSH], "")
+
+    async def post(self) -> None:
+        rights = self.get_body_arguments("right")
+        try:
+            scope = await self._scope()
+            key, secret = await self.services.access_keys.create(
+                self.account, name=self.field("name"), permissions={scope: rights}, days=days_of(self)
+            )
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            self.set_status(error.answer_status)
+            await self._list({name: self.field(name) for name in ("name", "days", "scope")}, rights, error.message)
+            return
+        self.note("create", "access key", key.name)
+        show_secret(self, self.principal.name, secret, "/mine/keys", expires_at=key.expires_at)
+
+    async def _scope(self) -> str:
+        chosen = self.field("scope", EVERYWHERE)
+        if chosen == EVERYWHERE:
+            return chosen
+        if not chosen.isdigit() or len(chosen) > 18:
+            raise Invalid(self._("Choose one from the list."))
+        # Another's project, guessed, is none to name.
+        await self.services.guard.open(self.principal, int(chosen), roles.READ_PROJECT)
+        return chosen
+
+    async def _list(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
+        projects = await self.services.projects.page(self.principal, limit=_MOST_PROJECTS, mine=True)
+        self.show(
+            "keys.html",
+            tab="keys",
+            keys=await self.services.access_keys.list(self.account),
+            projects=projects,
+            names={str(entry.project.id): entry.project.name for entry in projects},
+            values=values,
+            chosen=set(chosen),
+            error=error,
+            most=self.services.access.most_key_days,
+            common=words.COMMON_RIGHTS,
+            others=words.OTHER_RIGHTS,
+            right_names=words.RIGHTS,
+        )
+
+
+class DeleteKeyPage(Mine):
+    needs = "person"
+
+    async def post(self) -> None:
+        async def remove() -> None:
+            key = await self.services.access_keys.remove(self.account, number_of(self, "key"))
+            self.note("delete", "access key", key.name)
+
+        await self.settle(remove(), self._("The access key is deleted; it opens nothing any more."), "/mine/keys")

@@ -1,0 +1,105 @@
+"""What mirrors have cached and saved, what their upstreams still allow, and what is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.access.roles import READ_PROJECT
+from app.database.traffic import CachedRepository, Counts
+from app.mirror.budget import BudgetView
+from app.mirror.progress import RunningFill
+from app.mirror.status import Room
+from app.oci.errors import Unauthorized
+from app.projects.errors import Missing
+from app.web.guard import ProjectView
+
+from . import plot
+from .base import Page
+
+_DAY = 86400
+_HOTTEST = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one account of an upstream has left, and had."""
+
+    view: BudgetView
+    plot: plot.Plot
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the page shows of one mirror."""
+
+    project: ProjectView
+    room: Room
+    today: Counts
+    month: Counts
+    hottest: Sequence[CachedRepository]
+    accounts: Sequence[Account]
+    fills: Sequence[RunningFill]
+
+
+class OfMirror(Page):
+    """A page about mirrors."""
+
+    section = "mirror"
+
+    async def state(self, project: ProjectView) -> State:
+        mirror = self.services.mirror
+        assert project.upstream is not None  # noqa: S101 - for the types; asked for mirrors only
+        return State(
+            project=project,
+            room=await mirror.room(project.id),
+            today=await mirror.totals(project.id, self.now - _DAY),
+            month=await mirror.totals(project.id, self.now - 30 * _DAY),
+            hottest=await mirror.hottest(project.id, _HOTTEST),
+            accounts=[await self._account(view) for view in await mirror.budgets(project.upstream)],
+            fills=await mirror.fills(project.name),
+        )
+
+    async def _account(self, view: BudgetView) -> Account:
+        samples = await self.services.mirror.samples(view.upstream, view.account, self.now - _DAY)
+        return Account(view, plot.draw(samples, self.now - _DAY, self.now))
+
+
+class MirrorPage(OfMirror):
+    """Every configured mirror that whoever looks may see."""
+
+    needs = "nothing"
+
+    async def get(self) -> None:
+        states = []
+        for name in self.services.mirrors.values():
+            try:
+                project = await self.services.guard.open(self.principal, name, READ_PROJECT)
+            except (Missing, Unauthorized):
+                continue
+            if project.upstream is not None:
+                states.append(await self.state(project))
+        self.show("mirror.html", states=states)
+
+
+class CachePage(OfMirror):
+    """One mirror, as a tab of its project."""
+
+    needs = READ_PROJECT
+    section = "projects"
+
+    async def get(self, project: str) -> None:
+        if self.opened.upstream is None:
+            raise Missing
+        self.show("project-cache.html", tab="cache", states=[await self.state(self.opened)])
+
+
+class FillsPage(OfMirror):
+    """The running fills alone, for the script that asks for them again and again."""
+
+    needs = READ_PROJECT
+
+    async def get(self, project: str) -> None:
+        if self.opened.upstream is None:
+            raise Missing
+        self.show("fills.html", fills=await self.services.mirror.fills(self.opened.name))

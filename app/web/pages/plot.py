@@ -1,0 +1,76 @@
+"""Draws what an upstream still allowed over time, as the numbers of an SVG."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.database.budget_samples import BudgetSample
+
+WIDTH, HEIGHT = 760, 210
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 32
+# Where nobody knew for so long, nothing is drawn in between.
+_GAP_SECONDS = 1800
+_HOUR = 3600
+_MOST_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A line of the grid and what is written beside it."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Paths of an SVG of WIDTH by HEIGHT; ``last`` is where the newest sample lies, None where there is none."""
+
+    lines: Sequence[str]
+    areas: Sequence[str]
+    across: Sequence[Tick]
+    down: Sequence[Tick]
+    last: tuple[float, float] | None
+    left: int = _LEFT
+    right: int = WIDTH - _RIGHT
+    bottom: int = HEIGHT - _BOTTOM
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def draw(samples: Sequence[BudgetSample], start: float, end: float) -> Plot:
+    """Draw samples, oldest first, between two times."""
+    step = max(1, len(samples) // _MOST_POINTS)
+    chosen = [*samples[:-1:step], samples[-1]] if samples else []
+    top = max((sample.limit for sample in chosen), default=0) or 1
+    bottom = HEIGHT - _BOTTOM
+
+    def x(at: float) -> float:
+        return round(_LEFT + (at - start) / (end - start) * (WIDTH - _LEFT - _RIGHT), 1)
+
+    def y(remaining: float) -> float:
+        return round(bottom - min(remaining, top) / top * (bottom - _TOP), 1)
+
+    lines, areas = [], []
+    for piece in _pieces(chosen):
+        points = [(x(sample.at), y(sample.remaining)) for sample in piece]
+        line = "M" + "L".join(f"{a},{b}" for a, b in points)
+        lines.append(line)
+        areas.append(f"{line}L{points[-1][0]},{bottom}L{points[0][0]},{bottom}Z")
+    hours = range(int(start // (4 * _HOUR) + 1) * 4 * _HOUR, int(end) + 1, 4 * _HOUR)
+    across = [Tick(x(hour), time.strftime("%H:%M", time.gmtime(hour))) for hour in hours]
+    down = [Tick(y(value), str(round(value))) for value in (0, top / 2, top)]
+    last = (x(chosen[-1].at), y(chosen[-1].remaining)) if chosen else None
+    return Plot(lines, areas, across, down, last)
+
+
+def _pieces(samples: Sequence[BudgetSample]) -> list[list[BudgetSample]]:
+    pieces: list[list[BudgetSample]] = []
+    for sample in samples:
+        if pieces and sample.at - pieces[-1][-1].at <= _GAP_SECONDS:
+            pieces[-1].append(sample)
+        else:
+            pieces.append([sample])
+    return pieces

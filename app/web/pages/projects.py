@@ -1,0 +1,237 @@
+"""Projects: the list of them, making one, and what one is set to, up to deleting it."""
+
+from __future__ import annotations
+
+from app.access import roles
+from app.database.projects import Project
+from app.oci.errors import OCIError
+from app.projects.errors import Invalid
+from app.projects.service import UNSET, Settings, Unset
+
+from . import words
+from .base import PAGE_SIZE, Listing, Page
+
+_UNITS = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_FILTERS = {"private": False, "public": True}
+
+
+class ProjectsPage(Page):
+    """Every project that whoever looks may see."""
+
+    needs = "nothing"
+    section = "projects"
+
+    async def get(self) -> None:
+        chosen, search = self.query("show"), self.query("q")
+        found = await self.services.projects.page(
+            self.principal,
+            after=self.query("after"),
+            limit=PAGE_SIZE + 1,
+            search=search,
+            public=_FILTERS.get(chosen),
+            mine=chosen == "mine",
+        )
+        self.show(
+            "projects.html",
+            listing=Listing.cut(found, lambda entry: entry.project.name),
+            chosen=chosen,
+            search=search,
+            role_names=words.ROLES,
+        )
+
+
+class NewProjectPage(Page):
+    """Makes a project; the mistakes of a form come back with it."""
+
+    needs = "person"
+    section = "projects"
+
+    async def get(self) -> None:
+        self._form({"unit": "GiB", "quota": str(self.services.policy.default_quota // _UNITS["GiB"])}, "")
+
+    async def post(self) -> None:
+        values = {name: self.field(name) for name in _FIELDS}
+        try:
+            made = await self._make()
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            self.set_status(error.answer_status)
+            self._form({**values, "password": ""}, error.message)
+            return
+        self.note("create", "project", made.name, made.id)
+        self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})
+        self.redirect(f"/projects/{made.name}" + ("" if made.upstream else "/repositories"), status=303)
+
+    async def _make(self) -> Project:
+        projects = self.services.projects
+        public, about = self.field("access") == "public", self.field("description")
+        if not self.ticked("cache"):
+            return await projects.create(
+                self.principal, name=self.field("name"), public=public, description=about, quota_bytes=quota_of(self)
+            )
+        return await projects.create(
+            self.principal,
+            name=self.field("name"),
+            public=public,
+            description=about,
+            upstream=self.field("upstream"),
+            credential=credential_of(self),
+            settings=settings_of(self),
+        )
+
+    def _form(self, values: dict[str, str], error: str) -> None:
+        self.show(
+            "project-new.html",
+            values=values,
+            error=error,
+            units=list(_UNITS),
+            most=self.services.policy.most_quota,
+            may_cache=self.services.projects.may_cache(self.principal),
+            upstreams=self.services.projects.upstreams,
+        )
+
+
+class SummaryPage(Page):
+    """A project at a glance."""
+
+    needs = roles.READ_PROJECT
+    section = "projects"
+
+    async def get(self, project: str) -> None:
+        summary = await self.services.projects.summary(self.opened.id)
+        self.show(
+            "project-summary.html",
+            tab="summary",
+            summary=summary,
+            warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
+            recent=await self.services.repositories.page(self.opened.id, limit=6),
+            role_names=words.ROLES,
+        )
+
+
+class ConfigurationPage(Page):
+    """What a project is set to."""
+
+    needs = roles.UPDATE_PROJECT
+    section = "projects"
+
+    async def get(self, project: str) -> None:
+        found = await self.services.projects.get(self.opened.id)
+        self.show(
+            "project-configuration.html",
+            tab="configuration",
+            found=found,
+            units=list(_UNITS),
+            quota=split_size(found.quota_bytes),
+            cache_size=split_size(found.settings.get("cache_bytes")),
+            most=self.services.policy.most_quota,
+            may_cache=self.services.projects.may_cache(self.principal),
+            upstreams=self.services.projects.upstreams,
+            summary=await self.services.projects.summary(self.opened.id),
+        )
+
+    async def post(self, project: str) -> None:
+        await self.settle(self._change(), self._("The settings are saved."), f"/projects/{project}/configuration")
+
+    async def _change(self) -> None:
+        projects, mirror = self.services.projects, self.opened.upstream is not None
+        before = await projects.get(self.opened.id)
+        settings = settings_of(self) if mirror else None
+        if settings is not None and self._same("cache_size", "cache_unit", before.settings.get("cache_bytes")):
+            del settings["cache_bytes"]
+        await projects.update(
+            self.principal,
+            self.opened.id,
+            public=self.field("access") == "public",
+            description=self.field("description"),
+            settings=settings,
+        )
+        if mirror and projects.may_cache(self.principal):
+            await projects.update(
+                self.principal,
+                self.opened.id,
+                upstream=self.field("upstream") or UNSET,
+                credential=None if self.ticked("forget") else credential_of(self) or UNSET,
+            )
+        if not mirror and not self._same("quota", "unit", before.quota_bytes):
+            wanted = quota_of(self)
+            if not isinstance(wanted, Unset):
+                await self.services.quotas.set(self.principal, self.opened.id, wanted)
+        self.note("update", "project", self.opened.name, self.opened.id)
+
+    def _same(self, field: str, unit: str, count: int | None) -> bool:
+        """Say whether a size was left as the form showed it, which may be rounded."""
+        return (self.field(field), self.field(unit)) == split_size(count)
+
+
+class DeleteProjectPage(Page):
+    """Deletes a project, once its name was typed."""
+
+    needs = roles.DELETE_PROJECT
+    section = "projects"
+
+    async def post(self, project: str) -> None:
+        if self.field("name") != self.opened.name:
+            self.flash("danger", self._("The name typed is not the project's; nothing was deleted."))
+            self.redirect(f"/projects/{project}/configuration", status=303)
+            return
+        await self.services.projects.remove(self.opened.id)
+        self.note("delete", "project", self.opened.name, self.opened.id)
+        self.flash("success", self._("The project %(name)s is deleted.") % {"name": self.opened.name})
+        self.redirect("/projects", status=303)
+
+
+_FIELDS = (
+    "name",
+    "access",
+    "quota",
+    "unit",
+    "description",
+    "cache",
+    "upstream",
+    "username",
+    "cache_size",
+    "cache_unit",
+)
+
+
+def quota_of(page: Page) -> int | Unset | None:
+    """Read a form's quota: unset where the field is not there, None where it is empty, which is no end."""
+    return read_size(page, "quota", "unit") if "quota" in page.request.body_arguments else UNSET
+
+
+def settings_of(page: Page) -> Settings:
+    """Read what a mirror is set to."""
+    settings = Settings(cache_bytes=read_size(page, "cache_size", "cache_unit"))
+    if page.field("official_images"):
+        settings["official_images"] = "alias" if page.field("official_images") == "alias" else "explain"
+    return settings
+
+
+def credential_of(page: Page) -> tuple[str, str] | None:
+    """Read user name and password for an upstream, None where there is no user name."""
+    username = page.field("username")
+    return (username, page.get_body_argument("password", "", strip=False)) if username else None
+
+
+def read_size(page: Page, field: str, unit: str) -> int | None:
+    """Read a number of bytes from a number and its unit, None where it is empty; raises Invalid."""
+    text = page.field(field).replace(",", ".")
+    if not text:
+        return None
+    try:
+        count = float(text) * _UNITS[page.field(unit, "GiB")]
+        return int(count)
+    except (ValueError, KeyError, OverflowError):
+        raise Invalid(page._("%(text)s is no size; type a number, such as 10") % {"text": text[:40]}) from None
+
+
+def split_size(count: int | None) -> tuple[str, str]:
+    """Spell a number of bytes as a number and the greatest unit that leaves it whole, else in GiB."""
+    if count is None:
+        return "", "GiB"
+    for unit, factor in reversed(_UNITS.items()):
+        if count % factor == 0 and count:
+            return str(count // factor), unit
+    return f"{count / _UNITS['GiB']:.3f}".rstrip("0").rstrip("."), "GiB"

@@ -1,0 +1,283 @@
+"""Repositories and what is in them: artifacts, their tags, layers, history and what refers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.access import roles
+from app.database.repositories import RepositoryEntry
+from app.oci.digest import Digest
+from app.oci.errors import OCIError
+from app.oci.manifest import Descriptor
+from app.oci.reference import Tag
+from app.projects.errors import Invalid, Missing
+
+from .base import PAGE_SIZE, Listing, Page
+from .shapes import in_path
+
+_COLOURS = 8
+# The drawn bar's own units; a layer gets a sliver of it at least, so that none is lost.
+_BAR = 1000.0
+_SLIVER = 6.0
+_MOST_DRAWN = 120
+
+
+class RepositoriesPage(Page):
+    """A project's repositories, and how to push one."""
+
+    needs = roles.LIST_REPOSITORIES
+    section = "projects"
+
+    async def get(self, project: str) -> None:
+        search = self.query("q")
+        found = await self.services.repositories.page(
+            self.opened.id, after=self.query("after"), limit=PAGE_SIZE + 1, search=search
+        )
+        self.show(
+            "repositories.html",
+            tab="repositories",
+            listing=Listing.cut(found, lambda entry: entry.name),
+            search=search,
+            commands=push_commands(self.services.host, self.opened.name),
+        )
+
+
+class RepositoryPage(Page):
+    """A repository's artifacts, the last pushed first."""
+
+    needs = roles.LIST_REPOSITORIES
+    section = "projects"
+
+    async def get(self, project: str, name: str) -> None:
+        repository = await self.services.repositories.find(self.opened.id, name)
+        tag = self.query("q")
+        found = await self.services.artifacts.page(
+            repository.id, after=self.query("after"), limit=PAGE_SIZE + 1, tag=tag
+        )
+        self.show(
+            "repository.html",
+            tab="repositories",
+            repository=repository,
+            listing=Listing.cut(found, lambda artifact: artifact.key),
+            search=tag,
+            at=f"{self.services.host}/{self.opened.name}/{name}",
+            base=f"/projects/{project}",
+        )
+
+
+class ArtifactPage(Page):
+    """All that is known of one artifact."""
+
+    needs = roles.READ_ARTIFACT
+    section = "projects"
+
+    async def get(self, project: str, name: str, digest: str) -> None:
+        repository = await self.services.repositories.find(self.opened.id, name)
+        detail = await self.services.artifacts.detail(repository.id, Digest.parse(digest))
+        tags = await self.services.artifacts.tags(
+            repository.id, digest=detail.artifact.digest, after=self.query("after"), limit=PAGE_SIZE + 1
+        )
+        labels = []
+        if self.may(roles.ATTACH_LABEL):
+            on_it = {label.id for label in detail.artifact.labels}
+            of_project = await self.services.labels.page(self.opened.id, limit=100)
+            of_system = await self.services.labels.page(None, limit=100)
+            labels = [label for label in (*of_project, *of_system) if label.id not in on_it]
+        at = f"{self.services.host}/{self.opened.name}/{name}"
+        newest = detail.artifact.tags[0].name if detail.artifact.tags else None
+        self.show(
+            "artifact.html",
+            tab="repositories",
+            repository=repository,
+            detail=detail,
+            artifact=detail.artifact,
+            listing=Listing.cut(tags, lambda entry: entry.name),
+            labels=labels,
+            bar=draw(detail.layers),
+            pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
+            path=f"{in_path(name)}@{digest}",
+            base=f"/projects/{project}",
+            payload=detail.payload.decode(errors="replace")[:100_000],
+        )
+
+
+class OnRepository(Page):
+    """What a form does to a repository."""
+
+    section = "projects"
+
+    async def repository(self, name: str) -> RepositoryEntry:
+        return await self.services.repositories.find(self.opened.id, name)
+
+    def at(self, project: str, name: str, digest: str = "") -> str:
+        """Spell the page's address of a repository, or of an artifact in it."""
+        return f"/projects/{project}/repositories/{in_path(name)}" + (f"@{digest}" if digest else "")
+
+    def full(self, name: str, rest: str = "") -> str:
+        """Spell a name as the audit log has it."""
+        return f"{self.opened.name}/{name}{rest}"
+
+
+class DescribeRepositoryPage(OnRepository):
+    needs = roles.UPDATE_REPOSITORY
+
+    async def post(self, project: str, name: str) -> None:
+        async def describe() -> None:
+            repository = await self.repository(name)
+            await self.services.repositories.describe(repository.id, self.field("description"))
+            self.note("update", "repository", self.full(name), self.opened.id)
+
+        await self.settle(describe(), self._("The description is saved."), self.at(project, name))
+
+
+class DeleteRepositoryPage(OnRepository):
+    needs = roles.DELETE_REPOSITORY
+
+    async def post(self, project: str, name: str) -> None:
+        repository = await self.repository(name)
+        if self.field("name") != repository.name:
+            self.flash("danger", self._("The name typed is not the repository's; nothing was deleted."))
+            self.redirect(self.at(project, name), status=303)
+            return
+        await self.services.repositories.remove(repository.id)
+        self.note("delete", "repository", self.full(name), self.opened.id)
+        self.flash("success", self._("The repository %(name)s is deleted.") % {"name": name})
+        self.redirect(f"/projects/{project}/repositories", status=303)
+
+
+class DeleteArtifactPage(OnRepository):
+    needs = roles.DELETE_ARTIFACT
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        async def remove() -> None:
+            repository = await self.repository(name)
+            await self.services.artifacts.remove(repository.id, Digest.parse(digest))
+            self.note("delete", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+
+        await self.settle(remove(), self._("The artifact is deleted with its tags."), self.at(project, name))
+
+
+class AddTagPage(OnRepository):
+    needs = roles.CREATE_TAG
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        tag = self.field("tag")
+
+        async def add() -> None:
+            repository = await self.repository(name)
+            await self.services.artifacts.add_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
+            self.note("create", "tag", self.full(name, f":{tag}"), self.opened.id)
+
+        await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": tag}, self.at(project, name, digest))
+
+
+class RemoveTagPage(OnRepository):
+    needs = roles.DELETE_TAG
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        tag = self.field("tag")
+
+        async def remove() -> None:
+            repository = await self.repository(name)
+            await self.services.artifacts.remove_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
+            self.note("delete", "tag", self.full(name, f":{tag}"), self.opened.id)
+
+        done = self._("The tag %(tag)s is removed.") % {"tag": tag}
+        await self.settle(remove(), done, self.at(project, name, digest))
+
+
+class AttachLabelPage(OnRepository):
+    needs = roles.ATTACH_LABEL
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        async def attach() -> None:
+            repository, label = await self.repository(name), number_of(self, "label")
+            await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
+            self.note("update", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+
+        await self.settle(attach(), self._("The label is on it."), self.at(project, name, digest))
+
+
+class DetachLabelPage(OnRepository):
+    needs = roles.DETACH_LABEL
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        async def detach() -> None:
+            repository, label = await self.repository(name), number_of(self, "label")
+            await self.services.labels.detach(repository.id, Digest.parse(digest), label)
+            self.note("update", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+
+        await self.settle(detach(), self._("The label is off."), self.at(project, name, digest))
+
+
+class TagRedirect(OnRepository):
+    """The address by a tag leads to what the tag names now; one without a tag to the repository."""
+
+    needs = roles.READ_ARTIFACT
+
+    async def get(self, project: str, name: str, tag: str) -> None:
+        repository = await self.repository(name)
+        try:
+            digest = await self.services.artifacts.resolve(repository.id, Tag.parse(tag))
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            raise Missing(self._("There is no tag %(tag)s here.") % {"tag": tag[:140]}) from None
+        self.redirect(self.at(project, name, digest), status=303)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer of the drawn bar: where it begins, how wide it is (of 1000), and its colour's number."""
+
+    x: float
+    width: float
+    colour: int
+    layer: Descriptor
+
+
+def draw(layers: Sequence[Descriptor]) -> list[Block]:
+    """Lay layers side by side by their sizes, the first at the left, each wide enough to be seen."""
+    drawn = layers[:_MOST_DRAWN]
+    total = sum(layer.size for layer in drawn) or 1
+    widths = [max(_SLIVER, layer.size / total * _BAR) for layer in drawn]
+    scale = _BAR / (sum(widths) or 1)
+    blocks, x = [], 0.0
+    for number, (layer, width) in enumerate(zip(drawn, widths, strict=True)):
+        blocks.append(Block(round(x, 2), round(width * scale, 2), number % _COLOURS, layer))
+        x += width * scale
+    return blocks
+
+
+def push_commands(host: str, project: str) -> list[tuple[str, list[str]]]:
+    """Spell how to push into a project, by program."""
+    image = f"{host}/{project}/REPOSITORY:TAG"
+    return [
+        ("Docker", [f"docker login {host}", f"docker tag SOURCE_IMAGE:TAG {image}", f"docker push {image}"]),
+        ("podman", [f"podman login {host}", f"podman push IMAGE_ID {image}"]),
+        ("Helm", ["helm package CHART_FOLDER", f"helm push CHART-VERSION.tgz oci://{host}/{project}"]),
+        ("ORAS", [f"oras login {host}", f"oras push {image} FILE:text/plain"]),
+    ]
+
+
+def pull_commands(at: str, reference: str, kind: str) -> list[tuple[str, str]]:
+    """Spell how to get an artifact of this kind, by program."""
+    if kind == "chart":
+        version = f" --version {reference[1:]}" if reference[0] == ":" else reference
+        return [("Helm", f"helm pull oci://{at}{version}"), ("ORAS", f"oras pull {at}{reference}")]
+    if kind not in ("image", "index"):
+        return [("ORAS", f"oras pull {at}{reference}")]
+    return [
+        ("Docker", f"docker pull {at}{reference}"),
+        ("podman", f"podman pull {at}{reference}"),
+        ("Apptainer", f"apptainer pull docker://{at}{reference}"),
+    ]
+
+
+def number_of(page: Page, field: str) -> int:
+    """Read the id in a form's field; raises Invalid."""
+    text = page.field(field)
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Invalid(page._("Choose one from the list."))
+    return int(text)

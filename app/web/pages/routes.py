@@ -1,0 +1,93 @@
+"""The pages' route table.
+
+Static paths stand before those with names in them. A project's name has no slash; a repository's may, so that it comes
+last, and what is done to it is spelled before it: /projects/lab/delete-artifact/app/web@sha256:…
+"""
+
+from __future__ import annotations
+
+from tornado.web import url
+
+from . import administration as admin
+from . import front, guide, mine, mirrors, people, projects, repositories, texts
+from .base import NotFoundPage, Page
+from .services import Services
+from .static import StaticHandler
+
+_PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"
+_REPOSITORY = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
+_DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
+_TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
+
+_PAGES: tuple[tuple[str, type[Page]], ...] = (
+    (r"/", front.FrontPage),
+    (r"/addresses", front.AddressesPage),
+    (r"/language", front.LanguagePage),
+    *((guide.address(name), guide.GuidePage) for name in guide.CHAPTERS),
+    (r"/mirror", mirrors.MirrorPage),
+    (r"/projects", projects.ProjectsPage),
+    (r"/new-project", projects.NewProjectPage),
+    (r"/mine", mine.MinePage),
+    (r"/mine/sessions", mine.SessionsPage),
+    (r"/mine/sessions/revoke", mine.RevokeSessionPage),
+    (r"/mine/keys", mine.KeysPage),
+    (r"/mine/keys/delete", mine.DeleteKeyPage),
+    (r"/administration", admin.UsersPage),
+    (r"/administration/users", admin.UsersPage),
+    (r"/administration/users/change", admin.ChangeUserPage),
+    (r"/administration/projects", admin.QuotasPage),
+    (r"/administration/upstreams", admin.UpstreamsPage),
+    (r"/administration/robots", admin.SystemRobotsPage),
+    (r"/administration/robots/new", admin.NewSystemRobotPage),
+    (r"/administration/robots/refresh", admin.RefreshSystemRobotPage),
+    (r"/administration/robots/switch", admin.SwitchSystemRobotPage),
+    (r"/administration/robots/prolong", admin.ProlongSystemRobotPage),
+    (r"/administration/robots/delete", admin.DeleteSystemRobotPage),
+    (r"/administration/audit", admin.AuditPage),
+    (r"/administration/audit\.csv", admin.AuditExportPage),
+    (r"/administration/health", admin.HealthPage),
+    (_PROJECT, projects.SummaryPage),
+    (_PROJECT + r"/configuration", projects.ConfigurationPage),
+    (_PROJECT + r"/delete", projects.DeleteProjectPage),
+    (_PROJECT + r"/cache", mirrors.CachePage),
+    (_PROJECT + r"/cache/fills", mirrors.FillsPage),
+    (_PROJECT + r"/members", people.MembersPage),
+    (_PROJECT + r"/members/add", people.AddMemberPage),
+    (_PROJECT + r"/members/role", people.SetRolePage),
+    (_PROJECT + r"/members/remove", people.RemoveMemberPage),
+    (_PROJECT + r"/leave", people.LeavePage),
+    (_PROJECT + r"/robots", people.RobotsPage),
+    (_PROJECT + r"/robots/new", people.NewRobotPage),
+    (_PROJECT + r"/robots/refresh", people.RefreshRobotPage),
+    (_PROJECT + r"/robots/switch", people.SwitchRobotPage),
+    (_PROJECT + r"/robots/prolong", people.ProlongRobotPage),
+    (_PROJECT + r"/robots/delete", people.DeleteRobotPage),
+    (_PROJECT + r"/labels", people.LabelsPage),
+    (_PROJECT + r"/labels/delete", people.DeleteLabelPage),
+    (_PROJECT + r"/logs", people.LogsPage),
+    (_PROJECT + r"/repositories", repositories.RepositoriesPage),
+    (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),
+    (_PROJECT + r"/repositories/" + _REPOSITORY + _TAG, repositories.TagRedirect),
+    (_PROJECT + r"/repositories/" + _REPOSITORY, repositories.RepositoryPage),
+    (_PROJECT + r"/describe-repository/" + _REPOSITORY, repositories.DescribeRepositoryPage),
+    (_PROJECT + r"/delete-repository/" + _REPOSITORY, repositories.DeleteRepositoryPage),
+    (_PROJECT + r"/delete-artifact/" + _REPOSITORY + _DIGEST, repositories.DeleteArtifactPage),
+    (_PROJECT + r"/add-tag/" + _REPOSITORY + _DIGEST, repositories.AddTagPage),
+    (_PROJECT + r"/remove-tag/" + _REPOSITORY + _DIGEST, repositories.RemoveTagPage),
+    (_PROJECT + r"/attach-label/" + _REPOSITORY + _DIGEST, repositories.AttachLabelPage),
+    (_PROJECT + r"/detach-label/" + _REPOSITORY + _DIGEST, repositories.DetachLabelPage),
+)
+
+
+def routes(services: Services) -> list[url]:
+    """Draw the pages' routes; `not_found` is for what none of all routes answers."""
+    texts.load()
+    given = {"services": services}
+    return [
+        url(r"/static/(.*)", StaticHandler, {"observer": services.observer}),
+        url(r"/help/images/(.*)", guide.PictureHandler, {"observer": services.observer}),
+        *(url(pattern, handler, given) for pattern, handler in _PAGES),
+    ]
+
+
+NOT_FOUND = NotFoundPage

@@ -1,0 +1,25 @@
+"""Shows a secret, once: it is in the answer to the form that made it and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+from .base import Page
+
+
+def show_secret(page: Page, username: str, secret: str, back: str, *, expires_at: float | None) -> None:
+    """Answer a form with the secret it made, ready to copy, to download and to log in with."""
+    host = page.services.host
+    file = json.dumps({"registry": host, "username": username, "secret": secret}, indent=2) + "\n"
+    page.set_header("Cache-Control", "no-store")
+    page.show(
+        "secret.html",
+        username=username,
+        secret=secret,
+        back=back,
+        expires_at=expires_at,
+        # The name has no character that a shell would take for anything else; the secret is read from standard input.
+        login=f"echo '{secret}' | docker login {host} --username '{username}' --password-stdin",
+        download="data:application/json;base64," + base64.b64encode(file.encode()).decode(),
+    )

@@ -1,0 +1,125 @@
+"""How numbers, times and marks look on a page.
+
+What answers with markup says so in its name (`..._html`), is made of escaped parts only, and is the one kind of thing
+a template may put in raw.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from tornado.escape import xhtml_escape
+from tornado.locale import Locale
+
+from .static import address
+from .texts import mark
+
+_DIGEST = re.compile(r"sha(?:256|512):[0-9a-f]{64,128}")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+_PAST = (
+    (_MINUTE, _HOUR, mark("%(count)d minute ago"), mark("%(count)d minutes ago")),
+    (_HOUR, _DAY, mark("%(count)d hour ago"), mark("%(count)d hours ago")),
+    (_DAY, 60 * _DAY, mark("%(count)d day ago"), mark("%(count)d days ago")),
+)
+_FUTURE = (
+    (_MINUTE, _HOUR, mark("in %(count)d minute"), mark("in %(count)d minutes")),
+    (_HOUR, _DAY, mark("in %(count)d hour"), mark("in %(count)d hours")),
+    (_DAY, 3650 * _DAY, mark("in %(count)d day"), mark("in %(count)d days")),
+)
+
+
+def size(count: float | None) -> str:
+    """Spell a number of bytes in binary units, three figures at most before the unit grows."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in _UNITS:
+        if abs(value) < 1000 or unit == _UNITS[-1]:
+            break
+        value /= 1024
+    if unit == "B" or value >= 100:
+        return f"{value:.0f} {unit}"
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def number(count: int) -> str:
+    """Group an integer's digits with a narrow space."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
+def short(digest: str) -> str:
+    """Cut a digest down to what people compare."""
+    algorithm, _, value = digest.partition(":")
+    return f"{algorithm}:{value[:12]}"
+
+
+def short_names(text: str) -> str:
+    """Cut every digest within a text down."""
+    return _DIGEST.sub(lambda match: short(match.group()), text)
+
+
+def moment(seconds: float) -> str:
+    """Spell a time in full, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def distance(seconds: float, locale: Locale, now: float | None = None) -> str:
+    """Say how long ago something was, or in how long it will be; from two months back, the day."""
+    away = (time.time() if now is None else now) - seconds
+    steps, span = (_PAST, away) if away >= 0 else (_FUTURE, -away)
+    if span < _MINUTE:
+        return locale.translate("just now") if away >= 0 else locale.translate("in a moment")
+    for unit, until, singular, plural in steps:
+        if span < until:
+            # What was is counted in full units; what is given for 30 days ends "in 30 days", not in 29 and a bit.
+            count = int(span // unit) if away >= 0 else max(1, round(span / unit))
+            return locale.translate(singular, plural, count) % {"count": count}
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+def when_html(seconds: float | None, locale: Locale) -> str:
+    """Show a time as a distance from now, with the moment in full for whoever points at it; None is never."""
+    if seconds is None:
+        return f'<span class="text-quiet">{xhtml_escape(locale.translate("never"))}</span>'
+    iso = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f'<time datetime="{iso}" title="{moment(seconds)}">{xhtml_escape(distance(seconds, locale))}</time>'
+
+
+def icon_html(name: str) -> str:
+    """Draw one of the marks of static/icons.svg; the words beside it say what it means."""
+    return f'<svg class="icon" aria-hidden="true"><use href="{address("icons.svg")}#{xhtml_escape(name)}"></use></svg>'
+
+
+def dot_html(colour: str) -> str:
+    """Draw a label's colour."""
+    circle = f'<circle cx="5" cy="5" r="5" fill="{xhtml_escape(colour)}"/>'
+    return f'<svg class="dot" viewBox="0 0 10 10" aria-hidden="true">{circle}</svg>'
+
+
+def copy_html(text: str, locale: Locale) -> str:
+    """Draw a button that copies this text."""
+    return _copy_button(f'data-copy="{xhtml_escape(text)}"', locale)
+
+
+def copy_from_html(element: str, locale: Locale) -> str:
+    """Draw a button that copies what another element, by its id, has in it."""
+    return _copy_button(f'data-copy-from="{xhtml_escape(element)}"', locale)
+
+
+def _copy_button(what: str, locale: Locale) -> str:
+    label = xhtml_escape(locale.translate("Copy"))
+    return (
+        f'<button type="button" class="copy" {what} title="{label}">'
+        f'<span class="todo">{icon_html("copy")}</span><span class="done">{icon_html("check")}</span>'
+        f'<span class="visually-hidden">{label}</span></button>'
+    )
+
+
+def in_path(text: str) -> str:
+    """Spell a name as part of a path, its slashes kept."""
+    return quote(text, safe="/:@")

@@ -1,0 +1,78 @@
+"""Our styles, scripts and marks, and Bootstrap's out of the wheel it came in; a fixed set of files, kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+
+from tornado.web import HTTPError
+
+from app.web.base import Handler
+
+_OURS = Path(__file__).parent.parent / "static"
+# The guide's pictures will lie in folders of their own.
+_OF_BOOTSTRAP = ("css/bootstrap.min.css",)
+_A_YEAR = 365 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it is sent; ``mark`` changes with its content."""
+
+    content: bytes
+    media_type: str
+    mark: str
+
+
+@cache
+def files() -> Mapping[str, File]:
+    """Read every file there is under /static/, by its path there."""
+    # The package itself is not imported: that would do no more than name this folder.
+    bootstrap = Path(str(distribution("XStatic-Bootstrap").locate_file("xstatic/pkg/bootstrap/data")))
+    ours = {path.relative_to(_OURS).as_posix(): path for path in _OURS.rglob("*") if path.is_file()}
+    return {
+        name: read(path) for name, path in {**ours, **{f"bootstrap/{x}": bootstrap / x for x in _OF_BOOTSTRAP}}.items()
+    }
+
+
+def address(path: str) -> str:
+    """Spell the address of a file with its mark, so that browsers may keep it for good."""
+    return f"/static/{path}?v={files()[path].mark}"
+
+
+def read(path: Path) -> File:
+    """Read a file that is to be sent as it is."""
+    content = path.read_bytes()
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return File(content, media_type, hashlib.sha256(content).hexdigest()[:12])
+
+
+class StaticHandler(Handler):
+    """One of the files, for everybody."""
+
+    needs = "nothing"
+
+    def check_xsrf_cookie(self) -> None:
+        """Nothing can be sent here, so that a method that is not served is told so."""
+
+    async def get(self, path: str) -> None:
+        await self.send_file(files().get(path))
+
+    async def send_file(self, file: File | None) -> None:
+        """Answer with a file, for good where the address has its mark; raises HTTPError where there is none."""
+        if file is None:
+            raise HTTPError(404)
+        marked = self.get_query_argument("v", "") == file.mark
+        self.set_header("Content-Type", file.media_type)
+        self.set_header("Cache-Control", f"public, max-age={_A_YEAR}, immutable" if marked else "no-cache")
+        self.set_header("Etag", f'"{file.mark}"')
+        if self.check_etag_header():
+            self.set_status(304)
+            await self.finish()
+            return
+        await self.finish(file.content)

@@ -1,0 +1,84 @@
+"""What roles, rights and audit entries are called on pages; the texts stand in the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from app.access import roles
+from app.access.roles import Role
+
+from .texts import mark
+
+ROLES: Mapping[str, str] = {
+    Role.LIMITED_GUEST: mark("Limited guest"),
+    Role.GUEST: mark("Guest"),
+    Role.DEVELOPER: mark("Developer"),
+    Role.MAINTAINER: mark("Maintainer"),
+    Role.PROJECT_ADMIN: mark("Project admin"),
+}
+ROLES_ABOUT: Mapping[str, str] = {
+    Role.LIMITED_GUEST: mark("pulls images"),
+    Role.GUEST: mark("pulls images, sees members and robot accounts"),
+    Role.DEVELOPER: mark("pushes images too"),
+    Role.MAINTAINER: mark("deletes images too"),
+    Role.PROJECT_ADMIN: mark("manages members, robot accounts and the project"),
+}
+
+# What programs are given most, the first two by default; the rest is behind a fold.
+COMMON_RIGHTS: Sequence[tuple[str, str]] = (
+    (roles.PULL, mark("Pull images")),
+    (roles.PUSH, mark("Push images")),
+    (roles.DELETE_ARTIFACT, mark("Delete images")),
+    (roles.LIST_REPOSITORIES, mark("List repositories")),
+)
+OTHER_RIGHTS: Sequence[tuple[str, str]] = (
+    (roles.READ_PROJECT, mark("Read the project")),
+    (roles.UPDATE_PROJECT, mark("Change the project")),
+    (roles.READ_QUOTA, mark("Read the quota")),
+    (roles.READ_ARTIFACT, mark("Read artifacts")),
+    (roles.UPDATE_REPOSITORY, mark("Describe repositories")),
+    (roles.DELETE_REPOSITORY, mark("Delete repositories")),
+    (roles.LIST_TAGS, mark("List tags")),
+    (roles.CREATE_TAG, mark("Add tags")),
+    (roles.DELETE_TAG, mark("Remove tags")),
+    (roles.LIST_LABELS, mark("List labels")),
+    (roles.CREATE_LABEL, mark("Make labels")),
+    (roles.UPDATE_LABEL, mark("Change labels")),
+    (roles.DELETE_LABEL, mark("Delete labels")),
+    (roles.ATTACH_LABEL, mark("Attach labels")),
+    (roles.DETACH_LABEL, mark("Detach labels")),
+    (roles.LIST_MEMBERS, mark("List members")),
+    (roles.LIST_ROBOTS, mark("List robot accounts")),
+    (roles.READ_LOG, mark("Read the log")),
+)
+RIGHTS: Mapping[str, str] = dict((*COMMON_RIGHTS, *OTHER_RIGHTS))
+
+OPERATIONS: Mapping[str, str] = {
+    "create": mark("added"),
+    "update": mark("changed"),
+    "delete": mark("removed"),
+    "push": mark("pushed"),
+    "pull": mark("pulled"),
+    "login": mark("logged in"),
+    "logout": mark("logged out"),
+    "refresh": mark("gave a new secret to"),
+    "expiring": mark("ends within a week:"),
+    "disable": mark("disabled"),
+    "enable": mark("enabled"),
+}
+RESOURCES: Mapping[str, str] = {
+    "project": mark("project"),
+    "repository": mark("repository"),
+    "artifact": mark("artifact"),
+    "tag": mark("tag"),
+    "member": mark("member"),
+    "robot": mark("robot account"),
+    "label": mark("label"),
+    "quota": mark("quota"),
+    "access key": mark("access key"),
+    "session": mark("session"),
+    "account": mark("account"),
+    # Who logged in stands beside it.
+    "user": "",
+    "blob": mark("blob"),
+}

@@ -1,0 +1,31 @@
+"""A headless Chromium that reaches nothing but loopback by itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, sync_playwright
+
+_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+              "--disable-component-update", "--disable-sync")  # fmt: skip
+
+
+def _binary() -> str | None:
+    return shutil.which("chromium")
+
+
+def missing() -> str | None:
+    return None if _binary() else "no chromium here (apt: chromium fonts-inter)"
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Start it; every context taken from it is a person of its own."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=_binary(), args=list(_ARGUMENTS))
+        try:
+            yield chromium
+        finally:
+            chromium.close()

@@ -1,0 +1,110 @@
+"""One service with pages, people and images for all of these tests, and a browser to look at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from tests.api.client import Registry
+from tests.conftest import require
+from tests.images import multi, single
+from tests.parts.service import Service
+from tests.upstream.client import Hub
+from tests.web import browser as browser_part
+from tests.web.person import Opener, Visitor
+from tests.web.scene import PASSWORD, add_past, add_people
+
+SCREENS = Path(__file__).parent.parent / "artifacts" / "screens"
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, hub_process: Hub) -> Iterator[Service]:
+    """The service, with a mirror that has cached something and has a past."""
+    hub_process.reset()
+    hub_process.limit(200)
+    hub_process.add(multi("redis", sizes=(200_000, 900_000)), "library/redis", "7", "latest")
+    hub_process.add(single("nginx", sizes=(100_000, 700_000, 300_000)), "library/nginx", "1.27")
+    folder = tmp_path_factory.mktemp("stage")
+    overrides = {"hosts": {"mirror.example.org": "mirror"}}
+    with Service(folder, upstream=hub_process.url, overrides=overrides) as service:
+        add_people(folder)
+        for name, tag in (("library/redis", "7"), ("library/redis", "latest"), ("library/nginx", "1.27")):
+            Registry(service.host).pull_image(f"mirror/{name}", tag)
+        add_past(folder)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def clean_log(stage: Service) -> Iterator[None]:
+    """Fail a module at whose end the log has an error: whatever a browser sends, none of it is ours."""
+    before = len(stage.log())
+    yield
+    faults = []
+    for line in stage.log()[before:].splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            faults += [line] if "Traceback" in line or "Error" in line else []
+            continue
+        if entry["level"] in ("error", "critical") or "exception" in entry or entry.get("status", 0) >= 500:
+            faults.append(line)
+    assert faults == []
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    require(browser_part)
+    with browser_part.browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def open_context(chromium: Browser, stage: Service) -> Iterator[Opener]:
+    """Give a function that opens a browser of its own: ``open_context(locale="et", width=390, …)``.
+
+    What a browser complained about by the end (blocked by the policy, a script's error) fails the test.
+    """
+    opened: list[tuple[BrowserContext, Visitor]] = []
+
+    def open_one(*, locale: str = "en", width: int = 1280, theme: str = "light", scripts: bool = True) -> Visitor:
+        context = chromium.new_context(
+            base_url=stage.url,
+            locale=locale,
+            viewport={"width": width, "height": 860},
+            color_scheme="dark" if theme == "dark" else "light",
+            java_script_enabled=scripts,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        context.set_default_timeout(15_000)
+        opened.append((context, Visitor(context.new_page(), SCREENS)))
+        return opened[-1][1]
+
+    yield open_one
+    for context, _ in opened:
+        context.close()
+    assert [complaint for _, visitor in opened for complaint in visitor.complaints] == []
+
+
+@pytest.fixture
+def visitor(open_context: Opener) -> Visitor:
+    """Nobody in particular."""
+    return open_context()
+
+
+@pytest.fixture
+def admin(open_context: Opener, stage: Service) -> Visitor:
+    return open_context().log_in(stage.username, stage.password)
+
+
+@pytest.fixture
+def mari(open_context: Opener) -> Visitor:
+    return open_context().log_in("mari.tamm", PASSWORD)
+
+
+@pytest.fixture
+def jaan(open_context: Opener) -> Visitor:
+    return open_context().log_in("jaan.saar", PASSWORD)

@@ -1,0 +1,84 @@
+"""Somebody with a browser, and everything a browser complains about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from playwright.sync_api import ConsoleMessage, Locator, Page
+
+Opener = Callable[..., "Visitor"]
+
+
+class Visitor:
+    """A page, with a few words for what people do; what it complained about is in ``complaints``."""
+
+    def __init__(self, page: Page, screens: Path) -> None:
+        self.page, self._screens = page, screens
+        self.complaints: list[str] = []
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        # An error page is no complaint: tests say which status they expect.
+        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
+            self.complaints.append(f"{self.page.url}: {message.text}")
+
+    def go(self, path: str, status: int = 200) -> Self:
+        """Open a page; fails where it answers otherwise."""
+        answer = self.page.goto(path)
+        assert answer is not None
+        assert answer.status == status, f"{path} answered {answer.status}: {self.text()[:400]}"
+        return self
+
+    def log_in(self, username: str, password: str) -> Self:
+        """Log in by the form."""
+        self.go("/login")
+        self.page.get_by_label("User name").fill(username)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Log in", exact=True).click()
+        self.page.wait_for_url(lambda url: "/login" not in url)
+        return self
+
+    def click(self, name: str, *, role: str = "button", exact: bool = True) -> Self:
+        """Click what is called that."""
+        self.page.get_by_role(role, name=name, exact=exact).first.click()  # type: ignore[arg-type]  # a role's name
+        return self
+
+    def open(self, name: str) -> Self:
+        """Open a fold by its name."""
+        self.page.locator("summary:visible").filter(has_text=name).first.click()
+        return self
+
+    def fill(self, label: str, text: str) -> Self:
+        self.page.get_by_label(label, exact=True).locator("visible=true").first.fill(text)
+        return self
+
+    def row(self, text: str) -> Locator:
+        """Find a list's row that has this in it."""
+        return self.page.locator("table.list tbody tr").filter(has_text=text).first
+
+    def act_on(self, text: str, action: str) -> Self:
+        """Choose an action from the menu of a list's row; what cannot be undone asks once more."""
+        menu = self.row(text).locator("details.drop").first
+        menu.locator("summary").first.click()
+        if menu.get_by_role("button", name=action, exact=False).locator("visible=true").count():
+            menu.get_by_role("button", name=action, exact=False).locator("visible=true").first.click()
+        else:
+            menu.locator("details.ask > summary", has_text=action).click()
+            menu.get_by_role("button", name="Delete for good").click()
+        return self
+
+    def text(self) -> str:
+        return self.page.locator("body").inner_text()
+
+    def told(self) -> str:
+        """Read the message that the last form left."""
+        return self.page.locator(".note").first.inner_text()
+
+    def screen(self, name: str) -> Self:
+        """Keep a picture of the whole page."""
+        self._screens.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=self._screens / f"{name}.png", full_page=True)
+        return self

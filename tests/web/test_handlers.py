@@ -1,0 +1,319 @@
+"""What the pages let through and what not, asked as a browser asks, and by those who are none."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+import json
+import re
+import uuid
+from typing import Any, cast
+
+import pytest
+from tornado.web import RequestHandler
+
+from app.access.roles import ALL_RIGHTS, Role
+from app.web.guard import WORDS
+from app.web.pages import routes as table
+from app.web.pages.base import Page
+from app.web.pages.front import own_address
+from tests.api.client import Registry
+from tests.images import single
+from tests.parts.service import Service
+from tests.web.http import Person
+from tests.web.scene import PASSWORD
+
+pytestmark = pytest.mark.usefixtures("clean_log")
+
+PAGES = [(pattern, handler) for pattern, handler in table._PAGES]
+METHODS = [
+    (pattern, handler, method)
+    for pattern, handler in PAGES
+    for method in ("get", "post")
+    if getattr(handler, method) is not getattr(RequestHandler, method)
+]
+DIGEST = "sha256:" + "0" * 64
+SCRIPT = "<script>alert(1)</script>"
+
+
+def path_of(pattern: str, project: str) -> str:
+    """Spell a path that a pattern takes."""
+    path = pattern.replace(table._PROJECT, f"/projects/{project}").replace(table._DIGEST, f"@{DIGEST}")
+    return path.replace(table._TAG, ":none").replace(table._REPOSITORY, "app").replace("\\", "")
+
+
+@pytest.fixture(scope="module")
+def project(stage: Service) -> str:
+    """A private project of mari.tamm, in which jaan.saar gets a role by `with_role`."""
+    name = f"walk-{uuid.uuid4().hex[:6]}"
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    assert mari.post("/new-project", {"name": name, "quota": "1", "unit": "GiB", "access": "private"}).status == 303
+    mari.get("/help")
+    assert "success" in mari.message(mari.post(f"/projects/{name}/members/add", {"name": "jaan.saar", "role": "guest"}))
+    return name
+
+
+def with_role(stage: Service, project: str, role: Role) -> Person:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    page = mari.get(f"/projects/{project}/members").text
+    member = re.search(r'name="member" value="(\d+)".{0,300}?jaan\.saar', page, re.DOTALL)
+    assert member
+    assert "success" in mari.message(
+        mari.post(f"/projects/{project}/members/role", {"member": member[1], "role": role.value})
+    )
+    return Person(stage.host).log_in("jaan.saar", PASSWORD)
+
+
+@pytest.mark.parametrize(("pattern", "handler"), PAGES, ids=lambda one: one if isinstance(one, str) else "")
+def test_every_page_says_for_itself_what_it_needs(pattern: str, handler: type[Page]) -> None:
+    assert "needs" in vars(handler), f"{handler.__name__} leaves it to a base class to say who may call it"
+    assert handler.needs in WORDS | ALL_RIGHTS
+    assert (handler.needs in ALL_RIGHTS) == ("(?P<project>" in pattern)
+    assert inspect.getdoc(handler) or issubclass(handler, Page)
+
+
+@pytest.mark.parametrize(("pattern", "handler", "method"), METHODS, ids=lambda one: one if isinstance(one, str) else "")
+def test_who_is_not_logged_in_is_sent_to_do_so(
+    stage: Service, project: str, pattern: str, handler: type[Page], method: str
+) -> None:
+    person = Person(stage.host)
+    person.get("/help")
+    path = path_of(pattern, project)
+    answer = person.get(path) if method == "get" else person.post(path)
+    if handler.needs == "nothing":
+        assert answer.status in (200, 303)
+    else:
+        assert (answer.status, answer.location.partition("?")[0]) == (303, "/login")
+
+
+@pytest.mark.parametrize(("pattern", "handler", "method"), METHODS, ids=lambda one: one if isinstance(one, str) else "")
+def test_no_form_is_taken_without_its_token(
+    stage: Service, project: str, pattern: str, handler: type[Page], method: str
+) -> None:
+    if method == "get":
+        return
+    person = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    for token in ("", "2|12345678|0123456789abcdef0123456789abcdef|1700000000"):
+        assert person.post(path_of(pattern, project), token=token).status == 403
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_role_may_open_what_its_rights_say(stage: Service, project: str, role: Role) -> None:
+    """Of the pages that need a right; and where one may not, there is no link to it either."""
+    from app.access.roles import rights_of
+
+    jaan = with_role(stage, project, role)
+    summary = jaan.get(f"/projects/{project}").text
+    for pattern, handler, method in METHODS:
+        if handler.needs not in ALL_RIGHTS or method != "get" or "name" in pattern or "cache" in pattern:
+            continue
+        path = path_of(pattern, project)
+        allowed = handler.needs in rights_of(role)
+        assert (path, jaan.get(path).status) == (path, 200 if allowed else 403)
+        if path.count("/") == 3:
+            assert (f'href="{path}"' in summary) == allowed, path
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.PROJECT_ADMIN])
+def test_each_role_is_refused_what_it_has_no_right_to(stage: Service, project: str, role: Role) -> None:
+    from app.access.roles import rights_of
+
+    jaan = with_role(stage, project, role)
+    for pattern, handler, method in METHODS:
+        if method == "post" and handler.needs in ALL_RIGHTS - rights_of(role):
+            assert (pattern, jaan.post(path_of(pattern, project)).status) == (pattern, 403)
+
+
+def test_a_person_who_is_no_administrator_sees_no_administration(stage: Service) -> None:
+    jaan = Person(stage.host).log_in("jaan.saar", PASSWORD)
+    assert 'href="/administration' not in jaan.get("/").text
+    for pattern, handler, method in METHODS:
+        if handler.needs == "admin":
+            path = path_of(pattern, "x")
+            assert (path, (jaan.get(path) if method == "get" else jaan.post(path)).status) == (path, 403)
+
+
+def test_an_outsider_is_told_the_same_of_a_private_project_as_of_none(stage: Service, project: str) -> None:
+    liis = Person(stage.host).log_in("liis.kask", PASSWORD)
+    there, nowhere = liis.get(f"/projects/{project}"), liis.get("/projects/no-such-project")
+    assert there.status == nowhere.status == 404
+    strip = re.compile(rf"{project}|no-such-project|{re.escape('value=')}\"[^\"]+\"")
+    assert strip.sub("", there.text) == strip.sub("", nowhere.text)
+
+
+def test_a_robot_of_another_project_is_not_to_be_touched(stage: Service, project: str) -> None:
+    """Its id is guessed, in a form of one's own project."""
+    mari, liis = (Person(stage.host).log_in(name, PASSWORD) for name in ("mari.tamm", "liis.kask"))
+    form = {"name": "own", "days": "5", "right": "repository:pull"}
+    assert mari.post(f"/projects/{project}/robots/new", form).status == 200
+    robot = re.search(r'name="robot" value="(\d+)"', mari.get(f"/projects/{project}/robots").text)
+    assert robot
+    other = f"other-{uuid.uuid4().hex[:6]}"
+    assert liis.post("/new-project", {"name": other, "quota": "1", "unit": "GiB"}).status == 303
+    for action in ("delete", "switch", "prolong"):
+        fields = {"robot": robot[1], "days": "5", "disabled": "yes"}
+        assert "danger" in liis.message(liis.post(f"/projects/{other}/robots/{action}", fields))
+    assert liis.post(f"/projects/{other}/robots/refresh", {"robot": robot[1]}).status == 404
+    assert "robot-" in mari.get(f"/projects/{project}/robots").text
+
+
+def test_nobody_gives_a_robot_what_they_lack_or_nobody_may_have(stage: Service, project: str) -> None:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    for right in ("robot:create", "member:create", "nonsense", SCRIPT):
+        answer = mari.post(f"/projects/{project}/robots/new", {"name": "x", "days": "5", "right": right})
+        assert answer.status in (400, 403)
+        assert SCRIPT not in answer.text
+    for days in ("0", "9999", "-1", "x", ""):
+        form = {"name": "x", "days": days, "right": "repository:pull"}
+        assert mari.post(f"/projects/{project}/robots/new", form).status == 400
+
+
+def test_what_people_type_is_never_markup(stage: Service, project: str) -> None:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    owner = Registry(stage.host, stage.username, stage.password)
+    image = single("escaped", sizes=(1_000,))
+    owner.push_image(f"{project}/app", "1", image)
+    fields = {"access": "private", "quota": "1", "unit": "GiB", "description": SCRIPT}
+    assert "success" in mari.message(mari.post(f"/projects/{project}/configuration", fields))
+    assert "success" in mari.message(
+        mari.post(f"/projects/{project}/labels", {"name": SCRIPT, "description": SCRIPT, "color": "#123456"})
+    )
+    mari.message(mari.post(f"/projects/{project}/describe-repository/app", {"description": SCRIPT}))
+    mari.message(mari.post(f"/projects/{project}/members/add", {"name": SCRIPT, "kind": "group", "role": "guest"}))
+    mari.post("/mine/keys", {"name": SCRIPT, "days": "5", "scope": "*", "right": "repository:pull"})
+    seen = 0
+    for path in (
+        f"/projects/{project}", f"/projects/{project}/members", f"/projects/{project}/labels", "/projects?show=mine",
+        f"/projects/{project}/repositories", f"/projects/{project}/repositories/app", f"/projects/{project}/logs",
+        f"/projects/{project}/configuration", f"/projects/{project}/repositories/app@{image.digest}", "/mine/keys",
+        f"/projects?q={SCRIPT}", f"/projects/{project}/logs?q={SCRIPT}", f"/{SCRIPT}",
+    ):  # fmt: skip
+        text = mari.get(path).text
+        assert SCRIPT not in text, path
+        seen += "&lt;script&gt;" in text
+    assert seen >= 10
+
+
+def test_a_label_s_colour_is_a_colour(stage: Service, project: str) -> None:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    answer = mari.post(f"/projects/{project}/labels", {"name": "odd", "color": '"/><script>'})
+    assert "danger" in mari.message(answer)
+
+
+def test_every_answer_forbids_what_is_not_ours(stage: Service) -> None:
+    person = Person(stage.host)
+    for path in ("/", "/projects", "/no/such", "/login", "/static/page.js"):
+        headers = person.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in policy
+        assert "script-src 'unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_what_a_page_loads_is_there_and_kept(stage: Service) -> None:
+    person = Person(stage.host)
+    loaded = set(re.findall(r'(?:href|src)="(/static/[^"#]+)', person.get("/").text))
+    assert any("/static/bootstrap/" in address for address in loaded)
+    for address in loaded:
+        answer = person.get(address)
+        assert answer.status == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+        assert person.get(address.partition("?")[0]).headers["Cache-Control"] == "no-cache"
+    for path in ("/static/../base.py", "/static/%2e%2e/base.py", "/static/bootstrap/../__init__.py", "/static/"):
+        assert person.get(path).status == 404
+
+
+@pytest.mark.parametrize(
+    "address", ["//evil.example/", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a\r\nb: c"]
+)
+def test_no_form_sends_a_browser_elsewhere(stage: Service, address: str) -> None:
+    assert own_address(address) == "/"
+    person = Person(stage.host)
+    person.get("/help")
+    assert person.post("/language", {"language": "et", "next": address}).location == "/"
+
+
+def test_a_page_s_head_is_its_answer_without_the_body(stage: Service) -> None:
+    person = Person(stage.host)
+    answer = person.ask("HEAD", "/")
+    assert (answer.status, answer.text) == (200, "")
+    assert answer.headers["Content-Type"] == person.get("/").headers["Content-Type"]
+    assert person.ask("HEAD", "/mine").status == 303
+
+
+def test_a_message_that_somebody_planted_is_text(stage: Service) -> None:
+    person = Person(stage.host)
+    for planted in (["danger", SCRIPT], ['x" onload="y', SCRIPT]):
+        person.cookies["flash"] = base64.urlsafe_b64encode(json.dumps(planted).encode()).decode()
+        text = person.get("/").text
+        assert SCRIPT not in text
+        assert "onload=" not in text
+    for broken in ("%%%", "e30=", "W10="):
+        person.cookies["flash"] = broken
+        assert person.get("/").status == 200
+
+
+def test_a_quota_below_what_is_used_is_refused(stage: Service, project: str) -> None:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    Registry(stage.host, stage.username, stage.password).push_image(
+        f"{project}/big", "1", single("big", sizes=(2_500_000,))
+    )
+    fields = {"access": "private", "quota": "1", "unit": "MiB"}
+    assert "danger" in mari.message(mari.post(f"/projects/{project}/configuration", fields))
+    for quota in ("-1", "nan", "inf", "1e30", "many"):
+        fields["quota"] = quota
+        assert "danger" in mari.message(mari.post(f"/projects/{project}/configuration", fields)), quota
+
+
+@pytest.mark.parametrize("form", ["members/role", "members/remove", "robots/delete", "labels/delete"])
+@pytest.mark.parametrize("number", ["", "x", "-1", "0", "9" * 30, "½"])
+def test_numbers_that_are_none_are_refused(stage: Service, project: str, form: str, number: str) -> None:
+    mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    field = form.partition("/")[0].removesuffix("s")
+    answer = mari.post(f"/projects/{project}/{form}", {field: number, "role": "guest"})
+    assert "danger" in mari.message(answer)
+
+
+@pytest.mark.parametrize(
+    "query", ["after=%00", "after=%F0%9F%92%A9", "before=99999999999999999999", "q=%25_%5C", "q=%00"]
+)
+def test_lists_take_any_key(stage: Service, project: str, query: str) -> None:
+    admin = Person(stage.host).log_in(stage.username, stage.password)
+    for path in (
+        "/projects", f"/projects/{project}/repositories", f"/projects/{project}/members", f"/projects/{project}/robots",
+        f"/projects/{project}/logs", f"/projects/{project}/repositories/app", "/administration/users",
+        "/administration/projects", "/administration/robots", "/administration/audit",
+    ):  # fmt: skip
+        assert admin.get(f"{path}?{query}").status in (200, 400, 404), path
+
+
+def test_long_lists_are_paged_by_key(stage: Service) -> None:
+    liis = Person(stage.host).log_in("liis.kask", PASSWORD)
+    project = f"many-{uuid.uuid4().hex[:6]}"
+    assert liis.post("/new-project", {"name": project, "quota": "1", "unit": "GiB"}).status == 303
+    owner = Registry(stage.host, stage.username, stage.password)
+    image = single("many", sizes=(500,))
+    owner.push_image(f"{project}/app", "t000", image)
+    tags = [f"t{number:03}" for number in range(1, 60)]
+    for tag in tags:
+        owner.put_manifest(f"{project}/app", tag, image.payload, image.media_type)
+    path, seen = f"/projects/{project}/repositories/app@{image.digest}", []
+    for _ in range(5):
+        text = liis.get(path).text
+        seen += re.findall(r"<b>(t\d{3})</b>", text)
+        following = re.search(r'href="([^"]+after=[^"]+)"', text)
+        if following is None:
+            break
+        path = following[1].replace("&amp;", "&")
+    assert seen == ["t000", *tags]
+
+
+def test_the_application_adds_no_page_of_its_own() -> None:
+    """The walk above sees every page there is."""
+    found = table.routes(cast("Any", _Nothing()))
+    assert len(found) == len(PAGES) + 1
+
+
+class _Nothing:
+    observer = None
