@@ -1,8 +1,8 @@
 """Runs every check and every suite, the quick ones first, and says at the end what ran, what did not, and why.
 
-A suite is a folder here with test files, run by one call of pytest of its own. All are run whatever becomes of the
-ones before, and any that fails fails the run. Whether a part that is missing is a failure (CI=true) is for
-`tests.conftest.require` to say.
+A suite is a folder here with test files, run by one call of pytest of its own, two at a time. All are run whatever
+becomes of the ones before, and any that fails fails the run. Whether a part that is missing is a failure (CI=true) is
+for `tests.conftest.require` to say.
 """
 
 from __future__ import annotations
@@ -15,15 +15,34 @@ import time
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "tests" / "artifacts"
 # Suites that are not named here come after these.
-ORDER = ("unit", "contract", "api", "mirror", "proof", "conformance", "clients")
+ORDER = (
+    "unit",
+    "proof",
+    "sso",
+    "api",
+    "webapi",
+    "contract",
+    "mirror",
+    "conformance",
+    "clients",
+    "guide",
+    "web",
+    "story",
+)
 # What a suite may take before it is ended: it hangs where pytest's own limit for each test does not reach.
 LONGEST_SECONDS = 15 * 60
+# Suites wait for disks, containers and clocks more than they compute.
+AT_ONCE = 2
+
+# Process groups to end when the run is.
+_running: set[int] = set()
 
 
 @dataclass
@@ -44,8 +63,16 @@ class Outcome:
 
 def main() -> int:
     REPORTS.mkdir(exist_ok=True)
-    outcomes = [lint(), *map(suite, suites())]
-    print("\n" + "\n".join(report(outcomes)))
+    began = time.monotonic()
+    outcomes = [lint()]
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as lanes:
+            outcomes += lanes.map(suite, suites())
+    except BaseException:
+        for pid in list(_running):
+            os.killpg(pid, signal.SIGKILL)
+        raise
+    print("\n" + "\n".join(report(outcomes, time.monotonic() - began)))
     return int(any(outcome.failed for outcome in outcomes))
 
 
@@ -86,22 +113,29 @@ def read(file: Path, outcome: Outcome) -> None:
 
 
 def run(name: str, command: Sequence[str]) -> tuple[int, float]:
-    """Run a command in the project's folder, with its output shown; give its exit code and how long it took."""
-    print(f"\n# {name}", flush=True)
-    began = time.monotonic()
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+    """Run a command in the project's folder and show its output at its end; give its exit code and how long it took."""
+    print(f"{name} begins", flush=True)
+    began, log = time.monotonic(), REPORTS / f"{name}.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        ) as process,
+    ):
+        _running.add(process.pid)
         try:
             code = process.wait(LONGEST_SECONDS)
-        except BaseException as error:
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            print(f"ended after {LONGEST_SECONDS} s", flush=True)
+            output.write(f"ended after {LONGEST_SECONDS} s\n".encode())
             code = -signal.SIGKILL
+        finally:
+            _running.discard(process.pid)
+    print(f"\n# {name}\n{log.read_text(errors='replace')}", flush=True)
     return code, time.monotonic() - began
 
 
-def report(outcomes: Sequence[Outcome]) -> list[str]:
+def report(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
     """Say what ran and what did not; the last line is like pytest's own."""
     lines = []
     for outcome in outcomes:
@@ -112,7 +146,7 @@ def report(outcomes: Sequence[Outcome]) -> list[str]:
     total = sum((outcome.counts for outcome in outcomes), Counter[str]())
     total["failed"] += sum(outcome.failed and not outcome.counts["failed"] for outcome in outcomes)
     numbers = ", ".join(f"{total[kind]} {kind}" for kind in ("failed", "passed", "skipped") if total[kind])
-    return [*lines, f"===== {numbers} in {sum(outcome.seconds for outcome in outcomes):.2f}s ====="]
+    return [*lines, f"===== {numbers} in {seconds:.2f}s ====="]
 
 
 if __name__ == "__main__":

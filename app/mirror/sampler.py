@@ -14,6 +14,7 @@ from app.oci.errors import Unavailable
 
 from .budget import BudgetView
 
+_LOOK_SECONDS = 10
 _KEPT_SECONDS = 7 * 24 * 3600
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,9 @@ class Sampler:
         self._budgets = budgets
 
     async def run(self) -> None:
-        """Sample every minute, for as long as the worker lives."""
+        """Sample every minute, for as long as the worker lives; what becomes known within one, soon after."""
         while True:
-            await asyncio.sleep(MINUTE - time.time() % MINUTE)
+            await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await self.sample()
             except Unavailable as error:
@@ -42,15 +43,13 @@ class Sampler:
     async def sample(self) -> None:
         """Note what is known now, unless somebody has in this minute. Redis away: nothing is known."""
         now = time.time()
-        turn = keys.sampled(self._upstream, int(now // MINUTE))
-        if await self._cache.increment(turn, 2 * MINUTE) != 1:
-            return
         known = [
             (view.account, view.limit, view.remaining)
             for view in await self._budgets()
             if view.limit is not None and view.remaining is not None
         ]
-        if not known:
+        turn = keys.sampled(self._upstream, int(now // MINUTE))
+        if not known or await self._cache.increment(turn, 2 * MINUTE) != 1:
             return
         async with self._database.transaction() as transaction:
             for account, limit, remaining in known:

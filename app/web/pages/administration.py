@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 from app.access import roles
+from app.access.errors import Missing
 from app.access.grants import EVERYWHERE
 from app.access.robots import NOTICE_SECONDS
 from app.database.audit import Entry, Filter
 from app.database.robots import Robot
 from app.oci.errors import OCIError
-from app.projects.errors import Missing
-from app.web.ops import _run as run_checks
+from app.web.ops import run_checks
 
 from . import words
 from .base import PAGE_SIZE, Listing, Page
@@ -64,9 +64,10 @@ class ChangeUserPage(Administration):
             person = await people.remove(self.principal, account)
         else:
             raise Missing
-        self.note("update" if change in ("appoint", "dismiss") else change, "account", person.username)
+        self.note(_NOTED.get(change, change), "account", person.username)
 
 
+_NOTED = {"appoint": "promote", "dismiss": "demote"}
 _CHANGED: Mapping[str, str] = {
     "disable": mark("The account is disabled; its sessions have ended and its keys open nothing."),
     "enable": mark("The account is enabled."),

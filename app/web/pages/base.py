@@ -17,12 +17,12 @@ from tornado.escape import xhtml_escape
 from tornado.locale import Locale
 from tornado.web import Finish, HTTPError
 
+from app.access.errors import Missing
 from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Session
 from app.oci.errors import OCIError, Unauthorized
-from app.projects.errors import Missing
-from app.web.base import Handler
+from app.web.base import Handler, Readable
 from app.web.guard import WORDS, ProjectView
 from app.web.login import login_address
 
@@ -60,7 +60,7 @@ class Listing(Generic[T]):
         return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
 
 
-class Page(Handler):
+class Page(Readable):
     """A page, or what one of its forms does.
 
     ``needs`` is a word of `app.web.guard`; where it is a right in a project, the path's ``project`` says in which, and
@@ -98,11 +98,6 @@ class Page(Handler):
             self.services.guard.admit(self.principal, self.needs)
         else:
             self.project = await self.services.guard.open(self.principal, self.path_kwargs["project"], self.needs)
-
-    async def head(self, *path: str, **named: str) -> None:
-        answer = self.get(*path, **named)
-        if answer is not None:
-            await answer
 
     @property
     def opened(self) -> ProjectView:
@@ -278,7 +273,7 @@ class NotFoundPage(Page):
 
     async def prepare(self) -> None:
         await self._recognise()
-        if self.method == "GET" and self._is_browser and _ADDRESS.match(self.request.path):
+        if self.method in ("GET", "HEAD") and self._is_browser and _ADDRESS.match(self.request.path):
             project, _, name = self.request.path[1:].partition("/")
             try:
                 found = await self.services.guard.open(self.principal, project, READ_PROJECT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.access import roles
+from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
 from app.oci.errors import OCIError
-from app.projects.errors import Invalid, Missing
 
 from . import words
 from .base import Page
@@ -62,9 +62,10 @@ class RevokeSessionPage(Mine):
 
     async def post(self) -> None:
         async def revoke() -> None:
-            if not await self.services.sessions.revoke(self.account, self.field("session")):
+            session = self.field("session")
+            if not await self.services.sessions.revoke(self.account, session):
                 raise Missing(self._("That session has ended already."))
-            self.note("delete", "session", self.principal.name)
+            self.note("delete", "session", session[:8])
 
         await self.settle(revoke(), self._("That browser is logged out."), "/mine/sessions")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.access.errors import Missing
 from app.access.roles import READ_PROJECT
 from app.database.traffic import CachedRepository, Counts
 from app.mirror.budget import BudgetView
 from app.mirror.progress import RunningFill
 from app.mirror.status import Room
 from app.oci.errors import Unauthorized
-from app.projects.errors import Missing
 from app.web.guard import ProjectView
 
 from . import plot

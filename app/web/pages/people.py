@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.access import roles
+from app.access.errors import Invalid
 from app.access.robots import NOTICE_SECONDS
 from app.access.roles import Role
 from app.database.audit import Filter
 from app.database.robots import Robot
 from app.oci.errors import OCIError
-from app.projects.errors import Invalid
 
 from . import words
 from .base import PAGE_SIZE, Listing, Page
@@ -49,10 +49,10 @@ class AddMemberPage(Page):
         async def add() -> None:
             members, role = self.services.members, role_of(self)
             if self.field("kind") == "group":
-                await members.add_group(self.opened.id, name, role)
+                member = await members.add_group(self.opened.id, name, role)
             else:
-                await members.add_person(self.opened.id, name, role)
-            self.note("create", "member", name, self.opened.id)
+                member = await members.add_person(self.opened.id, name, role)
+            self.note("create", "member", member.name, self.opened.id)
 
         await self.settle(add(), self._("%(name)s is a member now.") % {"name": name}, f"/projects/{project}/members")
 

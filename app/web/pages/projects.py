@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.access import roles
+from app.access.errors import Invalid
 from app.database.projects import Project
 from app.oci.errors import OCIError
-from app.projects.errors import Invalid
 from app.projects.service import UNSET, Settings, Unset
 
 from . import words
@@ -147,6 +147,7 @@ class ConfigurationPage(Page):
             description=self.field("description"),
             settings=settings,
         )
+        self.note("update", "project", self.opened.name, self.opened.id)
         if mirror and projects.may_cache(self.principal):
             await projects.update(
                 self.principal,
@@ -158,7 +159,7 @@ class ConfigurationPage(Page):
             wanted = quota_of(self)
             if not isinstance(wanted, Unset):
                 await self.services.quotas.set(self.principal, self.opened.id, wanted)
-        self.note("update", "project", self.opened.name, self.opened.id)
+                self.note("update", "quota", self.opened.name, self.opened.id)
 
     def _same(self, field: str, unit: str, count: int | None) -> bool:
         """Say whether a size was left as the form showed it, which may be rounded."""

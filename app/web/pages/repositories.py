@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.access import roles
+from app.access.errors import Invalid, Missing
 from app.database.repositories import RepositoryEntry
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
 from app.oci.reference import Tag
-from app.projects.errors import Invalid, Missing
 
 from .base import PAGE_SIZE, Listing, Page
 from .shapes import in_path
@@ -194,7 +194,7 @@ class AttachLabelPage(OnRepository):
         async def attach() -> None:
             repository, label = await self.repository(name), number_of(self, "label")
             await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
-            self.note("update", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+            self.note("attach", "artifact", self.full(name, f"@{digest}"), self.opened.id)
 
         await self.settle(attach(), self._("The label is on it."), self.at(project, name, digest))
 
@@ -206,7 +206,7 @@ class DetachLabelPage(OnRepository):
         async def detach() -> None:
             repository, label = await self.repository(name), number_of(self, "label")
             await self.services.labels.detach(repository.id, Digest.parse(digest), label)
-            self.note("update", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+            self.note("detach", "artifact", self.full(name, f"@{digest}"), self.opened.id)
 
         await self.settle(detach(), self._("The label is off."), self.at(project, name, digest))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tornado.web import HTTPError
 
-from app.web.base import Handler
+from app.web.base import Readable
 
 _OURS = Path(__file__).parent.parent / "static"
 # The guide's pictures will lie in folders of their own.
@@ -52,7 +52,7 @@ def read(path: Path) -> File:
     return File(content, media_type, hashlib.sha256(content).hexdigest()[:12])
 
 
-class StaticHandler(Handler):
+class StaticHandler(Readable):
     """One of the files, for everybody."""
 
     needs = "nothing"

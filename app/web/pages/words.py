@@ -65,6 +65,12 @@ OPERATIONS: Mapping[str, str] = {
     "expiring": mark("ends within a week:"),
     "disable": mark("disabled"),
     "enable": mark("enabled"),
+    "attach": mark("put a label on"),
+    "detach": mark("took a label off"),
+    "promote": mark("made an administrator:"),
+    "demote": mark("made an administrator no more:"),
+    "password": mark("changed the password of"),
+    "refuse": mark("was not let in as"),
 }
 RESOURCES: Mapping[str, str] = {
     "project": mark("project"),

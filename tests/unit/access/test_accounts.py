@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from app.access.accounts import Accounts
+from app.access.errors import Conflict, Invalid
 from app.access.principal import Kind, Principal
 from app.access.throttle import Throttle
 from app.cache.client import Cache
@@ -262,3 +263,36 @@ async def test_no_password_and_no_hash_shows_anywhere(
         row = await accounts.find(transaction, "admin")
     seen = repr((people, vars(people), principal, row, error, error.body())) + caplog.text
     assert not any(secret in seen for secret in (PASSWORD, "hunter2", "$argon2id$"))
+
+
+@on_both_databases
+async def test_an_account_is_made_with_a_password(people: Accounts, database: Database) -> None:
+    made = await people.create("mari", PASSWORD, full_name=" Mari Maasikas ", email="mari@ut.ee")
+    assert (made.username, made.full_name, made.email, made.source, made.is_admin) == (
+        "mari", "Mari Maasikas", "mari@ut.ee", "local", False,
+    )  # fmt: skip
+    assert (await people.authenticate("mari", PASSWORD, LAB)).id == made.id
+    async with database.reading() as transaction:
+        kept = await accounts.find(transaction, "mari")
+    assert kept is not None
+    assert (kept.password_hash or "").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    for taken in ("mari", "admin"):
+        with pytest.raises(Conflict, match="choose another user name"):
+            await people.create(taken, "somebody else's", full_name="", email="")
+    assert (await people.authenticate("mari", PASSWORD, LAB)).id == made.id
+
+
+@pytest.mark.parametrize(
+    ("username", "password"),
+    [("", PASSWORD), ("a:b", PASSWORD), (" a", PASSWORD), ("a\nb", PASSWORD), ("a" * 256, PASSWORD), ("a", "1234567"),
+     ("a", "x" * 1025), ("a", "\ud800" * 8)],
+)  # fmt: skip
+async def test_no_account_that_could_not_log_in_is_made(people: Accounts, username: str, password: str) -> None:
+    with pytest.raises(Invalid):
+        await people.create(username, password, full_name="", email="")
+
+
+async def test_a_text_that_cannot_be_kept_is_refused(people: Accounts) -> None:
+    for full_name, email in (("\0", ""), ("", "x" * 256)):
+        with pytest.raises(Invalid):
+            await people.create("mari", PASSWORD, full_name=full_name, email=email)

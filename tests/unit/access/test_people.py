@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from sqlalchemy import select
 
+from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.access.people import Identity, People
+from app.access.principal import Kind, Principal
 from app.access.sessions import Sessions
 from app.cache.client import Cache
 from app.database import Database, accounts
@@ -18,6 +22,7 @@ from .conftest import no_redis, on_both_databases
 
 pytestmark = on_both_databases
 
+ROOT = Principal(Kind.PERSON, "root", is_admin=True, id=1 << 40)
 MARI = Identity("mari@ut.ee", "Mari Maasikas", "mari@ut.ee", ("staff",), None)
 
 
@@ -69,7 +74,7 @@ async def test_rules_say_who_is_an_admin_where_there_are_any(
 ) -> None:
     made = await people.signed_in(changed(is_admin=says))
     assert made.is_admin is bool(says)
-    await people.set_admin(made.id, is_admin=True)
+    await people.set_admin(ROOT, made.id, is_admin=True)
     assert (await people.signed_in(changed(is_admin=says))).is_admin is after_setting
 
 
@@ -79,7 +84,7 @@ async def test_a_principal_is_as_the_account_is_now(people: People) -> None:
     assert principal is not None
     assert (principal.name, principal.id, principal.groups) == ("mari@ut.ee", made.id, frozenset({"staff"}))
     assert not principal.administers
-    assert await people.set_admin(made.id, is_admin=True)
+    assert await people.set_admin(ROOT, made.id, is_admin=True)
     now = await people.principal_of(made.id)
     assert now is not None
     assert now.administers
@@ -100,22 +105,23 @@ async def test_a_principal_is_told_of_with_snapshots_kept(database: Database, ca
 async def test_who_is_disabled_is_nobody_until_enabled_again(people: People, sessions: Sessions) -> None:
     made = await people.signed_in(MARI)
     secret = await sessions.begin(made.id, "192.0.2.1", "")
-    assert await people.set_disabled(made.id, disabled=True)
+    assert await people.set_disabled(ROOT, made.id, disabled=True)
     assert await people.principal_of(made.id) is None
     assert await sessions.find(secret) is None
     with pytest.raises(Denied, match="is disabled"):
         await people.signed_in(MARI)
-    assert await people.set_disabled(made.id, disabled=False)
+    assert await people.set_disabled(ROOT, made.id, disabled=False)
     assert await people.principal_of(made.id)
     assert await sessions.find(secret) is None
-    assert not await people.set_disabled(made.id + 1, disabled=True)
+    with pytest.raises(Missing):
+        await people.set_disabled(ROOT, made.id + 1, disabled=True)
 
 
 async def test_disabling_works_without_redis(database: Database) -> None:
     cache = no_redis()
     people = People(database, Sessions(cache, 600, 3600), "robot-")
     made = await people.signed_in(MARI)
-    assert await people.set_disabled(made.id, disabled=True)
+    assert await people.set_disabled(ROOT, made.id, disabled=True)
     assert await people.principal_of(made.id) is None
     await cache.close()
 
@@ -168,13 +174,61 @@ async def test_who_is_removed_leaves_projects_and_nothing_else(
         await transaction.execute(member.insert().values(role))
         key = {"account_id": made.id, "name": "laptop", "secret_hash": "x", "permissions": {}, "created_at": 0.0}
         await transaction.execute(access_key.insert().values(key))
-    assert await people.remove(made.id)
-    assert not await people.remove(made.id)
+    assert await people.remove(ROOT, made.id) == made
+    with pytest.raises(Missing):
+        await people.remove(ROOT, made.id)
     assert await people.find(made.id) is None
     assert await sessions.find(secret) is None
     async with database.reading() as transaction:
         assert [*(await transaction.execute(select(project.c.owner_id))).scalars()] == [None, None]
         assert [*await transaction.execute(select(member))] == [*await transaction.execute(select(access_key))] == []
+
+
+async def test_nobody_shuts_themselves_out(people: People, database: Database) -> None:
+    admin, other = await local(database, "admin"), await local(database, "other")
+    by = Principal(Kind.PERSON, "admin", is_admin=True, id=admin.id)
+    for change in (
+        people.set_disabled(by, admin.id, disabled=True),
+        people.set_admin(by, admin.id, is_admin=False),
+        people.remove(by, admin.id),
+    ):
+        with pytest.raises(Forbidden, match="your own account; ask another administrator"):
+            await change
+    assert await people.find(admin.id) == admin
+    await people.set_admin(by, other.id, is_admin=False)
+
+
+async def test_the_last_administrator_stays(people: People, database: Database) -> None:
+    admin, other = await local(database, "admin"), await local(database, "other")
+    await people.set_disabled(ROOT, other.id, disabled=True)
+    for change in (
+        people.set_disabled(ROOT, admin.id, disabled=True),
+        people.set_admin(ROOT, admin.id, is_admin=False),
+        people.remove(ROOT, admin.id),
+    ):
+        with pytest.raises(PreconditionFailed, match="admin is the last administrator"):
+            await change
+    # One who is shut out administers nothing, and may go.
+    await people.remove(ROOT, other.id)
+    assert await people.find(admin.id) == admin
+
+
+async def test_of_two_who_dismiss_each_other_one_stays(people: People, database: Database) -> None:
+    both = [await local(database, "admin"), await local(database, "other")]
+    one, other = (Principal(Kind.PERSON, person.username, is_admin=True, id=person.id) for person in both)
+    done = await asyncio.gather(
+        people.set_admin(one, both[1].id, is_admin=False),
+        people.set_admin(other, both[0].id, is_admin=False),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in done if isinstance(answer, Exception)] == [PreconditionFailed]
+    assert sorted([(await people.find(person.id) or person).is_admin for person in both]) == [False, True]
+
+
+async def test_no_local_account_is_called_like_a_robot(people: People) -> None:
+    people.check_name("mari")
+    with pytest.raises(Invalid, match="as robot accounts do"):
+        people.check_name("robot-mari")
 
 
 async def test_a_local_log_in_is_noted(people: People, database: Database) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from app.access import errors
+from app.access.errors import Conflict, Invalid
 from app.access.principal import ANONYMOUS, Kind, Principal
 from app.access.roles import PULL, READ_PROJECT, Role
 from app.database.projects import Viewer
 from app.oci.errors import NameInvalid, OCIError
 from app.oci.reference import Name
-from app.projects import checks, errors
-from app.projects.errors import Conflict, Invalid
+from app.projects import checks
 from app.projects.viewers import highest, viewer_of
 
 

@@ -1,0 +1,152 @@
+"""Takes the guide's pictures of the real pages: python -m tests.guide.pictures
+
+The service runs as everywhere in these tests, and calls itself by the name that the guide has; the browser is told
+where that name is. Run it after a change of the pages, look at what comes out, and commit it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, sync_playwright
+
+from app.web.pages.guide import FOLDER
+from tests.parts.service import Service
+from tests.upstream.client import Hub
+from tests.web import browser as browser_part
+from tests.web.person import Visitor
+
+from .scene import PROJECT, SMALL, age, furnish, log_in, prepare
+
+IMAGES = FOLDER / "images"
+_HOST = "registry.hpc.ut.ee"
+_WIDTH, _MARGIN = 1100, 16
+_DOCKERFILE = """\
+FROM golang:1.23 AS build
+RUN go build -o /app .
+FROM tiangolo/uwsgi-nginx-flask
+COPY --from=build /app /app"""
+
+
+def main() -> int:
+    reason = browser_part.missing()
+    if reason is not None:
+        print(f"no pictures: {reason}", file=sys.stderr)
+        return 1
+    IMAGES.mkdir(exist_ok=True)
+    overrides = {
+        "server": {"external_url": f"http://{_HOST}"},
+        # Never asked: nobody goes there to log in.
+        "saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/"},
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with Hub(folder / "hub") as hub, Service(folder, upstream=hub.url, overrides=overrides) as service:
+            prepare(service, hub, folder)
+            with _browser(service.host) as chromium:
+                _anonymous(Camera(chromium))
+                _mari(Camera(chromium), service, folder)
+    for path in sorted(IMAGES.glob("*.png")):
+        print(f"{path.stat().st_size:>8} {path.relative_to(FOLDER.parents[1])}")
+    return 0
+
+
+@contextmanager
+def _browser(host: str) -> Iterator[Browser]:
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                 "--disable-features=HttpsUpgrades", f"--host-resolver-rules=MAP {_HOST}:80 {host}"]  # fmt: skip
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+class Camera(Visitor):
+    """Somebody who takes pictures, in a browser of their own."""
+
+    def __init__(self, chromium: Browser) -> None:
+        context = chromium.new_context(
+            base_url=f"http://{_HOST}", locale="en", viewport={"width": _WIDTH, "height": 780}, color_scheme="light"
+        )
+        context.set_default_timeout(15_000)
+        super().__init__(context.new_page(), IMAGES)
+
+    def take(self, name: str, last: Locator, *, first: str = "main", tight: bool = False) -> None:
+        """Take the page from the top of ``first`` to the end of ``last``; ``tight``: no wider than that."""
+        self.page.wait_for_load_state("networkidle")
+        # No field has the focus's ring around it.
+        self.page.evaluate("document.activeElement.blur()")
+        begin, end = self.page.locator(first).first.bounding_box(), last.bounding_box()
+        assert begin is not None
+        assert end is not None
+        top = max(begin["y"] - (_MARGIN if tight else 0), 0)
+        self.page.screenshot(
+            path=IMAGES / f"{name}.png",
+            full_page=True,
+            animations="disabled",
+            clip={
+                "x": 0,
+                "y": top,
+                "width": end["x"] + end["width"] + _MARGIN if tight else _WIDTH,
+                "height": end["y"] + end["height"] + _MARGIN - top,
+            },
+        )
+
+
+def _anonymous(camera: Camera) -> None:
+    camera.go("/").take("front", camera.page.locator(".hero ul"), first="body")
+    camera.go("/login").take("login", camera.page.locator(".login-tools"), first="body")
+    camera.go("/")
+    camera.page.locator("#text").fill(_DOCKERFILE)
+    camera.page.locator("#answers li").nth(1).wait_for()
+    camera.page.evaluate("document.activeElement.blur()")
+    camera.page.locator(".helper").screenshot(path=IMAGES / "address-helper.png", animations="disabled")
+    camera.go("/mirror").take("mirror", camera.page.locator(".two .card").first)
+
+
+def _mari(camera: Camera, service: Service, folder: Path) -> None:
+    log_in(camera, "mari.tamm")
+    camera.go("/new-project").fill("Project name", PROJECT).fill("Storage quota", "50")
+    camera.fill("Description (optional)", "Pipelines of the genomics group")
+    camera.take("new-project", camera.page.locator(".card").first, first=".card", tight=True)
+    furnish(camera, service)
+    _robots(camera, folder)
+    at = f"/projects/{PROJECT}"
+    card = camera.page.locator(".card")
+    camera.go(f"{at}/members").take("members", card.first)
+    camera.go(f"{at}/labels").take("labels", card.last)
+    camera.go(f"/projects/{SMALL}").take("quota", card.nth(1))
+    camera.go(f"{at}/repositories").open("PUSH COMMAND")
+    camera.take("push-command", camera.page.locator(".drop-wide > .drop-body").first)
+    camera.go(f"{at}/repositories/aligner:2.4.1")
+    camera.page.get_by_label("Label", exact=True).select_option("tested")
+    camera.click("Put on").go(f"{at}/repositories/aligner:2.4.1")
+    camera.take("artifact", camera.page.locator(".card", has=camera.page.locator("svg.layers")))
+
+
+def _robots(camera: Camera, folder: Path) -> None:
+    """Make robot accounts and access keys, and take their pages' pictures on the way."""
+    at = f"/projects/{PROJECT}/robots"
+    camera.go(f"{at}/new").fill("Name", "ci").fill("Description (optional)", "Builds of the aligner")
+    camera.take("new-robot", camera.page.locator(".card").first, first=".card", tight=True)
+    camera.click("Make the robot account")
+    camera.take("robot-secret", camera.page.locator(".secret"), first="h1", tight=True)
+    for name, about in (("k3s", "The cluster's nodes"), ("notebook-builder", "")):
+        camera.go(f"{at}/new").fill("Name", name).fill("Description (optional)", about)
+        camera.click("Make the robot account")
+    for name in ("laptop", "workstation"):
+        camera.go("/mine/keys").fill("Name", name).click("Make the access key")
+    age(folder)
+    camera.go(at).take("robots", camera.page.locator(".card").first)
+    camera.go("/mine/keys").take("access-keys", camera.page.locator(".card").nth(1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
