@@ -13,6 +13,7 @@ from app.config import EMBEDDED, Config
 from app.database import Database, projects
 from app.database.migrate import require_current
 from app.oci.reference import Name
+from app.projects.service import require_publishable
 
 
 async def create_project(config: Config, name: str, *, public: bool) -> str:
@@ -27,13 +28,18 @@ async def create_project(config: Config, name: str, *, public: bool) -> str:
 
 
 async def change_project(config: Config, name: str, *, public: bool | None, settings: Mapping[str, object]) -> str:
-    """Change a project; raises ValueError where there is none, or none of a kind that has such settings."""
+    """Change a project; raises ValueError where there is none, or none of a kind that has such settings.
+
+    Raises Conflict where a private cache would become public.
+    """
     async with _opened(config) as database, database.transaction() as transaction:
         project = await projects.find(transaction, name)
         if project is None:
             raise ValueError(f"there is no project {name!r}")
         if settings and project.upstream is None:
             raise ValueError(f"{name} hosts images; {' and '.join(settings)} goes with a mirror")
+        if public:
+            require_publishable(project)
         is_public = project.public if public is None else public
         await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
     return f"changed {name}; tokens given out before stay good for five minutes at most"

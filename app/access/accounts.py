@@ -15,9 +15,12 @@ from collections.abc import Callable
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from app.database import Database, accounts
+from app.database import Database, Transaction, accounts
+from app.database.accounts import Person
 from app.oci.errors import Unauthorized
 
+from .errors import Conflict, Invalid
+from .grants import checked_text
 from .principal import Kind, Principal
 from .throttle import Throttle
 
@@ -28,6 +31,8 @@ _REMEMBERED_FOR = 60
 _MAX_REMEMBERED = 1024
 _MAX_USERNAME = 255
 _MAX_PASSWORD = 1024
+_MIN_PASSWORD = 8
+_MAX_TEXT = 255
 REFUSED = "wrong user name or password; check both and log in again"
 
 
@@ -103,6 +108,34 @@ class Accounts:
             made = await accounts.create(transaction, username, hashed, is_admin=True)
         return chosen if made and password is None else None
 
+    async def create(self, username: str, password: str, *, full_name: str, email: str) -> Person:
+        """Make the account of somebody whose password is kept here.
+
+        Raises Invalid for a name that nobody can log in with and for a short password, Conflict where the name is
+        taken, Unavailable.
+        """
+        if not acceptable(username, password) or ":" in username or username != username.strip():
+            raise Invalid(
+                f"a user name has 1 to {_MAX_USERNAME} printable characters without a colon and blanks around it, "
+                f"a password {_MAX_PASSWORD} at most"
+            )
+        if len(password) < _MIN_PASSWORD:
+            raise Invalid(f"a password has {_MIN_PASSWORD} characters at least")
+        about = {
+            "full_name": checked_text(full_name, "name", _MAX_TEXT),
+            "email": checked_text(email, "address", _MAX_TEXT),
+        }
+        hashed = await self._hash(password)
+
+        async def create(transaction: Transaction) -> Person:
+            made = await accounts.create(transaction, username, hashed, is_admin=False, **about)
+            found = await accounts.person_by_name(transaction, username) if made else None
+            if found is None:
+                raise Conflict(f"there is an account {username!r} already; choose another user name")
+            return found
+
+        return await self._database.transact(create)
+
     async def set_password(self, username: str, password: str) -> bool:
         """Change a password; answers whether the account is there."""
         hashed = await self._hash(password)
@@ -114,7 +147,8 @@ class Accounts:
             return await accounts.find(transaction, username)
 
     async def _hash(self, password: str) -> str:
-        return await asyncio.to_thread(self._hasher.hash, password)
+        async with self._hashing:
+            return await asyncio.to_thread(self._hasher.hash, password)
 
     async def _verify(self, password_hash: str, password: str) -> bool:
         try:

@@ -12,6 +12,7 @@ from app.database import Database, Transaction, accounts
 from app.database.accounts import Person, Source
 from app.oci.errors import Denied
 
+from .errors import Forbidden, Invalid, Missing, PreconditionFailed
 from .principal import Kind, Principal
 from .sessions import Sessions
 
@@ -44,6 +45,11 @@ class People:
             raise Denied(f"{identity.username!r} begins as robot accounts do ({self._robot_prefix!r})")
         return await self._database.transact(lambda transaction: _follow(transaction, identity))
 
+    def check_name(self, username: str) -> None:
+        """Raise Invalid for a user name that would be taken for a robot account's."""
+        if username.startswith(self._robot_prefix):
+            raise Invalid(f"a user name does not begin as robot accounts do ({self._robot_prefix!r})")
+
     async def noted(self, account_id: int) -> None:
         """Note that somebody has logged in by a password kept here."""
         await self._change(account_id, last_login_at=time.time())
@@ -75,33 +81,74 @@ class People:
         async with self._database.reading() as transaction:
             return await accounts.person_by_name(transaction, username)
 
-    async def set_disabled(self, account_id: int, *, disabled: bool) -> bool:
-        """Shut somebody out, with all their keys, or let them in again; answers whether there is such an account.
+    async def set_disabled(self, by: Principal, account_id: int, *, disabled: bool) -> Person:
+        """Shut somebody out, with all their keys, or let them in again.
 
         Their sessions end with it; one that Redis could not be told of is refused for the account all the same.
+        Raises as `remove` does.
         """
-        changed = await self._change(account_id, disabled=disabled)
+
+        async def change(transaction: Transaction) -> Person:
+            person = await _found(transaction, account_id)
+            if disabled:
+                await _require_another(transaction, by, person)
+            await accounts.change(transaction, account_id, disabled=disabled)
+            return person
+
+        changed = await self._database.transact(change)
         if disabled:
             await self._sessions.end_all(account_id)
         return changed
 
-    async def set_admin(self, account_id: int, *, is_admin: bool) -> bool:
-        """Make somebody an admin, or no longer; answers whether there is such an account.
+    async def set_admin(self, by: Principal, account_id: int, *, is_admin: bool) -> Person:
+        """Make somebody an admin, or no longer; raises as `remove` does.
 
         Where rules say who is an admin, the next university log-in follows them.
         """
-        return await self._change(account_id, is_admin=is_admin)
 
-    async def remove(self, account_id: int) -> bool:
-        """Remove an account with its keys and memberships; its projects stay. Answers whether there was one."""
-        async with self._database.transaction() as transaction:
-            removed = await accounts.remove(transaction, account_id)
+        async def change(transaction: Transaction) -> Person:
+            person = await _found(transaction, account_id)
+            if not is_admin:
+                await _require_another(transaction, by, person)
+            await accounts.change(transaction, account_id, is_admin=is_admin)
+            return person
+
+        return await self._database.transact(change)
+
+    async def remove(self, by: Principal, account_id: int) -> Person:
+        """Remove an account with its keys and memberships, and tell whose it was; its projects stay.
+
+        Raises Missing, Forbidden for one's own account, PreconditionFailed for the last administrator's, Unavailable.
+        """
+
+        async def remove(transaction: Transaction) -> Person:
+            person = await _found(transaction, account_id)
+            await _require_another(transaction, by, person)
+            await accounts.remove(transaction, account_id)
+            return person
+
+        removed = await self._database.transact(remove)
         await self._sessions.end_all(account_id)
         return removed
 
     async def _change(self, account_id: int, **values: object) -> bool:
         async with self._database.transaction() as transaction:
             return await accounts.change(transaction, account_id, **values)
+
+
+async def _found(transaction: Transaction, account_id: int) -> Person:
+    found = await accounts.person(transaction, account_id) if 0 < account_id < 1 << 63 else None
+    if found is None:
+        raise Missing(f"there is nobody with the number {account_id}")
+    return found
+
+
+async def _require_another(transaction: Transaction, by: Principal, person: Person) -> None:
+    """Refuse what would leave nobody who could undo it."""
+    if person.id == by.id:
+        raise Forbidden("you cannot do this to your own account; ask another administrator")
+    if person.is_admin and not person.disabled and not await accounts.other_admins(transaction, person.id):
+        raise PreconditionFailed(f"{person.username} is the last administrator; make somebody else one first")
 
 
 async def _follow(transaction: Transaction, identity: Identity) -> Person:

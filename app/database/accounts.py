@@ -103,10 +103,24 @@ async def find(transaction: Transaction, username: str) -> Account | None:
     return Account(*row) if row else None
 
 
-async def create(transaction: Transaction, username: str, password_hash: str, *, is_admin: bool) -> bool:
+async def create(
+    transaction: Transaction,
+    username: str,
+    password_hash: str,
+    *,
+    is_admin: bool,
+    full_name: str = "",
+    email: str = "",
+) -> bool:
     """Make a local account unless the name is taken; answers whether it was made."""
     statement = insert(transaction, account).values(
-        username=username, password_hash=password_hash, is_admin=is_admin, disabled=False, created_at=time.time()
+        username=username,
+        password_hash=password_hash,
+        full_name=full_name,
+        email=email,
+        is_admin=is_admin,
+        disabled=False,
+        created_at=time.time(),
     )
     return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
 
@@ -146,6 +160,14 @@ async def make(
 async def change(transaction: Transaction, account_id: int, **values: object) -> bool:
     """Set columns of an account; answers whether it is there."""
     return bool((await transaction.execute(update(account).where(account.c.id == account_id).values(values))).rowcount)
+
+
+async def other_admins(transaction: Transaction, account_id: int) -> int:
+    """Count the other administrators who are let in; no two transactions count them at once."""
+    admins = select(account.c.id).where(account.c.is_admin).order_by(account.c.id)
+    await transaction.execute(admins.with_for_update(key_share=True))
+    others = (account.c.is_admin, account.c.disabled.is_(False), account.c.id != account_id)
+    return int((await transaction.execute(select(func.count()).select_from(account).where(*others))).scalar_one())
 
 
 async def person(transaction: Transaction, account_id: int) -> Person | None:

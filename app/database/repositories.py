@@ -87,14 +87,24 @@ async def total(transaction: Transaction, project_id: int, *, search: str) -> in
     return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
 
 
-async def search(transaction: Transaction, viewer: Viewer, text: str, limit: int) -> list[RepositoryEntry]:
+async def search(
+    transaction: Transaction, viewer: Viewer, text: str, *, limit: int, offset: int, descending: bool
+) -> list[RepositoryEntry]:
     """List repositories by full name that have ``text`` in it, of the projects that somebody may see."""
-    statement = (
-        _entries.where(projects.visible(viewer), has(project.c.name + "/" + repository.c.name, text))
-        .order_by(project.c.name, repository.c.name)
-        .limit(limit)
+    names = (project.c.name, repository.c.name)
+    statement = _seen(_entries, viewer, text).order_by(*((name.desc() for name in names) if descending else names))
+    return [RepositoryEntry(*row) for row in await transaction.execute(statement.limit(limit).offset(offset))]
+
+
+async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:
+    """Count what `search` would list in all."""
+    counted = (
+        select(func.count())
+        .select_from(repository)
+        .join(project, project.c.id == repository.c.project_id)
+        .where(repository.c.name < END_OF_NAMES)
     )
-    return [RepositoryEntry(*row) for row in await transaction.execute(statement)]
+    return int((await transaction.execute(_seen(counted, viewer, text))).scalar_one())
 
 
 async def find(transaction: Transaction, project_id: int, name: str) -> RepositoryEntry | None:
@@ -119,6 +129,11 @@ async def add_pulls(transaction: Transaction, pulls: Mapping[int, int]) -> None:
             .values(pull_count=repository.c.pull_count + bindparam("n"))
         )
         await transaction.execute(statement, [{"r": r, "n": n} for r, n in sorted(pulls.items())])
+
+
+def _seen(statement: Select[Any], viewer: Viewer, text: str) -> Select[Any]:
+    statement = statement.where(projects.visible(viewer))
+    return statement.where(has(project.c.name + "/" + repository.c.name, text)) if text else statement
 
 
 def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:

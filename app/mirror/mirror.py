@@ -44,7 +44,7 @@ class Mirror:
         stored: Manifests,
         blobs: Blobs,
         pulls: Pulls,
-        decrypt: Callable[[str], str] | None = None,
+        decrypt: Callable[[str], str],
     ) -> None:
         """``decrypt`` reads the credentials that projects keep for the upstream (`app.access.secrets.Secrets`)."""
         locks = spool / "locks"

@@ -63,7 +63,7 @@ class Sources:
         cache: Cache,
         spool: Path,
         locks: Path,
-        decrypt: Callable[[str], str] | None,
+        decrypt: Callable[[str], str],
     ) -> None:
         self.name = name
         self._url = url
@@ -139,8 +139,6 @@ class Sources:
         return reach
 
     def _read(self, project_id: int, kept: str) -> Credential:
-        if self._decrypt is None:
-            raise self._unreadable(project_id, "the registry was started without a key")
         try:
             username, password = json.loads(self._decrypt(kept))
         except ValueError as error:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
+from app.access.errors import Conflict, Invalid
 from app.database.text import storable
 from app.oci.reference import MAX_NAME
-
-from .errors import Conflict, Invalid
 
 # Harbor's grammar. All of it is a name of the distribution-spec as well.
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")

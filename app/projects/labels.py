@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
+from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, labels, projects
 from app.database.labels import Label
 from app.database.text import storable
 from app.oci.digest import Digest
 
 from . import checks
-from .errors import Conflict, Invalid, Missing
 
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}\Z")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.access.errors import Conflict, Missing, PreconditionFailed
 from app.access.principal import Kind, Principal
 from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
@@ -9,7 +10,6 @@ from app.database.members import Member
 from app.database.text import storable
 
 from . import checks
-from .errors import Conflict, Missing, PreconditionFailed
 from .viewers import highest, viewer_of
 
 

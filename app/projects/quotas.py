@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from app.access.errors import Invalid, Missing, PreconditionFailed
 from app.access.principal import Principal
 from app.config import Policy
 from app.database import Database, Transaction, projects, quotas
 from app.database.quotas import Usage, in_words
 
 from . import checks
-from .errors import Invalid, Missing, PreconditionFailed
 from .service import check_quota
 
 

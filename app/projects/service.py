@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal, TypedDict, get_args
 
+from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.principal import Kind, Principal
 from app.access.roles import UPDATE_PROJECT, Role
 from app.config import Policy
@@ -22,7 +23,6 @@ from app.oci.errors import Denied, NameUnknown
 from app.oci.reference import Name
 
 from . import checks
-from .errors import Conflict, Forbidden, Invalid, Missing
 from .removal import remove_project
 from .viewers import highest, viewer_of
 
@@ -62,13 +62,13 @@ class Projects:
     def __init__(
         self,
         database: Database,
-        policy: Policy | None = None,
-        upstreams: Collection[str] = (),
-        encrypt: Callable[[str], str] | None = None,
+        policy: Policy,
+        upstreams: Collection[str],
+        encrypt: Callable[[str], str],
     ) -> None:
         """``upstreams`` are the configured ones by name; ``encrypt`` hides an upstream's password in the database."""
         self._database = database
-        self._policy = policy or Policy()
+        self._policy = policy
         self._upstreams = frozenset(upstreams)
         self._encrypt = encrypt
 
@@ -248,8 +248,9 @@ class Projects:
     ) -> Project:
         """Change a project; what is unset, and settings that are not among ``settings``, stay. Keeps a cache's content.
 
-        Raises Missing, Invalid, Conflict where a project that hosts would become a cache or the other way round,
-        and Forbidden for upstream and credential where `may_cache` says no. A quota is changed by `Quotas.set`.
+        Raises Missing, Invalid, Conflict where a project that hosts would become a cache or the other way round, or a
+        private cache public, and Forbidden for upstream and credential where `may_cache` says no. A quota is changed
+        by `Quotas.set`.
         """
         values: dict[str, Any] = {}
         if public is not UNSET:
@@ -270,6 +271,8 @@ class Projects:
                 raise _no_project(project_id)
             if project.upstream is None and ("upstream" in values or "upstream_credential" in values):
                 raise Conflict(f"{project.name} hosts images and cannot become a cache; make another project for that")
+            if public is True:
+                require_publishable(project)
             if settings is not None:
                 values["settings"] = {**project.settings, **_settings(settings, project.upstream)}
             if values:
@@ -309,12 +312,19 @@ class Projects:
     def _hidden(self, credential: tuple[str, str] | None) -> str | None:
         if credential is None:
             return None
-        if self._encrypt is None:
-            raise Invalid("credentials cannot be kept here: the registry was started without a key")
         username, password = credential
         if not username or not password:
             raise Invalid("a credential has a user name and a password")
         return self._encrypt(json.dumps([username, password]))
+
+
+def require_publishable(project: Project) -> None:
+    """Raise Conflict for a private cache: what it holds may have been fetched with an account, for its members only."""
+    if project.upstream is not None and not project.public:
+        raise Conflict(
+            f"{project.name} is a private cache, and what is in it may have been fetched with an account; "
+            "make a new public cache instead"
+        )
 
 
 def check_quota(quota_bytes: int | None, by: Principal, policy: Policy) -> None:

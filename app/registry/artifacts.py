@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
 from app.database.artifacts import ArtifactFilter, ArtifactRow, TagEntry, kind_of
 from app.database.labels import Label
@@ -21,7 +22,6 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
-from app.projects.errors import Conflict, Invalid, Missing
 from app.storage import BlobStore
 
 from .contained import Child, ImageConfig, Platform, children_of, config_of, platforms_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from app.access.errors import Missing
 from app.access.principal import Principal
 from app.database import Database, repositories
 from app.database.repositories import Order, RepositoryEntry
 from app.database.text import storable
 from app.projects import checks
-from app.projects.errors import Missing
 from app.projects.removal import remove_repository
 from app.projects.viewers import viewer_of
 
@@ -44,10 +44,20 @@ class Repositories:
         async with self._database.reading() as transaction:
             return await repositories.total(transaction, project_id, search=search)
 
-    async def search(self, principal: Principal, text: str, limit: int) -> list[RepositoryEntry]:
-        """List repositories whose full name has ``text`` in it, in projects the principal may see."""
+    async def search(
+        self, principal: Principal, text: str, *, limit: int, offset: int = 0, descending: bool = False
+    ) -> list[RepositoryEntry]:
+        """List repositories by full name that have ``text`` in it, in projects the principal may see."""
+        viewer = viewer_of(principal)
         async with self._database.reading() as transaction:
-            return await repositories.search(transaction, viewer_of(principal), text, limit)
+            return await repositories.search(
+                transaction, viewer, text, limit=limit, offset=offset, descending=descending
+            )
+
+    async def found(self, principal: Principal, text: str) -> int:
+        """Count what `search` would list in all."""
+        async with self._database.reading() as transaction:
+            return await repositories.found(transaction, viewer_of(principal), text)
 
     async def find(self, project_id: int, name: str) -> RepositoryEntry:
         """Read a repository by its name within the project; raises Missing."""

@@ -71,6 +71,15 @@ class Handler(RequestHandler):
         self.observer.finished(self, self.request.remote_ip or "")
 
 
+class Readable(Handler):
+    """What answers HEAD as GET, of which Tornado sends the head only (RFC 9110, 9.3.2)."""
+
+    async def head(self, *path: str, **named: str) -> None:
+        answer = self.get(*path, **named)
+        if answer is not None:
+            await answer
+
+
 class NotFound(Handler):
     """Every path that nothing else answers."""
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.access.errors import Forbidden, Missing
 from app.access.permissions import Permissions
 from app.access.principal import Kind, Principal
 from app.access.roles import ALL_RIGHTS, READ_PROJECT
 from app.oci.errors import Unauthorized
-from app.projects.errors import Forbidden, Missing
 from app.projects.service import Projects
 
 _LOG_IN = "log in to do this; without logging in public projects can be read, and nothing else"

@@ -14,14 +14,15 @@ from tornado.escape import xhtml_escape
 from tornado.routing import URLSpec
 from tornado.web import url
 
+from app.access.accounts import acceptable
 from app.access.people import People
-from app.access.principal import Kind, Principal
+from app.access.principal import ANONYMOUS, Kind, Principal
 from app.access.saml import Begun, Refused, University, own_page
 from app.access.saml.university import REQUEST_SECONDS
 from app.oci.errors import OCIError, Unauthorized
 from app.projects.audit import Audit
 
-from .base import Handler
+from .base import Handler, Readable
 from .observe import Observer
 from .session import BrowserSessions
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ACS = "/saml/acs"
+_LONGEST_TRIED = 64
 _CLOSED = "logging in with a password is turned off here"
 _STALE = "this form was open for too long, or came from another site; log in again"
 _WRONG = "wrong user name or password; check both and log in again"
@@ -121,7 +123,7 @@ class LoginPage(Handler):
         self.show(error=error, status=403)
 
 
-class LoginHandler(LoginPage):
+class LoginHandler(LoginPage, Readable):
     async def get(self) -> None:
         next_page = own_page(self.get_query_argument("next", "/"))
         if await self._browsers.signed_in(self) is not None:
@@ -143,11 +145,17 @@ class LoginHandler(LoginPage):
             await self._browsers.begin(self, principal.id)
             await self._people.noted(principal.id)
         except OCIError as error:
+            if isinstance(error, Unauthorized) and self._passwords is not None and acceptable(username, password):
+                self._note_refused(username)
             self.show_error(error, next_page, username=username)
             return
         self.subject = principal.subject
         self.note(principal, "login")
         self.redirect(next_page, status=303)
+
+    def _note_refused(self, username: str) -> None:
+        """Note what was wrong; `Throttle` bounds how much is looked at in a minute, and so how much is noted."""
+        self._audit.note(ANONYMOUS, self.request.remote_ip or "", "refuse", "user", username[:_LONGEST_TRIED])
 
 
 class LogoutHandler(LoginPage):
@@ -225,7 +233,7 @@ class AcsHandler(SamlPage):
         self.redirect(finished.return_to, status=303)
 
 
-class MetadataHandler(SamlPage):
+class MetadataHandler(SamlPage, Readable):
     async def get(self) -> None:
         self.set_header("Content-Type", "application/samlmetadata+xml")
         await self.finish(await self.university.metadata())

@@ -10,17 +10,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.oci.errors import Unavailable
+from app.oci.errors import OCIError
 
-from .base import Handler
+from .base import Readable
 from .observe import Observer
 
 Check = Callable[[], Awaitable[None]]
 
+OK = "ok"
 _CHECK_SECONDS = 5.0
 
 
-class HealthHandler(Handler):
+class HealthHandler(Readable):
     """Alive: this worker takes requests."""
 
     needs = "nothing"
@@ -29,7 +30,7 @@ class HealthHandler(Handler):
         await self.finish({"status": "ok"})
 
 
-class ReadyHandler(Handler):
+class ReadyHandler(Readable):
     """Ready: the parts a request cannot do without answer. Redis away is told, and no reason to send nobody here."""
 
     needs = "nothing"
@@ -42,9 +43,9 @@ class ReadyHandler(Handler):
         self._optional = optional
 
     async def get(self) -> None:
-        required = await _run(self._required)
-        optional = await _run(self._optional)
-        ready = all(answer == "ok" for answer in required.values())
+        required = await run_checks(self._required)
+        optional = await run_checks(self._optional)
+        ready = all(answer == OK for answer in required.values())
         self.set_status(200 if ready else 503)
         if not ready:
             self.set_header("Retry-After", "5")
@@ -52,22 +53,24 @@ class ReadyHandler(Handler):
         await self.finish(json.dumps({"ready": ready, "parts": required | optional}))
 
 
-async def _run(checks: Mapping[str, Check]) -> dict[str, str]:
+async def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
+    """Ask all parts at once; gives `OK`, or in words what is wrong, by their names."""
+
     async def ask(check: Check) -> str:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await check()
-        except Unavailable as error:
+        except OCIError as error:
             return error.message
         except TimeoutError:
             return f"no answer in {_CHECK_SECONDS:.0f} s"
-        return "ok"
+        return OK
 
     answers = await asyncio.gather(*(ask(check) for check in checks.values()))
     return dict(zip(checks, answers, strict=True))
 
 
-class MetricsHandler(Handler):
+class MetricsHandler(Readable):
     """What Prometheus scrapes: of all workers of this service together."""
 
     needs = "nothing"

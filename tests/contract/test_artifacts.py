@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.access.errors import Conflict, Invalid, Missing
 from app.access.principal import ANONYMOUS
 from app.access.roles import Role
 from app.database import Database, manifests
@@ -17,7 +18,6 @@ from app.database.tables import manifest, tag
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX, parse_manifest
 from app.oci.reference import Tag
-from app.projects.errors import Conflict, Invalid, Missing
 from app.registry.contained import Platform
 from app.registry.content import Client, HostedContent
 from app.registry.pulls import Pulls

@@ -29,6 +29,8 @@ from app.oci.digest import Digest
 
 from .rows import add_blob, add_manifest, image, index, make_project, make_repository
 
+MARI = Viewer(account_id=1, groups=frozenset({"astronomers"}))
+
 A, B = Digest.of(b"a"), Digest.of(b"b")
 APP = Digest.of(image("app", Digest.of(b"layer")).payload)
 QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
@@ -78,6 +80,9 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "labels of manifests": lambda t: labels.of_manifests(t, 1, [APP, A]),
     "repositories": lambda t: repositories.page(t, 1, after="a", limit=10, offset=0, order="name", search=""),
     "count repositories": lambda t: repositories.total(t, 1, search=""),
+    "all repositories": lambda t: repositories.search(t, MARI, "", limit=10, offset=0, descending=False),
+    "all repositories, backwards": lambda t: repositories.search(t, MARI, "", limit=10, offset=0, descending=True),
+    "count all repositories": lambda t: repositories.found(t, MARI, ""),
     "find a repository": lambda t: repositories.find(t, 1, "app"),
     "count pulls": lambda t: repositories.add_pulls(t, {1: 5}),
     "artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(), after=None, limit=10, offset=0),
@@ -98,7 +103,6 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "find an upload": lambda t: uploads.find(t, 1, "upload"),
     "remove idle uploads": lambda t: uploads.remove_idle(t, 5.0, 10),
 }
-MARI = Viewer(account_id=1, groups=frozenset({"astronomers"}))
 # What PostgreSQL would do with tables too large to be read whole, of which the tests have none.
 LARGE_TABLES = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.access.permissions import Permissions
 from app.access.roles import Role, rights_of
 from app.database import Database
 from app.database.projects import Project
-from app.projects.errors import Conflict, Invalid, Missing, PreconditionFailed
 from tests.api.documents import image
 
 from .house import House

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.permissions import Permissions
 from app.access.principal import ANONYMOUS, Kind, Principal
 from app.access.roles import ALL_RIGHTS, PULL, READ_PROJECT, UPDATE_PROJECT, Role
@@ -19,7 +20,6 @@ from app.database.tables import access_key, robot
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, OCIError
 from app.oci.reference import Tag
-from app.projects.errors import Conflict, Forbidden, Invalid, Missing
 from tests.api.documents import EMPTY, image
 
 from .house import House
@@ -168,6 +168,22 @@ async def test_a_cache(house: House, who: str) -> None:
 async def test_a_cache_that_cannot_be(house: House, wanted: dict[str, Any]) -> None:
     with pytest.raises(Invalid):
         await house.projects.create(await house.admin(), name="hub", public=True, **wanted)
+
+
+async def test_a_private_cache_is_never_made_public(house: House) -> None:
+    admin = await house.admin()
+    cache = await house.projects.create(admin, name="hub", public=False, upstream="docker.io")
+    with pytest.raises(Conflict, match="make a new public cache instead"):
+        await house.projects.update(admin, cache.id, public=True)
+    assert not (await house.projects.get(cache.id)).public
+    assert (await house.projects.update(admin, cache.id, public=False, description="ours")).description == "ours"
+    other = await house.projects.create(admin, name="open-hub", public=True, upstream="docker.io")
+    assert (await house.projects.update(admin, other.id, public=True)).public
+    assert not (await house.projects.update(admin, other.id, public=False)).public
+    with pytest.raises(Conflict, match="make a new public cache instead"):
+        await house.projects.update(admin, other.id, public=True)
+    host = await house.project("host", by=admin, public=False)
+    assert (await house.projects.update(admin, host.id, public=True)).public
 
 
 async def test_a_host_becomes_no_cache(house: House) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.database import Database
 from app.database.projects import Project
 from app.database.quotas import QuotaExceeded, in_words
 from app.oci.digest import Digest
 from app.oci.errors import BlobUploadUnknown, DigestInvalid
-from app.projects.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.registry.uploads import Receiving
 from tests.api.documents import EMPTY, image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
@@ -158,9 +159,11 @@ async def test_what_stands_in_the_way_of_a_get_stands_in_the_way_of_a_head(
     hub.fault("manifest", "status", status=status, retry_after=retry_after, times=None)
     async with crowd(service, _CROWD) as clients:
         for reference in ("8.0", image.digest):
-            for answer in await at_once(
-                clients, lambda one, wanted=reference: one.manifest(name, wanted, method="HEAD")
-            ):  # type: ignore[misc]
+
+            def head(one: Client, wanted: str = reference) -> Awaitable[Answer]:
+                return one.manifest(name, wanted, method="HEAD")
+
+            for answer in await at_once(clients, head):
                 assert (answer.status, answer.body) == (answered, b"")
                 assert answered not in (429, 503) or int(answer.headers["Retry-After"]) >= 1
     asked = hub.counters()

@@ -12,7 +12,7 @@ import pytest
 
 from app.access.secrets import Secrets
 from app.cache import Cache
-from app.config import Credential, UpstreamConfig
+from app.config import Credential, Policy, UpstreamConfig
 from app.database import Database, projects
 from app.database.migrate import migrate
 from app.mirror.mirror import Mirror
@@ -82,14 +82,15 @@ class House:
 @asynccontextmanager
 async def house(
     folder: Path, hub: Hub, valkey: Valkey, *, credentials: Sequence[Credential] = (),
-    decrypt: Callable[[str], str] | None = SECRETS.decrypt,
+    decrypt: Callable[[str], str] = SECRETS.decrypt,
 ) -> AsyncIterator[House]:  # fmt: skip
     """Build one worker; its folder may be built upon again."""
     url = f"sqlite:///{folder}/registry.sqlite"
     await migrate(url)
     database, cache, store = Database(url), Cache(valkey.url), FilesystemStore(folder / "blobs")
     await store.start()
-    manifests, blobs, pulls, opened = Manifests(database), Blobs(database), Pulls(database), Projects(database)
+    manifests, blobs, pulls = Manifests(database), Blobs(database), Pulls(database)
+    opened = Projects(database, Policy(), ["docker.io"], SECRETS.encrypt)
     mirror = Mirror(
         "docker.io",
         UpstreamConfig(hub.url, tuple(credentials), fresh_for=0),
@@ -258,7 +259,7 @@ async def test_an_account_that_cannot_be_read_is_said_to_be(
         error = await refused(home.manifest("mine/library/other", "1"), Unavailable)
         assert "enter it again" in error.message
         assert (await home.manifest("mine/library/app", image.digest)).payload == image.payload
-    async with house(tmp_path, hub, valkey, decrypt=None) as home:
+    async with house(tmp_path, hub, valkey, decrypt=Secrets("another key" * 3).decrypt) as home:
         await home.project("mine", account(OURS))
         error = await refused(home.manifest("mine/library/other", "1"), Unavailable)
         assert "enter it again" in error.message

@@ -256,7 +256,7 @@ async def test_it_counts_searches_and_reads_the_log(harbor: HarborAsyncClient, h
     found = await harbor.search("seen")
     assert [one.name for one in found.project or []] == ["seen"]
     assert [one.repository_name for one in found.repository or []] == ["seen/thing"]
-    house.run(house.kept.audit.flush())
+    house.write_notes()
     logs = await harbor.get_project_logs("seen")
     assert ("create", "project", "seen", ADMIN) in [
         (one.operation, one.resource_type, one.resource, one.username) for one in logs

@@ -70,6 +70,26 @@ def test_an_access_key_does_what_it_was_given(ann: Api, house: House) -> None:
     assert ann.do("deleteAccessKey", key_id=made.number).status == 404
 
 
+def test_pages_of_all_repositories(ann: Api, admin: Api, nobody: Api, house: House) -> None:
+    for project, public in (("shelf-a", True), ("shelf-b", False)):
+        assert ann.do("createProject", {"project_name": project, "public": public}).status == 201
+        for name in ("x", "y"):
+            Registry(house.host, "ann", PASSWORD).push_image(f"{project}/{name}", "v1", single(f"{project} {name}"))
+    everything = ["shelf-a/x", "shelf-a/y", "shelf-b/x", "shelf-b/y"]
+    for caller, seen in ((ann, everything), (admin, everything), (nobody, everything[:2])):
+        for sort, ordered in (("name", seen), ("-name", seen[::-1])):
+            query = {"q": "name=~shelf-", "sort": sort, "page_size": 1}
+            for number, name in enumerate(ordered, 1):
+                answer = caller.do("listAllRepositories", query={**query, "page": number})
+                assert [one["name"] for one in answer.json()] == [name]
+                assert answer.headers["X-Total-Count"] == str(len(seen))
+                assert ("next" in rels(answer)) is (number < len(seen))
+            beyond = caller.do("listAllRepositories", query={**query, "page": 1000000})
+            assert (beyond.json(), beyond.headers["X-Total-Count"]) == ([], str(len(seen)))
+    whole = nobody.do("listAllRepositories")
+    assert int(whole.headers["X-Total-Count"]) >= 2
+
+
 def test_what_one_may_in_a_project(ann: Api, nobody: Api) -> None:
     number = ann.do("createProject", {"project_name": "mine"}).number
     scope = {"scope": f"/project/{number}"}
@@ -82,7 +102,7 @@ def test_what_one_may_in_a_project(ann: Api, nobody: Api) -> None:
 
 
 def logs(caller: Api, house: House, q: str) -> list[tuple[str, str, str]]:
-    house.run(house.kept.audit.flush())
+    house.write_notes()
     rows = caller.do("listAuditLogs", query={"q": q, "page_size": 100}).json()
     return [(one["operation"], one["resource_type"], one["resource"]) for one in rows]
 

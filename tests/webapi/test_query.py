@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.projects.errors import Invalid
+from app.access.errors import Invalid
 from app.web.api.query import Form, Term, parse_query, parse_sort
 
 KNOWN = {

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import http.cookies
+import itertools
 
 import pytest
 
 from tests.webapi.client import Answer, Api
 from tests.webapi.house import House
 
+_NUMBERS = itertools.count(1)
 TOKEN = "X-Harbor-CSRF-Token"  # the name of a header
 
 
 @pytest.fixture
 def account(house: House) -> int:
-    account.number = getattr(account, "number", 0) + 1  # type: ignore[attr-defined]
-    return house.add_person(f"browser-{account.number}")  # type: ignore[attr-defined]
+    return house.add_person(f"browser-{next(_NUMBERS)}")
 
 
 def logged_in(house: House, account: int, agent: str = "a browser") -> str:
-    return house.run(house.kept.sessions.begin(account, "127.0.0.1", agent))
+    return house.log_in(account, agent)
 
 
 def browser(house: House, secret: str, token: str | None = None, xsrf: str = "") -> Api:
@@ -66,7 +67,7 @@ def test_a_password_takes_no_token_and_outdoes_the_cookie(house: House, account:
 
 def test_an_ended_session_is_nobody_and_no_window_opens(house: House, account: int) -> None:
     secret = logged_in(house, account)
-    house.run(house.kept.sessions.end(secret))
+    house.log_out(secret)
     answer = browser(house, secret).do("getCurrentUser")
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"] is None

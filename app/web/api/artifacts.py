@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from app.access.errors import Invalid, Missing
 from app.database.artifacts import TagEntry
 from app.database.manifests import Referrer
 from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
-from app.projects.errors import Invalid, Missing
 from app.projects.labels import Labels
 from app.registry.artifacts import Artifact, ArtifactDetail, Artifacts
 from app.registry.contained import Child, Platform
@@ -188,7 +188,7 @@ class ArtifactLabelsHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         await self.labels.attach(self.view.id, entry.id, digest, self.body["id"])
-        self.note("attach", "label", f"{entry.full_name}@{digest}", self.view.id)
+        self.note("attach", "artifact", f"{entry.full_name}@{digest}", self.view.id)
 
 
 class ArtifactLabelHandler(InArtifacts):
@@ -198,7 +198,7 @@ class ArtifactLabelHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         await self.labels.detach(entry.id, digest, label_id)
-        self.note("detach", "label", f"{entry.full_name}@{digest}", self.view.id)
+        self.note("detach", "artifact", f"{entry.full_name}@{digest}", self.view.id)
 
 
 def _only(term: Term | None) -> int | None:

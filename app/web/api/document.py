@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from app.projects.errors import Invalid
+from app.access.errors import Invalid
 
 from .words import in_words
 

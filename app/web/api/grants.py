@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.access.errors import Missing
 from app.access.grants import EVERYWHERE
 from app.access.principal import Principal
 from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
-from app.projects.errors import Missing
 from app.projects.service import Projects
 
 from ..guard import Guard

@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 
 from tornado.web import HTTPError
 
+from app.access.errors import Forbidden, Invalid, Missing
 from app.access.principal import Principal
 from app.access.sessions import Session
 from app.oci.errors import OCIError
 from app.projects.audit import Audit
-from app.projects.errors import Forbidden, Invalid, Missing
 
 from ..base import Handler
 from ..guard import WORDS, Guard, ProjectView

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.access.errors import Invalid
 from app.database.labels import Label
-from app.projects.errors import Invalid
 from app.projects.labels import Labels
 
 from .handler import ApiHandler, Place

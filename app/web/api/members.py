@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.access.errors import Invalid, Missing
 from app.access.people import People
 from app.access.roles import Role
 from app.database.members import Member
-from app.projects.errors import Invalid, Missing
 from app.projects.members import Members
 
 from .handler import ApiHandler

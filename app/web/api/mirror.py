@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from app.access.errors import Missing
 from app.database.traffic import Counts
 from app.mirror.budget import BudgetView
 from app.mirror.progress import RunningFill
 from app.mirror.status import MirrorStatus
-from app.projects.errors import Missing
 
 from .handler import ApiHandler
 from .shapes import moment, some

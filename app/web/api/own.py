@@ -6,12 +6,12 @@ import re
 from typing import Any
 
 from app.access.access_keys import AccessKeys
+from app.access.errors import Invalid, Missing
 from app.access.people import People
 from app.access.principal import Kind
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Sessions
 from app.oci.errors import Unauthorized
-from app.projects.errors import Invalid, Missing
 from app.projects.service import Projects
 
 from .grants import access, read_permissions, spell_permissions

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from app.access.errors import Invalid, PreconditionFailed
 from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
 from app.database.projects import Order, ProjectEntry, Summary
-from app.projects.errors import Invalid, PreconditionFailed
 from app.projects.quotas import Quotas
 from app.projects.service import UNSET, Projects, Settings
 
@@ -121,8 +121,10 @@ class ProjectHandler(ApiHandler):
         quota = _quota(self.body)
         if not isinstance(quota, type(UNSET)):
             await self.quotas.set(self.principal, self.view.id, quota)
-        await self.projects.update(self.principal, self.view.id, **given)
-        self.note("update", "project", self.view.name, self.view.id)
+            self.note("update", "quota", self.view.name, self.view.id)
+        if given:
+            await self.projects.update(self.principal, self.view.id, **given)
+            self.note("update", "project", self.view.name, self.view.id)
 
     async def delete(self) -> None:
         if reason := _in_the_way(await self.projects.summary(self.view.id)):

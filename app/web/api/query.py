@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from app.projects.errors import Invalid
+from app.access.errors import Invalid
 
 _MOST_TERMS = 20
 _VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'~,\[\]{}()]+)"""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from app.access.errors import Missing
 from app.database.quotas import Usage
-from app.projects.errors import Missing
 from app.projects.quotas import Quotas
 
 from .handler import ApiHandler

@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from app.access.errors import Invalid, Missing
 from app.config import UpstreamConfig
-from app.projects.errors import Invalid, Missing
 
 from .handler import ApiHandler
 

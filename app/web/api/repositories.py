@@ -12,8 +12,6 @@ from app.registry.repositories import Repositories
 from .handler import ApiHandler
 from .shapes import moment
 
-# What a list over all projects can reach at most.
-_MOST = 10_000
 _ORDERS: Mapping[str, Order] = {
     "name": "name",
     "-name": "-name",
@@ -52,11 +50,11 @@ class AllRepositoriesHandler(ApiHandler):
     repositories: Repositories
 
     async def get(self) -> None:
-        found = await self.repositories.search(self.principal, self.text("name"), _MOST)
-        if self.sort == "-name":
-            found.reverse()
-        here = found[self.offset : self.offset + self.limit]
-        self.answer_page([repository(entry) for entry in here], len(found))
+        text, descending = self.text("name"), self.sort == "-name"
+        entries = await self.repositories.search(
+            self.principal, text, limit=self.limit, offset=self.offset, descending=descending
+        )
+        self.answer_page([repository(entry) for entry in entries], await self.repositories.found(self.principal, text))
 
 
 class RepositoriesHandler(ApiHandler):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.access.errors import Invalid
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS
 from app.database.robots import Robot
-from app.projects.errors import Invalid
 from app.projects.service import Projects
 
 from .grants import read_permissions, spell_permissions
@@ -116,7 +116,7 @@ class RobotHandler(RobotPlace):
         # Harbor's clients send back all that they were told: what is as it was must not begin to count anew.
         days = self.body.get("duration")
         changed = self.body.get("permissions", before["permissions"]) != before["permissions"]
-        await self.robots.update(
+        after = await self.robots.update(
             self.robot,
             by=self.principal,
             rights=self.rights,
@@ -125,7 +125,9 @@ class RobotHandler(RobotPlace):
             days=None if days == before["duration"] else days,
             disabled=self.body.get("disable"),
         )
-        self.note("update", "robot", self.robot.name, self.robot.project_id)
+        switched = after.disabled != self.robot.disabled
+        operation = ("disable" if after.disabled else "enable") if switched else "update"
+        self.note(operation, "robot", self.robot.name, self.robot.project_id)
 
     async def patch(self, robot_id: int) -> None:
         row, secret = await self.robots.refresh(self.robot)

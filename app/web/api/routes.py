@@ -123,7 +123,7 @@ HANDLERS: Mapping[str, tuple[type[ApiHandler], tuple[str, ...]]] = {
     f"{_OWN}/access-keys/{{key_id}}": (own.AccessKeyHandler, ("access_keys",)),
     f"{_OWN}/sessions": (own.SessionsHandler, ("sessions",)),
     f"{_OWN}/sessions/{{session_id}}": (own.SessionHandler, ("sessions",)),
-    "/users": (users.UsersHandler, ("people",)),
+    "/users": (users.UsersHandler, ("accounts", "people")),
     "/users/search": (users.UserSearchHandler, ("people",)),
     "/users/{user_id}": (users.UserHandler, ("people",)),
     "/users/{user_id}/sysadmin": (users.SysadminHandler, ("people",)),

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.oci.errors import OCIError
-from app.projects.errors import Missing
+from app.access.errors import Missing
 from app.projects.service import Projects
 from app.registry.repositories import Repositories
 
-from ..ops import Check
+from ..ops import OK, Check, run_checks
 from .document import document
 from .handler import ApiHandler
 from .projects import project
@@ -22,7 +21,6 @@ from .shapes import moment, some
 
 # The version of Harbor's API that is followed.
 _HARBOR = "v2.16.0"
-_CHECK_SECONDS = 5.0
 _MOST_FOUND = 25
 
 
@@ -47,9 +45,12 @@ class HealthHandler(ApiHandler):
 
     async def get(self) -> None:
         checks = {**self.required, **self.optional}
-        faults = dict(zip(checks, await asyncio.gather(*map(_fault, checks.values())), strict=True))
-        healthy = not any(faults[name] for name in self.required)
-        components = [some(name=name, status=_status(fault is None), error=fault) for name, fault in faults.items()]
+        said = await run_checks(checks)
+        components = [
+            some(name=name, status=_status(words == OK), error=None if words == OK else words)
+            for name, words in said.items()
+        ]
+        healthy = all(said[name] == OK for name in self.required)
         self.answer({"status": _status(healthy), "components": components})
 
 
@@ -108,7 +109,7 @@ class SearchHandler(ApiHandler):
     async def get(self) -> None:
         text = self.query["q"]
         entries = await self.projects.page(self.principal, search=text, limit=_MOST_FOUND)
-        found = await self.repositories.search(self.principal, text, _MOST_FOUND)
+        found = await self.repositories.search(self.principal, text, limit=_MOST_FOUND)
         public = {number: await self._is_public(number) for number in {one.project_id for one in found}}
         self.answer(
             {
@@ -149,14 +150,3 @@ class DocumentYamlHandler(ApiHandler):
 
 def _status(good: bool) -> str:
     return "healthy" if good else "unhealthy"
-
-
-async def _fault(check: Check) -> str | None:
-    try:
-        async with asyncio.timeout(_CHECK_SECONDS):
-            await check()
-    except OCIError as error:
-        return error.message
-    except TimeoutError:
-        return f"no answer in {_CHECK_SECONDS:.0f} s"
-    return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from app.access.errors import Forbidden
 from app.oci.reference import Tag
-from app.projects.errors import Forbidden
 
 from .artifacts import InArtifacts, tag
 

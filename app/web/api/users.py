@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from app.access.accounts import Accounts
+from app.access.errors import Forbidden, Missing, PreconditionFailed
 from app.access.people import People
 from app.access.principal import Kind
 from app.access.sessions import Sessions
 from app.database.accounts import Person
 from app.oci.errors import Unauthorized
-from app.projects.errors import Forbidden, Missing, PreconditionFailed
 
 from .handler import ApiHandler
 from .shapes import moment, some
@@ -33,12 +33,24 @@ def user(person: Person) -> dict[str, Any]:
 
 
 class UsersHandler(ApiHandler):
+    accounts: Accounts
     people: People
 
     async def get(self) -> None:
         search = self.text("username")
         rows = await self.people.page(search=search, limit=self.limit, offset=self.offset)
         self.answer_page([user(row) for row in rows], await self.people.count(search=search))
+
+    async def post(self) -> None:
+        self.people.check_name(self.body["username"])
+        made = await self.accounts.create(
+            self.body["username"],
+            self.body["password"],
+            full_name=self.body.get("realname", ""),
+            email=self.body.get("email", ""),
+        )
+        self.note("create", "account", made.username)
+        self.created(f"/users/{made.id}")
 
 
 class UserSearchHandler(ApiHandler):
@@ -63,11 +75,6 @@ class OnPerson(ApiHandler):
             raise Missing(f"there is nobody with the number {user_id}")
         return found
 
-    def require_another(self, user_id: int) -> None:
-        """Raise Forbidden for oneself: an administrator who shut themselves out could not come back."""
-        if user_id == self.principal.id:
-            raise Forbidden("you cannot do this to your own account; ask another administrator")
-
 
 class UserHandler(OnPerson):
     async def get(self, user_id: int) -> None:
@@ -77,26 +84,20 @@ class UserHandler(OnPerson):
         self.answer(user(await self.person(user_id)))
 
     async def delete(self, user_id: int) -> None:
-        self.require_another(user_id)
-        person = await self.person(user_id)
-        await self.people.remove(user_id)
-        self.note("delete", "user", person.username)
+        person = await self.people.remove(self.principal, user_id)
+        self.note("delete", "account", person.username)
 
 
 class SysadminHandler(OnPerson):
     async def put(self, user_id: int) -> None:
-        self.require_another(user_id)
-        person = await self.person(user_id)
-        await self.people.set_admin(user_id, is_admin=self.body["sysadmin_flag"])
-        self.note("promote" if self.body["sysadmin_flag"] else "demote", "user", person.username)
+        person = await self.people.set_admin(self.principal, user_id, is_admin=self.body["sysadmin_flag"])
+        self.note("promote" if self.body["sysadmin_flag"] else "demote", "account", person.username)
 
 
 class DisabledHandler(OnPerson):
     async def put(self, user_id: int) -> None:
-        self.require_another(user_id)
-        person = await self.person(user_id)
-        await self.people.set_disabled(user_id, disabled=self.body["disabled"])
-        self.note("disable" if self.body["disabled"] else "enable", "user", person.username)
+        person = await self.people.set_disabled(self.principal, user_id, disabled=self.body["disabled"])
+        self.note("disable" if self.body["disabled"] else "enable", "account", person.username)
 
 
 class PasswordHandler(OnPerson):
@@ -117,4 +118,4 @@ class PasswordHandler(OnPerson):
         if not await self.accounts.set_password(person.username, self.body["new_password"]):
             raise PreconditionFailed(f"the password of {person.username} is kept by the university, change it there")
         await self.sessions.end_all(user_id)
-        self.note("password", "user", person.username)
+        self.note("password", "account", person.username)

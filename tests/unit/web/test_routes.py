@@ -137,7 +137,8 @@ def test_pages_that_are_free() -> None:
     assert {page.handler.__name__ for page in pages() if page.needs in FREE} == {
         "HealthHandler", "MetricsHandler", "ReadyHandler", "TokenHandler", "StaticHandler",
         "LoginHandler", "LogoutHandler", "SamlLoginHandler", "AcsHandler", "MetadataHandler", "SlsHandler",
-        "FrontPage", "AddressesPage", "LanguagePage", "GuidePage", "PictureHandler", "NotFoundPage", "ProjectsPage", "MirrorPage",
+        "FrontPage", "AddressesPage", "LanguagePage", "GuidePage", "PictureHandler", "NotFoundPage", "ProjectsPage",
+        "MirrorPage",
     }  # fmt: skip
 
 
