@@ -6,7 +6,7 @@ export PIP_CONSTRAINT := build-constraints.txt
 export PIP_BUILD_CONSTRAINT := build-constraints.txt
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup run demo test lint bench
+.PHONY: setup run demo test test-deploy lint bench
 
 setup: .venv/setup.stamp
 
@@ -19,6 +19,11 @@ demo: .venv/tests.stamp
 test: .venv/tests.stamp
 	$(PYTHON) -m tests.install_parts
 	$(PYTHON) -m tests.run_suites
+
+# Hosts with systemd take their time; not part of `make test`.
+test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
+	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
+	$(PYTHON) -m pytest tests/deploy
 
 lint: .venv/tests.stamp
 	.venv/bin/ruff check .
@@ -37,4 +42,10 @@ bench: .venv/tests.stamp
 
 .venv/tests.stamp: .venv/setup.stamp tests/requirements.txt
 	$(PIP) -r tests/requirements.txt
+	touch $@
+
+# Ansible is for the operator's machine, apart from what hosts install.
+.venv-ansible/setup.stamp: ansible/requirements.txt
+	python3 -m venv .venv-ansible
+	.venv-ansible/bin/pip install --quiet --disable-pip-version-check -r ansible/requirements.txt
 	touch $@

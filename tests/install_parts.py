@@ -1,4 +1,4 @@
-"""Installs what tests/apt.txt lists and this machine lacks, without starting any service; needs root.
+"""Installs what tests/apt.txt, or the lists that are named, have and this machine lacks; needs root, starts no service.
 
 It never fails: a part that is not to be had is for the suites to report, and for CI=true to take as a failure.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ LIST = Path(__file__).with_name("apt.txt")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
-def main() -> None:
-    missing = [name for name in listed() if not installed(name)]
+def main(lists: Sequence[str]) -> None:
+    missing = [name for file in lists or [str(LIST)] for name in listed(Path(file)) if not installed(name)]
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -31,9 +32,9 @@ def main() -> None:
             print("apt-get failed; the suites will say what they miss", flush=True)
 
 
-def listed() -> list[str]:
-    """Read the packages of tests/apt.txt."""
-    lines = (line.partition("#")[0].strip() for line in LIST.read_text().splitlines())
+def listed(file: Path) -> list[str]:
+    """Read the packages that a list names."""
+    lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
     return [line for line in lines if line]
 
 
@@ -75,4 +76,4 @@ def services_stay_off() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -38,6 +38,8 @@ ORDER = (
 )
 # What a suite may take before it is ended: it hangs where pytest's own limit for each test does not reach.
 LONGEST_SECONDS = 15 * 60
+# Suites with a command of their own, and which.
+BY_THEMSELVES = {"deploy": "make test-deploy"}
 # Suites wait for disks, containers and clocks more than they compute.
 AT_ONCE = 2
 
@@ -79,7 +81,7 @@ def main() -> int:
 def suites() -> list[str]:
     """List the folders that have tests."""
     found = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
-    return [name for name in ORDER if name in found] + sorted(found - {*ORDER, REPORTS.name})
+    return [name for name in ORDER if name in found] + sorted(found - {*ORDER, REPORTS.name, *BY_THEMSELVES})
 
 
 def lint() -> Outcome:
@@ -143,6 +145,7 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> list[str]:
         verdict = "FAILED" if outcome.failed else "not run" if nothing_ran else "ok"
         lines.append(f"{outcome.name:<12} {verdict:<7} {outcome.seconds:>5.0f} s  {outcome.words()}")
         lines += [f"{'':<12} {count} not run: {reason}" for reason, count in outcome.skipped.most_common()]
+    lines += [f"{name:<12} not run         part of `{command}`" for name, command in BY_THEMSELVES.items()]
     total = sum((outcome.counts for outcome in outcomes), Counter[str]())
     total["failed"] += sum(outcome.failed and not outcome.counts["failed"] for outcome in outcomes)
     numbers = ", ".join(f"{total[kind]} {kind}" for kind in ("failed", "passed", "skipped") if total[kind])

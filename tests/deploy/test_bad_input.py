@@ -1,0 +1,82 @@
+"""What an operator may get wrong: the play stops before it changes anything, and says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from .authority import Authority
+from .conftest import NAME, SETUP_SECONDS, Site
+
+pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+
+_CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "a variable of the wrong type": ({"registry_workers": "many"}, "registry_workers"),
+    "a misspelt variable": ({"nginx_certficate": "x"}, "nginx_certficate"),
+    "a path in the address": ({"registry_external_url": "https://registry.test/x"}, "not https://HOST without a path"),
+    "a secret that can be guessed": ({"registry_secret_key": "short"}, "at least 32 characters"),
+    "a release nobody made": ({"registry_version": "9.9.9"}, "Make it with ansible/release.py 9.9.9"),
+    "a full disk": ({"preflight_free_bytes": 1 << 60}, "Make room first"),
+    "another release of Debian": ({"preflight_releases": ["Debian 13"]}, "this playbook is for Debian 13"),
+    "an old name": ({"registry_old": 1, "preflight_renamed": {"registry_old": "registry_new"}}, "registry_old is now"),
+    "an identity provider that is away": (
+        {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/metadata"}}},
+        "does not answer registry1",
+    ),
+    "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "words"), _CASES.values(), ids=_CASES.keys())
+def test_is_refused_before_anything_is_changed(site: Site, wrong: dict[str, Any], words: str) -> None:
+    _refused(site, words, **wrong)
+
+
+def test_certificate_of_another_key_host_or_time(site: Site) -> None:
+    authority: Authority = site.authority
+    good, other = authority.certify(NAME), authority.certify("other.test")
+    _refused(site, "does not match nginx_certificate_key", nginx_certificate=good.certificate)
+    pair = {"nginx_certificate": other.certificate, "nginx_certificate_key": other.key}
+    _refused(site, f"is not for {NAME}", **pair)
+    ending = authority.certify(NAME, days=0.5)
+    pair = {"nginx_certificate": ending.certificate, "nginx_certificate_key": ending.key}
+    _refused(site, "ends in less than a day", **pair)
+
+
+def test_a_variable_that_is_missing(site: Site) -> None:
+    left_out = site.inventory.hosts["registry1"].pop("registry_secret_key")
+    try:
+        _refused(site, "registry_secret_key")
+    finally:
+        site.inventory.hosts["registry1"]["registry_secret_key"] = left_out
+
+
+def test_a_database_that_is_away_leaves_what_runs(site: Site, next_release: str) -> None:
+    before = _main_pids(site)
+    played = site.inventory.play(
+        "upgrade.yml", registry_version=next_release, registry_database_url="postgresql://registry@127.0.0.1:9/registry"
+    )
+    try:
+        assert played.status != 0
+        assert "Check registry_database_url" in _words(played.output)
+        assert _main_pids(site) == before
+        assert site.curl("/healthz")
+    finally:
+        assert site.inventory.play("site.yml").status == 0
+
+
+def _refused(site: Site, words: str, **wrong: Any) -> None:
+    played = site.inventory.play("site.yml", **wrong)
+    assert played.status != 0
+    assert played.changed == 0
+    assert words in _words(played.output), played.output[-3000:]
+
+
+def _words(output: str) -> str:
+    """Give the output without its line breaks and indentation."""
+    return " ".join(output.split())
+
+
+def _main_pids(site: Site) -> str:
+    return site.host.ssh("systemctl show --value --property MainPID registry@1 registry@2")

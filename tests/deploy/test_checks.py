@@ -1,0 +1,169 @@
+"""What can be known to be wrong before any host is met: style, variables, alerts, the Vagrantfile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.parts.process import ROOT
+
+from . import playbook
+
+ANSIBLE = ROOT / "ansible"
+ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir())
+RULES = ANSIBLE / "roles/monitoring/files/etc/prometheus/registry.rules.yml"
+ALERTS = Path(__file__).with_name("alerts") / "registry.test.yml"
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_ansible_lint(tmp_path: Path) -> None:
+    _ansible()
+    _run(
+        ["ansible-lint", "--offline", "--profile=production", "--strict", "--nocolor", "-c", ".ansible-lint"], tmp_path
+    )
+
+
+def test_yamllint(tmp_path: Path) -> None:
+    _ansible()
+    _run(["yamllint", "--strict", "-c", ".yamllint", ".", str(ALERTS.parent)], tmp_path)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_argument_specs_agree_with_defaults(role: str) -> None:
+    options = _specs(role)["main"]["options"]
+    defaults = _yaml(ANSIBLE / "roles" / role / "defaults/main.yml") or {}
+    described = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert described == defaults
+    assert {name for name in options if name not in defaults} == {
+        name for name, option in options.items() if option.get("required")
+    }
+    for name, option in options.items():
+        assert name.startswith(f"{role}_"), name
+        assert option["description"].endswith("."), name
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "preflight"])
+def test_roles_have_the_same_four_steps(role: str) -> None:
+    steps = [task["ansible.builtin.import_tasks"] for task in _yaml(ANSIBLE / "roles" / role / "tasks/main.yml")]
+    assert steps == ["preflight.yml", "install.yml", "configure.yml", "run.yml"]
+    assert _specs(role)["preflight"]["options"] == _specs(role)["main"]["options"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted(ANSIBLE.glob("roles/*/tasks/*.yml")), ids=lambda file: str(file.relative_to(ANSIBLE))
+)
+def test_what_writes_a_file_checks_it_or_cannot(file: Path) -> None:
+    # Nothing that can be checked reads these formats, or only the program that is started with them.
+    unchecked = {"etc/redis/redis.conf.j2", "etc/postgresql/conf.d/registry.conf.j2", "etc/postgresql/pg_hba.conf.j2"}
+    unchecked |= {"etc/default/prometheus.j2", "etc/systemd/system/{{ item }}.j2"}
+    for task in _tasks(_yaml(file)):
+        template = task.get("ansible.builtin.template")
+        if template is not None and "validate" not in template:
+            assert template["src"] in unchecked, f"{file}: {task['name']}"
+
+
+def test_promtool_takes_the_rules() -> None:
+    _promtool("check", "rules", str(RULES))
+
+
+def test_each_alert_fires_on_what_it_is_for(tmp_path: Path) -> None:
+    for file in (RULES, ALERTS):
+        shutil.copy(file, tmp_path)
+    _promtool("test", "rules", str(tmp_path / ALERTS.name))
+    tested = {rule["alertname"] for test in _yaml(ALERTS)["tests"] for rule in test["alert_rule_test"]}
+    assert tested == _alerts()
+
+
+def test_each_alert_is_explained() -> None:
+    explained = set(re.findall(r"^### (Registry\w+)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+    assert explained == _alerts()
+
+
+def test_queries_name_metrics_that_are_there() -> None:
+    documented = (ROOT / "docs/metrics.md").read_text()
+    elsewhere = {"registry_certificate_end_seconds", "registry_backup_success_seconds"}
+    panels = (ANSIBLE / "roles/monitoring/vars/main.yml").read_text()
+    named = set(re.findall(r"registry_[a-z_]+", "".join(_expressions()) + panels)) - elsewhere
+    for name in named:
+        assert f"`{re.sub('_bucket$', '', name)}`" in documented, name
+
+
+def test_dashboard_is_json_whose_queries_prometheus_takes(tmp_path: Path) -> None:
+    _ansible()
+    dashboard = tmp_path / "dashboard.json"
+    variables = ANSIBLE / "roles/monitoring/vars/main.yml"
+    template = ANSIBLE / "roles/monitoring/templates/etc/prometheus/dashboard.json.j2"
+    arguments = ["-m", "ansible.builtin.template", "-a", f"src={template} dest={dashboard}", "-e", f"@{variables}"]
+    _run(["ansible", "localhost", *arguments], tmp_path)
+    queries = [target["expr"] for panel in json.loads(dashboard.read_text())["panels"] for target in panel["targets"]]
+    rules = [{"record": f"a{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    _promtool("check", "rules", str(tmp_path / "rules.yml"))
+    assert len(queries) > 10
+
+
+def test_vagrant_validate(tmp_path: Path) -> None:
+    if shutil.which("vagrant") is None:
+        _not_run("no vagrant here (apt: vagrant vagrant-libvirt)")
+    own = {"VAGRANT_HOME": str(tmp_path), "VAGRANT_DOTFILE_PATH": str(tmp_path / "machines")}
+    command = ["vagrant", "validate", "--ignore-provider"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _alerts() -> set[str]:
+    return {rule["alert"] for group in _yaml(RULES)["groups"] for rule in group["rules"]}
+
+
+def _expressions() -> list[str]:
+    return [rule["expr"] for group in _yaml(RULES)["groups"] for rule in group["rules"]]
+
+
+def _specs(role: str) -> dict[str, Any]:
+    specs: dict[str, Any] = _yaml(ANSIBLE / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
+    return specs
+
+
+def _tasks(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List tasks, those within blocks too."""
+    inner = [task for each in tasks for part in ("block", "rescue") for task in _tasks(each.get(part, []))]
+    return tasks + inner
+
+
+def _yaml(file: Path) -> Any:
+    return yaml.safe_load(file.read_text())
+
+
+def _promtool(*arguments: str) -> None:
+    if shutil.which("promtool") is None:
+        _not_run("no promtool here (apt: prometheus)")
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _ansible() -> None:
+    if reason := playbook.missing():
+        _not_run(reason)
+
+
+def _not_run(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"not run: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _run(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(
+        command, cwd=ANSIBLE, env=playbook.environment(folder), capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,209 @@
+"""The inventory `single`: what the playbook makes of a bare host, and what it does the second time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.images import multi
+from tests.parts.dockerd import Docker
+from tests.parts.process import wait_for
+
+from .conftest import NAME, PASSWORD, SETUP_SECONDS, Site
+from .crowd import basic, connect
+from .hosts import Bed
+from .playbook import Inventory
+
+pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+
+_UNITS = ("registry@1.service", "registry@2.service", "registry-migrate.service")
+
+
+def test_docker_pulls_through_the_mirror(site: Site, client: Docker) -> None:
+    client.run("pull", f"{NAME}/mirror/library/redis")
+    assert site.image.digest in client.run("image", "inspect", f"{NAME}/mirror/library/redis")
+    assert site.host.inside(site.hub.counters).get_manifest > 0
+
+
+def test_docker_pushes_and_pulls_back(site: Site, client: Docker) -> None:
+    site.host.ssh("registry-admin create-project lab --public")
+    client.run("login", "--username", "admin", "--password", PASSWORD, NAME)
+    client.run("pull", f"{NAME}/mirror/library/redis")
+    client.run("tag", f"{NAME}/mirror/library/redis", f"{NAME}/lab/redis:mine")
+    client.run("push", f"{NAME}/lab/redis:mine")
+    client.run("logout", NAME)
+    client.forget(f"{NAME}/lab/redis:mine", f"{NAME}/mirror/library/redis")
+    client.run("pull", f"{NAME}/lab/redis:mine")
+
+
+def test_second_run_changes_nothing(site: Site) -> None:
+    second = site.inventory.play("site.yml")
+    assert (second.status, second.changed, second.failed) == (0, 0, 0), _changes(second.output)
+
+
+def test_check_mode_changes_nothing(site: Site) -> None:
+    checked = site.inventory.play("site.yml", "--check", "--diff")
+    assert (checked.status, checked.changed) == (0, 0), _changes(checked.output)
+    assert "...ignoring" not in checked.output
+
+
+def test_what_was_edited_by_hand_is_put_back(site: Site) -> None:
+    site.host.ssh("echo '# by hand' >> /usr/local/sbin/registry-admin")
+    put_back = site.inventory.play("site.yml")
+    assert (put_back.status, put_back.changed) == (0, 1), _changes(put_back.output)
+    assert "by hand" not in site.host.ssh("cat /usr/local/sbin/registry-admin")
+
+
+def test_check_mode_on_a_bare_host(site: Site, bed: Bed) -> None:
+    bare = bed.boot("bare")
+    variables = {**site.inventory.hosts["registry1"], **bare.variables}
+    checked = Inventory("single", bare.key.parent / "bare", {"registry1": variables}).play("site.yml", "--check")
+    assert checked.status == 0, checked.output[-4000:]
+    assert bare.ssh("ls /etc/registry /opt/registry /etc/nginx 2>/dev/null || true") == ""
+
+
+@pytest.mark.parametrize("unit", _UNITS)
+def test_units_are_hardened(site: Site, unit: str) -> None:
+    said = site.host.ssh(f"systemd-analyze security --no-pager {unit} | tail --lines=1")
+    assert float(said.split(": ")[1].split()[0]) <= 2.0
+
+
+def test_secrets_are_with_root_only(site: Site) -> None:
+    others = "setpriv --reuid www-data --regid www-data --init-groups"
+    listed = site.host.ssh(
+        "stat --format '%a %U' /etc/registry/credentials /etc/registry/credentials/* /etc/nginx/tls/*.key"
+    )
+    assert set(listed.splitlines()) == {"700 root", "600 root"}
+    for unit in _UNITS[:2]:
+        number = site.host.ssh(f"systemctl show --value --property MainPID {unit}").strip()
+        assert PASSWORD not in site.host.ssh(f"tr '\\0' '\\n' < /proc/{number}/environ; cat /etc/registry/config.yaml")
+    assert "Permission denied" in site.host.ssh(f"{others} cat /etc/registry/credentials/secret-key 2>&1 || true")
+
+
+def test_secrets_are_not_shown_by_the_play(site: Site) -> None:
+    shown = site.first.output
+    for secret in (PASSWORD, "0123456789abcdef" * 4, "PRIVATE KEY"):
+        assert secret not in shown
+
+
+def test_blobs_come_from_the_web_server(site: Site) -> None:
+    site.host.inside(lambda: site.hub.add(multi("blob"), "library/blob", "latest"))
+    digest = next(iter(multi("blob").blobs))
+    token = json.loads(site.curl(f"/service/token?service={NAME}&scope=repository:mirror/library/blob:pull"))["token"]
+    bearer = ("--header", f"Authorization: Bearer {token}")
+    document = json.loads(site.curl("/v2/mirror/library/blob/manifests/latest", *bearer))
+    child = json.loads(site.curl(f"/v2/mirror/library/blob/manifests/{document['manifests'][0]['digest']}", *bearer))
+    digest = child["layers"][0]["digest"]
+    headers = ""
+    for _ in range(2):  # the first is a fill, which the worker sends
+        headers = site.curl(
+            f"/v2/mirror/library/blob/blobs/{digest}", *bearer, "--dump-header", "-", "--output", "/dev/null"
+        )
+    assert f"docker-content-digest: {digest}" in headers.lower()
+    assert f'etag: "{digest}"' in headers.lower()
+    assert "content-security-policy: sandbox" in headers.lower()
+    assert "x-accel-redirect" not in headers.lower()
+    log = [json.loads(line) for line in site.host.ssh("sleep 1.5; cat /var/log/nginx/registry.log").splitlines()]
+    assert [line["status"] for line in log if line["uri"].startswith("/_blobs/")]
+
+
+def test_one_blob_meets_one_worker(site: Site) -> None:
+    digests = [f"sha256:{number:064x}" for number in range(8)]
+    for digest in digests * 3:
+        site.curl(f"/v2/mirror/library/nothing/blobs/{digest}", "--head", "--output", "/dev/null")
+    log = [json.loads(line) for line in site.host.ssh("sleep 1.5; cat /var/log/nginx/registry.log").splitlines()]
+    workers = [{line["worker"] for line in log if line["uri"].endswith(digest)} for digest in digests]
+    assert all(len(met) == 1 for met in workers)
+    assert len(set.union(*workers)) == 2
+
+
+def test_bodies_are_streamed_to_the_worker(site: Site) -> None:
+    site.host.ssh("registry-admin create-project streamed")
+    with closing(connect(site)) as connection:
+        connection.request("POST", "/v2/streamed/x/blobs/uploads/", headers=basic())
+        answer = connection.getresponse()
+        answer.read()
+        path = answer.headers["Location"].removeprefix(f"https://{NAME}")
+    with closing(connect(site)) as connection:
+        connection.putrequest("PATCH", path)
+        for header, value in {**basic(), "Content-Length": str(64 << 20)}.items():
+            connection.putheader(header, value)
+        connection.endheaders()
+        for _ in range(8):
+            connection.send(bytes(1 << 20))
+
+        def arrived() -> bool:
+            # The request is still open: what the worker has can only have come through.
+            size = site.host.ssh("find /var/lib/registry/blobs -type f -newermt '-60 seconds' -size +3M")
+            return size != ""
+
+        wait_for(arrived, what="half a body to have reached the store", timeout=30, interval=0.5)
+
+
+def test_anonymous_answers_are_given_again(site: Site) -> None:
+    path = f"/service/token?service={NAME}&scope=repository:mirror/library/redis:pull"
+    tokens = {site.curl(path) for _ in range(5)}
+    bearer = ("--header", f"Authorization: Bearer {json.loads(tokens.pop())['token']}")
+    before = _requests(site, "manifests")
+    bodies = {site.curl("/v2/mirror/library/redis/manifests/latest", *bearer) for _ in range(20)}
+    assert {hashlib.sha256(body.encode()).hexdigest() for body in bodies} == {site.image.digest.removeprefix("sha256:")}
+    assert _requests(site, "manifests") - before < 10
+
+
+def test_answers_are_not_given_to_somebody_else(site: Site) -> None:
+    path = "/v2/mirror/library/redis/manifests/latest"
+    refused = site.curl(
+        path, "--header", "Authorization: Bearer wrong", "--output", "/dev/null", "--write-out", "%{http_code}"
+    )
+    assert refused == "401"
+
+
+def test_metrics_are_for_the_monitoring_network(site: Site) -> None:
+    status = ("--output", "/dev/null", "--write-out", "%{http_code}")
+    assert site.curl("/metrics", *status) == "404"
+    outside = f"curl --silent --max-time 5 {' '.join(status)} http://{site.host.address}:9180/metrics/1"
+    assert site.host.ssh(outside) == "403"
+    with pytest.raises(TimeoutError), socket.create_connection((site.host.address, 9180), timeout=3):
+        pass  # the firewall lets nobody through
+
+
+def test_prometheus_scrapes_every_worker(site: Site) -> None:
+    def scraped() -> bool:
+        answer = site.host.ssh("curl --silent 'http://127.0.0.1:9090/api/v1/query?query=up'")
+        up = {tuple(one["metric"].get(key) for key in ("job", "worker")): one["value"][1] for one in _result(answer)}
+        return up == {("registry", "1"): "1", ("registry", "2"): "1", ("node", None): "1"}
+
+    wait_for(scraped, what="Prometheus to have scraped both workers and the host", timeout=60, interval=1)
+
+
+def _result(answer: str) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
+    return result
+
+
+def test_a_worker_is_restarted_without_a_failed_request(site: Site) -> None:
+    status = ("--output", "/dev/null", "--write-out", "%{http_code}")
+    site.host.ssh("systemctl kill --signal=KILL registry@1.service")
+    assert {site.curl("/v2/", *status) for _ in range(20)} == {"401"}
+
+
+def _requests(site: Site, route: str) -> int:
+    """Count what all workers have answered, as the monitoring network sees it."""
+    total = 0
+    for worker in (1, 2):
+        for line in site.host.ssh(f"curl --silent http://127.0.0.1:9180/metrics/{worker}").splitlines():
+            if line.startswith("registry_requests_total{") and f'route="{route}"' in line:
+                total += int(float(line.rpartition(" ")[2]))
+    return total
+
+
+def _changes(output: str) -> str:
+    """Name the tasks that changed or failed."""
+    tasks = re.split(r"^(?=TASK|RUNNING HANDLER)", output, flags=re.MULTILINE)
+    return "\n".join(task[:3000] for task in tasks if re.search(r"^(changed|fatal|failed):", task, re.MULTILINE))
