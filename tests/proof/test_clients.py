@@ -28,7 +28,8 @@ def mirrored(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(params=["oci", "docker"])
 def image(hub: Hub, request: pytest.FixtureRequest) -> images.Image:
-    return hub.add(images.multi(style=request.param), NAME, "1")
+    # Each test's own: an engine keeps manifests for a while after their image was removed.
+    return hub.add(images.multi(request.node.name, style=request.param), NAME, "1")
 
 
 def config_of(image: images.Image) -> str:
