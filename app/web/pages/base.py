@@ -202,6 +202,7 @@ class Page(Readable):
             "static": static.address,
             "size": shapes.size,
             "number": shapes.number,
+            "browser": shapes.browser,
             "short": shapes.short,
             "short_names": shapes.short_names,
             "in_path": shapes.in_path,

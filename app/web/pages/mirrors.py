@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.access.errors import Missing
 from app.access.roles import READ_PROJECT
+from app.database.budget_samples import BudgetSample
 from app.database.traffic import CachedRepository, Counts
 from app.mirror.budget import BudgetView
 from app.mirror.progress import RunningFill
@@ -61,7 +62,9 @@ class OfMirror(Page):
         )
 
     async def _account(self, view: BudgetView) -> Account:
-        samples = await self.services.mirror.samples(view.upstream, view.account, self.now - _DAY)
+        samples = list(await self.services.mirror.samples(view.upstream, view.account, self.now - _DAY))
+        if view.limit is not None and view.remaining is not None:
+            samples.append(BudgetSample(int(self.now), view.limit, view.remaining))
         return Account(view, plot.draw(samples, self.now - _DAY, self.now))
 
 

@@ -20,6 +20,12 @@ from .texts import mark
 _DIGEST = re.compile(r"sha(?:256|512):[0-9a-f]{64,128}")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+# The first that is found counts: browsers name those they want to be taken for after themselves.
+_BROWSERS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iPadOS"), ("Windows", "Windows"), ("Mac OS", "macOS"),
+    ("CrOS", "ChromeOS"), ("Linux", "Linux"),
+)  # fmt: skip
 
 _PAST = (
     (_MINUTE, _HOUR, mark("%(count)d minute ago"), mark("%(count)d minutes ago")),
@@ -45,6 +51,12 @@ def size(count: float | None) -> str:
     if unit == "B" or value >= 100:
         return f"{value:.0f} {unit}"
     return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def browser(agent: str) -> str:
+    """Name a browser and its system as people know them; one that is none of the usual ones as it names itself."""
+    found = [next((name for sign, name in names if sign in agent), "") for names in (_BROWSERS, _SYSTEMS)]
+    return " · ".join(filter(None, found)) or agent[:120] or "–"
 
 
 def number(count: int) -> str:

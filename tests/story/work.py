@@ -1,0 +1,52 @@
+"""What people do in more than one part of the story."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from .person import Person
+from .terminal import Terminal
+
+
+def make_project(person: Person, name: str, *, size: str = "2", unit: str = "GiB") -> None:
+    """Make a private project by + NEW PROJECT."""
+    person.go("/projects").click("NEW PROJECT", role="link")
+    person.fill("Project name", name).fill("Storage quota", size)
+    person.page.get_by_label("Unit").first.select_option(unit)
+    person.page.get_by_label("Private").check()
+    person.click("Make the project")
+    assert f"The project {name} is made." in person.told()
+
+
+def make_robot(person: Person, project: str, name: str) -> tuple[str, str]:
+    """Make a robot account that pushes and pulls; gives its user name and the ready log-in line, as it was copied."""
+    person.go(f"/projects/{project}/robots").click("NEW ROBOT ACCOUNT", role="link")
+    for right in ("Pull images", "Push images"):
+        person.page.get_by_label(right).check()
+    person.fill("Name", name).click("Make the robot account")
+    return person.page.locator("#secret-name").inner_text(), person.copy("docker login")
+
+
+def make_key(person: Person, name: str) -> str:
+    """Make an access key under Mine → Access keys; gives the ready log-in line, as it was copied."""
+    person.go("/mine").click("Access keys", role="link")
+    person.fill("Name", name).click("Make the access key")
+    return person.copy("docker login")
+
+
+def build(shell: Terminal, folder: Path, address: str, *, size: int = 50_000, base: str = "scratch") -> None:
+    """Build an image of two layers of our own on ``base``; they are about ``size`` bytes together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chance = random.Random(address)
+    for name in ("model.bin", "notes.bin"):
+        (folder / name).write_bytes(chance.randbytes(size // 2))
+    (folder / "Dockerfile").write_text(f"FROM {base}\nCOPY model.bin /srv/\nCOPY notes.bin /srv/\n")
+    shell.type(f"docker build --quiet --network=none --tag {address} {folder}")
+
+
+def delete_project(person: Person, name: str) -> None:
+    """Delete a project by typing its name."""
+    person.go(f"/projects/{name}/configuration").fill("Type the project's name to delete it", name)
+    person.click("Delete the project")
+    assert f"The project {name} is deleted." in person.told()
