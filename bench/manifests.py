@@ -145,6 +145,9 @@ def _targets(folder: Path, images: tuple[Image, Image], *, with_references: bool
                 Target("by digest", server, _NAME, images[0].digest, frozenset({images[0].payload})),
             ]
         mirrored = Target("by tag, of a mirror", mine, f"mirror/{_MIRRORED}", _TAG, frozenset({images[0].payload}))
+        # Cached first: a HEAD alone fetches nothing.
+        headers = {**_ACCEPT, **mine.registry.authorization(mirrored.name)}
+        mine.registry.ask("GET", mirrored.path, headers, expected=200)
         targets.insert(2, mirrored)
         if with_references:
             for kind in ("handler", "delegate"):
