@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
-
 from tests.parts import distribution as debian
 from tests.parts.process import CommandFailed, Process, answers, free_port, python, run
 from tests.parts.service import Service
@@ -70,20 +68,7 @@ def peers(folder: Path, *, upstream: str | None = None) -> Iterator[list[Server]
 @contextmanager
 def v3(folder: Path, *, upstream: str | None = None) -> Iterator[Server]:
     """Start distribution v3, configured as `peer` is."""
-    host = f"127.0.0.1:{free_port()}"
-    config = {
-        "version": 0.1,
-        "log": {"level": "warn", "accesslog": {"disabled": True}},
-        "storage": {
-            "filesystem": {"rootdirectory": f"{folder}/data"},
-            "cache": {"blobdescriptor": "inmemory"},
-            "delete": {"enabled": True},
-        },
-        "http": {"addr": host},
-        **({"proxy": {"remoteurl": upstream}} if upstream else {}),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "registry.yml").write_text(yaml.safe_dump(config))
+    host = debian.configure(folder, upstream)
     command = [str(v3_binary()), "serve", f"{folder}/registry.yml"]
     process = Process("registry", command, folder, environment={"OTEL_TRACES_EXPORTER": "none"})
     try:

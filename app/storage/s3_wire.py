@@ -19,8 +19,8 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
-from aiobotocore.session import get_session  # type: ignore[import-untyped]
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
 from app.oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Unavailable
 

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _oras(verb: str, host: str, rest: Sequence[str]) -> None:
-    from oras.client import OrasClient  # type: ignore[import-untyped]  # it comes without types
+    from oras.client import OrasClient
 
     client = OrasClient(hostname=host, insecure=True)
     if verb == "login":

@@ -29,9 +29,8 @@ class Distribution:
         return f"http://{self.host}"
 
 
-@contextmanager
-def distribution(folder: Path, *, upstream: str | None = None) -> Iterator[Distribution]:
-    """Start it on a folder; with ``upstream``, a base URL, as a pull-through cache of that."""
+def configure(folder: Path, upstream: str | None) -> str:
+    """Write ``registry.yml`` for a folder of data and a free port, and answer the address it names."""
     host = f"127.0.0.1:{free_port()}"
     config = {
         "version": 0.1,
@@ -46,6 +45,13 @@ def distribution(folder: Path, *, upstream: str | None = None) -> Iterator[Distr
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "registry.yml").write_text(yaml.safe_dump(config))
+    return host
+
+
+@contextmanager
+def distribution(folder: Path, *, upstream: str | None = None) -> Iterator[Distribution]:
+    """Start it on a folder; with ``upstream``, a base URL, as a pull-through cache of that."""
+    host = configure(folder, upstream)
     process = Process("docker-registry", ["docker-registry", "serve", f"{folder}/registry.yml"], folder)
     try:
         process.until(lambda: answers(f"http://{host}/v2/"))

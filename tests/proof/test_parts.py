@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 import redis
 

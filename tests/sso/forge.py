@@ -13,8 +13,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import xmlsec as typed_xmlsec
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
-from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils  # type: ignore[import-untyped]
+from lxml import etree
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.access.saml.keys import KeyPair, self_signed
 

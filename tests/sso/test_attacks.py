@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import xmlsec as typed_xmlsec
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
+from lxml import etree
 
 from app.access.saml import KeyPair
 from tests.parts.process import eventually

@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
+from lxml import etree
 
 from tests.parts.idp import IdentityProvider
 from tests.parts.process import eventually

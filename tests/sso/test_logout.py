@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from urllib.parse import quote, urlencode
 
 import pytest
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
-from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils  # type: ignore[import-untyped]
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.access.saml import KeyPair
 from tests.parts.idp import IdentityProvider

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
+from lxml import etree
 
 from app.access.saml.keys import KeyPair, self_signed
 from tests.parts.idp import IdentityProvider

@@ -68,14 +68,7 @@ def arrive(chromium: Browser, campus: Service) -> Iterator[Opener]:
     opened: list[tuple[BrowserContext, Person]] = []
 
     def open_one(*, locale: str = "en", width: int = 1280, theme: str = "light", scripts: bool = True) -> Person:
-        context = chromium.new_context(
-            base_url=campus.url,
-            locale=locale,
-            viewport={"width": width, "height": 860},
-            color_scheme="dark" if theme == "dark" else "light",
-            java_script_enabled=scripts,
-            permissions=["clipboard-read", "clipboard-write"],
-        )
+        context = browser_part.context(chromium, campus.url, locale=locale, width=width, theme=theme, scripts=scripts)
         context.set_default_timeout(20_000)
         opened.append((context, Person(context.new_page(), SCREENS, campus.url, scripts=scripts)))
         return opened[-1][1]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 _ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
               "--disable-component-update", "--disable-sync")  # fmt: skip
@@ -29,3 +29,15 @@ def browser() -> Iterator[Browser]:
             yield chromium
         finally:
             chromium.close()
+
+
+def context(chromium: Browser, url: str, *, locale: str, width: int, theme: str, scripts: bool) -> BrowserContext:
+    """Open a browser with no past; the caller closes it."""
+    return chromium.new_context(
+        base_url=url,
+        locale=locale,
+        viewport={"width": width, "height": 860},
+        color_scheme="dark" if theme == "dark" else "light",
+        java_script_enabled=scripts,
+        permissions=["clipboard-read", "clipboard-write"],
+    )

@@ -71,14 +71,7 @@ def open_context(chromium: Browser, stage: Service) -> Iterator[Opener]:
     opened: list[tuple[BrowserContext, Visitor]] = []
 
     def open_one(*, locale: str = "en", width: int = 1280, theme: str = "light", scripts: bool = True) -> Visitor:
-        context = chromium.new_context(
-            base_url=stage.url,
-            locale=locale,
-            viewport={"width": width, "height": 860},
-            color_scheme="dark" if theme == "dark" else "light",
-            java_script_enabled=scripts,
-            permissions=["clipboard-read", "clipboard-write"],
-        )
+        context = browser_part.context(chromium, stage.url, locale=locale, width=width, theme=theme, scripts=scripts)
         context.set_default_timeout(15_000)
         opened.append((context, Visitor(context.new_page(), SCREENS)))
         return opened[-1][1]

@@ -12,10 +12,10 @@ import base64
 import binascii
 from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
-from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml  # type: ignore[import-untyped]
-from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden  # type: ignore[import-untyped]
+from lxml import etree
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml
+from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from .refused import Refused
 

@@ -14,16 +14,16 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 import xmlsec
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
-from onelogin.saml2.auth import OneLogin_Saml2_Auth as Auth  # type: ignore[import-untyped]
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
-from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError  # type: ignore[import-untyped]
+from lxml import etree
+from onelogin.saml2.auth import OneLogin_Saml2_Auth as Auth
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError
 from onelogin.saml2.errors import OneLogin_Saml2_ValidationError as ValidationError
-from onelogin.saml2.logout_request import OneLogin_Saml2_Logout_Request as LogoutRequest  # type: ignore[import-untyped]
-from onelogin.saml2.logout_response import (  # type: ignore[import-untyped]
+from onelogin.saml2.logout_request import OneLogin_Saml2_Logout_Request as LogoutRequest
+from onelogin.saml2.logout_response import (
     OneLogin_Saml2_Logout_Response as LogoutResponse,
 )
-from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml  # type: ignore[import-untyped]
+from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml
 
 from app.access.sessions import SamlSession
 

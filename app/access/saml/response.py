@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import xmlsec
-from lxml import etree  # type: ignore[import-untyped]  # ships no types
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
-from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError  # type: ignore[import-untyped]
+from lxml import etree
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError
 from onelogin.saml2.errors import OneLogin_Saml2_ValidationError as ValidationError
-from onelogin.saml2.response import OneLogin_Saml2_Response  # type: ignore[import-untyped]
-from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils  # type: ignore[import-untyped]
+from onelogin.saml2.response import OneLogin_Saml2_Response
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.access.sessions import SamlSession
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
-from onelogin.saml2.settings import OneLogin_Saml2_Settings as Settings  # type: ignore[import-untyped]
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.settings import OneLogin_Saml2_Settings as Settings
 
 from .keys import KeyPair
 from .metadata import IdpMetadata

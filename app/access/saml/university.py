@@ -19,8 +19,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest  # type: ignore[import-untyped]
-from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants  # type: ignore[import-untyped]
+from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 
 from app.access.people import People
 from app.access.sessions import SamlSession, Sessions
