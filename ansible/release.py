@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Make a release that the role `registry` installs: ansible/releases/registry-VERSION.tar.gz.
 
-It has app/, requirements.txt and, unless --no-wheels is given, the wheels of what is required, for Python 3.11 on
+It has app/, docs/guide/, requirements.txt and, unless --no-wheels is given, the wheels of what is required, for Python
+3.11 on
 x86_64, which this must be run by: a host then needs no package index. Files are those git knows in the work tree, as
 they are there now.
 """
@@ -53,7 +54,7 @@ def main() -> int:
 
 def _listed() -> list[str]:
     """List what belongs to the service, in the work tree's present state."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "app", "requirements.txt"]
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "app", "docs/guide", "requirements.txt"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603  # ours alone
     found = names.stdout.splitlines()
     return sorted({name for name in found if (ROOT / name).is_file()})

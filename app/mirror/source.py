@@ -6,6 +6,7 @@ where pulls are made with one.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from app.oci.manifest import INDEX_TYPES
 
 from .budget import Budget, BudgetView
 from .challenge import Credential
-from .errors import UpstreamAway, UpstreamRefused
+from .errors import UpstreamAway, UpstreamLimited, UpstreamRefused
 from .ratelimit import RateLimit
 from .transport import Answer
 from .upstream import FetchedManifest, ManifestHead, Upstream
@@ -34,6 +35,8 @@ REQUESTS = Counter(
 
 # Of so many images seen lately, one will still be there.
 _MOST_LOOKS = 4
+# An upstream that has answered 429 to a look is left alone for so long, whatever the others want to see.
+_SPARE_SECONDS = 10.0
 
 _probed: ContextVar[list[RateLimit | None] | None] = ContextVar("probed", default=None)
 
@@ -65,6 +68,7 @@ class Source:
         self._owner = owner
         kept = _Tokens(cache, tokens)
         self._looked_at: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKS)
+        self._limited: dict[Upstream, tuple[float, UpstreamLimited]] = {}
         self._anonymous = Upstream(name, url, None, kept, on_answer=self._counted)
         self._accounts: list[_Account] = []
         for credential in credentials:
@@ -110,7 +114,15 @@ class Source:
 
     async def look(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
-        head = await self.eye(public=public).head_manifest(repository, reference)
+        eye = self.eye(public=public)
+        since, limited = self._limited.get(eye, (0.0, None))
+        if limited is not None and time.monotonic() - since < _SPARE_SECONDS:
+            raise UpstreamLimited(self.name, limited.retry_after)
+        try:
+            head = await eye.head_manifest(repository, reference)
+        except UpstreamLimited as error:
+            self._limited[eye] = time.monotonic(), error
+            raise
         self._looked_at.append((repository, reference))
         return head
 

@@ -94,5 +94,5 @@ def _break(archive: Path, broken: Path, scratch: Path) -> None:
         "    sockets = bind(", '    raise OSError("this release is broken")\n    sockets = bind('
     ))  # fmt: skip
     with tarfile.open(broken, "w:gz") as packed:
-        for part in ("app", "requirements.txt", "wheels"):
+        for part in ("app", "docs", "requirements.txt", "wheels"):
             packed.add(scratch / part, part)
