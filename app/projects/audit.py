@@ -48,19 +48,18 @@ class Audit:
         operation: str,
         resource_type: str,
         resource: str,
-        project_id: int | None = None,
+        project: tuple[int, str] | None = None,
     ) -> None:
         """Note what was done just now; never waits and never fails.
 
-        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it.
+        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it;
+        ``project`` its id and name, where it is one's own matter.
         """
         if len(self._notes) >= _MOST_NOTES:
             self._dropped += 1
             return
-        actor = _plain(principal.subject)
-        self._notes.append(
-            Note(time.time(), actor, _plain(address), operation, resource_type, _plain(resource), project_id)
-        )
+        texts = _plain(principal.subject), _plain(address), operation, resource_type, _plain(resource)
+        self._notes.append(Note(time.time(), *texts, *(project or (None, ""))))
 
     async def flush(self) -> None:
         """Write what was noted; kept for the next time where the database is away."""
