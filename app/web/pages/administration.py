@@ -263,6 +263,7 @@ class AuditPage(Administration):
             search=search,
             chosen=self.query("operation"),
             days=self.services.policy.audit_days,
+            actor_names=words.ACTORS,
             operation_names=words.OPERATIONS,
             resource_names=words.RESOURCES,
         )

@@ -284,6 +284,7 @@ class LogsPage(Page):
             tab="logs",
             listing=Listing.cut(found, lambda entry: entry.id),
             search=search,
+            actor_names=words.ACTORS,
             operation_names=words.OPERATIONS,
             resource_names=words.RESOURCES,
         )
