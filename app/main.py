@@ -24,6 +24,7 @@ from app.access.keys import Keys
 from app.access.last_used import LastUsed
 from app.access.people import People
 from app.access.permissions import Permissions
+from app.access.refusals import Refusals
 from app.access.robots import Robots
 from app.access.saml import IdentityProvider, KeyPair, University, own_keys
 from app.access.secrets import Secrets, read_key
@@ -188,6 +189,8 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         stores = await _open_stores(config, redis_url, stack)
         who = await _build_access(config, stores, stack)
         content = await _build_content(config, stores, who, stack)
+        # What was noted is written before the rest is taken down, which may take longer than a stop may.
+        stack.push_async_callback(who.audit.close)
         observer, addresses = Observer(sys.stderr), Addresses(config)
         v2 = V2(
             routes(
@@ -208,7 +211,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
             task = asyncio.create_task(job)
             stack.callback(task.cancel)
         await stopping.wait()
-        await stop_server(server, v2, config.server.drain_seconds)
+        await stop_server(server, v2, observer, config.server.drain_seconds)
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,7 @@ class _Access:
     credentials: Credentials
     people: People
     permissions: Permissions
+    refusals: Refusals
     robots: Robots
     secrets: Secrets
     sessions: Sessions
@@ -253,7 +257,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     secrets, used = _secrets(config), LastUsed(database)
     stack.push_async_callback(used.flush)
     audit = Audit(database, config.policy.audit_days)
-    stack.push_async_callback(audit.close)
+    refusals = Refusals(database, audit.refused)
     accounts = Accounts(database, throttle, enabled=config.admin.enabled)
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
@@ -279,9 +283,10 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
         accounts=accounts,
         audit=audit,
         browsers=BrowserSessions(sessions, people, secure=config.server.external_url.startswith("https:")),
-        credentials=Credentials(database, secrets, accounts, throttle, used),
+        credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
         permissions=permissions,
+        refusals=refusals,
         robots=robots,
         secrets=secrets,
         sessions=sessions,
@@ -403,6 +408,7 @@ def _make_application(
             passwords=who.accounts if config.admin.enabled else None,
             browsers=who.browsers,
             people=who.people,
+            refusals=who.refusals,
             audit=who.audit,
             observer=observer,
         ),

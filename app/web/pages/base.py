@@ -136,10 +136,10 @@ class Page(Readable):
             self.flash("success", done)
         self.redirect(to, status=303)
 
-    def note(self, operation: str, resource_type: str, resource: str, project_id: int | None = None) -> None:
-        """Put what was just done into the audit log."""
-        address = self.request.remote_ip or ""
-        self.services.audit.note(self.principal, address, operation, resource_type, resource, project_id)
+    def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
+        """Put what was just done into the audit log: of the page's own project, unless it says another."""
+        of = project or (None if self.project is None else (self.project.id, self.project.name))
+        self.services.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def flash(self, kind: str, text: str) -> None:
         """Leave a message (success, warning, danger) for the next page this browser opens."""

@@ -60,7 +60,7 @@ class BlobHandlers:
         digest = Digest.parse(reference)
         repository = await self._projects.open(name)
         await self._blobs.delete(repository, digest)
-        call.changes.append(("delete", "blob", f"{name}@{digest}", repository.project_id))
+        call.changes.append(("delete", "blob", f"{name}@{digest}", (repository.project_id, name.project)))
         await call.reply(202)
 
     async def _hand_over(self, call: Call, key: str, headers: list[tuple[str, str]]) -> None:

@@ -66,7 +66,9 @@ def table() -> tuple[Route, ...]:
 def pages() -> list[Page]:
     """List every method of every URL of the application, but for the REST API: its document says who may what."""
     nothing = cast("Any", Nothing())
-    login = login_routes(university=nothing, passwords=None, browsers=None, people=None, audit=None, observer=None)
+    login = login_routes(
+        university=nothing, passwords=None, browsers=None, people=None, refusals=None, audit=None, observer=None
+    )
     application = make_application(pages=nothing, api=nothing, login=login, tokens=nothing, addresses=nothing)
     rules = [
         (cast("PathMatches", rule.matcher).regex.pattern, rule.target) for rule in application.wildcard_router.rules
