@@ -84,6 +84,10 @@ log = logging.getLogger(__name__)
 
 # What fills may take to end after the last client is gone; their spools stay and are gone on with.
 _FILL_SECONDS = 5.0
+# A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
+# never leaves the host.
+_REDIRECT_SECONDS = 5 * 60
+_TRANSFER_SECONDS = 24 * 3600
 
 
 def serve(config: Config) -> None:
@@ -167,9 +171,11 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
     if config.storage.driver == "filesystem":
         return FilesystemStore(config.data_dir / "blobs")
     s3 = config.storage.s3
+    for_nginx = config.storage.delivery == "accel"
     return S3Store(
         endpoint_url=s3.endpoint_url,
-        public_endpoint_url=s3.public_endpoint_url,
+        public_endpoint_url=None if for_nginx else s3.public_endpoint_url,
+        url_seconds=_TRANSFER_SECONDS if for_nginx else _REDIRECT_SECONDS,
         region=s3.region,
         bucket=s3.bucket,
         prefix=s3.prefix,
