@@ -44,6 +44,7 @@ from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
 from app.processes import Supervisor, bind
 from app.projects.audit import Audit
+from app.projects.fullness import Fullness
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -352,7 +353,12 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         mirrors=mirrors,
         projects=opened,
         quotas=Quotas(database, config.policy),
-        jobs=[pulls.run(), Collection(database, stores.blobs).run(), Eviction(database).run()],
+        jobs=[
+            pulls.run(),
+            Collection(database, stores.blobs).run(),
+            Eviction(database).run(),
+            Fullness(database).run(),
+        ],
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from app.config import Access
 from app.database import Database, Transaction, access_keys
 from app.database.access_keys import AccessKey
+from app.oci.errors import Term
 
 from .errors import Conflict, Invalid, Missing
 from .grants import Permissions, checked_permissions, checked_text, expiry
@@ -34,7 +35,7 @@ class AccessKeys:
         ``permissions``: rights by project id or "*"; what the person lacks, the key lacks too. Raises Invalid, Conflict
         where the person has a key of that name or very many, Unavailable.
         """
-        name = checked_text(name, "name", _MOST_NAME)
+        name = checked_text(name, Term("name"), _MOST_NAME)
         if not name or not name.isprintable():
             raise Invalid("give the key a name that says where it is used, such as laptop")
         kept = checked_permissions(permissions, GRANTABLE_RIGHTS)
@@ -43,7 +44,7 @@ class AccessKeys:
 
         async def create(transaction: Transaction) -> AccessKey:
             if await access_keys.count(transaction, account_id) >= _MOST_KEYS:
-                raise Conflict(f"you have {_MOST_KEYS} access keys; remove one that is not used any more")
+                raise Conflict("you have %(most)s access keys; remove one that is not used any more", most=_MOST_KEYS)
             made = await access_keys.create(
                 transaction,
                 account_id=account_id,
@@ -53,7 +54,9 @@ class AccessKeys:
                 expires_at=until,
             )
             if made is None:
-                raise Conflict(f"you have an access key {name!r} already; choose another name or remove that one")
+                raise Conflict(
+                    "you have an access key %(name)r already; choose another name or remove that one", name=name
+                )
             return made
 
         return await self._database.transact(create), secret

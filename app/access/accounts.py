@@ -17,7 +17,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from app.database import Database, Transaction, accounts
 from app.database.accounts import Person
-from app.oci.errors import Unauthorized
+from app.oci.errors import Term, Unauthorized
 
 from .errors import Conflict, Invalid
 from .grants import checked_text
@@ -116,14 +116,16 @@ class Accounts:
         """
         if not acceptable(username, password) or ":" in username or username != username.strip():
             raise Invalid(
-                f"a user name has 1 to {_MAX_USERNAME} printable characters without a colon and blanks around it, "
-                f"a password {_MAX_PASSWORD} at most"
+                "a user name has 1 to %(most_name)s printable characters without a colon and blanks "
+                "around it, a password %(most_password)s at most",
+                most_name=_MAX_USERNAME,
+                most_password=_MAX_PASSWORD,
             )
         if len(password) < _MIN_PASSWORD:
-            raise Invalid(f"a password has {_MIN_PASSWORD} characters at least")
+            raise Invalid("a password has %(least)s characters at least", least=_MIN_PASSWORD)
         about = {
-            "full_name": checked_text(full_name, "name", _MAX_TEXT),
-            "email": checked_text(email, "address", _MAX_TEXT),
+            "full_name": checked_text(full_name, Term("name"), _MAX_TEXT),
+            "email": checked_text(email, Term("address"), _MAX_TEXT),
         }
         hashed = await self._hash(password)
 
@@ -131,7 +133,7 @@ class Accounts:
             made = await accounts.create(transaction, username, hashed, is_admin=False, **about)
             found = await accounts.person_by_name(transaction, username) if made else None
             if found is None:
-                raise Conflict(f"there is an account {username!r} already; choose another user name")
+                raise Conflict("there is an account %(username)r already; choose another user name", username=username)
             return found
 
         return await self._database.transact(create)

@@ -79,24 +79,28 @@ class Credentials:
 
     def _robot(self, robot: Robot, address: str) -> Principal:
         if robot.disabled:
-            raise Unauthorized(f"{robot.name} is disabled; ask whoever manages this robot account to enable it")
-        self._require_time(robot.expires_at, f"{robot.name} has expired; ask whoever manages it to prolong it")
+            raise Unauthorized(
+                "%(name)s is disabled; ask whoever manages this robot account to enable it", name=robot.name
+            )
+        expired = Unauthorized("%(name)s has expired; ask whoever manages it to prolong it", name=robot.name)
+        self._require_time(robot.expires_at, expired)
         self._used.robot(robot.id, address)
         return Principal(Kind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
     def _person(self, key: AccessKey, holder: Holder, address: str) -> Principal:
         if holder.disabled:
-            raise Unauthorized(f"the account {holder.username} is disabled; ask the registry's operators")
-        self._require_time(key.expires_at, f"the access key {key.name!r} has expired; make another one in the browser")
+            raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=holder.username)
+        expired = Unauthorized("the access key %(name)r has expired; make another one in the browser", name=key.name)
+        self._require_time(key.expires_at, expired)
         self._used.access_key(key.id, address)
         groups = frozenset(holder.groups or ())
         return Principal(
             Kind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
         )
 
-    def _require_time(self, expires_at: float | None, message: str) -> None:
+    def _require_time(self, expires_at: float | None, expired: Unauthorized) -> None:
         if expires_at is not None and expires_at <= self._clock():
-            raise Unauthorized(message)
+            raise expired
 
 
 def _limits(permissions: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from app.database.text import storable
+from app.oci.errors import Term
 
 from .errors import Forbidden, Invalid
 from .roles import GRANTABLE_RIGHTS
@@ -25,28 +26,36 @@ def checked_permissions(permissions: Permissions, own: Collection[str]) -> dict[
     if not permissions or not all(permissions.values()):
         raise Invalid("choose at least one right, such as repository:pull, for each project that is named")
     if len(permissions) > _MOST_PROJECTS:
-        raise Invalid(f"at most {_MOST_PROJECTS} projects by their ids; {EVERYWHERE} stands for all")
+        raise Invalid(
+            "at most %(most)s projects by their ids; %(all)s stands for all", most=_MOST_PROJECTS, all=EVERYWHERE
+        )
     for project in permissions:
         if project != EVERYWHERE and not _PROJECT_ID.match(project):
-            raise Invalid(f"{project[:40]!r} is no project's id; {EVERYWHERE} stands for all projects")
+            raise Invalid(
+                "%(project)r is no project's id; %(all)s stands for all projects", project=project[:40], all=EVERYWHERE
+            )
     wanted = {right for rights in permissions.values() for right in rights}
     if unknown := sorted(wanted - GRANTABLE_RIGHTS):
-        raise Invalid(f"{unknown[0][:40]!r} cannot be given; there are {', '.join(sorted(GRANTABLE_RIGHTS))}")
+        raise Invalid(
+            "%(right)r cannot be given; there are %(rights)s",
+            right=unknown[0][:40],
+            rights=", ".join(sorted(GRANTABLE_RIGHTS)),
+        )
     if lacking := sorted(wanted - set(own)):
-        raise Forbidden(f"you cannot give {lacking[0]}: you do not have it yourself")
+        raise Forbidden("you cannot give %(right)s: you do not have it yourself", right=lacking[0])
     return {project: sorted(set(rights)) for project, rights in permissions.items()}
 
 
 def expiry(days: int, most: int) -> float:
     """Say when something given now for so many days ends, in Unix seconds; raises Invalid."""
     if not 1 <= days <= most:
-        raise Invalid(f"it can be given for 1 to {most} days")
+        raise Invalid("it can be given for 1 to %(most)s days", most=most)
     return time.time() + days * _DAY
 
 
-def checked_text(text: str, what: str, most: int = _MOST_DESCRIPTION) -> str:
+def checked_text(text: str, what: Term, most: int = _MOST_DESCRIPTION) -> str:
     """Give a text without the blanks around it; raises Invalid for one that is too long or that cannot be kept."""
     text = text.strip()
     if len(text) > most or not storable(text):
-        raise Invalid(f"the {what} is a text of {most} characters at most")
+        raise Invalid("the %(what)s is a text of %(most)s characters at most", what=what, most=most)
     return text

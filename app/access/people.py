@@ -50,13 +50,15 @@ class People:
         Raises Denied, with the reason for the log, where the name is not theirs to have or the account is disabled.
         """
         if identity.username.startswith(self._robot_prefix):
-            raise Denied(f"{identity.username!r} begins as robot accounts do ({self._robot_prefix!r})")
+            raise Denied(
+                "%(name)r begins as robot accounts do (%(prefix)r)", name=identity.username, prefix=self._robot_prefix
+            )
         return await self._database.transact(lambda transaction: _follow(transaction, identity))
 
     def check_name(self, username: str) -> None:
         """Raise Invalid for a user name that would be taken for a robot account's."""
         if username.startswith(self._robot_prefix):
-            raise Invalid(f"a user name does not begin as robot accounts do ({self._robot_prefix!r})")
+            raise Invalid("a user name does not begin as robot accounts do (%(prefix)r)", prefix=self._robot_prefix)
 
     async def noted(self, account_id: int) -> None:
         """Note that somebody has logged in by a password kept here."""
@@ -147,7 +149,7 @@ class People:
 async def _found(transaction: Transaction, account_id: int) -> Person:
     found = await accounts.person(transaction, account_id) if 0 < account_id < 1 << 63 else None
     if found is None:
-        raise Missing(f"there is nobody with the number {account_id}")
+        raise Missing("there is nobody with the number %(number)s", number=account_id)
     return found
 
 
@@ -156,7 +158,9 @@ async def _require_another(transaction: Transaction, by: Principal, person: Pers
     if person.id == by.id:
         raise Forbidden("you cannot do this to your own account; ask another administrator")
     if person.is_admin and not person.disabled and not await accounts.other_admins(transaction, person.id):
-        raise PreconditionFailed(f"{person.username} is the last administrator; make somebody else one first")
+        raise PreconditionFailed(
+            "%(name)s is the last administrator; make somebody else one first", name=person.username
+        )
 
 
 async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
@@ -170,9 +174,9 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
     )
     known = await accounts.person_by_name(transaction, identity.username)
     if known is None or known.source != Source.SAML:
-        raise Denied(f"{identity.username!r} is a local account, which only its password opens")
+        raise Denied("%(name)r is a local account, which only its password opens", name=identity.username)
     if known.disabled:
-        raise Denied(f"the account {identity.username!r} is disabled")
+        raise Denied("the account %(name)r is disabled", name=identity.username)
     values: dict[str, object] = {
         "full_name": identity.full_name,
         "email": identity.email,

@@ -17,7 +17,7 @@ from app.config import Access
 from app.database import Database, Transaction, audit, robots, settings
 from app.database.robots import Robot
 from app.database.text import storable
-from app.oci.errors import OCIError
+from app.oci.errors import OCIError, Term
 
 from .errors import Conflict, Forbidden, Invalid, Missing
 from .grants import EVERYWHERE, Permissions, checked_permissions, checked_text, expiry
@@ -50,8 +50,9 @@ class Robots:
         full = self._access.robot_prefix + (f"{project}+{name}" if project is not None else name)
         if not _NAME.match(name) or len(name) > _MOST_NAME or len(full) > _MOST_FULL_NAME:
             raise Invalid(
-                f"a robot's name has lower-case letters and digits, with single . _ - between them, "
-                f"{_MOST_NAME} characters at most, and no prefix"
+                "a robot's name has lower-case letters and digits, with single . _ - between them, "
+                "%(most)s characters at most, and no prefix",
+                most=_MOST_NAME,
             )
         return full
 
@@ -75,7 +76,7 @@ class Robots:
         full = self.full_name(name, project[1] if project is not None else None)
         kept = self._checked(project[0] if project is not None else None, permissions, by, rights)
         until = self._until(self._access.robot_days if days is None else days, by)
-        about = checked_text(description, "description")
+        about = checked_text(description, Term("description"))
         secret = self._secrets.new()
 
         async def create(transaction: Transaction) -> Robot:
@@ -91,7 +92,9 @@ class Robots:
                 expires_at=until,
             )
             if made is None:
-                raise Conflict(f"there is a robot {full} already; choose another name or refresh its secret")
+                raise Conflict(
+                    "there is a robot %(name)s already; choose another name or refresh its secret", name=full
+                )
             return made
 
         return await self._database.transact(create), secret
@@ -137,7 +140,7 @@ class Robots:
         values: dict[str, object] = {}
         kept = None
         if description is not None:
-            values["description"] = checked_text(description, "description")
+            values["description"] = checked_text(description, Term("description"))
         if permissions is not None:
             values["permissions"] = kept = self._checked(robot.project_id, permissions, by, rights)
         if days is not None:
@@ -225,7 +228,7 @@ async def _require_projects(transaction: Transaction, permissions: Permissions) 
     """Refuse ids of no project: one that is made later may get such an id."""
     ids = {int(project) for project in permissions if project != EVERYWHERE}
     if unknown := sorted(await robots.unknown_projects(transaction, ids)):
-        raise Invalid(f"there is no project with the id {unknown[0]}")
+        raise Invalid("there is no project with the id %(number)s", number=unknown[0])
 
 
 def _notice(robot: Robot, project_name: str, now: float) -> audit.Note:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.cache import AWAY, Cache
-from app.oci.errors import Unavailable
+from app.oci.errors import Term, Unavailable
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _SECRET_BYTES = 32
@@ -161,7 +161,7 @@ class Sessions:
             lambda: [session_id, str(now), str(self._idle), str(ends_at), int(self._life) + 1, *flat],
         )
         if kept is AWAY:
-            raise _away("nobody can log in right now")
+            raise _away(Term("nobody can log in right now"))
         return secret
 
     async def find(self, secret: str) -> Session | None:
@@ -185,7 +185,7 @@ class Sessions:
         """List somebody's sessions, the one used last first; raises Unavailable."""
         found = await self._cache.script(_LIST, [f"sessions:{account_id}", "session:"], list)
         if found is AWAY:
-            raise _away("sessions cannot be listed right now")
+            raise _away(Term("sessions cannot be listed right now"))
         sessions = [_session(session_id.decode(), fields) for session_id, fields in found]
         return sorted(sessions, key=lambda session: (-session.seen_at, session.id))
 
@@ -204,13 +204,13 @@ class Sessions:
         """
         whose = await self._end_listed(_of_name_id(name_id), indexes)
         if whose is AWAY:
-            raise _away("sessions cannot be ended right now")
+            raise _away(Term("sessions cannot be ended right now"))
         return [int(account_id) for account_id in whose]
 
     async def _end(self, session_id: str, account_id: str) -> bool:
         ended = await self._cache.script(_END, [f"session:{session_id}"], lambda: [account_id])
         if ended is AWAY:
-            raise _away("sessions cannot be ended right now")
+            raise _away(Term("sessions cannot be ended right now"))
         return bool(ended)
 
     async def _end_listed(self, index: str, session_indexes: Collection[str]) -> Any:
@@ -239,5 +239,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _away(what: str) -> Unavailable:
-    return Unavailable(f"{what}: Redis, which keeps them, is away; try again in a moment", headers={"Retry-After": "5"})
+def _away(what: Term) -> Unavailable:
+    return Unavailable(
+        "%(what)s: Redis, which keeps them, is away; try again in a moment", what=what, headers={"Retry-After": "5"}
+    )

@@ -50,7 +50,8 @@ class Throttle:
             if max(self._own.get(key, 0), await self._shared.count(key) or 0) >= most:
                 seconds = math.ceil(_WINDOW - self._clock() % _WINDOW)
                 raise TooManyRequests(
-                    f"too many failed log-ins from your address; try again in {seconds} seconds",
+                    "too many failed log-ins from your address; try again in %(seconds)s seconds",
+                    seconds=seconds,
                     headers={"Retry-After": str(seconds)},
                 )
 

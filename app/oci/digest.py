@@ -28,7 +28,7 @@ class Digest(str):
         """Check ``text`` against the grammar; raises DigestInvalid, also for an algorithm not verified here."""
         if not _DIGEST.match(text):
             raise DigestInvalid(
-                f"not a digest: {text[:150]!r}; expected sha256: or sha512: followed by the lower-case hex"
+                "not a digest: %(text)r; expected sha256: or sha512: followed by the lower-case hex", text=text[:150]
             )
         return cls(text)
 
@@ -54,5 +54,7 @@ class Digest(str):
 def new_hash(algorithm: str) -> _Hash:
     """Start a running hash; raises DigestInvalid for an algorithm this registry does not verify."""
     if algorithm not in ALGORITHMS:
-        raise DigestInvalid(f"digest algorithm {algorithm[:40]!r} is not supported; use sha256 or sha512")
+        raise DigestInvalid(
+            "digest algorithm %(algorithm)r is not supported; use sha256 or sha512", algorithm=algorithm[:40]
+        )
     return hashlib.new(algorithm)

@@ -7,14 +7,21 @@ are those of the Docker registry protocol that clients know for 5xx answers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
+
+
+class Term(str):
+    """A word of ours among the arguments of an error's text; pages translate it along with the text."""
+
+    __slots__ = ()
 
 
 class OCIError(Exception):
     """An answer of the distribution API that is not a success.
 
-    ``message`` is read by people at a terminal: it says what is wrong and what to do next.
+    ``message`` is read by people at a terminal: it says what is wrong and what to do next. It is made of a constant
+    ``template`` and the ``arguments`` for its ``%(name)s``, so that pages can say the same in their readers' language.
     ``headers`` go out with the answer (``Retry-After``, ``WWW-Authenticate``).
     """
 
@@ -24,17 +31,28 @@ class OCIError(Exception):
 
     def __init__(
         self,
-        message: str | None = None,
+        template: str | None = None,
         *,
         detail: object = None,
         headers: Mapping[str, str] | None = None,
         status: int | None = None,
+        **arguments: object,
     ) -> None:
-        super().__init__(message or self.text)
-        self.message = message or self.text
+        self.template = template or self.text
+        self.arguments = arguments
+        self.message = self.fill(self.template)
+        super().__init__(self.message)
         self.detail = detail
         self.headers = dict(headers or {})
         self.answer_status = status or self.status
+
+    def fill(self, template: str, term: Callable[[str], str] = str) -> str:
+        """Put the arguments into a text, this error's own or its translation; ``term`` translates ours among them."""
+        if not self.arguments:
+            return template
+        return template % {
+            name: term(value) if isinstance(value, Term) else value for name, value in self.arguments.items()
+        }
 
     def body(self) -> bytes:
         """Render the specification's JSON for this one error."""

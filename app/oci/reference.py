@@ -28,8 +28,10 @@ class Name(str):
         """Check ``text`` against the grammar; raises NameInvalid."""
         if len(text) > MAX_NAME or not _NAME.match(text):
             raise NameInvalid(
-                f"not a repository name: {text[:80]!r}; lower-case letters, digits and . _ - / only, "
-                f"{MAX_NAME} characters at most"
+                "not a repository name: %(text)r; lower-case letters, digits and . _ - / only, %(most)s "
+                "characters at most",
+                text=text[:80],
+                most=MAX_NAME,
             )
         return cls(text)
 
@@ -52,7 +54,9 @@ class Tag(str):
     def parse(cls, text: str) -> Tag:
         """Check ``text`` against the grammar; raises ManifestInvalid (the specification has no code for tags)."""
         if not _TAG.match(text):
-            raise ManifestInvalid(f"not a tag: {text[:140]!r}; letters, digits and . _ - only, 128 characters at most")
+            raise ManifestInvalid(
+                "not a tag: %(text)r; letters, digits and . _ - only, 128 characters at most", text=text[:140]
+            )
         return cls(text)
 
 

@@ -6,6 +6,7 @@ import re
 
 from app.access.errors import Conflict, Invalid
 from app.database.text import storable
+from app.oci.errors import Term
 from app.oci.reference import MAX_NAME
 
 # Harbor's grammar. All of it is a name of the distribution-spec as well.
@@ -34,11 +35,13 @@ def project_name(name: str, *, by_admin: bool) -> str:
     """Give the name of a project that is to be made back; raises Invalid, and Conflict for a reserved one."""
     if not is_project_name(name) or len(name) > _MOST_NAME:
         raise Invalid(
-            f"not a project name: {name[:80]!r}; lower-case letters and digits, with single . _ - between them, "
-            f"{_MOST_NAME} characters at most"
+            "not a project name: %(name)r; lower-case letters and digits, with single . _ - between "
+            "them, %(most)s characters at most",
+            name=name[:80],
+            most=_MOST_NAME,
         )
     if name in _RESERVED or (name in _OFFICIAL and not by_admin):
-        raise Conflict(f"the name {name!r} is reserved; choose another")
+        raise Conflict("the name %(name)r is reserved; choose another", name=name)
     return name
 
 
@@ -52,23 +55,23 @@ def is_id(number: int) -> bool:
     return 0 < number < 1 << 63
 
 
-def text(value: str, what: str) -> str:
+def text(value: str, what: Term) -> str:
     """Give a longer text back; raises Invalid where it cannot be kept."""
     if len(value) > _MOST_TEXT or not storable(value):
-        raise Invalid(f"{what}: {_MOST_TEXT} characters at most, none of them NUL")
+        raise Invalid("%(what)s: %(most)s characters at most, none of them NUL", what=what, most=_MOST_TEXT)
     return value
 
 
-def word(value: str, what: str) -> str:
+def word(value: str, what: Term) -> str:
     """Give a short text of one line back, without the spaces around it; raises Invalid where there is none."""
     value = value.strip()
     if not value or len(value) > _MOST_WORD or not value.isprintable():
-        raise Invalid(f"{what}: one to {_MOST_WORD} characters, in one line")
+        raise Invalid("%(what)s: one to %(most)s characters, in one line", what=what, most=_MOST_WORD)
     return value
 
 
-def size(value: int, what: str, *, least: int = 0) -> int:
+def size(value: int, what: Term, *, least: int = 0) -> int:
     """Give a number of bytes back; raises Invalid."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_BYTES:
-        raise Invalid(f"{what}: a number of bytes, {least} at least")
+        raise Invalid("%(what)s: a number of bytes, %(least)s at least", what=what, least=least)
     return value

@@ -9,6 +9,7 @@ from app.database import Database, Transaction, labels, projects
 from app.database.labels import Label
 from app.database.text import storable
 from app.oci.digest import Digest
+from app.oci.errors import Term
 
 from . import checks
 
@@ -95,7 +96,7 @@ class Labels:
 
         attached = await self._database.transact(attach)
         if attached is None:
-            raise Missing(f"there is no artifact {digest} in this repository")
+            raise Missing("there is no artifact %(reference)s in this repository", reference=digest)
         if not attached:
             raise Conflict("the label is on this artifact already")
 
@@ -116,8 +117,8 @@ async def _find(transaction: Transaction, label_id: int) -> Label:
 
 def _checked(name: str, description: str, color: str) -> tuple[str, str, str]:
     if not _COLOR.match(color):
-        raise Invalid(f"color: #rrggbb, not {color[:20]!r}")
-    return checks.word(name, "name"), checks.text(description, "description"), color.lower()
+        raise Invalid("color: #rrggbb, not %(color)r", color=color[:20])
+    return checks.word(name, Term("name")), checks.text(description, Term("description")), color.lower()
 
 
 def _missing() -> Missing:
@@ -125,4 +126,4 @@ def _missing() -> Missing:
 
 
 def _taken(name: str) -> Conflict:
-    return Conflict(f"there is a label {name!r} here already")
+    return Conflict("there is a label %(name)r here already", name=name)

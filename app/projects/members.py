@@ -8,6 +8,7 @@ from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
 from app.database.members import Member
 from app.database.text import storable
+from app.oci.errors import Term
 
 from . import checks
 from .viewers import highest, viewer_of
@@ -51,19 +52,19 @@ class Members:
 
     async def add_person(self, project_id: int, username: str, role: Role) -> Member:
         """Make somebody with an account a member; raises Missing for no account, Conflict for a member."""
-        username = checks.word(username, "user name")
+        username = checks.word(username, Term("user name"))
 
         async def add(transaction: Transaction) -> Member:
             account = await accounts.find(transaction, username) if storable(username) else None
             if account is None:
-                raise Missing(f"nobody is known here as {username!r}; they must log in once first")
+                raise Missing("nobody is known here as %(username)r; they must log in once first", username=username)
             return await _add(transaction, project_id, role, username, account_id=account.id)
 
         return await self._database.transact(add)
 
     async def add_group(self, project_id: int, group: str, role: Role) -> Member:
         """Make a group a member, of which nobody need have logged in yet; raises Invalid, Conflict for a member."""
-        group = checks.word(group, "group")
+        group = checks.word(group, Term("group"))
 
         async def add(transaction: Transaction) -> Member:
             return await _add(transaction, project_id, role, group, group=group)
@@ -119,7 +120,7 @@ async def _add(
         raise Missing("the project is gone")
     member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
     if member_id is None:
-        raise Conflict(f"{name} is a member already; change the role instead")
+        raise Conflict("%(name)s is a member already; change the role instead", name=name)
     return await _find(transaction, project_id, member_id)
 
 
@@ -129,5 +130,6 @@ async def _require_another(transaction: Transaction, member: Member) -> None:
         return
     if not await members.others_with_role(transaction, member.project_id, Role.PROJECT_ADMIN, member.id):
         raise PreconditionFailed(
-            f"{member.name} is the last project admin; make somebody else one first, or ask an administrator"
+            "%(name)s is the last project admin; make somebody else one first, or ask an administrator",
+            name=member.name,
         )

@@ -55,11 +55,12 @@ class Quotas:
             if project is None:
                 raise _missing(project_id)
             if project.upstream is not None:
-                raise Invalid(f"{project.name} is a cache: it has a cache size, not a quota")
+                raise Invalid("%(name)s is a cache: it has a cache size, not a quota", name=project.name)
             if quota_bytes is not None and quota_bytes < project.used_bytes and not by.administers:
                 raise PreconditionFailed(
-                    f"{project.name} uses {in_words(project.used_bytes)} already; delete something first, "
-                    "or choose a larger quota"
+                    "%(name)s uses %(used)s already; delete something first, or choose a larger quota",
+                    name=project.name,
+                    used=in_words(project.used_bytes),
                 )
             await quotas.set_quota(transaction, project_id, quota_bytes)
 
@@ -74,4 +75,4 @@ class Quotas:
 
 
 def _missing(project_id: int) -> Missing:
-    return Missing(f"there is no project of the id {project_id} that you may see")
+    return Missing("there is no project of the id %(number)s that you may see", number=project_id)

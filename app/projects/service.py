@@ -19,7 +19,7 @@ from app.database import Database, Transaction, members, projects
 from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
 from app.database.quotas import in_words
 from app.database.text import storable
-from app.oci.errors import Denied, NameUnknown
+from app.oci.errors import Denied, NameUnknown, Term
 from app.oci.reference import Name
 
 from . import checks
@@ -76,7 +76,7 @@ class Projects:
         """Find what a name names; raises NameUnknown where there is no such project."""
         found = await projects.resolve(self._database, name.project, name.repository)
         if found is None:
-            raise NameUnknown(f"there is no project {name.project!r}")
+            raise NameUnknown("there is no project %(name)r", name=name.project)
         return Repository(name, *found)
 
     async def open_to_write(self, name: Name) -> Repository:
@@ -84,11 +84,13 @@ class Projects:
         repository = await self.open(name)
         if repository.upstream is not None:
             raise Denied(
-                f"{name.project}/ is a pull-through cache of {repository.upstream}, nothing can be pushed there; "
-                "push to a project of your own"
+                "%(name)s/ is a pull-through cache of %(upstream)s, nothing can be pushed there; push "
+                "to a project of your own",
+                name=name.project,
+                upstream=repository.upstream,
             )
         if not name.repository:
-            raise NameUnknown(f"push to {name.project}/NAME: an image needs a name within the project")
+            raise NameUnknown("push to %(name)s/NAME: an image needs a name within the project", name=name.project)
         return repository
 
     async def find(self, name: str) -> Project:
@@ -98,7 +100,7 @@ class Projects:
             async with self._database.reading() as transaction:
                 found = await projects.find(transaction, name)
         if found is None:
-            raise Missing(f"there is no project {name[:100]!r} that you may see")
+            raise Missing("there is no project %(name)r that you may see", name=name[:100])
         return found
 
     async def get(self, project_id: int) -> Project:
@@ -211,7 +213,7 @@ class Projects:
         checks.project_name(name, by_admin=by.administers)
         values: dict[str, Any] = {
             "public": public,
-            "description": checks.text(description, "description"),
+            "description": checks.text(description, Term("description")),
             "quota_bytes": self._quota(by, quota_bytes, upstream),
             "upstream": upstream,
             "settings": _settings(settings or {}, upstream),
@@ -225,9 +227,11 @@ class Projects:
             if owned is None:
                 raise Forbidden("your account is gone; log in again")
             if owned >= self._policy.projects_per_person and not by.administers:
-                raise Forbidden(f"you have {owned} projects, and nobody may have more; remove one, or ask for help")
+                raise Forbidden(
+                    "you have %(owned)s projects, and nobody may have more; remove one, or ask for help", owned=owned
+                )
             if not await projects.create(transaction, name, owner_id=owner_id, **values):
-                raise Conflict(f"there is a project {name!r} already; choose another name")
+                raise Conflict("there is a project %(name)r already; choose another name", name=name)
             made = await projects.find(transaction, name)
             assert made is not None  # noqa: S101  # of this transaction
             await members.add(transaction, made.id, Role.PROJECT_ADMIN, account_id=owner_id)
@@ -256,7 +260,7 @@ class Projects:
         if public is not UNSET:
             values["public"] = public
         if not isinstance(description, Unset):
-            values["description"] = checks.text(description, "description")
+            values["description"] = checks.text(description, Term("description"))
         if not isinstance(upstream, Unset):
             self._check_upstream(by, upstream)
             values["upstream"] = upstream
@@ -270,7 +274,9 @@ class Projects:
             if project is None:
                 raise _no_project(project_id)
             if project.upstream is None and ("upstream" in values or "upstream_credential" in values):
-                raise Conflict(f"{project.name} hosts images and cannot become a cache; make another project for that")
+                raise Conflict(
+                    "%(name)s hosts images and cannot become a cache; make another project for that", name=project.name
+                )
             if public is True:
                 require_publishable(project)
             if settings is not None:
@@ -307,7 +313,11 @@ class Projects:
         if upstream is None:
             raise Invalid("a credential goes with an upstream: say which")
         if upstream not in self._upstreams:
-            raise Invalid(f"no upstream {upstream[:80]!r} is configured; known: {', '.join(self.upstreams) or 'none'}")
+            raise Invalid(
+                "no upstream %(upstream)r is configured; known: %(known)s",
+                upstream=upstream[:80],
+                known=", ".join(self.upstreams) or Term("none"),
+            )
 
     def _hidden(self, credential: tuple[str, str] | None) -> str | None:
         if credential is None:
@@ -322,17 +332,18 @@ def require_publishable(project: Project) -> None:
     """Raise Conflict for a private cache: what it holds may have been fetched with an account, for its members only."""
     if project.upstream is not None and not project.public:
         raise Conflict(
-            f"{project.name} is a private cache, and what is in it may have been fetched with an account; "
-            "make a new public cache instead"
+            "%(name)s is a private cache, and what is in it may have been fetched with an account; "
+            "make a new public cache instead",
+            name=project.name,
         )
 
 
 def check_quota(quota_bytes: int | None, by: Principal, policy: Policy) -> None:
     """Check a quota that somebody asks for; raises Invalid, and Forbidden where it is more than they may give."""
     if quota_bytes is not None:
-        checks.size(quota_bytes, "quota")
+        checks.size(quota_bytes, Term("storage quota"))
     if not by.administers and (quota_bytes is None or quota_bytes > policy.most_quota):
-        raise Forbidden(f"a quota has {in_words(policy.most_quota)} at most; ask an administrator for more")
+        raise Forbidden("a quota has %(most)s at most; ask an administrator for more", most=in_words(policy.most_quota))
 
 
 def _maker(by: Principal) -> int:
@@ -346,20 +357,20 @@ def _maker(by: Principal) -> int:
 def _settings(settings: Settings, upstream: str | None) -> dict[str, Any]:
     """Check a mirror's settings; raises Invalid."""
     if settings and upstream is None:
-        raise Invalid(f"{' and '.join(settings)} goes with a cache, and this project hosts images")
+        raise Invalid("%(settings)s goes with a cache, and this project hosts images", settings=" and ".join(settings))
     unknown = settings.keys() - Settings.__annotations__.keys()
     if unknown:
-        raise Invalid(f"no such setting: {', '.join(sorted(unknown))[:200]}")
+        raise Invalid("no such setting: %(settings)s", settings=", ".join(sorted(unknown))[:200])
     if settings.get("official_images", "explain") not in get_args(OfficialImages):
-        raise Invalid(f"official_images: one of {', '.join(get_args(OfficialImages))}")
+        raise Invalid("official_images: one of %(choices)s", choices=", ".join(get_args(OfficialImages)))
     bound = settings.get("cache_bytes")
     if bound is not None:
-        checks.size(bound, "cache_bytes", least=1)
+        checks.size(bound, Term("cache_bytes"), least=1)
     return dict(settings)
 
 
 def _no_project(project_id: int) -> Missing:
-    return Missing(f"there is no project of the id {project_id} that you may see")
+    return Missing("there is no project of the id %(number)s that you may see", number=project_id)
 
 
 def _no_caches() -> Forbidden:
@@ -373,7 +384,7 @@ async def ensure(transaction: Transaction, repository: Repository) -> int:
     """
     project, there = await projects.keep(transaction, repository.project_id, repository.id)
     if not project:
-        raise NameUnknown(f"there is no project {repository.name.project!r}")
+        raise NameUnknown("there is no project %(name)r", name=repository.name.project)
     if there and repository.id is not None:
         return repository.id
     return await projects.ensure_repository(transaction, repository.project_id, repository.name.repository)

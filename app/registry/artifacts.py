@@ -135,7 +135,7 @@ class Artifacts:
             tagged = await manifests.tagged(self._database, repository_id, reference)
             found = tagged.digest if tagged else None
         if found is None:
-            raise Missing(f"there is no artifact {reference} in this repository")
+            raise Missing("there is no artifact %(reference)s in this repository", reference=reference)
         return found
 
     async def find(self, repository_id: int, reference: Reference) -> Artifact:
@@ -213,7 +213,9 @@ class Artifacts:
         if added is None:
             raise _missing(digest)
         if not added:
-            raise Conflict(f"the repository has a tag {tag} already; remove it first, or push it anew to move it")
+            raise Conflict(
+                "the repository has a tag %(tag)s already; remove it first, or push it anew to move it", tag=tag
+            )
 
     async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
         """Take a tag off a manifest, which is collected a day later where nothing else keeps it; raises Missing."""
@@ -221,7 +223,7 @@ class Artifacts:
         async def remove(transaction: Transaction) -> None:
             if await manifests.remove_tag(transaction, repository_id, tag) != digest:
                 # Whatever it was taken from has it again: the transaction ends here.
-                raise Missing(f"{digest} has no tag {tag} in this repository")
+                raise Missing("%(digest)s has no tag %(tag)s in this repository", digest=digest, tag=tag)
             await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
 
         await self._database.transact(remove)
@@ -319,11 +321,11 @@ def _key(text: str) -> tuple[float, str]:
     try:
         key = float(pushed_at), Digest.parse(digest)
     except (ValueError, DigestInvalid):
-        raise Invalid(f"not a place in this list: {text[:120]!r}; begin at its start") from None
+        raise Invalid("not a place in this list: %(text)r; begin at its start", text=text[:120]) from None
     if not math.isfinite(key[0]):
-        raise Invalid(f"not a place in this list: {text[:120]!r}; begin at its start")
+        raise Invalid("not a place in this list: %(text)r; begin at its start", text=text[:120])
     return key
 
 
 def _missing(digest: Digest) -> Missing:
-    return Missing(f"there is no artifact {digest} in this repository")
+    return Missing("there is no artifact %(reference)s in this repository", reference=digest)

@@ -7,6 +7,7 @@ from app.access.principal import Principal
 from app.database import Database, repositories
 from app.database.repositories import Order, RepositoryEntry
 from app.database.text import storable
+from app.oci.errors import Term
 from app.projects import checks
 from app.projects.removal import remove_repository
 from app.projects.viewers import viewer_of
@@ -66,12 +67,12 @@ class Repositories:
             async with self._database.reading() as transaction:
                 found = await repositories.find(transaction, project_id, name)
         if found is None:
-            raise Missing(f"there is no repository {name[:200]!r} in this project")
+            raise Missing("there is no repository %(name)r in this project", name=name[:200])
         return found
 
     async def describe(self, repository_id: int, description: str) -> None:
         """Set the description; raises Missing, Invalid."""
-        checks.text(description, "description")
+        checks.text(description, Term("description"))
         async with self._database.transaction() as transaction:
             there = await repositories.describe(transaction, repository_id, description)
         if not there:

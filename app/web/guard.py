@@ -24,6 +24,8 @@ from app.oci.errors import Unauthorized
 from app.projects.service import Projects
 
 _LOG_IN = "log in to do this; without logging in public projects can be read, and nothing else"
+_ADMINS_ONLY = "only an administrator may do this"
+_NOT_BY_KEY = "only an administrator may do this, and not by a key"
 
 WORDS = frozenset({"nothing", "login", "person", "admin"})
 
@@ -61,7 +63,7 @@ class Guard:
         if needs == "person" and not in_person:
             raise Forbidden("an access key or a robot account may not do this; log in yourself")
         if needs == "admin" and not principal.administers:
-            raise Forbidden("only an administrator may do this" + (", and not by a key" if principal.is_admin else ""))
+            raise Forbidden(_NOT_BY_KEY if principal.is_admin else _ADMINS_ONLY)
 
     async def open(
         self, principal: Principal, project: str | int | None, needs: str, *, otherwise: str | None = None
@@ -79,8 +81,14 @@ class Guard:
         if principal.is_anonymous:
             raise Unauthorized(_LOG_IN)
         if view is None or READ_PROJECT not in view.rights:
-            raise Missing(otherwise or f"there is no project {project!r}, or you are not a member of it")
-        raise Forbidden(f"you may not do this in {view.name}: it takes {needs}; ask one of its project admins")
+            if otherwise is not None:
+                raise Missing(otherwise)
+            raise Missing("there is no project %(project)r, or you are not a member of it", project=project)
+        raise Forbidden(
+            "you may not do this in %(name)s: it takes %(right)s; ask one of its project admins",
+            name=view.name,
+            right=needs,
+        )
 
     async def _view(self, principal: Principal, project: str | int) -> ProjectView | None:
         try:

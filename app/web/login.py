@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from tornado.escape import xhtml_escape
+from tornado.locale import Locale
 from tornado.routing import URLSpec
 from tornado.web import url
 
@@ -19,11 +20,12 @@ from app.access.principal import UNIVERSITY, Kind, Principal
 from app.access.refusals import FAILED, Refusals
 from app.access.saml import Begun, Refused, University, own_page
 from app.access.saml.university import REQUEST_SECONDS
-from app.oci.errors import OCIError, Unauthorized
+from app.oci.errors import Denied, OCIError, Unauthorized
 from app.projects.audit import Audit
 
 from .base import Handler, Readable
 from .observe import Observer
+from .pages import texts
 from .session import BrowserSessions
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,11 @@ log = logging.getLogger(__name__)
 _TEMPLATES = Path(__file__).parent / "templates"
 _ACS = "/saml/acs"
 _CLOSED = "logging in with a password is turned off here"
+_FAILED = "the registry failed; quote request %(request)s"
 _STALE = "this form was open for too long, or came from another site; log in again"
 _WRONG = "wrong user name or password; check both and log in again"
+_NOT_LET_IN = "the university's log-in was not accepted; try again, and if it stays so quote request %(request)s"
+_NOT_LET_OUT = "the university's logout was not accepted; try again, and if it stays so quote request %(request)s"
 
 
 class Passwords(Protocol):
@@ -81,6 +86,9 @@ class LoginPage(Handler):
     def get_template_path(self) -> str:
         return str(_TEMPLATES)
 
+    def get_user_locale(self) -> Locale:
+        return texts.choose(self.get_cookie(texts.COOKIE), self.request.headers.get("Accept-Language", ""))
+
     def show(self, next_page: str = "/", *, error: str = "", status: int = 200, username: str = "") -> None:
         """Answer with the log-in page."""
         self.set_status(status)
@@ -99,14 +107,15 @@ class LoginPage(Handler):
             self.set_header(name, value)
         # 401 belongs to the authentication of HTTP, which a form is not.
         status = 403 if isinstance(error, Unauthorized) else error.answer_status
-        self.show(next_page, error=error.message, status=status, username=username)
+        self.show(next_page, error=texts.said(error, self.locale), status=status, username=username)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
         if not isinstance(error, OCIError):
-            failed = f"the registry failed; quote request {self.request_id}"
-            words = _STALE if status_code == 403 else self._reason if status_code < 500 else failed
-            error = OCIError(words, status=status_code)
+            if status_code >= 500:
+                error = OCIError(_FAILED, status=status_code, request=self.request_id)
+            else:
+                error = OCIError(_STALE if status_code == 403 else self._reason, status=status_code)
         self.set_header("X-Request-Id", self.request_id)
         self.show_error(error)
 
@@ -114,15 +123,12 @@ class LoginPage(Handler):
         """Put a log-in or a logout down in the audit log, or what came of one."""
         self._audit.note(principal, self.request.remote_ip or "", operation, resource_type, username)
 
-    def show_refused(self, what: str, reason: Refused) -> None:
-        """Log why something of the university was refused, and say no more than that to the browser and the audit."""
+    def show_refused(self, what: str, reason: Refused, answer: OCIError) -> None:
+        """Log why something of the university was refused; the browser and the audit log are not told."""
         self._audit.refused_by_university(what, self.request.remote_ip or "")
         fields = {"request_id": self.request_id, "client": self.request.remote_ip}
         log.warning("%s refused: %s", what, reason, extra={"fields": fields})
-        error = (
-            f"the university's {what} was not accepted; try again, and if it stays so quote request {self.request_id}"
-        )
-        self.show(error=error, status=403)
+        self.show_error(answer)
 
 
 class LoginHandler(LoginPage, Readable):
@@ -171,8 +177,8 @@ class LogoutHandler(LoginPage):
         # Not a redirect: a page's form may lead to our own pages only (form-action), redirects included.
         self.set_header("Refresh", f"0; url={url}")
         self.set_header("Content-Type", "text/html; charset=utf-8")
-        link = xhtml_escape(url)
-        await self.finish(f'<!doctype html><title>…</title><p><a href="{link}">Log out at the university</a></p>\n')
+        link, text = xhtml_escape(url), xhtml_escape(self.locale.translate("Log out at the university"))
+        await self.finish(f'<!doctype html><title>…</title><p><a href="{link}">{text}</a></p>\n')
 
 
 class SamlPage(LoginPage):
@@ -221,7 +227,7 @@ class AcsHandler(SamlPage):
                 self.get_body_arguments("SAMLResponse"), lambda name: self.get_cookie(self.binding_cookie(name))
             )
         except Refused as reason:
-            self.show_refused("log-in", reason)
+            self.show_refused("log-in", reason, Denied(_NOT_LET_IN, request=self.request_id))
             return
         username = finished.person.username
         principal = Principal(Kind.PERSON, username)
@@ -245,7 +251,7 @@ class SlsHandler(SamlPage):
         try:
             done = await self.university.logged_out(self.request.query)
         except Refused as reason:
-            self.show_refused("logout", reason)
+            self.show_refused("logout", reason, Denied(_NOT_LET_OUT, request=self.request_id))
             return
         for account_id in done.account_ids:
             person = await self._people.find(account_id)

@@ -15,7 +15,9 @@ import pytest
 from tests.conftest import require
 from tests.images import Image, multi
 from tests.parts import dockerd
+from tests.parts import idp as idp_part
 from tests.parts.dockerd import Docker
+from tests.parts.idp import IdentityProvider
 from tests.parts.process import ROOT
 from tests.upstream.client import Hub
 
@@ -37,6 +39,7 @@ class Site:
 
     host: Host
     hub: Hub
+    university: IdentityProvider
     image: Image
     inventory: Inventory
     authority: Authority
@@ -70,7 +73,18 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(bed: Bed, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def university(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
+    """A real identity provider that all hosts reach, with a key pair for the registry, `service`."""
+    require(idp_part)
+    with idp_part.idp(tmp_path_factory.mktemp("idp"), bed.address) as provider:
+        provider.make_key("service")
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def site(
+    bed: Bed, release: Path, university: IdentityProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """The inventory `single` on a host that nothing had been done to."""
     folder = tmp_path_factory.mktemp("single")
     authority = Authority(folder)
@@ -79,15 +93,18 @@ def site(bed: Bed, release: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         hub = host.inside(lambda: Hub(folder / "upstream"))
         stack.callback(hub.close)
         image = host.inside(lambda: hub.add(multi("redis"), "library/redis", "latest"))
-        inventory = Inventory("single", folder, {"registry1": variables(host, authority, release, hub, bed)})
+        inventory = Inventory("single", folder, {"registry1": variables(host, authority, release, hub, university)})
         first = inventory.play("site.yml")
         assert first.status == 0, first.output[-6000:]
-        yield Site(host, hub, image, inventory, authority, first, folder)
+        yield Site(host, hub, university, image, inventory, authority, first, folder)
 
 
-def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Bed) -> dict[str, object]:
+def variables(
+    host: Host, authority: Authority, release: Path, hub: Hub, university: IdentityProvider
+) -> dict[str, object]:
     """Give what the inventory `single` leaves to a site."""
     pair = authority.certify(NAME)
+    own = university.folder / "cert"
     return {
         **host.variables,
         "registry_version": "1.0.0",
@@ -95,8 +112,18 @@ def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Be
         "registry_external_url": f"https://{NAME}",
         "registry_secret_key": "0123456789abcdef" * 4,
         "registry_admin_password": PASSWORD,
+        "registry_credentials": {
+            "saml-certificate": (own / "service.crt").read_text(),
+            "saml-key": (own / "service.pem").read_text(),
+        },
         "registry_config": {
             "upstreams": {"docker.io": {"url": hub.url}},
+            "saml": {
+                "enabled": True,
+                "idp_metadata_url": university.metadata_url,
+                "certificate_file": "${CREDENTIALS_DIRECTORY}/saml-certificate",
+                "private_key_file": "${CREDENTIALS_DIRECTORY}/saml-key",
+            },
             # The range that the hosts are in; RFC 2544 is not among the private ones.
             "fill_networks": ["127.0.0.0/8", "198.18.0.0/15"],
         },

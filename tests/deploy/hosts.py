@@ -28,7 +28,7 @@ _PROGRAMS = {
     "ip": "iproute2", "ssh": "openssh-client", "ssh-keygen": "openssh-client",
 }  # fmt: skip
 # What a host has before Ansible comes: what Debian's installer and a cloud image put there.
-_INSTALLED = (
+INSTALLED = (
     "systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "python3", "python3-apt", "ca-certificates", "sudo",
     "iproute2", "procps", "curl",
 )  # fmt: skip
@@ -115,7 +115,7 @@ class Bed:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
-        self._root = _root()
+        self._root = tree("root", INSTALLED)
         self._key = folder / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)])
         self._number, self.bridge = self._make_bridge()
@@ -146,15 +146,32 @@ class Bed:
         proxy = Process("proxy", ["tinyproxy", "-d", "-c", str(file)], self._folder)
         self._stack.callback(proxy.stop)
 
-    def boot(self, name: str) -> Host:
-        """Start a host that nobody has touched and wait until ssh answers."""
+    @property
+    def proxy(self) -> str:
+        """Say where the way out is, as HOST:PORT."""
+        return f"{self.address}:{_PROXY_PORT}"
+
+    def connect(self) -> tuple[str, str]:
+        """Make a network namespace with an address on the bridge; gives its name and the address."""
         self._hosts += 1
         number = self._number * 100 + self._hosts
+        namespace, address, link = f"regbed{number}", f"198.18.{self._number}.{self._hosts + 1}", f"rb{number}"
+        run(["ip", "netns", "add", namespace])
+        self._stack.callback(run, ["ip", "netns", "del", namespace])
+        run(["ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", namespace])
+        # Both ends, at once: a namespace may outlive its name for a while.
+        self._stack.callback(run, ["ip", "link", "del", link])
+        run(["ip", "link", "set", link, "master", self.bridge, "up"])
+        run(["ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "host0"])
+        for device in ("lo", "host0"):
+            run(["ip", "-n", namespace, "link", "set", device, "up"])
+        return namespace, address
+
+    def boot(self, name: str) -> Host:
+        """Start a host that nobody has touched and wait until ssh answers."""
         folder = self._folder / name
         root = self._overlay(folder)
-        namespace = f"regbed{number}"
-        address = f"198.18.{self._number}.{self._hosts + 1}"
-        self._connect(namespace, f"rb{number}", address)
+        namespace, address = self.connect()
         self._name(root, name)
         command = [
             "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
@@ -180,17 +197,6 @@ class Bed:
         self._stack.callback(run, ["umount", "--lazy", str(root)])
         return root
 
-    def _connect(self, namespace: str, link: str, address: str) -> None:
-        run(["ip", "netns", "add", namespace])
-        self._stack.callback(run, ["ip", "netns", "del", namespace])
-        run(["ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", namespace])
-        # Both ends, at once: a namespace may outlive its name for a while.
-        self._stack.callback(run, ["ip", "link", "del", link])
-        run(["ip", "link", "set", link, "master", self.bridge, "up"])
-        run(["ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "host0"])
-        for device in ("lo", "host0"):
-            run(["ip", "-n", namespace, "link", "set", device, "up"])
-
     def _name(self, root: Path, name: str) -> None:
         (root / "etc/hostname").write_text(f"{name}\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
@@ -198,9 +204,7 @@ class Bed:
         keys = root / "root/.ssh"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "authorized_keys").write_bytes(self._key.with_suffix(".pub").read_bytes())
-        (root / "etc/apt/apt.conf.d/90proxy").write_text(
-            f'Acquire::http::Proxy "http://{self.address}:{_PROXY_PORT}";\n'
-        )
+        (root / "etc/apt/apt.conf.d/90proxy").write_text(f'Acquire::http::Proxy "http://{self.proxy}";\n')
 
     def _end(self, guest: Process) -> None:
         # What systemd takes for "power off"; a second one would be needed only where a unit hangs.
@@ -222,31 +226,31 @@ def bed(folder: Path) -> Iterator[Bed]:
         yield Bed(folder, stack)
 
 
-def _root() -> Path:
-    """Give the tree all hosts begin with, building it where it is not there yet (under a minute)."""
-    recipe = repr((_commands(Path("tree")), _SOURCES.read_text()))
+def tree(kind: str, installed: Sequence[str]) -> Path:
+    """Give a tree with Debian and these packages, building it where it is not there yet (a minute or two)."""
+    recipe = repr((_commands(Path("tree"), installed), _SOURCES.read_text()))
     folder = ROOT / "tests/artifacts/deploy"
-    tree = folder / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if tree.exists():
-        return tree
+    finished = folder / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if finished.exists():
+        return finished
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("root-*"):
+    for stale in folder.glob(f"{kind}-*"):
         shutil.rmtree(stale)
-    unfinished = folder / "building"
+    unfinished = folder / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    run(_commands(unfinished), timeout=600)
+    run(_commands(unfinished, installed), timeout=900)
     (unfinished / "etc/apt/apt.conf.d/91keep").write_text('APT::Keep-Downloaded-Packages "true";\n')
-    return unfinished.rename(tree)
+    return unfinished.rename(finished)
 
 
-def _commands(root: Path) -> list[str]:
+def _commands(root: Path, installed: Sequence[str]) -> list[str]:
     """Spell what makes a tree with Debian in it."""
     download: Sequence[str] = (
         'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"', "apt-get", "--yes", "--no-install-recommends", "--download-only",
         "install", *_DOWNLOADED,
     )  # fmt: skip
     return [
-        "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(_INSTALLED)}",
+        "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(installed)}",
         '--aptopt=Acquire::Check-Valid-Until "false"', "--skip=cleanup/apt",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
         f"--customize-hook={' '.join(download)}", _SUITE, str(root), str(_SOURCES),

@@ -15,6 +15,7 @@ from tests.images import multi, single
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 from tests.web import browser as browser_part
+from tests.web.controls import Account
 from tests.web.person import Opener, Visitor
 from tests.web.scene import PASSWORD, add_past, add_people
 
@@ -62,8 +63,14 @@ def chromium() -> Iterator[Browser]:
         yield chromium
 
 
+@pytest.fixture(scope="session")
+def account() -> Account:
+    """Every control that pages show in this run, and which of them are used."""
+    return Account()
+
+
 @pytest.fixture
-def open_context(chromium: Browser, stage: Service) -> Iterator[Opener]:
+def open_context(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
     """Give a function that opens a browser of its own: ``open_context(locale="et", width=390, …)``.
 
     What a browser complained about by the end (blocked by the policy, a script's error) fails the test.
@@ -73,6 +80,7 @@ def open_context(chromium: Browser, stage: Service) -> Iterator[Opener]:
     def open_one(*, locale: str = "en", width: int = 1280, theme: str = "light", scripts: bool = True) -> Visitor:
         context = browser_part.context(chromium, stage.url, locale=locale, width=width, theme=theme, scripts=scripts)
         context.set_default_timeout(15_000)
+        account.watch(context)
         opened.append((context, Visitor(context.new_page(), SCREENS)))
         return opened[-1][1]
 

@@ -23,18 +23,19 @@ class Answer:
 
 
 class Person:
-    """Keeps cookies; sends the token of the last page with every form unless told not to."""
+    """Keeps cookies; sends ``headers`` with everything, and the token of the last page with every form."""
 
     def __init__(self, host: str) -> None:
         self._host = host
         self.cookies: dict[str, str] = {}
         self.token = ""
+        self.headers: dict[str, str] = {}
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         connection = http.client.HTTPConnection(self._host, timeout=30)
-        sent = {"Accept": "text/html", **(headers or {})}
+        sent = {"Accept": "text/html", **self.headers, **(headers or {})}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         connection.request(method, path, body, sent)

@@ -5,16 +5,35 @@ from __future__ import annotations
 import ast
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tornado.template import Loader
 
+from app.access.errors import Conflict, Invalid
+from app.oci.errors import OCIError, Term
 from app.web.pages import shapes, texts
 
 WEB = texts.LOCALE_FOLDER.parent
-PLACES = re.compile(r"%\(\w+\)[sd]")
+APP = WEB.parent
+# Whose errors pages show; what is said of tokens and of headers only programs get to read.
+ERRORS_OF = ("access/**/*.py", "projects/*.py", "registry/artifacts.py", "registry/repositories.py", "oci/digest.py",
+             "oci/reference.py", "database/engine.py", "web/guard.py", "web/login.py", "web/pages/*.py")  # fmt: skip
+OF_PROGRAMS = ("tokens.py", "authorization.py")
+# Tornado's own words for a status, and what the REST API gives along for itself.
+UNTOLD = {("web/login.py", "self._reason"), ("web/guard.py", "otherwise")}
+
+
+def _classes(of: type[OCIError] = OCIError) -> Iterator[type[OCIError]]:
+    yield of
+    for one in of.__subclasses__():
+        yield from _classes(one)
+
+
+ERRORS = {one.__name__: one for one in _classes()}
+PLACES = re.compile(r"%\(\w+\)[sdr]")
 # Tornado's templates are Python inside; their calls are read from what they are compiled to.
 CALLS = {"_", "mark", "translate"}
 
@@ -26,11 +45,12 @@ def sources() -> Iterator[tuple[str, str]]:
         yield path.name, loader.load(path.name).code
     for path in sorted((WEB / "pages").glob("*.py")):
         yield path.name, path.read_text()
+    yield "login.py", (WEB / "login.py").read_text()
 
 
 def used() -> dict[str, str]:
     """List the texts in use, and a file of each; a text with a plural is two."""
-    found: dict[str, str] = {}
+    found = {error.template: error.place for error in errors()}
     for name, source in sources():
         for node in ast.walk(ast.parse(source)):
             if not isinstance(node, ast.Call):
@@ -43,6 +63,53 @@ def used() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Said:
+    """What an error that pages may show says: its template, or a term among its arguments; None cannot be told."""
+
+    place: str
+    template: str
+    arguments: frozenset[str] | None = None
+
+
+def errors() -> list[Said]:
+    """Read from the sources what each error says that services raise and pages show."""
+    files = [file for room in ERRORS_OF for file in sorted(APP.glob(room)) if file.name not in OF_PROGRAMS]
+    trees = {str(file.relative_to(APP)): ast.parse(file.read_text()) for file in files}
+    constants = {
+        target.id: node.value.value
+        for tree in trees.values()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return [said for place, tree in trees.items() for node in ast.walk(tree) for said in _said(place, node, constants)]
+
+
+def _said(place: str, node: ast.AST, constants: Mapping[str, str]) -> Iterator[Said]:
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name) and node.exc.id in ERRORS:
+        yield Said(place, ERRORS[node.exc.id].text, frozenset())
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return
+    if node.func.id == Term.__name__ and isinstance(node.args[0], ast.Constant):
+        yield Said(place, str(node.args[0].value))
+    if node.func.id not in ERRORS:
+        return
+    given = frozenset(str(keyword.arg) for keyword in node.keywords) - {"headers", "status", "detail"}
+    if not node.args:
+        yield Said(place, ERRORS[node.func.id].text, given)
+        return
+    first = node.args[0]
+    for choice in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+        if isinstance(choice, ast.Constant):
+            yield Said(place, str(choice.value), given)
+        elif isinstance(choice, ast.Name) and choice.id in constants:
+            yield Said(place, constants[choice.id], given)
+        elif (place, ast.unparse(choice)) not in UNTOLD:
+            raise AssertionError(f"{place}:{node.lineno}: no constant text, which pages could not translate")
+
+
 def catalogue() -> dict[tuple[str, str], str]:
     with (texts.LOCALE_FOLDER / "et_EE.csv").open(newline="") as file:
         return {(row[0], row[2] if len(row) > 2 else "unknown"): row[1] for row in csv.reader(file)}
@@ -51,6 +118,35 @@ def catalogue() -> dict[tuple[str, str], str]:
 def test_every_text_is_in_the_catalogue() -> None:
     known = {text for text, _ in catalogue()}
     assert {text: name for text, name in used().items() if text not in known} == {}
+
+
+def test_every_error_s_arguments_are_the_places_of_its_text() -> None:
+    for error in errors():
+        if error.arguments is not None:
+            places = {place[2 : place.index(")")] for place in PLACES.findall(error.template)}
+            assert places == error.arguments, error
+            assert not places or "%" not in PLACES.sub("", error.template).replace("%%", ""), error
+
+
+def test_an_error_is_said_in_both_languages() -> None:
+    texts.load()
+    error = Conflict("there is a project %(name)r already; choose another name", name="lab")
+    assert str(error) == error.message == "there is a project 'lab' already; choose another name"
+    assert texts.said(error, texts.choose("en", "")) == str(error)
+    assert texts.said(error, texts.choose("et", "")) == "Projekt 'lab' on juba olemas; valige teine nimi."
+
+
+def test_a_term_is_translated_and_what_somebody_typed_is_not() -> None:
+    texts.load()
+    estonian = texts.choose("et", "")
+    for what, said in ((Term("description"), "kirjeldus"), ("description", "description")):
+        error = Invalid("%(what)s: one to %(most)s characters, in one line", what=what, most=255)
+        assert texts.said(error, estonian).startswith(f"{said}: ")
+        assert str(error).startswith("description: ")
+
+
+def test_a_text_without_arguments_may_have_a_per_cent_sign() -> None:
+    assert str(Invalid("100 % of it")) == "100 % of it"
 
 
 def test_the_catalogue_has_nothing_that_is_not_used() -> None:

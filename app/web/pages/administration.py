@@ -161,7 +161,7 @@ class NewSystemRobotPage(Administration):
                 raise
             self.set_status(error.answer_status)
             values = {name: self.field(name) for name in ("name", "description", "days", "projects")}
-            self._form(values, rights, error.message)
+            self._form(values, rights, self.said(error))
             return
         self.note("create", "robot", robot.name)
         show_secret(self, robot.name, secret, "/administration/robots", expires_at=robot.expires_at)

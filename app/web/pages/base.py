@@ -130,7 +130,7 @@ class Page(Readable):
         except OCIError as error:
             if error.answer_status >= 500 or error.answer_status == 401:
                 raise
-            self.flash("danger", error.message)
+            self.flash("danger", self.said(error))
         else:
             self.flash("success", done)
         self.redirect(to, status=303)
@@ -178,6 +178,10 @@ class Page(Readable):
 
     def _(self, message: str, plural: str | None = None, count: int | None = None) -> str:
         return self.locale.translate(message, plural, count)
+
+    def said(self, error: OCIError) -> str:
+        """Say an error in the language of whoever looks."""
+        return texts.said(error, self.locale)
 
     def show(self, template: str, **values: object) -> None:
         """Answer with a page."""
@@ -254,7 +258,7 @@ class Page(Readable):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
-        said = error.message if isinstance(error, OCIError) else ""
+        said = self.said(error) if isinstance(error, OCIError) else ""
         if isinstance(error, HTTPError) and status_code == 403:
             said = self._("This form was open for too long, or came from another site. Open the page again and repeat.")
         self.set_header("X-Request-Id", self.request_id)

@@ -64,7 +64,7 @@ class RevokeSessionPage(Mine):
         async def revoke() -> None:
             session = self.field("session")
             if not await self.services.sessions.revoke(self.account, session):
-                raise Missing(self._("That session has ended already."))
+                raise Missing("That session has ended already.")
             self.note("delete", "session", session[:8])
 
         await self.settle(revoke(), self._("That browser is logged out."), "/mine/sessions")
@@ -89,7 +89,7 @@ class KeysPage(Mine):
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            await self._list({name: self.field(name) for name in ("name", "days", "scope")}, rights, error.message)
+            await self._list({name: self.field(name) for name in ("name", "days", "scope")}, rights, self.said(error))
             return
         self.note("create", "access key", key.name)
         show_secret(self, self.principal.name, secret, "/mine/keys", expires_at=key.expires_at)
@@ -99,7 +99,7 @@ class KeysPage(Mine):
         if chosen == EVERYWHERE:
             return chosen
         if not chosen.isdigit() or len(chosen) > 18:
-            raise Invalid(self._("Choose one from the list."))
+            raise Invalid("Choose one from the list.")
         # Another's project, guessed, is none to name.
         await self.services.guard.open(self.principal, int(chosen), roles.READ_PROJECT)
         return chosen

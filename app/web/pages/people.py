@@ -147,7 +147,7 @@ class NewRobotPage(Page):
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            self._form({name: self.field(name) for name in ("name", "description", "days")}, rights, error.message)
+            self._form({name: self.field(name) for name in ("name", "description", "days")}, rights, self.said(error))
             return
         self.note("create", "robot", robot.name)
         show_secret(self, robot.name, secret, f"/projects/{project}/robots", expires_at=robot.expires_at)
@@ -259,7 +259,7 @@ class DeleteLabelPage(Page):
         async def remove() -> None:
             label = await self.services.labels.find(number_of(self, "label"))
             if label.project_id != self.opened.id:
-                raise Invalid(self._("Choose one from the list."))
+                raise Invalid("Choose one from the list.")
             await self.services.labels.remove(label.id)
             self.note("delete", "label", label.name)
 
@@ -295,12 +295,12 @@ def role_of(page: Page) -> Role:
     try:
         return Role(page.field("role"))
     except ValueError:
-        raise Invalid(page._("Choose one from the list.")) from None
+        raise Invalid("Choose one from the list.") from None
 
 
 def days_of(page: Page) -> int:
     """Read for how many days something is given; raises Invalid."""
     text = page.field("days")
     if not text.removeprefix("-").isdigit() or len(text) > 6:
-        raise Invalid(page._("Type a number of days."))
+        raise Invalid("Type a number of days.")
     return int(text)

@@ -57,7 +57,7 @@ class NewProjectPage(Page):
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            self._form({**values, "password": ""}, error.message)
+            self._form({**values, "password": ""}, self.said(error))
             return
         self.note("create", "project", made.name, (made.id, made.name))
         self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})
@@ -225,7 +225,7 @@ def read_size(page: Page, field: str, unit: str) -> int | None:
         count = float(text) * _UNITS[page.field(unit, "GiB")]
         return int(count)
     except (ValueError, KeyError, OverflowError):
-        raise Invalid(page._("%(text)s is no size; type a number, such as 10") % {"text": text[:40]}) from None
+        raise Invalid("%(text)s is no size; type a number, such as 10", text=text[:40]) from None
 
 
 def split_size(count: int | None) -> tuple[str, str]:

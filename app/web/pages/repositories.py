@@ -223,7 +223,7 @@ class TagRedirect(OnRepository):
         except OCIError as error:
             if error.answer_status >= 500:
                 raise
-            raise Missing(self._("There is no tag %(tag)s here.") % {"tag": tag[:140]}) from None
+            raise Missing("There is no tag %(tag)s here.", tag=tag[:140]) from None
         self.redirect(self.at(project, name, digest), status=303)
 
 
@@ -279,5 +279,5 @@ def number_of(page: Page, field: str) -> int:
     """Read the id in a form's field; raises Invalid."""
     text = page.field(field)
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Invalid(page._("Choose one from the list."))
+        raise Invalid("Choose one from the list.")
     return int(text)

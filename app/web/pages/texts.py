@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tornado.locale
 
+from app.oci.errors import OCIError
+
 LOCALE_FOLDER = Path(__file__).parent.parent / "locale"
 COOKIE = "language"
 
@@ -31,6 +33,11 @@ def choose(chosen: str | None, accept: str) -> tornado.locale.Locale:
 def mark(message: str) -> str:
     """Mark a text for the catalogue that is translated where it is shown."""
     return message
+
+
+def said(error: OCIError, locale: tornado.locale.Locale) -> str:
+    """Say an error in this language; what the catalogue lacks stays English. It is escaped where it is shown."""
+    return error.fill(locale.translate(error.template), locale.translate)
 
 
 def _liked(accept: str) -> str:

@@ -9,7 +9,7 @@ from app.access.errors import Conflict, Invalid
 from app.access.principal import ANONYMOUS, Kind, Principal
 from app.access.roles import PULL, READ_PROJECT, Role
 from app.database.projects import Viewer
-from app.oci.errors import NameInvalid, OCIError
+from app.oci.errors import NameInvalid, OCIError, Term
 from app.oci.reference import Name
 from app.projects import checks
 from app.projects.viewers import highest, viewer_of
@@ -51,11 +51,11 @@ def test_the_specification_allows_more(name: str) -> None:
 @pytest.mark.parametrize("value", ["", " ", "a\tb", "a\x00", "\ud800", "\u202e", "x" * 256])
 def test_words_that_cannot_be(value: str) -> None:
     with pytest.raises(Invalid):
-        checks.word(value, "name")
+        checks.word(value, Term("name"))
 
 
 def test_a_word_loses_the_spaces_around_it() -> None:
-    assert checks.word("  Tõravere  observatory ", "name") == "Tõravere  observatory"
+    assert checks.word("  Tõravere  observatory ", Term("name")) == "Tõravere  observatory"
 
 
 @pytest.mark.parametrize("number", [0, -1, 1 << 63])

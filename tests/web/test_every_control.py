@@ -1,0 +1,463 @@
+"""The controls that no story of ours uses: every link, copy button, search, pager, choice and right, and what it does.
+
+`test_unused_controls` says at the end of a run which ones were left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from urllib.parse import SplitResult, urlsplit
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from tests.api.client import Registry, basic, exchange
+from tests.parts.service import Service
+from tests.web.controls import KINDS, Account
+from tests.web.person import Opener, Visitor
+from tests.web.plenty import MANY, Plenty, make_plenty
+from tests.web.scene import PASSWORD
+
+pytestmark = pytest.mark.usefixtures("clean_log")
+
+PAGE = 25
+CHAPTERS = ("/help", *(f"/help/{name}" for name in
+            ("login", "cache", "projects", "robots", "pushing", "clusters", "trouble")))  # fmt: skip
+OPEN_TO_ALL = ("/", "/projects", "/mirror", "/login", "/no/such/page")
+OF_A_PROJECT = (
+    "/projects/PROJECT", "/projects/PROJECT/repositories", "/projects/PROJECT/members", "/projects/PROJECT/robots",
+    "/projects/PROJECT/labels", "/projects/PROJECT/logs", "/projects/PROJECT/configuration",
+)  # fmt: skip
+WITHIN_A_PROJECT = (
+    "/projects/PROJECT/robots/new", "/projects/PROJECT/repositories/part-00",
+    "/projects/PROJECT/repositories/part-01:1", "/projects/PROJECT/repositories?q=no-such",
+    "/projects/PROJECT/repositories/part-00?q=no-such", "/projects/EMPTY", "/projects/EMPTY/repositories",
+    "/projects/EMPTY/robots",
+)  # fmt: skip
+OF_THE_MIRROR = ("/projects/mirror", "/projects/mirror/cache", "/projects/mirror/repositories/library/redis:7")
+OF_ADMINS = (
+    "/mine", "/mine/keys", "/mine/sessions", "/new-project", "/administration/users", "/administration/projects",
+    "/administration/upstreams", "/administration/robots", "/administration/robots/new", "/administration/audit",
+    "/administration/health",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plenty(stage: Service) -> Plenty:
+    return make_plenty(stage, f"m{uuid.uuid4().hex[:6]}")
+
+
+@pytest.fixture(scope="module")
+def mark(plenty: Plenty) -> str:
+    """What the names of people, projects and system robots begin with."""
+    return plenty.project.removeprefix("plenty-")
+
+
+def paths(plenty: Plenty, pages: Sequence[str]) -> list[str]:
+    names = {"PROJECT": plenty.project, "EMPTY": plenty.empty}
+    return [re.sub("PROJECT|EMPTY", lambda found: names[found[0]], path) for path in pages]
+
+
+def reveal(control: Locator) -> Locator:
+    """Open what a control is in: a fold, or the panel of a choice."""
+    panel = control.locator("xpath=ancestor::*[contains(@class, 'switcher-panel')]")
+    if panel.count() and not control.is_visible():
+        place = re.search(r"panel-(\d+)", panel.get_attribute("class") or "")
+        assert place
+        control.page.locator(".switcher-names label").nth(int(place[1])).click()
+    for fold in control.locator("xpath=ancestor::details[not(@open)]").all():
+        fold.locator("summary").first.click()
+    return control
+
+
+def open_page(visitor: Visitor, path: str) -> None:
+    """Open a page, or one that says that there is none."""
+    visitor.page.goto(path)
+    expect(visitor.page.locator("main")).to_be_visible()
+
+
+# -- links and copies, wherever they are
+
+
+def leads_to(target: SplitResult) -> Callable[[str], bool]:
+    """Tell whether a browser is where a link led to, the place within the page left aside."""
+    return lambda url: urlsplit(url)[:4] == target[:4]
+
+
+def follow_all(visitor: Visitor, account: Account, path: str) -> None:
+    """Click each link of a page that nobody has clicked so far; it leads where it says, and something is there."""
+    open_page(visitor, path)
+    for name, place in account.waiting(visitor.page, "link"):
+        open_page(visitor, path)
+        link = reveal(visitor.page.locator(KINDS["link"]).nth(place))
+        target = urlsplit(str(link.evaluate("element => element.href")))
+        if target.path.endswith(".csv"):
+            with visitor.page.expect_download():
+                link.click()
+            continue
+        link.click()
+        visitor.page.wait_for_url(leads_to(target))
+        assert visitor.page.locator(".error-code").count() == 0, name
+        assert visitor.page.locator("main").get_by_role("heading").first.inner_text(), name
+        if name.startswith(("tabs:", "contents:", "menu: link /projects", "menu: link /mirror", "menu: link /help")):
+            lit = visitor.page.locator(f'[aria-current="page"][href="{target.path}"]')
+            assert lit.count(), f"{name}: the page does not say that it is there"
+
+
+def copy_all(visitor: Visitor, account: Account, path: str) -> None:
+    """Press each copy button that nobody has pressed so far; what it is for is on the clipboard then."""
+    open_page(visitor, path)
+    copy_here(visitor, account)
+
+
+def copy_here(visitor: Visitor, account: Account) -> None:
+    """Press the copy buttons of the page as it is."""
+    page = visitor.page
+    for name, place in account.waiting(page, "copy"):
+        button = reveal(page.locator(KINDS["copy"]).nth(place))
+        wanted = (
+            button.get_attribute("data-copy")
+            or page.locator(f"#{button.get_attribute('data-copy-from')}").text_content()
+        )
+        page.evaluate("navigator.clipboard.writeText('')")
+        button.click()
+        expect(page.locator("#announce")).to_have_text("Copied")
+        assert wanted, name
+        assert page.evaluate("navigator.clipboard.readText()") == wanted, name
+
+
+GROUPS = {
+    "visitor": ("visitor", OPEN_TO_ALL),
+    "guide": ("visitor", CHAPTERS),
+    "admin": ("admin", OPEN_TO_ALL),
+    "administration": ("admin", OF_ADMINS),
+    "project": ("mari", OF_A_PROJECT),
+    "inside": ("mari", WITHIN_A_PROJECT),
+    "mirror": ("admin", OF_THE_MIRROR),
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_link_leads_where_it_says(
+    request: pytest.FixtureRequest, account: Account, plenty: Plenty, group: str
+) -> None:
+    who, pages = GROUPS[group]
+    for path in paths(plenty, pages):
+        follow_all(request.getfixturevalue(who), account, path)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_copy_button_copies(request: pytest.FixtureRequest, account: Account, plenty: Plenty, group: str) -> None:
+    who, pages = GROUPS[group]
+    for path in paths(plenty, pages):
+        copy_all(request.getfixturevalue(who), account, path)
+
+
+# -- lists
+
+
+def shown(person: Visitor) -> list[str]:
+    """Name what the list on the page has."""
+    names = person.page.locator("table.list tbody td.name").all_inner_texts()
+    return [name.split("\n")[0].strip() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("path", "label", "wanted", "found"),
+    [
+        ("/projects", "Search by name", "MARK-1", [f"MARK-{number}" for number in range(10, 20)]),
+        (
+            "/projects/PROJECT/repositories",
+            "Search by name",
+            "part-2",
+            [f"part-{number}" for number in range(20, MANY)],
+        ),
+        ("/projects/PROJECT/members", "Search by name", "group-07", ["group-07"]),
+        ("/projects/PROJECT/robots", "Search by name", "bot-13", ["robot-PROJECT+bot-13"]),
+        ("/administration/users", "Search by name or address", "MARK-05", ["MARK-05"]),
+        ("/administration/projects", "Search by name", "MARK-05", ["MARK-05"]),
+        ("/administration/robots", "Search by name", "MARK-05", ["robot-MARK-05"]),
+    ],
+)
+def test_a_search_finds_what_has_the_word_in_it(
+    admin: Visitor, plenty: Plenty, mark: str, path: str, label: str, wanted: str, found: list[str]
+) -> None:
+    def named(text: str) -> str:
+        return text.replace("PROJECT", plenty.project).replace("MARK", mark)
+
+    admin.go(named(path)).fill(label, named(wanted)).page.keyboard.press("Enter")
+    admin.page.wait_for_url(f"**?q={named(wanted)}")
+    assert shown(admin) == [named(one) for one in found]
+    admin.fill(label, "nothing-like-it").page.keyboard.press("Enter")
+    admin.page.wait_for_url("**?q=nothing-like-it")
+    assert shown(admin) == []
+
+
+def test_artifacts_are_searched_by_tag(mari: Visitor, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.project}/repositories/part-00")
+    mari.fill("Search by tag", "v07").page.keyboard.press("Enter")
+    mari.page.wait_for_url("**?q=v07")
+    assert len(shown(mari)) == 1
+    expect(mari.page.locator("table.list tbody")).to_contain_text("v07")
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/projects?q=MARK-", "MARK"),
+        ("/projects/PROJECT/repositories", "part"),
+        ("/projects/PROJECT/repositories/part-00", ""),
+        ("/projects/PROJECT/members?q=group", "group"),
+        ("/projects/PROJECT/robots", "robot-PROJECT+bot"),
+        ("/projects/PROJECT/labels", "label"),
+        ("/administration/users?q=MARK-", "MARK"),
+        ("/administration/projects?q=MARK-", "MARK"),
+        ("/administration/robots?q=MARK-", "robot-MARK"),
+    ],
+)
+def test_a_long_list_is_turned_and_turned_back(
+    admin: Visitor, plenty: Plenty, mark: str, path: str, names: str
+) -> None:
+    def named(text: str) -> str:
+        return text.replace("PROJECT", plenty.project).replace("MARK", mark)
+
+    first = shown(admin.go(named(path)))
+    assert len(first) == PAGE
+    admin.click("Next", role="link").page.wait_for_url("**after=**")
+    both = first + shown(admin)
+    assert both == plenty.numbered(named(names)) if names else len(set(both)) == MANY
+    admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "after=" not in url)
+    assert shown(admin) == first
+
+
+@pytest.mark.parametrize("path", ["/projects/PROJECT/logs", "/administration/audit"])
+def test_a_long_log_is_turned_and_turned_back(admin: Visitor, plenty: Plenty, path: str) -> None:
+    admin.go(path.replace("PROJECT", plenty.project))
+    rows = admin.page.locator("table.list tbody tr")
+    expect(rows).to_have_count(PAGE)
+    admin.click("Next", role="link").page.wait_for_url("**before=**")
+    expect(rows.first).to_be_visible()
+    admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "before=" not in url)
+    expect(rows).to_have_count(PAGE)
+
+
+def test_the_tags_of_an_artifact_are_turned(mari: Visitor, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.project}/repositories/part-01:1")
+    tags = mari.page.locator(".plain-list li b")
+    expect(tags).to_have_count(PAGE)
+    mari.click("More tags", role="link")
+    expect(tags).to_have_text(["t24", "t25", "t26"])
+
+
+# -- rights and roles
+
+
+def tick_everything(person: Visitor) -> list[str]:
+    """Take every tick off and put each one on again, with the rarer rights unfolded; gives the rights."""
+    person.open("More rights")
+    boxes = person.page.locator("input[name=right]").all()
+    for box in boxes:
+        box.uncheck() if box.is_checked() else None
+        box.check()
+    return sorted(str(box.get_attribute("value")) for box in boxes)
+
+
+def secret_of(person: Visitor, account: Account, back: str) -> tuple[str, str]:
+    """Read the secret's page and use all that is on it; gives the user name and the secret."""
+    page = person.page
+    username, secret = (page.locator(f"#secret-{what}").inner_text() for what in ("name", "text"))
+    copy_here(person, account)
+    with page.expect_download() as download:
+        person.click("Download", role="link")
+    assert json.loads(download.value.path().read_text())["secret"] == secret
+    person.click("I have kept it", role="link").page.wait_for_url(f"**{back}")
+    return username, secret
+
+
+def given(stage: Service, path: str, name: str) -> tuple[list[str], dict[str, object]]:
+    """Ask the REST API what a robot account or an access key was given; gives its rights and all about it."""
+    headers = {"Authorization": basic(*login(stage, path))}
+    answer = exchange(stage.host, "GET", f"/api/v2.0{path}", None, headers)
+    (found,) = [one for one in json.loads(answer.body) if one["name"] == name]
+    rights = [f"{one['resource']}:{one['action']}" for part in found["permissions"] for one in part["access"]]
+    return sorted(rights), found
+
+
+def login(stage: Service, path: str) -> tuple[str, str]:
+    return ("jaan.saar", PASSWORD) if "current" in path else (stage.username, stage.password)
+
+
+def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, account: Account, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.empty}/robots/new").fill("Name", "all").fill("Description (optional)", "does it all")
+    rights = tick_everything(mari)
+    mari.fill("Expires after", "12").click("Make the robot account")
+    username, _ = secret_of(mari, account, f"/projects/{plenty.empty}/robots")
+    number = json.loads(
+        exchange(stage.host, "GET", f"/api/v2.0/projects/{plenty.empty}", None,
+                 {"Authorization": basic(stage.username, stage.password)}).body
+    )["project_id"]  # fmt: skip
+    found, about = given(stage, f"/robots?q=Level%3Dproject%2CProjectID%3D{number}", username)
+    assert found == rights
+    assert about["description"] == "does it all"
+    expect(mari.row("all").locator("time").first).to_have_text("in 12 days")
+
+
+def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service, account: Account, mark: str) -> None:
+    admin.go("/administration/robots/new").fill("Name", f"{mark}-all").fill("Description (optional)", "does it all")
+    rights = tick_everything(admin)
+    admin.fill("Expires after", "12").click("Make the robot account")
+    username, secret = secret_of(admin, account, "/administration/robots")
+    found, about = given(stage, "/robots?page_size=100", username)
+    assert found == rights
+    assert about["description"] == "does it all"
+    assert Registry(stage.host, username, secret).ask_token().status == 200
+    admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "New secret")
+    _, fresh = secret_of(admin, account, "/administration/robots")
+    assert Registry(stage.host, username, secret).ask_token().status == 401
+    assert Registry(stage.host, username, fresh).ask_token().status == 200
+
+
+def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, account: Account, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "New secret")
+    username, secret = secret_of(mari, account, f"/projects/{plenty.project}/robots")
+    assert Registry(stage.host, username, secret).ask_token().status == 200
+
+
+def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service, account: Account) -> None:
+    name = f"own-{uuid.uuid4().hex[:6]}"
+    jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Make the project")
+    jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "12")
+    jaan.page.get_by_label("For", exact=True).select_option(name)
+    rights = tick_everything(jaan)
+    jaan.click("Make the access key")
+    _, secret = secret_of(jaan, account, "/mine/keys")
+    row = jaan.row(name)
+    expect(row.locator(".under").first).to_contain_text(f"{name}: ")
+    expect(row.locator("time").first).to_have_text("in 12 days")
+    found, _ = given(stage, "/users/current/access-keys", name)
+    assert found == rights
+    own, other = (Registry(stage.host, "jaan.saar", secret).ask_token(f"repository:{x}/app:push") for x in (name, "x"))
+    assert own.status == other.status == 200
+    row.locator("summary").click()
+    row.get_by_role("button", name="Delete").click()
+    assert "The access key is deleted" in jaan.told()
+
+
+@pytest.mark.parametrize(
+    ("fold", "label", "name"), [("USER", "User name", "liis.kask"), ("GROUP", "The group's name", "one-group")]
+)
+def test_a_member_is_given_the_role_that_was_chosen(
+    mari: Visitor, plenty: Plenty, fold: str, label: str, name: str
+) -> None:
+    mari.go(f"/projects/{plenty.empty}/members")
+    for role in ("limited guest", "guest", "developer", "maintainer", "project admin"):
+        mari.open(fold).fill(label, name)
+        if role == "developer":
+            # It is chosen already.
+            mari.page.locator("input[name=role][value=guest]").locator("visible=true").check()
+        mari.page.locator(f"input[name=role][value='{role}']").locator("visible=true").check()
+        mari.click("Add")
+        expect(mari.row(name).get_by_label("Role of")).to_have_value(role)
+        mari.row(name).locator("summary").click()
+        mari.row(name).get_by_role("button", name="Remove").click()
+        assert "The member is removed." in mari.told()
+    mari.open(fold).fill(label, name).click("Add")
+    mari.row(name).get_by_label("Role of").select_option("maintainer")
+    expect(mari.page.locator(".note")).to_contain_text("The role is changed.")
+    expect(mari.row(name).get_by_label("Role of")).to_have_value("maintainer")
+
+
+# -- choices of forms
+
+
+def test_a_project_is_as_it_was_asked_for(mari: Visitor, visitor: Visitor) -> None:
+    name = f"open-{uuid.uuid4().hex[:6]}"
+    mari.go("/new-project").fill("Project name", name).fill("Storage quota", "300").fill("Description (optional)", "x")
+    mari.page.get_by_label("Unit").first.select_option("MiB")
+    mari.page.get_by_label("Public").check()
+    mari.page.get_by_label("Private").check()
+    mari.page.get_by_label("Public").check()
+    mari.click("Make the project")
+    visitor.go(f"/projects/{name}")
+    mari.go(f"/projects/{name}/configuration")
+    assert mari.page.get_by_label("Storage quota").input_value() == "300"
+    assert mari.page.get_by_label("Unit").first.input_value() == "MiB"
+    mari.fill("Storage quota", "2").page.get_by_label("Unit").first.select_option("GiB")
+    mari.page.get_by_label("Private").check()
+    mari.click("Save")
+    expect(mari.go(f"/projects/{name}").page.locator(".card", has_text="Storage")).to_contain_text("of 2 GiB used")
+    visitor.go(f"/projects/{name}")
+    assert "/login" in visitor.page.url
+
+
+def test_a_cache_is_as_it_was_asked_for(admin: Visitor) -> None:
+    name = f"cache-{uuid.uuid4().hex[:6]}"
+    admin.go("/new-project").fill("Project name", name).page.get_by_label("Proxy cache").check()
+    admin.page.get_by_label("Upstream", exact=True).select_option("docker.io")
+    admin.fill("User name there", "hub-user").fill("Password or token", "hub-password").fill("Cache size", "700")
+    admin.page.get_by_label("Unit").last.select_option("MiB")
+    admin.click("Make the project")
+    expect(admin.page.get_by_text("Cache of docker.io")).to_be_visible()
+    admin.go(f"/projects/{name}/configuration")
+    size, unit = admin.page.get_by_label("Cache size"), admin.page.get_by_label("Unit")
+    assert (size.input_value(), unit.input_value()) == ("700", "MiB")
+    expect(admin.page.get_by_label("Forget the account")).to_be_visible()
+    admin.page.get_by_label("Upstream", exact=True).select_option("docker.io")
+    admin.page.get_by_label("Names without library/").select_option("alias")
+    unit.select_option("GiB")
+    admin.click("Save")
+    assert (size.input_value(), unit.input_value()) == ("700", "GiB")
+    expect(admin.page.get_by_label("Names without library/")).to_have_value("alias")
+
+
+def test_an_admin_sets_a_quota_in_any_unit(admin: Visitor, mark: str) -> None:
+    admin.go(f"/administration/projects?q={mark}-04")
+    row = admin.row(f"{mark}-04")
+    row.get_by_label("Quota of").fill("3")
+    row.get_by_label("Unit").select_option("TiB")
+    row.get_by_role("button", name="Set").click()
+    assert "The quota is set." in admin.told()
+    expect(admin.go(f"/administration/projects?q={mark}-04").row(f"{mark}-04")).to_contain_text("of 3 TiB used")
+
+
+def test_a_label_has_its_colour_and_description(mari: Visitor, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.empty}/labels").fill("Name", "red").fill("Description", "to be looked at")
+    mari.fill("Colour", "#ff0000").click("Make the label")
+    expect(mari.row("red")).to_contain_text("to be looked at")
+    assert mari.row("red").locator("circle").get_attribute("fill") == "#ff0000"
+
+
+def test_a_label_is_chosen_for_an_artifact(mari: Visitor, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
+    mari.page.get_by_label("Label", exact=True).select_option("label-11")
+    mari.click("Put on")
+    expect(mari.page.locator(".plain-list", has_text="label-11")).to_be_visible()
+
+
+def test_the_audit_log_is_narrowed_to_what_was_done(admin: Visitor, plenty: Plenty) -> None:
+    admin.go(f"/administration/audit?q={plenty.project}")
+    admin.page.get_by_label("What was done").select_option("push")
+    admin.page.wait_for_url("**operation=push**")
+    said = admin.page.locator("table.list tbody tr .mark").all_inner_texts()
+    assert said
+    assert all(one.startswith("pushed") for one in said)
+
+
+def test_the_log_in_page_changes_its_language_and_colours(open_context: Opener) -> None:
+    visitor = open_context()
+    visitor.go("/login").click("Eesti")
+    expect(visitor.page.get_by_role("heading", name="Logi sisse")).to_be_visible()
+    visitor.click("Tume kujundus")
+    assert visitor.page.evaluate("document.documentElement.dataset.bsTheme") == "dark"
+    visitor.click("English")
+    expect(visitor.page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_the_manifest_is_unfolded(mari: Visitor, plenty: Plenty) -> None:
+    mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
+    expect(mari.page.locator("#payload")).to_be_hidden()
+    mari.open("The manifest as it is")
+    assert json.loads(mari.page.locator("#payload").inner_text())["schemaVersion"] == 2

@@ -1,0 +1,303 @@
+"""Who may what on the pages: every method of every page, by everybody who could ask, in public and private projects.
+
+The table is written down here and not taken from the service. Each page that somebody may open is read as well: it has
+a control for everything they may do, and none for what they would be refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from typing import Any, NamedTuple
+
+import pytest
+from tornado.web import RequestHandler
+
+from app.web.pages import routes as table
+from tests.api.client import basic
+from tests.images import single
+from tests.parts.valkey import Valkey
+from tests.web.http import Answer, Person
+from tests.webapi.house import ADMIN, House
+from tests.webapi.house import PASSWORD as ADMINS_PASSWORD
+from tests.webapi.scene import ROLES, Project, Scene
+
+LIMITED, GUEST, DEVELOPER, MAINTAINER, PROJECT_ADMIN = ROLES
+# A robot account and an access key open no page: they are nobody in particular here.
+ROBOT, KEY = "robot with every right", "key of the project admin"
+CALLERS = ("anonymous", ROBOT, KEY, "outsider", *ROLES, "admin")
+PEOPLE = ("outsider", *ROLES, "admin")
+NOBODY = ("anonymous", ROBOT, KEY)
+
+IMAGE = single("scene", sizes=(500,))  # what `Scene` pushes
+NOT_THERE = "sha256:" + "0" * 64
+ARTIFACT = table._REPOSITORY + table._DIGEST
+_OF_CACHES = ("/cache", "/cache/fills")
+
+
+class Door(NamedTuple):
+    """A method of a page in a project: the least role that may, whether everybody may where the project is public.
+
+    What is sent with a form changes nothing that another question needs.
+    """
+
+    least: str
+    public: bool = False
+    fields: Mapping[str, str] = {}
+
+
+IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
+    ("get", ""): Door(LIMITED, public=True),
+    ("get", "/cache"): Door(LIMITED, public=True),
+    ("get", "/cache/fills"): Door(LIMITED, public=True),
+    ("get", "/configuration"): Door(PROJECT_ADMIN),
+    ("post", "/configuration"): Door(PROJECT_ADMIN, fields={"access": "ACCESS", "description": "x"}),
+    ("post", "/delete"): Door(PROJECT_ADMIN, fields={"name": "another"}),
+    ("get", "/members"): Door(GUEST),
+    ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),
+    ("post", "/members/role"): Door(PROJECT_ADMIN, fields={"member": "MEMBER", "role": LIMITED}),
+    ("post", "/members/remove"): Door(PROJECT_ADMIN, fields={"member": "999999"}),
+    ("post", "/leave"): Door(LIMITED, public=True),
+    ("get", "/robots"): Door(GUEST),
+    ("get", "/robots/new"): Door(PROJECT_ADMIN),
+    ("post", "/robots/new"): Door(PROJECT_ADMIN),
+    ("post", "/robots/refresh"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT"}),
+    ("post", "/robots/switch"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT", "disabled": "no"}),
+    ("post", "/robots/prolong"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT", "days": "5"}),
+    ("post", "/robots/delete"): Door(PROJECT_ADMIN, fields={"robot": "999999"}),
+    ("get", "/labels"): Door(MAINTAINER),
+    ("post", "/labels"): Door(MAINTAINER),
+    ("post", "/labels/delete"): Door(MAINTAINER, fields={"label": "999999"}),
+    ("get", "/logs"): Door(PROJECT_ADMIN),
+    ("get", "/repositories"): Door(LIMITED, public=True),
+    ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
+    ("get", f"/repositories/{ARTIFACT}"): Door(LIMITED, public=True),
+    ("get", f"/repositories/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
+    ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
+    ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
+    ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
+    ("post", f"/add-tag/{ARTIFACT}"): Door(DEVELOPER, fields={"tag": "v1"}),
+    ("post", f"/remove-tag/{ARTIFACT}"): Door(MAINTAINER, fields={"tag": "no-such-tag"}),
+    ("post", f"/attach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
+    ("post", f"/detach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
+}
+# What has no control: an address that people share, for one.
+BY_ADDRESS_ONLY = {("get", f"/repositories/{table._REPOSITORY}{table._TAG}")}
+
+OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("get", "/"): CALLERS,
+    ("post", "/"): CALLERS,
+    ("get", "/addresses"): CALLERS,
+    ("post", "/addresses"): CALLERS,
+    ("post", "/language"): CALLERS,
+    **{("get", f"/help{chapter}"): CALLERS for chapter in
+       ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/trouble")},
+    ("get", "/mirror"): CALLERS,
+    ("get", "/projects"): CALLERS,
+    ("get", "/new-project"): PEOPLE,
+    ("post", "/new-project"): PEOPLE,
+    ("get", "/mine"): PEOPLE,
+    ("get", "/mine/sessions"): PEOPLE,
+    ("post", "/mine/sessions/revoke"): PEOPLE,
+    ("get", "/mine/keys"): PEOPLE,
+    ("post", "/mine/keys"): PEOPLE,
+    ("post", "/mine/keys/delete"): PEOPLE,
+    ("get", "/administration"): ("admin",),
+    ("get", "/administration/users"): ("admin",),
+    ("post", "/administration/users/change"): ("admin",),
+    ("get", "/administration/projects"): ("admin",),
+    ("post", "/administration/projects"): ("admin",),
+    ("get", "/administration/upstreams"): ("admin",),
+    ("get", "/administration/robots"): ("admin",),
+    ("get", "/administration/robots/new"): ("admin",),
+    ("post", "/administration/robots/new"): ("admin",),
+    ("post", "/administration/robots/refresh"): ("admin",),
+    ("post", "/administration/robots/switch"): ("admin",),
+    ("post", "/administration/robots/prolong"): ("admin",),
+    ("post", "/administration/robots/delete"): ("admin",),
+    ("get", "/administration/audit"): ("admin",),
+    ("get", r"/administration/audit\.csv"): ("admin",),
+    ("get", "/administration/health"): ("admin",),
+}  # fmt: skip
+# A script asks for the first by its form, people are sent to the front page.
+NO_LINK_TO = {("get", "/addresses")}
+# A robot that is not there is no form's error but a page's: the door was open.
+OPEN_BUT_NOTHING_THERE = {400, 404}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[Scene]:
+    house = House(tmp_path_factory.mktemp("doors"), valkey_process.url)
+    scene = Scene(house)
+    for project in scene.projects:
+        label = scene.admin.do("createLabel", {"name": "on it", "scope": "p", "project_id": project.number}).number
+        artifact: dict[str, Any] = {"project_name": project.name, "repository_name": "app", "reference": "v1"}
+        assert scene.admin.do("attachLabel", {"id": label}, **artifact).status == 200
+    yield scene
+    faults = house.faults(0)
+    house.close()
+    assert faults == []
+
+
+@pytest.fixture(scope="module")
+def browsers(scene: Scene) -> dict[str, Person]:
+    """Everybody's browser; people have another one and an access key."""
+    found = {"anonymous": Person(scene.house.host)}
+    for name in (ROBOT, KEY):
+        found[name] = Person(scene.house.host)
+        known = scene.projects[0].callers[name]
+        found[name].headers = {"Authorization": basic(known.username or "", known.secret)}
+    for name in PEOPLE:
+        username = ADMIN if name == "admin" else name.replace(" ", "-")
+        Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
+        found[name] = Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
+        form = {"name": "laptop", "days": "1", "scope": "*", "right": "repository:pull"}
+        assert found[name].post("/mine/keys", form).status == 200
+    for person in found.values():
+        person.get("/help")
+    return found
+
+
+def in_a_project(door: tuple[str, str], project: Project) -> str:
+    """Spell a door's path in a project, or in its cache where only caches have such a page."""
+    digest = NOT_THERE if door[1].startswith("/delete-artifact") else IMAGE.digest
+    pattern = door[1].replace(table._DIGEST, f"@{digest}").replace(table._TAG, ":v1")
+    name = project.mirror if pattern in _OF_CACHES else project.name
+    return f"/projects/{name}" + pattern.replace(table._REPOSITORY, "app")
+
+
+def knock(scene: Scene, person: Person, door: tuple[str, str], project: Project) -> Answer:
+    """Ask as somebody; whoever leaves the project is let in again."""
+    path = in_a_project(door, project)
+    if door[0] == "get":
+        return person.get(path)
+    values = {
+        "MEMBER": str(project.members[LIMITED]),
+        "ROBOT": str(project.robot),
+        "ACCESS": "public" if project.public else "private",
+    }
+    return person.post(path, {name: values.get(value, value) for name, value in IN_A_PROJECT[door].fields.items()})
+
+
+def turned_away(answer: Answer) -> str | int | None:
+    """Say how somebody was turned away; None for whoever was let in."""
+    if answer.status == 303 and answer.location.startswith("/login"):
+        return "log in"
+    return answer.status if answer.status in (401, 403, 404) else None
+
+
+def expected(door: Door, caller: str, project: Project) -> str | int | None:
+    """Say how somebody is to be turned away."""
+    if caller == "admin" or (door.public and project.public):
+        return None
+    if caller in NOBODY:
+        return "log in"
+    if caller == "outsider":
+        return 403 if project.public else 404
+    return None if list(ROLES).index(caller) >= list(ROLES).index(door.least) else 403
+
+
+@pytest.mark.parametrize("door", IN_A_PROJECT, ids=" ".join)
+def test_in_a_project(scene: Scene, browsers: Mapping[str, Person], door: tuple[str, str]) -> None:
+    wrong = []
+    for project in scene.projects:
+        for caller in CALLERS:
+            answer = knock(scene, browsers[caller], door, project)
+            if turned_away(answer) != expected(IN_A_PROJECT[door], caller, project):
+                wrong.append((project.name, caller, answer.status, answer.location, answer.text[-900:]))
+            if door[1] == "/leave" and caller in ROLES:
+                member = {"role_id": ROLES[caller], "member_user": {"user_id": scene.people[caller]}}
+                made = scene.admin.do("createMember", member, project_name_or_id=project.name)
+                project.members[caller] = made.number
+    assert wrong == []
+
+
+@pytest.mark.parametrize("door", OUTSIDE, ids=" ".join)
+def test_outside_of_projects(browsers: Mapping[str, Person], door: tuple[str, str]) -> None:
+    wrong = []
+    for caller in CALLERS:
+        person, path = browsers[caller], door[1].replace("\\", "")
+        answer = person.get(path) if door[0] == "get" else person.post(path)
+        refused = "log in" if caller in NOBODY else 403
+        said = None if answer.status in OPEN_BUT_NOTHING_THERE else turned_away(answer)
+        if said != (None if caller in OUTSIDE[door] else refused):
+            wrong.append((caller, answer.status, answer.location))
+    assert wrong == []
+
+
+def test_every_method_of_every_page_is_in_the_table() -> None:
+    methods = {
+        (method, pattern)
+        for pattern, handler in table._PAGES
+        for method in ("get", "post")
+        if getattr(handler, method) is not getattr(RequestHandler, method)
+    }
+    assert methods == {*OUTSIDE, *((method, table._PROJECT + rest) for method, rest in IN_A_PROJECT)}
+
+
+class Controls(HTMLParser):
+    """What a page leads to: links, forms, and what its scripts ask for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: set[tuple[str, str]] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        for method, address in (
+            ("get", given.get("href", "") if tag == "a" else ""),
+            ("get", given.get("data-refresh", "")),
+            ("post", given.get("data-addresses", "")),
+            ("post", given.get("action", "") if given.get("method") == "post" else ""),
+        ):
+            if address.startswith("/"):
+                self.found.add((method, re.split("[?#]", address)[0]))
+
+
+def controls(person: Person, paths: Iterator[str]) -> set[tuple[str, str]]:
+    """Read all pages of these that somebody may open."""
+    found: set[tuple[str, str]] = set()
+    for path in paths:
+        answer = person.get(path)
+        if answer.status == 200 and "text/html" in answer.headers["Content-Type"]:
+            found |= Controls(answer.text).found
+    return found
+
+
+def doors(found: set[tuple[str, str]], name: str, mirror: str) -> set[tuple[str, str]]:
+    """Say which doors of a project, of its cache and outside of projects controls lead to."""
+    known = set()
+    for method, path in found:
+        for of, pattern in OUTSIDE:
+            if of == method and re.fullmatch(pattern, path):
+                known.add((method, pattern))
+        for of, rest in IN_A_PROJECT:
+            project = mirror if rest in _OF_CACHES else name
+            if of == method and re.fullmatch(f"/projects/{project}{rest}", path):
+                known.add((method, table._PROJECT + rest))
+    return known
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("place", [0, 1], ids=["public", "private"])
+def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
+    scene: Scene, browsers: Mapping[str, Person], caller: str, place: int
+) -> None:
+    project = scene.projects[place]
+    inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
+    inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
+    outside = [path.replace("\\", "") for method, path in OUTSIDE if method == "get"]
+    shown = doors(controls(browsers[caller], iter((*outside, *inside))), project.name, project.mirror)
+    may = {door for door, callers in OUTSIDE.items() if caller in callers} - NO_LINK_TO
+    may |= {
+        (door[0], table._PROJECT + door[1])
+        for door in IN_A_PROJECT
+        if expected(IN_A_PROJECT[door], caller, project) is None and door not in BY_ADDRESS_ONLY
+    }
+    leave = ("post", table._PROJECT + "/leave")
+    if caller not in ROLES or caller == LIMITED:
+        # Only members can leave; a limited guest does not see the list of them.
+        may.discard(leave)
+    assert shown == may
