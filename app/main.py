@@ -426,4 +426,5 @@ def _make_application(
         ),
         tokens=who.token_service,
         addresses=addresses,
+        cookie_secret=who.secrets.cookie_secret,
     )
