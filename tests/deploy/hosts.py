@@ -14,12 +14,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.parts.process import ROOT, CommandFailed, Process, run
+from tests.parts.process import ROOT, CommandFailed, Process, run, wait_for
+from tests.parts.service import descendants
 
 T = TypeVar("T")
 
@@ -182,14 +183,20 @@ class Bed:
         run(["ip", "link", "set", guest.link, "up"])
         guest.process = Process(f"nspawn-{host.name}", guest.command, self._folder / host.name)
         self._stack.callback(self._end, guest.process)
-        guest.process.until(lambda: _answers(host), timeout=60, interval=0.2)
+        wait_for(lambda: _answers(host), what=f"{host.name} to answer", timeout=60, interval=0.2)
 
     def kill(self, host: Host) -> None:
         """End a host as a power cut does: it says nothing to anybody any more, then everything in it is gone."""
         guest = self._guests[host.name]
         run(["ip", "link", "set", guest.link, "down"])
         assert guest.process is not None
+        # systemd-nspawn would leave what runs in it; with its first process the kernel ends all others.
+        inside = descendants(guest.process.pid)
         guest.process.stop(signal.SIGKILL)
+        for pid in inside:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), what=f"the end of {host.name}")
 
     def _overlay(self, folder: Path) -> Path:
         memory = folder / "memory"
