@@ -272,6 +272,8 @@ def _sqlstate(error: BaseException) -> str:
         # Extended codes, such as SQLITE_IOERR_WRITE, say in their low byte which one they are a case of.
         return f"sqlite {getattr(cause, 'sqlite_errorcode', 0) & 0xFF}"
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if lost or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error)):
+    # The server has said that it is going, and the driver waits for the end of the connection; it has no word for that.
+    going = isinstance(error, asyncpg.InternalClientError)
+    if lost or going or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error)):
         return _CONNECTION_LOST
     return str(getattr(cause, "sqlstate", None) or "")

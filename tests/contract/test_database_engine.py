@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from app.database import Database, Transaction, blobs, projects, quotas
@@ -262,6 +262,45 @@ async def test_a_connection_that_ends_in_the_middle(postgres: Postgres) -> None:
         await database.transact(work)
     assert await rows(database, "SELECT name FROM project") == []
     await database.close()
+
+
+async def test_a_server_that_has_said_that_it_is_going(postgres: Postgres) -> None:
+    url = make_url(postgres.database())
+    await migrate(url.render_as_string())
+    said = asyncio.Event()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Passes on everything but the end of the connection, which in life follows a moment later.
+        above, below = await asyncio.open_connection(url.host, url.port)
+        upwards = asyncio.create_task(copy(reader, below))
+        await copy(above, writer)
+        said.set()
+        await upwards
+        below.close()
+        writer.close()
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    direct = Database(url.render_as_string())
+    through = Database(url.set(port=server.sockets[0].getsockname()[1]).render_as_string())
+    assert await projects.head(through, "physics") is None
+    await rows(
+        direct,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    await said.wait()
+    await asyncio.sleep(0.1)  # so that the driver has read it
+    with pytest.raises(Unavailable, match="database is away"):
+        await projects.head(through, "physics")
+    for database in (direct, through):
+        await database.close()
+    server.close()
 
 
 @pytest.mark.parametrize(

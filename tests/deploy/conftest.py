@@ -47,6 +47,10 @@ class Site:
     first: Outcome
     folder: Path
 
+    @property
+    def address(self) -> str:
+        return self.host.address
+
     def curl(self, path: str, *arguments: str) -> str:
         """Ask the registry over HTTPS from this machine, by its name."""
         command = ["curl", "--silent", "--show-error", "--max-time", "60", "--cacert", str(self.authority.file)]

@@ -1,4 +1,4 @@
-"""Clients that pull and push all the time, each request on a connection of its own, and remember what failed."""
+"""Clients that pull and push all the time, each request on a connection of its own, and remember what came of it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,53 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
+from urllib.parse import urlsplit
 
-from .conftest import NAME, PASSWORD, Site
+from .authority import Authority
+from .conftest import NAME, PASSWORD
 
 _PROJECT = "crowd"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-class Crowd:
-    """Half of the clients pull, half push, from entering to leaving; no attempt is made twice."""
+class Door(Protocol):
+    """Where the registry is entered, and whose certificate it shows there."""
 
-    def __init__(self, site: Site, *, clients: int) -> None:
-        self._site = site
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def authority(self) -> Authority: ...
+
+
+class Postponed(Exception):
+    """The registry said 503 and when to come again."""
+
+
+class Crowd:
+    """Half of the clients pull, half push, from entering to leaving.
+
+    ``attempts``: how often one and the same pull or push may be begun before it has failed. ``patient``: a push that is
+    told 503 with ``Retry-After`` has not failed; it is counted in ``postponed``.
+    """
+
+    def __init__(self, door: Door, *, clients: int, attempts: int = 1, patient: bool = False) -> None:
+        self._door, self._attempts, self._patient = door, attempts, patient
         self._stop = threading.Event()
         work = (self._pull, self._push)
         self._threads = [threading.Thread(target=self._run, args=(work[n % 2], n)) for n in range(clients)]
         self.failures: list[str] = []
-        self.pulls = self.pushes = 0
+        self.again: list[str] = []
+        self.kept: list[str] = []
+        self.pulls = self.pushes = self.postponed = 0
 
     def __enter__(self) -> Self:
-        self._site.host.ssh(f"registry-admin create-project {_PROJECT} --public")
+        project(self._door, _PROJECT)
         self._push(0, -1)
         for thread in self._threads:
             thread.start()
@@ -45,23 +68,39 @@ class Crowd:
         for thread in self._threads:
             thread.join()
 
+    def lost(self) -> list[str]:
+        """Ask for everything that was answered 201, and name what does not come back as it was."""
+        return [path for path in dict.fromkeys(self.kept) if not self._is_there(path)]
+
+    def _is_there(self, path: str) -> bool:
+        status, _, data = ask(self._door, "GET", path, headers=basic())
+        return status == 200 and f"sha256:{hashlib.sha256(data).hexdigest()}" == path.rpartition("/")[2]
+
     def _run(self, work: Callable[[int, int], None], number: int) -> None:
         count = 0
         while not self._stop.wait(0.05):
             count += 1
+            self._try(work, count, number)
+
+    def _try(self, work: Callable[[int, int], None], count: int, number: int) -> None:
+        for attempt in range(1, self._attempts + 1):
+            began = time.strftime("%H:%M:%S")
             try:
                 work(count, number)
+            except Postponed:
+                self.postponed += 1
             except (OSError, http.client.HTTPException, AssertionError) as error:
-                self.failures.append(f"{error!r}")
+                said = f"{began} to {time.strftime('%H:%M:%S')}, {work.__name__}: {error!r}"
+                (self.again if attempt < self._attempts else self.failures).append(said)
+                continue
+            return
 
     def _pull(self, count: int, number: int) -> None:
-        token = json.loads(self._ask("GET", f"/service/token?service={NAME}&scope=repository:{_PROJECT}/x:pull")[2])[
-            "token"
-        ]
-        bearer = {"Authorization": f"Bearer {token}"}
-        manifest = json.loads(self._ask("GET", f"/v2/{_PROJECT}/x/manifests/first", headers=bearer)[2])
+        scope = f"/service/token?service={NAME}&scope=repository:{_PROJECT}/x:pull"
+        bearer = {"Authorization": f"Bearer {json.loads(self._ask('GET', scope)[1])['token']}"}
+        manifest = json.loads(self._ask("GET", f"/v2/{_PROJECT}/x/manifests/first", headers=bearer)[1])
         digest = manifest["layers"][0]["digest"]
-        blob = self._ask("GET", f"/v2/{_PROJECT}/x/blobs/{digest}", headers=bearer)[2]
+        blob = self._ask("GET", f"/v2/{_PROJECT}/x/blobs/{digest}", headers=bearer)[1]
         assert "sha256:" + hashlib.sha256(blob).hexdigest() == digest
         self.pulls += 1
 
@@ -75,34 +114,64 @@ class Crowd:
             "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": len(data), "digest": layer}],
         }  # fmt: skip
         tag = "first" if number < 0 else f"n{number}"
-        kind = {"Content-Type": _MANIFEST, **basic()}
-        self._ask("PUT", f"/v2/{_PROJECT}/x/manifests/{tag}", json.dumps(manifest).encode(), headers=kind)
+        payload = json.dumps(manifest).encode()
+        self._write("PUT", f"/v2/{_PROJECT}/x/manifests/{tag}", payload, {"Content-Type": _MANIFEST})
+        self.kept.append(f"/v2/{_PROJECT}/x/manifests/sha256:{hashlib.sha256(payload).hexdigest()}")
         self.pushes += 1
 
     def _blob(self, data: bytes) -> str:
-        place = self._ask("POST", f"/v2/{_PROJECT}/x/blobs/uploads/", headers=basic())[1]["Location"]
-        path = place.removeprefix(f"https://{NAME}")
-        place = self._ask("PATCH", path, data, headers=basic())[1]["Location"].removeprefix(f"https://{NAME}")
+        place = self._write("POST", f"/v2/{_PROJECT}/x/blobs/uploads/")
+        place = self._write("PATCH", place, data)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        self._ask("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", headers=basic())
+        self._write("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}")
+        self.kept.append(f"/v2/{_PROJECT}/x/blobs/{digest}")
         return digest
+
+    def _write(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> str:
+        """Send what changes something and give the path it is led to."""
+        answer = self._ask(method, path, body, headers={**basic(), **(headers or {})})[0]
+        return answer.get("Location", "").removeprefix(f"https://{NAME}")
 
     def _ask(
         self, method: str, path: str, body: bytes | None = None, *, headers: dict[str, str] | None = None
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        with closing(connect(self._site)) as connection:
-            connection.request(method, path, body=body, headers=headers or {})
-            answer = connection.getresponse()
-            data = answer.read()
-        assert answer.status < 300, f"{method} {path}: {answer.status} {data[:300]!r}"
+    ) -> tuple[http.client.HTTPMessage, bytes]:
+        status, answered, data = ask(self._door, method, path, body, headers=headers)
+        if self._patient and method != "GET" and status == 503 and "Retry-After" in answered:
+            raise Postponed
+        assert status < 300, f"{method} {path}: {status} {data[:300]!r}"
+        return answered, data
+
+
+def ask(
+    door: Door, method: str, path: str, body: bytes | None = None, *, headers: dict[str, str] | None = None
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Send a request through a door, follow it to the object store where it leads there, and give the answer."""
+    with closing(connect(door)) as connection:
+        connection.request(method, path, body=body, headers=headers or {})
+        answer = connection.getresponse()
+        data = answer.read()
+    if answer.status != 307:
         return answer.status, answer.headers, data
+    place = urlsplit(answer.headers["Location"])
+    with closing(http.client.HTTPConnection(place.netloc, timeout=60)) as store:
+        store.request(method, f"{place.path}?{place.query}")
+        stored = store.getresponse()
+        return stored.status, answer.headers, stored.read()
 
 
-def connect(site: Site) -> http.client.HTTPSConnection:
-    """Open a connection to the host's address, under the registry's name."""
-    context = ssl.create_default_context(cafile=str(site.authority.file))
+def project(door: Door, name: str) -> None:
+    """Make a public project without a quota, where it is not there yet."""
+    body = {"project_name": name, "metadata": {"public": "true"}, "storage_limit": -1}
+    kind = {"Content-Type": "application/json", **basic()}
+    status, _, said = ask(door, "POST", "/api/v2.0/projects", json.dumps(body).encode(), headers=kind)
+    assert status in (201, 409), said
+
+
+def connect(door: Door) -> http.client.HTTPSConnection:
+    """Open a connection to an address, under the registry's name."""
+    context = ssl.create_default_context(cafile=str(door.authority.file))
     connection = http.client.HTTPSConnection(NAME, timeout=60, context=context)
-    plain = socket.create_connection((site.host.address, 443), timeout=60)
+    plain = socket.create_connection((door.address, 443), timeout=60)
     connection.sock = context.wrap_socket(plain, server_hostname=NAME)
     return connection
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def engine(folder: Path, *, hosts: Mapping[str, str], authority: Path) -> Iterat
     process = Process("dockerd", command, folder, environment={"SSL_CERT_FILE": str(authority)})
     docker = Docker(folder)
     try:
-        process.until(lambda: _answers(docker), interval=0.1)
+        process.until(lambda: _answers(docker), timeout=120, interval=0.1)
         yield docker
     finally:
         process.stop(timeout=20)
@@ -33,6 +34,6 @@ def engine(folder: Path, *, hosts: Mapping[str, str], authority: Path) -> Iterat
 def _answers(docker: Docker) -> bool:
     try:
         docker.run("version", timeout=10)
-    except CommandFailed:
+    except (CommandFailed, subprocess.TimeoutExpired):
         return False
     return True

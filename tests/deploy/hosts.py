@@ -14,12 +14,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tests.parts.process import ROOT, CommandFailed, Process, run
+from tests.parts.process import ROOT, CommandFailed, Process, run, wait_for
+from tests.parts.service import descendants
 
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ INSTALLED = (
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
     "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rsync",
-    "prometheus", "prometheus-node-exporter",
+    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore",
 )  # fmt: skip
 _SUITE = "bookworm"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -115,6 +116,16 @@ def _enter(namespace: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter the network {namespace}")
 
 
+@dataclass
+class _Guest:
+    """How a host is started, its end of the cable, and what runs of it."""
+
+    host: Host
+    link: str
+    command: Sequence[str]
+    process: Process | None = None
+
+
 class Bed:
     """A bridge, a proxy and the hosts on them; use `bed`."""
 
@@ -126,7 +137,7 @@ class Bed:
         self._number, self.bridge = self._make_bridge()
         self.address = f"198.18.{self._number}.1"
         self._start_proxy()
-        self._hosts = 0
+        self._guests: dict[str, _Guest] = {}
 
     def _make_bridge(self) -> tuple[int, str]:
         # Of the range for tests of networks (RFC 2544); a second run at the same time takes the next.
@@ -153,12 +164,12 @@ class Bed:
 
     def boot(self, name: str) -> Host:
         """Start a host that nobody has touched and wait until ssh answers."""
-        self._hosts += 1
-        number = self._number * 100 + self._hosts
+        count = len(self._guests) + 1
+        number = self._number * 100 + count
         folder = self._folder / name
         root = self._overlay(folder)
         namespace = f"regbed{number}"
-        address = f"198.18.{self._number}.{self._hosts + 1}"
+        address = f"198.18.{self._number}.{count + 1}"
         self._connect(namespace, f"rb{number}", address)
         self._name(root, name)
         command = [
@@ -166,11 +177,31 @@ class Bed:
             f"--machine={name}", f"--network-namespace-path=/run/netns/{namespace}", "--resolv-conf=off",
             "--capability=CAP_NET_ADMIN",  # over its own network only, for its firewall
         ]  # fmt: skip
-        guest = Process(f"nspawn-{name}", command, folder)
-        self._stack.callback(self._end, guest)
         host = Host(name, address, namespace, self._key)
-        guest.until(lambda: _answers(host), timeout=60, interval=0.2)
+        self._guests[name] = _Guest(host, f"rb{number}", command)
+        self.start(host)
         return host
+
+    def start(self, host: Host) -> None:
+        """Start a host, with the disk that it had when it ended, and wait until ssh answers."""
+        guest = self._guests[host.name]
+        run(["ip", "link", "set", guest.link, "up"])
+        guest.process = Process(f"nspawn-{host.name}", guest.command, self._folder / host.name)
+        self._stack.callback(self._end, guest.process)
+        wait_for(lambda: _answers(host), what=f"{host.name} to answer", timeout=60, interval=0.2)
+
+    def kill(self, host: Host) -> None:
+        """End a host as a power cut does: it says nothing to anybody any more, then everything in it is gone."""
+        guest = self._guests[host.name]
+        run(["ip", "link", "set", guest.link, "down"])
+        assert guest.process is not None
+        # systemd-nspawn would leave what runs in it; with its first process the kernel ends all others.
+        inside = descendants(guest.process.pid)
+        guest.process.stop(signal.SIGKILL)
+        for pid in inside:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), what=f"the end of {host.name}")
 
     def _overlay(self, folder: Path) -> Path:
         memory = folder / "memory"
