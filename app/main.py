@@ -22,6 +22,7 @@ from app.access.accounts import Accounts
 from app.access.credentials import Credentials
 from app.access.keys import Keys
 from app.access.last_used import LastUsed
+from app.access.notices import Notices
 from app.access.people import People
 from app.access.permissions import Permissions
 from app.access.refusals import Refusals
@@ -84,6 +85,10 @@ log = logging.getLogger(__name__)
 
 # What fills may take to end after the last client is gone; their spools stay and are gone on with.
 _FILL_SECONDS = 5.0
+# A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
+# never leaves the host.
+_REDIRECT_SECONDS = 5 * 60
+_TRANSFER_SECONDS = 24 * 3600
 
 
 def serve(config: Config) -> None:
@@ -167,9 +172,11 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
     if config.storage.driver == "filesystem":
         return FilesystemStore(config.data_dir / "blobs")
     s3 = config.storage.s3
+    for_nginx = config.storage.delivery == "accel"
     return S3Store(
         endpoint_url=s3.endpoint_url,
-        public_endpoint_url=s3.public_endpoint_url,
+        public_endpoint_url=None if for_nginx else s3.public_endpoint_url,
+        url_seconds=_TRANSFER_SECONDS if for_nginx else _REDIRECT_SECONDS,
         region=s3.region,
         bucket=s3.bucket,
         prefix=s3.prefix,
@@ -264,7 +271,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
     permissions, tokens = Permissions(database), Tokens(Keys(database, secrets), config.server.external_url)
-    jobs = [used.run(), audit.run(), robots.run()]
+    jobs = [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -383,6 +390,7 @@ def _make_application(
         "repositories": Repositories(database),
         "robots": who.robots,
         "sessions": who.sessions,
+        "upstreams": config.upstreams,
     }
     required = {"database": database.check, "storage": stores.blobs.check}
     optional = {"redis": stores.cache.check}
@@ -401,7 +409,6 @@ def _make_application(
         about=About(config.server.external_url, config.saml.enabled, blobs_folder),
         accounts=who.accounts,
         credentials=who.credentials,
-        upstreams=config.upstreams,
         required=required,
         optional=optional,
         **shared,

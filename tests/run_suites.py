@@ -40,7 +40,7 @@ ORDER = (
 # Suites that are too long for every run: what is run of them here, and the command that runs all.
 IN_PART = {"deploy": (("test_checks.py", "test_single.py"), "make test-deploy")}
 # What a suite may take before it is ended: it hangs where pytest's own limit for each test does not reach.
-LONGEST_SECONDS = 15 * 60
+LONGEST_SECONDS = 20 * 60
 # Suites wait for disks, containers and clocks more than they compute.
 AT_ONCE = 2
 

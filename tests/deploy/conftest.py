@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from .playbook import Inventory, Outcome
 NAME = "registry.test"
 PASSWORD = "tests-admin-password"
 # Building the tree and the first run take their time, before the first test.
-SETUP_SECONDS = 900
+SETUP_SECONDS = 1800
 
 
 @dataclass
@@ -93,18 +94,16 @@ def site(
         hub = host.inside(lambda: Hub(folder / "upstream"))
         stack.callback(hub.close)
         image = host.inside(lambda: hub.add(multi("redis"), "library/redis", "latest"))
-        inventory = Inventory("single", folder, {"registry1": variables(host, authority, release, hub, university)})
+        own = with_university(variables(host, authority, release, hub, bed), university)
+        inventory = Inventory("single", folder, {"registry1": own})
         first = inventory.play("site.yml")
         assert first.status == 0, first.output[-6000:]
         yield Site(host, hub, university, image, inventory, authority, first, folder)
 
 
-def variables(
-    host: Host, authority: Authority, release: Path, hub: Hub, university: IdentityProvider
-) -> dict[str, object]:
+def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Bed) -> dict[str, Any]:
     """Give what the inventory `single` leaves to a site."""
     pair = authority.certify(NAME)
-    own = university.folder / "cert"
     return {
         **host.variables,
         "registry_version": "1.0.0",
@@ -112,25 +111,31 @@ def variables(
         "registry_external_url": f"https://{NAME}",
         "registry_secret_key": "0123456789abcdef" * 4,
         "registry_admin_password": PASSWORD,
-        "registry_credentials": {
-            "saml-certificate": (own / "service.crt").read_text(),
-            "saml-key": (own / "service.pem").read_text(),
-        },
         "registry_config": {
             "upstreams": {"docker.io": {"url": hub.url}},
-            "saml": {
-                "enabled": True,
-                "idp_metadata_url": university.metadata_url,
-                "certificate_file": "${CREDENTIALS_DIRECTORY}/saml-certificate",
-                "private_key_file": "${CREDENTIALS_DIRECTORY}/saml-key",
-            },
-            # The range that the hosts are in; RFC 2544 is not among the private ones.
-            "fill_networks": ["127.0.0.0/8", "198.18.0.0/15"],
+            # The hosts' network is not among the private ones, which are the default.
+            "fill_networks": ["127.0.0.0/8", f"{bed.address.rpartition('.')[0]}.0/24"],
         },
         "nginx_server_names": [NAME],
         "nginx_certificate": pair.certificate,
         "nginx_certificate_key": pair.key,
     }
+
+
+def with_university(settings: dict[str, Any], university: IdentityProvider) -> dict[str, Any]:
+    """Add the log-in by an identity provider, with a key pair that the provider's maker made."""
+    saml = {
+        "enabled": True,
+        "idp_metadata_url": university.metadata_url,
+        "certificate_file": "${CREDENTIALS_DIRECTORY}/saml-certificate",
+        "private_key_file": "${CREDENTIALS_DIRECTORY}/saml-key",
+    }
+    credentials = {
+        "saml-certificate": (university.folder / "cert/service.crt").read_text(),
+        "saml-key": (university.folder / "cert/service.pem").read_text(),
+    }
+    config = {**settings["registry_config"], "saml": saml}
+    return {**settings, "registry_config": config, "registry_credentials": credentials}
 
 
 @pytest.fixture(scope="session")

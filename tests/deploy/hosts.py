@@ -39,6 +39,8 @@ _DOWNLOADED = (
 )  # fmt: skip
 _SUITE = "bookworm"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+# What root may not do everywhere, in namespaces that end with it.
+_ATTEMPT = ("unshare", "--mount", "--net", "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link add attempt type bridge")
 _PROXY_PORT = 3128
 _CLONE_NEWNET = 0x40000000
 
@@ -50,7 +52,10 @@ def missing() -> str | None:
         return f"no hosts to deploy to (apt: {' '.join(lacking)})"
     if os.geteuid() != 0:
         return "hosts to deploy to need root"
-    return None if _SOURCES.exists() else f"no {_SOURCES}, from which a Debian 12 host is made"
+    if not _SOURCES.exists():
+        return f"no {_SOURCES}, from which a Debian 12 host is made"
+    tried = subprocess.run(_ATTEMPT, capture_output=True, text=True, check=False)
+    return f"no hosts to deploy to: {tried.stderr.strip()}" if tried.returncode else None
 
 
 @dataclass(frozen=True)
@@ -146,32 +151,15 @@ class Bed:
         proxy = Process("proxy", ["tinyproxy", "-d", "-c", str(file)], self._folder)
         self._stack.callback(proxy.stop)
 
-    @property
-    def proxy(self) -> str:
-        """Say where the way out is, as HOST:PORT."""
-        return f"{self.address}:{_PROXY_PORT}"
-
-    def connect(self) -> tuple[str, str]:
-        """Make a network namespace with an address on the bridge; gives its name and the address."""
-        self._hosts += 1
-        number = self._number * 100 + self._hosts
-        namespace, address, link = f"regbed{number}", f"198.18.{self._number}.{self._hosts + 1}", f"rb{number}"
-        run(["ip", "netns", "add", namespace])
-        self._stack.callback(run, ["ip", "netns", "del", namespace])
-        run(["ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", namespace])
-        # Both ends, at once: a namespace may outlive its name for a while.
-        self._stack.callback(run, ["ip", "link", "del", link])
-        run(["ip", "link", "set", link, "master", self.bridge, "up"])
-        run(["ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "host0"])
-        for device in ("lo", "host0"):
-            run(["ip", "-n", namespace, "link", "set", device, "up"])
-        return namespace, address
-
     def boot(self, name: str) -> Host:
         """Start a host that nobody has touched and wait until ssh answers."""
+        self._hosts += 1
+        number = self._number * 100 + self._hosts
         folder = self._folder / name
         root = self._overlay(folder)
-        namespace, address = self.connect()
+        namespace = f"regbed{number}"
+        address = f"198.18.{self._number}.{self._hosts + 1}"
+        self._connect(namespace, f"rb{number}", address)
         self._name(root, name)
         command = [
             "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
@@ -196,6 +184,28 @@ class Bed:
         run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)])
         self._stack.callback(run, ["umount", "--lazy", str(root)])
         return root
+
+    @property
+    def proxy(self) -> str:
+        """Say where the way out is, as HOST:PORT."""
+        return f"{self.address}:{_PROXY_PORT}"
+
+    def connect(self) -> str:
+        """Make a network on the bridge without a host in it, once for each bed, and give its namespace."""
+        namespace = f"regbed{self._number}99"
+        self._connect(namespace, f"rb{self._number}99", f"198.18.{self._number}.99")
+        return namespace
+
+    def _connect(self, namespace: str, link: str, address: str) -> None:
+        run(["ip", "netns", "add", namespace])
+        self._stack.callback(run, ["ip", "netns", "del", namespace])
+        run(["ip", "link", "add", link, "type", "veth", "peer", "name", "host0", "netns", namespace])
+        # Both ends, at once: a namespace may outlive its name for a while.
+        self._stack.callback(run, ["ip", "link", "del", link])
+        run(["ip", "link", "set", link, "master", self.bridge, "up"])
+        run(["ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "host0"])
+        for device in ("lo", "host0"):
+            run(["ip", "-n", namespace, "link", "set", device, "up"])
 
     def _name(self, root: Path, name: str) -> None:
         (root / "etc/hostname").write_text(f"{name}\n")

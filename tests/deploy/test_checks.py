@@ -54,6 +54,15 @@ def test_argument_specs_agree_with_defaults(role: str) -> None:
         assert option["description"].endswith("."), name
 
 
+@pytest.mark.parametrize("inventory", sorted(path.name for path in (ANSIBLE / "inventory").iterdir()))
+def test_inventories_set_what_roles_take(inventory: str) -> None:
+    taken = {name for role in ROLES for name in _specs(role)["main"]["options"]}
+    for file in sorted((ANSIBLE / "inventory" / inventory).glob("*_vars/**/*.yml")):
+        if "$ANSIBLE_VAULT" not in file.read_text():
+            named = {name for name in _yaml(file) if name.startswith(tuple(f"{role}_" for role in ROLES))}
+            assert named <= taken, file
+
+
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "preflight"])
 def test_roles_have_the_same_four_steps(role: str) -> None:
     steps = [task["ansible.builtin.import_tasks"] for task in _yaml(ANSIBLE / "roles" / role / "tasks/main.yml")]

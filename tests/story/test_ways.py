@@ -37,6 +37,18 @@ def test_without_scripts_a_robot_pushes(
     expect(plain.page.get_by_role("link", name="Log in", exact=True)).to_be_visible()
 
 
+def test_the_front_page_leads_to_both_ways_in(arrive: Opener, campus: Service) -> None:
+    someone = arrive()
+    someone.go("/").click("Local account", role="link")
+    assert someone.page.url == f"{campus.url}/login"
+    someone.open("Log in with a local account")
+    expect(someone.page.get_by_label("Password")).to_be_visible()
+    someone.go("/").click("Log in with the university account", role="link").at_university("mari")
+    expect(someone.page.locator(".who")).to_have_text("mari@ut.ee")
+    someone.go("/").click("Make a new project", role="link")
+    assert someone.page.url == f"{campus.url}/new-project"
+
+
 def test_in_estonian_in_the_dark_on_a_telephone(arrive: Opener, lab: str) -> None:
     someone = arrive(locale="et", width=390, theme="dark")
     someone.go("/").screen("telephone-front")
