@@ -270,7 +270,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
-    permissions, tokens = Permissions(database), Tokens(Keys(database), config.server.external_url)
+    permissions, tokens = Permissions(database), Tokens(Keys(database, secrets), config.server.external_url)
     jobs = [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:

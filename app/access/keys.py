@@ -2,6 +2,8 @@
 
     made ──10 s──► signs ──30 days──► a newer key is made ──10 s──► only verifies ──…──► 15 min after that: nothing
 
+A private key is kept encrypted (`Secrets.encrypt`): whoever has the database, or a copy of it, signs no tokens.
+
 A new key signs nothing while other workers may have read the keys just before it was made. So a token under a
 key id that a worker does not know is worth reading the keys once more, and needs no more than one try a second.
 """
@@ -9,11 +11,12 @@ key id that a worker does not know is worth reading the keys once more, and need
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,6 +26,7 @@ from app.database.accounts import SigningKey
 from app.oci.errors import Unavailable
 
 from .principal import SERVICE, Principal
+from .secrets import Secrets
 
 _ROTATE_AFTER = 30 * 86400
 _SETTLES_AFTER = 10
@@ -31,6 +35,10 @@ _SETTLES_AFTER = 10
 _VERIFIES_FOR = 900
 _READ_EVERY = 60
 _READ_FOR_UNKNOWN_EVERY = 1
+# Keys that were made before they were encrypted are read until they are replaced.
+_PLAIN = "-----BEGIN "
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,9 @@ class Key:
 class Keys:
     """Signing and verification keys of one worker, read from the database when they are first needed."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secrets: Secrets) -> None:
         self._database = database
+        self._secrets = secrets
         self._keys: dict[str, Key] = {}  # the newest first
         self._read_at = -math.inf
         self._reading = asyncio.Lock()
@@ -98,11 +107,25 @@ class Keys:
     async def _rows(self) -> list[SigningKey]:
         async with self._database.reading() as transaction:
             rows = await accounts.signing_keys(transaction)
-        if rows and rows[0].created_at > time.time() - _ROTATE_AFTER:
-            return rows
+        readable = self._readable(rows)
+        if readable and readable[0].created_at > time.time() - _ROTATE_AFTER:
+            return readable
         await self._replace(rows[0].id if rows else None)
         async with self._database.reading() as transaction:
-            return await accounts.signing_keys(transaction)
+            return self._readable(await accounts.signing_keys(transaction))
+
+    def _readable(self, rows: Sequence[SigningKey]) -> list[SigningKey]:
+        """Decrypt keys; those of a secret key that is lost are as good as none, and their tokens end with them."""
+        readable = []
+        for row in rows:
+            try:
+                plain = row.private_key.startswith(_PLAIN)
+                private_key = row.private_key if plain else self._secrets.decrypt(row.private_key)
+            except ValueError:
+                log.warning("the signing key %s was encrypted with another access.secret_key: not used", row.id)
+            else:
+                readable.append(replace(row, private_key=private_key))
+        return readable
 
     async def _replace(self, newest: str | None, by: Principal = SERVICE, address: str = "") -> None:
         """Make a key unless ``newest`` is no longer the newest.
@@ -114,7 +137,7 @@ class Keys:
             rows = await accounts.signing_keys(transaction)
             if (rows[0].id if rows else None) != newest:
                 return
-            key = SigningKey(secrets.token_hex(8), _new_private_key(), now)
+            key = SigningKey(secrets.token_hex(8), self._secrets.encrypt(_new_private_key()), now)
             await accounts.add_signing_key(transaction, key)
             note = audit.Note(now, by.subject, address, "create", "signing key", key.id)
             await audit.add(transaction, [note])

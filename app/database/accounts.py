@@ -62,7 +62,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that tokens are signed with; ``private_key`` as PEM, ``created_at`` in Unix seconds."""
+    """A key that tokens are signed with; ``private_key`` as `access.keys` spells it, ``created_at`` in Unix seconds."""
 
     id: str
     private_key: str = field(repr=False)

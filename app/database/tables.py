@@ -334,6 +334,7 @@ signing_key = Table(
     "signing_key",
     metadata,
     Column("id", String, primary_key=True),
+    # Encrypted (app.access.secrets).
     Column("private_key", Text, nullable=False),
     Column("created_at", Double, nullable=False),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from app.oci.errors import OCIError
@@ -61,11 +62,15 @@ class Handler(RequestHandler):
         _ = self.finish(error.body())
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        if not isinstance(value, OCIError | HTTPError):
+        # Whoever asked may have left before the answer was out.
+        if not isinstance(value, OCIError | HTTPError | StreamClosedError):
             super().log_exception(typ, value, tb)
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, StreamClosedError):
+            _ = self.finish()
+            return
         super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
 
     def on_finish(self) -> None:

@@ -43,7 +43,7 @@ def test_what_was_noted_last_is_written_at_a_normal_stop(place: Any) -> None:
     expect(registry.put_manifest("lab/app", "last", image(b"layer"), OCI_MANIFEST), 201)
     service.stop()
     with sqlite3.connect(service.folder / "data" / "registry.sqlite") as database:
-        noted = database.execute("SELECT operation, resource, actor FROM audit").fetchall()
+        noted = database.execute("SELECT operation, resource, actor FROM audit WHERE operation = 'push'").fetchall()
         used = database.execute("SELECT last_used_from FROM robot").fetchall()
     service.start()
     assert noted == [("push", "lab/app:last", f"robot:{robot.name}")]

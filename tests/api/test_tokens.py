@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from app.access.keys import Keys
 from app.access.principal import SERVICE
+from app.access.secrets import Secrets, read_key
 from app.database import Database
 from tests.api.client import Registry, refused
 from tests.api.documents import OCI_INDEX, index
@@ -37,9 +38,18 @@ def _guarded(admin: Registry) -> None:
 @pytest.fixture
 def key(service: Service) -> tuple[str, str]:
     """The newest key of the running service: its id and its PEM."""
+    return signing_keys(service)[0]
+
+
+def secrets(service: Service) -> Secrets:
+    return Secrets(read_key(None, service.folder / "data"))
+
+
+def signing_keys(service: Service) -> list[tuple[str, str]]:
+    """Read the keys of a service, whose secret key we have, the newest first."""
     with sqlite3.connect(f"file:{service.folder}/data/registry.sqlite?mode=ro", uri=True) as database:
-        row = database.execute("SELECT id, private_key FROM signing_key ORDER BY created_at DESC").fetchone()
-    return str(row[0]), str(row[1])
+        rows = database.execute("SELECT id, private_key FROM signing_key ORDER BY created_at DESC").fetchall()
+    return [(key_id, secrets(service).decrypt(encrypted)) for key_id, encrypted in rows]
 
 
 def claims(service: Service, **changes: Any) -> dict[str, Any]:
@@ -258,16 +268,15 @@ def test_keys_change_and_no_client_notices(service: Service, first: Registry, se
 
     async def rotate() -> None:
         database = Database(database_url)
-        await Keys(database).rotate(SERVICE, "")
+        await Keys(database, secrets(service)).rotate(SERVICE, "")
         await database.close()
 
     asyncio.run(rotate())
-    with sqlite3.connect(f"file:{service.folder}/data/registry.sqlite?mode=ro", uri=True) as database:
-        rows = database.execute("SELECT id, private_key FROM signing_key ORDER BY created_at DESC").fetchall()
+    rows = signing_keys(service)
     assert len(rows) >= 2
-    new = sign((rows[0][0], rows[0][1]), claims(service))
+    new = sign(rows[0], claims(service))
     for user in (first, second):
-        for token in (old, sign((rows[1][0], rows[1][1]), claims(service))):
+        for token in (old, sign(rows[1], claims(service))):
             assert with_token(user, token) == 200
         # A worker looks for a key it does not know once a second at most; nobody signs with it for ten.
         wait_for(partial(known, user, new), what="the new key to be known")

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from app.access.secrets import Secrets
 from app.cache.client import Cache
 from app.database import Database, projects
 from app.database.tables import metadata
 from tests.parts.postgres import Postgres
 from tests.parts.valkey import Valkey
+
+SECRETS = Secrets("k" * 32)
 
 
 def no_redis() -> Cache:

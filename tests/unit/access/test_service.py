@@ -13,7 +13,7 @@ from app.access.tokens import Tokens
 from app.database import Database, projects
 from app.oci.reference import Name
 
-from .conftest import on_both_databases
+from .conftest import SECRETS, on_both_databases
 
 ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
 MARI = Principal(Kind.PERSON, "mari")
@@ -22,7 +22,7 @@ ROBOT = Principal(Kind.ROBOT, "robot$ci+pull")
 
 @pytest.fixture
 def tokens(database: Database) -> Tokens:
-    return Tokens(Keys(database), "http://127.0.0.1:8080")
+    return Tokens(Keys(database, SECRETS), "http://127.0.0.1:8080")
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from app.database import Database
 from app.oci.errors import Unauthorized
 from app.oci.reference import MAX_NAME
 
+from .conftest import SECRETS
+
 SERVICE = "registry.hpc.ut.ee"
 URL = f"https://{SERVICE}"
 MARI = Principal(Kind.PERSON, "mari")
@@ -31,7 +33,7 @@ PULL_A = {"open/a": ["pull"]}
 
 @pytest.fixture
 def keys(database: Database) -> Keys:
-    return Keys(database)
+    return Keys(database, SECRETS)
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(toke
 
 
 async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, other_database: Database) -> None:
-    other = Tokens(Keys(other_database), URL)
+    other = Tokens(Keys(other_database, SECRETS), URL)
     began = time.time()
     ours, theirs = await tokens.issue(ANONYMOUS, PULL_A), await other.issue(ANONYMOUS, PULL_A)
     if ours.issued_at != theirs.issued_at:  # ten seconds ended in between
