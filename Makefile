@@ -16,13 +16,13 @@ run: setup
 demo: .venv/tests.stamp
 	$(PYTHON) -m tests.demo
 
-test: .venv/tests.stamp
-	$(PYTHON) -m tests.install_parts
+test: .venv/tests.stamp .venv-ansible/setup.stamp
+	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
 	$(PYTHON) -m tests.run_suites
 
-# Hosts with systemd take their time; not part of `make test`.
+# Hosts with systemd take their time: `make test` runs what one host must do, this everything.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
-	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
+	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
 	$(PYTHON) -m pytest tests/deploy
 
 lint: .venv/tests.stamp

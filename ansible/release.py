@@ -2,9 +2,8 @@
 """Make a release that the role `registry` installs: ansible/releases/registry-VERSION.tar.gz.
 
 It has app/, docs/guide/, requirements.txt and, unless --no-wheels is given, the wheels of what is required, for Python
-3.11 on
-x86_64, which this must be run by: a host then needs no package index. Files are those git knows in the work tree, as
-they are there now.
+3.11 on x86_64, which this must be run by: a host then needs no package index. Files are those git knows in the work
+tree, as they are there now.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m app serve | migrate | admin …``: the registry's commands, each with ``--config FILE``."""
+"""``python -m app serve | migrate | check | admin …``: the registry's commands, each with ``--config FILE``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> int:
         config = load(arguments.config)
         if arguments.command is None:
             _prepare_metrics(config)
-    except (ConfigError, OSError) as error:
+    except (ConfigError, OSError, ValueError) as error:
         return _complain(str(error))
     from app.cache.embedded import EmbeddedError
     from app.database.migrate import SchemaError
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "serve", "run the registry", None)
     _add(commands, "migrate", "bring the database to this release's schema", _migrate)
+    _add(commands, "check", "read the configuration and say whether it is good", _check)
     admin = commands.add_parser("admin", help="look after projects, passwords and keys").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -96,8 +97,13 @@ def _prepare_metrics(config: Config) -> None:
 async def _migrate(config: Config, _: argparse.Namespace) -> str:
     from app.database.migrate import migrate
 
-    await migrate(config.database_url)
-    return "the database has this release's schema"
+    if await migrate(config.database_url):
+        return "the database has this release's schema"
+    return "the database has the schema of a newer release, which this one works with; nothing was changed"
+
+
+async def _check(_: Config, __: argparse.Namespace) -> str:
+    return "the configuration is fine"
 
 
 async def _create_project(config: Config, arguments: argparse.Namespace) -> str:

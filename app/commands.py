@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from app.access.accounts import Accounts
 from app.access.keys import Keys
+from app.access.principal import COMMAND_LINE
 from app.access.throttle import Throttle
 from app.cache import Cache
 from app.config import EMBEDDED, Config
-from app.database import Database, projects
+from app.database import Database, Transaction, audit, projects
 from app.database.migrate import require_current
 from app.oci.reference import Name
 from app.projects.service import require_publishable
@@ -23,6 +26,9 @@ async def create_project(config: Config, name: str, *, public: bool) -> str:
     async with _opened(config) as database, database.transaction() as transaction:
         if not await projects.create(transaction, name, public=public, upstream=None, settings={}):
             raise ValueError(f"there is a project {name} already")
+        made = await projects.find(transaction, name)
+        assert made is not None  # noqa: S101 - for the types
+        await _note(transaction, "create", "project", name, (made.id, name))
     host = config.server.external_url.partition("://")[2]
     return f"made {name}, {'public' if public else 'private'}; push to {host}/{name}/IMAGE"
 
@@ -42,6 +48,7 @@ async def change_project(config: Config, name: str, *, public: bool | None, sett
             require_publishable(project)
         is_public = project.public if public is None else public
         await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
+        await _note(transaction, "update", "project", name, (project.id, name))
     return f"changed {name}; tokens given out before stay good for five minutes at most"
 
 
@@ -51,14 +58,24 @@ async def set_password(config: Config, username: str, password: str) -> str:
     async with _opened(config) as database:
         if not await Accounts(database, Throttle(cache)).set_password(username, password):
             raise ValueError(f"there is no local account {username!r}")
+        async with database.transaction() as transaction:
+            await _note(transaction, "password", "account", username)
     return f"changed the password of {username}"
 
 
 async def rotate_keys(config: Config) -> str:
     """Make a new signing key."""
     async with _opened(config) as database:
-        await Keys(database).rotate()
+        await Keys(database).rotate(COMMAND_LINE, socket.gethostname())
     return "made a new signing key; every worker signs with it within a minute"
+
+
+async def _note(
+    transaction: Transaction, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None
+) -> None:
+    """Put down in the audit log what is done on this host."""
+    told = (time.time(), COMMAND_LINE.subject, socket.gethostname(), operation, resource_type, resource)
+    await audit.add(transaction, [audit.Note(*told, *(project or (None, "")))])
 
 
 @asynccontextmanager

@@ -239,9 +239,8 @@ def _check(config: Config) -> None:
     if config.server.processes < 0:
         raise ConfigError("server.processes: 0 (one per core) or a number of processes")
     listen_address(config.server.listen)
-    needed = {"redirect": "s3", "accel": "filesystem"}.get(config.storage.delivery, config.storage.driver)
-    if needed != config.storage.driver:
-        raise ConfigError(f"storage.delivery: {config.storage.delivery} goes with driver {needed} only")
+    if config.storage.delivery == "redirect" and config.storage.driver != "s3":
+        raise ConfigError("storage.delivery: redirect goes with driver s3 only")
     _check_people(config)
     for name, project in config.projects.items():
         if not _PROJECT.match(name):

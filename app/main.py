@@ -24,6 +24,7 @@ from app.access.keys import Keys
 from app.access.last_used import LastUsed
 from app.access.people import People
 from app.access.permissions import Permissions
+from app.access.refusals import Refusals
 from app.access.robots import Robots
 from app.access.saml import IdentityProvider, KeyPair, University, own_keys
 from app.access.secrets import Secrets, read_key
@@ -43,6 +44,7 @@ from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
 from app.processes import Supervisor, bind
 from app.projects.audit import Audit
+from app.projects.fullness import Fullness
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -82,6 +84,10 @@ log = logging.getLogger(__name__)
 
 # What fills may take to end after the last client is gone; their spools stay and are gone on with.
 _FILL_SECONDS = 5.0
+# A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
+# never leaves the host.
+_REDIRECT_SECONDS = 5 * 60
+_TRANSFER_SECONDS = 24 * 3600
 
 
 def serve(config: Config) -> None:
@@ -165,9 +171,11 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
     if config.storage.driver == "filesystem":
         return FilesystemStore(config.data_dir / "blobs")
     s3 = config.storage.s3
+    for_nginx = config.storage.delivery == "accel"
     return S3Store(
         endpoint_url=s3.endpoint_url,
-        public_endpoint_url=s3.public_endpoint_url,
+        public_endpoint_url=None if for_nginx else s3.public_endpoint_url,
+        url_seconds=_TRANSFER_SECONDS if for_nginx else _REDIRECT_SECONDS,
         region=s3.region,
         bucket=s3.bucket,
         prefix=s3.prefix,
@@ -188,6 +196,8 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         stores = await _open_stores(config, redis_url, stack)
         who = await _build_access(config, stores, stack)
         content = await _build_content(config, stores, who, stack)
+        # What was noted is written before the rest is taken down, which may take longer than a stop may.
+        stack.push_async_callback(who.audit.close)
         observer, addresses = Observer(sys.stderr), Addresses(config)
         v2 = V2(
             routes(
@@ -208,7 +218,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
             task = asyncio.create_task(job)
             stack.callback(task.cancel)
         await stopping.wait()
-        await stop_server(server, v2, config.server.drain_seconds)
+        await stop_server(server, v2, observer, config.server.drain_seconds)
 
 
 @dataclass(frozen=True)
@@ -239,6 +249,7 @@ class _Access:
     credentials: Credentials
     people: People
     permissions: Permissions
+    refusals: Refusals
     robots: Robots
     secrets: Secrets
     sessions: Sessions
@@ -253,7 +264,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     secrets, used = _secrets(config), LastUsed(database)
     stack.push_async_callback(used.flush)
     audit = Audit(database, config.policy.audit_days)
-    stack.push_async_callback(audit.close)
+    refusals = Refusals(database, audit.refused)
     accounts = Accounts(database, throttle, enabled=config.admin.enabled)
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
@@ -279,9 +290,10 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
         accounts=accounts,
         audit=audit,
         browsers=BrowserSessions(sessions, people, secure=config.server.external_url.startswith("https:")),
-        credentials=Credentials(database, secrets, accounts, throttle, used),
+        credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
         permissions=permissions,
+        refusals=refusals,
         robots=robots,
         secrets=secrets,
         sessions=sessions,
@@ -347,7 +359,12 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         mirrors=mirrors,
         projects=opened,
         quotas=Quotas(database, config.policy),
-        jobs=[pulls.run(), Collection(database, stores.blobs).run(), Eviction(database).run()],
+        jobs=[
+            pulls.run(),
+            Collection(database, stores.blobs).run(),
+            Eviction(database).run(),
+            Fullness(database).run(),
+        ],
     )
 
 
@@ -403,9 +420,11 @@ def _make_application(
             passwords=who.accounts if config.admin.enabled else None,
             browsers=who.browsers,
             people=who.people,
+            refusals=who.refusals,
             audit=who.audit,
             observer=observer,
         ),
         tokens=who.token_service,
         addresses=addresses,
+        cookie_secret=who.secrets.cookie_secret,
     )

@@ -19,6 +19,7 @@ from tests.parts import distribution
 from .blobs import blobs
 from .herd import herd
 from .manifests import heads, manifests
+from .nginx import nginx
 from .pushes import memory, pushes
 from .servers import versions
 from .table import Row, render
@@ -29,7 +30,7 @@ README = Path(__file__).with_name("README.md")
 MARK = "<!-- measured -->\n"
 
 MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    measure.__name__: measure for measure in (manifests, heads, blobs, pushes, memory, tags, herd)
+    measure.__name__: measure for measure in (manifests, heads, blobs, pushes, memory, tags, herd, nginx)
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ from tests.images import digest_of
 from . import bulk
 from .processes import cpu_seconds
 from .servers import OURS, PEER, PROJECT, V3, ours, peers
-from .table import Row, median_ratio, ratio_words
+from .table import Row, median_ratio, medians, ratio_words
 from .wire import head
 
 ROUNDS = 5
@@ -52,17 +51,13 @@ def speed_and_cost(
     what: str, speeds: Mapping[str, list[float]], costs: Mapping[str, list[float]], least: float
 ) -> Iterator[Row]:
     """Say what rounds of something found: GiB/s with a bound to the ratio, and CPU seconds per GiB without."""
-    speed, cost = _medians(speeds), _medians(costs)
+    speed, cost = medians(speeds), medians(costs)
     ratio = median_ratio(speeds[OURS], speeds[PEER])
     yield Row(
         f"{what}: GiB/s", speed[OURS], speed[PEER], speed.get(V3, ""), _ratios(speeds), f"at least {least:g}×",
         ratio >= least,
     )  # fmt: skip
     yield Row(f"{what}: CPU seconds per GiB", cost[OURS], cost[PEER], cost.get(V3, ""), _ratios(costs))
-
-
-def _medians(figures: Mapping[str, list[float]]) -> dict[str, str]:
-    return {label: f"{statistics.median(found):.2f}" for label, found in figures.items()}
 
 
 def _ratios(figures: Mapping[str, list[float]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import select
 import socket
+import ssl
 import time
 from collections.abc import Collection
 
@@ -15,13 +16,15 @@ _RECEIVE = 64 * 1024
 _SILENCE_SECONDS = 30.0
 
 
-def requests_answered(host: str, request: bytes, bodies: Collection[bytes], seconds: float) -> int:
-    """Send ``request`` again and again for some seconds; give the number of answers.
+def requests_answered(
+    host: str, request: bytes, bodies: Collection[bytes], seconds: float, trusts: ssl.SSLContext | None = None
+) -> int:
+    """Send ``request`` again and again for some seconds; give the number of answers. With ``trusts``, over TLS.
 
     Raises RuntimeError for an answer that is not a 200 with one of ``bodies``. To a HEAD that is the empty one.
     """
     with select.epoll() as poll:
-        connections = {one.fileno(): one for one in (connect(host) for _ in range(CONNECTIONS))}
+        connections = {one.fileno(): one for one in (connect(host, trusts) for _ in range(CONNECTIONS))}
         try:
             return _run(poll, connections, request, frozenset(bodies), seconds)
         finally:
@@ -29,12 +32,12 @@ def requests_answered(host: str, request: bytes, bodies: Collection[bytes], seco
                 connection.close()
 
 
-def connect(host: str) -> socket.socket:
-    """Connect to HOST:PORT."""
+def connect(host: str, trusts: ssl.SSLContext | None = None) -> socket.socket:
+    """Connect to HOST:PORT; over TLS where it is said whom to trust."""
     address, _, port = host.partition(":")
     connection = socket.create_connection((address, int(port)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+    return connection if trusts is None else trusts.wrap_socket(connection, server_hostname=address)
 
 
 def _run(
@@ -53,6 +56,8 @@ def _run(
         for number, _ in ready:
             connection = connections[number]
             arrived = connection.recv(_RECEIVE)
+            while isinstance(connection, ssl.SSLSocket) and connection.pending():
+                arrived += connection.recv(_RECEIVE)
             if not arrived:
                 raise RuntimeError("a connection was closed")
             data = half.pop(number, b"") + arrived

@@ -39,10 +39,17 @@ class Server:
 
 
 @contextmanager
-def ours(folder: Path, *, processes: int = 2, upstream: str | None = None) -> Iterator[Server]:
-    """Start the service as config.yaml has it, but for addresses, folders and the number of workers."""
+def ours(
+    folder: Path, *, processes: int = 2, upstream: str | None = None, delivery: str = "stream"
+) -> Iterator[Server]:
+    """Start the service as config.yaml has it, but for addresses, folders, workers and who sends blobs."""
     projects = {"mirror": {"public": True, "upstream": "docker.io"}, PROJECT: {"public": True}}
-    overrides = {"projects": projects, **({"upstreams": {"docker.io": {"url": upstream}}} if upstream else {})}
+    storage = {"storage": {"delivery": delivery}}
+    overrides = {
+        "projects": projects,
+        **storage,
+        **({"upstreams": {"docker.io": {"url": upstream}}} if upstream else {}),
+    }
     with Service(folder, processes=processes, overrides=overrides) as service:
         login = (service.username, service.password)
         yield Server(OURS, service.pid, Registry(service.host, login))

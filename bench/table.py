@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 
@@ -26,6 +26,11 @@ _TITLES = ("", "ours", "docker-registry", "distribution v3", "ratio", "bound", "
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Give the median of the ratios of each round: what slowed the machine down slowed both."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def medians(figures: Mapping[str, Sequence[float]], spelled: str = ".2f") -> dict[str, str]:
+    """Give the median of each row of figures, in words."""
+    return {label: format(statistics.median(found), spelled) for label, found in figures.items()}
 
 
 def ratio_words(ratio: float, to_v3: float | None = None) -> str:

@@ -31,6 +31,10 @@ class Registry:
         self._login = login
         self._tokens = tokens
 
+    def anonymous(self) -> Registry:
+        """Give the same registry as somebody sees it who does not log in."""
+        return Registry(self.host, tokens=self._tokens)
+
     def authorization(self, name: str, actions: str = "pull") -> dict[str, str]:
         """Get a new token for ``actions`` in a repository; the header that carries it, or none where none is needed."""
         if not self._tokens:

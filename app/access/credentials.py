@@ -23,6 +23,7 @@ from app.oci.errors import Unauthorized
 from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
 from .principal import Kind, Principal
+from .refusals import FAILED, Refusals
 from .secrets import Secrets
 from .throttle import Throttle
 
@@ -37,6 +38,7 @@ class Credentials:
         accounts: Accounts,
         throttle: Throttle,
         used: LastUsed,
+        refusals: Refusals,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -44,6 +46,7 @@ class Credentials:
         self._accounts = accounts
         self._throttle = throttle
         self._used = used
+        self._refusals = refusals
         self._clock = clock
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
@@ -51,6 +54,13 @@ class Credentials:
 
         Only whoever has the right secret is told that it has expired or was disabled.
         """
+        try:
+            return await self._check(username, password, address)
+        except FAILED:
+            await self._refusals.add(username, address)
+            raise
+
+    async def _check(self, username: str, password: str, address: str) -> Principal:
         if not acceptable(username, password):
             raise Unauthorized(REFUSED)
         if not self._secrets.is_generated(password):

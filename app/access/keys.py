@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from app.database import Database, accounts
+from app.database import Database, accounts, audit
 from app.database.accounts import SigningKey
 from app.oci.errors import Unavailable
+
+from .principal import SERVICE, Principal
 
 _ROTATE_AFTER = 30 * 86400
 _SETTLES_AFTER = 10
@@ -67,11 +69,14 @@ class Keys:
         key = self._keys.get(key_id)
         return key if key is not None and time.time() <= key.not_after else None
 
-    async def rotate(self) -> None:
-        """Make a new key; every worker signs with it within a minute or so, and no client notices."""
+    async def rotate(self, by: Principal, address: str) -> None:
+        """Make a new key; every worker signs with it within a minute or so, and no client notices.
+
+        ``by`` and ``address`` are for the audit log.
+        """
         async with self._database.reading() as transaction:
             rows = await accounts.signing_keys(transaction)
-        await self._replace(rows[0].id if rows else None)
+        await self._replace(rows[0].id if rows else None, by, address)
         self._read_at = -math.inf
 
     async def _stay_current(self) -> None:
@@ -99,7 +104,7 @@ class Keys:
         async with self._database.reading() as transaction:
             return await accounts.signing_keys(transaction)
 
-    async def _replace(self, newest: str | None) -> None:
+    async def _replace(self, newest: str | None, by: Principal = SERVICE, address: str = "") -> None:
         """Make a key unless ``newest`` is no longer the newest.
 
         Two workers on PostgreSQL may make one each at the same moment: both keys are good, the newer one stays.
@@ -109,7 +114,10 @@ class Keys:
             rows = await accounts.signing_keys(transaction)
             if (rows[0].id if rows else None) != newest:
                 return
-            await accounts.add_signing_key(transaction, SigningKey(secrets.token_hex(8), _new_private_key(), now))
+            key = SigningKey(secrets.token_hex(8), _new_private_key(), now)
+            await accounts.add_signing_key(transaction, key)
+            note = audit.Note(now, by.subject, address, "create", "signing key", key.id)
+            await audit.add(transaction, [note])
             superseded = [row.created_at for row in rows if row.created_at < now - _VERIFIES_FOR]
             if superseded:
                 await accounts.remove_signing_keys(transaction, superseded[0])

@@ -28,6 +28,14 @@ class Identity:
     is_admin: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody who has logged in; ``changes`` is what that has done to their account: create, promote, demote."""
+
+    person: Person
+    changes: tuple[str, ...]
+
+
 class People:
     """Everybody's accounts. Every principal is read from the database anew, so that a change shows at once."""
 
@@ -36,7 +44,7 @@ class People:
         self._sessions = sessions
         self._robot_prefix = robot_prefix
 
-    async def signed_in(self, identity: Identity) -> Person:
+    async def signed_in(self, identity: Identity) -> SignedIn:
         """Make or follow the account of somebody the university vouches for.
 
         Raises Denied, with the reason for the log, where the name is not theirs to have or the account is disabled.
@@ -155,8 +163,8 @@ async def _require_another(transaction: Transaction, by: Principal, person: Pers
         )
 
 
-async def _follow(transaction: Transaction, identity: Identity) -> Person:
-    await accounts.make(
+async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
+    made = await accounts.make(
         transaction,
         identity.username,
         full_name=identity.full_name,
@@ -178,4 +186,8 @@ async def _follow(transaction: Transaction, identity: Identity) -> Person:
     if identity.is_admin is not None:
         values["is_admin"] = identity.is_admin
     await accounts.change(transaction, known.id, **values)
-    return await accounts.person(transaction, known.id) or known
+    changes = ["create"] if made else []
+    before = known.is_admin and not made
+    if (after := bool(values.get("is_admin", known.is_admin))) is not before:
+        changes.append("promote" if after else "demote")
+    return SignedIn(await accounts.person(transaction, known.id) or known, tuple(changes))

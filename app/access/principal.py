@@ -12,6 +12,8 @@ class Kind(StrEnum):
     ANONYMOUS = "anonymous"
     PERSON = "person"
     ROBOT = "robot"
+    # What nobody asked for by a request; in the audit log only.
+    SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,10 @@ class Principal:
 
 
 ANONYMOUS = Principal(Kind.ANONYMOUS)
+# Whoever works on the host; the service by itself; the identity provider, and the rules over what it says.
+COMMAND_LINE = Principal(Kind.SYSTEM, "command line")
+SERVICE = Principal(Kind.SYSTEM, "registry")
+UNIVERSITY = Principal(Kind.SYSTEM, "university")
 
 
 def address_block(address: str) -> str:

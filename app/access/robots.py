@@ -185,7 +185,10 @@ class Robots:
             if not await settings.swap(transaction, _NOTICED, noticed, repr(until)):
                 return []
             ending = await robots.expiring(transaction, max(now, float(noticed)), until)
-            await audit.add(transaction, [_notice(robot, now) for robot in ending])
+            names = await robots.project_names(transaction, ending)
+            await audit.add(
+                transaction, [_notice(robot, names.get(robot.project_id or 0, ""), now) for robot in ending]
+            )
         for robot in ending:
             when = time.strftime("%Y-%m-%d", time.gmtime(robot.expires_at))
             log.warning("the robot account %s expires on %s; its project can prolong it", robot.name, when)
@@ -228,6 +231,6 @@ async def _require_projects(transaction: Transaction, permissions: Permissions) 
         raise Invalid("there is no project with the id %(number)s", number=unknown[0])
 
 
-def _notice(robot: Robot, now: float) -> audit.Note:
+def _notice(robot: Robot, project_name: str, now: float) -> audit.Note:
     actor = Principal(Kind.ROBOT, robot.name).subject
-    return audit.Note(now, actor, "", "expiring", "robot", robot.name, robot.project_id)
+    return audit.Note(now, actor, "", "expiring", "robot", robot.name, robot.project_id, project_name)

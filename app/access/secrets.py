@@ -39,6 +39,7 @@ class Secrets:
         """Derive what is needed from ``key`` (`read_key`), so that no two uses share one."""
         self._hash_key = _derived(key, "hash")
         self._fingerprint = _derived(key, "fingerprint").hex()[:16]
+        self.cookie_secret = _derived(key, "cookie").hex()
         self._cipher = Fernet(base64.urlsafe_b64encode(_derived(key, "encrypt")))
 
     def new(self) -> str:

@@ -78,19 +78,19 @@ if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'account_id') ~= ARGV[1] then r
 return redis.call('DEL', KEYS[1])
 """
 
-# KEYS: an index, and the sessions' keys but for the id. ARGV: SessionIndexes, none for all.
+# KEYS: an index, and the sessions' keys but for the id. ARGV: SessionIndexes, none for all. Answers whose they were.
 _END_ALL = """
-local ended = 0
+local whose = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local wanted = #ARGV == 0
-  local index = redis.call('HGET', KEYS[2] .. id, 'session_index')
-  for _, one in ipairs(ARGV) do wanted = wanted or one == index end
+  local fields = redis.call('HMGET', KEYS[2] .. id, 'session_index', 'account_id')
+  for _, one in ipairs(ARGV) do wanted = wanted or one == fields[1] end
   if wanted then
-    ended = ended + redis.call('DEL', KEYS[2] .. id)
+    if redis.call('DEL', KEYS[2] .. id) == 1 then whose[#whose + 1] = fields[2] end
     redis.call('ZREM', KEYS[1], id)
   end
 end
-return ended
+return whose
 """
 
 
@@ -197,15 +197,15 @@ class Sessions:
         """End all of somebody's; False where they may go on."""
         return await self._end_listed(f"sessions:{account_id}", ()) is not AWAY
 
-    async def end_saml(self, name_id: str, indexes: Collection[str]) -> int:
-        """End what the identity provider says has ended, all of a NameID where it names no index; answers how many.
+    async def end_saml(self, name_id: str, indexes: Collection[str]) -> list[int]:
+        """End what the identity provider says has ended, all of a NameID where it names no index.
 
-        Raises Unavailable where they may go on.
+        Answers the account of each session. Raises Unavailable where they may go on.
         """
-        ended = await self._end_listed(_of_name_id(name_id), indexes)
-        if ended is AWAY:
+        whose = await self._end_listed(_of_name_id(name_id), indexes)
+        if whose is AWAY:
             raise _away(Term("sessions cannot be ended right now"))
-        return int(ended)
+        return [int(account_id) for account_id in whose]
 
     async def _end(self, session_id: str, account_id: str) -> bool:
         ended = await self._cache.script(_END, [f"session:{session_id}"], lambda: [account_id])

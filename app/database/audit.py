@@ -9,12 +9,15 @@ from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
 
 from .engine import Transaction
 from .tables import audit
-from .text import has
+from .text import equals, has
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that was done, not yet written; ``actor`` is a principal's subject, ``at`` in Unix seconds."""
+    """One thing that was done, not yet written; ``actor`` is a principal's subject, ``at`` in Unix seconds.
+
+    ``project_name`` is "" where it belongs to no project; ``times`` says how often it was done, beginning at ``at``.
+    """
 
     at: float
     actor: str
@@ -22,7 +25,9 @@ class Note:
     operation: str
     resource_type: str
     resource: str
-    project_id: int | None
+    project_id: int | None = None
+    project_name: str = ""
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +42,20 @@ class Entry:
     resource_type: str
     resource: str
     project_id: int | None
+    project_name: str
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which entries are meant; what is None or empty restricts nothing.
 
-    ``text`` stands somewhere in the actor or the resource; ``since`` (included) and ``until`` (not) in Unix seconds.
+    ``text`` stands somewhere in the actor, the resource or the project's name; ``project_name`` is the whole of it, and
+    finds what is told of a project that is gone; ``since`` (included) and ``until`` (not) in Unix seconds.
     """
 
     project_id: int | None = None
+    project_name: str = ""
     text: str = ""
     operation: str = ""
     resource_type: str = ""
@@ -89,8 +98,11 @@ def _chosen(chosen: Filter) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = []
     if chosen.project_id is not None:
         conditions.append(audit.c.project_id == chosen.project_id)
+    if chosen.project_name:
+        conditions.append(equals(audit.c.project_name, chosen.project_name))
     if chosen.text:
-        conditions.append(or_(has(audit.c.actor, chosen.text), has(audit.c.resource, chosen.text)))
+        searched = (audit.c.actor, audit.c.resource, audit.c.project_name)
+        conditions.append(or_(*(has(column, chosen.text) for column in searched)))
     if chosen.operation:
         conditions.append(audit.c.operation == chosen.operation)
     if chosen.resource_type:

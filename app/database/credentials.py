@@ -1,16 +1,22 @@
-"""Queries that robot accounts and access keys have in common."""
+"""Queries on whatever logs in: what robot accounts, access keys and people have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, exists, select, update
 
 from .engine import Transaction
-from .tables import access_key, robot
+from .tables import access_key, account, robot
 
 # When, in Unix seconds, and from which address, by a row's id.
 Used = Mapping[int, tuple[float, str]]
+
+
+async def is_name(transaction: Transaction, username: str) -> bool:
+    """Say whether a person or a robot account is called exactly that."""
+    named = exists().where(account.c.username == username), exists().where(robot.c.name == username)
+    return any((await transaction.execute(select(*named))).one())
 
 
 async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, or_, select, update
+from sqlalchemy import Float, Select, bindparam, cast, func, or_, select, update
 
 from app.oci.errors import Denied
 
@@ -41,6 +42,16 @@ class Usage:
         if self.quota_bytes is None or self.share < WARN_FROM:
             return None
         return f"quota of {self.project}: {in_words(self.used_bytes)} of {in_words(self.quota_bytes)} used"
+
+
+@dataclass(frozen=True, slots=True)
+class Fullness:
+    """All quotas together: the fullest project's share, and how many are ``above`` each of the shares asked for."""
+
+    used_bytes: int
+    allowed_bytes: int
+    fullest: float
+    above: tuple[int, ...]
 
 
 class QuotaExceeded(Denied):
@@ -104,6 +115,19 @@ async def total(transaction: Transaction, *, search: str) -> int:
     """Count projects."""
     statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
     return int((await transaction.execute(statement)).scalar_one())
+
+
+async def fullness(transaction: Transaction, shares: Sequence[float]) -> Fullness:
+    """Add up the projects that have a quota; one of 0 bytes lets nothing in and is never full."""
+    share = cast(project.c.used_bytes, Float) / func.nullif(project.c.quota_bytes, 0)
+    statement = select(
+        func.coalesce(func.sum(project.c.used_bytes), 0),
+        func.coalesce(func.sum(project.c.quota_bytes), 0),
+        func.coalesce(func.max(share), 0.0),
+        *(func.count().filter(share > least) for least in shares),
+    ).where(project.c.quota_bytes.is_not(None), project.c.name < END_OF_NAMES)
+    used, allowed, fullest, *above = (await transaction.execute(statement)).one()
+    return Fullness(int(used), int(allowed), float(fullest), tuple(above))
 
 
 async def set_quota(transaction: Transaction, project_id: int, quota_bytes: int | None) -> None:

@@ -141,6 +141,13 @@ async def expiring(transaction: Transaction, after: float, until: float) -> list
     return [Robot(*row) for row in rows]
 
 
+async def project_names(transaction: Transaction, found: Collection[Robot]) -> dict[int, str]:
+    """Say what the projects of some robots are called, by their ids."""
+    ids = {one.project_id for one in found}
+    rows = await transaction.execute(select(project.c.id, project.c.name).where(project.c.id.in_(ids)))
+    return {row.id: row.name for row in rows}
+
+
 async def unknown_projects(transaction: Transaction, ids: Collection[int]) -> set[int]:
     """Say which of these are no project's id."""
     found = await transaction.execute(select(project.c.id).where(project.c.id.in_(ids)))

@@ -290,7 +290,12 @@ audit = Table(
     Column("resource_type", String, nullable=False),
     Column("resource", Text, nullable=False),
     Column("project_id", BigInteger, nullable=True),
+    # As it was called then: the project may be gone, and its name another one's.
+    Column("project_name", String, nullable=False, server_default=_EMPTY),
+    # What happens very often is one entry with how often it did.
+    Column("times", BigInteger, nullable=False, server_default="1"),
     Index("ix_audit_project_id_id", "project_id", "id"),
+    Index("ix_audit_project_name_id", "project_name", "id"),
     Index("ix_audit_at", "at"),
 )
 

@@ -20,3 +20,8 @@ def storable(text: str) -> bool:
 def has(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
     """Say whether a column has ``text`` in it, whatever the case; what nothing can have is in none."""
     return column.icontains(text, autoescape=True) if storable(text) else false()
+
+
+def equals(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    """Say whether a column is exactly ``text``; what nothing can have, none is."""
+    return column == text if storable(text) else false()

@@ -1,7 +1,11 @@
 """The audit log: who did what to which project, from where and when.
 
 Notes are taken in memory and written every second, so that nobody waits for them; a stop writes the rest. While the
-database is away they are kept, up to a bound that is logged when it is reached. A worker that is killed loses a second.
+database is away they are kept, up to a bound that is logged when it is reached. A worker that is killed loses a second,
+and a minute's count of what was refused.
+
+Invariant: no entry has a secret in it. Resources are names of what is there; a name that was tried and is nobody's may
+be a password in the wrong field, and is not written down.
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ import logging
 import time
 from collections.abc import AsyncIterator
 
-from app.access.principal import Principal
+from app.access.principal import ANONYMOUS, Principal
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
 from app.oci.errors import OCIError, Unavailable
+
+from .tally import Tally
 
 _WRITE_SECONDS = 1.0
 _WRITTEN_AT_ONCE = 500
@@ -37,6 +43,7 @@ class Audit:
         self._database = database
         self._days = days
         self._notes: list[Note] = []
+        self._tally = Tally()
         self._dropped = 0
         self._writing: asyncio.Task[None] | None = None
         self._away = False
@@ -48,22 +55,40 @@ class Audit:
         operation: str,
         resource_type: str,
         resource: str,
-        project_id: int | None = None,
+        project: tuple[int, str] | None = None,
     ) -> None:
         """Note what was done just now; never waits and never fails.
 
-        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it.
+        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it;
+        ``project`` its id and name, where it is one's own matter.
         """
-        if len(self._notes) >= _MOST_NOTES:
+        texts = _plain(principal.subject), _plain(address), operation, resource_type, _plain(resource)
+        self._take(Note(time.time(), *texts, *(project or (None, ""))))
+
+    def refused(self, name: str, address: str) -> None:
+        """Note that somebody was not let in as ``name``, "" where that is nobody's; counted by the minute."""
+        self._count("refuse", "user", name, address)
+
+    def refused_by_university(self, what: str, address: str) -> None:
+        """Note that a SAML message (``what``: log-in, logout) was not accepted; counted by the minute."""
+        self._count("reject", f"university {what}", "", address)
+
+    def _count(self, operation: str, resource_type: str, resource: str, address: str) -> None:
+        texts = ANONYMOUS.subject, _plain(address), operation, resource_type, _plain(resource)
+        first = self._tally.add(Note(time.time(), *texts))
+        if first is not None:
+            self._take(first)
+
+    def _take(self, note: Note) -> None:
+        if len(self._notes) < _MOST_NOTES:
+            self._notes.append(note)
+        else:
             self._dropped += 1
-            return
-        actor = _plain(principal.subject)
-        self._notes.append(
-            Note(time.time(), actor, _plain(address), operation, resource_type, _plain(resource), project_id)
-        )
 
     async def flush(self) -> None:
         """Write what was noted; kept for the next time where the database is away."""
+        for note in self._tally.due():
+            self._take(note)
         while self._writing is not None:
             await asyncio.shield(self._writing)
         # A task of its own, which goes on where whoever waits for it is cancelled: one that is broken off in the middle
@@ -90,6 +115,8 @@ class Audit:
 
     async def close(self) -> None:
         """Write the rest; says in the log how much could not be written."""
+        for note in self._tally.due(all_of_it=True):
+            self._take(note)
         await self.flush()
         if self._notes:
             log.error("%d audit entries are lost: the database is away", len(self._notes))

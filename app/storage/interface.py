@@ -97,7 +97,7 @@ class BlobStore(Protocol):
     async def locate(self, key: str) -> Path | str | None:
         """Say where a client or a web server may read the object without us.
 
-        A path: a local file. A string: a presigned URL on the public endpoint, good for five minutes. None: nowhere.
+        A path: a local file. A string: a presigned URL, for whom and how long the store was told. None: nowhere.
         """
 
     async def delete(self, key: str) -> None:

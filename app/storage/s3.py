@@ -24,9 +24,9 @@ _PARTS_AT_ONCE = 3
 class S3Store:
     """A `BlobStore` in one bucket; ``spool`` is a folder of this host, shared by its workers.
 
-    Access keys that are None are looked for as AWS tools do. URLs for clients are signed for
-    ``public_endpoint_url``, or ``endpoint_url`` where that is None. ``connections`` bounds what one worker opens;
-    a blob that is streamed holds one for as long as its client takes.
+    Access keys that are None are looked for as AWS tools do. URLs for others are signed for
+    ``public_endpoint_url``, or ``endpoint_url`` where that is None, and are good for ``url_seconds``.
+    ``connections`` bounds what one worker opens; a blob that is streamed holds one for as long as its client takes.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class S3Store:
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
         public_endpoint_url: str | None = None,
+        url_seconds: int = 300,
         connections: int = 256,
     ) -> None:
         self._spool = spool.absolute()
@@ -52,6 +53,7 @@ class S3Store:
             prefix=prefix,
             access_key_id=access_key_id,
             secret_access_key=secret_access_key,
+            url_seconds=url_seconds,
             connections=connections,
         )
 

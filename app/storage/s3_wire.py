@@ -36,7 +36,6 @@ FIRST_PART = 8 * 1024 * 1024
 _PARTS_PER_SIZE = 1000
 _PIECE = 1024 * 1024
 _OCTETS = "application/octet-stream"
-_URL_SECONDS = 300
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def part_size(number: int) -> int:
 
 
 class S3Wire:
-    """One bucket, with one client for it and one to sign URLs for what clients can reach."""
+    """One bucket, with one client for it and one to sign URLs for what others can reach."""
 
     def __init__(
         self,
@@ -59,10 +58,12 @@ class S3Wire:
         prefix: str,
         access_key_id: str | None,
         secret_access_key: str | None,
+        url_seconds: int,
         connections: int,
     ) -> None:
         self._endpoint_url = endpoint_url
         self._public_endpoint_url = public_endpoint_url or endpoint_url
+        self._url_seconds = url_seconds
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         self._client_arguments = {
@@ -200,12 +201,12 @@ class S3Wire:
                     yield piece
 
     async def url(self, key: str) -> str:
-        """Sign a URL to read the object for five minutes; nothing is asked of S3."""
+        """Sign a URL to read the object for a while; nothing is asked of S3."""
         with asking("sign"):
             url: str = await self._signer.generate_presigned_url(
                 "get_object",
                 Params={**self._where(self.name(key)), "ResponseContentType": _OCTETS},
-                ExpiresIn=_URL_SECONDS,
+                ExpiresIn=self._url_seconds,
             )
         return url
 

@@ -26,8 +26,9 @@ def make_application(
     login: Sequence[URLSpec],
     tokens: TokenService,
     addresses: Addresses,
+    cookie_secret: str,
 ) -> Application:
-    """Draw the route table."""
+    """Draw the route table; ``cookie_secret``, the same everywhere, signs what a page leaves for the next one."""
     shared = {"observer": pages.observer}
     token = {"credentials": api.credentials, "tokens": tokens, "addresses": addresses, **shared}
     return Application(
@@ -42,6 +43,7 @@ def make_application(
         ],
         default_handler_class=NOT_FOUND,
         default_handler_args={"services": pages},
+        cookie_secret=cookie_secret,
         xsrf_cookies=True,
         xsrf_cookie_kwargs={"samesite": "Lax", "secure": pages.secure, "httponly": True},
         log_function=lambda handler: None,

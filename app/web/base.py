@@ -25,6 +25,7 @@ class Handler(RequestHandler):
         self.subject = ""
         self.bytes_in = len(self.request.body or b"")
         self.set_header("X-Request-Id", self.request_id)
+        observer.began(self)
 
     @property
     def method(self) -> str:

@@ -15,9 +15,9 @@ from tornado.locale import Locale
 from tornado.routing import URLSpec
 from tornado.web import url
 
-from app.access.accounts import acceptable
 from app.access.people import People
-from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.principal import UNIVERSITY, Kind, Principal
+from app.access.refusals import FAILED, Refusals
 from app.access.saml import Begun, Refused, University, own_page
 from app.access.saml.university import REQUEST_SECONDS
 from app.oci.errors import Denied, OCIError, Unauthorized
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ACS = "/saml/acs"
-_LONGEST_TRIED = 64
 _CLOSED = "logging in with a password is turned off here"
 _FAILED = "the registry failed; quote request %(request)s"
 _STALE = "this form was open for too long, or came from another site; log in again"
@@ -63,11 +62,13 @@ class LoginPage(Handler):
         people: People,
         passwords: Passwords | None,
         university: University | None,
+        refusals: Refusals,
         audit: Audit,
         observer: Observer,
     ) -> None:
         super().initialize(observer=observer)
         self._audit = audit
+        self._refusals = refusals
         self._browsers = browsers
         self._people = people
         self._passwords = passwords
@@ -118,12 +119,13 @@ class LoginPage(Handler):
         self.set_header("X-Request-Id", self.request_id)
         self.show_error(error)
 
-    def note(self, principal: Principal, operation: str) -> None:
-        """Put a log-in or a logout down in the audit log."""
-        self._audit.note(principal, self.request.remote_ip or "", operation, "user", principal.name)
+    def note(self, principal: Principal, operation: str, username: str, resource_type: str = "user") -> None:
+        """Put a log-in or a logout down in the audit log, or what came of one."""
+        self._audit.note(principal, self.request.remote_ip or "", operation, resource_type, username)
 
     def show_refused(self, what: str, reason: Refused, answer: OCIError) -> None:
-        """Log why something of the university was refused, and say no more than ``answer`` to the browser."""
+        """Log why something of the university was refused; the browser and the audit log are not told."""
+        self._audit.refused_by_university(what, self.request.remote_ip or "")
         fields = {"request_id": self.request_id, "client": self.request.remote_ip}
         log.warning("%s refused: %s", what, reason, extra={"fields": fields})
         self.show_error(answer)
@@ -151,17 +153,13 @@ class LoginHandler(LoginPage, Readable):
             await self._browsers.begin(self, principal.id)
             await self._people.noted(principal.id)
         except OCIError as error:
-            if isinstance(error, Unauthorized) and self._passwords is not None and acceptable(username, password):
-                self._note_refused(username)
+            if isinstance(error, FAILED):
+                await self._refusals.add(username, self.request.remote_ip or "")
             self.show_error(error, next_page, username=username)
             return
         self.subject = principal.subject
-        self.note(principal, "login")
+        self.note(principal, "login", principal.name)
         self.redirect(next_page, status=303)
-
-    def _note_refused(self, username: str) -> None:
-        """Note what was wrong; `Throttle` bounds how much is looked at in a minute, and so how much is noted."""
-        self._audit.note(ANONYMOUS, self.request.remote_ip or "", "refuse", "user", username[:_LONGEST_TRIED])
 
 
 class LogoutHandler(LoginPage):
@@ -169,7 +167,7 @@ class LogoutHandler(LoginPage):
         found = await self._browsers.signed_in(self)
         session = await self._browsers.end(self)
         if found is not None:
-            self.note(found[1], "logout")
+            self.note(found[1], "logout", found[1].name)
         url = None
         if session is not None and session.saml is not None and self._university is not None:
             url = await self._university.log_out(session.saml)
@@ -228,13 +226,16 @@ class AcsHandler(SamlPage):
             finished = await self.university.finish(
                 self.get_body_arguments("SAMLResponse"), lambda name: self.get_cookie(self.binding_cookie(name))
             )
-            await self._browsers.begin(self, finished.person.id, finished.session, finished.not_after)
         except Refused as reason:
             self.show_refused("log-in", reason, Denied(_NOT_LET_IN, request=self.request_id))
             return
-        principal = Principal(Kind.PERSON, finished.person.username)
+        username = finished.person.username
+        principal = Principal(Kind.PERSON, username)
         self.subject = principal.subject
-        self.note(principal, "login")
+        for change in finished.changes:
+            self.note(UNIVERSITY, change, username, "account")
+        await self._browsers.begin(self, finished.person.id, finished.session, finished.not_after)
+        self.note(principal, "login", username)
         self.clear_cookie(self.binding_cookie(finished.cookie), path=_ACS, secure=self._browsers.secure)
         self.redirect(finished.return_to, status=303)
 
@@ -248,11 +249,15 @@ class MetadataHandler(SamlPage, Readable):
 class SlsHandler(SamlPage):
     async def get(self) -> None:
         try:
-            url = await self.university.logged_out(self.request.query)
+            done = await self.university.logged_out(self.request.query)
         except Refused as reason:
             self.show_refused("logout", reason, Denied(_NOT_LET_OUT, request=self.request_id))
             return
-        self.redirect(url or "/", status=303)
+        for account_id in done.account_ids:
+            person = await self._people.find(account_id)
+            if person is not None:
+                self.note(UNIVERSITY, "logout", person.username)
+        self.redirect(done.url or "/", status=303)
 
 
 def routes(*, university: University | None, **shared: Any) -> list[URLSpec]:

@@ -78,9 +78,24 @@ class Observer:
         self._log = log
         self._flushing = False
         self._series: dict[tuple[str, str, int], _Series] = {}
+        self._begun: set[Observed] = set()
+        self._quiet = asyncio.Event()
+
+    def began(self, call: Observed) -> None:
+        """Note a request that is being answered, so that a stop can wait for it."""
+        self._begun.add(call)
+
+    async def drain(self) -> None:
+        """Return when every request that `began` has been answered; the caller bounds the time."""
+        while self._begun:
+            self._quiet.clear()
+            await self._quiet.wait()
 
     def finished(self, call: Observed, client_address: str) -> None:
         """Note a request whose answer has ended."""
+        self._begun.discard(call)
+        if not self._begun:
+            self._quiet.set()
         seconds = time.perf_counter() - call.started
         key = (call.route, call.method, call.status)
         series = self._series.get(key)

@@ -26,7 +26,7 @@ from tornado.web import Application
 from app.config import Network
 
 from .address import Addresses
-from .observe import in_networks, request_id
+from .observe import Observer, in_networks, request_id
 from .v2.call import Call
 from .v2.edge import V2
 
@@ -182,11 +182,15 @@ def make_server(edge: Edge) -> HTTPServer:
     return server
 
 
-async def stop_server(server: HTTPServer, v2: V2, seconds: float) -> None:
+async def stop_server(server: HTTPServer, v2: V2, observer: Observer, seconds: float) -> None:
     """Take no new connections, let what runs finish for at most ``seconds``, then close every connection."""
     server.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await v2.drain()
+            await asyncio.gather(v2.drain(), observer.drain())
     await v2.end(_END_SECONDS)
     await server.close_all_connections()
+    # What came over a kept connection meanwhile, or takes too long: what it has done is still to be put down.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await observer.drain()

@@ -56,6 +56,23 @@ def test_what_is_wrong_is_one_line(document: dict[str, Any], words: str, tmp_pat
     assert ended.stderr.splitlines()[-1].startswith("registry: ")
 
 
+def test_a_configuration_can_be_checked_beforehand(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    for written, code, words in (
+        (b"data_dir: nowhere\n", 0, "the configuration is fine\n"),
+        (b"server: {lisen: x}\n", 2, "registry: server.lisen: unknown key; known here: "),
+        (b"server: [\n", 2, f"registry: {file} is not YAML: "),
+        (b"\xff", 2, "registry: "),
+    ):
+        file.write_bytes(written)
+        command = python("-m", "app", "check", "--config", str(file))
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == code, ended.stderr
+        assert (ended.stdout + ended.stderr).startswith(words)
+        assert len((ended.stdout + ended.stderr).splitlines()) == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_port_that_is_taken_is_one_line_even_by_another_registry(tmp_path: Path) -> None:
     with Service(tmp_path / "first") as service:
         ended = serve(tmp_path, {"data_dir": str(tmp_path / "data"), "server": {"listen": service.host}})

@@ -14,16 +14,23 @@ class Line:
     def __init__(self, server_url: str) -> None:
         self._server = urlsplit(server_url)
         self.url = ""
+        self.away = False
+        """Whether connections are closed as soon as they are made."""
         self.cut_after = 0
         """How many bytes of answers a connection lives for; 0: as long as it likes."""
         self.swallow: bytes | None = None
         """How a request starts whose answer gets lost, once."""
+        self.passed = 0
+        """How many bytes of answers came over it."""
         self.lost = 0
         """How many answers got lost."""
         self._open: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward one connection until either side ends, or it is cut."""
+        if self.away:
+            writer.transport.abort()
+            return
         far_reader, far_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
         self._open |= {writer, far_writer}
         lost = asyncio.Event()
@@ -51,6 +58,7 @@ class Line:
                 self.lost += 1
                 return
             sent += len(data)
+            self.passed += len(data)
             writer.write(data)
             await writer.drain()
             if 0 < self.cut_after <= sent:

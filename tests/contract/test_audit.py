@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from app.projects.audit import Audit
 MARI = Principal(Kind.PERSON, "mari", id=2)
 ROBOT = Principal(Kind.ROBOT, "robot-physics+ci", id=3)
 DAY = 86400
+_AWAY = "postgresql://postgres@127.0.0.1:1/registry"
 
 
 @pytest.fixture
@@ -37,15 +37,16 @@ async def fill(database: Database, count: int, *, at: float | None = None) -> No
 
 
 async def test_a_note_is_written_as_it_was_taken(log: Audit) -> None:
-    log.note(MARI, "193.40.5.7", "create", "project", "physics", 7)
+    log.note(MARI, "193.40.5.7", "create", "project", "physics", (7, "physics"))
     log.note(ANONYMOUS, "2001:db8::1", "login", "account", "jaan")
     assert await resources(log) == []
     await log.flush()
     newest, oldest = await log.page(limit=9)
     assert (oldest.actor, oldest.address, oldest.operation) == ("person:mari", "193.40.5.7", "create")
     assert (oldest.resource_type, oldest.resource, oldest.project_id) == ("project", "physics", 7)
+    assert (oldest.project_name, oldest.times) == ("physics", 1)
     assert oldest.at == pytest.approx(time.time(), abs=60)
-    assert (newest.actor, newest.project_id) == ("anonymous", None)
+    assert (newest.actor, newest.project_id, newest.project_name) == ("anonymous", None, "")
     await log.flush()
     assert await log.count() == 2
 
@@ -100,10 +101,8 @@ async def test_a_write_whose_waiter_is_cancelled_is_neither_lost_nor_done_twice(
     assert sorted([int(entry.resource) async for entry in log.export()]) == list(range(1200))
 
 
-async def test_notes_are_kept_while_the_database_is_away(
-    tmp_path: Path, database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    log = Audit(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"), 365)
+async def test_notes_are_kept_while_the_database_is_away(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    log = Audit(Database(_AWAY), 365)
     log.note(MARI, "", "push", "artifact", "kept")
     for _ in range(3):
         await log.flush()
@@ -113,11 +112,9 @@ async def test_notes_are_kept_while_the_database_is_away(
     assert await resources(log) == ["kept"]
 
 
-async def test_what_is_lost_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_lost_is_said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_NOTES", 3)
-    log = Audit(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"), 365)
+    log = Audit(Database(_AWAY), 365)
     for number in range(5):
         log.note(MARI, "", "push", "artifact", str(number))
     await log.close()
@@ -146,16 +143,21 @@ async def test_pages_follow_each_other_by_key(database: Database, log: Audit) ->
 
 
 async def test_entries_are_found_by_anything(log: Audit) -> None:
-    log.note(MARI, "", "push", "artifact", "physics/app:1", 7)
-    log.note(ROBOT, "", "delete", "tag", "physics/app:1", 7)
-    log.note(ROBOT, "", "push", "artifact", "chemistry/50%_off:1", 8)
-    log.note(Principal(Kind.ROBOT, "mari"), "", "update", "robot", "mari's", None)
+    log.note(MARI, "", "push", "artifact", "physics/app:1", (7, "physics"))
+    log.note(ROBOT, "", "delete", "tag", "physics/app:1", (7, "physics"))
+    log.note(ROBOT, "", "push", "artifact", "chemistry/50%_off:1", (8, "chemistry"))
+    log.note(Principal(Kind.ROBOT, "mari"), "", "update", "robot", "mari's")
+    log.note(MARI, "", "create", "member", "jaan", (7, "physics"))
     await log.flush()
     for chosen, expected in [
-        (Filter(project_id=7), 2),
+        (Filter(project_id=7), 3),
         (Filter(project_id=9), 0),
-        (Filter(text="physics"), 3),
-        (Filter(text="mari"), 2),
+        (Filter(project_name="physics"), 3),
+        (Filter(project_name="phys"), 0),
+        (Filter(project_name="\0"), 0),
+        (Filter(text="physics"), 4),
+        (Filter(text="PHYS", resource_type="member"), 1),
+        (Filter(text="mari"), 3),
         (Filter(text="%_"), 1),
         (Filter(text="'; DROP TABLE audit; --"), 0),
         (Filter(text="\0"), 0),
@@ -165,8 +167,8 @@ async def test_entries_are_found_by_anything(log: Audit) -> None:
         (Filter(7, operation="push"), 1),
         (Filter(7, text="physics", resource_type="artifact"), 1),
         (Filter(since=0.0, until=1.0), 0),
-        (Filter(since=time.time() - 60, until=time.time() + 60), 4),
-        (EVERYTHING, 4),
+        (Filter(since=time.time() - 60, until=time.time() + 60), 5),
+        (EVERYTHING, 5),
     ]:
         assert len(await resources(log, chosen)) == expected, chosen
         assert await log.count(chosen) == expected, chosen
@@ -196,6 +198,7 @@ async def test_what_is_older_than_the_configured_days_goes(
 
 
 async def test_an_entry_outlives_what_it_tells_of(database: Database, log: Audit) -> None:
-    log.note(MARI, "", "delete", "project", "physics", 4711)
+    log.note(MARI, "", "delete", "project", "physics", (4711, "physics"))
     await log.flush()
     assert await resources(log, Filter(project_id=4711)) == ["physics"]
+    assert await resources(log, Filter(project_name="physics")) == ["physics"]

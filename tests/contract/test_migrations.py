@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
@@ -94,6 +96,38 @@ async def test_a_second_run_changes_nothing(database_url: str) -> None:
     await database.close()
 
 
+async def test_what_was_noted_before_is_given_the_name_of_its_project(database_url: str) -> None:
+    noted = [
+        ("create", "project", "old", 5), ("push", "artifact", "old/app:1", 5), ("create", "member", "x", 5),
+        ("create", "member", "mari", 7), ("login", "user", "mari", None), ("create", "label", "lost", 9),
+    ]  # fmt: skip
+    database = Database(database_url)
+    async with database.transaction() as transaction:
+        await transaction.run_sync(before_names)
+        project = "INSERT INTO project (id, name, public, settings, created_at) VALUES (7, 'lab', :public, '{}', 1)"
+        await transaction.execute(text(project), {"public": False})
+        for at, values in enumerate(noted):
+            entry = (
+                "INSERT INTO audit (at, actor, address, operation, resource_type, resource, project_id)"
+                " VALUES (:at, '', '', :operation, :kind, :resource, :project)"
+            )
+            names = ("at", "operation", "kind", "resource", "project")
+            await transaction.execute(text(entry), dict(zip(names, (at, *values), strict=True)))
+    await migrate(database_url)
+    async with database.reading() as transaction:
+        rows = await transaction.execute(text("SELECT project_name, times FROM audit ORDER BY at"))
+        assert [tuple(row) for row in rows] == [("old", 1)] * 3 + [("lab", 1), ("", 1), ("", 1)]
+    await database.close()
+
+
+def before_names(connection: Connection) -> None:
+    """Make the schema as it was before entries of the audit log had a project's name."""
+    config = Config()
+    config.set_main_option("script_location", "app.database:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0002")
+
+
 async def test_several_processes_at_once(database_url: str) -> None:
     command = python("-c", _MIGRATE, database_url)
     processes = [
@@ -119,15 +153,6 @@ async def test_looking_at_a_missing_file_makes_none(tmp_path: Path) -> None:
     assert not path.parent.exists()
     await migrate(f"sqlite:///{path}")
     await require_current(f"sqlite:///{path}")
-
-
-@pytest.mark.parametrize("step", [migrate, require_current])
-async def test_a_newer_version_has_been_at_work(database_url: str, step: Any) -> None:
-    await migrate(database_url)
-    await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaError, match="at schema 9999, which this version does not know") as caught:
-        await step(database_url)
-    assert "\n" not in str(caught.value)
 
 
 async def test_an_older_schema_is_told_apart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

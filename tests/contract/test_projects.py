@@ -15,11 +15,11 @@ from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.permissions import Permissions
 from app.access.principal import ANONYMOUS, Kind, Principal
 from app.access.roles import ALL_RIGHTS, PULL, READ_PROJECT, UPDATE_PROJECT, Role
-from app.database import Database
+from app.database import Database, projects
 from app.database.tables import access_key, robot
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, OCIError
-from app.oci.reference import Tag
+from app.oci.reference import Name, Tag
 from tests.api.documents import EMPTY, image
 
 from .house import House
@@ -60,6 +60,18 @@ async def test_a_name_that_cannot_be(house: House, name: str) -> None:
 async def test_a_name_that_is_reserved(house: House, name: str) -> None:
     with pytest.raises(Conflict, match="reserved"):
         await house.project(name, by=await house.person("mari"))
+
+
+@pytest.mark.parametrize("name", ["mine", "mirror", "search"])
+async def test_what_the_configuration_has_made_goes_on_under_a_reserved_name(house: House, name: str) -> None:
+    async with house.database.transaction() as transaction:
+        assert await projects.create(transaction, name, public=True, upstream="docker.io", settings={})
+    admin = await house.person("admin", is_admin=True)
+    found = await house.projects.find(name)
+    changed = await house.projects.update(admin, found.id, description="as before")
+    assert (changed.name, changed.description) == (name, "as before")
+    opened = await house.projects.open(Name.parse(f"{name}/library/redis"))
+    assert (opened.project_id, opened.upstream) == (found.id, "docker.io")
 
 
 async def test_of_many_who_want_a_name_one_gets_it(house: House) -> None:

@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
-from app.database import Database
+from app.database import Database, quotas
 from app.database.projects import Project
 from app.database.quotas import QuotaExceeded, in_words
 from app.oci.digest import Digest
 from app.oci.errors import BlobUploadUnknown, DigestInvalid
+from app.projects.fullness import Fullness
 from app.registry.uploads import Receiving
 from tests.api.documents import EMPTY, image
 
@@ -361,3 +363,24 @@ async def test_a_deleted_repository_gives_its_part_back(house: House, project: P
 )
 def test_sizes_in_words(size: int, words: str) -> None:
     assert in_words(size) == words
+
+
+async def test_how_full_quotas_are_is_counted(house: House) -> None:
+    admin = await house.admin()
+    allowed = {"empty": 1000, "half": 1000, "most": 1000, "full": 1000, "frozen": 0, "free": None}
+    for name, quota in allowed.items():
+        await house.projects.create(admin, name=name, public=True, quota_bytes=quota)
+    for name, size in {"half": 500, "most": 900, "full": 1000, "free": 9000}.items():
+        await house.push_blob(name.encode()[-1:] * size, to=f"{name}/app")
+    async with house.database.reading() as transaction:
+        found = await quotas.fullness(transaction, (0.0, 0.85, 0.95))
+    assert found == quotas.Fullness(used_bytes=2400, allowed_bytes=4000, fullest=1.0, above=(3, 2, 1))
+
+
+async def test_how_full_quotas_are_is_shown(house: House, project: Project) -> None:
+    await house.push_blob(bytes(int(QUOTA * 0.9)))
+    await Fullness(house.database).look()
+    assert REGISTRY.get_sample_value("registry_quota_projects", {"above": "0.85"}) == 1
+    assert REGISTRY.get_sample_value("registry_quota_projects", {"above": "0.95"}) == 0
+    assert REGISTRY.get_sample_value("registry_quota_fullest_ratio") == pytest.approx(0.9, abs=0.001)
+    assert REGISTRY.get_sample_value("registry_quota_allowed_bytes") == QUOTA

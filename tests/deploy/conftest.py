@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import require
 from tests.images import Image, multi
 from tests.parts import dockerd
+from tests.parts import idp as idp_part
 from tests.parts.dockerd import Docker
+from tests.parts.idp import IdentityProvider
 from tests.parts.process import ROOT
 from tests.upstream.client import Hub
 
@@ -28,7 +31,7 @@ from .playbook import Inventory, Outcome
 NAME = "registry.test"
 PASSWORD = "tests-admin-password"
 # Building the tree and the first run take their time, before the first test.
-SETUP_SECONDS = 900
+SETUP_SECONDS = 1800
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Site:
 
     host: Host
     hub: Hub
+    university: IdentityProvider
     image: Image
     inventory: Inventory
     authority: Authority
@@ -70,7 +74,18 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def site(bed: Bed, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def university(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[IdentityProvider]:
+    """A real identity provider that all hosts reach, with a key pair for the registry, `service`."""
+    require(idp_part)
+    with idp_part.idp(tmp_path_factory.mktemp("idp"), bed.address) as provider:
+        provider.make_key("service")
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def site(
+    bed: Bed, release: Path, university: IdentityProvider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """The inventory `single` on a host that nothing had been done to."""
     folder = tmp_path_factory.mktemp("single")
     authority = Authority(folder)
@@ -79,13 +94,14 @@ def site(bed: Bed, release: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         hub = host.inside(lambda: Hub(folder / "upstream"))
         stack.callback(hub.close)
         image = host.inside(lambda: hub.add(multi("redis"), "library/redis", "latest"))
-        inventory = Inventory("single", folder, {"registry1": variables(host, authority, release, hub, bed)})
+        own = with_university(variables(host, authority, release, hub, bed), university)
+        inventory = Inventory("single", folder, {"registry1": own})
         first = inventory.play("site.yml")
         assert first.status == 0, first.output[-6000:]
-        yield Site(host, hub, image, inventory, authority, first, folder)
+        yield Site(host, hub, university, image, inventory, authority, first, folder)
 
 
-def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Bed) -> dict[str, object]:
+def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Bed) -> dict[str, Any]:
     """Give what the inventory `single` leaves to a site."""
     pair = authority.certify(NAME)
     return {
@@ -97,13 +113,29 @@ def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Be
         "registry_admin_password": PASSWORD,
         "registry_config": {
             "upstreams": {"docker.io": {"url": hub.url}},
-            # The range that the hosts are in; RFC 2544 is not among the private ones.
-            "fill_networks": ["127.0.0.0/8", "198.18.0.0/15"],
+            # The hosts' network is not among the private ones, which are the default.
+            "fill_networks": ["127.0.0.0/8", f"{bed.address.rpartition('.')[0]}.0/24"],
         },
         "nginx_server_names": [NAME],
         "nginx_certificate": pair.certificate,
         "nginx_certificate_key": pair.key,
     }
+
+
+def with_university(settings: dict[str, Any], university: IdentityProvider) -> dict[str, Any]:
+    """Add the log-in by an identity provider, with a key pair that the provider's maker made."""
+    saml = {
+        "enabled": True,
+        "idp_metadata_url": university.metadata_url,
+        "certificate_file": "${CREDENTIALS_DIRECTORY}/saml-certificate",
+        "private_key_file": "${CREDENTIALS_DIRECTORY}/saml-key",
+    }
+    credentials = {
+        "saml-certificate": (university.folder / "cert/service.crt").read_text(),
+        "saml-key": (university.folder / "cert/service.pem").read_text(),
+    }
+    config = {**settings["registry_config"], "saml": saml}
+    return {**settings, "registry_config": config, "registry_credentials": credentials}
 
 
 @pytest.fixture(scope="session")

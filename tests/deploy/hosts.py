@@ -28,7 +28,7 @@ _PROGRAMS = {
     "ip": "iproute2", "ssh": "openssh-client", "ssh-keygen": "openssh-client",
 }  # fmt: skip
 # What a host has before Ansible comes: what Debian's installer and a cloud image put there.
-_INSTALLED = (
+INSTALLED = (
     "systemd", "systemd-sysv", "dbus", "udev", "openssh-server", "python3", "python3-apt", "ca-certificates", "sudo",
     "iproute2", "procps", "curl",
 )  # fmt: skip
@@ -39,6 +39,8 @@ _DOWNLOADED = (
 )  # fmt: skip
 _SUITE = "bookworm"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+# What root may not do everywhere, in namespaces that end with it.
+_ATTEMPT = ("unshare", "--mount", "--net", "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link add attempt type bridge")
 _PROXY_PORT = 3128
 _CLONE_NEWNET = 0x40000000
 
@@ -50,7 +52,10 @@ def missing() -> str | None:
         return f"no hosts to deploy to (apt: {' '.join(lacking)})"
     if os.geteuid() != 0:
         return "hosts to deploy to need root"
-    return None if _SOURCES.exists() else f"no {_SOURCES}, from which a Debian 12 host is made"
+    if not _SOURCES.exists():
+        return f"no {_SOURCES}, from which a Debian 12 host is made"
+    tried = subprocess.run(_ATTEMPT, capture_output=True, text=True, check=False)
+    return f"no hosts to deploy to: {tried.stderr.strip()}" if tried.returncode else None
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Bed:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
-        self._root = _root()
+        self._root = tree("root", INSTALLED)
         self._key = folder / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)])
         self._number, self.bridge = self._make_bridge()
@@ -180,6 +185,17 @@ class Bed:
         self._stack.callback(run, ["umount", "--lazy", str(root)])
         return root
 
+    @property
+    def proxy(self) -> str:
+        """Say where the way out is, as HOST:PORT."""
+        return f"{self.address}:{_PROXY_PORT}"
+
+    def connect(self) -> str:
+        """Make a network on the bridge without a host in it, once for each bed, and give its namespace."""
+        namespace = f"regbed{self._number}99"
+        self._connect(namespace, f"rb{self._number}99", f"198.18.{self._number}.99")
+        return namespace
+
     def _connect(self, namespace: str, link: str, address: str) -> None:
         run(["ip", "netns", "add", namespace])
         self._stack.callback(run, ["ip", "netns", "del", namespace])
@@ -198,9 +214,7 @@ class Bed:
         keys = root / "root/.ssh"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "authorized_keys").write_bytes(self._key.with_suffix(".pub").read_bytes())
-        (root / "etc/apt/apt.conf.d/90proxy").write_text(
-            f'Acquire::http::Proxy "http://{self.address}:{_PROXY_PORT}";\n'
-        )
+        (root / "etc/apt/apt.conf.d/90proxy").write_text(f'Acquire::http::Proxy "http://{self.proxy}";\n')
 
     def _end(self, guest: Process) -> None:
         # What systemd takes for "power off"; a second one would be needed only where a unit hangs.
@@ -222,31 +236,31 @@ def bed(folder: Path) -> Iterator[Bed]:
         yield Bed(folder, stack)
 
 
-def _root() -> Path:
-    """Give the tree all hosts begin with, building it where it is not there yet (under a minute)."""
-    recipe = repr((_commands(Path("tree")), _SOURCES.read_text()))
+def tree(kind: str, installed: Sequence[str]) -> Path:
+    """Give a tree with Debian and these packages, building it where it is not there yet (a minute or two)."""
+    recipe = repr((_commands(Path("tree"), installed), _SOURCES.read_text()))
     folder = ROOT / "tests/artifacts/deploy"
-    tree = folder / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    if tree.exists():
-        return tree
+    finished = folder / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if finished.exists():
+        return finished
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("root-*"):
+    for stale in folder.glob(f"{kind}-*"):
         shutil.rmtree(stale)
-    unfinished = folder / "building"
+    unfinished = folder / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    run(_commands(unfinished), timeout=600)
+    run(_commands(unfinished, installed), timeout=900)
     (unfinished / "etc/apt/apt.conf.d/91keep").write_text('APT::Keep-Downloaded-Packages "true";\n')
-    return unfinished.rename(tree)
+    return unfinished.rename(finished)
 
 
-def _commands(root: Path) -> list[str]:
+def _commands(root: Path, installed: Sequence[str]) -> list[str]:
     """Spell what makes a tree with Debian in it."""
     download: Sequence[str] = (
         'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"', "apt-get", "--yes", "--no-install-recommends", "--download-only",
         "install", *_DOWNLOADED,
     )  # fmt: skip
     return [
-        "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(_INSTALLED)}",
+        "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(installed)}",
         '--aptopt=Acquire::Check-Valid-Until "false"', "--skip=cleanup/apt",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
         f"--customize-hook={' '.join(download)}", _SUITE, str(root), str(_SOURCES),

@@ -24,6 +24,11 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/metadata"}}},
         "does not answer registry1",
     ),
+    "an identity provider that shows something else": (
+        {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9090/graph"}}},
+        "does not answer registry1 with metadata",
+    ),
+    "a key that the service does not know": ({"registry_config": {"servr": {"processes": 1}}}, "servr"),
     "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
 }
 
@@ -31,6 +36,12 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("wrong", "words"), _CASES.values(), ids=_CASES.keys())
 def test_is_refused_before_anything_is_changed(site: Site, wrong: dict[str, Any], words: str) -> None:
     _refused(site, words, **wrong)
+
+
+def test_a_disk_of_its_own_that_is_full(site: Site) -> None:
+    site.host.ssh("mkdir --parents /srv/small && mount -t tmpfs -o size=1m tmpfs /srv/small")
+    _refused(site, "1 MiB free on one of the disks of / /var /opt /srv/small", registry_data_dir="/srv/small")
+    site.host.ssh("umount /srv/small")
 
 
 def test_certificate_of_another_key_host_or_time(site: Site) -> None:

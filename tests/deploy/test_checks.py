@@ -22,6 +22,8 @@ ANSIBLE = ROOT / "ansible"
 ROLES = sorted(path.name for path in (ANSIBLE / "roles").iterdir())
 RULES = ANSIBLE / "roles/monitoring/files/etc/prometheus/registry.rules.yml"
 ALERTS = Path(__file__).with_name("alerts") / "registry.test.yml"
+# Commands that may say of themselves that they never change a host.
+_READS = re.compile(r"(df|journalctl|openssl x509 -noout|openssl pkey -pubout)\b|psql (?=[^\"]*\"SELECT )(?!.*;)")
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -52,6 +54,15 @@ def test_argument_specs_agree_with_defaults(role: str) -> None:
         assert option["description"].endswith("."), name
 
 
+@pytest.mark.parametrize("inventory", sorted(path.name for path in (ANSIBLE / "inventory").iterdir()))
+def test_inventories_set_what_roles_take(inventory: str) -> None:
+    taken = {name for role in ROLES for name in _specs(role)["main"]["options"]}
+    for file in sorted((ANSIBLE / "inventory" / inventory).glob("*_vars/**/*.yml")):
+        if "$ANSIBLE_VAULT" not in file.read_text():
+            named = {name for name in _yaml(file) if name.startswith(tuple(f"{role}_" for role in ROLES))}
+            assert named <= taken, file
+
+
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "preflight"])
 def test_roles_have_the_same_four_steps(role: str) -> None:
     steps = [task["ansible.builtin.import_tasks"] for task in _yaml(ANSIBLE / "roles" / role / "tasks/main.yml")]
@@ -70,6 +81,17 @@ def test_what_writes_a_file_checks_it_or_cannot(file: Path) -> None:
         template = task.get("ansible.builtin.template")
         if template is not None and "validate" not in template:
             assert template["src"] in unchecked, f"{file}: {task['name']}"
+
+
+@pytest.mark.parametrize("file", sorted(ANSIBLE.glob("**/*.yml")), ids=lambda file: str(file.relative_to(ANSIBLE)))
+def test_what_claims_to_change_nothing_only_reads(file: Path) -> None:
+    document = _yaml(file) if "inventory" not in file.parts else None
+    plays = document if isinstance(document, list) else []
+    tasks = [task for play in plays for part in ("tasks", "handlers") for task in play.get(part, [])]
+    for task in _tasks(tasks + plays):
+        if task.get("changed_when") is False:
+            command = task["ansible.builtin.command"]["cmd"]
+            assert _READS.match(command), f"{task['name']}: {command}"
 
 
 def test_promtool_takes_the_rules() -> None:
@@ -112,13 +134,35 @@ def test_dashboard_is_json_whose_queries_prometheus_takes(tmp_path: Path) -> Non
     assert len(queries) > 10
 
 
-def test_vagrant_validate(tmp_path: Path) -> None:
-    if shutil.which("vagrant") is None:
-        _not_run("no vagrant here (apt: vagrant vagrant-libvirt)")
-    own = {"VAGRANT_HOME": str(tmp_path), "VAGRANT_DOTFILE_PATH": str(tmp_path / "machines")}
-    command = ["vagrant", "validate", "--ignore-provider"]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("topology", ["single", "cluster"])
+def test_vagrant_validate(topology: str, tmp_path: Path) -> None:
+    # The other provider, VirtualBox, is not to be had from Debian.
+    validated = _vagrant(tmp_path, "validate", REGISTRY_TOPOLOGY=topology, VAGRANT_DEFAULT_PROVIDER="libvirt")
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+    status = _vagrant(tmp_path, "status", "--machine-readable", REGISTRY_TOPOLOGY=topology)
+    machines = set(re.findall(r"^\d+,(\w+),state,not_created$", status.stdout, re.MULTILINE))
+    assert machines == set(_yaml(ANSIBLE / "inventory" / topology / "hosts.yml")["all"]["hosts"])
+
+
+def test_vagrant_is_told_what_is_wrong(tmp_path: Path) -> None:
+    refused = _vagrant(tmp_path, "validate", "--ignore-provider", REGISTRY_TOPOLOGY="ring")
+    assert refused.returncode != 0
+    assert "ring is neither of single, cluster" in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize(
+    "inventories", [("single", "vagrant"), ("cluster", "vagrant-cluster")], ids=lambda inventories: inventories[1]
+)
+def test_vagrant_inventories_say_where_each_host_is(inventories: tuple[str, ...], tmp_path: Path) -> None:
+    _ansible()
+    names = list(_yaml(ANSIBLE / "inventory" / inventories[0] / "hosts.yml")["all"]["hosts"])
+    addresses = {name: f"198.51.100.{number}" for number, name in enumerate(names)}
+    given = [part for name in inventories for part in ("-i", f"inventory/{name}")]
+    shown = _run(
+        ["ansible", "all", *given, "-e", json.dumps({"vagrant_addresses": addresses}), "-o", "-m",
+         "ansible.builtin.debug", "-a", "msg={{ ansible_host }}:{{ ansible_port }}"], tmp_path,
+    )  # fmt: skip
+    assert set(re.findall(r"^(\w+) \| SUCCESS.*\"(\S+):22\"", shown, re.MULTILINE)) == set(addresses.items())
 
 
 def _alerts() -> set[str]:
@@ -162,8 +206,17 @@ def _not_run(reason: str) -> None:
     pytest.skip(reason)
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _vagrant(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("vagrant") is None:
+        _not_run("no vagrant here (apt: vagrant vagrant-libvirt)")
+    own = {"VAGRANT_HOME": str(folder), "VAGRANT_DOTFILE_PATH": str(folder / "machines"), **environment}
+    command = ["vagrant", *arguments]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
     done = subprocess.run(
         command, cwd=ANSIBLE, env=playbook.environment(folder), capture_output=True, text=True, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

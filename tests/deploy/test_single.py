@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import socket
 from contextlib import closing
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -40,6 +42,29 @@ def test_docker_pushes_and_pulls_back(site: Site, client: Docker) -> None:
     client.run("logout", NAME)
     client.forget(f"{NAME}/lab/redis:mine", f"{NAME}/mirror/library/redis")
     client.run("pull", f"{NAME}/lab/redis:mine")
+
+
+def test_the_university_is_told_who_asks(site: Site) -> None:
+    metadata = site.curl("/saml/metadata")
+    document = ElementTree.fromstring(metadata)
+    assert document.get("entityID") == f"https://{NAME}/saml/metadata"
+    consumer = document.find(".//{*}AssertionConsumerService")
+    assert consumer is not None
+    assert consumer.get("Location") == f"https://{NAME}/saml/acs"
+    shown = {"".join((element.text or "").split()) for element in document.iterfind(".//{*}X509Certificate")}
+    own = (site.university.folder / "cert/service.crt").read_text().splitlines()[1:-1]
+    assert shown == {"".join(own)}
+    site.university.trust(f"https://{NAME}", metadata.encode())
+    page = site.curl("/saml/login", "--location", "--cookie", "")
+    assert 'name="username"' in page, "the identity provider knows us and asks who it is"
+
+
+def test_the_guide_is_served_with_its_pictures(site: Site) -> None:
+    page = site.curl("/help")
+    assert f"{NAME} keeps container images" in page
+    picture = re.search(r'src="(/help/images/[^"]+)"', page)
+    assert picture is not None
+    assert "content-type: image/png" in site.curl(html.unescape(picture[1]), "--head").lower()
 
 
 def test_second_run_changes_nothing(site: Site) -> None:
@@ -189,7 +214,7 @@ def _result(answer: str) -> list[dict[str, Any]]:
 
 def test_a_worker_is_restarted_without_a_failed_request(site: Site) -> None:
     status = ("--output", "/dev/null", "--write-out", "%{http_code}")
-    site.host.ssh("systemctl kill --signal=KILL registry@1.service")
+    site.host.ssh("systemctl kill --kill-whom=main --signal=KILL registry@1.service")
     assert {site.curl("/v2/", *status) for _ in range(20)} == {"401"}
 
 

@@ -53,9 +53,9 @@ def missing() -> str | None:
 class IdentityProvider:
     """A running identity provider; `trust` a service before anybody logs in to it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._port = folder, free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder, self._listen = folder, f"{address}:{free_port()}"
+        self.url = f"http://{self._listen}"
         self.entity_id = f"{self.url}/idp"
         self.metadata_url = f"{self.url}/saml2/idp/metadata.php"
         for name in ("config", "metadata", "cert", "log", "data", "tmp", "sessions"):
@@ -71,7 +71,7 @@ class IdentityProvider:
     def start(self) -> None:
         """Start it and wait until it shows its metadata."""
         environment = {"SIMPLESAMLPHP_CONFIG_DIR": str(self.folder / "config"), "PHP_CLI_SERVER_WORKERS": "2"}
-        command = ["php", "-d", "opcache.enable=0", "-S", f"127.0.0.1:{self._port}", "-t", str(_WWW)]
+        command = ["php", "-d", "opcache.enable=0", "-S", self._listen, "-t", str(_WWW)]
         self._process = Process("php", command, self.folder, environment=environment)
         self._process.until(lambda: answers(self.metadata_url))
 
@@ -111,8 +111,9 @@ class IdentityProvider:
 
 
 @contextmanager
-def idp(folder: Path) -> Iterator[IdentityProvider]:
-    provider = IdentityProvider(folder)
+def idp(folder: Path, address: str = "127.0.0.1") -> Iterator[IdentityProvider]:
+    """Run one that listens on ``address``."""
+    provider = IdentityProvider(folder, address)
     try:
         yield provider
     finally:

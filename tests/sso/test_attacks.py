@@ -19,6 +19,7 @@ from tests.parts.service import Service
 
 from .browser import Browser, Page
 from .forge import EPPN, SCOPED_AFFILIATION, Claims, Forger, encoded, inflated
+from .noted import entries, noted
 from .test_login import refused
 
 Forgery = Callable[[Forger, Claims], str]
@@ -48,6 +49,28 @@ async def test_an_answer_with_nothing_wrong_is_accepted(browser: Browser, forger
     claims = await begun(browser, forger)
     assert (await posted(browser, forger.answer(claims))).status == 303
     assert (await browser.me() or {})["username"] == "mari@ut.ee"
+
+
+async def test_what_was_refused_is_in_the_audit_log_without_its_reason(
+    browser: Browser, forger: Forger, forged_site: Service
+) -> None:
+    for _ in range(3):
+        claims = await begun(browser, forger)
+        await refused(
+            browser, forged_site, await posted(browser, forger.answer(claims.changed(username="a@b.example")))
+        )
+    assert (await browser.get("/saml/sls?SAMLRequest=x")).status == 403
+    await noted(forged_site, until="reject")
+    forged_site.restart()
+    told = [entry for entry in entries(forged_site) if entry["operation"] == "reject"]
+    counted = {
+        kind: sum(entry["times"] for entry in told if entry["resource_type"] == f"university {kind}")
+        for kind in ("log-in", "logout")
+    }
+    assert counted == {"log-in": 3, "logout": 1}
+    for entry in told:
+        who = entry["username"], entry["client_address"], entry["resource"]
+        assert who == ("anonymous", "127.0.0.1", "")
 
 
 async def test_a_signed_response_around_the_signed_assertion_is_accepted(browser: Browser, forger: Forger) -> None:

@@ -17,15 +17,18 @@ from tests.parts.valkey import Valkey
 
 from .browser import Browser, Page
 from .forge import inflated
+from .noted import noted
 
 
-async def test_a_person_is_made_at_the_first_log_in(browser: Browser) -> None:
+async def test_a_person_is_made_at_the_first_log_in(browser: Browser, site: Service) -> None:
     assert await browser.me() is None
     done = await browser.log_in("mari", "/projects?page=2")
     assert (done.status, done.headers["Location"]) == (303, "/projects?page=2")
     me = await browser.me()
     assert me is not None
     told = {key: me[key] for key in ("username", "realname", "email", "sysadmin_flag", "source")}
+    own = [("login", "user", "person:mari@ut.ee"), ("create", "account", "system:university")]
+    assert await noted(site, "mari@ut.ee", until="login") == own
     assert told == {
         "username": "mari@ut.ee",
         "realname": "Mari Maasikas",
@@ -35,11 +38,12 @@ async def test_a_person_is_made_at_the_first_log_in(browser: Browser) -> None:
     }
 
 
-async def test_rules_over_attributes_say_who_is_an_admin(browser: Browser) -> None:
+async def test_rules_over_attributes_say_who_is_an_admin(browser: Browser, site: Service) -> None:
     await browser.log_in("tiina")
     me = await browser.me()
     assert me is not None
     assert me["sysadmin_flag"] is True
+    assert ("promote", "account", "system:university") in await noted(site, "tiina@ut.ee", until="login")
 
 
 async def test_the_request_is_signed_and_names_us(

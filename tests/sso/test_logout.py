@@ -18,6 +18,7 @@ from tests.parts.service import Service
 
 from .browser import Browser, Page
 from .forge import ENTITY, Forger, inflated
+from .noted import noted
 from .test_attacks import begun, posted
 
 
@@ -41,7 +42,7 @@ async def test_logging_out_here_logs_out_at_the_university(browser: Browser, sit
 
 
 async def test_logging_out_at_the_university_logs_out_here(
-    browser: Browser, other_browser: Browser, university: IdentityProvider
+    browser: Browser, other_browser: Browser, university: IdentityProvider, site: Service
 ) -> None:
     await browser.log_in("mari")
     await other_browser.log_in("mari")
@@ -55,6 +56,7 @@ async def test_logging_out_at_the_university_logs_out_here(
     assert passed == ["SAMLRequest", "SAMLResponse"]
     assert (page.url.startswith(f"{university.url}/"), page.status) == (True, 200)
     assert await browser.me() is None
+    assert ("logout", "user", "system:university") in await noted(site, "mari@ut.ee", until="logout")
     # It is this browser's log-in that has ended, not the person's.
     assert await other_browser.me() is not None
 

@@ -32,7 +32,6 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"server": {"trusted_proxies": ["ten"]}}, "server.trusted_proxies[0]: 'ten' is no address or network"),
         ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is none of filesystem, s3"),
         ({"storage": {"delivery": "redirect"}}, "storage.delivery: redirect goes with driver s3 only"),
-        ({"storage": {"driver": "s3", "delivery": "accel"}}, "storage.delivery: accel goes with driver filesystem"),
         ({"upstreams": {"quay.io": {}}}, "upstreams.quay.io"),
         ({"upstreams": {"docker.io": {"url": "ftp://x"}}}, "upstreams.docker.io.url"),
         ({"projects": {"lab": {"upstream": "quay.io"}}}, "projects.lab.upstream: no upstream 'quay.io'"),

@@ -40,4 +40,5 @@ def context(chromium: Browser, url: str, *, locale: str, width: int, theme: str,
         color_scheme="dark" if theme == "dark" else "light",
         java_script_enabled=scripts,
         permissions=["clipboard-read", "clipboard-write"],
+        ignore_https_errors=True,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import inspect
-import json
 import re
 import uuid
 from typing import Any, cast
@@ -168,18 +166,6 @@ def test_a_page_s_head_is_its_answer_without_the_body(stage: Service) -> None:
     assert (answer.status, answer.text) == (200, "")
     assert answer.headers["Content-Type"] == person.get("/").headers["Content-Type"]
     assert person.ask("HEAD", "/mine").status == 303
-
-
-def test_a_message_that_somebody_planted_is_text(stage: Service) -> None:
-    person = Person(stage.host)
-    for planted in (["danger", SCRIPT], ['x" onload="y', SCRIPT]):
-        person.cookies["flash"] = base64.urlsafe_b64encode(json.dumps(planted).encode()).decode()
-        text = person.get("/").text
-        assert SCRIPT not in text
-        assert "onload=" not in text
-    for broken in ("%%%", "e30=", "W10="):
-        person.cookies["flash"] = broken
-        assert person.get("/").status == 200
 
 
 def test_a_quota_below_what_is_used_is_refused(stage: Service, project: str) -> None:

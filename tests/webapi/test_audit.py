@@ -6,6 +6,7 @@ the tables' order; what they left is looked at afterwards.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -196,6 +197,8 @@ class Noted:
         (entry,) = found
         assert (entry["username"], entry["user_kind"], entry["client_address"]) == (who, "person", "127.0.0.1")
         assert entry.get("project_id") == (self.scene.number if in_project else None)
+        assert entry.get("project_name") == (self.scene.name if in_project else None)
+        assert entry["times"] == 1
         assert entry["op_time"]
 
 
@@ -223,6 +226,18 @@ def by_api(house: House) -> Noted:
 @pytest.mark.parametrize("operation", BY_API)
 def test_a_change_by_the_api_is_noted(by_api: Noted, operation: str) -> None:
     by_api.check(BY_API[operation][1](by_api.scene), ADMIN)
+
+
+def test_what_is_told_of_a_project_that_is_gone_is_found_by_its_name(by_api: Noted) -> None:
+    scene, in_project = by_api.scene, {one["id"] for one in by_api.entries if "project_id" in one}
+    assert scene.api.do("getProject", project_name_or_id=scene.name).status == 404
+    for chosen in (f"project_name={scene.name}", f"text=~{scene.name[2:]}"):
+        rows = scene.api.do("listAuditLogs", query={"q": chosen, "page_size": 100}).json()
+        assert {one["id"] for one in rows} >= in_project > set(), chosen
+    for chosen in (f"project_name={scene.name[2:]}", "project_name=nowhere"):
+        assert scene.api.do("listAuditLogs", query={"q": chosen}).json() == []
+    lines = scene.api.do("exportAuditLogs", query={"q": f"project_name={scene.name}"}).body.splitlines()
+    assert {json.loads(line)["id"] for line in lines} == in_project
 
 
 def test_every_change_of_the_api_is_in_the_table() -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.api.client import Answer, Registry, basic
+from tests.api.client import Answer, Registry, basic, exchange
 from tests.parts.process import wait_for
 from tests.parts.valkey import Valkey
 from tests.web.http import Person
@@ -157,13 +157,14 @@ def _form(person: Person, username: str, password: str) -> tuple[str, str, bytes
 
 
 def test_a_failed_log_in_is_noted_without_the_password(house: House, somebody: str, address: str) -> None:
-    guesses = {somebody: "hunter22 is secret", "nobody" + "x" * 100: "another secret"}
+    # A name that is nobody's may be a password in the wrong field: that somebody tried is noted, and no more.
+    guesses = {somebody: "hunter22 is secret", "my very own password": "another secret"}
     person = Person(house.host)
     person.get("/login")
     for username, password in guesses.items():
         answer = person.ask(*_form(person, username, password), {**_FORM, "X-Forwarded-For": address})
         assert answer.status == 403
-    # What nobody can be called was not looked for.
+    # What nobody can be called is looked for nowhere, and counted with what is nobody's.
     assert person.ask(*_form(person, "no\u2028body", "x"), {**_FORM, "X-Forwarded-For": address}).status == 403
 
     def noted() -> list[tuple[str, str, str]]:
@@ -172,9 +173,45 @@ def test_a_failed_log_in_is_noted_without_the_password(house: House, somebody: s
         return sorted((one["username"], one["resource_type"], one["resource"]) for one in here)
 
     wait_for(lambda: len(noted()) == len(guesses), what="the audit log")
-    assert noted() == [("anonymous", "user", ("nobody" + "x" * 100)[:64]), ("anonymous", "user", somebody)]
-    for password in guesses.values():
+    assert noted() == [("anonymous", "user", ""), ("anonymous", "user", somebody)]
+    everything = house.admin.do("exportAuditLogs").body.decode()
+    for password in (*guesses.values(), "my very own password"):
         assert password not in house.service.log()
+        assert password not in everything
+
+
+def test_a_flood_of_wrong_secrets_is_a_few_entries(house: House, somebody: str, address: str) -> None:
+    """At the token service, the distribution API and the REST API; of two workers, each with a count of its own."""
+    robot = robot_of(house)
+    wrong = "hpcr_" + "x" * 40
+    flood = Flood(house)
+    flood.send([(name, wrong, address) for name in (somebody, robot, "nobody's") for _ in range(100)])
+    headers = {"X-Forwarded-For": address}
+    for _ in range(20):
+        sent = {"Authorization": basic(somebody, wrong), **headers}
+        assert exchange(house.host, "GET", "/v2/", None, sent).status in (401, 429)
+        assert Api(house.host, somebody, wrong).call("GET", "/projects", headers=headers).status in (401, 429)
+
+    def noted() -> list[tuple[str, int]]:
+        rows = house.admin.do("listAuditLogs", query={"q": "operation=refuse", "page_size": 100}).json()
+        return [(one["resource"], one["times"]) for one in rows if one["client_address"] == address]
+
+    wait_for(lambda: {name for name, _ in noted()} == {somebody, robot, ""}, what="the audit log")
+    # Of each name one by each worker at once, and one with the count for each minute it went on.
+    assert len(noted()) <= 2 * 3 * (flood.minutes + 2)
+    house.service.restart()
+    counted = Counter[str]()
+    for name, times in noted():
+        counted[name] += times
+    assert counted == {somebody: 140, robot: 100, "": 100}
+    assert wrong not in house.admin.do("exportAuditLogs").body.decode()
+
+
+def robot_of(house: House) -> str:
+    """Make a robot account of the system; gives its name."""
+    permissions = [{"namespace": "*", "access": access("repository:pull")}]
+    body = {"name": f"guessed-{next(_NUMBERS)}", "level": "system", "permissions": permissions}
+    return str(house.admin.do("createRobot", body).json()["name"])
 
 
 @pytest.mark.parametrize("planted", ["A" * 43, "0" * 64, "", "../../etc", "session"])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 
-from app.access.people import People
+from app.access.people import People, SignedIn
 from app.access.sessions import SamlSession, Sessions
 from app.cache import AWAY, Cache
 from app.config import Saml
@@ -73,6 +73,16 @@ class Finished:
     not_after: float | None
     return_to: str
     cookie: str
+    # What the log-in has done to the account (`SignedIn`).
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """Where the browser has to take our answer, None where nothing is left to say; and whose sessions have ended."""
+
+    url: str | None
+    account_ids: frozenset[int] = frozenset()
 
 
 class University:
@@ -134,9 +144,14 @@ class University:
             raise Refused("another browser began this log-in")
         idp = await self._idp.current()
         assertion = await asyncio.to_thread(verify, encoded, request_id, self._ourselves, idp, self._pairs)
-        person = await self._person(assertion, idp)
+        signed_in = await self._person(assertion, idp)
         return Finished(
-            person, assertion.session, assertion.not_after, own_page(remembered["return_to"]), _cookie(request_id)
+            signed_in.person,
+            assertion.session,
+            assertion.not_after,
+            own_page(remembered["return_to"]),
+            _cookie(request_id),
+            signed_in.changes,
         )
 
     async def log_out(self, session: SamlSession) -> str | None:
@@ -151,8 +166,8 @@ class University:
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
         return url if kept else None
 
-    async def logged_out(self, query: str) -> str | None:
-        """Take a logout message; answers where the browser has to take ours, None where nothing is left to say.
+    async def logged_out(self, query: str) -> LoggedOut:
+        """Take a logout message: end what the identity provider has ended, or hear what it says to a logout of ours.
 
         Raises Refused with the reason, for the log alone, and Unavailable.
         """
@@ -163,19 +178,18 @@ class University:
                 raise Refused("it answers no logout of ours that is still open")
             if message.status != Constants.STATUS_SUCCESS:
                 log.warning("the identity provider could not log somebody out everywhere: %s", message.status)
-            return None
+            return LoggedOut(None)
         try:
-            await self._sessions.end_saml(message.name_id, message.indexes)
+            account_ids = frozenset(await self._sessions.end_saml(message.name_id, message.indexes))
             succeeded = True
         except Unavailable:
-            succeeded = False
+            account_ids, succeeded = frozenset(), False
         if idp.slo_url is None:
-            return None
-        return await asyncio.to_thread(
-            logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded
-        )
+            return LoggedOut(None, account_ids)
+        url = await asyncio.to_thread(logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded)
+        return LoggedOut(url, account_ids)
 
-    async def _person(self, assertion: Assertion, idp: IdpMetadata) -> Person:
+    async def _person(self, assertion: Assertion, idp: IdpMetadata) -> SignedIn:
         identity = self._rules.identify(assertion.by_name, assertion.by_friendly_name, idp.scopes)
         try:
             return await self._people.signed_in(identity)

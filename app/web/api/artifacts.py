@@ -147,7 +147,7 @@ class ArtifactHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         await self.artifacts.remove(entry.id, digest)
-        self.note("delete", "artifact", f"{entry.full_name}@{digest}", self.view.id)
+        self.note("delete", "artifact", f"{entry.full_name}@{digest}")
 
 
 class AdditionHandler(InArtifacts):
@@ -188,7 +188,7 @@ class ArtifactLabelsHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         await self.labels.attach(self.view.id, entry.id, digest, self.body["id"])
-        self.note("attach", "artifact", f"{entry.full_name}@{digest}", self.view.id)
+        self.note("attach", "artifact", f"{entry.full_name}@{digest}")
 
 
 class ArtifactLabelHandler(InArtifacts):
@@ -198,7 +198,7 @@ class ArtifactLabelHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         await self.labels.detach(entry.id, digest, label_id)
-        self.note("detach", "artifact", f"{entry.full_name}@{digest}", self.view.id)
+        self.note("detach", "artifact", f"{entry.full_name}@{digest}")
 
 
 def _only(term: Term | None) -> int | None:

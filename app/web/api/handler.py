@@ -228,11 +228,11 @@ class ApiHandler(Handler):
         else:
             self.answer(body, 201)
 
-    def note(self, operation: str, resource_type: str, resource: str, project_id: int | None = None) -> None:
-        """Put what was just done in the audit log."""
-        self._common.audit.note(
-            self.principal, self.request.remote_ip or "", operation, resource_type, resource, project_id
-        )
+    def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
+        """Put what was just done in the audit log: of `view`'s project where there is one, unless it says another."""
+        view = getattr(self, "view", None)
+        of = project or (None if view is None else (view.id, view.name))
+        self._common.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def compute_etag(self) -> None:
         """Make none: no answer is kept."""

@@ -49,7 +49,7 @@ class LabelsHandler(ApiHandler):
     async def post(self) -> None:
         said = {field: self.body[field] for field in ("description", "color") if self.body.get(field)}
         row = await self.labels.create(self.project_id, name=self.body["name"], **said)
-        self.note("create", "label", row.name, row.project_id)
+        self.note("create", "label", row.name)
         self.created(f"/labels/{row.id}")
 
 
@@ -72,8 +72,8 @@ class LabelHandler(ApiHandler):
             description=self.body.get("description"),
             color=self.body.get("color"),
         )
-        self.note("update", "label", row.name, row.project_id)
+        self.note("update", "label", row.name)
 
     async def delete(self, label_id: int) -> None:
         await self.labels.remove(label_id)
-        self.note("delete", "label", self.label.name, self.label.project_id)
+        self.note("delete", "label", self.label.name)

@@ -25,6 +25,8 @@ def entry(row: Entry) -> dict[str, Any]:
         operation=row.operation,
         op_time=moment(row.at),
         project_id=row.project_id,
+        project_name=row.project_name or None,
+        times=row.times,
     )
 
 
@@ -39,6 +41,7 @@ class Logs(ApiHandler):
         since, until = self.filters["op_time"].values if "op_time" in self.filters else (None, None)
         return Filter(
             project_id=None if view is None else view.id,
+            project_name=self.text("project_name"),
             text=self.text("text"),
             resource_type=self.text("resource_type"),
             operation=self.text("operation"),

@@ -46,7 +46,7 @@ class MembersHandler(ApiHandler):
             made = await self.members.add_person(self.view.id, await self._username(person), role)
         else:
             made = await self.members.add_group(self.view.id, _group(group), role)
-        self.note("create", "member", made.name, self.view.id)
+        self.note("create", "member", made.name)
         self.created(f"/projects/{self.view.id}/members/{made.id}")
 
     async def _username(self, given: dict[str, Any]) -> str:
@@ -69,11 +69,11 @@ class MemberHandler(ApiHandler):
     async def put(self, mid: int) -> None:
         role = ROLES[self.body["role_id"]]
         changed = await self.members.set_role(self.view.id, mid, role, force=self.principal.administers)
-        self.note("update", "member", changed.name, self.view.id)
+        self.note("update", "member", changed.name)
 
     async def delete(self, mid: int) -> None:
         removed = await self.members.remove(self.view.id, mid, force=self.principal.administers)
-        self.note("delete", "member", removed.name, self.view.id)
+        self.note("delete", "member", removed.name)
 
 
 def _group(given: dict[str, Any]) -> str:

@@ -94,7 +94,7 @@ class ProjectsHandler(ApiHandler):
             upstream=None if number is None else name_of(number, self.upstreams),
             **_proxy_cache(self.body),
         )
-        self.note("create", "project", made.name, made.id)
+        self.note("create", "project", made.name, (made.id, made.name))
         by_name = self.hints["X-Resource-Name-In-Location"]
         self.created(f"/projects/{made.name if by_name else made.id}")
 
@@ -121,16 +121,16 @@ class ProjectHandler(ApiHandler):
         quota = _quota(self.body)
         if not isinstance(quota, type(UNSET)):
             await self.quotas.set(self.principal, self.view.id, quota)
-            self.note("update", "quota", self.view.name, self.view.id)
+            self.note("update", "quota", self.view.name)
         if given:
             await self.projects.update(self.principal, self.view.id, **given)
-            self.note("update", "project", self.view.name, self.view.id)
+            self.note("update", "project", self.view.name)
 
     async def delete(self) -> None:
         if reason := _in_the_way(await self.projects.summary(self.view.id)):
             raise PreconditionFailed(reason)
         await self.projects.remove(self.view.id)
-        self.note("delete", "project", self.view.name, self.view.id)
+        self.note("delete", "project", self.view.name)
 
 
 class DeletableHandler(ApiHandler):

@@ -47,4 +47,4 @@ class QuotaHandler(ApiHandler):
     async def put(self, id: int) -> None:  # noqa: A002  # the document's name of it
         size = self.body["hard"]["storage"]
         usage = await self.quotas.set(self.principal, id, None if size == NO_END else size)
-        self.note("update", "quota", usage.project, usage.project_id)
+        self.note("update", "quota", usage.project, (usage.project_id, usage.project))

@@ -77,9 +77,9 @@ class RepositoryHandler(InRepository):
     async def put(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
         await self.repositories.describe(entry.id, self.body["description"])
-        self.note("update", "repository", entry.full_name, self.view.id)
+        self.note("update", "repository", entry.full_name)
 
     async def delete(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
         await self.repositories.remove(entry.id)
-        self.note("delete", "repository", entry.full_name, self.view.id)
+        self.note("delete", "repository", entry.full_name)

@@ -87,7 +87,7 @@ class RobotsHandler(RobotPlace):
             by=self.principal,
             rights=self.rights,
         )
-        self.note("create", "robot", row.name, row.project_id)
+        self.note("create", "robot", row.name)
         body = {
             "id": row.id,
             "name": row.name,
@@ -127,16 +127,16 @@ class RobotHandler(RobotPlace):
         )
         switched = after.disabled != self.robot.disabled
         operation = ("disable" if after.disabled else "enable") if switched else "update"
-        self.note(operation, "robot", self.robot.name, self.robot.project_id)
+        self.note(operation, "robot", self.robot.name)
 
     async def patch(self, robot_id: int) -> None:
         row, secret = await self.robots.refresh(self.robot)
-        self.note("refresh", "robot", row.name, row.project_id)
+        self.note("refresh", "robot", row.name)
         self.answer({"secret": secret})
 
     async def delete(self, robot_id: int) -> None:
         await self.robots.remove(self.robot)
-        self.note("delete", "robot", self.robot.name, self.robot.project_id)
+        self.note("delete", "robot", self.robot.name)
 
 
 def _project_of(body: Mapping[str, Any]) -> str | None:

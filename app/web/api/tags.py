@@ -24,7 +24,7 @@ class TagsHandler(InArtifacts):
         name = Tag.parse(self.body["name"])
         digest = await self.resolve(entry.id, reference)
         await self.artifacts.add_tag(entry.id, digest, name)
-        self.note("create", "tag", f"{entry.full_name}:{name}", self.view.id)
+        self.note("create", "tag", f"{entry.full_name}:{name}")
         self.set_header("Location", f"{self.request.path}/{name}")
         self.set_status(201)
 
@@ -35,4 +35,4 @@ class TagHandler(InArtifacts):
         name = Tag.parse(tag_name)
         digest = await self.resolve(entry.id, reference)
         await self.artifacts.remove_tag(entry.id, digest, name)
-        self.note("delete", "tag", f"{entry.full_name}:{name}", self.view.id)
+        self.note("delete", "tag", f"{entry.full_name}:{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -26,8 +27,9 @@ from .repositories import number_of
 from .secret import show_secret
 from .texts import mark
 
-# Harbor's export is a spreadsheet as well; what begins like a formula must not become one.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Harbor's export is a spreadsheet as well. What begins like a formula must not become one, nor what does so behind a
+# character that a spreadsheet somewhere takes for the end of a cell.
+_FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=[=+\-@\t\r\n])")
 _ROWS_AT_ONCE = 500
 
 
@@ -101,7 +103,7 @@ class QuotasPage(Administration):
             usage = await self.services.quotas.set(
                 self.principal, number_of(self, "project"), read_size(self, "quota", "unit")
             )
-            self.note("update", "quota", usage.project, usage.project_id)
+            self.note("update", "quota", usage.project, (usage.project_id, usage.project))
 
         await self.settle(change(), self._("The quota is set."), "/administration/projects")
 
@@ -261,6 +263,7 @@ class AuditPage(Administration):
             search=search,
             chosen=self.query("operation"),
             days=self.services.policy.audit_days,
+            actor_names=words.ACTORS,
             operation_names=words.OPERATIONS,
             resource_names=words.RESOURCES,
         )
@@ -284,12 +287,12 @@ class AuditExportPage(Administration):
 async def _spelled(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["time", "who", "address", "operation", "kind", "what", "project id"])
+    writer.writerow(["time", "who", "address", "operation", "kind", "what", "project", "project id", "times"])
     count = 0
     async for entry in entries:
         at = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        row = (at, entry.actor, entry.address, entry.operation, entry.resource_type, entry.resource)
-        writer.writerow([*map(_plain, row), "" if entry.project_id is None else entry.project_id])
+        told = (entry.actor, entry.address, entry.operation, entry.resource_type, entry.resource, entry.project_name)
+        writer.writerow([at, *map(_plain, told), entry.project_id, entry.times])
         count += 1
         if count % _ROWS_AT_ONCE == 0:
             yield text.getvalue()
@@ -299,7 +302,7 @@ async def _spelled(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
 
 
 def _plain(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 class HealthPage(Administration):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 import time
@@ -34,7 +32,8 @@ _ADDRESS = re.compile(r"/[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._/-]*(?::[A-Za-
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FLASH = "flash"
 _FLASH_SECONDS = 60
-_LONGEST_FLASH = 1500
+# In bytes: browsers drop cookies of more than 4096, signature and base64 included.
+_LONGEST_FLASH = 2000
 # Bootstrap's own styles draw arrows and ticks from data: addresses.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -136,26 +135,30 @@ class Page(Readable):
             self.flash("success", done)
         self.redirect(to, status=303)
 
-    def note(self, operation: str, resource_type: str, resource: str, project_id: int | None = None) -> None:
-        """Put what was just done into the audit log."""
-        address = self.request.remote_ip or ""
-        self.services.audit.note(self.principal, address, operation, resource_type, resource, project_id)
+    def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
+        """Put what was just done into the audit log: of the page's own project, unless it says another."""
+        of = project or (None if self.project is None else (self.project.id, self.project.name))
+        self.services.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def flash(self, kind: str, text: str) -> None:
-        """Leave a message (success, warning, danger) for the next page this browser opens."""
-        packed = base64.urlsafe_b64encode(json.dumps([kind, text[:_LONGEST_FLASH]]).encode()).decode()
-        self.set_cookie(_FLASH, packed, max_age=_FLASH_SECONDS, **self.cookie_rules)
+        """Leave a message (success, warning, danger) for the next page that whoever is logged in opens."""
+        cut = text.encode(errors="replace")[:_LONGEST_FLASH].decode(errors="ignore")
+        packed = json.dumps([self._whose, kind, cut], ensure_ascii=False)
+        self.set_signed_cookie(_FLASH, packed, expires_days=None, max_age=_FLASH_SECONDS, **self.cookie_rules)
 
     def _take_flash(self) -> tuple[str, str] | None:
-        packed = self.get_cookie(_FLASH)
-        if packed is None:
+        if self.get_cookie(_FLASH) is None:
             return None
+        packed = self.get_signed_cookie(_FLASH, max_age_days=_FLASH_SECONDS / 86400)
         self.clear_cookie(_FLASH)
-        try:
-            kind, text = json.loads(base64.urlsafe_b64decode(packed))
-        except (ValueError, binascii.Error):
-            return None
-        return (kind if kind in ("success", "warning", "danger") else "warning"), str(text)
+        # Signed by us, for this session: whoever plants a cookie puts none of their words into our pages by it, not
+        # even those of a message that was once for themselves.
+        whose, kind, text = json.loads(packed) if packed else ("", "", "")
+        return (kind, text) if whose and whose == self._whose else None
+
+    @property
+    def _whose(self) -> str:
+        return self.session.id if self.session is not None else ""
 
     @property
     def cookie_rules(self) -> dict[str, Any]:

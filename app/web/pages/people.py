@@ -52,7 +52,7 @@ class AddMemberPage(Page):
                 member = await members.add_group(self.opened.id, name, role)
             else:
                 member = await members.add_person(self.opened.id, name, role)
-            self.note("create", "member", member.name, self.opened.id)
+            self.note("create", "member", member.name)
 
         await self.settle(add(), self._("%(name)s is a member now.") % {"name": name}, f"/projects/{project}/members")
 
@@ -66,7 +66,7 @@ class SetRolePage(Page):
             member = await self.services.members.set_role(
                 self.opened.id, number_of(self, "member"), role_of(self), force=self.principal.administers
             )
-            self.note("update", "member", member.name, self.opened.id)
+            self.note("update", "member", member.name)
 
         await self.settle(change(), self._("The role is changed."), f"/projects/{project}/members")
 
@@ -80,7 +80,7 @@ class RemoveMemberPage(Page):
             member = await self.services.members.remove(
                 self.opened.id, number_of(self, "member"), force=self.principal.administers
             )
-            self.note("delete", "member", member.name, self.opened.id)
+            self.note("delete", "member", member.name)
 
         await self.settle(remove(), self._("The member is removed."), f"/projects/{project}/members")
 
@@ -95,7 +95,7 @@ class LeavePage(Page):
         async def leave() -> None:
             own = await self.or_missing(self.services.members.own(self.opened.id, self.principal))
             await self.services.members.remove(self.opened.id, own.id, force=self.principal.administers)
-            self.note("delete", "member", own.name, self.opened.id)
+            self.note("delete", "member", own.name)
 
         await self.settle(leave(), self._("You have left the project."), "/projects")
 
@@ -149,7 +149,7 @@ class NewRobotPage(Page):
             self.set_status(error.answer_status)
             self._form({name: self.field(name) for name in ("name", "description", "days")}, rights, self.said(error))
             return
-        self.note("create", "robot", robot.name, self.opened.id)
+        self.note("create", "robot", robot.name)
         show_secret(self, robot.name, secret, f"/projects/{project}/robots", expires_at=robot.expires_at)
 
     def _form(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
@@ -180,7 +180,7 @@ class RefreshRobotPage(OnRobot):
 
     async def post(self, project: str) -> None:
         robot, secret = await self.services.robots.refresh(await self.robot())
-        self.note("refresh", "robot", robot.name, self.opened.id)
+        self.note("refresh", "robot", robot.name)
         show_secret(self, robot.name, secret, f"/projects/{project}/robots", expires_at=robot.expires_at)
 
 
@@ -196,7 +196,7 @@ class SwitchRobotPage(OnRobot):
             robot = await self.services.robots.update(
                 await self.robot(), by=self.principal, rights=self.opened.rights, disabled=off
             )
-            self.note("disable" if off else "enable", "robot", robot.name, self.opened.id)
+            self.note("disable" if off else "enable", "robot", robot.name)
 
         done = self._("The robot account is disabled.") if off else self._("The robot account is enabled.")
         await self.settle(switch(), done, f"/projects/{project}/robots")
@@ -210,7 +210,7 @@ class ProlongRobotPage(OnRobot):
             robot = await self.services.robots.update(
                 await self.robot(), by=self.principal, rights=self.opened.rights, days=days_of(self)
             )
-            self.note("update", "robot", robot.name, self.opened.id)
+            self.note("update", "robot", robot.name)
 
         await self.settle(prolong(), self._("Its last day is moved."), f"/projects/{project}/robots")
 
@@ -222,7 +222,7 @@ class DeleteRobotPage(OnRobot):
         async def remove() -> None:
             robot = await self.robot()
             await self.services.robots.remove(robot)
-            self.note("delete", "robot", robot.name, self.opened.id)
+            self.note("delete", "robot", robot.name)
 
         done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
         await self.settle(remove(), done, f"/projects/{project}/robots")
@@ -246,7 +246,7 @@ class LabelsPage(Page):
                 description=self.field("description"),
                 color=self.field("color") or "#6c757d",
             )
-            self.note("create", "label", label.name, self.opened.id)
+            self.note("create", "label", label.name)
 
         await self.settle(create(), self._("The label is made."), f"/projects/{project}/labels")
 
@@ -261,7 +261,7 @@ class DeleteLabelPage(Page):
             if label.project_id != self.opened.id:
                 raise Invalid("Choose one from the list.")
             await self.services.labels.remove(label.id)
-            self.note("delete", "label", label.name, self.opened.id)
+            self.note("delete", "label", label.name)
 
         await self.settle(remove(), self._("The label is deleted."), f"/projects/{project}/labels")
 
@@ -284,6 +284,7 @@ class LogsPage(Page):
             tab="logs",
             listing=Listing.cut(found, lambda entry: entry.id),
             search=search,
+            actor_names=words.ACTORS,
             operation_names=words.OPERATIONS,
             resource_names=words.RESOURCES,
         )

@@ -59,7 +59,7 @@ class NewProjectPage(Page):
             self.set_status(error.answer_status)
             self._form({**values, "password": ""}, self.said(error))
             return
-        self.note("create", "project", made.name, made.id)
+        self.note("create", "project", made.name, (made.id, made.name))
         self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})
         self.redirect(f"/projects/{made.name}" + ("" if made.upstream else "/repositories"), status=303)
 
@@ -147,7 +147,7 @@ class ConfigurationPage(Page):
             description=self.field("description"),
             settings=settings,
         )
-        self.note("update", "project", self.opened.name, self.opened.id)
+        self.note("update", "project", self.opened.name)
         if mirror and projects.may_cache(self.principal):
             await projects.update(
                 self.principal,
@@ -159,7 +159,7 @@ class ConfigurationPage(Page):
             wanted = quota_of(self)
             if not isinstance(wanted, Unset):
                 await self.services.quotas.set(self.principal, self.opened.id, wanted)
-                self.note("update", "quota", self.opened.name, self.opened.id)
+                self.note("update", "quota", self.opened.name)
 
     def _same(self, field: str, unit: str, count: int | None) -> bool:
         """Say whether a size was left as the form showed it, which may be rounded."""
@@ -178,7 +178,7 @@ class DeleteProjectPage(Page):
             self.redirect(f"/projects/{project}/configuration", status=303)
             return
         await self.services.projects.remove(self.opened.id)
-        self.note("delete", "project", self.opened.name, self.opened.id)
+        self.note("delete", "project", self.opened.name)
         self.flash("success", self._("The project %(name)s is deleted.") % {"name": self.opened.name})
         self.redirect("/projects", status=303)
 

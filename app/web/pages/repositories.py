@@ -126,7 +126,7 @@ class DescribeRepositoryPage(OnRepository):
         async def describe() -> None:
             repository = await self.repository(name)
             await self.services.repositories.describe(repository.id, self.field("description"))
-            self.note("update", "repository", self.full(name), self.opened.id)
+            self.note("update", "repository", self.full(name))
 
         await self.settle(describe(), self._("The description is saved."), self.at(project, name))
 
@@ -141,7 +141,7 @@ class DeleteRepositoryPage(OnRepository):
             self.redirect(self.at(project, name), status=303)
             return
         await self.services.repositories.remove(repository.id)
-        self.note("delete", "repository", self.full(name), self.opened.id)
+        self.note("delete", "repository", self.full(name))
         self.flash("success", self._("The repository %(name)s is deleted.") % {"name": name})
         self.redirect(f"/projects/{project}/repositories", status=303)
 
@@ -153,7 +153,7 @@ class DeleteArtifactPage(OnRepository):
         async def remove() -> None:
             repository = await self.repository(name)
             await self.services.artifacts.remove(repository.id, Digest.parse(digest))
-            self.note("delete", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+            self.note("delete", "artifact", self.full(name, f"@{digest}"))
 
         await self.settle(remove(), self._("The artifact is deleted with its tags."), self.at(project, name))
 
@@ -167,7 +167,7 @@ class AddTagPage(OnRepository):
         async def add() -> None:
             repository = await self.repository(name)
             await self.services.artifacts.add_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("create", "tag", self.full(name, f":{tag}"), self.opened.id)
+            self.note("create", "tag", self.full(name, f":{tag}"))
 
         await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": tag}, self.at(project, name, digest))
 
@@ -181,7 +181,7 @@ class RemoveTagPage(OnRepository):
         async def remove() -> None:
             repository = await self.repository(name)
             await self.services.artifacts.remove_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("delete", "tag", self.full(name, f":{tag}"), self.opened.id)
+            self.note("delete", "tag", self.full(name, f":{tag}"))
 
         done = self._("The tag %(tag)s is removed.") % {"tag": tag}
         await self.settle(remove(), done, self.at(project, name, digest))
@@ -194,7 +194,7 @@ class AttachLabelPage(OnRepository):
         async def attach() -> None:
             repository, label = await self.repository(name), number_of(self, "label")
             await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
-            self.note("attach", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+            self.note("attach", "artifact", self.full(name, f"@{digest}"))
 
         await self.settle(attach(), self._("The label is on it."), self.at(project, name, digest))
 
@@ -206,7 +206,7 @@ class DetachLabelPage(OnRepository):
         async def detach() -> None:
             repository, label = await self.repository(name), number_of(self, "label")
             await self.services.labels.detach(repository.id, Digest.parse(digest), label)
-            self.note("detach", "artifact", self.full(name, f"@{digest}"), self.opened.id)
+            self.note("detach", "artifact", self.full(name, f"@{digest}"))
 
         await self.settle(detach(), self._("The label is off."), self.at(project, name, digest))
 

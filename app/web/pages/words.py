@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.access import roles
+from app.access.principal import COMMAND_LINE, SERVICE, UNIVERSITY
 from app.access.roles import Role
 
 from .texts import mark
@@ -71,6 +72,13 @@ OPERATIONS: Mapping[str, str] = {
     "demote": mark("made an administrator no more:"),
     "password": mark("changed the password of"),
     "refuse": mark("was not let in as"),
+    "reject": mark("was refused:"),
+}
+# Who does what nobody asked for by a request.
+ACTORS: Mapping[str, str] = {
+    COMMAND_LINE.subject: mark("the command line"),
+    SERVICE.subject: mark("the registry itself"),
+    UNIVERSITY.subject: mark("the university"),
 }
 RESOURCES: Mapping[str, str] = {
     "project": mark("project"),
@@ -84,6 +92,9 @@ RESOURCES: Mapping[str, str] = {
     "access key": mark("access key"),
     "session": mark("session"),
     "account": mark("account"),
+    "signing key": mark("signing key"),
+    "university log-in": mark("university log-in"),
+    "university logout": mark("university logout"),
     # Who logged in stands beside it.
     "user": "",
     "blob": mark("blob"),

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown
@@ -21,8 +22,8 @@ from .contents import Contents
 
 Delivery = Literal["stream", "redirect", "accel"]
 
-# The location in nginx that stands for the store's folder (ansible/roles/nginx).
-_ACCEL_PREFIX = "/_blobs/"
+# The locations in nginx that stand for the store's folder and for its S3 server (ansible/roles/nginx).
+_FOLDER, _S3 = "/_blobs", "/_objects"
 
 
 class BlobHandlers:
@@ -51,8 +52,8 @@ class BlobHandlers:
             if repository.id is not None and repository.upstream is None and call.may_push:
                 await self._blobs.keep(repository.id, digest)
             await call.reply(200, headers, length=answer.size)
-        elif isinstance(answer.source, str) and self._delivery != "stream":
-            await self._hand_over(call, answer.source, headers)
+        elif isinstance(answer.source, str) and answer.size and self._delivery != "stream":
+            await self._hand_over(call, answer.source, answer.size, headers)
         else:
             await self._stream(call, answer, headers)
 
@@ -60,18 +61,27 @@ class BlobHandlers:
         digest = Digest.parse(reference)
         repository = await self._projects.open(name)
         await self._blobs.delete(repository, digest)
-        call.changes.append(("delete", "blob", f"{name}@{digest}", repository.project_id))
+        call.changes.append(("delete", "blob", f"{name}@{digest}", (repository.project_id, name.project)))
         await call.reply(202)
 
-    async def _hand_over(self, call: Call, key: str, headers: list[tuple[str, str]]) -> None:
-        """Let the object store or the web server in front send the bytes."""
+    async def _hand_over(self, call: Call, key: str, size: int, headers: list[tuple[str, str]]) -> None:
+        """Let the object store or the web server in front send the bytes; there is at least one (S3 slices none)."""
         place = await self._store.locate(key)
-        if isinstance(place, Path):
-            await call.reply(200, [*headers, ("X-Accel-Redirect", f"{_ACCEL_PREFIX}{place.parent.name}/{place.name}")])
-        elif place is not None:
-            await call.reply(307, [("Location", place), ("Docker-Content-Digest", headers[1][1])])
-        else:
+        if place is None:
             raise BlobUnknown
+        if self._delivery == "redirect":
+            await call.reply(307, [("Location", str(place)), ("Docker-Content-Digest", headers[1][1])])
+            return
+        # nginx cuts the range out; one that lies outside is refused here, in the words of every delivery.
+        parse_range(call.headers.get("Range"), size)
+        if isinstance(place, Path):
+            target = f"{_FOLDER}/{place.parent.name}/{place.name}"
+        else:
+            url = urlsplit(place)
+            target = f"{_S3}{url.path}?{url.query}"
+        # Which ranges are served is for nginx to say; it would say it a second time.
+        told = [header for header in headers if header[0] != "Accept-Ranges"]
+        await call.reply(200, [*told, ("X-Accel-Redirect", target)])
 
     async def _stream(self, call: Call, answer: BlobAnswer, headers: list[tuple[str, str]]) -> None:
         wanted = None if answer.size is None else parse_range(call.headers.get("Range"), answer.size)

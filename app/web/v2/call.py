@@ -85,8 +85,8 @@ class Call(HTTPMessageDelegate):
         self.allows: Callable[[str, str], bool] = _nothing
         self.may_push = False
         self.may_list_everything = False
-        # For the audit log: operation, kind of resource, resource, project id (`app.projects.audit`).
-        self.changes: list[tuple[str, str, str, int]] = []
+        # For the audit log: operation, kind of resource, resource, project's id and name (`app.projects.audit`).
+        self.changes: list[tuple[str, str, str, tuple[int, str]]] = []
         self.status = 0
         self.bytes_out = 0
         self.bytes_in = 0

@@ -53,7 +53,7 @@ class ManifestHandlers:
             repository, parsed, tags, call.headers.get("Content-Type"), payload
         )
         for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:
-            call.changes.append(("push", "artifact", spelled, repository.project_id))
+            call.changes.append(("push", "artifact", spelled, (repository.project_id, name.project)))
         headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
         if tags:
             # In one header: many clients and proxies read a hundred at most.
@@ -70,7 +70,7 @@ class ManifestHandlers:
         repository = await self._projects.open(name)
         await self._manifests.delete(repository, parsed)
         kind = "artifact" if isinstance(parsed, Digest) else "tag"
-        call.changes.append(("delete", kind, _spelled(name, parsed), repository.project_id))
+        call.changes.append(("delete", kind, _spelled(name, parsed), (repository.project_id, name.project)))
         await call.reply(202)
 
 

@@ -17,6 +17,7 @@ from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
 from app.access.permissions import Permissions
 from app.access.principal import Kind, Principal
+from app.access.refusals import Refusals
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS, PULL, PUSH
 from app.access.secrets import Secrets
@@ -58,7 +59,10 @@ class Place:
         self.robots = Robots(database, SECRETS, Access())
         self.keys = AccessKeys(database, SECRETS, Access())
         self.used = LastUsed(database, self.clock)
-        self.credentials = Credentials(database, SECRETS, self.accounts, throttle, self.used, self.clock)
+        # Names and addresses of whom was not let in, as the audit log is told them.
+        self.refused: list[tuple[str, str]] = []
+        refusals = Refusals(database, lambda name, address: self.refused.append((name, address)))
+        self.credentials = Credentials(database, SECRETS, self.accounts, throttle, self.used, refusals, self.clock)
 
     async def robot(self, name: str = "ci", *, days: int = 30) -> tuple[Robot, str]:
         return await self.robots.create(
@@ -140,6 +144,33 @@ async def test_wrong_secrets_get_the_words_of_a_wrong_password_and_cost_no_hashi
     ]:
         assert (await place.refusal(username, password, "10.0.0.1")).body() == expected.body(), username
     assert len(hashing) == 1
+
+
+@on_both_databases
+async def test_who_was_not_let_in_is_told_by_a_name_that_is_somebodys_or_none(place: Place) -> None:
+    robot, secret = await place.robot()
+    await place.credentials.authenticate(robot.name, secret, LAB)
+    assert place.refused == []
+    tried = [
+        ("mari", "a wrong password", "mari"), ("mari", WRONG, "mari"), ("admin", secret, "admin"),
+        (robot.name, "a wrong password", robot.name), (robot.name, WRONG, robot.name),
+        # A name that is nobody's may be a secret in the wrong field.
+        (PASSWORD, "admin", ""), (secret, robot.name, ""), ("nobody\0", WRONG, ""),
+        ("x" * 300, WRONG, ""), ("", WRONG, ""),
+    ]  # fmt: skip
+    for username, password, _ in tried:
+        await place.refusal(username, password)
+    assert place.refused == [(name, LAB) for _, _, name in tried]
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=True)
+    await place.refusal(robot.name, secret, "10.0.0.1")
+    assert place.refused[-1] == (robot.name, "10.0.0.1")
+
+
+async def test_what_is_slowed_down_is_told_of_as_well(place: Place) -> None:
+    for _ in range(30):
+        await place.refusal("mari", WRONG)
+    assert isinstance(await place.refusal("mari", WRONG), TooManyRequests)
+    assert place.refused == [("mari", LAB)] * 31
 
 
 async def test_a_robots_name_with_a_password_is_tried_as_one(place: Place) -> None:

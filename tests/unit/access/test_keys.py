@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.access.keys import Keys
-from app.access.principal import ANONYMOUS
+from app.access.principal import ANONYMOUS, SERVICE
 from app.access.tokens import Tokens
 from app.database import Database, accounts
 from app.database.tables import signing_key
@@ -57,7 +57,7 @@ async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
     old = await Tokens(ours, URL).issue(ANONYMOUS, {"open/a": ["pull"]})
     first = await theirs.signing()
     await age(database, 60)
-    await ours.rotate()
+    await ours.rotate(SERVICE, "")
     # Nobody signs with a key that others may not have seen yet.
     assert (await ours.signing()).id == first.id
     await age(database, 60)
@@ -85,7 +85,7 @@ async def test_a_replaced_key_verifies_for_longer_than_a_token_lives_and_no_long
     keys = Keys(database)
     old = (await keys.signing()).id
     await age(database, 60)
-    await keys.rotate()
+    await keys.rotate(SERVICE, "")
     await age(database, 600)
     assert await Keys(database).verifying(old) is not None
     await age(database, 600)
@@ -97,7 +97,7 @@ async def test_keys_long_replaced_are_removed(database: Database) -> None:
     await keys.signing()
     for _ in range(5):
         await age(database, 86400)
-        await keys.rotate()
+        await keys.rotate(SERVICE, "")
     assert await count(database) == 2
 
 

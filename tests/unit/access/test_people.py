@@ -48,8 +48,12 @@ async def local(database: Database, username: str) -> Person:
     return found
 
 
+async def sign_in(people: People, identity: Identity) -> Person:
+    return (await people.signed_in(identity)).person
+
+
 async def test_somebody_is_made_and_followed(people: People) -> None:
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     assert (made.username, made.source, made.full_name, made.groups) == (
         "mari@ut.ee",
         "saml",
@@ -57,7 +61,7 @@ async def test_somebody_is_made_and_followed(people: People) -> None:
         ("staff",),
     )
     assert made.last_login_at is not None
-    again = await people.signed_in(changed(full_name="Mari Mets", email="mets@ut.ee", groups=("staff", "hpc")))
+    again = await sign_in(people, changed(full_name="Mari Mets", email="mets@ut.ee", groups=("staff", "hpc")))
     assert (again.id, again.full_name, again.email, again.groups) == (
         made.id,
         "Mari Mets",
@@ -72,14 +76,19 @@ async def test_somebody_is_made_and_followed(people: People) -> None:
 async def test_rules_say_who_is_an_admin_where_there_are_any(
     people: People, says: bool | None, after_setting: bool
 ) -> None:
-    made = await people.signed_in(changed(is_admin=says))
-    assert made.is_admin is bool(says)
-    await people.set_admin(ROOT, made.id, is_admin=True)
-    assert (await people.signed_in(changed(is_admin=says))).is_admin is after_setting
+    first = await people.signed_in(changed(is_admin=says))
+    assert first.person.is_admin is bool(says)
+    assert first.changes == (("create", "promote") if says else ("create",))
+    await people.set_admin(ROOT, first.person.id, is_admin=True)
+    next_one = await people.signed_in(changed(is_admin=says))
+    assert next_one.person.is_admin is after_setting
+    assert next_one.changes == (() if after_setting else ("demote",))
+    promoted = await people.signed_in(changed(is_admin=True))
+    assert promoted.changes == (() if after_setting else ("promote",))
 
 
 async def test_a_principal_is_as_the_account_is_now(people: People) -> None:
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     principal = await people.principal_of(made.id)
     assert principal is not None
     assert (principal.name, principal.id, principal.groups) == ("mari@ut.ee", made.id, frozenset({"staff"}))
@@ -94,7 +103,7 @@ async def test_a_principal_is_as_the_account_is_now(people: People) -> None:
 async def test_a_principal_is_told_of_with_snapshots_kept(database: Database, cache: Cache) -> None:
     kept = Database(database.url.render_as_string(hide_password=False), Snapshots(cache))
     people = People(kept, Sessions(cache, 600, 3600), "robot-")
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     for _ in range(2):
         principal = await people.principal_of(made.id)
         assert principal is not None
@@ -103,13 +112,13 @@ async def test_a_principal_is_told_of_with_snapshots_kept(database: Database, ca
 
 
 async def test_who_is_disabled_is_nobody_until_enabled_again(people: People, sessions: Sessions) -> None:
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     secret = await sessions.begin(made.id, "192.0.2.1", "")
     assert await people.set_disabled(ROOT, made.id, disabled=True)
     assert await people.principal_of(made.id) is None
     assert await sessions.find(secret) is None
     with pytest.raises(Denied, match="is disabled"):
-        await people.signed_in(MARI)
+        await sign_in(people, MARI)
     assert await people.set_disabled(ROOT, made.id, disabled=False)
     assert await people.principal_of(made.id)
     assert await sessions.find(secret) is None
@@ -120,7 +129,7 @@ async def test_who_is_disabled_is_nobody_until_enabled_again(people: People, ses
 async def test_disabling_works_without_redis(database: Database) -> None:
     cache = no_redis()
     people = People(database, Sessions(cache, 600, 3600), "robot-")
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     assert await people.set_disabled(ROOT, made.id, disabled=True)
     assert await people.principal_of(made.id) is None
     await cache.close()
@@ -129,12 +138,12 @@ async def test_disabling_works_without_redis(database: Database) -> None:
 async def test_the_university_takes_no_local_account_over(people: People, database: Database) -> None:
     admin = await local(database, "admin")
     with pytest.raises(Denied, match="is a local account"):
-        await people.signed_in(changed(username="admin", full_name="Mallory"))
+        await sign_in(people, changed(username="admin", full_name="Mallory"))
     assert await people.find(admin.id) == admin
 
 
 async def test_a_password_opens_no_account_of_the_university(people: People, database: Database) -> None:
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     async with database.transaction() as transaction:
         assert not await accounts.create(transaction, "mari@ut.ee", "hash", is_admin=True)
         assert not await accounts.set_password(transaction, "mari@ut.ee", "hash")
@@ -145,15 +154,13 @@ async def test_a_password_opens_no_account_of_the_university(people: People, dat
 
 async def test_nobody_is_called_like_a_robot(people: People) -> None:
     with pytest.raises(Denied, match="begins as robot accounts do"):
-        await people.signed_in(changed(username="robot-mari@ut.ee"))
+        await sign_in(people, changed(username="robot-mari@ut.ee"))
     assert await people.count() == 0
 
 
 async def test_people_are_paged_by_name_and_searched(people: People) -> None:
     for number in range(5):
-        await people.signed_in(
-            changed(username=f"user{number}@ut.ee", full_name=f"Nr 10{number}%", email=f"{number}@x")
-        )
+        await sign_in(people, changed(username=f"user{number}@ut.ee", full_name=f"Nr 10{number}%", email=f"{number}@x"))
     names = [person.username for person in await people.page(limit=2)]
     assert names == ["user0@ut.ee", "user1@ut.ee"]
     assert [person.username for person in await people.page(after=names[-1], limit=2)] == ["user2@ut.ee", "user3@ut.ee"]
@@ -165,7 +172,7 @@ async def test_people_are_paged_by_name_and_searched(people: People) -> None:
 async def test_who_is_removed_leaves_projects_and_nothing_else(
     people: People, database: Database, sessions: Sessions
 ) -> None:
-    made = await people.signed_in(MARI)
+    made = await sign_in(people, MARI)
     secret = await sessions.begin(made.id, "192.0.2.1", "")
     async with database.transaction() as transaction:
         await transaction.execute(project.update().values(owner_id=made.id))

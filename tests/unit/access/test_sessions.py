@@ -128,13 +128,13 @@ async def test_the_identity_provider_ends_what_it_began(sessions: Sessions) -> N
     first = await begin(sessions, MARI, SamlSession("_name", session_index="_1"))
     second = await begin(sessions, MARI, SamlSession("_name", session_index="_2"))
     local = await begin(sessions)
-    assert await sessions.end_saml("_other", []) == 0
-    assert await sessions.end_saml("_name", ["_1", "_3"]) == 1
+    assert await sessions.end_saml("_other", []) == []
+    assert await sessions.end_saml("_name", ["_1", "_3"]) == [MARI]
     assert await sessions.find(first) is None
     found = await sessions.find(second)
     assert found is not None
     assert found.saml == SamlSession("_name", session_index="_2")
-    assert await sessions.end_saml("_name", []) == 1
+    assert await sessions.end_saml("_name", []) == [MARI]
     assert await sessions.find(second) is None
     assert await sessions.find(local)
 

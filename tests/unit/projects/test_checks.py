@@ -33,10 +33,11 @@ def test_what_the_service_answers_itself_is_no_name(part: str) -> None:
         checks.project_name(part, by_admin=True)
 
 
-def test_official_names_are_for_administrators() -> None:
+@pytest.mark.parametrize("name", ["library", "mirror"])
+def test_official_names_are_for_administrators(name: str) -> None:
     with pytest.raises(Conflict):
-        checks.project_name("library", by_admin=False)
-    assert checks.project_name("library", by_admin=True) == "library"
+        checks.project_name(name, by_admin=False)
+    assert checks.project_name(name, by_admin=True) == name
 
 
 @pytest.mark.parametrize("name", ["a--b", "a__b"])

@@ -10,7 +10,9 @@ import pytest
 from tornado.routing import PathMatches
 from tornado.web import RequestHandler
 
+from app.access.errors import Conflict
 from app.access.roles import ALL_RIGHTS
+from app.projects import checks
 from app.web.api.handler import ApiHandler
 from app.web.application import make_application
 from app.web.base import Handler
@@ -63,16 +65,26 @@ def table() -> tuple[Route, ...]:
     )
 
 
+def rules() -> list[tuple[str, type[Handler]]]:
+    """List every pattern of the application, and who answers it."""
+    nothing = cast("Any", Nothing())
+    login = login_routes(
+        university=nothing, passwords=None, browsers=None, people=None, refusals=None, audit=None, observer=None
+    )
+    application = make_application(
+        pages=nothing, api=nothing, login=login, tokens=nothing, addresses=nothing, cookie_secret=""
+    )
+    return [
+        (cast("PathMatches", rule.matcher).regex.pattern, cast("type[Handler]", rule.target))
+        for rule in application.wildcard_router.rules
+    ]
+
+
 def pages() -> list[Page]:
     """List every method of every URL of the application, but for the REST API: its document says who may what."""
-    nothing = cast("Any", Nothing())
-    login = login_routes(university=nothing, passwords=None, browsers=None, people=None, audit=None, observer=None)
-    application = make_application(pages=nothing, api=nothing, login=login, tokens=nothing, addresses=nothing)
-    rules = [
-        (cast("PathMatches", rule.matcher).regex.pattern, rule.target) for rule in application.wildcard_router.rules
-    ]
     found = []
-    for pattern, handler in [*rules, ("anything else", NOT_FOUND)]:
+    everything: list[tuple[str, type[Handler]]] = [*rules(), ("anything else", NOT_FOUND)]
+    for pattern, handler in everything:
         if issubclass(handler, ApiHandler):
             continue
         methods = [name for name in RequestHandler.SUPPORTED_METHODS if implements(handler, name)]
@@ -122,6 +134,24 @@ def test_every_endpoint_of_the_specification_is_there() -> None:
     for path, methods in spelled.items():
         first = next(route for route in table() if route.pattern.match(path))
         assert set(first.methods) == methods, path
+
+
+def first_parts() -> set[str]:
+    """List what the paths begin with that are answered here."""
+    # The token service is under each mirror's name as well.
+    patterns = [pattern.removeprefix("(?:/[a-z0-9._-]+)?") for pattern, _ in rules()]
+    patterns += [route.pattern.pattern for route in table()]
+    return {part.replace("\\", "") for pattern in patterns for part in re.findall(r"^\^?/((?:[\w-]|\\.)+)", pattern)}
+
+
+def test_no_project_has_the_name_of_a_path_of_ours() -> None:
+    assert first_parts() >= {"v2", "service", "api", "saml", "mine", "new-project", "mirror", "static", "healthz"}
+    for part in first_parts():
+        with pytest.raises(Conflict):
+            checks.project_name(part, by_admin=False)
+        if part != "mirror":
+            with pytest.raises(Conflict):
+                checks.project_name(part, by_admin=True)
 
 
 @pytest.mark.parametrize("page", pages(), ids=str)

@@ -1,0 +1,280 @@
+"""This release on the schema of the next one, as during an upgrade and after a rollback; and where it must refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from app.database import Database
+from app.database.migrate import SchemaError, migrate, require_current
+from tests.api.client import Registry, basic, exchange, expect
+from tests.images import single
+from tests.parts import next_release
+from tests.parts.process import ROOT, python
+from tests.parts.service import Service
+
+from .rows import rows
+
+_RIGHTS = [{"resource": "repository", "action": action} for action in ("pull", "push")]
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """The next release: one more step, which only adds."""
+    folder = next_release.copy(tmp_path / "later")
+    next_release.add_step(folder)
+    return folder
+
+
+@pytest.fixture
+def latest(tmp_path: Path) -> Path:
+    """The one after that, which takes away what the next one has no use for any more, and this one never knew."""
+    folder = next_release.copy(tmp_path / "latest")
+    next_release.add_step(folder)
+    next_release.add_step(
+        folder, next_release.CONTRACTS, revision="9002", after=next_release.REVISION, oldest=next_release.REVISION
+    )
+    return folder
+
+
+def app(release: Path, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service in the folder ``release``, on the database at ``url``."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "config.yaml")
+        file.write_text(yaml.safe_dump({"data_dir": "data", "database": {"url": url}}))
+        line = python("-m", "app", *arguments, "--config", str(file))
+        return subprocess.run(line, cwd=release, capture_output=True, text=True, timeout=100, check=False)
+
+
+def upgraded(release: Path, url: str) -> None:
+    done = app(release, url, "migrate")
+    assert (done.returncode, done.stdout) == (0, "the database has this release's schema\n"), done.stderr
+
+
+async def look(url: str, statement: str) -> list[tuple[Any, ...]]:
+    database = Database(url)
+    found = await rows(database, statement)
+    await database.close()
+    return found
+
+
+async def execute(url: str, statement: str) -> None:
+    database = Database(url)
+    async with database.transaction() as transaction:
+        await transaction.execute(text(statement))
+    await database.close()
+
+
+class Work:
+    """What people and robots do all day, through a running service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._admin = Registry(service.host, service.username, service.password)
+        self._robots: dict[str, str] = {}
+        self._pushed: list[str] = []
+
+    def do(self, project: str) -> None:
+        """Make a project, whose robot pushes; pull what was pushed to it and to those before it."""
+        self._call("POST", "/projects", {"project_name": project, "metadata": {"public": "false"}}, 201)
+        body = {
+            "name": "ci", "level": "project", "duration": 30,
+            "permissions": [{"kind": "project", "namespace": project, "access": _RIGHTS}],
+        }  # fmt: skip
+        made = json.loads(self._call("POST", "/robots", body, 201))
+        self._robots[made["name"]] = made["secret"]
+        Registry(self._service.host, made["name"], made["secret"]).push_image(f"{project}/app", "1", single(project))
+        self._pushed.append(project)
+        self.check()
+        self._admin.push_image(f"{project}/app", "1", single(f"{project} again"))
+        expect(self._admin.call("DELETE", f"/v2/{project}/app/manifests/{single(project).digest}"), 202)
+        self._admin.push_image(f"{project}/app", "1", single(project))
+
+    def check(self) -> None:
+        """Log every robot in, and pull all that it may and the outsider may not."""
+        for (name, secret), project in zip(self._robots.items(), self._pushed, strict=True):
+            pulled = Registry(self._service.host, name, secret).pull_image(f"{project}/app", "1")
+            assert single(project).digest in pulled
+            assert Registry(self._service.host).manifest(f"{project}/app", "1").status == 401
+
+    def _call(self, method: str, path: str, body: Any, status: int) -> bytes:
+        login = basic(self._service.username, self._service.password)
+        headers = {"Authorization": login, "Content-Type": "application/json"}
+        answer = exchange(self._service.host, method, f"/api/v2.0{path}", json.dumps(body).encode(), headers)
+        return expect(answer, status).body
+
+
+@pytest.mark.timeout(300)
+async def test_a_service_works_on_the_schema_of_the_next_release(
+    database_url: str, later: Path, tmp_path: Path
+) -> None:
+    with Service(tmp_path / "service", database=database_url) as service:
+        work = Work(service)
+        await asyncio.to_thread(work.do, "before")
+        await asyncio.to_thread(upgraded, later, database_url)
+        await asyncio.to_thread(work.do, "meanwhile")
+        service.restart()
+        await asyncio.to_thread(work.do, "after")
+        made = app(ROOT, database_url, "admin", "create-project", "by-hand")
+        assert made.returncode == 0, made.stderr
+        assert await look(database_url, "SELECT version_num FROM alembic_version") == [(next_release.REVISION,)]
+        # What the next release wrote is there for it when it comes again.
+        assert ("before", "new") in await look(database_url, "SELECT project, text FROM badge")
+        assert ("before", "blue") in await look(database_url, "SELECT name, colour FROM project")
+        await asyncio.to_thread(upgraded, later, database_url)
+        await asyncio.to_thread(work.check)
+    assert "Traceback" not in service.log()
+
+
+async def test_the_command_says_that_nothing_was_changed(database_url: str, later: Path) -> None:
+    upgraded(later, database_url)
+    said = app(ROOT, database_url, "migrate")
+    assert (said.returncode, said.stdout) == (
+        0, "the database has the schema of a newer release, which this one works with; nothing was changed\n"
+    )  # fmt: skip
+    await require_current(database_url)
+    assert not await migrate(database_url)
+
+
+async def test_a_release_that_lacks_what_was_taken_away_refuses(database_url: str, later: Path, latest: Path) -> None:
+    upgraded(latest, database_url)
+    for arguments in (("migrate",), ("serve",), ("admin", "rotate-keys")):
+        refused = app(ROOT, database_url, *arguments)
+        assert refused.returncode == 2, arguments
+        assert refused.stderr.splitlines()[-1] == (
+            f"registry: the database is at schema 9002, which this version does not know (its newest is "
+            f"{next_release.head()}) and cannot work with: start a release that knows {next_release.REVISION}"
+        )
+    works = app(later, database_url, "migrate")
+    assert "which this one works with; nothing was changed" in works.stdout, works.stderr
+    assert await look(database_url, "SELECT version_num FROM alembic_version") == [("9002",)]
+
+
+async def test_a_database_from_before_anything_was_noted(database_url: str, later: Path) -> None:
+    await migrate(database_url)
+    # As release 1.0.0 left it, at 0002.
+    await execute(database_url, "DELETE FROM setting WHERE name = 'oldest_schema'")
+    await require_current(database_url)
+    upgraded(later, database_url)
+    assert not await migrate(database_url)
+
+
+@pytest.mark.parametrize("step", [migrate, require_current])
+@pytest.mark.parametrize("taken", ["DELETE FROM setting", "DROP TABLE setting"])
+async def test_a_schema_that_nobody_vouches_for_is_refused(database_url: str, step: Any, taken: str) -> None:
+    await migrate(database_url)
+    await execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    await execute(database_url, taken)
+    with pytest.raises(SchemaError, match="at schema 9999, which this version does not know") as caught:
+        await step(database_url)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_step_does_not_wait_for_a_long_dump(postgres: Any, later: Path) -> None:
+    url = postgres.database()
+    await migrate(url)
+    database = Database(url)
+    async with database.transaction() as dump:
+        # What pg_dump holds on every table until it ends.
+        await dump.execute(text("LOCK TABLE manifest IN ACCESS SHARE MODE"))
+        refused = await asyncio.to_thread(app, later, url, "migrate")
+        assert refused.returncode == 2
+        assert "in use by something that takes long, such as a dump; nothing was changed" in refused.stderr
+    await database.close()
+    assert await look(url, "SELECT version_num FROM alembic_version") == [(next_release.head(),)]
+    upgraded(later, url)
+
+
+# -- the rule that steps keep -----------------------------------------------------------------------------------------
+
+
+async def test_every_step_only_adds_or_says_whom_it_leaves_out(database_url: str) -> None:
+    assert await left_out_in_silence(database_url, ROOT / "app/database/migrations") == {}
+
+
+async def test_a_step_that_takes_away_is_told(database_url: str, tmp_path: Path) -> None:
+    folder = next_release.copy(tmp_path / "careless")
+    next_release.add_step(folder)
+    careless = """
+def upgrade() -> None:
+    op.drop_column("manifest", "note")
+    op.add_column("badge", sa.Column("needed", sa.String(), server_default="x", nullable=False))
+    op.create_index("uq_badge_text", "badge", ["text"], unique=True)
+"""
+    next_release.add_step(folder, careless, revision="9002", after=next_release.REVISION)
+    assert await left_out_in_silence(database_url, folder / "app/database/migrations") == {
+        "9002": ["badge: unique ['text']", "manifest.note is not what it was"]
+    }
+
+
+async def left_out_in_silence(url: str, migrations: Path) -> dict[str, list[str]]:
+    """Take each step by itself; give, by revision, what an older release trips over although no step says so."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    steps = list(ScriptDirectory.from_config(config).walk_revisions())
+    database = Database(url)
+    found: dict[str, list[str]] = {}
+    before: dict[str, dict[str, Any]] = {}
+    if database.is_sqlite:
+        Path(database.url.database or "").touch()
+    for step in reversed(steps):
+        async with database.transaction() as transaction:
+            after = await transaction.run_sync(_step(config, step.revision))
+        trips = sorted(trip for table in before for trip in _trips(table, before[table], after.get(table, {})))
+        if trips and not hasattr(step.module, "oldest"):
+            found[step.revision] = trips
+        before = after
+    await database.close()
+    return found
+
+
+def _step(config: Config, revision: str) -> Callable[[Connection], dict[str, dict[str, Any]]]:
+    def take(connection: Connection) -> dict[str, dict[str, Any]]:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        looked = inspect(connection)
+        return {table: _shape(looked, table) for table in looked.get_table_names()}
+
+    return take
+
+
+def _shape(looked: Any, table: str) -> dict[str, Any]:
+    """Describe what a statement of an older release may depend on."""
+    columns = {
+        column["name"]: (str(column["type"]), column["nullable"], column["default"])
+        for column in looked.get_columns(table)
+    }
+    unique = [index["column_names"] for index in looked.get_indexes(table) if index["unique"]]
+    rules = {f"unique {names}" for names in unique}
+    rules |= {f"unique {rule['column_names']}" for rule in looked.get_unique_constraints(table)}
+    rules |= {f"foreign key {rule['constrained_columns']}" for rule in looked.get_foreign_keys(table)}
+    rules |= {f"check {rule['sqltext']}" for rule in looked.get_check_constraints(table)}
+    return {"columns": columns, "rules": rules}
+
+
+def _trips(table: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    if not after:
+        return [f"{table} is gone"]
+    trips = [
+        f"{table}.{name} is not what it was"
+        for name, column in before["columns"].items()
+        if after["columns"].get(name) != column
+    ]
+    trips += [
+        f"{table}.{name} must be given"
+        for name, (_, nullable, default) in after["columns"].items()
+        if name not in before["columns"] and not nullable and default is None
+    ]
+    return trips + [f"{table}: {rule}" for rule in after["rules"] - before["rules"]]
