@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,8 @@ def account() -> Account:
     return Account()
 
 
-@pytest.fixture
-def open_context(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+@contextmanager
+def opening(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
     """Give a function that opens a browser of its own: ``open_context(locale="et", width=390, …)``.
 
     What a browser complained about by the end (blocked by the policy, a script's error) fails the test.
@@ -88,6 +89,13 @@ def open_context(chromium: Browser, stage: Service, account: Account) -> Iterato
     for context, _ in opened:
         context.close()
     assert [complaint for _, visitor in opened for complaint in visitor.complaints] == []
+
+
+@pytest.fixture
+def open_context(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+    """Open browsers that are closed after the test, see `opening`."""
+    with opening(chromium, stage, account) as open_one:
+        yield open_one
 
 
 @pytest.fixture

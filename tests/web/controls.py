@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 from tornado.web import RequestHandler
@@ -24,74 +25,7 @@ _PATTERNS = [
 ]
 _NAMED = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)")
 
-# Where a control stands, what it is, the address it leads to, and what tells it from others that lead there.
-_WATCH = """
-(() => {
-  const zones = {"header.top, .skip": "menu", "footer": "foot", ".tabs": "tabs", ".guide-contents": "contents",
-    ".crumbs": "crumbs", ".secret": "secret", ".lonely:has(.error-code)": "error"};
-  const zone = (element) => {
-    for (const [selector, name] of Object.entries(zones)) if (element.closest(selector)) return name;
-    return location.pathname;
-  };
-  const action = (form) => (form ? form.getAttribute("action") ?? location.pathname : "");
-  const value = (field) => `${field.name}=${field.value}`;
-  const told = (form) => ["kind", "disabled"].map((name) => form?.querySelector(`[type=hidden][name=${name}]`))
-    .filter(Boolean).map(value);
-  const copied = (button) => button.dataset.copyFrom
-    ?? (button.closest("#answers") ? "an answer" : null)
-    ?? (button.closest("article") ? "an example" : null)
-    ?? button.parentElement.querySelector("code[id]")?.id
-    ?? button.dataset.copy.replace(/^sha256:.*/, "digest").split(" ").slice(0, 2).join(" ");
-  const asks = (search) => [...new URLSearchParams(search)].map(([name, what]) => ({after: "?after", before: "?before",
-    show: `?show=${what}`}[name] ?? ""));
-  const link = (element) => {
-    if (element.hasAttribute("download")) return ["download", ""];
-    if (element.origin !== location.origin) return null;
-    const target = element.getAttribute("href");
-    // Within the guide's own text.
-    if (target.startsWith("#")) return element.closest("article") ? null : ["jump", "", target];
-    return ["link", element.pathname, ...asks(element.search)];
-  };
-  const button = (element) => {
-    if (element.dataset.copy !== undefined || element.dataset.copyFrom) return ["copy", "", copied(element)];
-    if (element.dataset.try) return ["example", "", element.textContent.trim()];
-    if (element.hasAttribute("data-theme-switch")) return ["colours", ""];
-    return ["button", action(element.form), ...told(element.form), element.name ? value(element) : ""];
-  };
-  const describe = (element) => {
-    switch (element.localName) {
-      case "a": return link(element);
-      case "button": return button(element);
-      case "summary": {
-        const details = element.parentElement;
-        return ["fold", action(details.querySelector("form")), details.className];
-      }
-      // Nobody can send it but without scripts.
-      case "form": return element.dataset.addresses ? null
-        : ["form", action(element), element.method, ...told(element)];
-      default: {
-        const choice = ["radio", "checkbox"].includes(element.type);
-        return ["field", action(element.form), ...told(element.form), choice ? value(element) : element.name];
-      }
-    }
-  };
-  const everything = "a[href], summary, button, form, select, textarea, input:not([type=hidden])";
-  const names = (elements) => elements.filter((one) => !one.closest(".no-js-only")).map((one) => [one, describe(one)])
-    .filter(([, said]) => said).map(([one, said]) => [zone(one), ...said]);
-  const tell = (what, elements) => console.debug("controls " + JSON.stringify([what, names([...elements])]));
-  const look = () => tell("shown", document.querySelectorAll(everything));
-  document.addEventListener("DOMContentLoaded", look);
-  for (const event of ["click", "input", "change", "submit"]) {
-    document.addEventListener(event, (happened) => {
-      // Scripts bring some into a page after it was shown: the answers of the address helper.
-      look();
-      const element = happened.target.closest?.(event === "click" ? "a[href], summary, button" : everything);
-      if (element) tell("used", [element]);
-    }, true);
-  }
-  window.nameOfControl = (element) => names([element])[0] ?? null;
-})();
-"""
+_WATCH = Path(__file__).with_name("controls.js")
 
 
 class Account:
@@ -103,7 +37,7 @@ class Account:
 
     def watch(self, context: BrowserContext) -> None:
         """Note what happens in a browser from now on; nothing of one without scripts."""
-        context.add_init_script(_WATCH)
+        context.add_init_script(path=_WATCH)
         context.on("console", self._heard)
 
     def _heard(self, message: ConsoleMessage) -> None:

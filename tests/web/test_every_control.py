@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Browser, Locator, expect
 
 from tests.api.client import Registry, basic, exchange
 from tests.parts.service import Service
+from tests.web.conftest import opening
 from tests.web.controls import KINDS, Account
 from tests.web.person import Opener, Visitor
 from tests.web.plenty import MANY, Plenty, make_plenty
@@ -43,6 +44,33 @@ OF_ADMINS = (
     "/administration/upstreams", "/administration/robots", "/administration/robots/new", "/administration/audit",
     "/administration/health",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def arrive(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+    """Open browsers that stay open: everybody logs in once."""
+    with opening(chromium, stage, account) as open_one:
+        yield open_one
+
+
+@pytest.fixture(scope="module")
+def visitor(arrive: Opener) -> Visitor:
+    return arrive()
+
+
+@pytest.fixture(scope="module")
+def admin(arrive: Opener, stage: Service) -> Visitor:
+    return arrive().log_in(stage.username, stage.password)
+
+
+@pytest.fixture(scope="module")
+def mari(arrive: Opener) -> Visitor:
+    return arrive().log_in("mari.tamm", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def jaan(arrive: Opener) -> Visitor:
+    return arrive().log_in("jaan.saar", PASSWORD)
 
 
 @pytest.fixture(scope="module")
