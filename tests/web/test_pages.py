@@ -164,7 +164,7 @@ def test_an_access_key_that_ends_soon_is_told_of(open_context: Opener, stage: Se
         expect(tiiu.page.get_by_role("status")).to_have_count(1)
         expect(tiiu.page.get_by_role("status")).to_contain_text("The access key short ends in 3 days.")
     expect(tiiu.row("short")).to_contain_text("Ends soon")
-    expect(tiiu.row("long")).to_contain_text("Good")
+    expect(tiiu.row("long")).not_to_contain_text("Ends soon")
     tiiu.screen("keys-ending").go("/mine").click("Make another in good time", role="link")
     assert tiiu.page.url.endswith("/mine/keys")
 
@@ -285,8 +285,9 @@ def test_the_audit_log_is_searched_and_exported(admin: Visitor) -> None:
     assert {row[3] for row in rows[1:]} == {"create"}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    ("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 768), ("light", 390), ("dark", 390)]
+)
 def test_no_page_is_wider_than_its_window(open_context: Opener, stage: Service, theme: str, width: int) -> None:
     someone = open_context(theme=theme, width=width).log_in(stage.username, stage.password)
     for path in (
@@ -301,7 +302,7 @@ def test_no_page_is_wider_than_its_window(open_context: Opener, stage: Service, 
         wide = someone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{path} is {wide} pixels wider than {width}"
         name = re.sub(r"[/:?=]", "-", path.strip("/")) or "front"
-        if theme == "dark" or width == 390:
+        if theme == "dark" or width < 1280:
             someone.screen(f"{theme}-{width}-{name}")
 
 
