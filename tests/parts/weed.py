@@ -64,8 +64,8 @@ class ObjectStore:
 
 
 @contextmanager
-def weed(folder: Path) -> Iterator[ObjectStore]:
-    """Start master, volume, filer and S3 in one process; ready when an object has been written."""
+def weed(folder: Path, *, address: str = "127.0.0.1") -> Iterator[ObjectStore]:
+    """Start master, volume, filer and S3 in one process, at ``address``; ready when an object has been written."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = {"accessKey": _ACCESS, "secretKey": _SECRET}
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -74,13 +74,13 @@ def weed(folder: Path) -> Iterator[ObjectStore]:
     )
     master, volume, filer, s3 = _ports(4)
     command = [
-        _binary() or "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+        _binary() or "weed", "server", f"-dir={folder}", f"-ip={address}", f"-ip.bind={address}",
         f"-master.port={master}", f"-volume.port={volume}", "-filer", f"-filer.port={filer}",
         "-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-s3.port.iceberg=0", "-s3.port.lance=0",
         "-master.volumeSizeLimitMB=1024", "-volume.max=100", "-volume.preStopSeconds=0",
     ]  # fmt: skip
     process = Process("weed", command, folder)
-    store = ObjectStore(f"http://127.0.0.1:{s3}", process)
+    store = ObjectStore(f"http://{address}:{s3}", process)
     try:
         client = store.client()
         process.until(lambda: _takes_objects(client), timeout=60, interval=0.2)
