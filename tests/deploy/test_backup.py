@@ -14,7 +14,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
+from app.registry.review import GRACE_SECONDS
 from tests.api.client import Registry, basic, exchange, expect
 from tests.conftest import require
 from tests.images import Image, single
@@ -158,6 +160,11 @@ def site(request: pytest.FixtureRequest, postgres: Postgres, hub: Hub, tmp_path:
     projects = {"lab": {"public": True}, "mirror": {"public": True, "upstream": "docker.io"}}
     with Service(tmp_path / "site", database=url, upstream=hub.url, overrides={"projects": projects}) as service:
         yield Site(service, url, target, tmp_path, secret)
+
+
+def test_copies_come_more_often_than_collection_takes_away() -> None:
+    most = yaml.safe_load((ROOT / "ansible/roles/backup/vars/main.yml").read_text())["__backup_most_hours"]
+    assert most * 3600 < GRACE_SECONDS
 
 
 def test_everything_comes_back(site: Site, hub: Hub) -> None:

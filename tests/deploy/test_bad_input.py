@@ -24,6 +24,9 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/metadata"}}},
         "does not answer registry1",
     ),
+    "a backup that comes too seldom": ({"backup_calendar": "daily"}, "leaves more than 20 hours between two copies"),
+    "a time that is none": ({"backup_calendar": "at night"}, "is no time that systemd knows"),
+    "a bucket without its key": ({"backup_s3_bucket": "copies"}, "both are needed for the bucket copies"),
     "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
 }
 
