@@ -35,7 +35,7 @@ INSTALLED = (
 )  # fmt: skip
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
-    "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rsync",
+    "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rclone",
     "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore",
 )  # fmt: skip
 _SUITE = "bookworm"
@@ -162,8 +162,8 @@ class Bed:
         proxy = Process("proxy", ["tinyproxy", "-d", "-c", str(file)], self._folder)
         self._stack.callback(proxy.stop)
 
-    def boot(self, name: str) -> Host:
-        """Start a host that nobody has touched and wait until ssh answers."""
+    def boot(self, name: str, *options: str) -> Host:
+        """Start a host that nobody has touched, with more ``options`` of nspawn, and wait until ssh answers."""
         count = len(self._guests) + 1
         number = self._number * 100 + count
         folder = self._folder / name
@@ -176,6 +176,7 @@ class Bed:
             "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", "--register=no", "--keep-unit",
             f"--machine={name}", f"--network-namespace-path=/run/netns/{namespace}", "--resolv-conf=off",
             "--capability=CAP_NET_ADMIN",  # over its own network only, for its firewall
+            *options,
         ]  # fmt: skip
         host = Host(name, address, namespace, self._key)
         self._guests[name] = _Guest(host, f"rb{number}", command)

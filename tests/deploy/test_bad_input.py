@@ -29,6 +29,9 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
         "does not answer registry1 with metadata",
     ),
     "a key that the service does not know": ({"registry_config": {"servr": {"processes": 1}}}, "servr"),
+    "a backup that comes too seldom": ({"backup_calendar": "daily"}, "leaves more than 20 hours between two copies"),
+    "a time that is none": ({"backup_calendar": "at night"}, "is no time that systemd knows"),
+    "a bucket without its key": ({"backup_s3_bucket": "copies"}, "both are needed for the bucket copies"),
     "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
 }
 

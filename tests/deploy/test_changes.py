@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.parts import next_release
 from tests.parts.dockerd import Docker
 
 from .conftest import NAME, PASSWORD, SETUP_SECONDS, Site
@@ -17,21 +20,43 @@ from .crowd import Crowd
 pytestmark = pytest.mark.timeout(SETUP_SECONDS)
 
 
-def test_upgrade_and_rollback_fail_nobody(site: Site, next_release: str) -> None:
+@pytest.mark.timeout(3 * SETUP_SECONDS)
+def test_upgrade_and_rollback_over_a_migration_fail_nobody(site: Site, release: Path, tmp_path: Path) -> None:
+    _remake(release, "1.1.0", next_release.add_step, tmp_path / "later")
     with Crowd(site, clients=4) as crowd:
-        upgraded = site.inventory.play("upgrade.yml", registry_version=next_release)
-        assert upgraded.status == 0, upgraded.output[-3000:]
-        assert _current(site) == next_release
-        back = site.inventory.play("rollback.yml", registry_version="1.0.0")
-        assert back.status == 0, back.output[-3000:]
-    assert _current(site) == "1.0.0"
+        _play(site, "upgrade.yml", "1.1.0")
+        assert _sql(site, "SELECT version_num FROM alembic_version") == next_release.REVISION
+        written = _robot(site, "written")
+        _sql(site, "INSERT INTO badge VALUES ('written', 'by 1.1.0'); UPDATE project SET colour = 'red'")
+        _play(site, "rollback.yml", "1.0.0")
+        assert _logs_in(site, written)
+        after = _robot(site, "after")
+        _play(site, "upgrade.yml", "1.1.0")
+        assert _logs_in(site, written)
+        assert _logs_in(site, after)
+        _refuse_rollback(site)
+        _play(site, "rollback.yml", "1.0.0")
+    assert _sql(site, "SELECT text FROM badge WHERE project = 'written'") == "by 1.1.0"
+    assert _sql(site, "SELECT colour FROM project WHERE name = 'written'") == "red"
     assert crowd.failures == []
     assert crowd.pulls > 10
     assert crowd.pushes > 10
 
 
+def _refuse_rollback(site: Site) -> None:
+    """Have the database say that release 1.1.0 took away what 1.0.0 needs."""
+    oldest = _sql(site, "SELECT value FROM setting WHERE name = 'oldest_schema'")
+    _sql(site, f"UPDATE setting SET value = '{next_release.REVISION}' WHERE name = 'oldest_schema'")
+    workers = _main_pids(site)
+    refused = site.inventory.play("rollback.yml", registry_version="1.0.0")
+    assert refused.status != 0
+    assert f"start a release that knows {next_release.REVISION}" in " ".join(refused.output.split())
+    assert (_current(site), _main_pids(site)) == ("1.1.0", workers)
+    _sql(site, f"UPDATE setting SET value = '{oldest}' WHERE name = 'oldest_schema'")
+
+
 def test_a_release_that_does_not_become_ready_is_left_again(site: Site, release: Path, tmp_path: Path) -> None:
-    _break(release / "registry-1.0.0.tar.gz", release / "registry-1.0.2.tar.gz", tmp_path)
+    _remake(release, "1.0.2", _break, tmp_path / "broken")
     second = site.host.ssh("systemctl show --value --property MainPID registry@2")
     upgraded = site.inventory.play("upgrade.yml", registry_version="1.0.2")
     assert upgraded.status != 0
@@ -86,13 +111,54 @@ def _current(site: Site) -> str:
     return site.host.ssh("basename $(readlink /opt/registry/current)").strip()
 
 
-def _break(archive: Path, broken: Path, scratch: Path) -> None:
-    """Make a release whose service ends at once."""
-    shutil.unpack_archive(archive, scratch, filter="data")
-    main = scratch / "app/main.py"
+def _main_pids(site: Site) -> str:
+    return site.host.ssh("systemctl show --value --property MainPID registry@1 registry@2")
+
+
+def _play(site: Site, playbook: str, version: str) -> None:
+    played = site.inventory.play(playbook, registry_version=version)
+    assert played.status == 0, played.output[-3000:]
+    assert _current(site) == version
+
+
+def _sql(site: Site, statement: str) -> str:
+    command = (
+        f"runuser -u postgres -- psql --no-align --tuples-only --quiet registry --command {shlex.quote(statement)}"
+    )
+    return site.host.ssh(command).strip()
+
+
+def _robot(site: Site, project: str) -> str:
+    """Make a project with the robot ``ci``, and give its name and secret as curl takes them."""
+    site.host.ssh(f"registry-admin create-project {project}")
+    rights = [{"resource": "repository", "action": "pull"}]
+    body = {
+        "name": "ci", "level": "project", "duration": 30,
+        "permissions": [{"kind": "project", "namespace": project, "access": rights}],
+    }  # fmt: skip
+    made = json.loads(site.curl(
+        "/api/v2.0/robots", "--user", f"admin:{PASSWORD}", "--header", "Content-Type: application/json",
+        "--data", json.dumps(body),
+    ))  # fmt: skip
+    return f"{made['name']}:{made['secret']}"
+
+
+def _logs_in(site: Site, login: str) -> bool:
+    return "token" in json.loads(site.curl(f"/service/token?service={NAME}", "--user", login))
+
+
+def _remake(release: Path, version: str, change: Callable[[Path], None], scratch: Path) -> None:
+    """Make a release of the first one, with a change."""
+    shutil.unpack_archive(release / "registry-1.0.0.tar.gz", scratch, filter="data")
+    change(scratch)
+    with tarfile.open(release / f"registry-{version}.tar.gz", "w:gz") as packed:
+        for part in sorted(scratch.iterdir()):
+            packed.add(part, part.name)
+
+
+def _break(folder: Path) -> None:
+    """Have the service end at once."""
+    main = folder / "app/main.py"
     main.write_text(main.read_text().replace(
         "    sockets = bind(", '    raise OSError("this release is broken")\n    sockets = bind('
     ))  # fmt: skip
-    with tarfile.open(broken, "w:gz") as packed:
-        for part in ("app", "docs", "requirements.txt", "wheels"):
-            packed.add(scratch / part, part)
