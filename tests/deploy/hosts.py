@@ -35,7 +35,7 @@ _INSTALLED = (
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
     "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rsync",
-    "prometheus", "prometheus-node-exporter",
+    "prometheus", "prometheus-node-exporter", "certbot",
 )  # fmt: skip
 _SUITE = "bookworm"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
