@@ -1,4 +1,4 @@
-"""crane, oras and regctl, built once by Go from their pinned versions and kept in the user's cache."""
+"""Programs built once by Go from their pinned versions and kept in the user's cache: clients, and an ACME server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from subprocess import TimeoutExpired
 from tests.parts.process import CommandFailed, run
 
 _MODULES = {
+    "pebble": "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.8.0",
+    "pebble-challtestsrv": "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.8.0",
     "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
     "oras": "oras.land/oras/cmd/oras@v1.3.6",
     "regctl": "github.com/regclient/regclient/cmd/regctl@v0.11.7",

@@ -36,7 +36,7 @@ INSTALLED = (
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
     "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rclone",
-    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore",
+    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore", "certbot",
 )  # fmt: skip
 _SUITE = "bookworm"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
