@@ -22,6 +22,7 @@ from app.access.accounts import Accounts
 from app.access.credentials import Credentials
 from app.access.keys import Keys
 from app.access.last_used import LastUsed
+from app.access.notices import Notices
 from app.access.people import People
 from app.access.permissions import Permissions
 from app.access.refusals import Refusals
@@ -270,7 +271,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
     permissions, tokens = Permissions(database), Tokens(Keys(database), config.server.external_url)
-    jobs = [used.run(), audit.run(), robots.run()]
+    jobs = [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -389,6 +390,7 @@ def _make_application(
         "repositories": Repositories(database),
         "robots": who.robots,
         "sessions": who.sessions,
+        "upstreams": config.upstreams,
     }
     required = {"database": database.check, "storage": stores.blobs.check}
     optional = {"redis": stores.cache.check}
@@ -407,7 +409,6 @@ def _make_application(
         about=About(config.server.external_url, config.saml.enabled, blobs_folder),
         accounts=who.accounts,
         credentials=who.credentials,
-        upstreams=config.upstreams,
         required=required,
         optional=optional,
         **shared,

@@ -8,33 +8,25 @@ What is changed here counts from the next time a token is given: nothing of a ro
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-import time
 
 from app.config import Access
-from app.database import Database, Transaction, audit, robots, settings
+from app.database import Database, Transaction, robots
 from app.database.robots import Robot
 from app.database.text import storable
-from app.oci.errors import OCIError, Term
+from app.oci.errors import Term
 
 from .errors import Conflict, Forbidden, Invalid, Missing
 from .grants import EVERYWHERE, Permissions, checked_permissions, checked_text, expiry
-from .principal import Kind, Principal
+from .principal import Principal
 from .secrets import Secrets
 
 # Days that a robot of an administrator's may be given.
 NEVER = -1
-NOTICE_SECONDS = 7 * 86400
-_NOTICE_EVERY = 3600.0
-_NOTICED = "robots_noticed_until"
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 _MOST_NAME = 64
 # What can log in at all (`accounts`).
 _MOST_FULL_NAME = 255
-
-log = logging.getLogger(__name__)
 
 
 class Robots:
@@ -100,13 +92,22 @@ class Robots:
         return await self._database.transact(create), secret
 
     async def page(
-        self, project_id: int | None, *, after: str = "", limit: int, offset: int = 0, search: str = ""
+        self,
+        project_id: int | None,
+        *,
+        after: str = "",
+        before: str = "",
+        limit: int,
+        offset: int = 0,
+        search: str = "",
     ) -> list[Robot]:
-        """List a project's robots, or the system's (None), by name, past the full name ``after``."""
-        if not storable(after):
+        """List a project's robots, or the system's (None), past the full name ``after`` or the last to ``before``."""
+        if not storable(after + before):
             return []
         async with self._database.reading() as transaction:
-            return await robots.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+            return await robots.page(
+                transaction, project_id, after=after, before=before, limit=limit, offset=offset, search=search
+            )
 
     async def count(self, project_id: int | None, *, search: str = "") -> int:
         """Count what `page` lists."""
@@ -170,39 +171,6 @@ class Robots:
             if not await robots.remove(transaction, robot.id):
                 _there(None)
 
-    async def expiring(self, within_seconds: float = NOTICE_SECONDS) -> list[Robot]:
-        """List the robots, every project's and the system's, that end so soon, the soonest first."""
-        now = time.time()
-        async with self._database.reading() as transaction:
-            return await robots.expiring(transaction, now, now + within_seconds)
-
-    async def give_notice(self) -> list[Robot]:
-        """Put in the audit log and the service's log which robots end within a week, each once on all workers."""
-        now = time.time()
-        async with self._database.transaction() as transaction:
-            noticed = await settings.keep(transaction, _NOTICED, repr(now))
-            until = max(now + NOTICE_SECONDS, float(noticed))
-            if not await settings.swap(transaction, _NOTICED, noticed, repr(until)):
-                return []
-            ending = await robots.expiring(transaction, max(now, float(noticed)), until)
-            names = await robots.project_names(transaction, ending)
-            await audit.add(
-                transaction, [_notice(robot, names.get(robot.project_id or 0, ""), now) for robot in ending]
-            )
-        for robot in ending:
-            when = time.strftime("%Y-%m-%d", time.gmtime(robot.expires_at))
-            log.warning("the robot account %s expires on %s; its project can prolong it", robot.name, when)
-        return ending
-
-    async def run(self) -> None:
-        """Give notice every hour, for as long as the worker lives."""
-        while True:
-            try:
-                await self.give_notice()
-            except OCIError as error:
-                log.warning("notice of robots that expire put off: %s", error)
-            await asyncio.sleep(_NOTICE_EVERY)
-
     def _checked(
         self, project_id: int | None, permissions: Permissions, by: Principal, rights: frozenset[str]
     ) -> dict[str, list[str]]:
@@ -229,8 +197,3 @@ async def _require_projects(transaction: Transaction, permissions: Permissions) 
     ids = {int(project) for project in permissions if project != EVERYWHERE}
     if unknown := sorted(await robots.unknown_projects(transaction, ids)):
         raise Invalid("there is no project with the id %(number)s", number=unknown[0])
-
-
-def _notice(robot: Robot, project_name: str, now: float) -> audit.Note:
-    actor = Principal(Kind.ROBOT, robot.name).subject
-    return audit.Note(now, actor, "", "expiring", "robot", robot.name, robot.project_id, project_name)

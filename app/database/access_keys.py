@@ -100,6 +100,17 @@ async def find_by_hash(transaction: Transaction, secret_hash: str) -> tuple[Acce
     return (AccessKey(*row[: len(_columns)]), Holder(*row[len(_columns) :])) if row else None
 
 
+async def expiring(transaction: Transaction, after: float, until: float) -> list[tuple[AccessKey, str]]:
+    """List the keys, with whose they are, that end after one time and not after another, soonest first."""
+    statement = (
+        select(*_columns, account.c.username)
+        .join_from(access_key, account, access_key.c.account_id == account.c.id)
+        .where(access_key.c.expires_at > after, access_key.c.expires_at <= until, account.c.disabled.is_(False))
+        .order_by(access_key.c.expires_at, access_key.c.id)
+    )
+    return [(AccessKey(*row[:-1]), row[-1]) for row in await transaction.execute(statement)]
+
+
 async def remove(transaction: Transaction, account_id: int, key_id: int) -> AccessKey | None:
     """Remove a key of this person; answers what it was, None where they have no such key."""
     statement = delete(access_key).where(access_key.c.id == key_id, access_key.c.account_id == account_id)

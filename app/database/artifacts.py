@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 
 from app.oci.digest import Digest
 from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 
+from . import keyset
 from .engine import Transaction, insert
 from .tables import manifest, manifest_label, part, tag
 from .text import has
@@ -122,15 +123,21 @@ async def page(
     wanted: ArtifactFilter,
     *,
     after: tuple[float, str] | None,
+    before: tuple[float, str] | None,
     limit: int,
     offset: int,
 ) -> list[ArtifactRow]:
-    """List the artifacts of a repository, the last pushed first, past ``after`` (push time, digest)."""
-    statement = _wanted(select(*_columns), repository_id, wanted)
-    if after is not None:
-        statement = statement.where(tuple_(manifest.c.created_at, manifest.c.digest) < tuple_(*after))
-    statement = statement.order_by(manifest.c.created_at.desc(), manifest.c.digest.desc()).limit(limit).offset(offset)
-    return [ArtifactRow(Digest(row[0]), *row[1:]) for row in await transaction.execute(statement)]
+    """List a repository's artifacts, the last pushed first, past ``after`` (push time, digest) or to ``before``."""
+    statement = keyset.cut(
+        _wanted(select(*_columns), repository_id, wanted),
+        manifest.c.created_at,
+        manifest.c.digest,
+        after=after,
+        before=before,
+        descending=True,
+    )
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([ArtifactRow(Digest(row[0]), *row[1:]) for row in rows], before)
 
 
 async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter) -> int:
@@ -210,14 +217,16 @@ async def tags(
     digest: Digest | None,
     *,
     after: str,
+    before: str,
     limit: int,
     offset: int,
     search: str,
 ) -> list[TagEntry]:
-    """List tags by name, past ``after``: all, or those of one manifest."""
+    """List tags by name, past ``after`` or to ``before``: all, or those of one manifest."""
     statement = _searched_tags(select(tag.c.name, tag.c.digest, tag.c.updated_at), repository_id, digest, search)
-    statement = statement.where(tag.c.name > after).order_by(tag.c.name).limit(limit).offset(offset)
-    return [TagEntry(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+    statement = keyset.cut(statement, tag.c.name, after=after, before=before)
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([TagEntry(row[0], Digest(row[1]), row[2]) for row in rows], before)
 
 
 async def total_tags(transaction: Transaction, repository_id: int, digest: Digest | None, *, search: str) -> int:

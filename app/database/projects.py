@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from . import keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import account, manifest, member, project, repository, robot, setting
 from .text import END_OF_NAMES, has
@@ -73,6 +74,8 @@ class Filter:
     name: str | None = None
     public: bool | None = None
     mine: bool = False
+    # Those that mirror an upstream, or those that host.
+    mirrors: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +268,7 @@ async def catalogue(
     return [(row[0], row[1]) for row in await transaction.execute(statement)]
 
 
-_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
-    "name": (project.c.name,),
+_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
     "-name": (project.c.name.desc(),),
     "created": (project.c.created_at, project.c.id),
     "-created": (project.c.created_at.desc(), project.c.id.desc()),
@@ -280,20 +282,31 @@ _repositories = (
 
 
 async def page(
-    transaction: Transaction, viewer: Viewer, wanted: Filter, *, after: str, limit: int, offset: int, order: Order
+    transaction: Transaction,
+    viewer: Viewer,
+    wanted: Filter,
+    *,
+    after: str,
+    before: str,
+    limit: int,
+    offset: int,
+    order: Order,
 ) -> list[tuple[Project, str | None, int]]:
-    """List projects with their owner's name and how many repositories they have, past the name ``after``."""
+    """List projects with their owner's name and how many repositories they have.
+
+    By name, past ``after`` or to ``before``.
+    """
     statement = (
         select(*_columns, account.c.username, _repositories)
         .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
         .where(visible(viewer), *_wanted(viewer, wanted))
-        .order_by(*_ORDERS[order])
-        .limit(limit)
-        .offset(offset)
     )
-    if after:
-        statement = statement.where(project.c.name > after)
-    return [(Project(*row[:-2]), row[-2], row[-1]) for row in await transaction.execute(statement)]
+    if order == "name":
+        statement = keyset.cut(statement, project.c.name, after=after, before=before)
+    else:
+        statement = statement.order_by(*_ORDERS[order])
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([(Project(*row[:-2]), row[-2], row[-1]) for row in rows], before)
 
 
 async def total(transaction: Transaction, viewer: Viewer, wanted: Filter) -> int:
@@ -341,6 +354,8 @@ def _wanted(viewer: Viewer, wanted: Filter) -> list[ColumnElement[bool]]:
         conditions.append(project.c.name == wanted.name)
     if wanted.public is not None:
         conditions.append(project.c.public == wanted.public)
+    if wanted.mirrors is not None:
+        conditions.append(project.c.upstream.is_not(None) if wanted.mirrors else project.c.upstream.is_(None))
     if wanted.mine:
         conditions.append(or_(_is_member(viewer), project.c.owner_id == viewer.account_id))
     return conditions

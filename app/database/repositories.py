@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 
-from . import projects
+from . import keyset, projects
 from .artifacts import is_top
 from .engine import Transaction
 from .projects import Viewer
@@ -62,8 +62,7 @@ _entries = (
     .join_from(repository, project, project.c.id == repository.c.project_id)
     .where(repository.c.name < END_OF_NAMES)
 )
-_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
-    "name": (repository.c.name,),
+_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
     "-name": (repository.c.name.desc(),),
     "created": (repository.c.created_at, repository.c.id),
     "-created": (repository.c.created_at.desc(), repository.c.id.desc()),
@@ -73,12 +72,24 @@ _ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
 
 
 async def page(
-    transaction: Transaction, project_id: int, *, after: str, limit: int, offset: int, order: Order, search: str
+    transaction: Transaction,
+    project_id: int,
+    *,
+    after: str,
+    before: str,
+    limit: int,
+    offset: int,
+    order: Order,
+    search: str,
 ) -> list[RepositoryEntry]:
-    """List a project's repositories, past the name ``after``."""
-    statement = _searched(_entries, project_id, search).where(repository.c.name > after)
-    statement = statement.order_by(*_ORDERS[order]).limit(limit).offset(offset)
-    return [RepositoryEntry(*row) for row in await transaction.execute(statement)]
+    """List a project's repositories; by name, past ``after`` or to ``before``."""
+    statement = _searched(_entries, project_id, search)
+    if order == "name":
+        statement = keyset.cut(statement, repository.c.name, after=after, before=before)
+    else:
+        statement = statement.order_by(*_ORDERS[order])
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([RepositoryEntry(*row) for row in rows], before)
 
 
 async def total(transaction: Transaction, project_id: int, *, search: str) -> int:
@@ -88,12 +99,30 @@ async def total(transaction: Transaction, project_id: int, *, search: str) -> in
 
 
 async def search(
-    transaction: Transaction, viewer: Viewer, text: str, *, limit: int, offset: int, descending: bool
+    transaction: Transaction,
+    viewer: Viewer,
+    text: str,
+    *,
+    after: tuple[str, str] | None,
+    before: tuple[str, str] | None,
+    limit: int,
+    offset: int,
+    descending: bool,
 ) -> list[RepositoryEntry]:
-    """List repositories by full name that have ``text`` in it, of the projects that somebody may see."""
-    names = (project.c.name, repository.c.name)
-    statement = _seen(_entries, viewer, text).order_by(*((name.desc() for name in names) if descending else names))
-    return [RepositoryEntry(*row) for row in await transaction.execute(statement.limit(limit).offset(offset))]
+    """List repositories by full name that have ``text`` in it, of the projects that somebody may see.
+
+    Past ``after`` or to ``before``: a project's name and one within it.
+    """
+    statement = keyset.cut(
+        _seen(_entries, viewer, text),
+        project.c.name,
+        repository.c.name,
+        after=after,
+        before=before,
+        descending=descending,
+    )
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([RepositoryEntry(*row) for row in rows], before)
 
 
 async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
+from . import keyset
 from .engine import Transaction, insert
 from .tables import project, robot
 from .text import has
@@ -100,14 +101,16 @@ async def page(
     project_id: int | None,
     *,
     after: str = "",
+    before: str = "",
     limit: int,
     offset: int = 0,
     search: str = "",
 ) -> list[Robot]:
-    """List a project's robots (None: the system's) whose name contains ``search``, by name, past ``after``."""
-    statement = select(*_columns).where(_chosen(project_id, search), robot.c.name > after)
-    rows = await transaction.execute(statement.order_by(robot.c.name).limit(limit).offset(offset))
-    return [Robot(*row) for row in rows]
+    """List a project's robots (None: the system's) with ``search`` in the name, past ``after`` or to ``before``."""
+    statement = select(*_columns).where(_chosen(project_id, search))
+    statement = keyset.cut(statement, robot.c.name, after=after, before=before)
+    rows = await transaction.execute(statement.limit(limit).offset(offset))
+    return keyset.in_order([Robot(*row) for row in rows], before)
 
 
 async def count(transaction: Transaction, project_id: int | None, *, search: str = "") -> int:

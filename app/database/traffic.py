@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -56,12 +56,15 @@ async def add(transaction: Transaction, counted: Mapping[tuple[int, int], Counts
         await transaction.execute(statement, rows)
 
 
-async def totals(transaction: Transaction, project_id: int, since: float) -> Counts:
-    """Sum a project's counts from the hour of ``since`` (Unix seconds) on."""
-    sums = [func.coalesce(func.sum(column), 0) for column in _columns]
-    here = (traffic.c.project_id == project_id) & (traffic.c.hour >= int(since // HOUR))
-    row = (await transaction.execute(select(*sums).where(here))).one()
-    return Counts(*map(int, row))
+async def totals(transaction: Transaction, project_ids: Collection[int], since: float) -> dict[int, Counts]:
+    """Sum each project's counts from the hour of ``since`` (Unix seconds) on, nothing for those without traffic."""
+    statement = (
+        select(traffic.c.project_id, *map(func.sum, _columns))
+        .where(traffic.c.project_id.in_(sorted(project_ids)), traffic.c.hour >= int(since // HOUR))
+        .group_by(traffic.c.project_id)
+    )
+    found = {row[0]: Counts(*map(int, row[1:])) for row in await transaction.execute(statement)}
+    return {project_id: found.get(project_id, Counts()) for project_id in project_ids}
 
 
 async def by_hour(transaction: Transaction, project_id: int, since: float) -> dict[int, Counts]:

@@ -88,6 +88,10 @@ class Mirror:
         await self._progress.close()
         await self._traffic.flush()
 
+    async def ping(self) -> None:
+        """Ask whether the upstream answers; raises UpstreamAway, UpstreamLimited, UpstreamInvalid."""
+        await self._sources.ping()
+
     async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
         """Say how the budget of each account stands that a project uses, or with None of each that is configured."""
         return await self._sources.budgets(project_id)

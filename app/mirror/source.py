@@ -156,6 +156,10 @@ class Source:
         assert refusal is not None  # noqa: S101  # there is always an account, be it nobody's
         raise refusal
 
+    async def ping(self) -> None:
+        """Ask whether the upstream answers; raises as `Upstream.ping` does."""
+        await self.hand().ping()
+
     async def budgets(self) -> list[BudgetView]:
         """Say how each account's budget stands."""
         return [await account.budget.view() for account in self._accounts]

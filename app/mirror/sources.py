@@ -109,6 +109,10 @@ class Sources:
         """List the fills this process takes part in."""
         return [fill for reach in self._all() for fill in reach.fills.running()]
 
+    async def ping(self) -> None:
+        """Ask whether the upstream answers; raises as `Upstream.ping` does."""
+        await self._configured.source.ping()
+
     async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
         """Say how the budget of each account stands that a project uses, or with None of each that is configured."""
         reach = self._configured if project_id is None else await self.of(project_id)

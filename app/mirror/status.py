@@ -5,7 +5,7 @@ Whoever asks has been let in to the project; `MirrorStatus.fills` shows no more 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.cache import Cache
@@ -50,8 +50,12 @@ class MirrorStatus:
 
     async def totals(self, project_id: int, since: float) -> Counts:
         """Sum what a mirror served and fetched from the hour of ``since`` (Unix seconds) on."""
+        return (await self.totals_of([project_id], since))[project_id]
+
+    async def totals_of(self, project_ids: Collection[int], since: float) -> Mapping[int, Counts]:
+        """Sum the same of many mirrors at once, by their ids."""
         async with self._database.reading() as transaction:
-            return await traffic.totals(transaction, project_id, since)
+            return await traffic.totals(transaction, project_ids, since)
 
     async def by_hour(self, project_id: int, since: float) -> Mapping[int, Counts]:
         """Give the same hour by hour, by the Unix time at which each begins; those without traffic are left out."""
@@ -66,6 +70,11 @@ class MirrorStatus:
         """
         mirror = self._mirrors.get(upstream)
         return [] if mirror is None else await mirror.budgets(project_id)
+
+    @property
+    def checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """Give, by each upstream's name, what asks whether it answers; raises in words where it does not."""
+        return {name: mirror.ping for name, mirror in sorted(self._mirrors.items())}
 
     async def samples(self, upstream: str, account: str, since: float) -> list[BudgetSample]:
         """List what an account had left, by the minute, from ``since`` on; a week is kept.

@@ -27,7 +27,7 @@ USER_AGENT = "registry.hpc.ut.ee (pull-through mirror)"
 MAX_CHUNK = 256 * 1024
 _MAX_SPENT_BYTES = 64 * 1024
 
-RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage"]
+RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage", "ping"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,17 @@ class Upstream:
         await self._tokens.close()
         await self._transport.close()
 
+    async def ping(self) -> None:
+        """Ask whether it answers at all, which nobody counts (distribution-spec, "Determining Support").
+
+        That it wants a login is an answer as well.
+        """
+        response = await self._transport.send("ping", "GET", URL(f"{self._home}/v2/", encoded=True), {})
+        failure = self._transport.failure(response)
+        await self._transport.spend(response)
+        if failure is not None:
+            raise failure
+
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
         """Ask what a reference stands for now; not counted by Docker Hub."""
         async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as response:

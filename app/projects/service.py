@@ -118,6 +118,7 @@ class Projects:
         principal: Principal,
         *,
         after: str = "",
+        before: str = "",
         limit: int = 50,
         offset: int = 0,
         order: Order = "name",
@@ -125,18 +126,20 @@ class Projects:
         name: str | None = None,
         public: bool | None = None,
         mine: bool = False,
+        mirrors: bool | None = None,
     ) -> list[ProjectEntry]:
-        """List the projects that the principal may see (has project:read in), past the name ``after``.
+        """List the projects that the principal may see (has project:read in), past ``after`` or the last to ``before``.
 
-        ``search``: part of the name; ``name``: this one exactly; ``mine``: those they own or are a member of.
-        ``after`` goes with the order by name only; ``offset`` is there for the Harbor API.
+        ``search``: part of the name; ``name``: this one exactly; ``mine``: those they own or are a member of;
+        ``mirrors``: those that mirror an upstream, or that host. Keys are names and go with the order by name only;
+        ``offset`` is there for the Harbor API.
         """
-        if not storable(after + (name or "")):
+        if not storable(after + before + (name or "")):
             return []
-        viewer, wanted = viewer_of(principal), Filter(search, name, public, mine)
+        viewer, wanted = viewer_of(principal), Filter(search, name, public, mine, mirrors)
         async with self._database.reading() as transaction:
             rows = await projects.page(
-                transaction, viewer, wanted, after=after, limit=limit, offset=offset, order=order
+                transaction, viewer, wanted, after=after, before=before, limit=limit, offset=offset, order=order
             )
             roles = await projects.roles(transaction, viewer, [row[0].id for row in rows])
         return [

@@ -91,6 +91,7 @@ class Artifacts:
         repository_id: int,
         *,
         after: str = "",
+        before: str = "",
         limit: int = 50,
         offset: int = 0,
         tag: str = "",
@@ -98,17 +99,19 @@ class Artifacts:
         label_id: int | None = None,
         kind: str = "",
     ) -> list[Artifact]:
-        """List artifacts, the last pushed first, past the `Artifact.key` ``after``.
+        """List artifacts, the last pushed first, past the `Artifact.key` ``after``, or the last ones to ``before``.
 
         ``tag``: part of a tag's name; ``tagged``: with tags, or without; ``label_id``: that have this label; ``kind``:
-        of this kind. ``offset`` is there for the Harbor API. Raises Invalid for an ``after`` that is no key.
+        of this kind. ``offset`` is there for the Harbor API. Raises Invalid for what is no key.
         """
-        key = _key(after) if after else None
+        past, to = (_key(text) if text else None for text in (after, before))
         wanted = ArtifactFilter(tag, tagged, label_id, kind)
         if not storable(kind):
             return []
         async with self._database.reading() as transaction:
-            rows = await artifacts.page(transaction, repository_id, wanted, after=key, limit=limit, offset=offset)
+            rows = await artifacts.page(
+                transaction, repository_id, wanted, after=past, before=to, limit=limit, offset=offset
+            )
             found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
         return list(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)))
 
@@ -184,16 +187,24 @@ class Artifacts:
         *,
         digest: Digest | None = None,
         after: str = "",
+        before: str = "",
         limit: int = 50,
         offset: int = 0,
         search: str = "",
     ) -> list[TagEntry]:
-        """List tags by name, past ``after``: all of the repository, or those of one manifest."""
-        if not storable(after):
+        """List tags by name, past ``after`` or the last to ``before``: the repository's, or those of one manifest."""
+        if not storable(after + before):
             return []
         async with self._database.reading() as transaction:
             return await artifacts.tags(
-                transaction, repository_id, digest, after=after, limit=limit, offset=offset, search=search
+                transaction,
+                repository_id,
+                digest,
+                after=after,
+                before=before,
+                limit=limit,
+                offset=offset,
+                search=search,
             )
 
     async def total_tags(self, repository_id: int, *, digest: Digest | None = None, search: str = "") -> int:

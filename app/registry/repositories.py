@@ -24,20 +24,28 @@ class Repositories:
         project_id: int,
         *,
         after: str = "",
+        before: str = "",
         limit: int = 50,
         offset: int = 0,
         order: Order = "name",
         search: str = "",
     ) -> list[RepositoryEntry]:
-        """List a project's repositories past the name ``after``; ``search``: part of the name.
+        """List a project's repositories past the name ``after``, or the last ones to ``before``.
 
-        ``after`` goes with the order by name only; ``offset`` is there for the Harbor API.
+        ``search``: part of the name. Keys go with the order by name only; ``offset`` is there for the Harbor API.
         """
-        if not storable(after):
+        if not storable(after + before):
             return []
         async with self._database.reading() as transaction:
             return await repositories.page(
-                transaction, project_id, after=after, limit=limit, offset=offset, order=order, search=search
+                transaction,
+                project_id,
+                after=after,
+                before=before,
+                limit=limit,
+                offset=offset,
+                order=order,
+                search=search,
             )
 
     async def total(self, project_id: int, *, search: str = "") -> int:
@@ -46,13 +54,33 @@ class Repositories:
             return await repositories.total(transaction, project_id, search=search)
 
     async def search(
-        self, principal: Principal, text: str, *, limit: int, offset: int = 0, descending: bool = False
+        self,
+        principal: Principal,
+        text: str,
+        *,
+        after: str = "",
+        before: str = "",
+        limit: int,
+        offset: int = 0,
+        descending: bool = False,
     ) -> list[RepositoryEntry]:
-        """List repositories by full name that have ``text`` in it, in projects the principal may see."""
-        viewer = viewer_of(principal)
+        """List repositories that have ``text`` in the full name, in projects the principal may see.
+
+        By full name, past ``after`` or the last ones to ``before``.
+        """
+        if not storable(after + before):
+            return []
+        past, to = (_split(name) if name else None for name in (after, before))
         async with self._database.reading() as transaction:
             return await repositories.search(
-                transaction, viewer, text, limit=limit, offset=offset, descending=descending
+                transaction,
+                viewer_of(principal),
+                text,
+                after=past,
+                before=to,
+                limit=limit,
+                offset=offset,
+                descending=descending,
             )
 
     async def found(self, principal: Principal, text: str) -> int:
@@ -82,6 +110,11 @@ class Repositories:
         """Remove a repository with all it has, its blobs in batches; gone for clients at once. Raises Missing."""
         if not await remove_repository(self._database, repository_id):
             raise _gone()
+
+
+def _split(full_name: str) -> tuple[str, str]:
+    project, _, name = full_name.partition("/")
+    return project, name
 
 
 def _gone() -> Missing:

@@ -184,6 +184,12 @@ async def test_pages_and_filters(house: House) -> None:
         paged += [artifact.digest for artifact in page]
         after = page[-1].key
     assert paged == digests[::-1]
+    back: list[str] = []
+    before = everything[-1].key
+    while page := await house.artifacts.page(await house.id_of(), before=before, limit=2):
+        back = [artifact.digest for artifact in page] + back
+        before = page[0].key
+    assert back == digests[:0:-1]
     assert await names(house, offset=3, limit=5) == [["v1"], ["v0"]]
     assert await names(house, tag="V3") == [["v3"]]
     assert await names(house, tag="%") == []
@@ -197,6 +203,8 @@ async def test_pages_and_filters(house: House) -> None:
     for bad in ("x", "1,x", "nan,sha256:" + "0" * 64, "1", "\0", ",", "inf,sha256:" + "0" * 64):
         with pytest.raises(Invalid):
             await house.artifacts.page(await house.id_of(), after=bad)
+        with pytest.raises(Invalid):
+            await house.artifacts.page(await house.id_of(), before=bad)
 
 
 async def test_tags(house: House) -> None:
@@ -210,6 +218,11 @@ async def test_tags(house: House) -> None:
     assert [tag.name for tag in await house.artifacts.tags(repository, digest=first)] == ["a", "c"]
     assert [tag.name for tag in await house.artifacts.tags(repository, after="a", limit=1)] == ["b"]
     assert [tag.name for tag in await house.artifacts.tags(repository, offset=2)] == ["c"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, before="c", limit=1)] == ["b"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, before="c", digest=first)] == ["a"]
+    assert (
+        await house.artifacts.tags(repository, before="a") == await house.artifacts.tags(repository, before="\0") == []
+    )
     assert await house.artifacts.total_tags(repository) == 3
     assert await house.artifacts.total_tags(repository, digest=second, search="x") == 0
     await house.artifacts.add_tag(repository, second, Tag("new"))
@@ -316,6 +329,9 @@ async def test_repositories(house: House) -> None:
     with pytest.raises(Invalid):
         await house.repositories.describe(found["app"].id, "x" * 5000)
     assert [entry.name for entry in await house.repositories.page(1, after="app")] == ["team/tool"]
+    assert [entry.name for entry in await house.repositories.page(1, before="team/tool")] == ["app"]
+    assert [entry.name for entry in await house.repositories.page(1, before="z", limit=1)] == ["team/tool"]
+    assert await house.repositories.page(1, before="app") == []
     assert [entry.name for entry in await house.repositories.page(1, order="-name", limit=1)] == ["team/tool"]
     assert [entry.name for entry in await house.repositories.page(1, search="APP", order="-pulls")] == ["app"]
     assert (await house.repositories.total(1), await house.repositories.total(1, search="\0")) == (2, 0)
@@ -344,6 +360,19 @@ async def test_search(house: House) -> None:
         await house.repositories.search(mari, "app", limit=1, offset=offset, descending=True) for offset in range(3)
     ]
     assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
+    await house.push_blob(EMPTY, to="physics/zoo")
+    everything = ["physics/app", "physics/zoo", "secret/app"]
+    for after, before, limit, wanted in (
+        ("physics/app", "", 9, everything[1:]),
+        ("physics/zoo", "", 9, everything[2:]),
+        ("q", "", 9, everything[2:]),
+        ("", "secret/app", 1, everything[1:2]),
+        ("", "secret/app", 9, everything[:2]),
+        ("", "physics/app", 9, []),
+        ("\0", "", 9, []),
+    ):
+        page = await house.repositories.search(mari, "", after=after, before=before, limit=limit)
+        assert [entry.full_name for entry in page] == wanted, (after, before)
 
 
 async def test_pulls_are_counted(house: House) -> None:

@@ -20,6 +20,7 @@ from app.database import (
     quotas,
     removals,
     repositories,
+    robots,
     uploads,
 )
 from app.database.artifacts import ArtifactFilter
@@ -68,32 +69,60 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "remove an upload": lambda t: uploads.remove(t, "upload"),
     "find an upload with room": lambda t: uploads.find_with_room(t, 1, "upload"),
     "keep": lambda t: projects.keep(t, 1, 1),
-    "projects": lambda t: projects.page(t, MARI, Filter(), after="a", limit=10, offset=0, order="name"),
+    "projects": lambda t: projects.page(t, MARI, Filter(), after="a", before="", limit=10, offset=0, order="name"),
     "everybody's projects": lambda t: projects.page(
-        t, Viewer(everything=True), Filter(), after="", limit=10, offset=0, order="-name"
+        t, Viewer(everything=True), Filter(), after="", before="", limit=10, offset=0, order="-name"
     ),
+    "projects before": lambda t: projects.page(
+        t, MARI, Filter(mirrors=False), after="", before="m", limit=10, offset=0, order="name"
+    ),
+    "robots": lambda t: robots.page(t, 1, after="a", limit=10),
+    "robots before": lambda t: robots.page(t, 1, before="m", limit=10),
     "roles": lambda t: projects.roles(t, MARI, [1, 2]),
     "owned": lambda t: projects.owned(t, 1),
     "find a member": lambda t: members.find(t, 1, 1),
     "own membership": lambda t: members.of_account(t, 1, 1),
     "labels": lambda t: labels.page(t, 1, after="a", limit=10, offset=0, search=""),
     "labels of manifests": lambda t: labels.of_manifests(t, 1, [APP, A]),
-    "repositories": lambda t: repositories.page(t, 1, after="a", limit=10, offset=0, order="name", search=""),
+    "repositories": lambda t: repositories.page(
+        t, 1, after="a", before="", limit=10, offset=0, order="name", search=""
+    ),
+    "repositories before": lambda t: repositories.page(
+        t, 1, after="", before="m", limit=10, offset=0, order="name", search=""
+    ),
     "count repositories": lambda t: repositories.total(t, 1, search=""),
-    "all repositories": lambda t: repositories.search(t, MARI, "", limit=10, offset=0, descending=False),
-    "all repositories, backwards": lambda t: repositories.search(t, MARI, "", limit=10, offset=0, descending=True),
+    "all repositories": lambda t: repositories.search(
+        t, MARI, "", after=None, before=None, limit=10, offset=0, descending=False
+    ),
+    "all repositories past one": lambda t: repositories.search(
+        t, MARI, "", after=("physics", "app"), before=None, limit=10, offset=0, descending=False
+    ),
+    "all repositories, backwards": lambda t: repositories.search(
+        t, MARI, "", after=None, before=None, limit=10, offset=0, descending=True
+    ),
+    "all repositories before one": lambda t: repositories.search(
+        t, MARI, "", after=None, before=("physics", "app"), limit=10, offset=0, descending=False
+    ),
     "count all repositories": lambda t: repositories.found(t, MARI, ""),
     "find a repository": lambda t: repositories.find(t, 1, "app"),
     "count pulls": lambda t: repositories.add_pulls(t, {1: 5}),
-    "artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(), after=None, limit=10, offset=0),
-    "more artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(tagged=True), after=(5.0, A), limit=10, offset=0),
-    "labelled artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(label_id=1), after=None, limit=10, offset=0),
+    "artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(), after=None, before=None, limit=10, offset=0),
+    "more artifacts": lambda t: artifacts.page(
+        t, 1, ArtifactFilter(tagged=True), after=(5.0, A), before=None, limit=10, offset=0
+    ),
+    "artifacts before": lambda t: artifacts.page(
+        t, 1, ArtifactFilter(), after=None, before=(5.0, A), limit=10, offset=0
+    ),
+    "labelled artifacts": lambda t: artifacts.page(
+        t, 1, ArtifactFilter(label_id=1), after=None, before=None, limit=10, offset=0
+    ),
     "count artifacts": lambda t: artifacts.total(t, 1, ArtifactFilter()),
     "find an artifact": lambda t: artifacts.find(t, 1, APP),
     "payloads": lambda t: artifacts.payloads(t, 1, [APP, A], 100),
     "parts": lambda t: artifacts.parts(t, 1, [APP, A]),
     "present": lambda t: artifacts.present(t, 1, [APP, A]),
-    "tags of a repository": lambda t: artifacts.tags(t, 1, None, after="a", limit=10, offset=0, search=""),
+    "tags of a repository": lambda t: artifacts.tags(t, 1, None, after="a", before="", limit=10, offset=0, search=""),
+    "tags before": lambda t: artifacts.tags(t, 1, None, after="", before="m", limit=10, offset=0, search=""),
     "count tags of one": lambda t: artifacts.total_tags(t, 1, A, search=""),
     "count referrers": lambda t: artifacts.total_referrers(t, 1, A),
     "put off a review": lambda t: manifests.put_off_review(t, 1, A, 5.0),

@@ -25,10 +25,12 @@ async def test_counts_of_many_workers_add_up(database: Database) -> None:
     mine = {(one, HOUR): Counts(2, 1, 300, 100), (other, HOUR): Counts(1, 0, 7, 0), (one, HOUR + 2): Counts(1, 1, 9, 5)}
     await asyncio.gather(*(add(database, mine) for _ in range(8)))
     async with database.reading() as transaction:
-        assert await traffic.totals(transaction, one, NOON) == Counts(24, 16, 8 * 309, 8 * 105)
-        assert (await traffic.totals(transaction, one, NOON)).saved_bytes == 8 * 204
-        assert await traffic.totals(transaction, one, NOON + 3600) == Counts(8, 8, 72, 40)
-        assert await traffic.totals(transaction, one, NOON + 3 * 3600) == Counts()
+        both = await traffic.totals(transaction, [one, other], NOON)
+        assert both == {one: Counts(24, 16, 8 * 309, 8 * 105), other: Counts(8, 0, 56, 0)}
+        assert both[one].saved_bytes == 8 * 204
+        assert await traffic.totals(transaction, [one], NOON + 3600) == {one: Counts(8, 8, 72, 40)}
+        assert await traffic.totals(transaction, [one], NOON + 3 * 3600) == {one: Counts()}
+        assert await traffic.totals(transaction, [], NOON) == {}
         hours = await traffic.by_hour(transaction, one, NOON + 1800)
         assert list(hours.items()) == [
             (HOUR * 3600, Counts(16, 8, 2400, 800)),

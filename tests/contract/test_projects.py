@@ -260,6 +260,9 @@ async def test_pages_and_filters(house: House) -> None:
         return [entry.project.name for entry in found]
 
     assert await names() == ["alpha", "beta-1", "beta_1", "gamma"]
+    assert await names(before="gamma", limit=2) == ["beta-1", "beta_1"]
+    assert await names(before="alpha") == await names(before="\0") == []
+    assert (await names(mirrors=True), len(await names(mirrors=False))) == ([], 4)
     assert await names(after="alpha", limit=2) == ["beta-1", "beta_1"]
     assert await names(order="-created", offset=1, limit=2) == ["beta-1", "beta_1"]
     assert await names(order="-name", limit=1) == ["gamma"]

@@ -91,8 +91,10 @@ def test_repositories_and_tags_are_searched_and_paged(tiina: Person, lab: str) -
     tiina.go(f"/projects/{lab}/repositories/part-00:1")
     tags = tiina.page.locator(".plain-list li b")
     expect(tags).to_have_count(PAGE)
-    tiina.click("More tags", role="link")
+    tiina.click("Next", role="link")
     expect(tags).to_have_text(["v24", "v25", "v26"])
+    tiina.click("Previous", role="link")
+    expect(tags).to_have_count(PAGE)
     tiina.open("The manifest as it is")
     tiina.page.locator(".snippet", has=tiina.page.locator("#payload")).get_by_role("button").click()
     assert json.loads(tiina.page.evaluate("navigator.clipboard.readText()"))["schemaVersion"] == 2

@@ -174,7 +174,7 @@ def test_the_last_project_admin_stays(mari: Visitor, lab: str) -> None:
     expect(mari.page.get_by_label("Role of mari.tamm")).to_have_value("project admin")
 
 
-def test_a_robot_is_prolonged_refreshed_disabled_and_deleted(mari: Visitor, stage: Service, lab: str) -> None:
+def test_a_robot_is_refreshed_disabled_and_deleted(mari: Visitor, stage: Service, lab: str) -> None:
     username, secret = robot_of(mari, lab, "short")
     robot = Registry(stage.host, username, secret)
 
@@ -189,8 +189,6 @@ def test_a_robot_is_prolonged_refreshed_disabled_and_deleted(mari: Visitor, stag
     mari.screen("robots")
     act("Enable")
     assert robot.ask_token(f"repository:{lab}/app/web:pull").status == 200
-    act("Prolong")
-    assert "Its last day is moved." in mari.told()
     act("New secret")
     fresh = mari.page.locator("#secret-text").inner_text()
     assert robot.ask_token(f"repository:{lab}/app/web:pull").status == 401

@@ -34,7 +34,7 @@ class OfMirror(ApiHandler):
 
 class BudgetHandler(OfMirror):
     async def get(self) -> None:
-        views = await self.mirror.budgets(self.view.upstream or "")
+        views = await self.mirror.budgets(self.view.upstream or "", self.view.id)
         self.answer([await self._spell(view) for view in views])
 
     async def _spell(self, view: BudgetView) -> dict[str, Any]:

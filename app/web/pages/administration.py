@@ -1,4 +1,4 @@
-"""What administrators see: people, projects and quotas, upstreams, the system's robots, the audit log, health."""
+"""What administrators see: people, projects and quotas, upstreams, the audit log, health."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.access import roles
 from app.access.errors import Missing
-from app.access.grants import EVERYWHERE
-from app.access.robots import NOTICE_SECONDS
+from app.config import UpstreamConfig
 from app.database.audit import Entry, Filter
-from app.database.robots import Robot
-from app.oci.errors import OCIError
+from app.mirror.budget import BudgetView
 from app.web.ops import run_checks
 
 from . import words
 from .base import PAGE_SIZE, Listing, Page
-from .mirrors import OfMirror
-from .people import days_of
 from .projects import read_size, split_size
 from .repositories import number_of
-from .secret import show_secret
 from .texts import mark
 
 # Harbor's export is a spreadsheet as well. What begins like a formula must not become one, nor what does so behind a
 # character that a spreadsheet somewhere takes for the end of a cell.
 _FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=[=+\-@\t\r\n])")
 _ROWS_AT_ONCE = 500
+_MOST_MIRRORS = 500
 
 
 class Administration(Page):
@@ -108,140 +104,41 @@ class QuotasPage(Administration):
         await self.settle(change(), self._("The quota is set."), "/administration/projects")
 
 
-class UpstreamsPage(Administration, OfMirror):
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """One upstream as configuration has it, and as it is; ``health`` is `OK` or what is wrong in words."""
+
+    name: str
+    config: UpstreamConfig
+    health: str
+    budgets: Sequence[BudgetView]
+    mirrors: Sequence[str]
+
+
+class UpstreamsPage(Administration):
+    """What mirrors fetch from: read-only, since config.yaml says it; asked, as the page is, whether they answer."""
+
     needs = "admin"
 
     async def get(self) -> None:
-        names = self.services.projects.upstreams
+        mirror = self.services.mirror
+        health = await run_checks(mirror.checks)
+        entries = await self.services.projects.page(self.principal, limit=_MOST_MIRRORS, mirrors=True)
         self.show(
             "upstreams.html",
             tab="upstreams",
-            upstreams=[(name, await self.services.mirror.budgets(name)) for name in names],
-            fills=await self.services.mirror.fills(),
+            upstreams=[
+                UpstreamView(
+                    name,
+                    config,
+                    health.get(name, self._("not started on this worker")),
+                    await mirror.budgets(name),
+                    [one.project.name for one in entries if one.project.upstream == name],
+                )
+                for name, config in sorted(self.services.upstreams.items())
+            ],
+            fills=await mirror.fills(),
         )
-
-
-class SystemRobotsPage(Administration):
-    needs = "admin"
-
-    async def get(self) -> None:
-        search = self.query("q")
-        found = await self.services.robots.page(None, after=self.query("after"), limit=PAGE_SIZE + 1, search=search)
-        self.show(
-            "system-robots.html",
-            tab="robots",
-            listing=Listing.cut(found, lambda robot: robot.name),
-            search=search,
-            base="/administration/robots",
-            notice=NOTICE_SECONDS,
-            right_names=words.RIGHTS,
-        )
-
-
-class NewSystemRobotPage(Administration):
-    needs = "admin"
-
-    async def get(self) -> None:
-        self._form({"days": str(self.services.access.robot_days)}, [roles.PULL], "")
-
-    async def post(self) -> None:
-        rights = self.get_body_arguments("right")
-        try:
-            robot, secret = await self.services.robots.create(
-                project=None,
-                name=self.field("name"),
-                description=self.field("description"),
-                permissions=dict.fromkeys(await self._projects(), rights),
-                days=days_of(self),
-                by=self.principal,
-                rights=roles.ALL_RIGHTS,
-            )
-        except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
-            values = {name: self.field(name) for name in ("name", "description", "days", "projects")}
-            self._form(values, rights, self.said(error))
-            return
-        self.note("create", "robot", robot.name)
-        show_secret(self, robot.name, secret, "/administration/robots", expires_at=robot.expires_at)
-
-    async def _projects(self) -> list[str]:
-        names = self.field("projects").replace(",", " ").split()
-        return [str((await self.services.projects.find(name)).id) for name in names] or [EVERYWHERE]
-
-    def _form(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
-        self.show(
-            "system-robot-new.html",
-            tab="robots",
-            values=values,
-            chosen=set(chosen),
-            error=error,
-            full_name=self.services.access.robot_prefix,
-            most=self.services.access.most_robot_days,
-            common=words.COMMON_RIGHTS,
-            others=words.OTHER_RIGHTS,
-        )
-
-
-class OnSystemRobot(Administration):
-    """What a form does to one of the system's robots."""
-
-    needs = "admin"
-
-    async def robot(self) -> Robot:
-        return await self.services.robots.find_in(None, number_of(self, "robot"))
-
-
-class RefreshSystemRobotPage(OnSystemRobot):
-    needs = "admin"
-
-    async def post(self) -> None:
-        robot, secret = await self.services.robots.refresh(await self.robot())
-        self.note("refresh", "robot", robot.name)
-        show_secret(self, robot.name, secret, "/administration/robots", expires_at=robot.expires_at)
-
-
-class SwitchSystemRobotPage(OnSystemRobot):
-    needs = "admin"
-
-    async def post(self) -> None:
-        off = self.field("disabled") == "yes"
-
-        async def switch() -> None:
-            robot = await self.services.robots.update(
-                await self.robot(), by=self.principal, rights=roles.ALL_RIGHTS, disabled=off
-            )
-            self.note("disable" if off else "enable", "robot", robot.name)
-
-        done = self._("The robot account is disabled.") if off else self._("The robot account is enabled.")
-        await self.settle(switch(), done, "/administration/robots")
-
-
-class ProlongSystemRobotPage(OnSystemRobot):
-    needs = "admin"
-
-    async def post(self) -> None:
-        async def prolong() -> None:
-            robot = await self.services.robots.update(
-                await self.robot(), by=self.principal, rights=roles.ALL_RIGHTS, days=days_of(self)
-            )
-            self.note("update", "robot", robot.name)
-
-        await self.settle(prolong(), self._("Its last day is moved."), "/administration/robots")
-
-
-class DeleteSystemRobotPage(OnSystemRobot):
-    needs = "admin"
-
-    async def post(self) -> None:
-        async def remove() -> None:
-            robot = await self.robot()
-            await self.services.robots.remove(robot)
-            self.note("delete", "robot", robot.name)
-
-        done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
-        await self.settle(remove(), done, "/administration/robots")
 
 
 class AuditPage(Administration):
@@ -305,6 +202,16 @@ def _plain(text: str) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
+# What each part keeps, and what stands still without it.
+_PARTS: Mapping[str, str] = {
+    "database": mark(
+        "Projects, people, tags and manifests. Without it nothing can be changed, and cached answers go on."
+    ),
+    "storage": mark("The images' layers. Without it nothing can be pulled or pushed."),
+    "redis": mark("Browser sessions and what upstreams still allow. Without it people log in again; pulls go on."),
+}
+
+
 class HealthPage(Administration):
     """Whether the parts answer."""
 
@@ -314,4 +221,4 @@ class HealthPage(Administration):
         answers, statistics = await asyncio.gather(
             run_checks(self.services.checks), self.services.projects.statistics(self.principal)
         )
-        self.show("health.html", tab="health", answers=answers, statistics=statistics)
+        self.show("health.html", tab="health", answers=answers, statistics=statistics, about=_PARTS)

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -47,10 +47,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """One page of a list: what is on it, and the key the next one begins after (None: this is the last)."""
+    """One page of a list: what is on it, and the keys the next one begins after and the one before it ends at."""
 
     items: Sequence[T]
     following: str | None
+    preceding: str | None = None
 
     @classmethod
     def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
@@ -122,6 +123,20 @@ class Page(Readable):
     def query(self, name: str, default: str = "") -> str:
         """Read a parameter of the address."""
         return self.get_query_argument(name, default).strip()
+
+    async def listing(
+        self, ask: Callable[..., Awaitable[Sequence[T]]], key: Callable[[T], object], **wanted: Any
+    ) -> Listing[T]:
+        """Read the page of a list that the address is about: past its ``after``, or up to its ``before``."""
+        after, before = self.query("after"), self.query("before")
+        found = await ask(after=after, before=before, limit=PAGE_SIZE + 1, **wanted)
+        if not before:
+            listing = Listing.cut(found, key)
+            return replace(listing, preceding=str(key(listing.items[0])) if after and listing.items else None)
+        items, is_first = found[-PAGE_SIZE:], len(found) <= PAGE_SIZE
+        if not items:
+            return Listing((), None)
+        return Listing(items, str(key(items[-1])), None if is_first else str(key(items[0])))
 
     async def settle(self, doing: Awaitable[object], done: str, to: str) -> None:
         """Do what a form asked for, then go to a page that says how it went."""

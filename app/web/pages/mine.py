@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from app.access import roles
 from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
+from app.access.notices import NOTICE_SECONDS
 from app.oci.errors import OCIError
 
 from . import words
 from .base import Page
-from .people import days_of
 from .repositories import number_of
+from .robots import days_of
 from .secret import show_secret
 
 _MOST_PROJECTS = 200
@@ -29,13 +30,19 @@ class Mine(Page):
         assert self.principal.id is not None  # noqa: S101 - for the types; the word "person" lets nobody else in
         return self.principal.id
 
+    async def show_mine(self, template: str, **values: object) -> None:
+        """Answer with one of these pages, which says on top which access keys end soon."""
+        keys, now = await self.services.access_keys.list(self.account), self.now
+        ending = [key for key in keys if key.expires_at and 0 < key.expires_at - now < NOTICE_SECONDS]
+        self.show(template, keys=keys, ending=ending, **values)
+
 
 class MinePage(Mine):
     needs = "person"
 
     async def get(self) -> None:
         found = await self.services.projects.page(self.principal, limit=12, mine=True)
-        self.show(
+        await self.show_mine(
             "mine.html",
             tab="mine",
             person=await self.or_missing(self.services.people.find(self.account)),
@@ -49,7 +56,7 @@ class SessionsPage(Mine):
     needs = "person"
 
     async def get(self) -> None:
-        self.show(
+        await self.show_mine(
             "sessions.html",
             tab="sessions",
             sessions=await self.services.sessions.list_of(self.account),
@@ -106,10 +113,9 @@ class KeysPage(Mine):
 
     async def _list(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
         projects = await self.services.projects.page(self.principal, limit=_MOST_PROJECTS, mine=True)
-        self.show(
+        await self.show_mine(
             "keys.html",
             tab="keys",
-            keys=await self.services.access_keys.list(self.account),
             projects=projects,
             names={str(entry.project.id): entry.project.name for entry in projects},
             values=values,

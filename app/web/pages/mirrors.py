@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.access.errors import Missing
 from app.access.roles import READ_PROJECT
 from app.database.budget_samples import BudgetSample
+from app.database.projects import ProjectEntry
 from app.database.traffic import CachedRepository, Counts
 from app.mirror.budget import BudgetView
 from app.mirror.progress import RunningFill
@@ -43,6 +46,15 @@ class State:
     fills: Sequence[RunningFill]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One mirror in the list of all."""
+
+    entry: ProjectEntry
+    month: Counts
+    fills: int
+
+
 class OfMirror(Page):
     """A page about mirrors."""
 
@@ -57,7 +69,7 @@ class OfMirror(Page):
             today=await mirror.totals(project.id, self.now - _DAY),
             month=await mirror.totals(project.id, self.now - 30 * _DAY),
             hottest=await mirror.hottest(project.id, _HOTTEST),
-            accounts=[await self._account(view) for view in await mirror.budgets(project.upstream)],
+            accounts=[await self._account(view) for view in await mirror.budgets(project.upstream, project.id)],
             fills=await mirror.fills(project.name),
         )
 
@@ -69,11 +81,31 @@ class OfMirror(Page):
 
 
 class MirrorPage(OfMirror):
-    """Every configured mirror that whoever looks may see."""
+    """Every mirror that whoever looks may see, by pages; and all there is to say of those the configuration names."""
 
     needs = "nothing"
 
     async def get(self) -> None:
+        ask = partial(self.services.projects.page, self.principal)
+        listing = await self.listing(ask, lambda entry: entry.project.name, mirrors=True)
+        begins = not self.query("after") and not self.query("before")
+        self.show(
+            "mirror.html",
+            listing=listing,
+            rows=await self._rows(listing.items),
+            states=await self._states() if begins else (),
+        )
+
+    async def _rows(self, entries: Sequence[ProjectEntry]) -> list[Row]:
+        fills = Counter(
+            project
+            for fill in await self.services.mirror.fills()
+            for project in {name.partition("/")[0] for name in fill.repositories}
+        )
+        month = await self.services.mirror.totals_of([one.project.id for one in entries], self.now - 30 * _DAY)
+        return [Row(one, month[one.project.id], fills[one.project.name]) for one in entries]
+
+    async def _states(self) -> list[State]:
         states = []
         for name in self.services.mirrors.values():
             try:
@@ -82,7 +114,7 @@ class MirrorPage(OfMirror):
                 continue
             if project.upstream is not None:
                 states.append(await self.state(project))
-        self.show("mirror.html", states=states)
+        return states
 
 
 class CachePage(OfMirror):

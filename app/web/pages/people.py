@@ -1,21 +1,15 @@
-"""Who works in a project: members, and robot accounts with their secrets; and the labels and the log of one."""
+"""Who works in a project: its members; and the labels and the log of one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from app.access import roles
 from app.access.errors import Invalid
-from app.access.robots import NOTICE_SECONDS
 from app.access.roles import Role
 from app.database.audit import Filter
-from app.database.robots import Robot
-from app.oci.errors import OCIError
 
 from . import words
 from .base import PAGE_SIZE, Listing, Page
 from .repositories import number_of
-from .secret import show_secret
 
 
 class MembersPage(Page):
@@ -100,134 +94,6 @@ class LeavePage(Page):
         await self.settle(leave(), self._("You have left the project."), "/projects")
 
 
-class RobotsPage(Page):
-    """A project's robot accounts."""
-
-    needs = roles.LIST_ROBOTS
-    section = "projects"
-
-    async def get(self, project: str) -> None:
-        search = self.query("q")
-        found = await self.services.robots.page(
-            self.opened.id, after=self.query("after"), limit=PAGE_SIZE + 1, search=search
-        )
-        self.show(
-            "robots.html",
-            tab="robots",
-            listing=Listing.cut(found, lambda robot: robot.name),
-            search=search,
-            base=f"/projects/{project}/robots",
-            notice=NOTICE_SECONDS,
-            right_names=words.RIGHTS,
-        )
-
-
-class NewRobotPage(Page):
-    """Makes a robot account and shows its secret, this once."""
-
-    needs = roles.CREATE_ROBOT
-    section = "projects"
-
-    async def get(self, project: str) -> None:
-        self._form({"days": str(self.services.access.robot_days)}, [roles.PULL, roles.PUSH], "")
-
-    async def post(self, project: str) -> None:
-        rights = self.get_body_arguments("right")
-        try:
-            robot, secret = await self.services.robots.create(
-                project=(self.opened.id, self.opened.name),
-                name=self.field("name"),
-                description=self.field("description"),
-                permissions={str(self.opened.id): rights},
-                days=days_of(self),
-                by=self.principal,
-                rights=self.opened.rights,
-            )
-        except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
-            self._form({name: self.field(name) for name in ("name", "description", "days")}, rights, self.said(error))
-            return
-        self.note("create", "robot", robot.name)
-        show_secret(self, robot.name, secret, f"/projects/{project}/robots", expires_at=robot.expires_at)
-
-    def _form(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
-        self.show(
-            "robot-new.html",
-            tab="robots",
-            values=values,
-            chosen=set(chosen),
-            error=error,
-            full_name=self.services.access.robot_prefix + self.opened.name + "+",
-            most=self.services.access.most_robot_days,
-            common=[one for one in words.COMMON_RIGHTS if self.may(one[0])],
-            others=[one for one in words.OTHER_RIGHTS if self.may(one[0])],
-        )
-
-
-class OnRobot(Page):
-    """What a form does to one robot account of the project."""
-
-    section = "projects"
-
-    async def robot(self) -> Robot:
-        return await self.services.robots.find_in(self.opened.id, number_of(self, "robot"))
-
-
-class RefreshRobotPage(OnRobot):
-    needs = roles.UPDATE_ROBOT
-
-    async def post(self, project: str) -> None:
-        robot, secret = await self.services.robots.refresh(await self.robot())
-        self.note("refresh", "robot", robot.name)
-        show_secret(self, robot.name, secret, f"/projects/{project}/robots", expires_at=robot.expires_at)
-
-
-class SwitchRobotPage(OnRobot):
-    """Disables a robot account, or lets it in again."""
-
-    needs = roles.UPDATE_ROBOT
-
-    async def post(self, project: str) -> None:
-        off = self.field("disabled") == "yes"
-
-        async def switch() -> None:
-            robot = await self.services.robots.update(
-                await self.robot(), by=self.principal, rights=self.opened.rights, disabled=off
-            )
-            self.note("disable" if off else "enable", "robot", robot.name)
-
-        done = self._("The robot account is disabled.") if off else self._("The robot account is enabled.")
-        await self.settle(switch(), done, f"/projects/{project}/robots")
-
-
-class ProlongRobotPage(OnRobot):
-    needs = roles.UPDATE_ROBOT
-
-    async def post(self, project: str) -> None:
-        async def prolong() -> None:
-            robot = await self.services.robots.update(
-                await self.robot(), by=self.principal, rights=self.opened.rights, days=days_of(self)
-            )
-            self.note("update", "robot", robot.name)
-
-        await self.settle(prolong(), self._("Its last day is moved."), f"/projects/{project}/robots")
-
-
-class DeleteRobotPage(OnRobot):
-    needs = roles.DELETE_ROBOT
-
-    async def post(self, project: str) -> None:
-        async def remove() -> None:
-            robot = await self.robot()
-            await self.services.robots.remove(robot)
-            self.note("delete", "robot", robot.name)
-
-        done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
-        await self.settle(remove(), done, f"/projects/{project}/robots")
-
-
 class LabelsPage(Page):
     """A project's labels; a form sent here makes one."""
 
@@ -296,11 +162,3 @@ def role_of(page: Page) -> Role:
         return Role(page.field("role"))
     except ValueError:
         raise Invalid("Choose one from the list.") from None
-
-
-def days_of(page: Page) -> int:
-    """Read for how many days something is given; raises Invalid."""
-    text = page.field("days")
-    if not text.removeprefix("-").isdigit() or len(text) > 6:
-        raise Invalid("Type a number of days.")
-    return int(text)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from app.database.budget_samples import BudgetSample
 
-WIDTH, HEIGHT = 760, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 32
+WIDTH, HEIGHT = 760, 222
+# Room below for the hours, which telephones draw larger.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 44
 # Where nobody knew for so long, nothing is drawn in between.
 _GAP_SECONDS = 1800
 _HOUR = 3600

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from app.access import roles
 from app.access.errors import Invalid
 from app.database.projects import Project
@@ -9,7 +11,7 @@ from app.oci.errors import OCIError
 from app.projects.service import UNSET, Settings, Unset
 
 from . import words
-from .base import PAGE_SIZE, Listing, Page
+from .base import Page
 
 _UNITS = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _FILTERS = {"private": False, "public": True}
@@ -23,17 +25,16 @@ class ProjectsPage(Page):
 
     async def get(self) -> None:
         chosen, search = self.query("show"), self.query("q")
-        found = await self.services.projects.page(
-            self.principal,
-            after=self.query("after"),
-            limit=PAGE_SIZE + 1,
+        listing = await self.listing(
+            partial(self.services.projects.page, self.principal),
+            lambda entry: entry.project.name,
             search=search,
             public=_FILTERS.get(chosen),
             mine=chosen == "mine",
         )
         self.show(
             "projects.html",
-            listing=Listing.cut(found, lambda entry: entry.project.name),
+            listing=listing,
             chosen=chosen,
             search=search,
             role_names=words.ROLES,

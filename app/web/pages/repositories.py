@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid, Missing
@@ -13,7 +14,7 @@ from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
 from app.oci.reference import Tag
 
-from .base import PAGE_SIZE, Listing, Page
+from .base import Page
 from .shapes import in_path
 
 _COLOURS = 8
@@ -31,13 +32,11 @@ class RepositoriesPage(Page):
 
     async def get(self, project: str) -> None:
         search = self.query("q")
-        found = await self.services.repositories.page(
-            self.opened.id, after=self.query("after"), limit=PAGE_SIZE + 1, search=search
-        )
+        ask = partial(self.services.repositories.page, self.opened.id)
         self.show(
             "repositories.html",
             tab="repositories",
-            listing=Listing.cut(found, lambda entry: entry.name),
+            listing=await self.listing(ask, lambda entry: entry.name, search=search),
             search=search,
             commands=push_commands(self.services.host, self.opened.name),
         )
@@ -52,14 +51,12 @@ class RepositoryPage(Page):
     async def get(self, project: str, name: str) -> None:
         repository = await self.services.repositories.find(self.opened.id, name)
         tag = self.query("q")
-        found = await self.services.artifacts.page(
-            repository.id, after=self.query("after"), limit=PAGE_SIZE + 1, tag=tag
-        )
+        ask = partial(self.services.artifacts.page, repository.id)
         self.show(
             "repository.html",
             tab="repositories",
             repository=repository,
-            listing=Listing.cut(found, lambda artifact: artifact.key),
+            listing=await self.listing(ask, lambda artifact: artifact.key, tag=tag),
             search=tag,
             at=f"{self.services.host}/{self.opened.name}/{name}",
             base=f"/projects/{project}",
@@ -75,9 +72,8 @@ class ArtifactPage(Page):
     async def get(self, project: str, name: str, digest: str) -> None:
         repository = await self.services.repositories.find(self.opened.id, name)
         detail = await self.services.artifacts.detail(repository.id, Digest.parse(digest))
-        tags = await self.services.artifacts.tags(
-            repository.id, digest=detail.artifact.digest, after=self.query("after"), limit=PAGE_SIZE + 1
-        )
+        search = self.query("q")
+        tags = partial(self.services.artifacts.tags, repository.id, digest=detail.artifact.digest)
         labels = []
         if self.may(roles.ATTACH_LABEL):
             on_it = {label.id for label in detail.artifact.labels}
@@ -92,7 +88,8 @@ class ArtifactPage(Page):
             repository=repository,
             detail=detail,
             artifact=detail.artifact,
-            listing=Listing.cut(tags, lambda entry: entry.name),
+            listing=await self.listing(tags, lambda entry: entry.name, search=search),
+            search=search,
             labels=labels,
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),

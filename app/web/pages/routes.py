@@ -9,13 +9,14 @@ from __future__ import annotations
 from tornado.web import url
 
 from . import administration as admin
-from . import front, guide, mine, mirrors, people, projects, repositories, texts
+from . import front, guide, mine, mirrors, people, projects, repositories, robots, search, texts
 from .base import NotFoundPage, Page
 from .services import Services
 from .static import StaticHandler
 
 _PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"
 _REPOSITORY = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
+_ROBOT = r"(?P<robot>[1-9][0-9]{0,17})"
 _DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
 _TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
 
@@ -24,6 +25,7 @@ _PAGES: tuple[tuple[str, type[Page]], ...] = (
     (r"/addresses", front.AddressesPage),
     (r"/language", front.LanguagePage),
     *((guide.address(name), guide.GuidePage) for name in guide.CHAPTERS),
+    (r"/search", search.SearchPage),
     (r"/mirror", mirrors.MirrorPage),
     (r"/projects", projects.ProjectsPage),
     (r"/new-project", projects.NewProjectPage),
@@ -37,12 +39,14 @@ _PAGES: tuple[tuple[str, type[Page]], ...] = (
     (r"/administration/users/change", admin.ChangeUserPage),
     (r"/administration/projects", admin.QuotasPage),
     (r"/administration/upstreams", admin.UpstreamsPage),
-    (r"/administration/robots", admin.SystemRobotsPage),
-    (r"/administration/robots/new", admin.NewSystemRobotPage),
-    (r"/administration/robots/refresh", admin.RefreshSystemRobotPage),
-    (r"/administration/robots/switch", admin.SwitchSystemRobotPage),
-    (r"/administration/robots/prolong", admin.ProlongSystemRobotPage),
-    (r"/administration/robots/delete", admin.DeleteSystemRobotPage),
+    (r"/administration/robots", robots.SystemRobotsPage),
+    (r"/administration/robots/new", robots.NewSystemRobotPage),
+    (r"/administration/robots/" + _ROBOT, robots.SystemRobotPage),
+    (r"/administration/robots/change", robots.ChangeSystemRobotPage),
+    (r"/administration/robots/refresh", robots.RefreshSystemRobotPage),
+    (r"/administration/robots/switch", robots.SwitchSystemRobotPage),
+    (r"/administration/robots/prolong", robots.ProlongSystemRobotPage),
+    (r"/administration/robots/delete", robots.DeleteSystemRobotPage),
     (r"/administration/audit", admin.AuditPage),
     (r"/administration/audit\.csv", admin.AuditExportPage),
     (r"/administration/health", admin.HealthPage),
@@ -56,12 +60,14 @@ _PAGES: tuple[tuple[str, type[Page]], ...] = (
     (_PROJECT + r"/members/role", people.SetRolePage),
     (_PROJECT + r"/members/remove", people.RemoveMemberPage),
     (_PROJECT + r"/leave", people.LeavePage),
-    (_PROJECT + r"/robots", people.RobotsPage),
-    (_PROJECT + r"/robots/new", people.NewRobotPage),
-    (_PROJECT + r"/robots/refresh", people.RefreshRobotPage),
-    (_PROJECT + r"/robots/switch", people.SwitchRobotPage),
-    (_PROJECT + r"/robots/prolong", people.ProlongRobotPage),
-    (_PROJECT + r"/robots/delete", people.DeleteRobotPage),
+    (_PROJECT + r"/robots", robots.RobotsPage),
+    (_PROJECT + r"/robots/new", robots.NewRobotPage),
+    (_PROJECT + r"/robots/" + _ROBOT, robots.RobotPage),
+    (_PROJECT + r"/robots/change", robots.ChangeRobotPage),
+    (_PROJECT + r"/robots/refresh", robots.RefreshRobotPage),
+    (_PROJECT + r"/robots/switch", robots.SwitchRobotPage),
+    (_PROJECT + r"/robots/prolong", robots.ProlongRobotPage),
+    (_PROJECT + r"/robots/delete", robots.DeleteRobotPage),
     (_PROJECT + r"/labels", people.LabelsPage),
     (_PROJECT + r"/labels/delete", people.DeleteLabelPage),
     (_PROJECT + r"/logs", people.LogsPage),

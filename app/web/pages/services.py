@@ -9,7 +9,7 @@ from app.access.access_keys import AccessKeys
 from app.access.people import People
 from app.access.robots import Robots
 from app.access.sessions import Sessions
-from app.config import Access, Policy
+from app.config import Access, Policy, UpstreamConfig
 from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
 from app.projects.labels import Labels
@@ -56,6 +56,7 @@ class Services:
     access_keys: AccessKeys
     audit: Audit
     mirror: MirrorStatus
+    upstreams: Mapping[str, UpstreamConfig]
     checks: Mapping[str, Check]
 
     @property

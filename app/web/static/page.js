@@ -53,6 +53,16 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// A slash goes to the search field, unless somebody is typing it.
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  const field = document.querySelector("[data-slash]");
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || typing || !field) return;
+  event.preventDefault();
+  field.focus();
+  field.select();
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   for (const open of document.querySelectorAll("details.drop[open]")) {
@@ -83,6 +93,12 @@ for (const field of document.querySelectorAll("[data-must-be]")) {
   const follow = () => (button.disabled = field.value !== field.dataset.mustBe);
   field.addEventListener("input", follow);
   follow();
+}
+
+// Rows of tabs that are wider than a telephone begin with the one that is open in sight.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  const row = tab.parentElement;
+  row.scrollLeft = tab.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;
 }
 
 showTheme();

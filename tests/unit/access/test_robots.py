@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any
 
@@ -15,7 +14,7 @@ from app.access.robots import NEVER, Robots
 from app.access.roles import ALL_RIGHTS, CREATE_ROBOT, PULL, PUSH, Role, rights_of
 from app.access.secrets import Secrets
 from app.config import Access
-from app.database import Database, audit
+from app.database import Database
 from app.database.robots import Robot
 from app.oci.errors import OCIError
 
@@ -226,41 +225,3 @@ async def test_robots_are_listed_by_name_page_by_page(robots: Robots) -> None:
     )
     assert await robots.page(1, limit=9, search="\0") == await robots.page(1, after="\0", limit=9) == []
     assert [await robots.count(1), await robots.count(None), await robots.count(1, search="ci2")] == [3, 1, 1]
-
-
-@on_both_databases
-async def test_notice_is_given_a_week_before_and_once(
-    database: Database, other_database: Database, robots: Robots, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.WARNING)
-    soon, _ = await make(robots, name="soon", days=3)
-    disabled, _ = await make(robots, name="disabled", days=3)
-    await robots.update(disabled, by=MARI, rights=ALL_RIGHTS, disabled=True)
-    later, _ = await make(robots, name="later")
-    await make(robots, name="always", by=ADMIN, days=NEVER)
-    assert [robot.name for robot in await robots.expiring()] == [soon.name]
-    assert [robot.name for robot in await robots.expiring(31 * DAY)] == [soon.name, later.name]
-    workers = [robots, Robots(other_database, SECRETS, Access())]
-    given = await asyncio.gather(*(worker.give_notice() for worker in workers * 3))
-    assert [robot.name for notice in given for robot in notice] == [soon.name]
-    async with database.reading() as transaction:
-        entries = await audit.page(transaction, audit.EVERYTHING, limit=9)
-    assert [(entry.actor, entry.operation, entry.project_id) for entry in entries] == [
-        ("robot:robot-open+soon", "expiring", 1)
-    ]
-    day = time.strftime("%Y-%m-%d", time.gmtime(soon.expires_at))
-    words = f"the robot account robot-open+soon expires on {day}; its project can prolong it"
-    assert [record.getMessage() for record in caplog.records if "expires on" in record.getMessage()] == [words]
-
-
-async def test_notice_is_given_again_of_a_robot_that_was_prolonged(
-    robots: Robots, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    robot, _ = await make(robots, days=3)
-    assert len(await robots.give_notice()) == 1
-    await robots.update(robot, by=MARI, rights=ALL_RIGHTS, days=30)
-    assert await robots.give_notice() == []
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 24 * DAY)
-    assert [each.name for each in await robots.give_notice()] == [robot.name]
-    assert await robots.give_notice() == []

@@ -1,0 +1,328 @@
+"""Robot accounts, those of a project and those of the system: the list, making one, and changing one.
+
+Both kinds share everything here but who may come in: a page that is about no project is about the system's. What an
+editor gives is checked by `app.access.robots`, each time, against what they may do themselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from app.access import roles
+from app.access.errors import Invalid, Missing
+from app.access.grants import EVERYWHERE
+from app.access.notices import NOTICE_SECONDS
+from app.database.robots import Robot
+from app.oci.errors import OCIError
+
+from . import words
+from .base import Page
+from .repositories import number_of
+from .secret import show_secret
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One set of rights of a form, and where they hold: names with commas between them, none for every project."""
+
+    projects: str
+    rights: frozenset[str]
+
+
+class OfRobots(Page):
+    """What all these pages share."""
+
+    section = "projects"
+
+    @property
+    def owner(self) -> int | None:
+        """Say whose robots these are: a project's, by its id, or the system's."""
+        return None if self.project is None else self.project.id
+
+    @property
+    def home(self) -> str:
+        return "/administration/robots" if self.project is None else f"/projects/{self.project.name}/robots"
+
+    @property
+    def rights(self) -> frozenset[str]:
+        """What whoever looks may give here; system robots are an administrator's, who may do everything."""
+        return roles.ALL_RIGHTS if self.project is None else self.project.rights
+
+    async def robot(self) -> Robot:
+        """Find the robot a form is about; raises Missing for one of another project."""
+        return await self.services.robots.find_in(self.owner, number_of(self, "robot"))
+
+    @property
+    def back(self) -> str:
+        """Spell where a form was sent from: the robot's own page, or the list."""
+        robot = self.field("robot")
+        return f"{self.home}/{robot}" if self.ticked("stay") and robot.isascii() and robot.isdigit() else self.home
+
+    def show_in_frame(self, name: str, **values: object) -> None:
+        """Answer with the template of that name, in the frame of the project or of the administration."""
+        self.show(
+            f"{'' if self.project else 'system-'}{name}.html",
+            tab="robots",
+            base=self.home,
+            may_change=roles.UPDATE_ROBOT in self.rights,
+            may_delete=roles.DELETE_ROBOT in self.rights,
+            notice=NOTICE_SECONDS,
+            right_names=words.RIGHTS,
+            common=[one for one in words.COMMON_RIGHTS if one[0] in self.rights],
+            others=[one for one in words.OTHER_RIGHTS if one[0] in self.rights],
+            most=self.services.access.most_robot_days,
+            **values,
+        )
+
+    async def show_robot(
+        self, robot: Robot, *, description: str | None = None, grants: Sequence[Grant] = (), error: str = ""
+    ) -> None:
+        """Answer with a robot's page; with what was typed into its form, where that has a mistake."""
+        self.show_in_frame(
+            "robot",
+            robot=robot,
+            description=robot.description if description is None else description,
+            grants=grants or await self.grants(robot),
+            error=error,
+        )
+
+    def typed(self) -> list[Grant]:
+        """Read the sets of rights as they stand in a form; only the first may be empty."""
+        grants: list[Grant] = []
+        for suffix in suffixes():
+            projects, rights = self.field(f"projects{suffix}"), frozenset(self.get_body_arguments(f"right{suffix}"))
+            if grants and not projects and not rights:
+                break
+            grants.append(Grant(projects, rights))
+        return grants
+
+    async def permissions(self, grants: Sequence[Grant]) -> dict[str, Sequence[str]]:
+        """Spell what a form gives by the projects' ids; raises Invalid, and Missing for a project that is not there."""
+        if self.project is not None:
+            return {str(self.project.id): sorted(grants[0].rights)}
+        given: dict[str, Sequence[str]] = {}
+        for place, grant in enumerate(grants):
+            if place and not grant.projects:
+                raise Invalid("Name the projects that the other rights are for; * stands for all.")
+            for scope in await self._scopes(grant.projects):
+                if scope in given:
+                    raise Invalid("Name each project once: all that may be done in it is one set of rights.")
+                given[scope] = sorted(grant.rights)
+        return given
+
+    async def _scopes(self, names: str) -> list[str]:
+        return [
+            EVERYWHERE if name == EVERYWHERE else str((await self.services.projects.find(name)).id)
+            for name in names.replace(",", " ").split() or [EVERYWHERE]
+        ]
+
+    async def grants(self, robot: Robot) -> list[Grant]:
+        """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
+        names: dict[frozenset[str], list[str]] = {}
+        for scope, rights in sorted(robot.permissions.items()):
+            name = scope if scope == EVERYWHERE else await self._name(int(scope))
+            if name is not None:
+                names.setdefault(frozenset(rights), []).append(name)
+        return [Grant(", ".join(sorted(many)), rights) for rights, many in names.items()] or [Grant("", frozenset())]
+
+    async def _name(self, project_id: int) -> str | None:
+        try:
+            return (await self.services.projects.get(project_id)).name
+        except Missing:
+            return None
+
+
+class RobotsPage(OfRobots):
+    """The list."""
+
+    needs = roles.LIST_ROBOTS
+
+    async def get(self, project: str = "") -> None:
+        search = self.query("q")
+        ask = partial(self.services.robots.page, self.owner)
+        listing = await self.listing(ask, lambda robot: robot.name, search=search)
+        self.show_in_frame("robots", listing=listing, search=search)
+
+
+class NewRobotPage(OfRobots):
+    """Makes a robot account and shows its secret, this once."""
+
+    needs = roles.CREATE_ROBOT
+
+    async def get(self, project: str = "") -> None:
+        hosts = self.project is not None and self.project.upstream is None
+        proposed = frozenset({roles.PULL, roles.PUSH} if hosts else {roles.PULL})
+        self._form({"days": str(self.services.access.robot_days)}, [Grant("", proposed)], "")
+
+    async def post(self, project: str = "") -> None:
+        grants = self.typed()
+        try:
+            robot, secret = await self.services.robots.create(
+                project=None if self.project is None else (self.project.id, self.project.name),
+                name=self.field("name"),
+                description=self.field("description"),
+                permissions=await self.permissions(grants),
+                days=days_of(self),
+                by=self.principal,
+                rights=self.rights,
+            )
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            self.set_status(error.answer_status)
+            self._form({name: self.field(name) for name in ("name", "description", "days")}, grants, self.said(error))
+            return
+        self.note("create", "robot", robot.name)
+        show_secret(self, robot.name, secret, self.home, expires_at=robot.expires_at)
+
+    def _form(self, values: Mapping[str, str], grants: Sequence[Grant], error: str) -> None:
+        prefix = self.services.access.robot_prefix + (f"{self.project.name}+" if self.project else "")
+        self.show_in_frame("robot-new", values=values, grants=grants, error=error, full_name=prefix)
+
+
+class RobotPage(OfRobots):
+    """One robot account: what it is and may do, when it was used and from where; and the forms that change it."""
+
+    needs = roles.LIST_ROBOTS
+
+    async def get(self, robot: str, project: str = "") -> None:
+        await self.show_robot(await self.services.robots.find_in(self.owner, int(robot)))
+
+
+class ChangeRobotPage(OfRobots):
+    """Saves a robot's description and rights; the mistakes of the form come back with it."""
+
+    needs = roles.UPDATE_ROBOT
+
+    async def post(self, project: str = "") -> None:
+        robot, about, grants = await self.robot(), self.field("description"), self.typed()
+        try:
+            await self.services.robots.update(
+                robot,
+                by=self.principal,
+                rights=self.rights,
+                description=about,
+                permissions=await self.permissions(grants),
+            )
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            self.set_status(error.answer_status)
+            await self.show_robot(robot, description=about, grants=grants, error=self.said(error))
+            return
+        self.note("update", "robot", robot.name)
+        self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
+        self.redirect(f"{self.home}/{robot.id}", status=303)
+
+
+class RefreshRobotPage(OfRobots):
+    """Gives a robot account another secret and shows it, this once."""
+
+    needs = roles.UPDATE_ROBOT
+
+    async def post(self, project: str = "") -> None:
+        robot, secret = await self.services.robots.refresh(await self.robot())
+        self.note("refresh", "robot", robot.name)
+        show_secret(self, robot.name, secret, self.back, expires_at=robot.expires_at)
+
+
+class SwitchRobotPage(OfRobots):
+    """Disables a robot account, or lets it in again."""
+
+    needs = roles.UPDATE_ROBOT
+
+    async def post(self, project: str = "") -> None:
+        off = self.field("disabled") == "yes"
+
+        async def switch() -> None:
+            robot = await self.robot()
+            await self.services.robots.update(robot, by=self.principal, rights=self.rights, disabled=off)
+            self.note("disable" if off else "enable", "robot", robot.name)
+
+        done = self._("The robot account is disabled.") if off else self._("The robot account is enabled.")
+        await self.settle(switch(), done, self.back)
+
+
+class ProlongRobotPage(OfRobots):
+    """Moves a robot's last day, to so many days from now."""
+
+    needs = roles.UPDATE_ROBOT
+
+    async def post(self, project: str = "") -> None:
+        async def prolong() -> None:
+            robot = await self.robot()
+            await self.services.robots.update(robot, by=self.principal, rights=self.rights, days=days_of(self))
+            self.note("update", "robot", robot.name)
+
+        await self.settle(prolong(), self._("Its last day is moved."), self.back)
+
+
+class DeleteRobotPage(OfRobots):
+    """Deletes a robot account for good."""
+
+    needs = roles.DELETE_ROBOT
+
+    async def post(self, project: str = "") -> None:
+        async def remove() -> None:
+            robot = await self.robot()
+            await self.services.robots.remove(robot)
+            self.note("delete", "robot", robot.name)
+
+        done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
+        await self.settle(remove(), done, self.home)
+
+
+class SystemRobotsPage(RobotsPage):
+    needs = "admin"
+    section = "administration"
+
+
+class NewSystemRobotPage(NewRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class SystemRobotPage(RobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class ChangeSystemRobotPage(ChangeRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class RefreshSystemRobotPage(RefreshRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class SwitchSystemRobotPage(SwitchRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class ProlongSystemRobotPage(ProlongRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+class DeleteSystemRobotPage(DeleteRobotPage):
+    needs = "admin"
+    section = "administration"
+
+
+def days_of(page: Page) -> int:
+    """Read for how many days something is given; raises Invalid."""
+    text = page.field("days")
+    if not text.removeprefix("-").isdigit() or len(text) > 6:
+        raise Invalid("Type a number of days.")
+    return int(text)
+
+
+def suffixes() -> Iterator[str]:
+    """Number the sets of rights of a form: the first has no number in its fields' names."""
+    return itertools.chain([""], (f"-{number}" for number in itertools.count(2)))

@@ -1,0 +1,42 @@
+"""Finds projects and repositories by a part of their names, or by an image's address as it was copied."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from . import words
+from .base import Listing, Page
+
+_MOST_PROJECTS = 8
+_LONGEST = 300
+
+
+class SearchPage(Page):
+    """What there is of that name among what whoever looks may see; repositories by pages, of projects the first few."""
+
+    needs = "nothing"
+    section = "search"
+
+    async def get(self) -> None:
+        text = name_in(self.query("q")[:_LONGEST], self.services.host)
+        projects = []
+        if text and not self.query("after") and not self.query("before"):
+            projects = await self.services.projects.page(self.principal, limit=_MOST_PROJECTS + 1, search=text)
+        ask = partial(self.services.repositories.search, self.principal, text)
+        self.show(
+            "search.html",
+            search=text,
+            projects=projects[:_MOST_PROJECTS],
+            more_projects=len(projects) > _MOST_PROJECTS,
+            listing=await self.listing(ask, lambda entry: entry.full_name) if text else Listing((), None),
+            role_names=words.ROLES,
+        )
+
+
+def name_in(text: str, host: str) -> str:
+    """Take the repository's name out of an image's address: without our host, tag and digest."""
+    name = text.removeprefix("https://").removeprefix("http://").removeprefix(f"{host}/")
+    name, _, digest = name.partition("@")
+    if digest and not digest.startswith(("sha256:", "sha512:")):
+        return text
+    return name.partition(":")[0]

@@ -1,0 +1,154 @@
+"""What a screen reader, a keyboard and tired eyes need of every page."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+import app.web
+from tests.api.client import Registry
+from tests.images import multi
+from tests.parts.service import Service
+from tests.web.http import Person
+from tests.web.person import Opener, Visitor
+
+pytestmark = pytest.mark.usefixtures("clean_log")
+
+STYLE = (Path(app.web.__file__).parent / "static" / "style.css").read_text()
+COLOUR = re.compile(r"--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)")
+# Text, and what it stands on.
+PAIRS = {
+    "ink": ("paper", "sheet", "raised", "code-bg", "brand-soft", "accent-soft", "good-soft", "warn-soft", "bad-soft"),
+    "quiet": ("paper", "sheet", "raised", "code-bg"),
+    "brand": ("paper", "sheet", "raised", "brand-soft"),
+    "good": ("sheet", "good-soft"),
+    "warn": ("sheet", "warn-soft"),
+    "bad": ("sheet", "bad-soft"),
+}
+FILLS = ("brand-fill", "brand-fill-strong", "bad-fill")
+
+# What of a page is wrong for who does not see it, in words.
+_FAULTS = """() => {
+  const faults = [], seen = (one) => one.checkVisibility();
+  const levels = [...document.querySelectorAll("h1, h2, h3, h4, h5")].filter(seen).map((one) => Number(one.tagName[1]));
+  if (levels.filter((level) => level === 1).length !== 1) faults.push(`headings of the first level: ${levels}`);
+  levels.reduce((last, level) => {
+    if (level > last + 1) faults.push(`a heading of level ${level} after one of ${last}: ${levels}`);
+    return level;
+  }, 0);
+  const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
+  for (const id of new Set(ids.filter((id, at) => ids.indexOf(id) !== at))) faults.push(`the id ${id} twice`);
+  for (const field of document.querySelectorAll("input:not([type=hidden]), select, textarea")) {
+    if (!field.labels.length && !field.getAttribute("aria-label")) faults.push(`no label: ${field.outerHTML}`);
+  }
+  for (const one of document.querySelectorAll("button, a[href], summary")) {
+    if (!one.textContent.trim() && !one.getAttribute("aria-label")) faults.push(`no name: ${one.outerHTML}`);
+  }
+  for (const one of document.querySelectorAll("img:not([alt]), svg:not([aria-hidden]):not([role=img])")) {
+    faults.push(`neither text nor hidden: ${one.outerHTML.slice(0, 120)}`);
+  }
+  for (const one of document.querySelectorAll("table.list th:not([scope])")) faults.push(`no scope: ${one.outerHTML}`);
+  for (const one of document.querySelectorAll("[aria-describedby], [aria-labelledby]")) {
+    for (const id of (one.getAttribute("aria-describedby") ?? one.getAttribute("aria-labelledby")).split(" ")) {
+      if (!document.getElementById(id)) faults.push(`described by ${id}, which is not there`);
+    }
+  }
+  return faults;
+}"""
+_FOCUS = """() => {
+  if (document.activeElement === document.body) return [true, ""];
+  const style = getComputedStyle(document.activeElement);
+  const outline = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+  const name = document.activeElement.outerHTML.slice(0, 120);
+  return [outline || style.boxShadow !== "none" || document.activeElement.closest("label, .form-check") !== null, name];
+}"""
+
+
+@pytest.fixture(scope="module")
+def project(stage: Service) -> str:
+    """A project with something on each of its tabs."""
+    name = f"looks-{uuid.uuid4().hex[:6]}"
+    admin = Person(stage.host).log_in(stage.username, stage.password)
+    assert admin.post("/new-project", {"name": name, "quota": "1", "unit": "GiB", "access": "public"}).status == 303
+    assert (
+        admin.post(f"/projects/{name}/robots/new", {"name": "ci", "days": "3", "right": "repository:pull"}).status
+        == 200
+    )
+    assert admin.post(f"/projects/{name}/labels", {"name": "good", "color": "#00aa00"}).status == 303
+    Registry(stage.host, stage.username, stage.password).push_image(
+        f"{name}/app", "1", multi("looks", sizes=(900, 400))
+    )
+    return name
+
+
+def pages(project: str) -> tuple[str, ...]:
+    at = f"/projects/{project}"
+    return (
+        "/", "/projects", "/projects?q=nothing-like-it", "/new-project", "/mirror", "/search?q=redis", "/search",
+        "/search?q=nothing-like-it", "/help", "/help/robots", "/mine", "/mine/keys", "/mine/sessions", "/login",
+        at, f"{at}/repositories", f"{at}/repositories/app", f"{at}/repositories/app:1", f"{at}/members", f"{at}/robots",
+        f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", "/projects/mirror",
+        "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
+        "/administration/projects", "/administration/upstreams", "/administration/robots", "/administration/robots/new",
+        "/administration/audit", "/administration/health", "/no/such/page",
+    )  # fmt: skip
+
+
+def test_every_page_can_be_read_aloud(admin: Visitor, project: str) -> None:
+    """Headings in order, a name for every control, ids once, tables with heads."""
+    robot = re.search(r'href="([^"]+/robots/\d+)"', admin.go(f"/projects/{project}/robots").page.content())
+    assert robot
+    found = {}
+    for path in (*pages(project), robot[1]):
+        admin.page.goto(path)
+        if faults := admin.page.evaluate(_FAULTS):
+            found[path] = faults
+    assert found == {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_where_the_keyboard_is_can_be_seen(open_context: Opener, stage: Service, project: str, theme: str) -> None:
+    someone = open_context(theme=theme).log_in(stage.username, stage.password)
+    for path in ("/", f"/projects/{project}/robots", "/new-project", "/administration/projects"):
+        someone.go(path)
+        for _ in range(30):
+            someone.page.keyboard.press("Tab")
+            visible, name = someone.page.evaluate(_FOCUS)
+            assert visible, f"{path}: nothing shows that this has the focus: {name}"
+    someone.go(f"/projects/{project}/robots/new").click("Make the robot account")
+    someone.page.keyboard.press("Shift+Tab")
+    someone.page.keyboard.press("Tab")
+    assert someone.page.evaluate(_FOCUS)[0]
+    someone.screen(f"{theme}-focus")
+
+
+def test_the_open_tab_is_in_sight_on_a_telephone(open_context: Opener, stage: Service, project: str) -> None:
+    someone = open_context(width=390).log_in(stage.username, stage.password)
+    for path in (f"/projects/{project}/configuration", f"/projects/{project}", "/administration/health"):
+        box = someone.go(path).page.locator(".tabs [aria-current]").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0, path
+        assert box["x"] + box["width"] <= 390, path
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out(theme: int) -> None:
+    """By WCAG 2.2, 1.4.3: 4.5 to 1 at least."""
+    colours = {name: pair[theme] for name, *pair in COLOUR.findall(STYLE)}
+    pairs = [(colours[text], colours[ground]) for text, grounds in PAIRS.items() for ground in grounds]
+    pairs += [("#ffffff", colours[fill]) for fill in FILLS]
+    assert [pair for pair in pairs if contrast(*pair) < 4.5] == []
+
+
+def contrast(one: str, other: str) -> float:
+    dark, bright = sorted(luminance(colour) for colour in (one, other))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
