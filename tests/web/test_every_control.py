@@ -168,6 +168,8 @@ GROUPS = {
 }
 
 
+# Two pages are opened for each link, and there are dozens.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_link_leads_where_it_says(
     request: pytest.FixtureRequest, account: Account, plenty: Plenty, group: str

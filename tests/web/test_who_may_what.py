@@ -62,6 +62,8 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", "/robots"): Door(GUEST),
     ("get", "/robots/new"): Door(PROJECT_ADMIN),
     ("post", "/robots/new"): Door(PROJECT_ADMIN),
+    ("get", f"/robots/{table._ROBOT}"): Door(GUEST),
+    ("post", "/robots/change"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT"}),
     ("post", "/robots/refresh"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT"}),
     ("post", "/robots/switch"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT", "disabled": "no"}),
     ("post", "/robots/prolong"): Door(PROJECT_ADMIN, fields={"robot": "ROBOT", "days": "5"}),
@@ -94,6 +96,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{("get", f"/help{chapter}"): CALLERS for chapter in
        ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/trouble")},
     ("get", "/mirror"): CALLERS,
+    ("get", "/search"): CALLERS,
     ("get", "/projects"): CALLERS,
     ("get", "/new-project"): PEOPLE,
     ("post", "/new-project"): PEOPLE,
@@ -112,6 +115,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/administration/robots"): ("admin",),
     ("get", "/administration/robots/new"): ("admin",),
     ("post", "/administration/robots/new"): ("admin",),
+    ("get", f"/administration/robots/{table._ROBOT}"): ("admin",),
+    ("post", "/administration/robots/change"): ("admin",),
     ("post", "/administration/robots/refresh"): ("admin",),
     ("post", "/administration/robots/switch"): ("admin",),
     ("post", "/administration/robots/prolong"): ("admin",),
@@ -164,7 +169,13 @@ def in_a_project(door: tuple[str, str], project: Project) -> str:
     digest = NOT_THERE if door[1].startswith("/delete-artifact") else IMAGE.digest
     pattern = door[1].replace(table._DIGEST, f"@{digest}").replace(table._TAG, ":v1")
     name = project.mirror if pattern in _OF_CACHES else project.name
-    return f"/projects/{name}" + pattern.replace(table._REPOSITORY, "app")
+    return f"/projects/{name}" + pattern.replace(table._REPOSITORY, "app").replace(table._ROBOT, str(project.robot))
+
+
+def outside_of_projects(door: tuple[str, str], scene: Scene) -> str:
+    """Spell the path of a door that is in no project."""
+    robot = scene.admin.do("listRobots").json()[0]["id"] if table._ROBOT in door[1] else 0
+    return door[1].replace(table._ROBOT, str(robot)).replace("\\", "")
 
 
 def knock(scene: Scene, person: Person, door: tuple[str, str], project: Project) -> Answer:
@@ -214,10 +225,10 @@ def test_in_a_project(scene: Scene, browsers: Mapping[str, Person], door: tuple[
 
 
 @pytest.mark.parametrize("door", OUTSIDE, ids=" ".join)
-def test_outside_of_projects(browsers: Mapping[str, Person], door: tuple[str, str]) -> None:
-    wrong = []
+def test_outside_of_projects(scene: Scene, browsers: Mapping[str, Person], door: tuple[str, str]) -> None:
+    wrong, path = [], outside_of_projects(door, scene)
     for caller in CALLERS:
-        person, path = browsers[caller], door[1].replace("\\", "")
+        person = browsers[caller]
         answer = person.get(path) if door[0] == "get" else person.post(path)
         refused = "log in" if caller in NOBODY else 403
         said = None if answer.status in OPEN_BUT_NOTHING_THERE else turned_away(answer)
@@ -248,6 +259,7 @@ class Controls(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         for method, address in (
             ("get", given.get("href", "") if tag == "a" else ""),
+            ("get", given.get("action", "") if tag == "form" and given.get("method", "get") == "get" else ""),
             ("get", given.get("data-refresh", "")),
             ("post", given.get("data-addresses", "")),
             ("post", given.get("action", "") if given.get("method") == "post" else ""),
@@ -288,7 +300,7 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     project = scene.projects[place]
     inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
-    outside = [path.replace("\\", "") for method, path in OUTSIDE if method == "get"]
+    outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]
     shown = doors(controls(browsers[caller], iter((*outside, *inside))), project.name, project.mirror)
     may = {door for door, callers in OUTSIDE.items() if caller in callers} - NO_LINK_TO
     may |= {
