@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -91,8 +92,8 @@ async def test_the_catalogue(database: Database) -> None:
     assert after == [("a", "z"), ("a-b", "a")]
 
 
-def session(repository: int, **changes: object) -> UploadSession:
-    return replace(UploadSession("upload1", repository, "key1", None, 0, "sha256:e3b0"), **changes)  # type: ignore[arg-type]
+def session(repository: int, **changes: Any) -> UploadSession:
+    return replace(UploadSession("upload1", repository, "key1", None, 0, "sha256:e3b0"), **changes)
 
 
 async def test_an_upload_goes_on(database: Database) -> None:

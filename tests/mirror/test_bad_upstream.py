@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,7 @@ from tests.images import Image
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 
-from .client import Client, matching
+from .client import Answer, Client, matching
 from .conftest import Make
 from .crowd import at_once, crowd
 from .inside import committed, sql
@@ -71,7 +72,7 @@ async def test_a_manifest_that_cannot_be_used(
     hub.fault("manifest", action, method=method, times=None, **details)
     async with crowd(service, _CROWD) as clients:
         for reference in ("8.0", image.digest):
-            for answer in await at_once(clients, lambda client, wanted=reference: client.manifest(name, wanted)):  # type: ignore[misc]
+            for answer in await at_once(clients, partial(_pull, name, reference)):
                 assert answer.status == status, answer
                 assert "docker.io" in answer.words or "upstream" in answer.words
         assert (await clients[0].ask("GET", f"/v2/{name}/tags/list")).status == 404
@@ -315,3 +316,7 @@ async def test_an_upstream_that_says_nothing_at_all(
     assert int(answer.headers["Retry-After"]) >= 1
     hub.clear_faults()
     await client.pull(name, "8.0", image)
+
+
+async def _pull(name: str, reference: str, client: Client) -> Answer:
+    return await client.manifest(name, reference)

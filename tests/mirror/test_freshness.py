@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ async def test_what_never_was_is_asked_for_once(hub: Hub, service: Service, repo
         await clients[0].manifest(name, "8.0")
         hub.reset_counters()
         for reference in ("no-such-tag", absent):
-            for answer in await at_once(clients, lambda client, wanted=reference: client.manifest(name, wanted)):  # type: ignore[misc]
+            for answer in await at_once(clients, partial(_pull, name, reference)):
                 assert (answer.status, answer.code) == (404, "MANIFEST_UNKNOWN")
             assert hub.counters().requests[f"HEAD /v2/{repository}/manifests/{reference}"] == 1
         assert hub.counters().get_manifest == 0
@@ -370,3 +371,7 @@ async def test_nothing_is_had_from_an_upstream_that_is_down(
         assert "try again" in answer.words
     hub.up()
     await client.pull(name, "8.0", image)
+
+
+async def _pull(name: str, reference: str, client: Client) -> Answer:
+    return await client.manifest(name, reference)

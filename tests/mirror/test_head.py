@@ -10,6 +10,7 @@ import pytest
 from tests.images import Image
 from tests.parts.service import Service
 from tests.upstream.client import Hub
+from tests.upstream.faults import Action
 
 from .client import Answer, Client
 from .conftest import Make
@@ -122,11 +123,11 @@ async def test_an_older_tag_is_headed_although_the_upstream_is_away(
 
 @pytest.mark.parametrize("action", ["no_digest", "html"])
 async def test_an_upstream_that_does_not_describe_what_it_has(
-    hub: Hub, client: Client, repository: str, make: Make, action: str
+    hub: Hub, client: Client, repository: str, make: Make, action: Action
 ) -> None:
     image = hub.add(make(sizes=(10,)), repository, "8.0")
     name = f"mirror/{repository}"
-    hub.fault("manifest", action, method="HEAD", times=None)  # type: ignore[arg-type]
+    hub.fault("manifest", action, method="HEAD", times=None)
     answer = await client.manifest(name, "8.0", method="HEAD")
     if action == "html":
         assert (answer.status, answer.body) == (502, b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -134,9 +134,9 @@ def account(username: str) -> tuple[str, str]:
     return username, f"{username}-password"
 
 
-async def refused(pull: AsyncIterator[object] | object, kind: type[OCIError]) -> OCIError:
+async def refused(pull: Awaitable[object], kind: type[OCIError]) -> OCIError:
     with pytest.raises(kind) as caught:
-        await pull  # type: ignore[misc]
+        await pull
     return caught.value
 
 

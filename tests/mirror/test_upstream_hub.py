@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from app.oci.digest import Digest
 from app.oci.errors import ManifestUnknown, OCIError, UpstreamInvalid
 from tests.images import Image, multi
 from tests.upstream.client import Hub
+from tests.upstream.faults import Action, Kind
 
 from .odd_upstream import Told, client
 
@@ -153,12 +155,12 @@ async def test_a_blob_that_is_cut_goes_on_where_it_was(hub: Hub, upstream: Upstr
 async def test_a_manifest_with_a_fault(
     hub: Hub,
     upstream: Upstream,
-    kind: str,
-    action: str,
-    details: dict[str, object],
+    kind: Kind,
+    action: Action,
+    details: dict[str, Any],
     error: type[OCIError] | None,
 ) -> None:
-    hub.fault(kind, action, **details)  # type: ignore[arg-type]
+    hub.fault(kind, action, **details)
     if error is None:
         assert (await upstream.get_manifest(REPOSITORY, IMAGE.digest)).digest == IMAGE.digest
         return
@@ -188,13 +190,13 @@ async def test_a_manifest_with_a_fault(
 async def test_a_blob_with_a_fault(
     hub: Hub,
     upstream: Upstream,
-    kind: str,
-    action: str,
-    details: dict[str, object],
+    kind: Kind,
+    action: Action,
+    details: dict[str, Any],
     error: type[OCIError] | None,
 ) -> None:
     digest = AMD64.layers[1]
-    hub.fault(kind, action, **details)  # type: ignore[arg-type]
+    hub.fault(kind, action, **details)
     if error is None:
         assert await read(upstream, digest) == AMD64.blobs[digest]
         return

@@ -63,7 +63,7 @@ async def test_the_request_is_signed_and_names_us(
 async def test_the_session_cookie_is_for_our_pages_alone_and_is_new_each_time(browser: Browser) -> None:
     browser.plant(session="A" * 43)
     first = await browser.log_in("mari")
-    (cookie,) = [line for line in first.headers.getall("Set-Cookie") if line.startswith("session=")]  # type: ignore[attr-defined]
+    (cookie,) = [line for line in first.headers.getall("Set-Cookie") if line.startswith("session=")]  # type: ignore[attr-defined]  # a multidict
     assert re.search(r"; HttpOnly", cookie)
     assert re.search(r"; SameSite=Lax", cookie)
     before = browser.cookies()["session"]
