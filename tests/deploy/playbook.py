@@ -48,7 +48,7 @@ class Inventory:
         self._name, self._folder = name, folder
         self.hosts = {host: dict(variables) for host, variables in hosts.items()}
 
-    def play(self, playbook: str, *arguments: str, timeout: float = 600.0, **changed: Any) -> Outcome:
+    def play(self, playbook: str, *arguments: str, timeout: float = 1800.0, **changed: Any) -> Outcome:
         """Run a playbook of ansible/ and give what came of it; ``changed`` variables hold for this run."""
         file = self._folder / "hosts.yml"
         hosts = {host: {**variables, **changed} for host, variables in self.hosts.items()}

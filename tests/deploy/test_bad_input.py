@@ -29,6 +29,10 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
         "does not answer registry1 with metadata",
     ),
     "a key that the service does not know": ({"registry_config": {"servr": {"processes": 1}}}, "servr"),
+    "an operator who would be locked out": (
+        {"firewall_ssh_networks": ["192.0.2.0/24"]},
+        "does not have the address that you come to registry1 from",
+    ),
     "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
 }
 
