@@ -280,7 +280,7 @@ def tree(kind: str, installed: Sequence[str]) -> Path:
         shutil.rmtree(stale)
     unfinished = folder / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    run(_commands(unfinished, installed), timeout=900)
+    run(_commands(unfinished, installed), timeout=1800)
     (unfinished / "etc/apt/apt.conf.d/91keep").write_text('APT::Keep-Downloaded-Packages "true";\n')
     return unfinished.rename(finished)
 

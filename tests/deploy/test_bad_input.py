@@ -32,6 +32,10 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a backup that comes too seldom": ({"backup_calendar": "daily"}, "leaves more than 20 hours between two copies"),
     "a time that is none": ({"backup_calendar": "at night"}, "is no time that systemd knows"),
     "a bucket without its key": ({"backup_s3_bucket": "copies"}, "both are needed for the bucket copies"),
+    "an operator who would be locked out": (
+        {"firewall_ssh_networks": ["192.0.2.0/24"]},
+        "does not have the address that you come to registry1 from",
+    ),
     "no certificate": ({"nginx_certificate": "nothing"}, "not PEM that openssl can read"),
 }
 

@@ -200,14 +200,26 @@ def test_metrics_are_for_the_monitoring_network(site: Site) -> None:
 
 def test_prometheus_scrapes_every_worker(site: Site) -> None:
     def scraped() -> bool:
-        answer = site.host.ssh("curl --silent 'http://127.0.0.1:9090/api/v1/query?query=up'")
-        up = {tuple(one["metric"].get(key) for key in ("job", "worker")): one["value"][1] for one in _result(answer)}
+        up = {tuple(one["metric"].get(key) for key in ("job", "worker")): one["value"][1] for one in _query(site, "up")}
         return up == {("registry", "1"): "1", ("registry", "2"): "1", ("node", None): "1"}
 
     wait_for(scraped, what="Prometheus to have scraped both workers and the host", timeout=60, interval=1)
 
 
-def _result(answer: str) -> list[dict[str, Any]]:
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "registry_requests_total", "registry_request_seconds_bucket", "registry_fills_running", "registry_budget_limit",
+        "registry_quota_projects", "registry_certificate_end_seconds", "node_filesystem_avail_bytes",
+    ],
+)  # fmt: skip
+def test_prometheus_has_what_alerts_ask_for(site: Site, client: Docker, metric: str) -> None:
+    client.run("pull", f"{NAME}/mirror/library/redis")
+    wait_for(lambda: _query(site, metric) != [], what=f"Prometheus to have {metric}", timeout=60, interval=1)
+
+
+def _query(site: Site, query: str) -> list[dict[str, Any]]:
+    answer = site.host.ssh(f"curl --silent 'http://127.0.0.1:9090/api/v1/query?query={query}'")
     result: list[dict[str, Any]] = json.loads(answer)["data"]["result"]
     return result
 
