@@ -138,7 +138,11 @@ def test_what_is_wrong_is_refused(site: Site, wrong: dict[str, Any], words: str)
 
 def test_a_given_certificate_ends_the_renewal(site: Site) -> None:
     pair = site.authority.certify(NAME)
-    given: dict[str, Any] = {"nginx_acme_email": "", "nginx_certificate": pair.certificate, "nginx_certificate_key": pair.key}
+    given: dict[str, Any] = {
+        "nginx_acme_email": "",
+        "nginx_certificate": pair.certificate,
+        "nginx_certificate_key": pair.key,
+    }
     played = site.inventory.play("site.yml", **given)
     assert played.status == 0, played.output[-4000:]
     before = site.serial

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.api.client import Answer, Registry, digest_of, expect, refused
+from tests.api.client import Answer, Registry, basic, digest_of, expect, refused
 from tests.api.documents import fresh
 from tests.conftest import require
 from tests.contract.storage_line import Line
-from tests.parts.process import wait_for
+from tests.parts.process import free_port, run, wait_for
 from tests.parts.service import Service
 from tests.parts.weed import ObjectStore
 
@@ -151,6 +151,16 @@ def test_a_blob_comes_whole_cold_and_cached(delivery: FromS3, size: int) -> None
         assert int(answer["Content-Length"]) == size
 
 
+def test_http_2_gives_the_same(delivery: FromS3, tmp_path: Path) -> None:
+    digest = delivery.push(fresh(SLICE + 1000))
+    token = delivery.outsider.token("repository:lab/blobs:pull")
+    url = f"https://{NAME}:{delivery.nginx.port}/v2/lab/blobs/blobs/{digest}"
+    arguments = ["--http2", "--cacert", str(delivery.nginx.authority), "--header", f"Authorization: Bearer {token}"]
+    arguments += ["--output", str(tmp_path / "blob"), "--write-out", "%{http_version} %{http_code}"]
+    assert run(["curl", "--silent", "--show-error", *arguments, url]) == "2 200"
+    assert digest_of((tmp_path / "blob").read_bytes()) == digest
+
+
 def test_what_is_cached_is_not_fetched_again(delivery: FromS3) -> None:
     digest = delivery.push(fresh(SLICE + 1000))
     before = delivery.line.passed
@@ -233,6 +243,7 @@ def test_get_has_the_headers_of_head(delivery: FromS3, ranged: tuple[str, bytes]
 
 
 def test_a_private_blob_that_is_cached_is_for_its_readers_only(delivery: FromS3) -> None:
+    delivery.push(b"the public repository is there")
     data = fresh(1000)
     digest = delivery.push(data, "secret/blobs")
     path = f"/v2/secret/blobs/blobs/{digest}"
@@ -287,14 +298,15 @@ def test_s3_that_hangs_up_in_the_first_slice(delivery: FromS3) -> None:
     expect(delivery.get(digest), 200)
 
 
-@pytest.mark.parametrize("after", [SLICE + SLICE // 2, 2 * SLICE + SLICE // 2])
-def test_s3_that_hangs_up_later(delivery: FromS3, after: int) -> None:
-    """The client gets whole slices up to there, and the connection's end; nothing of the rest, nor an error page."""
-    data = fresh(3 * SLICE)
+@pytest.mark.parametrize("cached", [1, 2])
+def test_s3_that_hangs_up_later(delivery: FromS3, cached: int) -> None:
+    """The client gets bytes of slices that are whole, and the connection's end; nothing after a hole, nor an error."""
+    data = fresh(4 * SLICE)
     digest = delivery.push(data)
-    with _cutting(delivery, after):
+    expect(delivery.get(digest, {"Range": f"bytes=0-{cached * SLICE - 1}"}), 206)
+    with _cutting(delivery, SLICE // 2):
         received = _until_cut(delivery, digest, 0)
-    assert len(received) < after
+    assert len(received) <= cached * SLICE
     assert data.startswith(received)
     assert expect(delivery.get(digest), 200).body == data
 
@@ -357,6 +369,24 @@ def test_blobs_of_a_folder(authority: Authority, tmp_path: Path) -> None:
         assert folder.get(folder.push(b"")).body == b""
         shutil.rmtree(tmp_path / "service/data/blobs/objects")
         refused(folder.get(digest), 404, "BLOB_UNKNOWN")
+
+
+def test_workers_that_are_away(delivery: FromS3, authority: Authority, tmp_path: Path) -> None:
+    with webserver(tmp_path / "nginx", authority, f"127.0.0.1:{free_port()}") as alone:
+        answer = alone.call("GET", "/v2/lab/blobs/manifests/latest")
+        refused(answer, 503, "UNAVAILABLE")
+        assert answer["Retry-After"] == "10"
+
+
+def test_too_many_log_ins(delivery: FromS3, authority: Authority, tmp_path: Path) -> None:
+    limits = {"nginx_login_rate": 1, "nginx_login_burst": 1}
+    with webserver(tmp_path / "nginx", authority, delivery.service.host, **limits) as strict:
+        wrong = {"Authorization": basic("nobody", "wrong")}
+        answers = [strict.call("GET", "/service/token", wrong) for _ in range(20)]
+        limited = next(answer for answer in answers if answer.status == 429)
+        refused(limited, 429, "TOOMANYREQUESTS")
+        assert limited["Retry-After"]
+        assert strict.call("GET", "/service/token").status == 200
 
 
 def _headers(answer: Answer) -> dict[str, str]:

@@ -42,6 +42,7 @@ class WebServer:
     process: Process
     port: int
     folder: Path
+    authority: Path
     trusts: ssl.SSLContext
 
     def connection(self) -> HTTPSConnection:
@@ -81,7 +82,8 @@ def webserver(folder: Path, authority: Authority, workers: str, **variables: Any
     file.write_text(_moved(_rendered(folder, variables), folder, workers, port))
     run(["nginx", "-t", "-q", "-c", str(file)])
     process = Process("nginx", ["nginx", "-c", str(file), "-g", "daemon off;"], folder)
-    server = WebServer(process, port, folder, ssl.create_default_context(cafile=str(authority.file)))
+    trusts = ssl.create_default_context(cafile=str(authority.file))
+    server = WebServer(process, port, folder, authority.file, trusts)
     try:
         process.until(lambda: server.call("GET", "/metrics").status == 404)
         yield server
