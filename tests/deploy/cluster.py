@@ -88,7 +88,7 @@ def cluster(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
         )
         for own in inventory.hosts.values():
             own["registry_config"] = merged(_inventory()["registry_config"], own["registry_config"])
-        first = inventory.play("site.yml", timeout=900)
+        first = inventory.play("site.yml", timeout=2400)
         assert first.status == 0, first.output[-6000:]
         yield Cluster(bed, hosts, hubs, image, store, inventory, authority, first)
 
