@@ -62,7 +62,7 @@ class Cluster:
     def seen(self) -> list[str]:
         """Say what the balancer has noticed since it started, such as ``registry1 DOWN``, oldest first."""
         lines = self.services.ssh("journalctl --unit haproxy --output cat --no-pager")
-        return [f"{name} {what}" for name, what in re.findall(r"Server ready/(\w+) is (UP|DOWN)", lines)]
+        return [f"{name} {what}" for name, what in re.findall(r"^Server ready/(\w+) is (UP|DOWN)", lines, re.MULTILINE)]
 
 
 @contextmanager

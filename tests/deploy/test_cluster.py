@@ -137,6 +137,7 @@ def test_upgrade_fails_nobody(made: Cluster, next_release: str) -> None:
     noticed = len(made.seen())
     with Crowd(made.balancer, clients=20) as crowd:
         upgraded = made.inventory.play("upgrade.yml", timeout=2400, registry_version=next_release)
+    print(f"{crowd.pulls} pulls and {crowd.pushes} pushes during the upgrade")
     assert upgraded.status == 0, upgraded.output[-3000:]
     assert crowd.failures == []
     assert crowd.pulls > 50
