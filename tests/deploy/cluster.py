@@ -62,7 +62,7 @@ class Cluster:
     def seen(self) -> list[str]:
         """Say what the balancer has noticed since it started, such as ``registry1 DOWN``, oldest first."""
         lines = self.services.ssh("journalctl --unit haproxy --output cat --no-pager")
-        return [f"{name} {what}" for name, what in re.findall(r"Server ready/(\w+) is (UP|DOWN)", lines)]
+        return [f"{name} {what}" for name, what in re.findall(r"^Server ready/(\w+) is (UP|DOWN)", lines, re.MULTILINE)]
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def cluster(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
         )
         for own in inventory.hosts.values():
             own["registry_config"] = merged(_inventory()["registry_config"], own["registry_config"])
-        first = inventory.play("site.yml", timeout=900)
+        first = inventory.play("site.yml", timeout=2400)
         assert first.status == 0, first.output[-6000:]
         yield Cluster(bed, hosts, hubs, image, store, inventory, authority, first)
 

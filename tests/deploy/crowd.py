@@ -78,7 +78,7 @@ class Crowd:
 
     def _run(self, work: Callable[[int, int], None], number: int) -> None:
         count = 0
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.2):
             count += 1
             self._try(work, count, number)
 

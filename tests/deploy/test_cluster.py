@@ -31,7 +31,7 @@ from .crowd import Crowd, ask, basic, project
 from .engine import engine
 from .releases import broken
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,8 @@ def test_what_is_not_reached_stops_an_upgrade(made: Cluster, wrong: dict[str, An
 def test_upgrade_fails_nobody(made: Cluster, next_release: str) -> None:
     noticed = len(made.seen())
     with Crowd(made.balancer, clients=20) as crowd:
-        upgraded = made.inventory.play("upgrade.yml", timeout=900, registry_version=next_release)
+        upgraded = made.inventory.play("upgrade.yml", timeout=2400, registry_version=next_release)
+    print(f"{crowd.pulls} pulls and {crowd.pushes} pushes during the upgrade")
     assert upgraded.status == 0, upgraded.output[-3000:]
     assert crowd.failures == []
     assert crowd.pulls > 50
@@ -163,7 +164,7 @@ def test_upgrade_stops_at_the_first_host_that_does_not_become_ready(
     before = [_current(made, name) for name in REGISTRIES]
     broken(release / "registry-1.0.0.tar.gz", release / "registry-1.0.2.tar.gz", tmp_path)
     with Crowd(made.balancer, clients=6) as crowd:
-        stopped = made.inventory.play("upgrade.yml", timeout=900, registry_version="1.0.2")
+        stopped = made.inventory.play("upgrade.yml", timeout=2400, registry_version="1.0.2")
     assert stopped.status != 0
     assert "registry@1 on registry1 did not become ready with release 1.0.2" in " ".join(stopped.output.split())
     assert [_current(made, name) for name in REGISTRIES] == before
