@@ -15,7 +15,7 @@
     ?? (button.closest("#answers") ? "an answer" : null)
     ?? (button.closest("article") ? "an example" : null)
     ?? button.parentElement.querySelector("code[id]")?.id
-    ?? button.dataset.copy.replace(/^sha256:.*/, "digest").split(" ").slice(0, 2).join(" ");
+    ?? button.dataset.copy.replace(/^sha256:.*/, "digest").replace(/^robot-\S+$/, "robot").split(" ").slice(0, 2).join(" ");
   // A page of a list is one control, whatever the list is narrowed to.
   const asks = (search) => {
     const given = new URLSearchParams(search);

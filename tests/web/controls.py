@@ -23,6 +23,8 @@ _PATTERNS = [
     *((pattern, re.compile(pattern)) for pattern, _ in table._PAGES),
     *((path, re.compile(path)) for path in ("/login", "/logout")),
 ]
+# A form with a mistake in it comes back where it was sent to, with the page it was on.
+_ANSWERED = re.compile(r"/robots/change$")
 _NAMED = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)")
 
 _WATCH = Path(__file__).with_name("controls.js")
@@ -80,4 +82,5 @@ def _spelled(pattern: str) -> str:
 
 
 def _name(zone: str, kind: str, address: str, *details: str) -> str:
-    return " ".join(filter(None, (f"{page_of(zone)}:", kind, page_of(address) if address else "", *details)))
+    page = page_of(_ANSWERED.sub("/robots/1", zone))
+    return " ".join(filter(None, (f"{page}:", kind, page_of(address) if address else "", *details)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tests.api.client import Registry
@@ -19,6 +20,9 @@ class Plenty:
 
     project: str
     empty: str
+    # Numbers of the fifth robot accounts, of the project and of the system.
+    bot: int
+    system_bot: int
 
     def numbered(self, what: str) -> list[str]:
         return [f"{what}-{number:02}" for number in range(MANY)]
@@ -26,12 +30,12 @@ class Plenty:
 
 def make_plenty(stage: Service, mark: str) -> Plenty:
     """Fill a project by forms and pushes; ``mark`` goes into every name that others could have as well."""
-    plenty = Plenty(f"plenty-{mark}", f"empty-{mark}")
+    project, empty = f"plenty-{mark}", f"empty-{mark}"
     mari = Person(stage.host).log_in("mari.tamm", PASSWORD)
     admin = Person(stage.host).log_in(stage.username, stage.password)
-    for name in (plenty.project, plenty.empty):
+    for name in (project, empty):
         assert mari.post("/new-project", {"name": name, "quota": "1", "unit": "GiB"}).status == 303
-    base = f"/projects/{plenty.project}"
+    base = f"/projects/{project}"
     for number in range(MANY):
         for person, form, fields, status in (
             (mari, f"{base}/members/add", {"name": f"group-{number:02}", "kind": "group", "role": "guest"}, 303),
@@ -47,8 +51,15 @@ def make_plenty(stage: Service, mark: str) -> Plenty:
         ):
             assert person.post(form, fields).status == status, (form, fields)
         add_person(stage.folder, f"{mark}-{number:02}")
-    _push(Registry(stage.host, stage.username, stage.password), plenty.project)
-    return plenty
+    _push(Registry(stage.host, stage.username, stage.password), project)
+    bot = _number(mari, f"{base}/robots", "bot-05")
+    return Plenty(project, empty, bot, _number(admin, "/administration/robots", f"{mark}-05"))
+
+
+def _number(person: Person, robots: str, name: str) -> int:
+    found = re.search(rf'href="{robots}/([0-9]+)"', person.get(f"{robots}?q={name}").text)
+    assert found
+    return int(found[1])
 
 
 def _push(registry: Registry, project: str) -> None:

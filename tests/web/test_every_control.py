@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("clean_log")
 PAGE = 25
 CHAPTERS = ("/help", *(f"/help/{name}" for name in
             ("login", "cache", "projects", "robots", "pushing", "clusters", "trouble")))  # fmt: skip
-OPEN_TO_ALL = ("/", "/projects", "/mirror", "/login", "/no/such/page")
+OPEN_TO_ALL = ("/", "/projects", "/mirror", "/mirror?after=a", "/search?q=no-such", "/login", "/no/such/page")
 OF_A_PROJECT = (
     "/projects/PROJECT", "/projects/PROJECT/repositories", "/projects/PROJECT/members", "/projects/PROJECT/robots",
     "/projects/PROJECT/labels", "/projects/PROJECT/logs", "/projects/PROJECT/configuration",
@@ -36,13 +36,14 @@ WITHIN_A_PROJECT = (
     "/projects/PROJECT/robots/new", "/projects/PROJECT/repositories/part-00",
     "/projects/PROJECT/repositories/part-01:1", "/projects/PROJECT/repositories?q=no-such",
     "/projects/PROJECT/repositories/part-00?q=no-such", "/projects/EMPTY", "/projects/EMPTY/repositories",
-    "/projects/EMPTY/robots",
+    "/projects/EMPTY/robots", "/projects/PROJECT/robots/BOT", "/search?q=PROJECT",
+    "/search?q=part-&after=PROJECT/part-10",
 )  # fmt: skip
 OF_THE_MIRROR = ("/projects/mirror", "/projects/mirror/cache", "/projects/mirror/repositories/library/redis:7")
 OF_ADMINS = (
     "/mine", "/mine/keys", "/mine/sessions", "/new-project", "/administration/users", "/administration/projects",
     "/administration/upstreams", "/administration/robots", "/administration/robots/new", "/administration/audit",
-    "/administration/health",
+    "/administration/health", "/administration/robots/SYSTEM",
 )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def mark(plenty: Plenty) -> str:
 
 
 def paths(plenty: Plenty, pages: Sequence[str]) -> list[str]:
-    names = {"PROJECT": plenty.project, "EMPTY": plenty.empty}
-    return [re.sub("PROJECT|EMPTY", lambda found: names[found[0]], path) for path in pages]
+    names = {"PROJECT": plenty.project, "EMPTY": plenty.empty, "BOT": str(plenty.bot), "SYSTEM": str(plenty.system_bot)}
+    return [re.sub("|".join(names), lambda found: names[found[0]], path) for path in pages]
 
 
 def reveal(control: Locator) -> Locator:
@@ -259,6 +260,11 @@ def test_a_long_list_is_turned_and_turned_back(
     admin.click("Next", role="link").page.wait_for_url("**after=**")
     both = first + shown(admin)
     assert both == plenty.numbered(named(names)) if names else len(set(both)) == MANY
+    if admin.page.get_by_role("link", name="Previous", exact=True).count():
+        admin.click("Previous", role="link").page.wait_for_url("**before=**")
+        assert shown(admin) == first
+        admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "before=" not in url)
+        admin.click("Next", role="link").page.wait_for_url("**after=**")
     admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "after=" not in url)
     assert shown(admin) == first
 
@@ -278,17 +284,21 @@ def test_the_tags_of_an_artifact_are_turned(mari: Visitor, plenty: Plenty) -> No
     mari.go(f"/projects/{plenty.project}/repositories/part-01:1")
     tags = mari.page.locator(".plain-list li b")
     expect(tags).to_have_count(PAGE)
-    mari.click("More tags", role="link")
+    mari.click("Next", role="link")
     expect(tags).to_have_text(["t24", "t25", "t26"])
 
 
 # -- rights and roles
 
 
-def tick_everything(person: Visitor) -> list[str]:
+def tick_everything(person: Visitor, suffix: str = "") -> list[str]:
     """Take every tick off and put each one on again, with the rarer rights unfolded; gives the rights."""
-    person.open("More rights")
-    boxes = person.page.locator("input[name=right]").all()
+    boxes = person.page.locator(f"input[name='right{suffix}']").all()
+    fold = (
+        person.page.locator("details:not(.field)").filter(has=person.page.locator(f"input[name='right{suffix}']")).first
+    )
+    if fold.get_attribute("open") is None:
+        fold.locator("summary").click()
     for box in boxes:
         box.uncheck() if box.is_checked() else None
         box.check()
@@ -335,19 +345,57 @@ def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, account
     expect(mari.row("all").locator("time").first).to_have_text("in 12 days")
 
 
-def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service, account: Account, mark: str) -> None:
+def test_a_system_robot_is_given_what_was_ticked(
+    admin: Visitor, stage: Service, account: Account, plenty: Plenty, mark: str
+) -> None:
     admin.go("/administration/robots/new").fill("Name", f"{mark}-all").fill("Description (optional)", "does it all")
     rights = tick_everything(admin)
+    admin.open("Other rights in other projects").fill("Other projects", plenty.empty)
+    others = tick_everything(admin, "-2")
     admin.fill("Expires after", "12").click("Make the robot account")
     username, secret = secret_of(admin, account, "/administration/robots")
     found, about = given(stage, "/robots?page_size=100", username)
-    assert found == rights
+    assert found == sorted(rights + others)
     assert about["description"] == "does it all"
     assert Registry(stage.host, username, secret).ask_token().status == 200
     admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "New secret")
     _, fresh = secret_of(admin, account, "/administration/robots")
     assert Registry(stage.host, username, secret).ask_token().status == 401
     assert Registry(stage.host, username, fresh).ask_token().status == 200
+
+
+def test_a_robot_is_changed_on_its_page(mari: Visitor, stage: Service, plenty: Plenty) -> None:
+    page = mari.go(f"/projects/{plenty.project}/robots/{plenty.bot}").page
+    rights = tick_everything(mari)
+    mari.fill("Description (optional)", "may it all").click("Save")
+    assert "The robot account is changed" in mari.told()
+    ticked = page.locator("input[name=right]:checked").evaluate_all("boxes => boxes.map(box => box.value)")
+    assert sorted(ticked) == rights
+
+
+def test_a_system_robot_is_changed_on_its_page(
+    admin: Visitor, stage: Service, account: Account, plenty: Plenty, mark: str
+) -> None:
+    home = "/administration/robots"
+    admin.go(f"{home}/{plenty.system_bot}")
+    rights = tick_everything(admin)
+    admin.fill("Projects", plenty.project).open("Other rights in other projects").fill("Other projects", plenty.empty)
+    others = tick_everything(admin, "-2")
+    admin.fill("Description (optional)", "may it all").click("Save")
+    assert "The robot account is changed" in admin.told()
+    found, about = given(stage, "/robots?page_size=100", f"robot-{mark}-05")
+    assert (found, about["description"]) == (sorted(rights + others), "may it all")
+    admin.fill("Expires after, from now on", "44").click("Move its last day")
+    expect(admin.page.locator(".facts")).to_contain_text("in 44 days")
+    for name, says in (("Disable", "is disabled."), ("Enable", "is enabled.")):
+        admin.click(name)
+        assert says in admin.told()
+    admin.click("New secret")
+    robot = secret_of(admin, account, f"{home}/{plenty.system_bot}")
+    assert Registry(stage.host, *robot).ask_token().status == 200
+    admin.open("Delete this robot account").click("Delete for good")
+    assert "The robot account is deleted" in admin.told()
+    assert Registry(stage.host, *robot).ask_token().status == 401
 
 
 def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, account: Account, plenty: Plenty) -> None:
@@ -371,6 +419,16 @@ def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service, a
     assert found == rights
     own, other = (Registry(stage.host, "jaan.saar", secret).ask_token(f"repository:{x}/app:push") for x in (name, "x"))
     assert own.status == other.status == 200
+    row.locator("summary").click()
+    row.get_by_role("button", name="Delete").click()
+    assert "The access key is deleted" in jaan.told()
+
+
+def test_a_key_that_ends_soon_is_told_of_on_the_other_pages(jaan: Visitor) -> None:
+    name = f"ending-{uuid.uuid4().hex[:6]}"
+    jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "3").click("Make the access key")
+    jaan.go("/mine/sessions").click("Make another in good time", role="link").page.wait_for_url("**/mine/keys")
+    row = jaan.row(name)
     row.locator("summary").click()
     row.get_by_role("button", name="Delete").click()
     assert "The access key is deleted" in jaan.told()

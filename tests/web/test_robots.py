@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
@@ -61,7 +62,7 @@ def may(stage: Service, robot: tuple[str, str], project: str, action: str) -> bo
 
 
 def open_page(person: Visitor, home: str, robot: tuple[str, str]) -> Visitor:
-    person.go(home).click(robot[0], role="link")
+    person.go(f"{home}?q={quote(robot[0])}").click(robot[0], role="link")
     expect(person.page.get_by_role("heading", name=robot[0])).to_be_visible()
     return person
 
