@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +13,14 @@ from tests.parts.dockerd import Docker
 
 from .conftest import NAME, PASSWORD, SETUP_SECONDS, Site
 from .crowd import Crowd
+from .releases import end_at_once, remake
 
 pytestmark = pytest.mark.timeout(SETUP_SECONDS)
 
 
 @pytest.mark.timeout(3 * SETUP_SECONDS)
 def test_upgrade_and_rollback_over_a_migration_fail_nobody(site: Site, release: Path, tmp_path: Path) -> None:
-    _remake(release, "1.1.0", next_release.add_step, tmp_path / "later")
+    remake(release, "1.1.0", next_release.add_step, tmp_path / "later")
     with Crowd(site, clients=4) as crowd:
         _play(site, "upgrade.yml", "1.1.0")
         assert _sql(site, "SELECT version_num FROM alembic_version") == next_release.REVISION
@@ -56,7 +54,7 @@ def _refuse_rollback(site: Site) -> None:
 
 
 def test_a_release_that_does_not_become_ready_is_left_again(site: Site, release: Path, tmp_path: Path) -> None:
-    _remake(release, "1.0.2", _break, tmp_path / "broken")
+    remake(release, "1.0.2", end_at_once, tmp_path / "broken")
     second = site.host.ssh("systemctl show --value --property MainPID registry@2")
     upgraded = site.inventory.play("upgrade.yml", registry_version="1.0.2")
     assert upgraded.status != 0
@@ -145,20 +143,3 @@ def _robot(site: Site, project: str) -> str:
 
 def _logs_in(site: Site, login: str) -> bool:
     return "token" in json.loads(site.curl(f"/service/token?service={NAME}", "--user", login))
-
-
-def _remake(release: Path, version: str, change: Callable[[Path], None], scratch: Path) -> None:
-    """Make a release of the first one, with a change."""
-    shutil.unpack_archive(release / "registry-1.0.0.tar.gz", scratch, filter="data")
-    change(scratch)
-    with tarfile.open(release / f"registry-{version}.tar.gz", "w:gz") as packed:
-        for part in sorted(scratch.iterdir()):
-            packed.add(part, part.name)
-
-
-def _break(folder: Path) -> None:
-    """Have the service end at once."""
-    main = folder / "app/main.py"
-    main.write_text(main.read_text().replace(
-        "    sockets = bind(", '    raise OSError("this release is broken")\n    sockets = bind('
-    ))  # fmt: skip

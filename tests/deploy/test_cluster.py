@@ -29,7 +29,7 @@ from .cluster import REGISTRIES, SERVICES, Cluster, cluster
 from .conftest import NAME, PASSWORD
 from .crowd import Crowd, ask, basic, project
 from .engine import engine
-from .releases import broken
+from .releases import end_at_once, remake
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -162,7 +162,7 @@ def test_upgrade_stops_at_the_first_host_that_does_not_become_ready(
     made: Cluster, release: Path, tmp_path: Path
 ) -> None:
     before = [_current(made, name) for name in REGISTRIES]
-    broken(release / "registry-1.0.0.tar.gz", release / "registry-1.0.2.tar.gz", tmp_path)
+    remake(release, "1.0.2", end_at_once, tmp_path)
     with Crowd(made.balancer, clients=6) as crowd:
         stopped = made.inventory.play("upgrade.yml", timeout=2400, registry_version="1.0.2")
     assert stopped.status != 0
