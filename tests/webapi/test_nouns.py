@@ -91,7 +91,7 @@ def test_pages_of_all_repositories(ann: Api, admin: Api, nobody: Api, house: Hou
 
 
 def test_what_one_may_in_a_project(ann: Api, nobody: Api) -> None:
-    number = ann.do("createProject", {"project_name": "mine"}).number
+    number = ann.do("createProject", {"project_name": "own-rights"}).number
     scope = {"scope": f"/project/{number}"}
     spelled = {(one["resource"], one["action"]) for one in ann.do("getCurrentPermissions", query=scope).json()}
     assert (f"/project/{number}/member", "create") in spelled
