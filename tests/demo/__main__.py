@@ -30,7 +30,9 @@ _INDENT = " " * 5
 
 def main() -> int:
     """Run the demo; answers the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Set for SIGINT as well: what a shell starts in the background ignores it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="registry-demo-", ignore_cleanup_errors=True) as folder,

@@ -83,7 +83,7 @@ def test_only_admins_administrate(tiina: Person, mari: Person, arrive: Opener, c
     local.go("/login?next=/administration/health").open("Log in with a local account").screen("login-local")
     local.fill("User name", campus.username).fill("Password", campus.password).click("Log in")
     local.page.wait_for_url("**/administration/health")
-    expect(local.page.get_by_text("Answers")).to_have_count(3)
+    expect(local.page.get_by_text("Answers", exact=True)).to_have_count(3)
     local.screen("health")
 
 

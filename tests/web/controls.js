@@ -8,7 +8,9 @@
     return location.pathname;
   };
   const action = (form) => (form ? form.getAttribute("action") ?? location.pathname : "");
-  const value = (field) => `${field.name}=${field.value}`;
+  // Sets of rights are numbered, and there may be any number of them.
+  const called = (field) => field.name.replace(/^(right|projects)-\d+$/, "$1-more");
+  const value = (field) => `${called(field)}=${field.value}`;
   const told = (form) => ["kind", "disabled"].map((name) => form?.querySelector(`[type=hidden][name=${name}]`))
     .filter(Boolean).map(value);
   const copied = (button) => button.dataset.copyFrom
@@ -49,7 +51,7 @@
         : ["form", action(element), element.method, ...told(element)];
       default: {
         const choice = ["radio", "checkbox"].includes(element.type);
-        return ["field", action(element.form), ...told(element.form), choice ? value(element) : element.name];
+        return ["field", action(element.form), ...told(element.form), choice ? value(element) : called(element)];
       }
     }
   };

@@ -27,7 +27,16 @@ pytestmark = pytest.mark.usefixtures("clean_log")
 PAGE = 25
 CHAPTERS = ("/help", *(f"/help/{name}" for name in
             ("login", "cache", "projects", "robots", "pushing", "clusters", "trouble")))  # fmt: skip
-OPEN_TO_ALL = ("/", "/projects", "/mirror", "/mirror?after=a", "/search?q=no-such", "/login", "/no/such/page")
+OPEN_TO_ALL = (
+    "/",
+    "/projects",
+    "/mirror",
+    "/mirror?after=a",
+    "/mirror?after=zzzz",
+    "/search?q=no-such",
+    "/login",
+    "/no/such/page",
+)
 OF_A_PROJECT = (
     "/projects/PROJECT", "/projects/PROJECT/repositories", "/projects/PROJECT/members", "/projects/PROJECT/robots",
     "/projects/PROJECT/labels", "/projects/PROJECT/logs", "/projects/PROJECT/configuration",

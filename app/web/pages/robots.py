@@ -122,7 +122,7 @@ class OfRobots(Page):
     async def grants(self, robot: Robot) -> list[Grant]:
         """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
         names: dict[frozenset[str], list[str]] = {}
-        for scope, rights in sorted(robot.permissions.items()):
+        for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
             name = scope if scope == EVERYWHERE else await self._name(int(scope))
             if name is not None:
                 names.setdefault(frozenset(rights), []).append(name)
