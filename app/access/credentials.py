@@ -84,7 +84,7 @@ class Credentials:
             )
         expired = Unauthorized("%(name)s has expired; ask whoever manages it to prolong it", name=robot.name)
         self._require_time(robot.expires_at, expired)
-        self._used.robot(robot.id, address)
+        self._used.robot(robot, address)
         return Principal(Kind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
     def _person(self, key: AccessKey, holder: Holder, address: str) -> Principal:
@@ -92,7 +92,7 @@ class Credentials:
             raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=holder.username)
         expired = Unauthorized("the access key %(name)r has expired; make another one in the browser", name=key.name)
         self._require_time(key.expires_at, expired)
-        self._used.access_key(key.id, address)
+        self._used.access_key(key, address)
         groups = frozenset(holder.groups or ())
         return Principal(
             Kind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
