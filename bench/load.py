@@ -59,7 +59,7 @@ def _run(
             while isinstance(connection, ssl.SSLSocket) and connection.pending():
                 arrived += connection.recv(_RECEIVE)
             if not arrived:
-                raise RuntimeError("a connection was closed")
+                raise RuntimeError(f"a connection was closed after {answered} answers")
             data = half.pop(number, b"") + arrived
             body = _body(data, headless=headless)
             if body is None:
