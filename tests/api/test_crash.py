@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.api.client import Registry, closing, digest_of, expect, location, refused
-from tests.api.conftest import PROJECTS, is_clean
+from tests.api.conftest import PROJECTS
 from tests.api.documents import EMPTY, OCI_MANIFEST, fresh, image
 from tests.api.workers import landing_on
 from tests.parts.process import wait_for
@@ -37,7 +37,7 @@ def expected_faults(victim: Service) -> Iterator[list[str]]:
     """What is no error in the log of a service whose worker was killed: that it was. Nothing else may be there."""
     before, known = len(victim.log()), list[str]()
     yield known
-    faults = [line for line in victim.log()[before:].splitlines() if not is_clean(line)]
+    faults = victim.faults(before)
     assert len(faults) == len(known), faults
     assert all(words in line for words, line in zip(known, faults, strict=True)), faults
 

@@ -105,3 +105,19 @@ async def is_waiting(database: Database, task: asyncio.Task[Any]) -> bool:
         await asyncio.sleep(0.02)
     assert database.is_sqlite, "neither waiting nor done in 30 s"
     return True
+
+
+async def look(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """Read rows from the database at ``url``."""
+    database = Database(url)
+    found = await rows(database, statement)
+    await database.close()
+    return found
+
+
+async def execute(url: str, statement: str) -> None:
+    """Change the database at ``url``."""
+    database = Database(url)
+    async with database.transaction() as transaction:
+        await transaction.execute(text(statement))
+    await database.close()

@@ -20,6 +20,8 @@ from app.database.tables import metadata
 from app.oci.errors import Unavailable
 from tests.parts.process import ROOT, python
 
+from .rows import execute, look
+
 _MIGRATE = """
 import asyncio, sys
 from app.database.migrate import migrate
@@ -43,19 +45,7 @@ ORDER BY 1, 2
 
 async def schema(url: str) -> list[tuple[Any, ...]]:
     """Read back every column with its type and collation, every index and every constraint."""
-    database = Database(url)
-    async with database.reading() as transaction:
-        statement = _SQLITE_SCHEMA if database.is_sqlite else _POSTGRESQL_SCHEMA
-        rows = [tuple(row) for row in await transaction.execute(text(statement))]
-    await database.close()
-    return rows
-
-
-async def execute(url: str, statement: str) -> None:
-    database = Database(url)
-    async with database.transaction() as transaction:
-        await transaction.execute(text(statement))
-    await database.close()
+    return await look(url, _SQLITE_SCHEMA if url.startswith("sqlite") else _POSTGRESQL_SCHEMA)
 
 
 async def test_migrated_from_empty_is_what_the_tables_say(database_url: str) -> None:
@@ -172,16 +162,9 @@ async def test_a_failing_step_leaves_nothing_behind(database_url: str) -> None:
 
 async def schema_of_anything(url: str) -> list[tuple[Any, ...]]:
     """List the tables, whether or not a migration has ever run."""
-    database = Database(url)
-    statement = (
-        "SELECT type, name FROM sqlite_master WHERE type = 'table'"
-        if database.is_sqlite
-        else "SELECT 'table', tablename FROM pg_tables WHERE schemaname = 'public'"
-    )
-    async with database.reading() as transaction:
-        rows = [tuple(row) for row in await transaction.execute(text(statement))]
-    await database.close()
-    return rows
+    if url.startswith("sqlite"):
+        return await look(url, "SELECT type, name FROM sqlite_master WHERE type = 'table'")
+    return await look(url, "SELECT 'table', tablename FROM pg_tables WHERE schemaname = 'public'")
 
 
 @pytest.mark.parametrize("step", [migrate, require_current])

@@ -25,7 +25,7 @@ from tests.parts import next_release
 from tests.parts.process import ROOT, python
 from tests.parts.service import Service
 
-from .rows import rows
+from .rows import execute, look
 
 _RIGHTS = [{"resource": "repository", "action": action} for action in ("pull", "push")]
 
@@ -61,20 +61,6 @@ def app(release: Path, url: str, *arguments: str) -> subprocess.CompletedProcess
 def upgraded(release: Path, url: str) -> None:
     done = app(release, url, "migrate")
     assert (done.returncode, done.stdout) == (0, "the database has this release's schema\n"), done.stderr
-
-
-async def look(url: str, statement: str) -> list[tuple[Any, ...]]:
-    database = Database(url)
-    found = await rows(database, statement)
-    await database.close()
-    return found
-
-
-async def execute(url: str, statement: str) -> None:
-    database = Database(url)
-    async with database.transaction() as transaction:
-        await transaction.execute(text(statement))
-    await database.close()
 
 
 class Work:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,20 +41,29 @@ class Docker:
 
 
 @contextmanager
-def dockerd(folder: Path, *, mirrors: Sequence[str] = ()) -> Iterator[Docker]:
-    """Start an engine that takes plain HTTP from loopback; ``mirrors`` are its registry-mirrors for Docker Hub."""
+def engine(
+    folder: Path, *options: str, inside: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Docker]:
+    """Start an engine with ``options``, by the command ``inside`` where it shall see another world."""
     command = [
-        "dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
-        f"--host=unix://{folder}/docker.sock", "--iptables=false", "--ip6tables=false", "--bridge=none",
-        "--insecure-registry=127.0.0.0/8", *(f"--registry-mirror={mirror}" for mirror in mirrors),
+        *inside, "dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
+        f"--host=unix://{folder}/docker.sock", "--iptables=false", "--ip6tables=false", "--bridge=none", *options,
     ]  # fmt: skip
-    process = Process("dockerd", command, folder)
+    process = Process("dockerd", command, folder, environment=environment)
     docker = Docker(folder)
     try:
-        process.until(lambda: _answers(docker), interval=0.1)
+        process.until(lambda: _answers(docker), timeout=120, interval=0.1)
         yield docker
     finally:
         process.stop(timeout=20)
+
+
+@contextmanager
+def dockerd(folder: Path, *, mirrors: Sequence[str] = ()) -> Iterator[Docker]:
+    """Start an engine that takes plain HTTP from loopback; ``mirrors`` are its registry-mirrors for Docker Hub."""
+    options = ["--insecure-registry=127.0.0.0/8", *(f"--registry-mirror={mirror}" for mirror in mirrors)]
+    with engine(folder, *options) as docker:
+        yield docker
 
 
 def _answers(docker: Docker) -> bool:

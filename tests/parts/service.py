@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -102,6 +103,13 @@ class Service:
         """Read what it has printed so far, over all its starts."""
         return self._process.output()
 
+    def faults(self, since: int = 0, *, foreseen: Container[int] = ()) -> list[str]:
+        """List what it has logged, past ``since`` characters, that must not happen whatever anybody sends.
+
+        That is an error, a traceback outside the entries, and an answer of 500 or more that is not ``foreseen``.
+        """
+        return [line for line in self.log()[since:].splitlines() if _is_fault(line, foreseen)]
+
     def __enter__(self) -> Self:
         return self
 
@@ -110,6 +118,16 @@ class Service:
     ) -> None:
         if self.running:
             self.stop(timeout=10)
+
+
+def _is_fault(line: str, foreseen: Container[int]) -> bool:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return "Traceback" in line or "Error" in line
+    status = entry.get("status", 0)
+    failed = status >= 500 and status not in foreseen
+    return entry["level"] in ("error", "critical") or "exception" in entry or failed
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

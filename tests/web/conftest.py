@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,16 +44,7 @@ def clean_log(stage: Service) -> Iterator[None]:
     """Fail a module at whose end the log has an error: whatever a browser sends, none of it is ours."""
     before = len(stage.log())
     yield
-    faults = []
-    for line in stage.log()[before:].splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            faults += [line] if "Traceback" in line or "Error" in line else []
-            continue
-        if entry["level"] in ("error", "critical") or "exception" in entry or entry.get("status", 0) >= 500:
-            faults.append(line)
-    assert faults == []
+    assert stage.faults(before) == []
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> I
         artifact: dict[str, Any] = {"project_name": project.name, "repository_name": "app", "reference": "v1"}
         assert scene.admin.do("attachLabel", {"id": label}, **artifact).status == 200
     yield scene
-    faults = house.faults(0)
+    faults = house.service.faults()
     house.close()
     assert faults == []
 

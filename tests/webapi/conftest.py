@@ -24,7 +24,7 @@ def _no_fault_of_ours(house: House) -> Iterator[None]:
     """Fail a test in which the service met something unforeseen."""
     before = len(house.service.log())
     yield
-    assert house.faults(before) == []
+    assert house.service.faults(before) == []
 
 
 @pytest.fixture(scope="session")

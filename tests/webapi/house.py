@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -67,21 +66,3 @@ class House:
             lambda: mark in [one["resource"] for one in self.admin.do("listAuditLogs", query=query).json()],
             what="the audit log",
         )
-
-    def faults(self, before: int) -> list[str]:
-        """List what was logged as an error since the log had ``before`` characters."""
-        return errors(self.service.log()[before:])
-
-
-def errors(log: str) -> list[str]:
-    """Choose the lines of a log that say of something that it must not happen."""
-    found = []
-    for line in log.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            found += [line] if "Traceback" in line or "Error" in line else []
-            continue
-        if entry["level"] in ("error", "critical") or "exception" in entry or entry.get("status", 0) >= 500:
-            found.append(line)
-    return found

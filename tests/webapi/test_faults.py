@@ -32,4 +32,4 @@ def test_what_nobody_foresaw(broken: House) -> None:
     assert answer.headers["X-Request-Id"] in error["message"]
     for inside in (b"label", b"SELECT", b"sqlite", b"Traceback", b".py"):
         assert inside not in answer.body
-    assert any("exception" in line for line in broken.faults(before))
+    assert any("exception" in line for line in broken.service.faults(before))

@@ -42,7 +42,7 @@ def _no_fault_of_ours(house: House) -> Iterator[None]:
     """Fail a test in which the service met something unforeseen; that nobody can log in without Redis is foreseen."""
     before = len(house.service.log())
     yield
-    assert [line for line in house.faults(before) if '"path": "/login", "status": 503' not in line] == []
+    assert [line for line in house.service.faults(before) if '"path": "/login", "status": 503' not in line] == []
 
 
 @dataclass
