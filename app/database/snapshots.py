@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 _TTL_SECONDS = 60
-# How often the same answer is written again; less than its life, or it would be gone in between.
-_REWRITE_SECONDS = 20.0
+# How often the same answer is written again: for so long a Redis that has just lost everything misses it.
+_REWRITE_SECONDS = 5.0
 _MOST_KEYS = 10_000
 # Larger rows (a manifest of a megabyte) are not worth the memory of a cache everybody shares.
 _MOST_BYTES = 256 * 1024
@@ -49,8 +49,8 @@ class Snapshots:
             self._written.clear()
         self._written[key] = now + _REWRITE_SECONDS, answer
         line = _encode(row)
-        if len(line) <= _MOST_BYTES:
-            await self._memory.set(_key(key), line, _TTL_SECONDS)
+        if len(line) <= _MOST_BYTES and not await self._memory.set(_key(key), line, _TTL_SECONDS):
+            self._written.pop(key, None)
 
     async def recall(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         """Give what was answered within the last minute; None where that is not known."""
