@@ -23,8 +23,6 @@ _PATTERNS = [
     *((pattern, re.compile(pattern)) for pattern, _ in table._PAGES),
     *((path, re.compile(path)) for path in ("/login", "/logout")),
 ]
-# A form with a mistake in it comes back where it was sent to, with the page it was on.
-_ANSWERED = re.compile(r"/robots/change$")
 _NAMED = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)")
 
 _WATCH = Path(__file__).with_name("controls.js")
@@ -82,5 +80,5 @@ def _spelled(pattern: str) -> str:
 
 
 def _name(zone: str, kind: str, address: str, *details: str) -> str:
-    page = page_of(_ANSWERED.sub("/robots/1", zone))
+    page = page_of(zone)
     return " ".join(filter(None, (f"{page}:", kind, page_of(address) if address else "", *details)))

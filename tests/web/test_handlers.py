@@ -48,8 +48,10 @@ def project(stage: Service) -> str:
 @pytest.mark.parametrize(("pattern", "handler"), PAGES, ids=lambda one: one if isinstance(one, str) else "")
 def test_every_page_says_for_itself_what_it_needs(pattern: str, handler: type[Page]) -> None:
     assert "needs" in vars(handler), f"{handler.__name__} leaves it to a base class to say who may call it"
-    assert handler.needs in WORDS | ALL_RIGHTS
-    assert (handler.needs in ALL_RIGHTS) == ("(?P<project>" in pattern)
+    assert {handler.needs, handler.needs_to_send or handler.needs} <= WORDS | ALL_RIGHTS
+    assert handler.needs_to_send is None or "needs_to_send" in vars(handler), handler.__name__
+    for needs in {handler.needs, handler.needs_to_send or handler.needs}:
+        assert (needs in ALL_RIGHTS) == ("(?P<project>" in pattern)
     assert inspect.getdoc(handler) or issubclass(handler, Page)
 
 

@@ -93,6 +93,9 @@ def test_rights_and_description_are_changed(mari: Visitor, stage: Service, proje
     expect(mari.page.get_by_role("alert")).to_contain_text("at least one right")
     assert mari.page.get_by_label("Description (optional)").input_value() == "nothing"
     assert may(stage, robot, project, "pull")
+    # A form that comes back is at the page's own address: another language there is not another page.
+    mari.click("Eesti").click("English")
+    assert mari.page.get_by_label("Description (optional)").input_value() == "Pushes <b>now</b>"
 
 
 def test_the_last_day_is_chosen_freely(mari: Visitor, stage: Service, project: str) -> None:
@@ -159,7 +162,7 @@ def test_a_guest_reads_it_and_changes_nothing(mari: Visitor, jaan: Visitor, stag
     main = jaan.page.locator("main")
     assert main.locator("form").count() == 0
     guest = Person(stage.host).log_in("jaan.saar", PASSWORD)
-    for form in ("change", "prolong", "switch", "refresh", "delete"):
+    for form in (number, "prolong", "switch", "refresh", "delete"):
         fields = {"robot": number, "right": "repository:push", "days": "5", "disabled": "yes"}
         assert guest.post(f"{home}/{form}", fields).status == 403, form
 
@@ -170,16 +173,16 @@ def test_nobody_gives_by_a_change_what_may_not_be_given(mari: Visitor, stage: Se
     number = open_page(mari, home, robot).page.url.rpartition("/")[2]
     plain = Person(stage.host).log_in("mari.tamm", PASSWORD)
     for right in ("robot:create", "member:create", "project:delete", "nonsense"):
-        answer = plain.post(f"{home}/change", {"robot": number, "right": right})
+        answer = plain.post(f"{home}/{number}", {"right": right})
         assert answer.status in (400, 403), right
     # Fields of the system's form mean nothing in a project's: a robot of a project stays in it.
-    fields = {"robot": number, "right": "repository:pull", "projects": "mirror", "projects-2": "*", "right-2": "*"}
-    assert plain.post(f"{home}/change", fields).status == 303
+    fields = {"right": "repository:pull", "projects": "mirror", "projects-2": "*", "right-2": "*"}
+    assert plain.post(f"{home}/{number}", fields).status == 303
     assert not may(stage, robot, project, "push")
     other = f"bots-{uuid.uuid4().hex[:6]}"
     liis = Person(stage.host).log_in("liis.kask", PASSWORD)
     assert liis.post("/new-project", {"name": other, "quota": "1", "unit": "GiB"}).status == 303
-    assert liis.post(f"/projects/{other}/robots/change", {"robot": number, "right": "repository:pull"}).status == 404
+    assert liis.post(f"/projects/{other}/robots/{number}", {"right": "repository:pull"}).status == 404
     assert liis.get(f"/projects/{other}/robots/{number}").status == 404
     assert liis.get(f"{home}/{number}").status == 404
 

@@ -325,7 +325,7 @@ def make_key(scene: Pages) -> None:
 def change_robot(scene: Pages, at: str, name: str, full_name: str) -> None:
     """Change a robot account that nothing else is done to: moving a last day is an update as well."""
     scene.send(f"{at}/new", name=name, days=1, right="repository:pull")
-    scene.send(f"{at}/change", robot=scene.robot(full_name), description="x", right="repository:push")
+    scene.send(f"{at}/{scene.robot(full_name)}", description="x", right="repository:push")
 
 
 def revoke(scene: Pages) -> None:
@@ -367,7 +367,7 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("SwitchRobotPage",
         lambda s: s.send(f"{s.at}/robots/switch", robot=s.robot(s.ci), disabled="no"),
         lambda s: ("enable", "robot", s.ci, True)),
-    ("ChangeRobotPage",
+    ("RobotPage",
         lambda s: change_robot(s, f"{s.at}/robots", "edited", f"{s.ci[:-2]}edited"),
         lambda s: ("update", "robot", f"{s.ci[:-2]}edited", True)),
     ("ProlongRobotPage",
@@ -415,7 +415,7 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("SwitchSystemRobotPage",
         lambda s: s.send("/administration/robots/switch", robot=s.robot(s.all), disabled="yes"),
         lambda s: ("disable", "robot", s.all, False)),
-    ("ChangeSystemRobotPage",
+    ("SystemRobotPage",
         lambda s: change_robot(s, "/administration/robots", f"edited-{s.name}", f"robot-edited-{s.name}"),
         lambda s: ("update", "robot", f"robot-edited-{s.name}", False)),
     ("ProlongSystemRobotPage",

@@ -64,9 +64,11 @@ class Page(Readable):
     """A page, or what one of its forms does.
 
     ``needs`` is a word of `app.web.guard`; where it is a right in a project, the path's ``project`` says in which, and
-    ``self.project`` is that one. A form is answered by a redirect that carries one message along.
+    ``self.project`` is that one. A form that is sent to the page itself may need more, ``needs_to_send``; a form is
+    answered by a redirect that carries one message along, or by the page with what is wrong.
     """
 
+    needs_to_send: str | None = None
     # Which entry of the menu is lit.
     section = ""
 
@@ -94,10 +96,11 @@ class Page(Readable):
             self.subject = self.principal.subject
 
     async def _admit(self) -> None:
-        if self.needs in WORDS:
-            self.services.guard.admit(self.principal, self.needs)
+        needs = self.needs if self.method in _SAFE else self.needs_to_send or self.needs
+        if needs in WORDS:
+            self.services.guard.admit(self.principal, needs)
         else:
-            self.project = await self.services.guard.open(self.principal, self.path_kwargs["project"], self.needs)
+            self.project = await self.services.guard.open(self.principal, self.path_kwargs["project"], needs)
 
     @property
     def opened(self) -> ProjectView:

@@ -77,18 +77,6 @@ class OfRobots(Page):
             **values,
         )
 
-    async def show_robot(
-        self, robot: Robot, *, description: str | None = None, grants: Sequence[Grant] = (), error: str = ""
-    ) -> None:
-        """Answer with a robot's page; with what was typed into its form, where that has a mistake."""
-        self.show_in_frame(
-            "robot",
-            robot=robot,
-            description=robot.description if description is None else description,
-            grants=grants or await self.grants(robot),
-            error=error,
-        )
-
     def typed(self) -> list[Grant]:
         """Read the sets of rights as they stand in a form; only the first may be empty."""
         grants: list[Grant] = []
@@ -118,21 +106,6 @@ class OfRobots(Page):
             EVERYWHERE if name == EVERYWHERE else str((await self.services.projects.find(name)).id)
             for name in names.replace(",", " ").split() or [EVERYWHERE]
         ]
-
-    async def grants(self, robot: Robot) -> list[Grant]:
-        """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
-        names: dict[frozenset[str], list[str]] = {}
-        for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
-            name = scope if scope == EVERYWHERE else await self._name(int(scope))
-            if name is not None:
-                names.setdefault(frozenset(rights), []).append(name)
-        return [Grant(", ".join(sorted(many)), rights) for rights, many in names.items()] or [Grant("", frozenset())]
-
-    async def _name(self, project_id: int) -> str | None:
-        try:
-            return (await self.services.projects.get(project_id)).name
-        except Missing:
-            return None
 
 
 class RobotsPage(OfRobots):
@@ -184,24 +157,22 @@ class NewRobotPage(OfRobots):
 
 
 class RobotPage(OfRobots):
-    """One robot account: what it is and may do, when it was used and from where; and the forms that change it."""
+    """One robot account: what it is and may do, when it was used and from where; and the forms that change it.
+
+    The one for its description and rights is sent here, and comes back with its mistakes.
+    """
 
     needs = roles.LIST_ROBOTS
+    needs_to_send = roles.UPDATE_ROBOT
 
     async def get(self, robot: str, project: str = "") -> None:
-        await self.show_robot(await self.services.robots.find_in(self.owner, int(robot)))
+        await self._show(await self._find(robot))
 
-
-class ChangeRobotPage(OfRobots):
-    """Saves a robot's description and rights; the mistakes of the form come back with it."""
-
-    needs = roles.UPDATE_ROBOT
-
-    async def post(self, project: str = "") -> None:
-        robot, about, grants = await self.robot(), self.field("description"), self.typed()
+    async def post(self, robot: str, project: str = "") -> None:
+        found, about, grants = await self._find(robot), self.field("description"), self.typed()
         try:
             await self.services.robots.update(
-                robot,
+                found,
                 by=self.principal,
                 rights=self.rights,
                 description=about,
@@ -211,11 +182,41 @@ class ChangeRobotPage(OfRobots):
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            await self.show_robot(robot, description=about, grants=grants, error=self.said(error))
+            await self._show(found, description=about, grants=grants, error=self.said(error))
             return
-        self.note("update", "robot", robot.name)
+        self.note("update", "robot", found.name)
         self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
-        self.redirect(f"{self.home}/{robot.id}", status=303)
+        self.redirect(f"{self.home}/{found.id}", status=303)
+
+    async def _find(self, robot: str) -> Robot:
+        return await self.services.robots.find_in(self.owner, int(robot))
+
+    async def _show(
+        self, robot: Robot, *, description: str | None = None, grants: Sequence[Grant] = (), error: str = ""
+    ) -> None:
+        """Answer with the page; with what was typed into its form, where that has a mistake."""
+        self.show_in_frame(
+            "robot",
+            robot=robot,
+            description=robot.description if description is None else description,
+            grants=grants or await self._grants(robot),
+            error=error,
+        )
+
+    async def _grants(self, robot: Robot) -> list[Grant]:
+        """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
+        names: dict[frozenset[str], list[str]] = {}
+        for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
+            name = scope if scope == EVERYWHERE else await self._name(int(scope))
+            if name is not None:
+                names.setdefault(frozenset(rights), []).append(name)
+        return [Grant(", ".join(sorted(many)), rights) for rights, many in names.items()] or [Grant("", frozenset())]
+
+    async def _name(self, project_id: int) -> str | None:
+        try:
+            return (await self.services.projects.get(project_id)).name
+        except Missing:
+            return None
 
 
 class RefreshRobotPage(OfRobots):
@@ -286,12 +287,7 @@ class NewSystemRobotPage(NewRobotPage):
 
 
 class SystemRobotPage(RobotPage):
-    needs = "admin"
-    section = "administration"
-
-
-class ChangeSystemRobotPage(ChangeRobotPage):
-    needs = "admin"
+    needs = needs_to_send = "admin"
     section = "administration"
 
 
