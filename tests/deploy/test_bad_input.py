@@ -57,6 +57,7 @@ def test_certificate_of_another_key_host_or_time(site: Site) -> None:
     _refused(site, "does not match nginx_certificate_key", nginx_certificate=good.certificate)
     pair = {"nginx_certificate": other.certificate, "nginx_certificate_key": other.key}
     _refused(site, f"is not for {NAME}", **pair)
+    _refused(site, "is not for other.test", nginx_server_names=[NAME, "other.test"])
     ending = authority.certify(NAME, days=0.5)
     pair = {"nginx_certificate": ending.certificate, "nginx_certificate_key": ending.key}
     _refused(site, "ends in less than a day", **pair)
