@@ -102,7 +102,11 @@ async def _migrate(config: Config, _: argparse.Namespace) -> str:
     return "the database has the schema of a newer release, which this one works with; nothing was changed"
 
 
-async def _check(_: Config, __: argparse.Namespace) -> str:
+async def _check(config: Config, _: argparse.Namespace) -> str:
+    from app.access.saml import configured_keys
+
+    if config.saml.enabled:
+        configured_keys(config.saml)
     return "the configuration is fine"
 
 

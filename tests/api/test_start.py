@@ -62,6 +62,7 @@ def test_a_configuration_can_be_checked_beforehand(tmp_path: Path) -> None:
         (b"data_dir: nowhere\n", 0, "the configuration is fine\n"),
         (b"server: {lisen: x}\n", 2, "registry: server.lisen: unknown key; known here: "),
         (b"server: [\n", 2, f"registry: {file} is not YAML: "),
+        (b"saml: {enabled: true, idp_metadata_url: 'https://x', certificate: x}\n", 2, "registry: saml.certificate: "),
         (b"\xff", 2, "registry: "),
     ):
         file.write_bytes(written)

@@ -3,9 +3,19 @@
 The only part that knows python3-saml, lxml and xmlsec. What arrives is untrusted until `response` has checked it.
 """
 
-from .keys import KeyPair, own_keys
+from .keys import KeyPair, configured_keys, own_keys
 from .metadata import IdentityProvider
 from .refused import Refused
 from .university import Begun, Finished, University, own_page
 
-__all__ = ["Begun", "Finished", "IdentityProvider", "KeyPair", "Refused", "University", "own_keys", "own_page"]
+__all__ = [
+    "Begun",
+    "Finished",
+    "IdentityProvider",
+    "KeyPair",
+    "Refused",
+    "University",
+    "configured_keys",
+    "own_keys",
+    "own_page",
+]

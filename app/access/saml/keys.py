@@ -43,11 +43,16 @@ def own_keys(config: Saml, data_dir: Path, host: str) -> Sequence[KeyPair]:
     A made-up pair is this host's own: with several hosts the pair has to be configured. Raises ValueError, naming
     the key of the configuration, and OSError.
     """
-    pairs = [
+    own, following = configured_keys(config)
+    return [own or _made_up(data_dir / _FILE, host), *([following] if following else [])]
+
+
+def configured_keys(config: Saml) -> tuple[KeyPair | None, KeyPair | None]:
+    """Read the pair in use and the next one, each where it is configured; raises ValueError as `own_keys` does."""
+    return (
         _configured("saml.certificate", config.certificate, config.private_key),
         _configured("saml.next_certificate", config.next_certificate, config.next_private_key),
-    ]
-    return [pairs[0] or _made_up(data_dir / _FILE, host), *(pair for pair in pairs[1:] if pair)]
+    )
 
 
 def _configured(name: str, certificate: str | None, private_key: str | None) -> KeyPair | None:
