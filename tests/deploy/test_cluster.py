@@ -220,6 +220,21 @@ def test_pulls_go_on_and_pushes_wait_while_postgresql_restarts(made: Cluster) ->
     assert crowd.lost() == []
 
 
+def test_what_the_database_lost_comes_back(made: Cluster) -> None:
+    with Crowd(made.balancer, clients=4) as crowd:
+        time.sleep(5)
+    backed_up = made.inventory.play("backup.yml")
+    assert backed_up.status == 0, backed_up.output[-3000:]
+    made.services.ssh("runuser --user=postgres -- psql --quiet --command='TRUNCATE project CASCADE' registry")
+    assert ask(made.balancer, "GET", crowd.kept[-1], headers=basic())[0] == 404
+    restored = made.inventory.play("restore.yml")
+    assert restored.status == 0, restored.output[-3000:]
+    assert crowd.lost() == []
+    for name in REGISTRIES:
+        assert ask(made.way(name), "GET", "/v2/crowd/x/manifests/first", headers=basic())[0] == 200
+    assert (again := made.inventory.play("site.yml")).changed == 0, changes(again.output)
+
+
 def _go_on(crowd: Crowd) -> None:
     """Wait until the crowd has pulled and pushed again."""
     pulls, pushes = crowd.pulls + 20, crowd.pushes + 20

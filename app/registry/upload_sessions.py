@@ -1,0 +1,158 @@
+"""The sessions of uploads as the database has them, and the running hashes that this worker computed for them.
+
+The row of a session is the truth: which object its bytes are in, how many are safe, their digest so far, and what the
+session was given of its project's quota. A running hash lives in the worker that computed it. Another worker goes on
+writing without it, and reads the object back once, at the end, to verify it.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from app.database import Database, Transaction, blobs, manifests, uploads
+from app.database.uploads import UploadSession
+from app.oci.digest import Digest, new_hash
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown
+from app.projects.service import Repository, ensure
+from app.storage import new_key
+
+from .review import GRACE_SECONDS
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# Running hashes kept for sessions between two requests; one that is dropped costs one reading at the end.
+_MOST_HASHES = 1000
+# Of the quota, a session asks for so much ahead and keeps so much while it waits.
+_AHEAD_BYTES = 16 * 1024 * 1024
+
+
+@dataclass
+class Hashing:
+    """A running hash and how many bytes it has seen."""
+
+    hash: _Hash
+    offset: int
+
+
+class UploadSessions:
+    """What is done to the row of a session; each raises Unavailable without the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._hashes: OrderedDict[str, Hashing] = OrderedDict()
+
+    async def begin(self, repository: Repository, algorithm: str) -> UploadSession:
+        """Write a new session; raises DigestInvalid for an algorithm not verified here."""
+        running = new_hash(algorithm)
+        key = new_key()
+
+        async def create(transaction: Transaction) -> UploadSession:
+            repository_id = await ensure(transaction, repository)
+            session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, Digest.finish(running))
+            await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
+            await uploads.create(transaction, session)
+            return session
+
+        session = await self._database.transact(create)
+        self._remember(session.id, Hashing(running, 0))
+        return session
+
+    async def find(self, repository_id: int, upload_id: str) -> UploadSession | None:
+        """Read a session of a repository."""
+        async with self._database.reading() as transaction:
+            return await uploads.find(transaction, repository_id, upload_id)
+
+    async def find_with_room(self, known: UploadSession) -> tuple[UploadSession, int | None]:
+        """Find a session as it is known, and what its project has left; raises BlobUploadInvalid once it moved on."""
+        async with self._database.reading() as transaction:
+            found = await uploads.find_with_room(transaction, known.repository_id, known.id)
+        # A request that failed may have left a session with more of the quota than it had.
+        if found is None or replace(found[0], charged_bytes=known.charged_bytes) != known:
+            raise _moved_on()
+        return found
+
+    def take_hashing(self, session: UploadSession) -> Hashing | None:
+        """Give the hash of all bytes of a session and forget it here; None where another worker has it."""
+        hashing = self._hashes.pop(session.id, None)
+        if hashing is not None and hashing.offset == session.bytes_written:
+            return hashing
+        return Hashing(new_hash(session.digest_so_far.partition(":")[0]), 0) if session.bytes_written == 0 else None
+
+    async def advance(
+        self,
+        project_id: int,
+        before: UploadSession,
+        after: UploadSession,
+        hashing: Hashing | None,
+        *,
+        has_quota: bool,
+    ) -> None:
+        """Write how far a session has come; raises BlobUploadInvalid where it has moved on, and QuotaExceeded."""
+        async with self._database.transaction() as transaction:
+            advanced = await uploads.advance(transaction, before, after)
+            await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
+            if has_quota and after.charged_bytes < after.bytes_written:
+                await uploads.reserve(transaction, project_id, after.id, after.bytes_written, 0)
+            elif after.charged_bytes > after.bytes_written + _AHEAD_BYTES:
+                await uploads.give_back(transaction, project_id, after.id, after.bytes_written + _AHEAD_BYTES)
+        if not advanced:
+            raise _moved_on()
+        if hashing is not None:
+            self._remember(after.id, hashing)
+
+    async def commit(self, repository: Repository, session: UploadSession, size: int, digest: Digest) -> None:
+        """End a session with a blob; raises BlobUploadUnknown where it has ended, and QuotaExceeded."""
+
+        async def commit(transaction: Transaction) -> bool:
+            charged = await uploads.end(transaction, session.id)
+            if charged is None:
+                return False
+            # Before the blob: in this order a review locks them.
+            await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
+            await blobs.add(transaction, digest, session.object_key, size)
+            await blobs.add_link(transaction, repository.project_id, session.repository_id, digest, paid=charged)
+            return True
+
+        if not await self._database.transact(commit):
+            raise _ended()
+
+    async def drop(self, session: UploadSession) -> None:
+        """End a session and give its bytes up; raises BlobUploadUnknown where it has ended."""
+        self._hashes.pop(session.id, None)
+        async with self._database.transaction() as transaction:
+            removed = await uploads.remove(transaction, session.id)
+            if removed:
+                await blobs.discard(transaction, session.object_key, 0)
+        if not removed:
+            raise _ended()
+
+    async def reserve(self, project_id: int, upload_id: str, total: int) -> int:
+        """Take quota for ``total`` bytes and some ahead; answers for how many. Raises as `commit` does."""
+        async with self._database.transaction() as transaction:
+            charged = await uploads.reserve(transaction, project_id, upload_id, total, _AHEAD_BYTES)
+        if charged is None:
+            raise _ended()
+        return charged
+
+    async def give_back(self, project_id: int, upload_id: str, keep: int) -> None:
+        """Return what a session has of the quota beyond ``keep`` bytes."""
+        async with self._database.transaction() as transaction:
+            await uploads.give_back(transaction, project_id, upload_id, keep)
+
+    def _remember(self, upload_id: str, hashing: Hashing) -> None:
+        self._hashes[upload_id] = hashing
+        while len(self._hashes) > _MOST_HASHES:
+            self._hashes.popitem(last=False)
+
+
+def _moved_on() -> BlobUploadInvalid:
+    return BlobUploadInvalid("another request has moved this upload on; ask for its status and go on from there")
+
+
+def _ended() -> BlobUploadUnknown:
+    return BlobUploadUnknown("this upload has ended already")
