@@ -9,11 +9,10 @@ import random
 import re
 import shutil
 import socket
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +45,12 @@ def made(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         yield running
 
 
-@contextmanager
-def docker(made: Cluster, way: str) -> Iterator[Docker]:
-    """Start an engine that finds the registry's name at one of its addresses."""
-    # Its sockets are in here, and their paths may have a hundred characters.
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
-    with engine(folder / "d", hosts={NAME: made.hosts[way].address}, authority=made.authority.file) as client:
-        yield client
-    shutil.rmtree(folder, ignore_errors=True)
+def test_pushed_on_one_host_pulled_from_the_other(made: Cluster, tmp_path: Path) -> None:
+    def docker(way: str) -> AbstractContextManager[Docker]:
+        return engine(tmp_path / way, hosts={NAME: made.hosts[way].address}, authority=made.authority.file)
 
-
-def test_pushed_on_one_host_pulled_from_the_other(made: Cluster) -> None:
     project(made.way("registry1"), "lab")
-    with docker(made, "registry1") as one, docker(made, "registry2") as other:
+    with docker("registry1") as one, docker("registry2") as other:
         one.run("login", "--username", "admin", "--password", PASSWORD, NAME)
         one.run("pull", f"{NAME}/mirror/library/redis")
         one.run("tag", f"{NAME}/mirror/library/redis", f"{NAME}/lab/redis:mine")
@@ -70,7 +62,7 @@ def test_pushed_on_one_host_pulled_from_the_other(made: Cluster) -> None:
     assert counted["registry1"].get_manifest > 0
     assert counted["registry2"].get_manifest == 0
     assert not counted["registry2"].blob_gets
-    with docker(made, SERVICES) as through:
+    with docker(SERVICES) as through:
         through.run("pull", f"{NAME}/lab/redis:mine")
         through.run("login", "--username", "admin", "--password", PASSWORD, NAME)
         through.run("tag", f"{NAME}/lab/redis:mine", f"{NAME}/lab/redis:through")

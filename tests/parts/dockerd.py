@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .process import CommandFailed, Process, run
 
@@ -22,9 +23,9 @@ def missing() -> str | None:
 class Docker:
     """A running engine; ``socket`` is its own, ``containerd`` the one of the containerd beneath it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.socket = folder / "docker.sock"
-        self.containerd = folder / "exec/containerd/containerd.sock"
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        self.socket = sockets / "docker.sock"
+        self.containerd = sockets / "containerd/containerd.sock"
         self._environment = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(folder / "client")}
 
     def run(self, *arguments: str, timeout: float = 120.0) -> str:
@@ -45,17 +46,19 @@ def engine(
     folder: Path, *options: str, inside: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Docker]:
     """Start an engine with ``options``, by the command ``inside`` where it shall see another world."""
-    command = [
-        *inside, "dockerd", f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
-        f"--host=unix://{folder}/docker.sock", "--iptables=false", "--ip6tables=false", "--bridge=none", *options,
-    ]  # fmt: skip
-    process = Process("dockerd", command, folder, environment=environment)
-    docker = Docker(folder)
-    try:
-        process.until(lambda: _answers(docker), timeout=120, interval=0.1)
-        yield docker
-    finally:
-        process.stop(timeout=20)
+    # The path of a socket may have a hundred characters, and a folder of a test has most of them already.
+    with TemporaryDirectory(prefix="docker-", ignore_cleanup_errors=True) as sockets:
+        docker = Docker(folder, Path(sockets))
+        command = [
+            *inside, "dockerd", f"--data-root={folder}/data", f"--exec-root={sockets}", f"--pidfile={folder}/pid",
+            f"--host=unix://{docker.socket}", "--iptables=false", "--ip6tables=false", "--bridge=none", *options,
+        ]  # fmt: skip
+        process = Process("dockerd", command, folder, environment=environment)
+        try:
+            process.until(lambda: _answers(docker), timeout=120, interval=0.1)
+            yield docker
+        finally:
+            process.stop(timeout=20)
 
 
 @contextmanager
