@@ -5,7 +5,6 @@ Of each, one note a minute is written. Those that are lost with a killed worker 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from app.database import Database, credentials
 from app.database.access_keys import AccessKey
 from app.database.robots import Robot
+from app.jobs import repeat
 from app.oci.errors import Unavailable
 
 _FLUSH_SECONDS = 5.0
@@ -72,6 +72,4 @@ class LastUsed:
 
     async def run(self) -> None:
         """Write every few seconds, for as long as the worker lives."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self.flush()
+        await repeat("writing when robots and access keys were used", self.flush, _FLUSH_SECONDS)

@@ -6,13 +6,12 @@ its page as well (`NOTICE_SECONDS`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from app.database import Database, Transaction, access_keys, audit, robots, settings
-from app.oci.errors import OCIError
+from app.jobs import repeat
 
 from .principal import Kind, Principal
 
@@ -38,12 +37,7 @@ class Notices:
 
     async def run(self) -> None:
         """Give notice every hour, for as long as the worker lives."""
-        while True:
-            try:
-                await self.give()
-            except OCIError as error:
-                log.warning("notice of what expires put off: %s", error)
-            await asyncio.sleep(_NOTICE_EVERY)
+        await repeat("notice of what expires", self.give, _NOTICE_EVERY, now=True)
 
 
 # What ends, past one time and up to another: the audit log's entry of it and the line for the service's log.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
@@ -10,7 +9,7 @@ from prometheus_client import Counter
 
 from app.database import Database, Transaction, blobs, projects
 from app.database.projects import Project
-from app.oci.errors import OCIError
+from app.jobs import repeat
 
 EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
 
@@ -32,12 +31,7 @@ class Eviction:
 
     async def run(self) -> None:
         """Make room every minute, for as long as the worker lives."""
-        while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            try:
-                await self.make_room()
-            except OCIError as error:
-                log.warning("eviction put off: %s", error)
+        await repeat("eviction", self.make_room, _PAUSE_SECONDS)
 
     async def make_room(self) -> None:
         """Bring every mirror below its bound, as far as what is in use allows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import socket
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
+from app.jobs import repeat
 
 from .fills import FillProgress
 
@@ -65,9 +65,7 @@ class Progress:
 
     async def run(self) -> None:
         """Say it about once a second while anything runs, for as long as the worker lives."""
-        while True:
-            await self._say(self._running())
-            await asyncio.sleep(_SAY_SECONDS)
+        await repeat("telling of fills", lambda: self._say(self._running()), _SAY_SECONDS, now=True)
 
     async def close(self) -> None:
         """Take back what was said."""

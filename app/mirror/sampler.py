@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from app.cache import Cache, keys
 from app.database import Database, budget_samples
 from app.database.budget_samples import MINUTE
-from app.oci.errors import Unavailable
+from app.jobs import repeat
 
 from .budget import BudgetView
 
@@ -33,12 +32,7 @@ class Sampler:
 
     async def run(self) -> None:
         """Sample every minute, for as long as the worker lives; what becomes known within one, soon after."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                await self.sample()
-            except Unavailable as error:
-                log.warning("what %s allows is not noted: %s", self._upstream, error)
+        await repeat(f"noting what {self._upstream} allows", self.sample, _LOOK_SECONDS)
 
     async def sample(self) -> None:
         """Note what is known now, unless somebody has in this minute. Redis away: nothing is known."""

@@ -5,12 +5,12 @@ Counts that are lost with a killed worker cost nothing but a little of the stati
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
 from app.database import Database, traffic
 from app.database.traffic import HOUR, Counts
+from app.jobs import repeat
 from app.oci.errors import Unavailable
 
 _FLUSH_SECONDS = 5.0
@@ -57,9 +57,7 @@ class Traffic:
 
     async def run(self) -> None:
         """Write every few seconds, for as long as the worker lives."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self.flush()
+        await repeat("writing traffic", self.flush, _FLUSH_SECONDS)
 
     def _now(self, project_id: int) -> list[int]:
         return self._counted.setdefault((project_id, int(time.time() // HOUR)), [0] * 4)

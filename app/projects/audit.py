@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator
 from app.access.principal import ANONYMOUS, Principal
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
-from app.oci.errors import OCIError, Unavailable
+from app.jobs import repeat
+from app.oci.errors import Unavailable
 
 from .tally import Tally
 
@@ -123,16 +124,10 @@ class Audit:
 
     async def run(self) -> None:
         """Write every second and remove every hour what is old, for as long as the worker lives."""
-        tidied_at = -_TIDY_SECONDS
-        while True:
-            await asyncio.sleep(_WRITE_SECONDS)
-            await self.flush()
-            if time.monotonic() - tidied_at >= _TIDY_SECONDS:
-                tidied_at = time.monotonic()
-                try:
-                    await self.remove_old()
-                except OCIError as error:
-                    log.warning("old audit entries not removed yet: %s", error)
+        await asyncio.gather(
+            repeat("writing audit entries", self.flush, _WRITE_SECONDS),
+            repeat("removing old audit entries", self.remove_old, _TIDY_SECONDS, now=True),
+        )
 
     async def remove_old(self) -> None:
         """Remove entries that are older than the configured days, some at a time."""

@@ -6,14 +6,13 @@ is less than agreeing on who asks. Projects have no names here: who may read met
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
 from prometheus_client import Gauge
 
 from app.database import Database, quotas
-from app.oci.errors import Unavailable
+from app.jobs import repeat
 
 # All workers see the same database: the one that looked last knows best.
 _MODE: Final = "mostrecent"
@@ -44,12 +43,7 @@ class Fullness:
 
     async def run(self) -> None:
         """Look now and every minute, for as long as the worker lives; the numbers stay while the database is away."""
-        while True:
-            try:
-                await self.look()
-            except Unavailable as error:
-                log.warning("how full quotas are is not counted: %s", error)
-            await asyncio.sleep(_PAUSE_SECONDS)
+        await repeat("counting how full quotas are", self.look, _PAUSE_SECONDS, now=True)
 
     async def look(self) -> None:
         """Count once; raises Unavailable."""

@@ -5,12 +5,12 @@ A note that is lost with a killed worker costs nothing but a little order among 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
 
 from app.database import Database, blobs, manifests, repositories
+from app.jobs import repeat
 from app.oci.digest import Digest
 from app.oci.errors import Unavailable
 
@@ -65,6 +65,4 @@ class Pulls:
 
     async def run(self) -> None:
         """Write every few seconds, for as long as the worker lives."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self.flush()
+        await repeat("writing pull times", self.flush, _FLUSH_SECONDS)

@@ -12,13 +12,12 @@ Source: the review queue of GitLab's container registry (field notes, "Metadata 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
 from app.database import Database, Transaction, blobs, manifests, uploads
+from app.jobs import repeat
 from app.oci.digest import Digest
-from app.oci.errors import OCIError
 from app.projects.removal import finish_removals
 from app.storage import BlobStore
 
@@ -41,12 +40,7 @@ class Collection:
 
     async def run(self) -> None:
         """Collect every minute, for as long as the worker lives."""
-        while True:
-            await asyncio.sleep(_PAUSE_SECONDS)
-            try:
-                await self.collect()
-            except OCIError as error:
-                log.warning("collection put off: %s", error)
+        await repeat("collection", self.collect, _PAUSE_SECONDS)
 
     async def collect(self) -> None:
         """Work off all that is due now."""

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,7 @@ from cryptography import x509
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
+from app.jobs import repeat
 from app.oci.errors import Unavailable
 
 from .documents import Element, find, parse, text_of
@@ -107,9 +109,15 @@ class IdentityProvider:
 
     async def run(self) -> None:
         """Ask for the metadata now and every hour, sooner after a failure; ends when it is cancelled."""
-        while True:
-            wait = _EVERY if await self.refresh() else _AGAIN_AFTER
-            await asyncio.sleep(wait * random.uniform(0.9, 1.1))  # noqa: S311 - so that workers do not ask at once
+        due = 0.0
+
+        async def keep_current() -> None:
+            nonlocal due
+            if time.monotonic() >= due and await self.refresh():
+                # So that workers do not ask at once.
+                due = time.monotonic() + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311
+
+        await repeat("asking for the identity provider's metadata", keep_current, _AGAIN_AFTER, now=True)
 
     async def current(self) -> IdpMetadata:
         """Answer what is known; asks at once where nothing is. Raises Unavailable where nothing good is to be had."""
@@ -129,7 +137,7 @@ class IdentityProvider:
         """Ask for the metadata once and keep what came; answers whether it was good. What is bad changes nothing."""
         try:
             known = await asyncio.to_thread(self._ask)
-        except (Refused, OSError, ValueError) as error:
+        except (Refused, OSError, HTTPException, ValueError) as error:
             going_on = "going on with what is known" if self._known else "nobody can log in with the university's"
             log.warning("the identity provider's metadata cannot be had (%s); %s", error, going_on)
             return False

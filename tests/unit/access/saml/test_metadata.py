@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -128,3 +129,16 @@ class TestCopies:
     async def test_another_scheme_is_refused(self, source: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert not await IdentityProvider("ftp://idp.example/x", None, source.parent).refresh()
         assert "not http://, https:// or file://" in caplog.text
+
+    @pytest.mark.parametrize(
+        "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<md"]
+    )
+    async def test_who_speaks_no_http_is_not_the_end(self, source: Path, answer: bytes) -> None:
+        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            assert not await IdentityProvider(f"http://127.0.0.1:{port}/", None, source.parent).refresh()
