@@ -30,11 +30,12 @@ _AUTHORITY = "acme.test"
 
 @dataclass
 class Site:
-    """A host with the web server alone, and what the first run said."""
+    """A host with the web server alone; what a run said that only checked the bare host, and the first one."""
 
     host: Host
     inventory: Inventory
     authority: Authority
+    checked: Outcome
     first: Outcome
 
     @property
@@ -66,13 +67,18 @@ def site(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         try:
             _introduce(host, bed, authority)
             inventory = _inventory(host, folder)
+            checked = inventory.play("site.yml", "--check")
             first = inventory.play("site.yml")
             assert first.status == 0, first.output[-6000:]
-            yield Site(host, inventory, authority, first)
+            yield Site(host, inventory, authority, checked, first)
         finally:
             acme.stop()
     finally:
         dns.stop()
+
+
+def test_check_mode_on_a_bare_host(site: Site) -> None:
+    assert site.checked.status == 0, site.checked.output[-4000:]
 
 
 def test_a_bare_host_gets_a_certificate(site: Site) -> None:
