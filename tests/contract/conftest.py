@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,20 +10,58 @@ import pytest
 
 from app.database import Database
 from app.database.migrate import migrate
+from tests.parts.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, as an operator would write it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/registry.sqlite"
-    return str(request.getfixturevalue("postgres").database())
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+def database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, as an operator would write it."""
+    if kind == "sqlite":
+        return _sqlite(tmp_path)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.database()
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[str, str]:
+    """What is migrated once of each kind: hundreds of tests take copies, which come many times sooner."""
+    return {}
+
+
+@pytest.fixture
+async def migrated_url(
+    kind: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    templates: dict[str, str],
+) -> str:
+    """The URL of a database with the newest schema and nothing in it."""
+    if kind == "sqlite":
+        if kind not in templates:
+            templates[kind] = _sqlite(tmp_path_factory.mktemp("template"))
+            await migrate(templates[kind])
+        shutil.copy(templates[kind].removeprefix("sqlite:///"), tmp_path)
+        return _sqlite(tmp_path)
+    postgres: Postgres = request.getfixturevalue("postgres")
+    if kind not in templates:
+        templates[kind] = postgres.database()
+        await migrate(templates[kind])
+    return postgres.database(template=templates[kind])
+
+
+@pytest.fixture
+async def database(migrated_url: str) -> AsyncIterator[Database]:
     """A database with the newest schema and nothing in it."""
-    await migrate(database_url)
-    database = Database(database_url)
+    database = Database(migrated_url)
     yield database
     await database.close()
+
+
+def _sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder}/registry.sqlite"

@@ -88,10 +88,10 @@ async def test_reading_never_waits_for_a_writer(database: Database) -> None:
     assert await blobs.linked(database, repository, digest) is None, "what one connection wrote, every other one shows"
 
 
-async def test_the_first_question_of_a_process(database: Database, database_url: str) -> None:
+async def test_the_first_question_of_a_process(database: Database, migrated_url: str) -> None:
     project = await make_project(database)
     await database.close()
-    fresh = Database(database_url)
+    fresh = Database(migrated_url)
     assert await projects.head(fresh, "physics") == (project, True, None)
     await fresh.close()
 

@@ -42,10 +42,11 @@ class Postgres:
         """The database that is always there."""
         return self._url("postgres")
 
-    def database(self) -> str:
-        """Make an empty database and give its URL."""
+    def database(self, template: str = "") -> str:
+        """Make a database, empty or as the one with the URL ``template`` that nobody is in, and give its URL."""
         name = f"tests_{uuid.uuid4().hex[:12]}"
-        self._run("createdb", "--host=127.0.0.1", f"--port={self._port}", "--username=postgres", name)
+        copied = [f"--template={template.rpartition('/')[2]}"] if template else []
+        self._run("createdb", "--host=127.0.0.1", f"--port={self._port}", "--username=postgres", *copied, name)
         return self._url(name)
 
     def start(self) -> None:
