@@ -85,6 +85,8 @@ log = logging.getLogger(__name__)
 
 # What fills may take to end after the last client is gone; their spools stay and are gone on with.
 _FILL_SECONDS = 5.0
+# What jobs may take to finish what they are doing when a worker stops.
+_FINISH_SECONDS = 5
 # A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
 # never leaves the host.
 _REDIRECT_SECONDS = 5 * 60
@@ -215,11 +217,19 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         application = _make_application(config, stores, who, content, observer, addresses)
         server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies))
         server.add_sockets(sockets)
-        for job in (*who.jobs, *content.jobs):
-            task = asyncio.create_task(job)
-            stack.callback(task.cancel)
+        jobs = [asyncio.create_task(job) for job in (*who.jobs, *content.jobs)]
+        stack.push_async_callback(_end, jobs)
         await stopping.wait()
         await stop_server(server, v2, observer, config.server.drain_seconds)
+
+
+async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:
+    """Have jobs finish what they are doing, while what they need is there; one that takes long is broken off."""
+    for job in jobs:
+        job.cancel()
+    _, late = await asyncio.wait(jobs, timeout=_FINISH_SECONDS)
+    for job in late:
+        job.cancel()
 
 
 @dataclass(frozen=True)

@@ -48,3 +48,38 @@ async def test_the_first_time_is_at_once_or_after_a_pause(now: bool) -> None:
     with pytest.raises(asyncio.CancelledError):
         await job
     assert len(times) == (1 if now else 0)
+
+
+async def test_what_is_under_way_is_finished() -> None:
+    begun, go_on, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def sweep() -> None:
+        begun.set()
+        await go_on.wait()
+        finished.set()
+
+    job = asyncio.create_task(repeat("sweeping", sweep, 3600, now=True))
+    await begun.wait()
+    job.cancel()
+    await asyncio.sleep(0.01)
+    assert not job.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert finished.is_set()
+
+
+async def test_cancelled_twice_it_breaks_off() -> None:
+    begun = asyncio.Event()
+
+    async def sweep() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    job = asyncio.create_task(repeat("sweeping", sweep, 3600, now=True))
+    await begun.wait()
+    job.cancel()
+    await asyncio.sleep(0.01)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(job, 10)
