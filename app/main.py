@@ -342,7 +342,6 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     stack.push_async_callback(pulls.flush)
     blobs, manifests = Blobs(database), Manifests(database)
     hosted = HostedContent(database, manifests, blobs, pulls)
-    opened = Projects(database, config.policy, config.upstreams, who.secrets.encrypt)
     mirrors = {
         name: Mirror(
             name,
@@ -351,7 +350,6 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             database=database,
             store=stores.blobs,
             cache=stores.cache,
-            opened=opened,
             hosted=hosted,
             stored=manifests,
             blobs=blobs,
@@ -368,7 +366,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
         manifests=manifests,
         mirrors=mirrors,
-        projects=opened,
+        projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         quotas=Quotas(database, config.policy),
         jobs=[
             pulls.run(),

@@ -9,7 +9,7 @@ from app.database import Database, members, projects
 
 from .principal import Kind, Principal
 from .roles import ACTION_RIGHTS, ALL_RIGHTS, NO_RIGHTS, PUBLIC_RIGHTS, Role, rights_of
-from .scopes import ALL_ACTIONS
+from .scopes import ALL_ACTIONS, NO_PROJECT, Access
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -20,16 +20,16 @@ class Permissions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def actions(self, principal: Principal, project_name: str) -> frozenset[str]:
+    async def access(self, principal: Principal, project_name: str) -> Access:
         """Answer what the principal may do in a project's repositories (pull, push, delete); raises Unavailable.
 
         The admin may do everything in a project that is missing as well, to be told so by what comes after.
         """
         head = await projects.head(self._database, project_name)
         if head is None:
-            return ALL_ACTIONS if principal.administers else NOTHING
+            return Access(ALL_ACTIONS if principal.administers else NOTHING, NO_PROJECT)
         rights = await self.rights(principal, head[0], public=head[1])
-        return frozenset(action for action, right in ACTION_RIGHTS.items() if right in rights)
+        return Access(frozenset(action for action, right in ACTION_RIGHTS.items() if right in rights), head[0])
 
     async def rights(self, principal: Principal, project_id: int, *, public: bool) -> frozenset[str]:
         """Answer every right the principal has in a project; raises Unavailable."""

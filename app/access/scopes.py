@@ -22,6 +22,9 @@ from app.oci.reference import Name
 PULL = frozenset({"pull"})
 ALL_ACTIONS = frozenset({"pull", "push", "delete"})
 
+# Stands for the id of a project where there is none: an administrator's token may name a project that is not there.
+NO_PROJECT = 0
+
 # With names of full length, a token that grants so many still fits where it has to (`tokens.MAX_TOKEN`).
 MAX_SCOPES = 32
 
@@ -34,6 +37,17 @@ class Scopes:
 
     repositories: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     catalogue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What is granted in a repository, and in which project: its id, or `NO_PROJECT`.
+
+    ``project`` is None in a token of a release that did not write it yet.
+    """
+
+    actions: frozenset[str]
+    project: int | None
 
 
 def parse_scopes(values: Iterable[str]) -> Scopes:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from app.oci.reference import Name
 
-from .permissions import NOTHING, Permissions
+from .permissions import Permissions
 from .principal import Principal
-from .scopes import ALL_ACTIONS, Scopes
+from .scopes import ALL_ACTIONS, Access, Scopes
 from .tokens import LIFETIME, Grant, IssuedToken, Tokens
 
 
@@ -35,10 +35,13 @@ class TokenService:
         access = await self._allowed(principal, dict.fromkeys(names, ALL_ACTIONS))
         return Grant(principal, access, self._permissions.may_list_catalogue(principal), time.time() + LIFETIME)
 
-    async def _allowed(self, principal: Principal, wanted: Mapping[Name, frozenset[str]]) -> dict[str, frozenset[str]]:
+    async def _allowed(self, principal: Principal, wanted: Mapping[Name, frozenset[str]]) -> dict[str, Access]:
         projects = {
-            project: await self._permissions.actions(principal, project)
+            project: await self._permissions.access(principal, project)
             for project in sorted({name.project for name in wanted})
         }
-        allowed = {str(name): actions & projects[name.project] for name, actions in wanted.items()}
-        return {name: actions for name, actions in allowed.items() if actions != NOTHING}
+        allowed = {
+            str(name): Access(actions & projects[name.project].actions, projects[name.project].project)
+            for name, actions in wanted.items()
+        }
+        return {name: access for name, access in allowed.items() if access.actions}

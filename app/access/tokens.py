@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,10 @@ from app.oci.errors import Unauthorized
 from .challenge import service_name
 from .keys import Key, Keys
 from .principal import Principal
+from .scopes import Access
 
 LIFETIME = 300
-MAX_TOKEN = 16 * 1024
+MAX_TOKEN = 20 * 1024
 
 # Anonymous tokens of one scope are one string for so long, on every worker: a class of 64 machines costs one
 # signature and one verification. EdDSA signs the same bytes the same way each time.
@@ -37,6 +38,12 @@ _INVALID = "the token is not valid here; ask the token service for a new one"
 _EXPIRED = "the token has expired; ask the token service for a new one"
 
 
+class TokenOutdated(Unauthorized):
+    """The grant is for a project that had this name before; a new token may allow something in the one it has now."""
+
+    text = _INVALID
+
+
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
     """A token as handed out: good for ``expires_in`` seconds, counted from now as well as from ``issued_at``."""
@@ -48,16 +55,32 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token allows; ``expires_at`` in Unix seconds."""
+    """What a verified token allows, by a repository's full name; ``expires_at`` in Unix seconds.
+
+    Names can change hands while a token lives. So `allows` is half of the test, and `require` the other half.
+    """
 
     principal: Principal
-    access: Mapping[str, frozenset[str]]
+    access: Mapping[str, Access]
     catalogue: bool
     expires_at: float
 
     def allows(self, name: str, action: str) -> bool:
         """Answer whether ``action`` (pull, push, delete) may be done in the repository ``name``."""
-        return action in self.access.get(name, ())
+        held = self.access.get(name)
+        return held is not None and action in held.actions
+
+    def require(self, name: str, project_id: int, made_at: float) -> None:
+        """Raise TokenOutdated unless the grant for ``name`` was given in this project (`NO_PROJECT`: in none).
+
+        ``made_at`` is when the project was made, in Unix seconds. It decides for a token without a project, which an
+        older release has issued: a project that was there before the token is the one that the token is for.
+        """
+        held = self.access.get(name)
+        if held is None or (held.project is not None and held.project != project_id):
+            raise TokenOutdated
+        if held.project is None and made_at > self.expires_at - LIFETIME - _LEEWAY:
+            raise TokenOutdated
 
     @property
     def may_list_everything(self) -> bool:
@@ -85,12 +108,16 @@ class Tokens:
         self._bucketed: dict[str, IssuedToken] = {}
 
     async def issue(
-        self, principal: Principal, access: Mapping[str, Collection[str]], *, catalogue: bool = False
+        self, principal: Principal, access: Mapping[str, Access], *, catalogue: bool = False
     ) -> IssuedToken:
-        """Sign a token for actions by repository name, already cut down to what is allowed; raises Unavailable."""
+        """Sign a token for access by repository name, already cut down to what is allowed; raises Unavailable."""
         key = await self._keys.signing()
         now = int(time.time())
-        entries = [{"type": "repository", "name": name, "actions": sorted(access[name])} for name in sorted(access)]
+        entries = [
+            # "project" is ours: the specification has the other three, and clients may read them.
+            {"type": "repository", "name": name, "actions": sorted(held.actions), "project": held.project}
+            for name, held in sorted(access.items())
+        ]
         if catalogue:
             entries.append({"type": "registry", "name": "catalog", "actions": ["*"]})
         if not principal.is_anonymous:
@@ -174,11 +201,11 @@ class Tokens:
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:
-    access: dict[str, frozenset[str]] = {}
+    access: dict[str, Access] = {}
     catalogue = False
     for entry in claims["access"]:
         if entry["type"] == "repository":
-            access[entry["name"]] = frozenset(entry["actions"])
+            access[entry["name"]] = Access(frozenset(entry["actions"]), entry.get("project"))
         elif entry["type"] == "registry" and entry["name"] == "catalog":
             catalogue = True
     principal = Principal.from_subject(claims["sub"], is_admin=claims.get("admin") is True)

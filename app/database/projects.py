@@ -135,7 +135,7 @@ _repository_id = PointQuery(
     )
 )
 _resolve = PointQuery(
-    select(project.c.id, project.c.public, project.c.upstream, repository.c.id)
+    select(project.c.id, project.c.public, project.c.upstream, repository.c.id, project.c.created_at)
     .join_from(
         project,
         repository,
@@ -154,10 +154,13 @@ async def head(database: Database, name: str) -> tuple[int, bool, str | None] | 
 
 async def resolve(
     database: Database, name: str, repository_name: str
-) -> tuple[int, bool, str | None, int | None] | None:
-    """Find a project's id, publicity and upstream, and the id of a repository in it (None: no such repository)."""
+) -> tuple[int, bool, str | None, int | None, float] | None:
+    """Find a project's id, publicity and upstream, the id of a repository in it, and when the project was made.
+
+    The repository's id is None if there is no such repository.
+    """
     row = await database.point(_resolve, repository_name, name)
-    return (row[0], bool(row[1]), row[2], row[3]) if row else None
+    return (row[0], bool(row[1]), row[2], row[3], row[4]) if row else None
 
 
 async def repository_id(database: Database, project_id: int, name: str) -> int | None:

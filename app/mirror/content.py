@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from app.database import Database, projects
 from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
 from app.oci.reference import Name, Reference
-from app.projects.service import Projects, Repository
+from app.projects.service import Repository
 from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer, known
 from app.registry.manifests import Manifests, unknown_manifest
 from app.registry.pulls import Pulls
@@ -30,7 +32,6 @@ class MirrorContent:
     def __init__(
         self,
         database: Database,
-        opened: Projects,
         hosted: HostedContent,
         stored: Manifests,
         manifests: MirrorManifests,
@@ -39,7 +40,6 @@ class MirrorContent:
         traffic: Traffic,
     ) -> None:
         self._database = database
-        self._opened = opened
         self._hosted = hosted
         self._stored = stored
         self._manifests = manifests
@@ -106,9 +106,10 @@ class MirrorContent:
             raise NameUnknown(f"{name.project}/ is a cache of Docker Hub; pull {name.project}/library/IMAGE")
         official = Name.parse(f"{name.project}/{_OFFICIAL}/{name.repository}")
         async with self._database.reading() as transaction:
-            project = await projects.find(transaction, name.project)
+            project = await projects.get(transaction, repository.project_id)
         if project is None or project.settings.get("official_images") != "alias":
             raise Unauthorized(
                 f"Docker Hub has no {name.repository!r}; its official images are under {_OFFICIAL}/: pull {official}"
             )
-        return await self._opened.open(official)
+        repository_id = await projects.repository_id(self._database, repository.project_id, official.repository)
+        return replace(repository, name=official, id=repository_id)

@@ -9,7 +9,6 @@ from pathlib import Path
 from app.cache import Cache
 from app.config import UpstreamConfig
 from app.database import Database
-from app.projects.service import Projects
 from app.registry.blobs import Blobs
 from app.registry.content import HostedContent
 from app.registry.manifests import Manifests
@@ -39,7 +38,6 @@ class Mirror:
         database: Database,
         store: BlobStore,
         cache: Cache,
-        opened: Projects,
         hosted: HostedContent,
         stored: Manifests,
         blobs: Blobs,
@@ -62,9 +60,7 @@ class Mirror:
         self._traffic = Traffic(database)
         self._manifests = MirrorManifests(database, self._sources, cache, locks, config.fresh_for, self._traffic)
         self._blobs = MirrorBlobs(database, store, blobs, self._sources, pulls, self._traffic)
-        self.content = MirrorContent(
-            database, opened, hosted, stored, self._manifests, self._blobs, pulls, self._traffic
-        )
+        self.content = MirrorContent(database, hosted, stored, self._manifests, self._blobs, pulls, self._traffic)
         self._progress = Progress(cache, name, self._sources.running)
         self._sampler = Sampler(database, cache, name, self._sources.all_budgets)
         self._jobs: list[asyncio.Task[None]] = []

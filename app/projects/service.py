@@ -1,6 +1,7 @@
 """Projects: finds what a request names, and makes, changes, lists and removes projects.
 
-Nothing here asks for rights: whoever calls has done so (`app.web.guard`).
+Nothing here asks for rights: whoever calls has done so (`app.web.guard`, `app.web.gate`). Only `open` looks at a grant,
+because the gate knows a project by its name alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, Literal, TypedDict, get_args
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.principal import Kind, Principal
 from app.access.roles import UPDATE_PROJECT, Role
+from app.access.scopes import NO_PROJECT
+from app.access.tokens import Grant
 from app.config import Policy
 from app.database import Database, Transaction, members, projects
 from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
@@ -72,16 +75,22 @@ class Projects:
         self._upstreams = frozenset(upstreams)
         self._encrypt = encrypt
 
-    async def open(self, name: Name) -> Repository:
-        """Find what a name names; raises NameUnknown where there is no such project."""
+    async def open(self, name: Name, grant: Grant) -> Repository:
+        """Find what a name names, if the grant is for the project that has the name now.
+
+        Raises TokenOutdated if it is for another one, and NameUnknown if there is no such project.
+        """
         found = await projects.resolve(self._database, name.project, name.repository)
         if found is None:
+            grant.require(name, NO_PROJECT, made_at=0.0)
             raise NameUnknown("there is no project %(name)r", name=name.project)
-        return Repository(name, *found)
+        project_id, public, upstream, repository_id, made_at = found
+        grant.require(name, project_id, made_at)
+        return Repository(name, project_id, public, upstream, repository_id)
 
-    async def open_to_write(self, name: Name) -> Repository:
-        """Find a repository that may be pushed to; raises NameUnknown, and Denied for a mirror."""
-        repository = await self.open(name)
+    async def open_to_write(self, name: Name, grant: Grant) -> Repository:
+        """Find a repository that may be pushed to, as `open` does; raises Denied for a mirror as well."""
+        repository = await self.open(name, grant)
         if repository.upstream is not None:
             raise Denied(
                 "%(name)s/ is a pull-through cache of %(upstream)s, nothing can be pushed there; push "

@@ -9,7 +9,7 @@ from app.access.authorization import Basic, Bearer, parse_authorization
 from app.access.challenge import challenge, service_name
 from app.access.credentials import Credentials
 from app.access.service import TokenService
-from app.access.tokens import Grant, Tokens
+from app.access.tokens import Grant, TokenOutdated, Tokens
 from app.oci.errors import NameInvalid, OCIError, Unauthorized
 from app.oci.reference import Name
 
@@ -22,7 +22,7 @@ _ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete", CATALOGUE: "reg
 
 
 class Gate:
-    """The permission test every call passes; fails closed."""
+    """The permission test every call passes, by names; `Projects.open` completes it. Fails closed."""
 
     def __init__(self, tokens: Tokens, service: TokenService, credentials: Credentials) -> None:
         self._tokens = tokens
@@ -53,6 +53,12 @@ class Gate:
         if not self._suffices(grant, name, needs):
             raise self._refused(address, name, asks, _lacks(name, needs), "insufficient_scope")
         return grant
+
+    def outdated(
+        self, error: TokenOutdated, address: Address, name: Name | None, needs: str, *, asks: str | None = None
+    ) -> OCIError:
+        """Give the answer to a call that `admit` let in with a grant for another project: ask for a new token."""
+        return self._refused(address, name, asks or _ASKED_FOR.get(needs, ""), str(error), "invalid_token")
 
     def challenged(self, error: OCIError, address: Address) -> OCIError:
         """Give a 401 that came from further in the challenge it must have (RFC 9110, 15.5.2); leave others alone.

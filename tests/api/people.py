@@ -1,4 +1,4 @@
-"""Robots, access keys and people put down behind the running service's back, as its own services make them."""
+"""Projects, robots, access keys and people made behind the running service's back, by its own services."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from app.access.principal import Kind, Principal
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS
 from app.access.secrets import Secrets, read_key
-from app.config import Access
+from app.config import Access, Policy
 from app.database import Database, accounts, projects
 from app.database.robots import Robot
 from app.database.tables import account, member
 from app.database.tables import robot as robot_table
+from app.projects.service import Projects
 from tests.parts.service import Service
 
 T = TypeVar("T")
@@ -32,6 +33,25 @@ class People:
         data = service.folder / "data"
         self._url = f"sqlite:///{data}/registry.sqlite"
         self._secrets = Secrets(read_key(None, data))
+
+    def project(self, name: str, *, public: bool = False, age: float = 0.0) -> int:
+        """Make a project as if so many seconds ago; gives its id."""
+
+        async def make(database: Database) -> int:
+            made = await self._projects(database).create(ADMIN, name=name, public=public)
+            async with database.transaction() as transaction:
+                await projects.change(transaction, name, created_at=made.created_at - age)
+            return made.id
+
+        return self._do(make)
+
+    def remove_project(self, name: str) -> None:
+        """Remove a project with all it has."""
+
+        async def remove(database: Database) -> None:
+            await self._projects(database).remove(await _id(database, name))
+
+        self._do(remove)
 
     def robot(self, name: str, permissions: dict[str, list[str]], project: str | None = None) -> tuple[Robot, str]:
         """Make a robot of a project (None: of the system), its rights by project name or "*"."""
@@ -96,6 +116,9 @@ class People:
 
     def disable(self, username: str) -> None:
         self._execute(update(account).where(account.c.username == username).values(disabled=True))
+
+    def _projects(self, database: Database) -> Projects:
+        return Projects(database, Policy(), [], self._secrets.encrypt)
 
     def _robots(self, database: Database) -> Robots:
         return Robots(database, self._secrets, Access())

@@ -8,6 +8,7 @@ import hmac
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from app.access.secrets import Secrets, read_key
 from app.database import Database
 from tests.api.client import Registry, refused
 from tests.api.documents import OCI_INDEX, index
+from tests.api.people import People
 from tests.parts.process import wait_for
 from tests.parts.service import Service
 
@@ -52,6 +54,12 @@ def signing_keys(service: Service) -> list[tuple[str, str]]:
     return [(key_id, secrets(service).decrypt(encrypted)) for key_id, encrypted in rows]
 
 
+def number(service: Service) -> int:
+    """Read the id of the private project."""
+    with sqlite3.connect(f"file:{service.folder}/data/registry.sqlite?mode=ro", uri=True) as database:
+        return int(database.execute("SELECT id FROM project WHERE name = 'secret'").fetchone()[0])
+
+
 def claims(service: Service, **changes: Any) -> dict[str, Any]:
     """Make what a good token of the admin would say, with changes; None leaves a claim out."""
     now = int(time.time())
@@ -63,7 +71,9 @@ def claims(service: Service, **changes: Any) -> dict[str, Any]:
         "nbf": now - 10,
         "iat": now,
         "jti": f"forged-{now}-{time.monotonic_ns()}",
-        "access": [{"type": "repository", "name": SECRET, "actions": ["delete", "pull", "push"]}],
+        "access": [
+            {"type": "repository", "name": SECRET, "actions": ["delete", "pull", "push"], "project": number(service)}
+        ],
         "admin": True,
     }
     return {name: value for name, value in (good | changes).items() if value is not None}
@@ -127,6 +137,10 @@ def test_a_token_we_sign_is_as_good_as_theirs(service: Service, admin: Registry,
         {"access": [{"type": "repository", "name": SECRET}]},
         {"access": [{"type": "registry", "name": "catalog", "actions": ["*"]}]},
         {"access": [None]},
+        *(
+            {"access": [{"type": "repository", "name": SECRET, "actions": ["pull"], "project": project}]}
+            for project in (0, -1, 999_999, 2**64, "2", [2])
+        ),
     ],
     ids=lambda changes: json.dumps(changes)[:70],
 )
@@ -134,6 +148,27 @@ def test_claims_that_do_not_let_in(
     service: Service, admin: Registry, key: tuple[str, str], changes: dict[str, Any]
 ) -> None:
     assert with_token(admin, sign(key, claims(service, **changes))) == 401
+
+
+def of_an_older_release(name: str) -> list[dict[str, Any]]:
+    """Spell the access claim as releases did whose tokens named no project."""
+    return [{"type": "repository", "name": name, "actions": ["pull", "push"]}]
+
+
+def test_a_token_without_a_project_is_for_one_that_was_there_before_it(
+    service: Service, admin: Registry, key: tuple[str, str]
+) -> None:
+    """During an upgrade, workers of the older release issue such tokens, and clients of those before it have them."""
+    people, project = People(service), f"older-{uuid.uuid4().hex[:8]}"
+    token = sign(key, claims(service, access=of_an_older_release(f"{project}/app")))
+    people.project(project, age=60.0)
+    digest = admin.push_blob(f"{project}/app", b"of the older project")
+    assert admin.call("GET", f"/v2/{project}/app/blobs/{digest}", token=token).status == 200
+    people.remove_project(project)
+    people.project(project)
+    digest = Registry(service.host, service.username, service.password).push_blob(f"{project}/app", b"of the new one")
+    answer = admin.call("GET", f"/v2/{project}/app/blobs/{digest}", token=token)
+    assert "ask the token service for a new one" in refused(answer, 401, "UNAUTHORIZED")
 
 
 def test_an_expired_token_says_so(service: Service, admin: Registry, key: tuple[str, str]) -> None:

@@ -23,6 +23,7 @@ from app.registry.repositories import Repositories
 from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
+from tests.grants import everything
 
 from .rows import rows
 
@@ -70,7 +71,7 @@ class House:
         return await self.projects.create(by or await self.admin(), name=name, public=public)
 
     async def open(self, name: str = "physics/app") -> Repository:
-        return await self.projects.open(Name(name))
+        return await self.projects.open(Name(name), await everything(self.database, Name(name)))
 
     async def push_blob(self, data: bytes, to: str = "physics/app") -> Digest:
         repository = await self.open(to)

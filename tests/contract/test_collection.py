@@ -27,6 +27,7 @@ from app.registry.review import GRACE_SECONDS, Collection
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.api.documents import EMPTY, descriptor, image, index
+from tests.grants import everything
 
 from .rows import make_project, rows, used_bytes
 
@@ -48,7 +49,7 @@ class House:
         self.projects = Projects(database, Policy(), [], str)
 
     async def open(self, name: str = "physics/app") -> Repository:
-        return await self.projects.open(Name(name))
+        return await self.projects.open(Name(name), await everything(self.database, Name(name)))
 
     async def push_blobs(self, *contents: bytes, to: str = "physics/app") -> None:
         for data in contents:

@@ -51,8 +51,9 @@ async def test_a_change_shows_at_once(database: Database) -> None:
 async def test_names_resolve(database: Database) -> None:
     project = await make_project(database)
     repository = await make_repository(database, project, "team/app")
-    assert await projects.resolve(database, "physics", "team/app") == (project, True, None, repository)
-    assert await projects.resolve(database, "physics", "team") == (project, True, None, None)
+    made_at = float((await rows(database, "SELECT created_at FROM project WHERE name = 'physics'"))[0][0])
+    assert await projects.resolve(database, "physics", "team/app") == (project, True, None, repository, made_at)
+    assert await projects.resolve(database, "physics", "team") == (project, True, None, None, made_at)
     assert await projects.resolve(database, "biology", "team/app") is None
 
 

@@ -19,7 +19,7 @@ from app.database import Database, projects
 from app.database.tables import access_key, robot
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, OCIError
-from app.oci.reference import Name, Tag
+from app.oci.reference import Tag
 from tests.api.documents import EMPTY, image
 
 from .house import House
@@ -70,7 +70,7 @@ async def test_what_the_configuration_has_made_goes_on_under_a_reserved_name(hou
     found = await house.projects.find(name)
     changed = await house.projects.update(admin, found.id, description="as before")
     assert (changed.name, changed.description) == (name, "as before")
-    opened = await house.projects.open(Name.parse(f"{name}/library/redis"))
+    opened = await house.open(f"{name}/library/redis")
     assert (opened.project_id, opened.upstream) == (found.id, "docker.io")
 
 

@@ -22,6 +22,7 @@ from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
+from tests.grants import everything
 
 from .rows import make_project, make_repository, rows
 
@@ -39,7 +40,8 @@ class Worker:
 @pytest.fixture
 async def repository(database: Database) -> Repository:
     await make_repository(database, await make_project(database))
-    return await Projects(database, Policy(), [], str).open(Name("physics/app"))
+    name = Name("physics/app")
+    return await Projects(database, Policy(), [], str).open(name, await everything(database, name))
 
 
 @pytest.fixture

@@ -20,12 +20,13 @@ from app.mirror.status import MirrorStatus
 from app.oci.digest import Digest
 from app.oci.errors import Denied, OCIError, TooManyRequests, Unavailable
 from app.oci.reference import Name, Reference, parse_reference
-from app.projects.service import Projects
+from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer
 from app.registry.manifests import Manifests
 from app.registry.pulls import Pulls
 from app.storage.filesystem import FilesystemStore
+from tests.grants import everything
 from tests.images import Image
 from tests.parts.valkey import Valkey
 from tests.upstream.client import Hub
@@ -58,13 +59,17 @@ class House:
         async with self.database.transaction() as transaction:
             await projects.change(transaction, name, upstream_credential=kept)
 
+    async def open(self, name: str) -> Repository:
+        parsed = Name.parse(name)
+        return await self._opened.open(parsed, await everything(self.database, parsed))
+
     async def manifest(self, name: str, reference: str, *, head: bool = False) -> ManifestAnswer:
-        repository = await self._opened.open(Name.parse(name))
+        repository = await self.open(name)
         parsed: Reference = parse_reference(reference)
         return await self._mirror.content.manifest(repository, parsed, Client("me", may_fill=True), head=head)
 
     async def blob(self, name: str, digest: str, *, head: bool = False) -> BlobAnswer:
-        repository = await self._opened.open(Name.parse(name))
+        repository = await self.open(name)
         return await self._mirror.content.blob(repository, Digest(digest), Client("me", may_fill=True), head=head)
 
     async def pull(self, name: str, reference: str, image: Image) -> None:
@@ -98,7 +103,6 @@ async def house(
         database=database,
         store=store,
         cache=cache,
-        opened=opened,
         hosted=HostedContent(database, manifests, blobs, pulls),
         stored=manifests,
         blobs=blobs,

@@ -299,9 +299,10 @@ def test_a_project_made_private(stage: Stage, house: House) -> None:
 
 
 def test_what_is_deleted_is_gone_for_tokens_of_before_as_well(stage: Stage) -> None:
-    """A token says what may be done in a repository, not that there is one."""
+    """A token says what may be done in a repository, not that there is one. A project that is gone ends it."""
     token = stage.token(stage.person)
     assert stage.pulls(token) == 200
     done(stage.admin.do("deleteRepository", project_name=stage.project, repository_name="app"))
-    done(stage.admin.do("deleteProject", project_name_or_id=stage.project))
     assert {stage.pulls(token) for _ in range(ASKED)} == {404}
+    done(stage.admin.do("deleteProject", project_name_or_id=stage.project))
+    assert {stage.pulls(token) for _ in range(ASKED)} == {401}

@@ -19,6 +19,7 @@ from app.storage import BlobStore
 
 from .call import Call
 from .contents import Contents
+from .needs import PUSH
 
 Delivery = Literal["stream", "redirect", "accel"]
 
@@ -38,7 +39,7 @@ class BlobHandlers:
 
     async def get(self, call: Call, name: Name, reference: str) -> None:
         digest = Digest.parse(reference)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         head = call.method == "HEAD"
         answer = await self._contents.of(repository).blob(repository, digest, call.client, head=head)
         headers = [
@@ -49,7 +50,7 @@ class BlobHandlers:
             ("Cache-Control", "private, max-age=31536000, immutable"),
         ]
         if head:
-            if repository.id is not None and repository.upstream is None and call.may_push:
+            if repository.id is not None and repository.upstream is None and call.grant.allows(name, PUSH):
                 await self._blobs.keep(repository.id, digest)
             await call.reply(200, headers, length=answer.size)
         elif isinstance(answer.source, str) and answer.size and self._delivery != "stream":
@@ -59,7 +60,7 @@ class BlobHandlers:
 
     async def delete(self, call: Call, name: Name, reference: str) -> None:
         digest = Digest.parse(reference)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         await self._blobs.delete(repository, digest)
         call.changes.append(("delete", "blob", f"{name}@{digest}", (repository.project_id, name.project)))
         await call.reply(202)

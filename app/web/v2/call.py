@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
 
+from app.access.tokens import Grant
 from app.oci.errors import OCIError, Unsupported
 from app.registry.content import Client
 from app.web.address import Address
@@ -41,10 +42,6 @@ _MOST_PARAMETERS = 200
 _BODY_CHUNK = 256 * 1024
 # For how long what a client still sends is taken and dropped after it was told that it sends it for nothing.
 _HEAR_OUT_SECONDS = 2.0
-
-
-def _nothing(name: str, action: str) -> bool:
-    return False
 
 
 def _framing(headers: HTTPHeaders) -> tuple[bool, str | None]:
@@ -82,9 +79,8 @@ class Call(HTTPMessageDelegate):
         # Whether Tornado has a body to read beside the answering of this call, and why it had better not.
         self.has_body, self.malformed = _framing(headers)
         self.client = Client("", may_fill=False)
-        self.allows: Callable[[str, str], bool] = _nothing
-        self.may_push = False
-        self.may_list_everything = False
+        # Missing until the gate has let the call in.
+        self.grant: Grant
         # For the audit log: operation, kind of resource, resource, project's id and name (`app.projects.audit`).
         self.changes: list[tuple[str, str, str, tuple[int, str]]] = []
         self.status = 0

@@ -11,7 +11,7 @@ from functools import lru_cache
 from tornado.iostream import StreamClosedError
 
 from app.access.principal import address_block
-from app.access.tokens import Grant
+from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
 from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
 from app.oci.reference import Name
@@ -21,7 +21,6 @@ from app.web.gate import Gate
 from app.web.observe import Observer, in_networks
 
 from .call import Call, ClientGone, reply_error
-from .needs import PUSH
 from .routes import Endpoint, Route
 
 log = logging.getLogger(__name__)
@@ -105,13 +104,12 @@ class V2:
         grant = await self._gate.admit(
             call.headers.get("Authorization"), call.address, name, endpoint.needs, client_address, asks=endpoint.asks
         )
-        call.subject = grant.subject
-        call.may_push = name is not None and grant.allows(name, PUSH)
-        call.may_list_everything = grant.may_list_everything
-        call.allows = grant.allows
+        call.grant, call.subject = grant, grant.subject
         call.client = self._client(grant, client_address)
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
+        except TokenOutdated as error:
+            raise self._gate.outdated(error, call.address, name, endpoint.needs, asks=endpoint.asks) from error
         finally:
             # Also where the client did not wait to hear that it was done.
             for change in call.changes:

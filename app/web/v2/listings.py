@@ -29,7 +29,7 @@ class ListingHandlers:
     async def tags(self, call: Call, name: Name) -> None:
         query = call.query
         count, last = page_size(query), after(query)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         # One more than asked for tells whether there is a next page.
         tags = await self._contents.of(repository).tags(repository, last, count + 1)
         headers = [_JSON]
@@ -42,7 +42,7 @@ class ListingHandlers:
         count, last = page_size(query) or 1, after(query)
         kind = query.get("artifactType", [""])[0] or None
         subject = Digest.parse(reference)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         found, there_are_more = (
             await self._contents.of(repository).referrers(repository, subject, kind, last, count)
             if repository.id is not None
@@ -67,7 +67,7 @@ class ListingHandlers:
     async def catalogue(self, call: Call) -> None:
         query = call.query
         count, last = page_size(query), after(query)
-        names = await self._catalogue.page(last, count + 1, everything=call.may_list_everything)
+        names = await self._catalogue.page(last, count + 1, everything=call.grant.may_list_everything)
         headers = [_JSON]
         if 0 < count < len(names):
             headers.append(next_link("/v2/_catalog", {"n": str(count), "last": names[count - 1]}))

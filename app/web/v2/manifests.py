@@ -13,6 +13,7 @@ from app.registry.manifests import Manifests
 
 from .call import Call, ClientGone
 from .contents import Contents
+from .needs import PUSH
 
 # The specification asks for ten at least; more would not fit a request line anyway.
 _MOST_TAGS = 100
@@ -27,11 +28,11 @@ class ManifestHandlers:
 
     async def get(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         head = call.method == "HEAD"
         answer = await self._contents.of(repository).manifest(repository, parsed, call.client, head=head)
         headers = _headers(answer)
-        if head and call.may_push and repository.id is not None and repository.upstream is None:
+        if head and repository.id is not None and repository.upstream is None and call.grant.allows(name, PUSH):
             await self._manifests.keep(repository.id, answer.digest)
         etag = call.headers.get("If-None-Match")
         if etag is not None and f'"{answer.digest}"' in etag:
@@ -47,7 +48,7 @@ class ManifestHandlers:
             raise ManifestInvalid("tag parameters go with a push by digest")
         if len(tags) > _MOST_TAGS:
             raise ManifestInvalid(f"at most {_MOST_TAGS} tags in one request", status=414)
-        repository = await self._projects.open_to_write(name)
+        repository = await self._projects.open_to_write(name, call.grant)
         payload = await _payload(call)
         digest, manifest = await self._manifests.put(
             repository, parsed, tags, call.headers.get("Content-Type"), payload
@@ -67,7 +68,7 @@ class ManifestHandlers:
 
     async def delete(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
-        repository = await self._projects.open(name)
+        repository = await self._projects.open(name, call.grant)
         await self._manifests.delete(repository, parsed)
         kind = "artifact" if isinstance(parsed, Digest) else "tag"
         call.changes.append(("delete", kind, _spelled(name, parsed), (repository.project_id, name.project)))

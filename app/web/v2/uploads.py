@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.access.tokens import TokenOutdated
 from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest
@@ -23,7 +24,7 @@ class UploadHandlers:
 
     async def begin(self, call: Call, name: Name) -> None:
         query = call.query
-        repository = await self._projects.open_to_write(name)
+        repository = await self._projects.open_to_write(name, call.grant)
         if "mount" in query and await self._mount(call, repository, query["mount"][0], query.get("from", [None])[0]):
             return
         digest = Digest.parse(query["digest"][0]) if "digest" in query else None
@@ -49,10 +50,10 @@ class UploadHandlers:
             origin = None
             if source is not None:
                 source_name = Name.parse(source)
-                if not call.allows(source_name, "pull"):
+                if not call.grant.allows(source_name, "pull"):
                     return False
-                origin = await self._projects.open(source_name)
-        except (DigestInvalid, NameInvalid, NameUnknown):
+                origin = await self._projects.open(source_name, call.grant)
+        except (DigestInvalid, NameInvalid, NameUnknown, TokenOutdated):
             return False
         if not await self._blobs.mount(repository, digest, origin):
             return False
@@ -60,7 +61,7 @@ class UploadHandlers:
         return True
 
     async def patch(self, call: Call, name: Name, upload_id: str) -> None:
-        repository = await self._projects.open_to_write(name)
+        repository = await self._projects.open_to_write(name, call.grant)
         session, receiving, chunk = await self._open(call, repository, upload_id)
         await _receive_or_keep(call, receiving)
         session = await receiving.suspend(expected=chunk.length if chunk else None)
@@ -71,18 +72,18 @@ class UploadHandlers:
         if not digests:
             raise DigestInvalid("the closing PUT needs ?digest=")
         digest = Digest.parse(digests[0])
-        repository = await self._projects.open_to_write(name)
+        repository = await self._projects.open_to_write(name, call.grant)
         _, receiving, chunk = await self._open(call, repository, upload_id)
         await _receive_or_keep(call, receiving)
         await receiving.commit(digest, expected=chunk.length if chunk else None)
         await _reply_created(call, name, digest)
 
     async def get(self, call: Call, name: Name, upload_id: str) -> None:
-        session = await self._uploads.find(await self._projects.open_to_write(name), upload_id)
+        session = await self._uploads.find(await self._projects.open_to_write(name, call.grant), upload_id)
         await call.reply(204, _status(name, session))
 
     async def delete(self, call: Call, name: Name, upload_id: str) -> None:
-        await self._uploads.cancel(await self._projects.open_to_write(name), upload_id)
+        await self._uploads.cancel(await self._projects.open_to_write(name, call.grant), upload_id)
         await call.reply(204)
 
     async def _open(

@@ -240,8 +240,8 @@ async def test_a_key_does_part_of_what_its_person_may(place: Place) -> None:
     ]:
         key = await place.key(given, str(given))
         principal = await place.credentials.authenticate("mari", key, LAB)
-        assert await permissions.actions(principal, "open") == on_open
-        assert await permissions.actions(principal, "secret") == on_secret
+        assert (await permissions.access(principal, "open")).actions == on_open
+        assert (await permissions.access(principal, "secret")).actions == on_secret
 
 
 async def test_an_administrators_key_is_for_projects_only(place: Place) -> None:
@@ -250,8 +250,8 @@ async def test_an_administrators_key_is_for_projects_only(place: Place) -> None:
     assert principal.is_admin
     assert not principal.administers
     permissions = Permissions(place.database)
-    assert await permissions.actions(principal, "secret") == {"pull"}
-    assert await permissions.actions(principal, "missing") == frozenset()
+    assert (await permissions.access(principal, "secret")).actions == {"pull"}
+    assert (await permissions.access(principal, "missing")).actions == frozenset()
 
 
 async def test_guesses_are_slowed_down_and_nobody_who_has_the_secret_is(place: Place) -> None:

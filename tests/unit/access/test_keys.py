@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from app.access.keys import Keys
 from app.access.principal import ANONYMOUS, SERVICE
+from app.access.scopes import PULL, Access
 from app.access.secrets import Secrets
 from app.access.tokens import Tokens
 from app.database import Database, accounts
@@ -19,6 +20,7 @@ from app.oci.errors import Unauthorized, Unavailable
 from .conftest import SECRETS, on_both_databases
 
 URL = "http://127.0.0.1:8080"
+PULL_A = {"open/a": Access(PULL, 1)}
 
 
 async def age(database: Database, seconds: float) -> None:
@@ -36,7 +38,7 @@ async def count(database: Database) -> int:
 async def test_workers_that_start_together_accept_each_others_tokens(database: Database, database_url: str) -> None:
     databases = [Database(database_url) for _ in range(6)]
     workers = [Tokens(Keys(each, SECRETS), URL) for each in databases]
-    issued = await asyncio.gather(*(worker.issue(ANONYMOUS, {"open/a": ["pull"]}) for worker in workers))
+    issued = await asyncio.gather(*(worker.issue(ANONYMOUS, PULL_A) for worker in workers))
     for worker in workers:
         for token in issued:
             assert (await worker.verify(token.token)).allows("open/a", "pull")
@@ -47,7 +49,7 @@ async def test_workers_that_start_together_accept_each_others_tokens(database: D
 
 
 async def test_a_key_is_read_back_after_a_restart(database: Database, other_database: Database) -> None:
-    issued = await Tokens(Keys(database, SECRETS), URL).issue(ANONYMOUS, {"open/a": ["pull"]})
+    issued = await Tokens(Keys(database, SECRETS), URL).issue(ANONYMOUS, PULL_A)
     assert (await Tokens(Keys(other_database, SECRETS), URL).verify(issued.token)).allows("open/a", "pull")
 
 
@@ -56,7 +58,7 @@ async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
     database: Database, other_database: Database
 ) -> None:
     ours, theirs = Keys(database, SECRETS), Keys(other_database, SECRETS)
-    old = await Tokens(ours, URL).issue(ANONYMOUS, {"open/a": ["pull"]})
+    old = await Tokens(ours, URL).issue(ANONYMOUS, PULL_A)
     first = await theirs.signing()
     await age(database, 60)
     await ours.rotate(SERVICE, "")
@@ -66,7 +68,7 @@ async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
     restarted = Keys(database, SECRETS)
     second = await restarted.signing()
     assert second.id != first.id
-    new = await Tokens(restarted, URL).issue(ANONYMOUS, {"open/a": ["pull"]})
+    new = await Tokens(restarted, URL).issue(ANONYMOUS, PULL_A)
     await asyncio.sleep(1.1)  # an unknown key is looked up once a second at most
     for token in (old, new):
         assert (await Tokens(theirs, URL).verify(token.token)).allows("open/a", "pull")
@@ -138,7 +140,7 @@ async def test_known_keys_go_on_while_the_database_is_away(database: Database, t
 
 async def test_a_key_that_is_no_longer_kept_is_forgotten(database: Database) -> None:
     keys = Keys(database, SECRETS)
-    issued = await Tokens(keys, URL).issue(ANONYMOUS, {"open/a": ["pull"]})
+    issued = await Tokens(keys, URL).issue(ANONYMOUS, PULL_A)
     async with database.transaction() as transaction:
         await accounts.remove_signing_keys(transaction, time.time() + 1)
     with pytest.raises(Unauthorized):
@@ -168,7 +170,7 @@ async def test_a_key_of_before_they_were_encrypted_goes_on_until_it_is_replaced(
         await transaction.execute(update(signing_key).values(private_key=SECRETS.decrypt(row.private_key)))
     keys = Keys(database, SECRETS)
     assert (await keys.signing()).id == made.id
-    token = await Tokens(keys, URL).issue(ANONYMOUS, {"open/a": ["pull"]})
+    token = await Tokens(keys, URL).issue(ANONYMOUS, PULL_A)
     await age(database, 60)
     await keys.rotate(SERVICE, "")
     restarted = Keys(database, SECRETS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.access.keys import Keys
-from app.access.permissions import Permissions
+from app.access.permissions import NOTHING, Permissions
 from app.access.principal import ANONYMOUS, Kind, Principal
-from app.access.scopes import parse_scopes
+from app.access.scopes import ALL_ACTIONS, NO_PROJECT, PULL, Access, parse_scopes
 from app.access.service import TokenService
 from app.access.tokens import Tokens
 from app.database import Database, projects
@@ -18,6 +18,8 @@ from .conftest import SECRETS, on_both_databases
 ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
 MARI = Principal(Kind.PERSON, "mari")
 ROBOT = Principal(Kind.ROBOT, "robot$ci+pull")
+# The ids of the two projects that `database` has.
+OPEN, SECRET = 1, 2
 
 
 @pytest.fixture
@@ -36,28 +38,28 @@ async def test_outsiders_pull_what_is_public_and_cannot_tell_private_from_missin
     database: Database, principal: Principal
 ) -> None:
     permissions = Permissions(database)
-    assert await permissions.actions(principal, "open") == {"pull"}
-    assert await permissions.actions(principal, "secret") == frozenset()
-    assert await permissions.actions(principal, "missing") == frozenset()
+    assert await permissions.access(principal, "open") == Access(PULL, OPEN)
+    assert (await permissions.access(principal, "secret")).actions == NOTHING
+    assert (await permissions.access(principal, "missing")).actions == NOTHING
 
 
-@pytest.mark.parametrize("project", ["open", "secret", "missing"])
-async def test_the_admin_may_do_everything(database: Database, project: str) -> None:
-    assert await Permissions(database).actions(ADMIN, project) == {"pull", "push", "delete"}
+@pytest.mark.parametrize(("project", "number"), [("open", OPEN), ("secret", SECRET), ("missing", NO_PROJECT)])
+async def test_the_admin_may_do_everything(database: Database, project: str, number: int) -> None:
+    assert await Permissions(database).access(ADMIN, project) == Access(ALL_ACTIONS, number)
 
 
 async def test_a_project_made_private_shows_at_once(database: Database) -> None:
     permissions = Permissions(database)
-    assert await permissions.actions(ANONYMOUS, "open") == {"pull"}
+    assert (await permissions.access(ANONYMOUS, "open")).actions == PULL
     async with database.transaction() as transaction:
         await projects.change(transaction, "open", public=False)
-    assert await permissions.actions(ANONYMOUS, "open") == frozenset()
+    assert (await permissions.access(ANONYMOUS, "open")).actions == NOTHING
 
 
 async def test_a_token_is_cut_down_to_what_is_allowed(service: TokenService, tokens: Tokens) -> None:
     asked = parse_scopes(["repository:open/app:pull,push,delete repository:secret/app:pull", "repository:open/b:push"])
     grant = await tokens.verify((await service.grant(ANONYMOUS, asked)).token)
-    assert grant.access == {"open/app": {"pull"}}
+    assert grant.access == {"open/app": Access(PULL, OPEN)}
     assert grant.allows("open/app", "pull")
     for name, action in [
         ("open/app", "push"),
@@ -73,7 +75,7 @@ async def test_a_token_is_cut_down_to_what_is_allowed(service: TokenService, tok
 
 async def test_the_admin_gets_what_was_asked_for_and_no_more(service: TokenService, tokens: Tokens) -> None:
     grant = await tokens.verify((await service.grant(ADMIN, parse_scopes(["repository:secret/app:push"]))).token)
-    assert grant.access == {"secret/app": {"push"}}
+    assert grant.access == {"secret/app": Access(frozenset({"push"}), SECRET)}
     assert not grant.catalogue
     assert not grant.may_list_everything
 
@@ -99,5 +101,5 @@ async def test_basic_grants_for_one_request_and_its_repositories_alone(service: 
     assert grant.allows("open/base", "pull")
     assert not grant.allows("open/other", "pull")
     nobody = await service.basic_grant(ANONYMOUS, Name.parse("secret/app"), Name.parse("open/base"))
-    assert nobody.access == {"open/base": {"pull"}}
+    assert nobody.access == {"open/base": Access(PULL, OPEN)}
     assert nobody.is_anonymous

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.access import tokens as module
 from app.access.keys import Keys
 from app.access.principal import ANONYMOUS, Kind, Principal
-from app.access.scopes import MAX_SCOPES
-from app.access.tokens import MAX_TOKEN, Tokens
+from app.access.scopes import ALL_ACTIONS, MAX_SCOPES, NO_PROJECT, PULL, Access
+from app.access.tokens import LIFETIME, MAX_TOKEN, Grant, TokenOutdated, Tokens
 from app.database import Database
 from app.oci.errors import Unauthorized
 from app.oci.reference import MAX_NAME
@@ -28,7 +28,8 @@ SERVICE = "registry.hpc.ut.ee"
 URL = f"https://{SERVICE}"
 MARI = Principal(Kind.PERSON, "mari")
 ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
-PULL_A = {"open/a": ["pull"]}
+PUSH = frozenset({"pull", "push"})
+PULL_A = {"open/a": Access(PULL, 1)}
 
 
 @pytest.fixture
@@ -76,12 +77,13 @@ async def refused(tokens: Tokens, token: str, words: str = "not valid here") -> 
 
 
 async def test_a_token_reads_back(tokens: Tokens) -> None:
-    issued = await tokens.issue(ADMIN, {"lab/app": {"push", "pull"}, "open/a": ["pull"]}, catalogue=True)
+    access = {"lab/app": Access(PUSH, 7), "open/a": Access(PULL, 1)}
+    issued = await tokens.issue(ADMIN, access, catalogue=True)
     assert tokens.cached(issued.token) is None
     grant = await tokens.verify(issued.token)
     assert grant.principal == ADMIN
     assert grant.subject == "person:admin"
-    assert grant.access == {"lab/app": {"pull", "push"}, "open/a": {"pull"}}
+    assert grant.access == access
     assert grant.catalogue
     assert tokens.cached(issued.token) is grant
     assert await tokens.verify(issued.token) is grant
@@ -89,7 +91,7 @@ async def test_a_token_reads_back(tokens: Tokens) -> None:
 
 async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(tokens: Tokens, keys: Keys) -> None:
     before = int(time.time())
-    issued = await tokens.issue(MARI, {"lab/app": {"push", "pull"}}, catalogue=True)
+    issued = await tokens.issue(MARI, {"lab/app": Access(PUSH, 7)}, catalogue=True)
     header = jwt.get_unverified_header(issued.token)
     assert header == {"typ": "JWT", "alg": "EdDSA", "kid": (await keys.signing()).id}
     body = jwt.decode(issued.token, options={"verify_signature": False})
@@ -100,7 +102,7 @@ async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(toke
     assert 60 <= issued.expires_in <= 300
     assert before <= issued.issued_at <= time.time()
     assert body["access"] == [
-        {"type": "repository", "name": "lab/app", "actions": ["pull", "push"]},
+        {"type": "repository", "name": "lab/app", "actions": ["pull", "push"], "project": 7},
         {"type": "registry", "name": "catalog", "actions": ["*"]},
     ]
     assert "admin" not in body
@@ -115,9 +117,56 @@ async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, o
     assert ours == theirs
     assert ours.issued_at % 10 == 0
     assert ours.issued_at + 300 >= began + ours.expires_in
-    assert (await tokens.issue(ANONYMOUS, {"open/b": ["pull"]})).token != ours.token
+    assert (await tokens.issue(ANONYMOUS, {"open/b": Access(PULL, 1)})).token != ours.token
+    assert (await tokens.issue(ANONYMOUS, {"open/a": Access(PULL, 2)})).token != ours.token
     assert (await tokens.issue(ANONYMOUS, PULL_A, catalogue=True)).token != ours.token
     assert (await tokens.issue(MARI, PULL_A)).token != (await tokens.issue(MARI, PULL_A)).token
+
+
+NOW = time.time()
+
+
+def given(project: int | None, issued_at: float = NOW) -> Grant:
+    return Grant(MARI, {"open/a": Access(PULL, project)}, catalogue=False, expires_at=issued_at + LIFETIME)
+
+
+@pytest.mark.parametrize(
+    ("grant", "project", "made_at"),
+    [
+        (given(7), 7, NOW - 3600),
+        (given(7), 7, NOW + 10),
+        (given(NO_PROJECT), NO_PROJECT, 0.0),
+        (given(None), 7, NOW - 11),
+        (given(None), NO_PROJECT, 0.0),
+    ],
+)
+async def test_a_grant_is_for_the_project_it_was_given_in(grant: Grant, project: int, made_at: float) -> None:
+    grant.require("open/a", project, made_at)
+
+
+@pytest.mark.parametrize(
+    ("grant", "project", "made_at"),
+    [
+        (given(7), 8, NOW + 60),
+        # Even a clock that is wrong lets nobody in.
+        (given(7), 8, NOW - 3600),
+        (given(7), NO_PROJECT, 0.0),
+        (given(NO_PROJECT), 8, NOW + 60),
+        (given(NO_PROJECT), 8, NOW - 3600),
+        # Without a project, a token may be for the one of the same name before, if this one is not the older.
+        (given(None), 8, NOW + 60),
+        (given(None), 8, NOW - 9),
+        (Grant(MARI, {}, catalogue=True, expires_at=NOW + LIFETIME), 7, NOW - 3600),
+        (Grant(MARI, {"open/b": Access(PULL, 7)}, catalogue=True, expires_at=NOW + LIFETIME), 7, NOW - 3600),
+    ],
+)
+async def test_and_for_no_other_project_of_that_name(grant: Grant, project: int, made_at: float) -> None:
+    with pytest.raises(TokenOutdated, match="not valid here"):
+        grant.require("open/a", project, made_at)
+
+
+async def test_a_token_of_an_older_release_reads_without_a_project(tokens: Tokens, keys: Keys) -> None:
+    assert (await tokens.verify(await signed(keys))).access == {"open/a": Access(PULL, None)}
 
 
 async def test_a_well_formed_token_is_accepted(tokens: Tokens, keys: Keys) -> None:
@@ -232,7 +281,8 @@ async def test_a_payload_that_is_no_object_is_refused(tokens: Tokens, keys: Keys
 
 
 async def test_the_largest_token_that_can_be_asked_for_is_accepted(tokens: Tokens) -> None:
-    access = {f"{number:03}{'a' * (MAX_NAME - 3)}": ["pull", "push", "delete"] for number in range(MAX_SCOPES)}
+    held = Access(ALL_ACTIONS, 2**63 - 1)
+    access = {f"{number:03}{'a' * (MAX_NAME - 3)}": held for number in range(MAX_SCOPES)}
     issued = await tokens.issue(Principal(Kind.PERSON, "õ" * 255), access, catalogue=True)
     assert len(issued.token) <= MAX_TOKEN
     assert len((await tokens.verify(issued.token)).access) == MAX_SCOPES
