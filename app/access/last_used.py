@@ -12,7 +12,7 @@ from collections.abc import Callable
 from app.database import Database, credentials
 from app.database.access_keys import AccessKey
 from app.database.robots import Robot
-from app.jobs import repeat
+from app.kit.jobs import repeat
 from app.oci.errors import Unavailable
 
 _FLUSH_SECONDS = 5.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from app.database import Database, Transaction, access_keys, audit, robots, settings
-from app.jobs import repeat
+from app.kit.jobs import repeat
 
 from .principal import Kind, Principal
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from app.database import Database, Transaction, blobs, manifests, projects
+from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import Denied, Unavailable
 from app.projects.service import Repository, ensure
@@ -24,7 +25,6 @@ from app.storage import BlobStore, new_key
 
 from .fill import Fill
 from .filler import Body
-from .flights import Flights
 from .source import Source
 from .sources import Reach, Sources
 from .traffic import Traffic
@@ -53,8 +53,8 @@ class MirrorBlobs:
         self._sources = sources
         self._pulls = pulls
         self._traffic = traffic
-        self._looks: Flights[int] = Flights()
-        self._admissions: Flights[Repository] = Flights()
+        self._looks: SingleFlight[int] = SingleFlight()
+        self._admissions: SingleFlight[Repository] = SingleFlight()
 
     async def head(self, repository: Repository, digest: Digest) -> BlobAnswer:
         """Say how large a blob is; raises BlobUnknown, and whatever the upstream says."""
@@ -84,7 +84,7 @@ class MirrorBlobs:
                 return BlobAnswer(digest, size, partial(fill.read_as, size))
             # The store has it by now, or had it all along for another repository.
             admit = partial(self._admit, repository, digest)
-            repository = await self._admissions.join((repository.name, digest), "", admit)
+            repository = await self._admissions.join((repository.name, digest), admit)
         raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})
 
     async def close(self) -> None:
@@ -106,7 +106,7 @@ class MirrorBlobs:
             reach = await self._sources.of(repository.project_id)
             return await reach.source.eye(public=repository.public).head_blob(repository.name.repository, digest)
 
-        return await self._looks.join((repository.name, digest), "", look)
+        return await self._looks.join((repository.name, digest), look)
 
     async def _expected_size(self, repository: Repository, digest: Digest, client: Client, source: Source) -> int:
         """Say how large a blob that is not cached should be, once it is clear that the client may have it fetched."""
@@ -155,7 +155,7 @@ class MirrorBlobs:
             await fill.done()
             return await self._admit(repository, digest)
 
-        self._admissions.begin((repository.name, digest), "", keep)
+        self._admissions.begin((repository.name, digest), keep)
 
     async def _admit(self, repository: Repository, digest: Digest) -> Repository:
         """Link what the store has; unless that was done already, the upstream is asked about this repository."""

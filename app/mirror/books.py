@@ -5,17 +5,18 @@ What it is for, and what is promised: budget.py.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import Gauge
 
 from app.cache import Away, Cache, keys
+from app.kit.single_flight import SingleFlight
 
 from .denials import Denials
 from .hostlock import host_lock
@@ -79,7 +80,7 @@ class Books:
         self._denials = denials
         self._clock = clock
         self._ledgers: dict[str, Ledger] = {}
-        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshing: SingleFlight[None] = SingleFlight()
 
     @property
     def doubtful(self) -> bool:
@@ -92,20 +93,11 @@ class Books:
 
     async def refreshed(self) -> None:
         """Wait for whoever is putting the ledger right."""
-        if self._refreshing is not None:
-            await asyncio.shield(self._refreshing)
+        await self._refreshing.wait(None)
 
     async def refresh(self, seen: Entry | None) -> None:
         """Put the ledger right by asking the upstream; all of this worker that want it share one asking."""
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._ask_upstream(seen), name=f"budget of {self._upstream}")
-            self._refreshing.add_done_callback(self._over)
-        await asyncio.shield(self._refreshing)
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._refreshing = None
-        if not task.cancelled():
-            task.exception()  # those who wait have it; if nobody waits any more, nobody needs it
+        await self._refreshing.join(None, partial(self._ask_upstream, seen))
 
     async def _ask_upstream(self, seen: Entry | None) -> None:
         for _ in range(_SEEDINGS):

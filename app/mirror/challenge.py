@@ -8,7 +8,6 @@ Source: RFC 9110, 11 (challenges); the "Token Authentication Specification" of t
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import logging
@@ -16,10 +15,13 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
+from cachetools import TLRUCache
 from yarl import URL
 
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import UpstreamInvalid
 
 from .errors import UpstreamRefused
@@ -33,6 +35,7 @@ _DEFAULT_SECONDS = 60
 _MAX_SECONDS = 3600
 # Taken off a token's life, for the request that carries it and for clocks that differ between hosts.
 _MARGIN_SECONDS = 10
+_MOST_HELD = 10_000
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
@@ -103,18 +106,19 @@ class Tokens:
         self._home = home
         self._credential = credential
         self._cache = cache
-        self._held: dict[str, _Held] = {}
-        self._renewals: dict[str, asyncio.Task[str]] = {}
+        # The headers that are good now, by scope.
+        self._held: TLRUCache[str, _Held, float] = TLRUCache(_MOST_HELD, lambda _, held, now: held.until, time.time)
+        self._renewals: SingleFlight[str] = SingleFlight()
 
     async def get(self, scope: str) -> str | None:
         """Give the header to try first; None where only a challenge can tell."""
         held = self._held.get(scope)
-        if held is not None and held.until > time.time():
+        if held is not None:
             return held.header
         until, _, token = (await self._cache.get(self._key(scope)) or "").partition(" ")
         if not until.isdecimal() or int(until) <= time.time() or not _SECRET.match(token):
             return None
-        self._hold(scope, f"Bearer {token}", float(until))
+        self._held[scope] = _Held(f"Bearer {token}", float(until))
         return f"Bearer {token}"
 
     async def renew(self, scope: str, challenges: list[Challenge], rejected: str | None) -> str:
@@ -123,26 +127,13 @@ class Tokens:
         Raises UpstreamRefused where there is no way to log in, or the login is refused; as `Transport.send` besides.
         """
         held = self._held.get(scope)
-        if held is not None and held.until > time.time() and held.header != rejected:
+        if held is not None and held.header != rejected:
             return held.header
-        task = self._renewals.get(scope)
-        if task is None:
-            task = asyncio.create_task(self._renew(scope, challenges))
-            self._renewals[scope] = task
-            task.add_done_callback(lambda done: self._forget(scope, done))
-        # Shielded: the client that came first may leave, the others still wait.
-        return await asyncio.shield(task)
+        return await self._renewals.join(scope, partial(self._renew, scope, challenges))
 
     async def close(self) -> None:
         """End what is under way; whoever waits for it is cancelled."""
-        for task in list(self._renewals.values()):
-            task.cancel()
-        await asyncio.gather(*self._renewals.values(), return_exceptions=True)
-
-    def _forget(self, scope: str, done: asyncio.Task[str]) -> None:
-        del self._renewals[scope]
-        if not done.cancelled():
-            done.exception()  # looked at, so that asyncio does not complain where every waiter has left
+        await self._renewals.close()
 
     async def _renew(self, scope: str, challenges: list[Challenge]) -> str:
         by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
@@ -156,7 +147,7 @@ class Tokens:
             header, until = self._credential.basic, time.time() + _MAX_SECONDS
         else:
             raise UpstreamRefused(self._transport.name)
-        self._hold(scope, header, until)
+        self._held[scope] = _Held(header, until)
         return header
 
     async def _fetch(self, scope: str, challenge: Mapping[str, str]) -> tuple[str, float]:
@@ -197,12 +188,6 @@ class Tokens:
         account = self._credential.username if self._credential else "nobody"
         log.warning("the token service of %s at %s refused to log in %s", name, url.raw_host, account)
         return UpstreamRefused(name, f"{name} refused this registry's login; tell the operators")
-
-    def _hold(self, scope: str, header: str, until: float) -> None:
-        now = time.time()
-        self._held = {other: held for other, held in self._held.items() if other != scope and held.until > now}
-        if until > now:
-            self._held[scope] = _Held(header, until)
 
     def _key(self, scope: str) -> str:
         #  <host and port of the upstream> | <account, empty for nobody> | <scope>

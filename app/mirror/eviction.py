@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from app.database import Database, Transaction, blobs, projects
 from app.database.projects import Project
-from app.jobs import repeat
+from app.kit.jobs import repeat
 
 EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
 

@@ -11,15 +11,16 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from app.kit.disk import DiskFailed, disk_errors
+from app.kit.threads import in_thread
 from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
 
 from .fill import Fill
 from .hostlock import LockFile
-from .spool import DISK_FULL, LOCK, PART, Notes, Spool, SpoolFile, describe, disk_errors, in_thread, revive
+from .spool import LOCK, PART, Notes, Spool, SpoolFile, describe, revive
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Filler:
             self._say_end(notes, error if isinstance(error, OCIError) else OCIError())
             raise
         with suppress(OSError):  # what stays is taken for a leftover
-            await in_thread(partial(self._part.unlink, missing_ok=True))
+            await in_thread(None, self._part.unlink, True)
         self._say_end(notes, None)
         self._fill.end(None)
 
@@ -175,10 +176,10 @@ class Filler:
             await self._take_over(spool, notes)
             if not spool.verified():
                 await self._receive(spool, notes)
-            await in_thread(spool.release_last_byte)
+            await in_thread(None, spool.release_last_byte)
         except OCIError as error:
-            if isinstance(error, UpstreamInvalid) or error.answer_status == DISK_FULL or not spool.written:
-                await in_thread(spool.remove)
+            if isinstance(error, UpstreamInvalid | DiskFailed) or not spool.written:
+                await in_thread(None, spool.remove)
             raise
         self._fill.finish(spool.received)
         notes.add(ready=True, size=spool.received, verified=True)
@@ -188,7 +189,7 @@ class Filler:
         """Go on with what an earlier leader left, where it is the blob or surely less than the blob."""
         if self._size is None:
             self._size = self._fill.size
-        while await in_thread(spool.rehash):
+        while await in_thread(None, spool.rehash):
             pass
         bound = self._bound
         if not spool.verified() and (bound is None or spool.received >= bound):
@@ -226,11 +227,11 @@ class Filler:
                     if bound is not None and spool.received + len(fresh) > bound:
                         raise UpstreamInvalid(f"the upstream gave more than the blob's {bound} bytes; try again later")
                     if fresh:
-                        await in_thread(partial(spool.append, fresh))
+                        await in_thread(None, spool.append, fresh)
                         self._fill.grow(spool.written)
+        except DiskFailed:
+            raise
         except Unavailable as error:
-            if error.answer_status == DISK_FULL:
-                raise
             return error
         bound = self._bound
         if bound is not None and spool.received < bound and (self._size is not None or not spool.verified()):

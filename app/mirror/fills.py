@@ -15,13 +15,14 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
+from app.kit.threads import in_thread
 from app.oci.digest import Digest
 from app.oci.errors import Unavailable
 
 from .fill import Fill
 from .filler import Commit, Fetch, Filler, Present
 from .hostlock import try_host_lock
-from .spool import LOCK, PART, in_thread
+from .spool import LOCK, PART
 
 RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
 FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])
@@ -113,7 +114,7 @@ class Fills:
 
     async def sweep(self, older_than: float) -> int:
         """Remove what dead fills left more than ``older_than`` seconds ago; gives the number of parts."""
-        return await in_thread(lambda: _sweep(self._folder, time.time() - older_than))
+        return await in_thread(None, _sweep, self._folder, time.time() - older_than)
 
     async def _run(self, fill: Fill, filler: Filler) -> None:
         RUNNING.inc()

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,16 +23,16 @@ from prometheus_client import Counter
 
 from app.cache import Cache
 from app.database import Database, Transaction, manifests, projects
+from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
-from app.oci.reference import Reference, Tag
+from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client, ManifestAnswer
 from app.registry.manifests import record, unknown_manifest
 from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS
 
 from .errors import UpstreamAway, UpstreamLimited
-from .flights import Flights
 from .hearsay import Hearsay
 from .sources import Sources
 from .traffic import Traffic
@@ -62,12 +61,17 @@ class Resolved:
     fetched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Party:
-    """Those who wait for the same manifest: it is spent on one of them, and all have it."""
+@dataclass(slots=True)
+class _Request:
+    """A reference that is being resolved, and the clients that wait for it, in the order in which they came.
 
+    The budget is spent in the name of one of them, and all get the manifest. Clients may join while it is resolved.
+    """
+
+    repository: Repository
+    reference: Tag | Digest
     may_fill: bool
-    clients: Callable[[], Sequence[str]]
+    clients: list[str] = field(default_factory=list)
 
 
 class MirrorManifests:
@@ -82,8 +86,9 @@ class MirrorManifests:
         self._fresh_for = fresh_for
         self._traffic = traffic
         self._hearsay = Hearsay(cache, fresh_for)
-        self._flights: Flights[Resolved] = Flights()
-        self._looks: Flights[ManifestAnswer | None] = Flights()
+        self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
+        self._resolving: SingleFlight[Resolved] = SingleFlight()
+        self._looks: SingleFlight[ManifestAnswer | None] = SingleFlight()
         self._spare_until = 0.0
 
     def is_fresh(self, checked_at: float) -> bool:
@@ -117,7 +122,7 @@ class MirrorManifests:
             PULLS.labels("looked").inc()
             return ManifestAnswer(digest, head.media_type, head.size, None)
 
-        return await self._looks.join((repository.name, reference), "", ask)
+        return await self._looks.join((repository.name, reference), ask)
 
     async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
         """Find out what a reference that is not fresh here stands for, and get it.
@@ -127,18 +132,16 @@ class MirrorManifests:
         await self._refuse_missing(repository, reference)
 
         key = (repository.name, reference, client.may_fill)
-        party = _Party(client.may_fill, partial(self._flights.clients, key))
-
-        async def fetch() -> Resolved:
-            if isinstance(reference, Digest):
-                return await self._fetch_digest(repository, reference, party)
-            return await self._refresh(repository, reference, party)
-
-        return await self._flights.join(key, client.name, fetch)
+        request = self._requests.get(key)
+        if request is None:
+            request = self._requests[key] = _Request(repository, reference, client.may_fill)
+        if client.name not in request.clients:
+            request.clients.append(client.name)
+        return await self._resolving.join(key, partial(self._resolve, request))
 
     async def close(self) -> None:
         """Stop what is under way."""
-        await self._flights.close()
+        await self._resolving.close()
         await self._looks.close()
 
     async def _refuse_missing(self, repository: Repository, reference: Tag | Digest) -> None:
@@ -147,9 +150,18 @@ class MirrorManifests:
             PULLS.labels("missing").inc()
             raise unknown_manifest(repository.name, reference)
 
+    async def _resolve(self, request: _Request) -> Resolved:
+        try:
+            if isinstance(request.reference, Digest):
+                return await self._fetch_digest(request, request.reference)
+            return await self._refresh(request, request.reference)
+        finally:
+            del self._requests[request.repository.name, request.reference, request.may_fill]
+
     # tags
 
-    async def _refresh(self, repository: Repository, tag: Tag, party: _Party) -> Resolved:
+    async def _refresh(self, request: _Request, tag: Tag) -> Resolved:
+        repository = request.repository
         async with self._turns.of(repository.name, tag):
             # Whoever had the turn before may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
@@ -161,7 +173,7 @@ class MirrorManifests:
             if stale is not None and time.monotonic() < self._spare_until:
                 return self._serve_stale(repository, tag, stale, "did not answer a moment ago")
             try:
-                return await self._ask(repository, tag, party, stale)
+                return await self._ask(request, tag, stale)
             except (UpstreamAway, UpstreamInvalid, TooManyRequests) as error:
                 if stale is None:
                     raise
@@ -172,7 +184,8 @@ class MirrorManifests:
                 self._spare_until = time.monotonic() + _SPARE_SECONDS
                 return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
-    async def _ask(self, repository: Repository, tag: Tag, party: _Party, stale: tuple[int, Digest] | None) -> Resolved:
+    async def _ask(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved:
+        repository = request.repository
         try:
             head = await self._head(repository, tag, hurry=stale is not None)
         except (ManifestUnknown, NameUnknown):
@@ -184,25 +197,26 @@ class MirrorManifests:
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
         if head.digest is None:
-            return await self._bring(repository, tag, head, party, stale)
+            return await self._bring(request, tag, head, stale)
         # Other tags may stand for it as well, and be asked for at this very moment.
         async with self._turns.of(repository.name, head.digest):
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
                 return await self._move_tag(repository_id, tag, head.digest)
-            return await self._bring(repository, tag, head, party, stale)
+            return await self._bring(request, tag, head, stale)
 
     async def _bring(
-        self, repository: Repository, tag: Tag, head: ManifestHead, party: _Party, stale: tuple[int, Digest] | None
+        self, request: _Request, tag: Tag, head: ManifestHead, stale: tuple[int, Digest] | None
     ) -> Resolved:
-        if stale is not None and not party.may_fill:
+        repository = request.repository
+        if stale is not None and not request.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
         wanted = head.digest or tag
         if stale is not None and await self._hearsay.is_unusable(repository.name, wanted):
             return self._serve_stale(repository, tag, stale, _UNUSABLE)
         try:
-            fetched = await self._pull(repository, wanted, party, head.media_type)
+            fetched = await self._pull(request, wanted, head.media_type)
         except UpstreamInvalid:
             await self._hearsay.note_unusable(repository.name, wanted)
             raise
@@ -237,7 +251,8 @@ class MirrorManifests:
 
     # digests
 
-    async def _fetch_digest(self, repository: Repository, digest: Digest, party: _Party) -> Resolved:
+    async def _fetch_digest(self, request: _Request, digest: Digest) -> Resolved:
+        repository = request.repository
         async with self._turns.of(repository.name, digest):
             await self._refuse_missing(repository, digest)
             repository_id = await self._repository_id(repository)
@@ -249,7 +264,7 @@ class MirrorManifests:
             try:
                 if repository_id is None or not await self._is_child(repository_id, digest):
                     media_type = (await self._head(repository, digest, hurry=False)).media_type
-                fetched = await self._pull(repository, digest, party, media_type)
+                fetched = await self._pull(request, digest, media_type)
             except (ManifestUnknown, NameUnknown):
                 await self._forget(repository, digest)
                 raise
@@ -261,10 +276,9 @@ class MirrorManifests:
 
     # both
 
-    async def _pull(
-        self, repository: Repository, reference: str, party: _Party, media_type: str | None
-    ) -> FetchedManifest:
-        if not party.may_fill:
+    async def _pull(self, request: _Request, reference: str, media_type: str | None) -> FetchedManifest:
+        repository = request.repository
+        if not request.may_fill:
             raise Denied(
                 f"{repository.name} is not cached here yet, and only those who log in may have it fetched from "
                 "outside the university: docker login, and pull again"
@@ -273,13 +287,13 @@ class MirrorManifests:
         reach = await self._sources.of(repository.project_id)
         tried: set[str] = set()
         while True:
-            client = next(client for client in party.clients() if client not in tried)
+            client = next(client for client in request.clients if client not in tried)
             tried.add(client)
             try:
                 return await reach.source.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
                 # That one has had its share is no answer for the others; that the upstream is limiting us is.
-                if isinstance(error, UpstreamLimited) or tried.issuperset(party.clients()):
+                if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
-from app.jobs import repeat
+from app.kit.jobs import repeat
 
 from .fills import FillProgress
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from app.cache import Cache, keys
 from app.database import Database, budget_samples
 from app.database.budget_samples import MINUTE
-from app.jobs import repeat
+from app.kit.jobs import repeat
 
 from .budget import BudgetView
 

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachetools import TTLCache
 from prometheus_client import Counter
 
 from app.cache import Cache, keys
@@ -68,7 +69,7 @@ class Source:
         self._owner = owner
         kept = _Tokens(cache, tokens)
         self._looked_at: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKS)
-        self._limited: dict[Upstream, tuple[float, UpstreamLimited]] = {}
+        self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
         self._anonymous = Upstream(name, url, None, kept, on_answer=self._counted)
         self._accounts: list[_Account] = []
         for credential in credentials:
@@ -115,13 +116,13 @@ class Source:
     async def look(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
         eye = self.eye(public=public)
-        since, limited = self._limited.get(eye, (0.0, None))
-        if limited is not None and time.monotonic() - since < _SPARE_SECONDS:
+        limited = self._limited.get(eye)
+        if limited is not None:
             raise UpstreamLimited(self.name, limited.retry_after)
         try:
             head = await eye.head_manifest(repository, reference)
         except UpstreamLimited as error:
-            self._limited[eye] = time.monotonic(), error
+            self._limited[eye] = error
             raise
         self._looked_at.append((repository, reference))
         return head

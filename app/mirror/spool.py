@@ -11,28 +11,24 @@ those who had it open, because they followed this very fill, can read it, and no
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from app.kit.disk import disk_errors
+from app.kit.threads import in_thread
 from app.oci import errors
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import OCIError, Unavailable
+from app.oci.errors import OCIError
 
 from .hostlock import LockFile
-
-T = TypeVar("T")
 
 _REHASH_STEP = 8 * 1024 * 1024
 _NOTES_LIMIT = 64 * 1024
 
 PART, LOCK = ".part", ".lock"
-DISK_FULL = 507
 
 
 class SpoolFile:
@@ -53,7 +49,7 @@ class SpoolFile:
         """Give bytes of the part; off the loop only where the disk has to be asked."""
         if self._in_memory(stop - 1):
             return os.pread(self.fd, stop - start, start)
-        return await in_thread(lambda: os.pread(self.fd, stop - start, start))
+        return await in_thread(None, os.pread, self.fd, stop - start, start)
 
     def _in_memory(self, offset: int) -> bool:
         try:
@@ -88,7 +84,7 @@ class Spool:
         return bool(piece)
 
     def append(self, chunk: bytes) -> None:
-        """Hash and write all but the last byte so far. Blocks; raises Unavailable (507) where the disk is full."""
+        """Hash and write all but the last byte so far. Blocks; raises DiskFailed."""
         self._hash.update(chunk)
         self.received += len(chunk)
         self._write(self._held)
@@ -177,28 +173,3 @@ def revive(note: dict[str, Any]) -> OCIError:
     kind = getattr(errors, note["class"])
     error: OCIError = kind(note["message"], detail=note["detail"], headers=note["headers"], status=note["status"])
     return error
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn what the disk says into Unavailable (507)."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "is full" if full else f"cannot be used ({os.strerror(error.errno or errno.EIO)})"
-        raise Unavailable(
-            f"the disk this registry caches on {reason}; tell its operators, or try again later",
-            headers={"Retry-After": "60"},
-            status=DISK_FULL,
-        ) from error
-
-
-async def in_thread(work: Callable[[], T]) -> T:
-    """Run blocking work off the loop; cancelled, it still waits for its end, so that nobody writes unseen."""
-    job = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await asyncio.wait([job])
-        raise

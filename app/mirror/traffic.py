@@ -1,63 +1,52 @@
-"""Counts what mirrors serve and fetch, many requests at a time.
+"""Counts of what mirrors serve and fetch, by the hour.
 
 Counts that are lost with a killed worker cost nothing but a little of the statistics.
 """
 
 from __future__ import annotations
 
-import logging
 import time
+from collections.abc import Mapping
 
 from app.database import Database, traffic
 from app.database.traffic import HOUR, Counts
-from app.jobs import repeat
-from app.oci.errors import Unavailable
+from app.kit.write_behind import WriteBehind
 
-_FLUSH_SECONDS = 5.0
-
-log = logging.getLogger(__name__)
+_Key = tuple[int, int]  # project id, hours since 1970
 
 
-class Traffic:
-    """Collects counts in memory, by project and hour; `run` writes them every few seconds until cancelled."""
+class Traffic(WriteBehind[_Key, Counts]):
+    """Counts of one worker, by project and hour."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__("traffic")
         self._database = database
-        # Project and hour → hits, misses, served and fetched bytes.
-        self._counted: dict[tuple[int, int], list[int]] = {}
 
     def hit(self, project_id: int, size: int) -> None:
         """Count an answer of ``size`` bytes from what is cached."""
-        counts = self._now(project_id)
-        counts[0] += 1
-        counts[2] += size
+        self._count(project_id, Counts(hits=1, served_bytes=size))
 
     def miss(self, project_id: int, size: int) -> None:
         """Count an answer of ``size`` bytes that the upstream had to be asked for."""
-        counts = self._now(project_id)
-        counts[1] += 1
-        counts[2] += size
+        self._count(project_id, Counts(misses=1, served_bytes=size))
 
     def fetched(self, project_id: int, size: int) -> None:
         """Count ``size`` bytes that came from the upstream, for however many clients."""
-        self._now(project_id)[3] += size
+        self._count(project_id, Counts(fetched_bytes=size))
 
-    async def flush(self) -> None:
-        """Write what was counted; kept for the next time where the database is away."""
-        counted, self._counted = self._counted, {}
-        if not counted:
-            return
-        try:
-            async with self._database.transaction() as transaction:
-                await traffic.add(transaction, {key: Counts(*counts) for key, counts in counted.items()})
-        except Unavailable as error:
-            log.warning("traffic not written yet: %s", error)
-            for key, counts in counted.items():
-                self._counted[key] = list(map(sum, zip(counts, self._counted.get(key, [0] * 4), strict=True)))
+    def merge(self, old: Counts, new: Counts) -> Counts:
+        """Add them up."""
+        return Counts(
+            old.hits + new.hits,
+            old.misses + new.misses,
+            old.served_bytes + new.served_bytes,
+            old.fetched_bytes + new.fetched_bytes,
+        )
 
-    async def run(self) -> None:
-        """Write every few seconds, for as long as the worker lives."""
-        await repeat("writing traffic", self.flush, _FLUSH_SECONDS)
+    async def write(self, notes: Mapping[_Key, Counts]) -> None:
+        """Add the counts to those of record; raises Unavailable."""
+        async with self._database.transaction() as transaction:
+            await traffic.add(transaction, notes)
 
-    def _now(self, project_id: int) -> list[int]:
-        return self._counted.setdefault((project_id, int(time.time() // HOUR)), [0] * 4)
+    def _count(self, project_id: int, counts: Counts) -> None:
+        self.note((project_id, int(time.time() // HOUR)), counts)

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from app.access.principal import ANONYMOUS, Principal
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
-from app.jobs import repeat
+from app.kit.jobs import repeat
 from app.oci.errors import Unavailable
 
 from .tally import Tally

@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client import Gauge
 
 from app.database import Database, quotas
-from app.jobs import repeat
+from app.kit.jobs import repeat
 
 # All workers see the same database: the one that looked last knows best.
 _MODE: Final = "mostrecent"

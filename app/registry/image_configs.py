@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from contextlib import aclosing
+
+from cachetools import LRUCache
 
 from app.database import Database, blobs
 from app.database.artifacts import IMAGE_CONFIGS
@@ -25,7 +26,7 @@ class ImageConfigs:
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
         self._store = store
-        self._kept: OrderedDict[str, ImageConfig] = OrderedDict()
+        self._kept: LRUCache[Digest, ImageConfig] = LRUCache(_MOST_KEPT)
 
     async def read(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
         """Read the config of the image whose manifest this is.
@@ -50,9 +51,9 @@ class ImageConfigs:
         found = await blobs.linked(self._database, repository_id, described.digest)
         if found is None or found.size > most_bytes:
             return None
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
-            return self._kept[digest]
+        kept = self._kept.get(digest)
+        if kept is not None:
+            return kept
         try:
             async with aclosing(self._store.read(found.object_key, 0, found.size)) as pieces:
                 content = b"".join([piece async for piece in pieces])
@@ -61,6 +62,4 @@ class ImageConfigs:
         config = read_config(content, layer_sizes(payload))
         if config is not None and found.size <= _MOST_LISTED_BYTES:
             self._kept[digest] = config
-            if len(self._kept) > _MOST_KEPT:
-                self._kept.popitem(last=False)
         return config

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+
+from cachetools import LRUCache
 
 from app.database import Database, Transaction, blobs, manifests
 from app.database.manifests import StoredManifest
@@ -25,7 +26,7 @@ class Manifests:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._payloads = _Payloads(_CACHE_BYTES)
+        self._payloads: LRUCache[Digest, bytes] = LRUCache(_CACHE_BYTES, getsizeof=len)
 
     async def read(self, repository_id: int, digest: Digest) -> StoredManifest | None:
         """Read a manifest of the repository; whether it is there now is asked of the database every time."""
@@ -35,7 +36,7 @@ class Manifests:
             return StoredManifest(digest, found[0], payload) if found else None
         stored = await manifests.payload(self._database, repository_id, digest)
         if stored is not None:
-            self._payloads.put(digest, stored.payload)
+            self._payloads[digest] = stored.payload
         return stored
 
     async def read_tag(self, repository_id: int, tag: Tag) -> tuple[StoredManifest, float] | None:
@@ -75,7 +76,7 @@ class Manifests:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
         await self._database.transact(put)
-        self._payloads.put(digest, payload)
+        self._payloads[digest] = payload
         return digest, parsed
 
     async def keep(self, repository_id: int, digest: Digest) -> None:
@@ -137,26 +138,3 @@ def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
     """Say that a repository has no such manifest."""
     separator = "@" if isinstance(reference, Digest) else ":"
     return ManifestUnknown(f"there is no {name}{separator}{reference}")
-
-
-class _Payloads:
-    """The most recently used payloads, bounded by their bytes."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[Digest, bytes] = OrderedDict()
-
-    def get(self, digest: Digest) -> bytes | None:
-        payload = self._entries.get(digest)
-        if payload is not None:
-            self._entries.move_to_end(digest)
-        return payload
-
-    def put(self, digest: Digest, payload: bytes) -> None:
-        if digest in self._entries:
-            return
-        self._entries[digest] = payload
-        self._bytes += len(payload)
-        while self._bytes > self._most_bytes:
-            self._bytes -= len(self._entries.popitem(last=False)[1])

@@ -1,68 +1,60 @@
-"""Notes when things were last pulled, and how often, many at a time: what eviction and people go by.
+"""Notes when things were last pulled, and how often: what eviction and people go by.
 
 A note that is lost with a killed worker costs nothing but a little order among the least recently pulled.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 from app.database import Database, blobs, manifests, repositories
-from app.jobs import repeat
+from app.kit.write_behind import WriteBehind
 from app.oci.digest import Digest
-from app.oci.errors import Unavailable
 
-_FLUSH_SECONDS = 5.0
-# Where the database is away for long, notes beyond this many are dropped rather than kept in memory.
-_MOST_NOTES = 100_000
-
-log = logging.getLogger(__name__)
+_Key = tuple[Literal["blob", "manifest"], int, Digest]
 
 
-class Pulls:
-    """Collects notes in memory; `run` writes them every few seconds until cancelled."""
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    at: float
+    pulls: int
+
+
+class Pulls(WriteBehind[_Key, _Pulled]):
+    """Notes of pulls, by repository and digest."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__("pull times")
         self._database = database
-        self._blobs: dict[tuple[int, str], float] = {}
-        self._manifests: dict[tuple[int, str], float] = {}
-        self._counts: Counter[int] = Counter()
 
     def blob(self, repository_id: int, digest: Digest) -> None:
         """Note that a blob is being pulled now."""
-        if len(self._blobs) < _MOST_NOTES:
-            self._blobs[repository_id, digest] = time.time()
+        self.note(("blob", repository_id, digest), _Pulled(time.time(), 0))
 
     def manifest(self, repository_id: int, digest: Digest, *, counts: bool = False) -> None:
         """Note that a manifest was pulled now; ``counts``: it is what people call a pull, of one image and not a look.
 
         A client that pulls asks for several manifests: by HEAD first, then the index, then the image for its platform.
         """
-        if counts:
-            self._counts[repository_id] += 1
-        if len(self._manifests) < _MOST_NOTES:
-            self._manifests[repository_id, digest] = time.time()
+        self.note(("manifest", repository_id, digest), _Pulled(time.time(), int(counts)))
 
-    async def flush(self) -> None:
-        """Write what was noted; kept for the next time where the database is away."""
-        pulled_blobs, self._blobs = self._blobs, {}
-        pulled_manifests, self._manifests = self._manifests, {}
-        counts, self._counts = self._counts, Counter()
-        if not pulled_blobs and not pulled_manifests:
-            return
-        try:
-            async with self._database.transaction() as transaction:
-                await blobs.touch(transaction, pulled_blobs)
-                await manifests.touch(transaction, pulled_manifests)
-                await repositories.add_pulls(transaction, counts)
-        except Unavailable as error:
-            log.warning("pull times not written yet: %s", error)
-            self._blobs = pulled_blobs | self._blobs
-            self._manifests = pulled_manifests | self._manifests
-            self._counts += counts
+    def merge(self, old: _Pulled, new: _Pulled) -> _Pulled:
+        """Keep the later time, and count both."""
+        return _Pulled(new.at, old.pulls + new.pulls)
 
-    async def run(self) -> None:
-        """Write every few seconds, for as long as the worker lives."""
-        await repeat("writing pull times", self.flush, _FLUSH_SECONDS)
+    async def write(self, notes: Mapping[_Key, _Pulled]) -> None:
+        """Write times and counts in one transaction; raises Unavailable."""
+        times: dict[str, dict[tuple[int, str], float]] = {"blob": {}, "manifest": {}}
+        counts: Counter[int] = Counter()
+        for (kind, repository_id, digest), pulled in notes.items():
+            times[kind][repository_id, digest] = pulled.at
+            if pulled.pulls:
+                counts[repository_id] += pulled.pulls
+        async with self._database.transaction() as transaction:
+            await blobs.touch(transaction, times["blob"])
+            await manifests.touch(transaction, times["manifest"])
+            await repositories.add_pulls(transaction, counts)

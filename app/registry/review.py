@@ -16,7 +16,7 @@ import logging
 import time
 
 from app.database import Database, Transaction, blobs, manifests, uploads
-from app.jobs import repeat
+from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.projects.removal import finish_removals
 from app.storage import BlobStore

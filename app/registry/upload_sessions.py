@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
@@ -44,7 +45,7 @@ class UploadSessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hashes: OrderedDict[str, Hashing] = OrderedDict()
+        self._hashes: LRUCache[str, Hashing] = LRUCache(_MOST_HASHES)
 
     async def begin(self, repository: Repository, algorithm: str) -> UploadSession:
         """Write a new session; raises DigestInvalid for an algorithm not verified here."""
@@ -59,7 +60,7 @@ class UploadSessions:
             return session
 
         session = await self._database.transact(create)
-        self._remember(session.id, Hashing(running, 0))
+        self._hashes[session.id] = Hashing(running, 0)
         return session
 
     async def find(self, repository_id: int, upload_id: str) -> UploadSession | None:
@@ -103,7 +104,7 @@ class UploadSessions:
         if not advanced:
             raise _moved_on()
         if hashing is not None:
-            self._remember(after.id, hashing)
+            self._hashes[after.id] = hashing
 
     async def commit(self, repository: Repository, session: UploadSession, size: int, digest: Digest) -> None:
         """End a session with a blob; raises BlobUploadUnknown where it has ended, and QuotaExceeded."""
@@ -143,11 +144,6 @@ class UploadSessions:
         """Return what a session has of the quota beyond ``keep`` bytes."""
         async with self._database.transaction() as transaction:
             await uploads.give_back(transaction, project_id, upload_id, keep)
-
-    def _remember(self, upload_id: str, hashing: Hashing) -> None:
-        self._hashes[upload_id] = hashing
-        while len(self._hashes) > _MOST_HASHES:
-            self._hashes.popitem(last=False)
 
 
 def _moved_on() -> BlobUploadInvalid:

@@ -1,8 +1,4 @@
-"""Blocking work on local files, off the event loop; what the folder store and S3's spool have in common.
-
-A call that has begun runs to its end, also where the request that awaits it is cancelled: a descriptor is never
-closed, and a file never removed, under a call that still uses it.
-"""
+"""Blocking work on local files, off the event loop; what the folder store and S3's spool have in common."""
 
 from __future__ import annotations
 
@@ -17,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar, TypeVarTuple
 
-from app.oci.errors import Unavailable
+from app.kit.disk import DiskFailed, disk_errors, disk_failed
+from app.kit.threads import in_thread
 
-from .trouble import disk_trouble, upload_busy
+from .trouble import upload_busy
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -51,15 +48,9 @@ def new_pool() -> ThreadPoolExecutor:
 
 
 async def in_pool(pool: Executor, call: Callable[[*Args], T], *args: *Args) -> T:
-    """Run a blocking call in a thread; an OSError becomes Unavailable, a cancellation waits for the call's end."""
-    job = asyncio.get_running_loop().run_in_executor(pool, call, *args)
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await asyncio.wait([job])
-        raise
-    except OSError as error:
-        raise disk_trouble(error) from error
+    """Return what a blocking call returns, run in a thread; raise DiskFailed for its OSError."""
+    with disk_errors():
+        return await in_thread(pool, call, *args)
 
 
 def sync_folder(folder: Path) -> None:
@@ -107,7 +98,7 @@ class AppendFile:
         self._pending: list[Piece] = []
         self._pending_bytes = 0
         self._job: asyncio.Future[None] | None = None
-        self._trouble: Unavailable | None = None
+        self._trouble: DiskFailed | None = None
 
     @property
     def size(self) -> int:
@@ -166,7 +157,7 @@ class AppendFile:
             job, self._job = self._job, None
             error = job.exception()
             if isinstance(error, OSError):
-                self._trouble = disk_trouble(error)
+                self._trouble = disk_failed(error)
                 self._trouble.__cause__ = error
             elif error is not None:
                 raise error

@@ -24,11 +24,12 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from pathlib import Path
 
+from app.kit.disk import is_full
 from app.oci.errors import BlobUnknown, Unavailable
 
 from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
 from .interface import State, Writer, checked
-from .trouble import damaged, is_full, upload_busy, upload_gone
+from .trouble import damaged, upload_busy, upload_gone
 
 # A piece that must come from the disk is read in a thread; one in the page cache is copied on the event loop,
 # where it delays everyone else and is therefore smaller.

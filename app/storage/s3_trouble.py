@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
 
+from app.kit.disk import store_full
 from app.oci.errors import BlobUnknown, OCIError, Unavailable
 
-from .trouble import damaged, store_full, upload_gone, upload_overtaken
+from .trouble import damaged, upload_gone, upload_overtaken
 
 # Only what breaks in the middle of a body is aiohttp's own; aiobotocore wraps the rest.
 TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)

@@ -1,33 +1,8 @@
-"""What can go wrong in a store, in the words a client reads; both stores say the same."""
+"""What can go wrong in a store, in the words a client reads; both stores say the same. Disks: `app.kit.disk`."""
 
 from __future__ import annotations
 
-import errno
-
 from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, Unavailable
-
-
-def is_full(error: OSError) -> bool:
-    """Say whether an error means that the disk, or our share of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def disk_trouble(error: OSError) -> Unavailable:
-    """Name an error of the registry's own disk; a full one is told apart (507)."""
-    if is_full(error):
-        return store_full("the registry's disk is full")
-    return Unavailable(
-        "the registry cannot use its disk right now, try again in a few seconds", headers={"Retry-After": "10"}
-    )
-
-
-def store_full(what: str) -> Unavailable:
-    """Say that there is no room left; ``what`` names the place."""
-    return Unavailable(
-        f"{what}; tell its operators and push again once they have made room",
-        status=507,
-        headers={"Retry-After": "60"},
-    )
 
 
 def damaged() -> Unavailable:

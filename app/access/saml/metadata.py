@@ -27,7 +27,7 @@ from cryptography import x509
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
-from app.jobs import repeat
+from app.kit.jobs import repeat
 from app.oci.errors import Unavailable
 
 from .documents import Element, find, parse, text_of

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from app.jobs import repeat
+from app.kit.jobs import repeat
 from app.oci.errors import Unavailable
 
 

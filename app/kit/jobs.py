@@ -1,4 +1,4 @@
-"""What a worker does again and again beside its requests."""
+"""Repeat a job of a worker beside its requests."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ log = logging.getLogger(__name__)
 
 
 async def repeat(what: str, do: Callable[[], Awaitable[object]], seconds: float, *, now: bool = False) -> None:
-    """Do something, pause for so many seconds, and again, until cancelled; ``now``: without a pause before the first.
+    """Run ``do`` every so many seconds until cancelled; with ``now``, the first run does not wait.
 
-    Whatever goes wrong once is logged as ``what``, and the next time comes: nobody would miss a job that had ended.
-    Cancelled in the middle, it finishes what it does; cancelled once more, it breaks that off.
+    A failure is logged under the name ``what`` and never ends the job. When it is cancelled, a run under way is
+    finished first. A second cancellation breaks that run off.
     """
     if not now:
         await asyncio.sleep(seconds)
     while True:
-        doing = asyncio.create_task(_once(what, do, seconds))
+        run = asyncio.create_task(_once(what, do, seconds))
         try:
-            await asyncio.shield(doing)
+            await asyncio.shield(run)
         except asyncio.CancelledError:
             # A statement that is broken off leaves a connection to be closed, and aiosqlite may wait for that forever.
-            await doing
+            await run
             raise
         await asyncio.sleep(seconds)
 

@@ -1,0 +1,1 @@
+"""The kit: each small mechanism by itself."""
