@@ -23,9 +23,9 @@ EMBEDDED = "embedded:"
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})\}")
 _PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
-_ROBOT_PREFIX = re.compile(r"(?=.*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
+_ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
 )  # fmt: skip

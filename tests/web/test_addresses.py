@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.web.pages.addresses import LONGEST_TEXT, AddressBook, Image, Kind, Reading
@@ -155,6 +157,43 @@ def test_a_dockerfile_rewritten_differs_in_its_images_only() -> None:
     assert read(expected).rewritten is None, "once is enough"
 
 
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("COPY --chown=1 --FROM=nginx:1.27 /a /b", ["nginx:1.27"]),
+        ("ADD /a --from=nginx /b", []),
+        ("RUN --mount=target=/b,from=busybox:1,type=bind --mount=type=cache,from=alpine ls", ["busybox:1", "alpine"]),
+        ("RUN --mount=type=cache,target=/from=x ls", []),
+        ("FROM --platform=linux/arm64 nginx AS web # the front", ["nginx"]),
+        ("  FROM nginx  ", ["nginx"]),
+        ("ARG A='debian'", []),
+        ("FROM ${A:-debian:12}", ["${A:-debian:12}"]),
+    ],
+)
+def test_an_instruction(line: str, written: list[str]) -> None:
+    text = f"FROM scratch\n{line}\n"
+    reading = read(text)
+    assert [image.written for image in reading.images if image.kind is not Kind.SCRATCH] == written
+    for image in reading.images:
+        if image.address is not None:
+            assert image.address in (reading.rewritten or "")
+
+
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("image: {name: alpine, entrypoint: ['']}", ["alpine"]),
+        ("image: {entrypoint: [''], name: 'alpine:3'}", ["alpine:3"]),
+        ("image: {entrypoint: ['']}", []),
+        ("web: {build: ., image: nginx, ports: [80]}", ["nginx"]),
+        ("- web: {image: 'nginx:1'}", ["nginx:1"]),
+        ("- - image:   nginx # the front", ["nginx"]),
+    ],
+)
+def test_a_line_of_yaml(line: str, written: list[str]) -> None:
+    assert [image.written for image in read(line).images] == written
+
+
 COMPOSE = """\
 services:
   web:
@@ -237,14 +276,31 @@ def test_what_is_no_name_is_said_to_be_none(written: str) -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("head", ["", "FROM a\n", "services:\n"])
+@pytest.mark.parametrize("head", ["", "FROM a\n", "services:\n", "nginx:"])
 @pytest.mark.parametrize(
     "piece",
     ["[", "{", "- ", "a: &a [*a]\n", "image: {", "FROM ", "FROM a AS b\n", "$", "${", "a-", "\\\n", "docker run -p ",
-     "--mount=", " --mount=x", "a:b ", "a,b ", "' ", "COPY --x ", "docker://a ", "a: {,"],
+     "--mount=", " --mount=x", "a:b ", "a,b ", "' ", "COPY --x ", "docker://a ", "a: {,", "\n", "$aaaa", "${a-", '"',
+     ",  ", "a:", "a/", "a__", "x=y,", " --mount=,,from=", "ARG a=b\n", "name: ", "x\u2028", "\\\\\n"],
 )  # fmt: skip
-def test_no_long_text_keeps_the_worker(head: str, piece: str) -> None:
-    """A pattern that goes back and forth over all of it would take minutes; this takes no second."""
-    long = (head + piece * LONGEST_TEXT)[:LONGEST_TEXT]
-    assert len(read(long).images) <= LONGEST_TEXT
-    assert read(long.replace(" ", "\n")) is not None
+def test_the_work_grows_with_the_length_of_a_text_only(head: str, piece: str) -> None:
+    """Some of these took minutes, others four times as long for a text of twice the length."""
+    seconds = []
+    for size in (LONGEST_TEXT // 4, LONGEST_TEXT):
+        text = (head + piece * size)[: size - 1] + "!"
+        # Longer lines are not looked at.
+        lines = [(head + piece * 4000)[:3999] + "!"] * (size // 4000)
+        began = time.process_time()
+        for long in (text, text.replace(" ", "\n"), "\n".join(lines)):
+            read(long)
+        seconds.append(time.process_time() - began)
+    # Four times the length. Below a second, other work on the machine decides.
+    assert seconds[1] < max(1.0, 8 * seconds[0])
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("text", ["nginx:" + "$aaaa" * 800 + "!", "\n" * LONGEST_TEXT, "a:" * 2000, "${a-" * 1000])
+def test_what_took_minutes(text: str) -> None:
+    began = time.process_time()
+    read(text)
+    assert time.process_time() - began < 1

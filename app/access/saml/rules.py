@@ -110,8 +110,7 @@ class Rules:
 
     def _holds(self, rule: SamlRule, attributes: _Attributes) -> bool:
         names = getattr(self._names, rule.attribute) if rule.attribute in _WORDS else (rule.attribute,)
-        wanted = [re.compile(".*".join(map(re.escape, value.split("*"))), re.DOTALL) for value in rule.values]
-        return any(pattern.fullmatch(value) for value in attributes.first(names) for pattern in wanted)
+        return any(_fits(value, wanted) for value in attributes.first(names) for wanted in rule.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,23 @@ class _Attributes:
     def first(self, names: Sequence[str]) -> Sequence[str]:
         name = self.found(names)
         return () if name is None else self.of(name)
+
+
+def _fits(value: str, wanted: str) -> bool:
+    """Compare a value with one of the configuration, in which ``*`` stands for anything."""
+    first, *others = wanted.split("*")
+    if not others:
+        return value == wanted
+    *between, last = others
+    place, end = len(first), len(value) - len(last)
+    if place > end or not value.startswith(first) or not value.endswith(last):
+        return False
+    for part in between:
+        found = value.find(part, place, end)
+        if found < 0:
+            return False
+        place = found + len(part)
+    return True
 
 
 def _text(value: str) -> str:

@@ -151,4 +151,4 @@ def check(validator: Draft202012Validator, value: object, where: str) -> None:
 
 def pattern(path: str) -> str:
     """Spell a path of the document as a regular expression for the route table."""
-    return BASE + re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))
+    return BASE + re.sub(r"\\{(\w{1,64})\\}", r"(?P<\1>[^/]+)", re.escape(path))

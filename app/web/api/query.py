@@ -13,7 +13,7 @@ Source: Harbor, src/lib/q/builder.go.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -27,11 +27,12 @@ _TERM = re.compile(
         \[(?P<low>{_VALUE}?)~(?P<high>{_VALUE}?)\]
       | \{{(?P<any>{_VALUE}(?:\s+{_VALUE})*)\}}
       | \((?P<all>{_VALUE}(?:\s+{_VALUE})*)\)
-      | ~(?P<like>"[^"]*"|'[^']*'|[^,"'\[\]{{}}()]+)
-      | (?P<is>"[^"]*"|'[^']*'|[^,"'~\[\]{{}}()]+)
+      | ~(?P<like>"[^"]*"|'[^']*'|[^,"'\[\]{{}}()]++)
+      | (?P<is>"[^"]*"|'[^']*'|[^,"'~\[\]{{}}()]++)
     )\s*(?:,|\Z)""",
     re.VERBOSE,
 )
+_NEXT_VALUE = re.compile(rf"\s*({_VALUE})")
 _TIME_FORMATS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
 
 
@@ -93,9 +94,16 @@ def _form(match: re.Match[str]) -> tuple[Form, list[str]]:
         return Form.RANGE, [match["low"], match["high"]]
     for form in (Form.ANY, Form.ALL):
         if match[form] is not None:
-            return form, re.findall(_VALUE, match[form])
+            return form, list(_values(match[form]))
     form = Form.LIKE if match[Form.LIKE] is not None else Form.IS
     return form, [match[form].strip() or '""']
+
+
+def _values(text: str) -> Iterator[str]:
+    position = 0
+    while match := _NEXT_VALUE.match(text, position):
+        yield match[1]
+        position = match.end()
 
 
 def _read(text: str, kind: str, field: str) -> Value:

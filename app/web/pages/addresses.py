@@ -4,6 +4,9 @@ The text may be a name, command lines, a Dockerfile, a compose file, a pipeline 
 the line, in time that grows with its length only, and nothing in it is ever an error: what names no image is left out.
 An image's tag, digest and build arguments stay as they are written.
 
+Anybody may send a text. So a repeat in a pattern here is possessive (``\\s*+``), unless the next character says whether
+it goes on. `tests.unit.test_patterns` proves of all patterns of the program that they take linear time.
+
 Source: Docker's "familiar" names (distribution/reference), the Dockerfile reference (FROM, COPY --from, ARG).
 """
 
@@ -17,39 +20,44 @@ from itertools import dropwhile, islice
 
 LONGEST_TEXT = 32 * 1024
 _MOST_SPOTS = 500
-# Nobody writes longer ones, joined by backslashes or not; patterns that look ahead stay within it.
+# Nobody writes longer ones, joined by backslashes or not.
 _LONGEST_LINE = 4096
 
 _DOCKER_HUB = "docker.io"
 # All of them are Docker Hub; the last is what people copy from their browser's address bar.
 _HUB_HOSTS = frozenset({_DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _HUB_PAGE = re.compile(
-    r"(?:https?://)?hub\.docker\.com/(?:_/(?P<official>[^/?#\s]+)|r/(?P<image>[^/?#\s]+/[^/?#\s]+)).*"
+    r"(?:https?://)?hub\.docker\.com/(?:_/(?P<official>[^/?#\s]++)|r/(?P<image>[^/?#\s]++/[^/?#\s]++)).*"
 )
 _TRANSPORT = "docker://"
 _SCHEME = re.compile(r"(?:docker|oci|https?)://")
-_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _HOST = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?\Z")
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?[-](?P<fallback>[^}]*))?\}|(?P<plain>\w+))")
-_ANY_VARIABLE = r"\$\w+|\$\{[^}]*\}"
+# Longer names and defaults are no image's. A search must not read the rest of the line for each `${`.
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w{1,128})(?::?-(?P<fallback>[^}]{0,255}))?\}|(?P<plain>\w+))")
+_ANY_VARIABLE = r"\$(?:\w++|\{[^}]*\})"
 _REST = re.compile(
     rf"(?P<path>{_PATH}(?:/{_PATH})*)(?::(?:[\w.-]|{_ANY_VARIABLE})+)?"
     rf"(?:@(?:[a-z0-9+._-]+:[0-9a-fA-F]{{32,}}|{_ANY_VARIABLE}))?\Z"
 )
 
 _FROM = re.compile(
-    r"\s*FROM\s+(?:--platform=\S+\s+)?(?P<image>\S+)(?:\s+AS\s+(?P<stage>\S+))?\s*(?:#.*)?\Z", re.IGNORECASE
+    r"\s*+FROM\s++(?:--platform=\S++\s++)?(?P<image>\S++)(?:\s++AS\s++(?P<stage>\S++))?\s*+(?:#.*)?\Z", re.IGNORECASE
 )
-_COPY_FROM = re.compile(r"\s*(?:COPY|ADD)\s+(?:--\S+\s+)*?--from=(?P<image>\S+)", re.IGNORECASE)
-_MOUNT_FROM = re.compile(r"(?<!\S)--mount=\S*?\bfrom=(?P<image>[^,\s]+)", re.IGNORECASE)
-_ARG = re.compile(r"\s*ARG\s+(?P<name>\w+)=(?P<quote>[\"']?)(?P<value>[^\"'\s]*)(?P=quote)\s*\Z", re.IGNORECASE)
+_BEGINS_A_STAGE = re.compile(r"\s*+FROM\s++\S", re.IGNORECASE)
+_COPY = re.compile(r"\s*+(?:COPY|ADD)\s", re.IGNORECASE)
+_WORD = re.compile(r"\S+")
+_ARG = re.compile(
+    r"\s*+ARG\s++(?P<name>\w++)=(?P<quote>[\"']?)(?P<value>[^\"'\s]{0,255}+)(?P=quote)\s*+\Z", re.IGNORECASE
+)
 _SYNTAX = re.compile(r"#\s*syntax\s*=\s*(?P<image>\S+)\s*\Z", re.IGNORECASE)
 
-_YAML_IMAGE = re.compile(r"\s*(?:-\s+)*(?:[\w.-]+:\s*\{(?:.*?,)?\s*)?image:\s*(?P<rest>.*)\Z")
-_YAML_NAME = re.compile(r"\s*(?:-\s+)?name:\s*(?P<rest>.*)\Z")
+_YAML_IMAGE = re.compile(r"\s*+(?:-\s++)*image:\s*+(?P<rest>.*)\Z")
+_YAML_FLOW = re.compile(r"\s*+(?:-\s++)*[\w.][\w.-]*:\s*(?P<rest>\{.*)\Z")
+_YAML_NAME = re.compile(r"\s*+(?:-\s++)?name:\s*+(?P<rest>.*)\Z")
 _YAML_ITEM = re.compile(r"\s*-\s+(?P<rest>[^\s{&*!|>].*)\Z")
 _YAML_SERVICES = re.compile(r"(?P<indent>\s*)services:\s*(?:#.*)?\Z")
-_YAML_VALUE = re.compile(r"(?:\{.*?\bname:\s*)?(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s\"'#,}]+))")
+_YAML_VALUE = re.compile(r"\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s\"'#,}]+))")
 
 _COMMANDS = frozenset({"docker", "podman", "nerdctl", "buildah", "crictl", "ctr", "skopeo", "apptainer", "singularity",
                        "ch-image", "crane", "regctl", "oras", "k3s", "kubectl", "enroot", "finch", "lima"})  # fmt: skip
@@ -177,7 +185,7 @@ class _Reader:
         self._arguments: dict[str, tuple[str, int]] = {}
         self._services_indent: int | None = None
         self._image_indent: int | None = None
-        self._dockerfile = re.search(r"^\s*FROM\s+\S", text, re.IGNORECASE | re.MULTILINE) is not None
+        self._dockerfile = any(map(_BEGINS_A_STAGE.match, text.split("\n")))
 
     def spots(self) -> Iterator[_Spot]:
         """Find every image, line by line; a line that ends in a backslash goes on in the next."""
@@ -211,11 +219,13 @@ class _Reader:
         if argument is not None:
             self._arguments[argument["name"]] = argument["value"], offset + argument.start("value")
             return
-        match = _SYNTAX.match(line) or _FROM.match(line) or _COPY_FROM.match(line)
-        for found in [match] if match else _MOUNT_FROM.finditer(line):
-            yield from self._of_stage(found["image"], offset + found.start("image"))
-        if match is not None and match.re is _FROM and match["stage"]:
-            self._stages.add(match["stage"].lower())
+        begins = _FROM.match(line)
+        match = _SYNTAX.match(line) or begins
+        found = [(match.start("image"), match["image"])] if match else _options(line)
+        for start, written in found:
+            yield from self._of_stage(written, offset + start)
+        if begins is not None and begins["stage"]:
+            self._stages.add(begins["stage"].lower())
 
     def _of_stage(self, written: str, start: int) -> Iterator[_Spot]:
         written = written.strip("\"'") if written[0] in "\"'" else written
@@ -229,7 +239,8 @@ class _Reader:
 
     def _with_variables(self, written: str, start: int) -> _Spot:
         """Look a name up that may hang on variables: those of its tag stay, one before that needs its default."""
-        head = re.split(r"[:@](?![-+])(?=[^/]*\Z)", written)[0]
+        last = written.rfind("/") + 1
+        head = written[:last] + re.split(r"[:@](?![-+])", written[last:], maxsplit=1)[0]
         first = _VARIABLE.search(head)
         if first is None:
             return self._spot(start, written)
@@ -267,19 +278,28 @@ class _Reader:
         if image is not None and not image["rest"].strip():
             self._image_indent = indent
             return
+        place = self._yaml_value(line, image)
+        value = _YAML_VALUE.match(line, place) if place is not None else None
+        group = value.lastgroup if value is not None else None
+        if value is not None and group is not None and value[group]:
+            yield self._with_variables(value[group], offset + value.start(group))
+
+    def _yaml_value(self, line: str, image: re.Match[str] | None) -> int | None:
+        """Say where in a line the value begins that is an image, None if there is none."""
+        flow = _YAML_FLOW.match(line) if image is None else None
+        if flow is not None and (place := _in_flow(flow["rest"], "image:")) is not None:
+            return flow.start("rest") + place
         match = image
         if match is None and (self._image_indent is not None or self._services_indent is not None):
             match = _YAML_NAME.match(line)
-        if match is None and self._services_indent is not None and _YAML_ITEM.match(line):
+        if match is None and self._services_indent is not None:
             match = _YAML_ITEM.match(line)
             if match is not None and re.match(r"[\w-]+:(?:\s|\Z)", match["rest"]):
-                return
-        value = _YAML_VALUE.match(match["rest"]) if match is not None else None
-        if match is None or value is None:
-            return
-        group = value.lastgroup or "bare"
-        if value[group]:
-            yield self._with_variables(value[group], offset + match.start("rest") + value.start(group))
+                return None
+        if match is None:
+            return None
+        place = _in_flow(match["rest"], "name:") if match["rest"].startswith("{") else 0
+        return None if place is None else match.start("rest") + place
 
     # Command lines
 
@@ -313,9 +333,40 @@ class _Reader:
             yield from looked_up
 
 
+def _options(line: str) -> Iterator[tuple[int, str]]:
+    """List what a Dockerfile's ``COPY --from=`` and ``--mount=…,from=`` name, and where in the line."""
+    copy = _COPY.match(line)
+    for match in _WORD.finditer(line, copy.end() if copy is not None else 0):
+        option, _, value = match.group().partition("=")
+        start = match.end() - len(value)
+        if copy is not None and not option.startswith("--"):
+            return
+        if copy is not None and option.lower() == "--from" and value:
+            yield start, value
+        elif option.lower() == "--mount":
+            for part in value.split(","):
+                if part.lower().startswith("from=") and len(part) > 5:
+                    yield start + 5, part[5:]
+                start += len(part) + 1
+
+
+def _in_flow(mapping: str, key: str) -> int | None:
+    """Say where behind a key the value begins in ``{name: value, …}``, None if there is no such key."""
+    place = 1
+    for part in mapping[1:].split(","):
+        bare = part.lstrip()
+        if bare.startswith(key):
+            return place + len(part) - len(bare) + len(key)
+        place += len(part) + 1
+    return None
+
+
 def _words(line: str) -> Iterator[tuple[int, str]]:
-    """Split as a shell does, near enough: where each word begins, and the word without quotation marks around it."""
-    for match in re.finditer(r"\"[^\"]*\"|'[^']*'|\S+", line):
+    """Split as a shell does, near enough: where each word begins, and the word without quotation marks around it.
+
+    A quotation mark that is never closed goes to the end of the line.
+    """
+    for match in re.finditer(r"\"[^\"]*+\"?+|'[^']*+'?+|[^\s\"']\S*+", line):
         word = match.group()
         if word[0] in "\"'" and word[-1] == word[0] and len(word) > 1:
             yield match.start() + 1, word[1:-1]
