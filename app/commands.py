@@ -54,14 +54,14 @@ async def change_project(config: Config, name: str, *, public: bool | None, sett
 
 
 async def set_password(config: Config, username: str, password: str) -> str:
-    """Change the password of a local account; raises ValueError where there is none of that name."""
+    """Change the password of a local account, which ends its sessions; raises ValueError if there is none."""
     cache = Cache(config.redis.url if config.redis.url != EMBEDDED else "redis://")
     async with _opened(config) as database:
         if not await Accounts(database, Throttle(cache)).set_password(username, password):
             raise ValueError(f"there is no local account {username!r}")
         async with database.transaction() as transaction:
             await _note(transaction, "password", "account", username)
-    return f"changed the password of {username}"
+    return f"changed the password of {username}; their browsers are logged out"
 
 
 async def rotate_keys(config: Config) -> str:

@@ -139,7 +139,7 @@ class Accounts:
         return await self._database.transact(create)
 
     async def set_password(self, username: str, password: str) -> bool:
-        """Change a password; answers whether the account is there."""
+        """Change a password, which ends the account's sessions; answers whether the account is there."""
         hashed = await self._hash(password)
         async with self._database.transaction() as transaction:
             return await accounts.set_password(transaction, username, hashed)
@@ -170,7 +170,8 @@ class Accounts:
 
 def person(account: accounts.Account) -> Principal:
     """Make the principal of somebody whose account was just read."""
-    return Principal(Kind.PERSON, account.username, account.is_admin, account.id, frozenset(account.groups or ()))
+    groups = frozenset(account.groups or ())
+    return Principal(Kind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation)
 
 
 def acceptable(username: str, password: str) -> bool:

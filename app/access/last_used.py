@@ -31,29 +31,29 @@ class LastUsed:
         self._clock = clock
         self._robots: dict[int, tuple[float, str]] = {}
         self._access_keys: dict[int, tuple[float, str]] = {}
-        # What was noted within the last minute, the oldest first; SQLite gives the number of what is gone to the next.
-        self._noted: dict[tuple[str, int, float], float] = {}
+        # Noted within the last minute, the oldest first.
+        self._noted: dict[tuple[str, int], float] = {}
 
     def robot(self, robot: Robot, address: str) -> None:
         """Note that a robot account logs in now."""
-        if self._is_due("robot", robot.id, robot.created_at):
+        if self._is_due("robot", robot.id):
             self._robots[robot.id] = (self._clock(), address)
 
     def access_key(self, key: AccessKey, address: str) -> None:
         """Note that an access key logs in now."""
-        if self._is_due("access key", key.id, key.created_at):
+        if self._is_due("access key", key.id):
             self._access_keys[key.id] = (self._clock(), address)
 
-    def _is_due(self, kind: str, row_id: int, made_at: float) -> bool:
+    def _is_due(self, kind: str, row_id: int) -> bool:
         now = self._clock()
         while self._noted:
             oldest = next(iter(self._noted))
             if self._noted[oldest] > now - _NOTE_EVERY and len(self._noted) < _MOST_NOTES:
                 break
             del self._noted[oldest]
-        if (kind, row_id, made_at) in self._noted or len(self._robots) + len(self._access_keys) >= _MOST_NOTES:
+        if (kind, row_id) in self._noted or len(self._robots) + len(self._access_keys) >= _MOST_NOTES:
             return False
-        self._noted[kind, row_id, made_at] = now
+        self._noted[kind, row_id] = now
         return True
 
     async def flush(self) -> None:

@@ -64,12 +64,17 @@ class People:
         """Note that somebody has logged in by a password kept here."""
         await self._change(account_id, last_login_at=time.time())
 
-    async def principal_of(self, account_id: int) -> Principal | None:
-        """Answer who somebody is right now; None where the account is disabled or gone. Raises Unavailable."""
+    async def principal_of(self, account_id: int, generation: int) -> Principal | None:
+        """Answer who somebody with a session of this generation is right now; raises Unavailable.
+
+        None if the account is disabled or gone, or if its sessions of that generation have ended.
+        """
         found = await accounts.standing(self._database, account_id)
-        if found is None or found.disabled:
+        if found is None or found.disabled or found.generation != generation:
             return None
-        return Principal(Kind.PERSON, found.username, found.is_admin, account_id, frozenset(found.groups))
+        return Principal(
+            Kind.PERSON, found.username, found.is_admin, account_id, frozenset(found.groups), generation=generation
+        )
 
     async def page(self, *, after: str = "", limit: int = 50, search: str = "", offset: int = 0) -> list[Person]:
         """List people by user name, past ``after``; ``search`` is part of a user name, a name or an address."""
@@ -92,9 +97,8 @@ class People:
             return await accounts.person_by_name(transaction, username)
 
     async def set_disabled(self, by: Principal, account_id: int, *, disabled: bool) -> Person:
-        """Shut somebody out, with all their keys, or let them in again.
+        """Shut somebody out, with all their keys, or let them in again; their sessions end with either.
 
-        Their sessions end with it; one that Redis could not be told of is refused for the account all the same.
         Raises as `remove` does.
         """
 
@@ -102,12 +106,11 @@ class People:
             person = await _found(transaction, account_id)
             if disabled:
                 await _require_another(transaction, by, person)
-            await accounts.change(transaction, account_id, disabled=disabled)
+            await accounts.set_disabled(transaction, account_id, disabled=disabled)
             return person
 
         changed = await self._database.transact(change)
-        if disabled:
-            await self._sessions.end_all(account_id)
+        await self._sessions.forget(account_id)
         return changed
 
     async def set_admin(self, by: Principal, account_id: int, *, is_admin: bool) -> Person:
@@ -138,7 +141,7 @@ class People:
             return person
 
         removed = await self._database.transact(remove)
-        await self._sessions.end_all(account_id)
+        await self._sessions.forget(account_id)
         return removed
 
     async def _change(self, account_id: int, **values: object) -> bool:

@@ -20,9 +20,10 @@ class Kind(StrEnum):
 class Principal:
     """Who a request speaks for; ``name`` is empty for the anonymous.
 
-    ``id`` is the account's or the robot's. ``limits`` are what a robot account was given, and what an access key was
-    cut down to: rights by project id, or by "*" for every project; None where nothing is limited. One that was read
-    from a token has neither these nor groups: the token itself says what it allows.
+    ``id`` is the account's or the robot's; ``generation`` is the account's, for a session that is begun. ``limits`` are
+    what a robot account was given, and what an access key was cut down to: rights by project id, or by "*" for every
+    project; None where nothing is limited. One that was read from a token has neither these nor groups: the token
+    itself says what it allows.
     """
 
     kind: Kind
@@ -31,6 +32,7 @@ class Principal:
     id: int | None = None
     groups: frozenset[str] = frozenset()
     limits: Mapping[str, frozenset[str]] | None = field(default=None, hash=False)
+    generation: int = 0
 
     @property
     def subject(self) -> str:

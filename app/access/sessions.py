@@ -6,6 +6,9 @@
 
 Whoever reads Redis, or a page that lists sessions, finds no secret there that a browser could be given. A Redis that
 was flushed has logged everybody out; an index that was evicted is made again by the sessions it is of.
+
+A session carries the generation of its account, and counts only while SQL says the same one (`app.access.people`).
+What ends all sessions of somebody raises it there, so that Redis need not be told.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from app.oci.errors import Term, Unavailable
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _SECRET_BYTES = 32
+_SAML_SESSIONS = "saml-sessions:"
 # How often it is written down that a session is in use.
 _SEEN_EVERY = 30.0
 _LONGEST_AGENT = 200
@@ -43,10 +47,10 @@ end
 return 1
 """
 
-# KEYS: the session, and the account's index but for the account. ARGV: id, now, idle seconds, life, seconds after which
-# its use is written down. Never makes a session that has just been ended anew.
+# KEYS: the session, and both indexes' keys but for the account and the NameID's hash. ARGV: id, now, idle seconds,
+# life, seconds after which its use is written down. Never makes a session that has just been ended anew.
 _FIND = """
-local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id')
+local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id', 'name_id')
 if not fields[1] then return {} end
 local now = tonumber(ARGV[2])
 if now - fields[1] >= tonumber(ARGV[3]) or now >= tonumber(fields[2]) then
@@ -56,8 +60,13 @@ end
 if now - fields[1] >= tonumber(ARGV[5]) then
   redis.call('HSET', KEYS[1], 'seen_at', ARGV[2])
   redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(ARGV[3], fields[2] - now) * 1000))
-  redis.call('ZADD', KEYS[2] .. fields[3], fields[2], ARGV[1])
-  redis.call('EXPIRE', KEYS[2] .. fields[3], ARGV[4])
+  for i = 2, 3 do
+    local of = fields[i + 1]
+    if of and of ~= '' then
+      redis.call('ZADD', KEYS[i] .. of, fields[2], ARGV[1])
+      redis.call('EXPIRE', KEYS[i] .. of, ARGV[4])
+    end
+  end
 end
 return redis.call('HGETALL', KEYS[1])
 """
@@ -107,10 +116,14 @@ class SamlSession:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser that is logged in. ``id`` may be shown: it opens nothing. Times in Unix seconds."""
+    """A browser that is logged in. ``id`` may be shown: it opens nothing. Times in Unix seconds.
+
+    ``generation`` is what the account's was when it logged in.
+    """
 
     id: str
     account_id: int
+    generation: int
     created_at: float
     seen_at: float
     address: str
@@ -130,6 +143,7 @@ class Sessions:
     async def begin(
         self,
         account_id: int,
+        generation: int,
         address: str,
         agent: str,
         saml: SamlSession | None = None,
@@ -137,6 +151,7 @@ class Sessions:
     ) -> str:
         """Make a session and answer the secret for the browser's cookie, which nobody had before.
 
+        ``generation`` is the account's, read with what proved who this is: what came after that ends the session too.
         It ends at ``not_after`` at the latest, where that is given. Raises Unavailable where it cannot be kept.
         """
         secret = secrets.token_urlsafe(_SECRET_BYTES)
@@ -145,6 +160,7 @@ class Sessions:
         session_id = _hash(secret)
         fields = {
             "account_id": account_id,
+            "generation": generation,
             "created_at": now,
             "seen_at": now,
             "ends_at": ends_at,
@@ -152,6 +168,7 @@ class Sessions:
             "agent": "".join(filter(str.isprintable, agent))[:_LONGEST_AGENT],
             "saml": json.dumps(asdict(saml)) if saml else "",
             "session_index": saml.session_index if saml else "",
+            "name_id": _hash(saml.name_id) if saml else "",
         }
         flat = [text for name, value in fields.items() for text in (name, str(value))]
         own = f"session:{session_id}"
@@ -172,7 +189,7 @@ class Sessions:
         now, seen_every = self._clock(), min(_SEEN_EVERY, self._idle / 10)
         fields = await self._cache.script(
             _FIND,
-            [f"session:{session_id}", "sessions:"],
+            [f"session:{session_id}", "sessions:", _SAML_SESSIONS],
             lambda: [session_id, str(now), str(self._idle), int(self._life) + 1, str(seen_every)],
         )
         return None if fields is AWAY or not fields else _session(session_id, fields)
@@ -181,21 +198,26 @@ class Sessions:
         """End the session of this secret; raises Unavailable where it may go on."""
         await self._end(_hash(secret), "")
 
-    async def list_of(self, account_id: int) -> list[Session]:
-        """List somebody's sessions, the one used last first; raises Unavailable."""
+    async def list_of(self, account_id: int, generation: int) -> list[Session]:
+        """List somebody's sessions of this generation, the one used last first; raises Unavailable."""
         found = await self._cache.script(_LIST, [f"sessions:{account_id}", "session:"], list)
         if found is AWAY:
             raise _away(Term("sessions cannot be listed right now"))
         sessions = [_session(session_id.decode(), fields) for session_id, fields in found]
-        return sorted(sessions, key=lambda session: (-session.seen_at, session.id))
+        current = [session for session in sessions if session.generation == generation]
+        return sorted(current, key=lambda session: (-session.seen_at, session.id))
 
     async def revoke(self, account_id: int, session_id: str) -> bool:
         """End one of somebody's own; answers whether there was one. Raises Unavailable where it may go on."""
         return await self._end(session_id, str(account_id))
 
-    async def end_all(self, account_id: int) -> bool:
-        """End all of somebody's; False where they may go on."""
-        return await self._end_listed(f"sessions:{account_id}", ()) is not AWAY
+    async def forget(self, account_id: int) -> None:
+        """Clear away all of somebody's, which their account's generation has ended.
+
+        That frees memory, and workers of a release that knows no generations refuse them too. If Redis is away, they
+        stay until they are idle.
+        """
+        await self._end_listed(f"sessions:{account_id}", ())
 
     async def end_saml(self, name_id: str, indexes: Collection[str]) -> list[int]:
         """End what the identity provider says has ended, all of a NameID where it names no index.
@@ -223,6 +245,8 @@ def _session(session_id: str, flat: Sequence[bytes]) -> Session:
     return Session(
         session_id,
         int(fields["account_id"]),
+        # A release that knows no generations began it: every account was at its first one then.
+        int(fields.get("generation", 0)),
         float(fields["created_at"]),
         float(fields["seen_at"]),
         fields["address"],
@@ -232,7 +256,7 @@ def _session(session_id: str, flat: Sequence[bytes]) -> Session:
 
 
 def _of_name_id(name_id: str) -> str:
-    return f"saml-sessions:{_hash(name_id)}"
+    return f"{_SAML_SESSIONS}{_hash(name_id)}"
 
 
 def _hash(text: str) -> str:

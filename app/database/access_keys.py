@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, select
 
 from .engine import Transaction, insert
+from .ids import retire
 from .tables import access_key, account
 
 
@@ -113,6 +114,7 @@ async def expiring(transaction: Transaction, after: float, until: float) -> list
 
 async def remove(transaction: Transaction, account_id: int, key_id: int) -> AccessKey | None:
     """Remove a key of this person; answers what it was, None where they have no such key."""
+    await retire(transaction, access_key)
     statement = delete(access_key).where(access_key.c.id == key_id, access_key.c.account_id == account_id)
     row = (await transaction.execute(statement.returning(*_columns))).first()
     return AccessKey(*row) if row else None

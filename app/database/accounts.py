@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
 
 from .engine import Database, PointQuery, Transaction, insert
+from .ids import retire
 from .tables import account, project, signing_key
 
 
@@ -32,6 +33,7 @@ class Account:
     is_admin: bool
     disabled: bool
     groups: Sequence[str] | None
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Person:
     groups: tuple[str, ...]
     created_at: float
     last_login_at: float | None
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Standing:
     is_admin: bool
     disabled: bool
     groups: tuple[str, ...]
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,18 @@ _person = (
     account.c.groups,
     account.c.created_at,
     account.c.last_login_at,
+    account.c.generation,
 )
 _standing = PointQuery(
-    # As text: a point read gives it as the driver has it, which is not the same for both.
-    select(account.c.username, account.c.is_admin, account.c.disabled, cast(account.c.groups, Text)).where(
-        account.c.id == bindparam("id")
-    )
+    select(
+        account.c.username,
+        account.c.is_admin,
+        account.c.disabled,
+        # As text: a point read gives it as the driver has it, which is not the same for both.
+        cast(account.c.groups, Text),
+        account.c.generation,
+    ).where(account.c.id == bindparam("id")),
+    has_snapshots=False,
 )
 
 
@@ -98,6 +108,7 @@ async def find(transaction: Transaction, username: str) -> Account | None:
         account.c.is_admin,
         account.c.disabled,
         account.c.groups,
+        account.c.generation,
     ).where(account.c.username == username)
     row = (await transaction.execute(statement)).first()
     return Account(*row) if row else None
@@ -126,18 +137,29 @@ async def create(
 
 
 async def set_password(transaction: Transaction, username: str, password_hash: str) -> bool:
-    """Change the password of a local account; answers whether it is there. The university's get none here."""
+    """Change the password of a local account, which ends its sessions; answers whether it is there.
+
+    The university's accounts get no password here.
+    """
     local = (account.c.username == username) & (account.c.source == Source.LOCAL)
-    return bool((await transaction.execute(update(account).where(local).values(password_hash=password_hash))).rowcount)
+    statement = update(account).where(local).values(password_hash=password_hash, generation=account.c.generation + 1)
+    return bool((await transaction.execute(statement)).rowcount)
+
+
+async def set_disabled(transaction: Transaction, account_id: int, *, disabled: bool) -> None:
+    """Shut somebody out or let them in again; either ends the sessions they had."""
+    statement = update(account).where(account.c.id == account_id)
+    await transaction.execute(statement.values(disabled=disabled, generation=account.c.generation + 1))
 
 
 async def standing(database: Database, account_id: int) -> Standing | None:
-    """Answer who an account is and what it may be, with one point read."""
+    """Answer who an account is and what it may be, with one point read; raises Unavailable."""
     row = await database.point(_standing, account_id)
     if row is None:
         return None
-    username, is_admin, disabled, groups = row
-    return Standing(username, bool(is_admin), bool(disabled), tuple(json.loads(groups) or ()) if groups else ())
+    username, is_admin, disabled, groups, generation = row
+    listed = tuple(json.loads(groups) or ()) if groups else ()
+    return Standing(username, bool(is_admin), bool(disabled), listed, generation)
 
 
 async def make(
@@ -199,6 +221,7 @@ async def count(transaction: Transaction, *, search: str) -> int:
 async def remove(transaction: Transaction, account_id: int) -> bool:
     """Remove an account with its keys and memberships; its projects stay, and are nobody's. Answers whether it was."""
     await transaction.execute(update(project).where(project.c.owner_id == account_id).values(owner_id=None))
+    await retire(transaction, account)
     return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)
 
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
 
-from .engine import Transaction
+from .engine import Transaction, insert
+from .ids import retire
 from .tables import audit
 from .text import equals, has
 
@@ -69,7 +70,7 @@ EVERYTHING = Filter()
 async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
     """Write notes, in their order."""
     if notes:
-        await transaction.execute(audit.insert(), [asdict(note) for note in notes])
+        await transaction.execute(insert(transaction, audit), [asdict(note) for note in notes])
 
 
 async def page(
@@ -91,6 +92,7 @@ async def count(transaction: Transaction, chosen: Filter) -> int:
 async def remove_older(transaction: Transaction, before: float, limit: int) -> int:
     """Remove some of what was noted before a time; answers how many went."""
     old = select(audit.c.id).where(audit.c.at < before).order_by(audit.c.at).limit(limit)
+    await retire(transaction, audit)
     return (await transaction.execute(delete(audit).where(audit.c.id.in_(old)))).rowcount
 
 

@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.oci.errors import Unavailable
 
+from .ids import next_id
 from .snapshots import Snapshots
 
 Transaction = AsyncConnection
@@ -64,8 +65,10 @@ _AWAY_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 class PointQuery:
     """A SELECT of at most one row, compiled once per database; parameters go by position, in order of appearance."""
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: Select[Any], *, has_snapshots: bool = True) -> None:
+        """``has_snapshots``: whether an answer of the last minute will do while PostgreSQL is away."""
         self._statement = statement
+        self.has_snapshots = has_snapshots
         self._compiled: dict[str, str] = {}
 
     def text(self, engine: AsyncEngine) -> str:
@@ -148,15 +151,16 @@ class Database:
                     raise unavailable from error
                 raise
         text = query.text(self._engine)
+        snapshots = self._snapshots if query.has_snapshots else None
         try:
             row = await self._fetch(text, parameters)
         except Unavailable:
-            known = await self._snapshots.recall(text, parameters) if self._snapshots else None
+            known = await snapshots.recall(text, parameters) if snapshots else None
             if known is None:
                 raise
             return known
-        if self._snapshots is not None:
-            await self._snapshots.remember(text, parameters, row)
+        if snapshots is not None:
+            await snapshots.remember(text, parameters, row)
         return row
 
     async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
@@ -195,8 +199,14 @@ class Database:
 
 
 def insert(transaction: Transaction, table: Table) -> Insert:
-    """Begin an INSERT that may say ON CONFLICT: both databases know it, each in a module of its own."""
-    return cast("Insert", sqlite_insert(table) if transaction.dialect.name == "sqlite" else postgresql_insert(table))
+    """Begin an INSERT that may say ON CONFLICT: both databases know it, each in a module of its own.
+
+    A row gets an id that no row of its table had before.
+    """
+    if transaction.dialect.name != "sqlite":
+        return cast("Insert", postgresql_insert(table))
+    statement = sqlite_insert(table)
+    return statement if table.autoincrement_column is None else statement.values(id=next_id(table))
 
 
 def async_url(url: str) -> str:

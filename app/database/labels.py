@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from app.oci.digest import Digest
 
 from .engine import Transaction, insert
+from .ids import retire
 from .tables import label, manifest, manifest_label
 from .text import has
 
@@ -80,6 +81,7 @@ async def change(transaction: Transaction, before: Label, *, name: str, descript
 
 async def remove(transaction: Transaction, label_id: int) -> bool:
     """Remove a label from everything that has it; False where there is none."""
+    await retire(transaction, label)
     return bool((await transaction.execute(delete(label).where(label.c.id == label_id))).rowcount)
 
 

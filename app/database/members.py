@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
 from .engine import Database, PointQuery, Transaction, insert
+from .ids import retire
 from .tables import account, member, project
 from .text import has
 
@@ -109,6 +110,7 @@ async def set_role(transaction: Transaction, member_id: int, role: str) -> None:
 
 async def remove(transaction: Transaction, member_id: int) -> None:
     """Remove a member."""
+    await retire(transaction, member)
     await transaction.execute(delete(member).where(member.c.id == member_id))
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from . import keyset
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import account, manifest, member, project, repository, robot, setting
+from .tables import account, manifest, member, project, repository, robot
 from .text import END_OF_NAMES, has
 
 Order = Literal["name", "-name", "created", "-created"]
@@ -109,9 +109,6 @@ class Statistics:
     private_repositories: int
     used_bytes: int | None
 
-
-# In `setting`: the highest id of a project that was removed, on SQLite.
-HIGHEST_REMOVED = "highest removed project"
 
 _columns = (
     project.c.id,
@@ -200,17 +197,8 @@ async def create(
 ) -> bool:
     """Make a project unless one of that name is there; answers whether it was made."""
     values = {"name": name, "public": public, "upstream": upstream, "settings": dict(settings), **more}
-    if transaction.dialect.name == "sqlite":
-        # SQLite would give a removed project's id to the next one, and with it what the audit log says of that id.
-        highest = select(func.max(func.coalesce(select(func.max(project.c.id)).scalar_subquery(), 0), _removed_id()))
-        values["id"] = highest.scalar_subquery() + 1
     statement = insert(transaction, project).values(**values, created_at=time.time()).on_conflict_do_nothing()
     return bool((await transaction.execute(statement)).rowcount)
-
-
-def _removed_id() -> ColumnElement[int]:
-    highest = select(setting.c.value).where(setting.c.name == HIGHEST_REMOVED).scalar_subquery()
-    return func.coalesce(highest.cast(project.c.id.type), 0)
 
 
 async def change(transaction: Transaction, name: str, **values: object) -> bool:

@@ -6,15 +6,12 @@ its blobs, uploads and manifests go in batches, and the row last, once nothing i
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from sqlalchemy import Table, Text, delete, select, update
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import delete, select, update
 
 from . import blobs, uploads
-from .engine import Transaction, insert
-from .projects import HIGHEST_REMOVED
-from .tables import access_key, link, manifest, member, project, repository, robot, setting, upload
+from .engine import Transaction
+from .ids import retire
+from .tables import link, manifest, member, project, repository, robot, upload
 from .text import END_OF_NAMES, REMOVED
 
 
@@ -28,6 +25,7 @@ async def hide_project(transaction: Transaction, project_id: int) -> bool:
     if not (await transaction.execute(hidden)).rowcount:
         return False
     for table in (member, robot):
+        await retire(transaction, table)
         await transaction.execute(delete(table).where(table.c.project_id == project_id))
     return True
 
@@ -88,35 +86,19 @@ async def remove_repository(transaction: Transaction, repository_id: int) -> boo
         rest = select(table.c.repository_id).where(table.c.repository_id == repository_id).limit(1)
         if (await transaction.execute(rest)).first() is not None:
             return False
+    await retire(transaction, repository)
     await transaction.execute(delete(repository).where(repository.c.id == repository_id))
     return True
 
 
 async def remove_project(transaction: Transaction, project_id: int) -> bool:
-    """Remove the row of a project without repositories, and what was granted in it; False where that cannot be yet."""
+    """Remove the row of a project without repositories; False if that cannot be yet.
+
+    Robots and access keys keep the rights they had in it: no other project is ever given its id.
+    """
     row = select(project.c.id).where(project.c.id == project_id).with_for_update()
     if (await transaction.execute(row)).first() is None or await repositories_of(transaction, project_id, 1):
         return False
-    for table in (robot, access_key):
-        await _forget_grants(transaction, table, str(project_id))
+    await retire(transaction, project)
     await transaction.execute(delete(project).where(project.c.id == project_id))
-    if transaction.dialect.name == "sqlite":
-        put = insert(transaction, setting).values(name=HIGHEST_REMOVED, value=str(project_id))
-        number = sql_cast(setting.c.value, project.c.id.type)
-        await transaction.execute(
-            put.on_conflict_do_update(
-                index_elements=["name"], set_={"value": put.excluded.value}, where=number < project_id
-            )
-        )
     return True
-
-
-async def _forget_grants(transaction: Transaction, table: Table, project_id: str) -> None:
-    """Take a project's id out of the permissions of robots or keys: on SQLite another project may be given it."""
-    text = sql_cast(table.c.permissions, Text)
-    rows = await transaction.execute(
-        select(table.c.id, table.c.permissions).where(text.contains(f'"{project_id}"')).with_for_update()
-    )
-    for key, permissions in rows.all():
-        left = {name: rights for name, rights in cast("dict[str, Any]", permissions).items() if name != project_id}
-        await transaction.execute(update(table).where(table.c.id == key).values(permissions=left))

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
 from . import keyset
 from .engine import Transaction, insert
+from .ids import retire
 from .tables import project, robot
 from .text import has
 
@@ -132,6 +133,7 @@ async def change(transaction: Transaction, robot_id: int, **values: object) -> R
 
 async def remove(transaction: Transaction, robot_id: int) -> bool:
     """Remove a robot; False where it is gone already."""
+    await retire(transaction, robot)
     return bool((await transaction.execute(delete(robot).where(robot.c.id == robot_id))).rowcount)
 
 

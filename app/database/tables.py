@@ -202,6 +202,8 @@ account = Table(
     # As the identity provider told them at the last login.
     Column("groups", JSON, nullable=True),
     Column("last_login_at", Double, nullable=True),
+    # Raised by whatever ends the person's browser sessions: each session has the one it was begun under.
+    Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
 access_key = Table(

@@ -150,7 +150,7 @@ class LoginHandler(LoginPage, Readable):
             principal = await self._passwords.authenticate(username, password, self.request.remote_ip or "")
             if principal.kind is not Kind.PERSON or principal.id is None or principal.limits is not None:
                 raise Unauthorized(_WRONG)
-            await self._browsers.begin(self, principal.id)
+            await self._browsers.begin(self, principal.id, principal.generation)
             await self._people.noted(principal.id)
         except OCIError as error:
             if isinstance(error, FAILED):
@@ -229,12 +229,13 @@ class AcsHandler(SamlPage):
         except Refused as reason:
             self.show_refused("log-in", reason, Denied(_NOT_LET_IN, request=self.request_id))
             return
-        username = finished.person.username
+        person = finished.person
+        username = person.username
         principal = Principal(Kind.PERSON, username)
         self.subject = principal.subject
         for change in finished.changes:
             self.note(UNIVERSITY, change, username, "account")
-        await self._browsers.begin(self, finished.person.id, finished.session, finished.not_after)
+        await self._browsers.begin(self, person.id, person.generation, finished.session, finished.not_after)
         self.note(principal, "login", username)
         self.clear_cookie(self.binding_cookie(finished.cookie), path=_ACS, secure=self._browsers.secure)
         self.redirect(finished.return_to, status=303)

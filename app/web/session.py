@@ -26,29 +26,30 @@ class BrowserSessions:
     async def signed_in(self, handler: RequestHandler) -> tuple[Session, Principal] | None:
         """Answer whose request this is; None for nobody's, and while Redis is away. Raises Unavailable without SQL.
 
-        The account is read with every request, so that a disabled one or a changed right shows at once.
+        The account is read with every request: a changed right shows at once, and so does what ended its sessions.
         """
         secret = handler.get_cookie(COOKIE)
         session = await self._sessions.find(secret) if secret else None
         if session is None:
             return None
-        principal = await self._people.principal_of(session.account_id)
+        principal = await self._people.principal_of(session.account_id, session.generation)
         return None if principal is None else (session, principal)
 
     async def begin(
         self,
         handler: RequestHandler,
         account_id: int,
+        generation: int,
         saml: SamlSession | None = None,
         not_after: float | None = None,
     ) -> None:
         """Log a browser in, under a secret nobody had before; what it was logged in as before ends.
 
-        Raises Unavailable where that cannot be kept.
+        ``generation`` is the account's, as `Sessions.begin` wants it. Raises Unavailable where that cannot be kept.
         """
         before = handler.get_cookie(COOKIE)
         address, agent = handler.request.remote_ip or "", handler.request.headers.get("User-Agent", "")
-        secret = await self._sessions.begin(account_id, address, agent, saml, not_after)
+        secret = await self._sessions.begin(account_id, generation, address, agent, saml, not_after)
         if before:
             await self._sessions.end(before)
         handler.set_cookie(COOKIE, secret, path="/", httponly=True, samesite="Lax", secure=self.secure)

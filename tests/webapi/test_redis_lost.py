@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,15 @@ from tests.api.client import Registry
 from tests.conftest import require
 from tests.images import single
 from tests.parts import valkey as valkey_part
-from tests.parts.process import wait_for
+from tests.parts.process import ROOT, python, wait_for
 from tests.parts.valkey import Valkey
 from tests.web.http import Person
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 from tests.webapi.scene import access
 
+# So many connections reach both workers.
+_BOTH = 8
 _PULLS = access("repository:pull project:read")
 
 
@@ -140,13 +143,58 @@ def test_without_redis_everything_but_browsers_goes_on(lab: Lab, redis: Valkey) 
     finally:
         redis.start()
     # A connection that broke is tried again after a moment.
-    wait_for(lambda: _logs_in(host), what="logging in with Redis back")
+    wait_for(lambda: _knows_browsers(host), what="logging in with Redis back")
     assert browser.get("/mine").status == 303
     assert lab.state() == before
     lab.works()
 
 
-def _logs_in(host: str) -> bool:
+def by_hand(house: House, _: int, username: str) -> None:
+    """Set a password on the host, as an operator does."""
+    line = python("-m", "app", "admin", "set-password", username, "--config", str(house.service.config))
+    done = subprocess.run(line, cwd=ROOT, input=f"{PASSWORD}\n", capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"changed the password of {username}")
+
+
+def by_request(house: House, number: int, _: str) -> None:
+    assert house.admin.do("setPassword", {"new_password": PASSWORD}, user_id=number).status == 200
+
+
+def by_disabling(house: House, number: int, _: str) -> None:
+    for disabled in (True, False):
+        assert house.admin.do("setDisabled", {"disabled": disabled}, user_id=number).status == 200
+
+
+def by_removing(house: House, number: int, username: str) -> None:
+    """Remove the person; the next one must not be let in by their cookie."""
+    assert house.admin.do("deleteUser", user_id=number).status == 200
+    assert house.add_person(f"{username}-next") != number
+
+
+@pytest.mark.parametrize("end", [by_hand, by_request, by_disabling, by_removing])
+def test_sessions_end_while_redis_is_not_there_to_be_told(
+    house: House, redis: Valkey, end: Callable[[House, int, str], None]
+) -> None:
+    username = end.__name__.replace("_", "-")
+    number = house.add_person(username)
+    wait_for(lambda: _knows_browsers(house.host), what="both workers to find Redis")
+    browser = Person(house.host).log_in(username, PASSWORD)
+    # Frozen, for a Redis that is started anew has no sessions in any case.
+    redis.pause()
+    try:
+        end(house, number, username)
+    finally:
+        redis.resume()
+    wait_for(lambda: _knows_browsers(house.host), what="both workers to find Redis again")
+    for _ in range(_BOTH):
+        assert (browser.get("/mine").status, browser.get("/mine").location) == (303, "/login?next=%2Fmine")
+    if end is not by_removing:
+        page = browser.log_in(username, PASSWORD).get("/mine/sessions")
+        assert (page.status, "/mine/sessions/revoke" in page.text) == (200, False), "the other one has ended"
+
+
+def _knows_browsers(host: str) -> bool:
     person = Person(host)
     person.get("/login")
-    return person.post("/login", {"username": "mari", "password": PASSWORD}).status == 303
+    answer = person.post("/login", {"username": ADMIN, "password": PASSWORD})
+    return answer.status == 303 and {person.get("/mine").status for _ in range(_BOTH)} == {200}

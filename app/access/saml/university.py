@@ -183,6 +183,8 @@ class University:
             account_ids = frozenset(await self._sessions.end_saml(message.name_id, message.indexes))
             succeeded = True
         except Unavailable:
+            if idp.slo_url is None:
+                raise
             account_ids, succeeded = frozenset(), False
         if idp.slo_url is None:
             return LoggedOut(None, account_ids)

@@ -103,7 +103,7 @@ class SessionsHandler(Own):
     sessions: Sessions
 
     async def get(self) -> None:
-        rows = await self.sessions.list_of(self.account_id)
+        rows = await self.sessions.list_of(self.account_id, self.principal.generation)
         self.answer(
             [
                 {

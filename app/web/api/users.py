@@ -117,5 +117,5 @@ class PasswordHandler(OnPerson):
                 raise Forbidden("old_password is not your password") from None
         if not await self.accounts.set_password(person.username, self.body["new_password"]):
             raise PreconditionFailed(f"the password of {person.username} is kept by the university, change it there")
-        await self.sessions.end_all(user_id)
+        await self.sessions.forget(user_id)
         self.note("password", "account", person.username)

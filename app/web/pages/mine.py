@@ -59,7 +59,7 @@ class SessionsPage(Mine):
         await self.show_mine(
             "sessions.html",
             tab="sessions",
-            sessions=await self.services.sessions.list_of(self.account),
+            sessions=await self.services.sessions.list_of(self.account, self.principal.generation),
             own=self.session.id if self.session else "",
         )
 

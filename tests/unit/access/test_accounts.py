@@ -164,6 +164,22 @@ async def test_what_was_right_a_moment_ago_is_wrong_with_a_new_password_or_a_dis
             assert not (await people.authenticate("admin", "new", LAB)).is_admin
 
 
+async def test_a_password_that_is_changed_while_it_is_checked_begins_no_session_that_lasts(
+    people: Accounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = people._verify
+
+    async def slow(password_hash: str, password: str) -> bool:
+        await people.set_password("admin", "new")
+        return await verify(password_hash, password)
+
+    monkeypatch.setattr(people, "_verify", slow)
+    # The session will carry the generation of the password that was typed, which has passed.
+    assert (await people.authenticate("admin", PASSWORD, LAB)).generation == 0
+    monkeypatch.undo()
+    assert (await people.authenticate("admin", "new", LAB)).generation == 1
+
+
 async def test_a_wrong_password_is_never_remembered(people: Accounts, hashing: Hashing) -> None:
     for _ in range(3):
         await refusal(people, "admin", "wrong")

@@ -320,18 +320,6 @@ async def test_a_refused_login_is_no_use(place: Place) -> None:
     assert (await place.robots.find(robot.id)).last_used_at is None
 
 
-async def test_a_robot_with_the_number_of_one_that_is_gone_is_another(place: Place) -> None:
-    robot, secret = await place.robot()
-    await place.credentials.authenticate(robot.name, secret, LAB)
-    await place.used.flush()
-    await place.robots.remove(robot)
-    again, secret = await place.robot("again")
-    assert again.id == robot.id  # or this says nothing
-    await place.credentials.authenticate(again.name, secret, LAB)
-    await place.used.flush()
-    assert (await place.robots.find(again.id)).last_used_from == LAB
-
-
 async def test_uses_are_kept_while_the_database_is_away(tmp_path: Any, place: Place) -> None:
     robot, _ = await place.robot()
     away = LastUsed(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"))

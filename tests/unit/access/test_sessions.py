@@ -36,8 +36,10 @@ def sessions(cache: Cache, clock: Clock) -> Sessions:
     return Sessions(cache, IDLE, LIFE, clock)
 
 
-async def begin(sessions: Sessions, account_id: int = MARI, saml: SamlSession | None = None) -> str:
-    return await sessions.begin(account_id, "192.0.2.1", "Mozilla/5.0", saml)
+async def begin(
+    sessions: Sessions, account_id: int = MARI, saml: SamlSession | None = None, generation: int = 0
+) -> str:
+    return await sessions.begin(account_id, generation, "192.0.2.1", "Mozilla/5.0", saml)
 
 
 async def test_a_session_is_found_by_its_secret_alone(sessions: Sessions, clock: Clock) -> None:
@@ -46,6 +48,7 @@ async def test_a_session_is_found_by_its_secret_alone(sessions: Sessions, clock:
     found = await sessions.find(secret)
     assert found is not None
     assert (found.account_id, found.address, found.agent, found.saml) == (MARI, "192.0.2.1", "Mozilla/5.0", None)
+    assert found.generation == 0
     assert found.created_at == found.seen_at == clock.now
     for wrong in (found.id, secret[:-1], secret + "A", "", "A" * 43, "é" * 43):
         assert await sessions.find(wrong) is None
@@ -78,7 +81,7 @@ async def test_it_ends_in_any_case(sessions: Sessions, clock: Clock) -> None:
 
 
 async def test_it_ends_when_the_university_says(sessions: Sessions, clock: Clock) -> None:
-    secret = await sessions.begin(MARI, "192.0.2.1", "", None, clock.now + 60)
+    secret = await sessions.begin(MARI, 0, "192.0.2.1", "", None, clock.now + 60)
     clock.now += 59
     assert await sessions.find(secret)
     clock.now += 1
@@ -99,16 +102,16 @@ async def test_ones_own_are_listed_the_latest_first(sessions: Sessions, clock: C
     await begin(sessions, JURI)
     clock.now += 60
     await sessions.find(first)
-    listed = await sessions.list_of(MARI)
+    listed = await sessions.list_of(MARI, 0)
     assert [session.seen_at for session in listed] == [clock.now, clock.now - 60]
     await sessions.end(second)
-    assert [session.id for session in await sessions.list_of(MARI)] == [listed[0].id]
+    assert [session.id for session in await sessions.list_of(MARI, 0)] == [listed[0].id]
 
 
 async def test_ones_own_are_revoked_and_nobody_elses(sessions: Sessions) -> None:
     mine, theirs = await begin(sessions), await begin(sessions, JURI)
-    (their_session,) = await sessions.list_of(JURI)
-    (my_session,) = await sessions.list_of(MARI)
+    (their_session,) = await sessions.list_of(JURI, 0)
+    (my_session,) = await sessions.list_of(MARI, 0)
     assert not await sessions.revoke(MARI, their_session.id)
     assert not await sessions.revoke(MARI, "no-such")
     assert await sessions.find(theirs)
@@ -116,12 +119,27 @@ async def test_ones_own_are_revoked_and_nobody_elses(sessions: Sessions) -> None
     assert await sessions.find(mine) is None
 
 
-async def test_all_of_somebody_end_together(sessions: Sessions) -> None:
+async def test_a_session_carries_the_generation_it_was_begun_under(sessions: Sessions) -> None:
+    before, after = await begin(sessions), await begin(sessions, generation=7)
+    assert [getattr(await sessions.find(secret), "generation", None) for secret in (before, after)] == [0, 7]
+    assert [session.generation for session in await sessions.list_of(MARI, 7)] == [7]
+    assert await sessions.list_of(MARI, 8) == []
+
+
+async def test_one_that_an_older_release_began_is_of_the_first_generation(sessions: Sessions, cache: Cache) -> None:
+    secret = await begin(sessions, generation=7)
+    old = "return redis.call('HDEL', KEYS[1], 'generation', 'name_id')"
+    (session,) = await sessions.list_of(MARI, 7)
+    assert await cache.script(old, [f"session:{session.id}"], list) == 2
+    assert getattr(await sessions.find(secret), "generation", None) == 0
+
+
+async def test_all_of_somebody_are_forgotten_together(sessions: Sessions) -> None:
     mine, theirs = [await begin(sessions), await begin(sessions)], await begin(sessions, JURI)
-    assert await sessions.end_all(MARI)
+    await sessions.forget(MARI)
     assert [await sessions.find(secret) for secret in mine] == [None, None]
     assert await sessions.find(theirs)
-    assert await sessions.list_of(MARI) == []
+    assert await sessions.list_of(MARI, 0) == []
 
 
 async def test_the_identity_provider_ends_what_it_began(sessions: Sessions) -> None:
@@ -144,7 +162,7 @@ async def test_a_session_that_has_ended_is_not_brought_back_by_its_use(sessions:
     clock.now += 60
     await sessions.end(secret)
     assert await sessions.find(secret) is None
-    assert await sessions.list_of(MARI) == []
+    assert await sessions.list_of(MARI, 0) == []
 
 
 async def test_an_index_that_was_lost_is_made_again(sessions: Sessions, clock: Clock, cache: Cache) -> None:
@@ -152,8 +170,19 @@ async def test_an_index_that_was_lost_is_made_again(sessions: Sessions, clock: C
     await cache.delete(f"sessions:{MARI}")
     clock.now += 60
     await sessions.find(secret)
-    assert len(await sessions.list_of(MARI)) == 1
-    assert await sessions.end_all(MARI)
+    assert len(await sessions.list_of(MARI, 0)) == 1
+    await sessions.forget(MARI)
+    assert await sessions.find(secret) is None
+
+
+async def test_an_index_of_the_university_that_was_lost_is_made_again(
+    sessions: Sessions, clock: Clock, cache: Cache
+) -> None:
+    secret = await begin(sessions, MARI, SamlSession("_name"))
+    await cache.script("return redis.call('DEL', unpack(redis.call('KEYS', '*saml-sessions:*')))", [], list)
+    clock.now += 60
+    await sessions.find(secret)
+    assert await sessions.end_saml("_name", []) == [MARI]
     assert await sessions.find(secret) is None
 
 
@@ -161,8 +190,8 @@ async def test_without_redis_nobody_is_logged_in_and_nobody_logs_in() -> None:
     cache = no_redis()
     sessions = Sessions(cache, IDLE, LIFE)
     assert await sessions.find("A" * 43) is None
-    assert not await sessions.end_all(MARI)
-    for attempt in (begin(sessions), sessions.end("A" * 43), sessions.list_of(MARI), sessions.revoke(MARI, "x")):
+    await sessions.forget(MARI)
+    for attempt in (begin(sessions), sessions.end("A" * 43), sessions.list_of(MARI, 0), sessions.revoke(MARI, "x")):
         with pytest.raises(Unavailable, match="Redis, which keeps them, is away") as caught:
             await attempt
         assert caught.value.headers["Retry-After"]

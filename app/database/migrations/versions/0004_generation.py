@@ -1,0 +1,13 @@
+"""An account has a generation: a session that was begun under another one is refused."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    op.add_column("account", sa.Column("generation", sa.BigInteger(), server_default="0", nullable=False))
