@@ -30,6 +30,7 @@ lint: .venv/tests.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	$(PYTHON) -m tests.plain_english
 
 bench: .venv/tests.stamp
 	$(PYTHON) -m bench
