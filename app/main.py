@@ -1,4 +1,7 @@
-"""The composition root: the only place that builds pools, stores and services, and that knows all of them."""
+"""The composition root: builds the pools, stores and services of `serve`, and knows all of them.
+
+The operators' commands (`app.commands`) and `migrate` open a pool of their own for what they do.
+"""
 
 from __future__ import annotations
 

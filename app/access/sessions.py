@@ -27,7 +27,6 @@ from app.oci.errors import Term, Unavailable
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _SECRET_BYTES = 32
-_SAML_SESSIONS = "saml-sessions:"
 # How often it is written down that a session is in use.
 _SEEN_EVERY = 30.0
 _LONGEST_AGENT = 200
@@ -189,7 +188,7 @@ class Sessions:
         now, seen_every = self._clock(), min(_SEEN_EVERY, self._idle / 10)
         fields = await self._cache.script(
             _FIND,
-            [f"session:{session_id}", "sessions:", _SAML_SESSIONS],
+            [f"session:{session_id}", "sessions:", "saml-sessions:"],
             lambda: [session_id, str(now), str(self._idle), int(self._life) + 1, str(seen_every)],
         )
         return None if fields is AWAY or not fields else _session(session_id, fields)
@@ -256,7 +255,7 @@ def _session(session_id: str, flat: Sequence[bytes]) -> Session:
 
 
 def _of_name_id(name_id: str) -> str:
-    return f"{_SAML_SESSIONS}{_hash(name_id)}"
+    return f"saml-sessions:{_hash(name_id)}"
 
 
 def _hash(text: str) -> str:

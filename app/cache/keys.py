@@ -12,6 +12,11 @@
     r:source:UPSTREAM:ACCOUNT            the SOURCE of the ledger that was begun last, for who only looks
     r:lease:KIND:WHAT                    the id of the lease's holder, until it is renewed no more
     r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
+    r:session:ID                         a browser session: app/access/sessions.py spells these three
+    r:sessions:ACCOUNT                   the ids of an account's sessions
+    r:saml-sessions:HASH                 the ids of a SAML NameID's sessions
+    r:saml-request:ID                    a log-in at the university under way: app/access/saml/university.py spells both
+    r:saml-logout:ID                     a logout at the university under way
 
 REPOSITORY is a full name. ``r:`` is put before each key by `Cache`, so that other users of the server are not
 disturbed. Every key has a time to live. Parts are percent-encoded where a colon in them could be mistaken for the

@@ -1,7 +1,7 @@
 """What a project answers to those who pull, whichever kind it is.
 
-Hosting and mirroring are two implementations of one interface. Which of them stands behind a request is chosen
-once, by the project's kind; nothing after that asks again.
+Hosting and mirroring are two implementations of one interface. `app.web.v2.contents` chooses one for each pull, by the
+project's kind; the implementations do not ask again.
 """
 
 from __future__ import annotations

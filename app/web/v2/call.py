@@ -145,7 +145,7 @@ class Call(HTTPMessageDelegate):
         return self._gone
 
     async def read(self) -> bytes | None:
-        """Give the next piece of the body (at most 64 KiB), None at its end; raises ClientGone."""
+        """Give the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
         while self._chunk is None:
             if self._complete or not self.has_body:
                 return None

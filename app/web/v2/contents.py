@@ -1,4 +1,4 @@
-"""Which content stands behind a repository: the one place where the kind of a project is looked at."""
+"""Choose the content behind a repository by the kind of its project, for everything that is pulled."""
 
 from __future__ import annotations
 
