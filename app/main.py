@@ -15,7 +15,7 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tornado.web import Application
@@ -64,7 +64,6 @@ from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
-from app.storage.s3 import S3Store
 from app.web.address import Addresses
 from app.web.api.routes import Services as ApiServices
 from app.web.api.system import About
@@ -83,6 +82,9 @@ from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
 from app.web.v2.uploads import UploadHandlers
+
+if TYPE_CHECKING:
+    from app.storage.s3 import S3Store
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +178,9 @@ async def _open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
 def _make_store(config: Config) -> FilesystemStore | S3Store:
     if config.storage.driver == "filesystem":
         return FilesystemStore(config.data_dir / "blobs")
+    # The client of S3 takes a fifth of a start, and only those who use it wait for it.
+    from app.storage.s3 import S3Store
+
     s3 = config.storage.s3
     for_nginx = config.storage.delivery == "accel"
     return S3Store(
