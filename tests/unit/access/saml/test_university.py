@@ -11,7 +11,7 @@ from app.access.saml.logout import LogoutAsked
 from app.access.sessions import Sessions
 from app.config import Saml
 from app.oci.errors import Unavailable
-from tests.unit.access.conftest import no_redis
+from tests.contract.access.conftest import no_redis
 
 
 @pytest.mark.parametrize("path", ["/", "/projects", "/projects/a/b?page=2&q=x#top", "/%2F/evil.example"])

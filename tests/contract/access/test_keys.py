@@ -125,16 +125,16 @@ async def test_known_keys_go_on_while_the_database_is_away(database: Database, t
     keys = Keys(database, SECRETS)
     key = await keys.signing()
     await database.close()
-    (tmp_path / "registry.db").rename(tmp_path / "gone")
-    (tmp_path / "registry.db").mkdir()
+    (tmp_path / "registry.sqlite").rename(tmp_path / "gone")
+    (tmp_path / "registry.sqlite").mkdir()
     await asyncio.sleep(1.1)
     assert await keys.verifying("unknown") is None
     assert (await keys.signing()).id == key.id
     restarted = Keys(database, SECRETS)
     with pytest.raises(Unavailable):
         await restarted.signing()
-    (tmp_path / "registry.db").rmdir()
-    (tmp_path / "gone").rename(tmp_path / "registry.db")
+    (tmp_path / "registry.sqlite").rmdir()
+    (tmp_path / "gone").rename(tmp_path / "registry.sqlite")
     assert (await restarted.signing()).id == key.id
 
 

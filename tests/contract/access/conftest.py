@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from app.access.secrets import Secrets
 from app.cache.client import Cache
 from app.database import Database, projects
-from app.database.tables import metadata
-from tests.parts.postgres import Postgres
 from tests.parts.valkey import Valkey
 
 SECRETS = Secrets("k" * 32)
@@ -30,16 +27,19 @@ async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
     await cache.close()
 
 
-on_both_databases = pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+on_both_databases = pytest.mark.parametrize("kind", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database: SQLite, but for tests that are `on_both_databases`."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        return f"sqlite:///{tmp_path}/registry.db"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return postgres.database()
+def kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, but for tests that are `on_both_databases`."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> str:
+    """A database with its tables."""
+    return migrated_url
 
 
 @pytest.fixture
@@ -47,7 +47,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     """A database with two projects, one public and one private."""
     database = Database(database_url)
     async with database.transaction() as transaction:
-        await transaction.run_sync(metadata.create_all)
         await projects.create(transaction, "open", public=True, upstream=None, settings={})
         await projects.create(transaction, "secret", public=False, upstream=None, settings={})
     yield database

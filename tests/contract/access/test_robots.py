@@ -121,7 +121,7 @@ async def test_other_names_are_refused_in_words(robots: Robots, name: str) -> No
         ({"project": None, "by": ADMIN, "permissions": {"9" * 30: [PULL]}}, Invalid, "no project's id"),
         ({"project": None, "by": ADMIN, "permissions": {"77": [PULL]}}, Invalid, "no project with the id 77"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_cannot_be_given_is_refused_in_words(
     robots: Robots, changes: dict[str, Any], error: type[OCIError], words: str

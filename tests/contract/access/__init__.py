@@ -1,0 +1,1 @@
+"""People, robots, tokens and sessions over real databases and a real Redis."""
