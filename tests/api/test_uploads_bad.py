@@ -31,7 +31,7 @@ def finish(admin: Registry, name: str, session: str, sent: int) -> None:
     assert admin.blob(name, DIGEST).body == DATA
 
 
-@pytest.mark.parametrize("wrong", [WRONG, digest_of(DATA[:100_000])])
+@pytest.mark.parametrize("wrong", [WRONG, digest_of(DATA[:100_000])], ids=["another blob's", "of the first part"])
 def test_wrong_digest(first: Registry, second: Registry, name: str, wrong: str) -> None:
     """The session stays usable, on a worker that has the running hash and on one that has read the digest only."""
     session = first.begin(name)
