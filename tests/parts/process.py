@@ -20,6 +20,9 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
+# Into so many parts the ports are divided.
+_SHARES = 8
+
 
 def python(*arguments: str) -> list[str]:
     """Spell a command of the environment that runs the tests."""
@@ -92,9 +95,14 @@ class Process:
 
 
 def free_port(*, also: int = 0) -> int:
-    """Find a port nobody listens on, below the range of outgoing connections; port + ``also`` is free as well."""
+    """Find a port nobody listens on, below the range of outgoing connections; port + ``also`` is free as well.
+
+    Each worker of a run has ports of its own: two that look at the same moment must not find the same one.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
     for _ in range(200):
-        port = random.randrange(11_000, 22_000)  # weed takes port + 10,000 for itself
+        # weed takes port + 10,000 for itself
+        port = random.randrange(11_000 + worker, 22_000, _SHARES)
         with contextlib.suppress(OSError):
             for number in {port, port + also}:
                 with socket.socket() as probe:
