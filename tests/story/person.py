@@ -14,7 +14,7 @@ from tests.web.person import Visitor
 class Person(Visitor):
     """A visitor who can also log in at the identity provider; what that one's own pages complain of is not counted."""
 
-    def __init__(self, page: Page, screens: Path, home: str, *, scripts: bool) -> None:
+    def __init__(self, page: Page, screens: Path | None, home: str, *, scripts: bool) -> None:
         super().__init__(page, screens)
         self._home, self._scripts = home, scripts
 

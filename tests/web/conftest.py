@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,18 @@ from tests.images import multi, single
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 from tests.web import browser as browser_part
-from tests.web.controls import Account
 from tests.web.person import Opener, Visitor
 from tests.web.scene import PASSWORD, add_past, add_people
 
-SCREENS = Path(__file__).parent.parent / "artifacts" / "screens"
+# A picture takes longer than the page it is of, so they are kept for who asks: SCREENS=FOLDER before the command.
+SCREENS = Path(os.environ["SCREENS"]) if "SCREENS" in os.environ else None
+
+
+@pytest.fixture(scope="session")
+def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """An upstream of this suite's own: what its service was given there must outlive the tests of other suites."""
+    with Hub(tmp_path_factory.mktemp("upstream")) as hub:
+        yield hub
 
 
 @pytest.fixture(scope="session")
@@ -47,21 +55,16 @@ def clean_log(stage: Service) -> Iterator[None]:
     assert stage.faults(before) == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """The browser, closed before another suite comes: its event loop lets no asynchronous test run beside it."""
     require(browser_part)
     with browser_part.browser() as chromium:
         yield chromium
 
 
-@pytest.fixture(scope="session")
-def account() -> Account:
-    """Every control that pages show in this run, and which of them are used."""
-    return Account()
-
-
 @contextmanager
-def opening(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+def opening(chromium: Browser, stage: Service) -> Iterator[Opener]:
     """Give a function that opens a browser of its own: ``open_context(locale="et", width=390, …)``.
 
     What a browser complained about by the end (blocked by the policy, a script's error) fails the test.
@@ -71,7 +74,6 @@ def opening(chromium: Browser, stage: Service, account: Account) -> Iterator[Ope
     def open_one(*, locale: str = "en", width: int = 1280, theme: str = "light", scripts: bool = True) -> Visitor:
         context = browser_part.context(chromium, stage.url, locale=locale, width=width, theme=theme, scripts=scripts)
         context.set_default_timeout(15_000)
-        account.watch(context)
         opened.append((context, Visitor(context.new_page(), SCREENS)))
         return opened[-1][1]
 
@@ -82,9 +84,9 @@ def opening(chromium: Browser, stage: Service, account: Account) -> Iterator[Ope
 
 
 @pytest.fixture
-def open_context(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+def open_context(chromium: Browser, stage: Service) -> Iterator[Opener]:
     """Open browsers that are closed after the test, see `opening`."""
-    with opening(chromium, stage, account) as open_one:
+    with opening(chromium, stage) as open_one:
         yield open_one
 
 

@@ -14,7 +14,7 @@ Opener = Callable[..., "Visitor"]
 class Visitor:
     """A page, with a few words for what people do; what it complained about is in ``complaints``."""
 
-    def __init__(self, page: Page, screens: Path) -> None:
+    def __init__(self, page: Page, screens: Path | None) -> None:
         self.page, self._screens = page, screens
         self.complaints: list[str] = []
         page.on("console", self._heard)
@@ -78,7 +78,7 @@ class Visitor:
         return self.page.locator(".note").first.inner_text()
 
     def screen(self, name: str) -> Self:
-        """Keep a picture of the whole page."""
-        self._screens.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=self._screens / f"{name}.png", full_page=True)
+        """Keep a picture of the whole page, if somebody wants to look at them."""
+        if self._screens is not None:
+            self.page.screenshot(path=self._screens / f"{name}.png", full_page=True)
         return self

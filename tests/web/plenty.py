@@ -50,7 +50,7 @@ def make_plenty(stage: Service, mark: str) -> Plenty:
             (admin, "/new-project", {"name": f"{mark}-{number:02}", "quota": "1", "unit": "GiB"}, 303),
         ):
             assert person.post(form, fields).status == status, (form, fields)
-        add_person(stage.folder, f"{mark}-{number:02}")
+    add_person(stage.folder, *(f"{mark}-{number:02}" for number in range(MANY)))
     _push(Registry(stage.host, stage.username, stage.password), project)
     bot = _number(mari, f"{base}/robots", "bot-05")
     return Plenty(project, empty, bot, _number(admin, "/administration/robots", f"{mark}-05"))

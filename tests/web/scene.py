@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,19 +37,23 @@ def within(folder: Path, work: Callable[[Transaction], Awaitable[object]]) -> No
 
 def add_people(folder: Path) -> None:
     """Make people with passwords kept here, so that they can log in without an identity provider."""
-    for username, full_name in PEOPLE.items():
-        add_person(folder, username, full_name)
+    _add(folder, PEOPLE)
 
 
-def add_person(folder: Path, username: str, full_name: str = "") -> None:
-    """Make one of them."""
+def add_person(folder: Path, *usernames: str) -> None:
+    """Make people without a full name."""
+    _add(folder, dict.fromkeys(usernames, ""))
+
+
+def _add(folder: Path, people: Mapping[str, str]) -> None:
     password_hash = PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
 
     async def add(transaction: Transaction) -> None:
-        await accounts.create(transaction, username, password_hash, is_admin=False)
-        found = await accounts.find(transaction, username)
-        assert found is not None
-        await accounts.change(transaction, found.id, full_name=full_name, email=f"{username}@example.org")
+        for username, full_name in people.items():
+            await accounts.create(transaction, username, password_hash, is_admin=False)
+            found = await accounts.find(transaction, username)
+            assert found is not None
+            await accounts.change(transaction, found.id, full_name=full_name, email=f"{username}@example.org")
 
     within(folder, add)
 

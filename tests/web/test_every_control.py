@@ -1,6 +1,7 @@
-"""The controls that no story of ours uses: every link, copy button, search, pager, choice and right, and what it does.
+"""Every link and copy button of every page, each search, pager, choice and right: what it does when somebody uses it.
 
-`test_unused_controls` says at the end of a run which ones were left out.
+That each page has a control for each form that its reader may send, and that each form is sent, `test_who_may_what`
+shows.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from lxml import html
+from playwright.sync_api import Browser, expect
 
 from tests.api.client import Registry, basic, exchange
 from tests.parts.service import Service
 from tests.web.conftest import opening
-from tests.web.controls import KINDS, Account
+from tests.web.http import Answer, Person
 from tests.web.person import Opener, Visitor
 from tests.web.plenty import MANY, Plenty, make_plenty
 from tests.web.scene import PASSWORD
@@ -57,9 +59,9 @@ OF_ADMINS = (
 
 
 @pytest.fixture(scope="module")
-def arrive(chromium: Browser, stage: Service, account: Account) -> Iterator[Opener]:
+def arrive(chromium: Browser, stage: Service) -> Iterator[Opener]:
     """Open browsers that stay open: everybody logs in once."""
-    with opening(chromium, stage, account) as open_one:
+    with opening(chromium, stage) as open_one:
         yield open_one
 
 
@@ -99,72 +101,29 @@ def paths(plenty: Plenty, pages: Sequence[str]) -> list[str]:
     return [re.sub("|".join(names), lambda found: names[found[0]], path) for path in pages]
 
 
-def reveal(control: Locator) -> Locator:
-    """Open what a control is in: a fold, or the panel of a choice."""
-    panel = control.locator("xpath=ancestor::*[contains(@class, 'switcher-panel')]")
-    if panel.count() and not control.is_visible():
-        place = re.search(r"panel-(\d+)", panel.get_attribute("class") or "")
-        assert place
-        control.page.locator(".switcher-names label").nth(int(place[1])).click()
-    for fold in control.locator("xpath=ancestor::details[not(@open)]").all():
-        fold.locator("summary").first.click()
-    return control
-
-
-def open_page(visitor: Visitor, path: str) -> None:
-    """Open a page, or one that says that there is none."""
-    visitor.page.goto(path)
-    expect(visitor.page.locator("main")).to_be_visible()
-
-
 # -- links and copies, wherever they are
 
 
-def leads_to(target: SplitResult) -> Callable[[str], bool]:
-    """Tell whether a browser is where a link led to, the place within the page left aside."""
-    return lambda url: urlsplit(url)[:4] == target[:4]
+@pytest.fixture(scope="module")
+def readers(stage: Service) -> Mapping[str, Person]:
+    """Everybody as the server sees them: what is on a page needs no browser to be read."""
+    return {
+        "visitor": Person(stage.host),
+        "admin": Person(stage.host).log_in(stage.username, stage.password),
+        "mari": Person(stage.host).log_in("mari.tamm", PASSWORD),
+    }
 
 
-def follow_all(visitor: Visitor, account: Account, path: str) -> None:
-    """Click each link of a page that nobody has clicked so far; it leads where it says, and something is there."""
-    open_page(visitor, path)
-    for name, place in account.waiting(visitor.page, "link"):
-        open_page(visitor, path)
-        link = reveal(visitor.page.locator(KINDS["link"]).nth(place))
-        target = urlsplit(str(link.evaluate("element => element.href")))
-        if target.path.endswith(".csv"):
-            with visitor.page.expect_download():
-                link.click()
-            continue
-        link.click()
-        visitor.page.wait_for_url(leads_to(target))
-        assert visitor.page.locator(".error-code").count() == 0, name
-        assert visitor.page.locator("main").get_by_role("heading").first.inner_text(), name
-        if name.startswith(("tabs:", "contents:", "menu: link /projects", "menu: link /mirror", "menu: link /help")):
-            lit = visitor.page.locator(f'[aria-current="page"][href="{target.path}"]')
-            assert lit.count(), f"{name}: the page does not say that it is there"
+@pytest.fixture(scope="module")
+def followed() -> set[tuple[str, str]]:
+    """Who has followed which link: a page of dozens has the same menu."""
+    return set()
 
 
-def copy_all(visitor: Visitor, account: Account, path: str) -> None:
-    """Press each copy button that nobody has pressed so far; what it is for is on the clipboard then."""
-    open_page(visitor, path)
-    copy_here(visitor, account)
-
-
-def copy_here(visitor: Visitor, account: Account) -> None:
-    """Press the copy buttons of the page as it is."""
-    page = visitor.page
-    for name, place in account.waiting(page, "copy"):
-        button = reveal(page.locator(KINDS["copy"]).nth(place))
-        wanted = (
-            button.get_attribute("data-copy")
-            or page.locator(f"#{button.get_attribute('data-copy-from')}").text_content()
-        )
-        page.evaluate("navigator.clipboard.writeText('')")
-        button.click()
-        expect(page.locator("#announce")).to_have_text("Copied")
-        assert wanted, name
-        assert page.evaluate("navigator.clipboard.readText()") == wanted, name
+def read(reader: Person, path: str) -> Answer:
+    """Open a page as a browser would, which follows a redirect."""
+    answer = reader.get(path)
+    return reader.get(answer.location) if answer.status == 303 else answer
 
 
 GROUPS = {
@@ -178,22 +137,65 @@ GROUPS = {
 }
 
 
-# Two pages are opened for each link, and there are dozens.
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_link_leads_where_it_says(
-    request: pytest.FixtureRequest, account: Account, plenty: Plenty, group: str
+    readers: Mapping[str, Person], followed: set[tuple[str, str]], plenty: Plenty, group: str
 ) -> None:
     who, pages = GROUPS[group]
     for path in paths(plenty, pages):
-        follow_all(request.getfixturevalue(who), account, path)
+        page = html.document_fromstring(read(readers[who], path).text)
+        for link in page.iterfind(".//a[@href]"):
+            target = urlsplit(urljoin(path, link.get("href", "")))
+            if target.netloc or (who, target.path + target.query) in followed:
+                continue
+            if (target.path, target.query) == urlsplit(path)[2:4]:
+                assert page.xpath("//*[@id=$id]", id=target.fragment or "content"), (path, target.fragment)
+                continue
+            followed.add((who, target.path + target.query))
+            follow(readers[who], path, link, target)
+
+
+def follow(reader: Person, path: str, link: html.HtmlElement, target: SplitResult) -> None:
+    """Open what a link of the page at ``path`` leads to; something is there, and a tab says that it is open."""
+    place = f"{path}: {target.geturl()}"
+    answer = read(reader, target._replace(fragment="").geturl())
+    assert answer.status == 200, place
+    if target.path.endswith(".csv"):
+        assert answer.headers["Content-Type"].startswith("text/csv"), place
+        return
+    there = html.document_fromstring(answer.text)
+    assert there.xpath("//main//h1"), place
+    assert not there.find_class("error-code"), place
+    if target.fragment:
+        assert there.xpath("//*[@id=$id]", id=target.fragment), place
+    if link.xpath("ancestor::*[contains(@class, 'tabs') or contains(@class, 'guide-contents')]"):
+        assert there.xpath("//a[@href=$path][@aria-current='page']", path=target.path), place
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_copy_button_copies(request: pytest.FixtureRequest, account: Account, plenty: Plenty, group: str) -> None:
+def test_every_copy_button_has_what_it_copies(readers: Mapping[str, Person], plenty: Plenty, group: str) -> None:
+    """That a press of one puts it on the clipboard, `test_pages` and the secrets below show in a browser."""
     who, pages = GROUPS[group]
     for path in paths(plenty, pages):
-        copy_all(request.getfixturevalue(who), account, path)
+        page = html.document_fromstring(read(readers[who], path).text)
+        for button in page.find_class("copy"):
+            source = button.get("data-copy-from")
+            (named,) = page.xpath("//*[@id=$id]", id=source) if source else [None]
+            wanted = button.get("data-copy") if named is None else named.text_content()
+            assert wanted, (path, html.tostring(button))
+
+
+def copy_here(visitor: Visitor) -> None:
+    """Press the copy buttons of the page as it is; what each is for is on the clipboard then."""
+    page = visitor.page
+    for button in page.locator("button.copy:visible").all():
+        source = button.get_attribute("data-copy-from")
+        wanted = page.locator(f"#{source}").text_content() if source else button.get_attribute("data-copy")
+        page.evaluate("navigator.clipboard.writeText('')")
+        button.click()
+        expect(page.locator("#announce")).to_have_text("Copied")
+        assert wanted
+        assert page.evaluate("navigator.clipboard.readText()") == wanted
 
 
 # -- lists
@@ -314,11 +316,11 @@ def tick_everything(person: Visitor, suffix: str = "") -> list[str]:
     return sorted(str(box.get_attribute("value")) for box in boxes)
 
 
-def secret_of(person: Visitor, account: Account, back: str) -> tuple[str, str]:
+def secret_of(person: Visitor, back: str) -> tuple[str, str]:
     """Read the secret's page and use all that is on it; gives the user name and the secret."""
     page = person.page
     username, secret = (page.locator(f"#secret-{what}").inner_text() for what in ("name", "text"))
-    copy_here(person, account)
+    copy_here(person)
     with page.expect_download() as download:
         person.click("Download", role="link")
     assert json.loads(download.value.path().read_text())["secret"] == secret
@@ -339,11 +341,11 @@ def login(stage: Service, path: str) -> tuple[str, str]:
     return ("jaan.saar", PASSWORD) if "current" in path else (stage.username, stage.password)
 
 
-def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, account: Account, plenty: Plenty) -> None:
+def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.empty}/robots/new").fill("Name", "all").fill("Description (optional)", "does it all")
     rights = tick_everything(mari)
     mari.fill("Expires after", "12").click("Make the robot account")
-    username, _ = secret_of(mari, account, f"/projects/{plenty.empty}/robots")
+    username, _ = secret_of(mari, f"/projects/{plenty.empty}/robots")
     number = json.loads(
         exchange(stage.host, "GET", f"/api/v2.0/projects/{plenty.empty}", None,
                  {"Authorization": basic(stage.username, stage.password)}).body
@@ -354,21 +356,19 @@ def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, account
     expect(mari.row("all").locator("time").first).to_have_text("in 12 days")
 
 
-def test_a_system_robot_is_given_what_was_ticked(
-    admin: Visitor, stage: Service, account: Account, plenty: Plenty, mark: str
-) -> None:
+def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service, plenty: Plenty, mark: str) -> None:
     admin.go("/administration/robots/new").fill("Name", f"{mark}-all").fill("Description (optional)", "does it all")
     rights = tick_everything(admin)
     admin.open("Other rights in other projects").fill("Other projects", plenty.empty)
     others = tick_everything(admin, "-2")
     admin.fill("Expires after", "12").click("Make the robot account")
-    username, secret = secret_of(admin, account, "/administration/robots")
+    username, secret = secret_of(admin, "/administration/robots")
     found, about = given(stage, "/robots?page_size=100", username)
     assert found == sorted(rights + others)
     assert about["description"] == "does it all"
     assert Registry(stage.host, username, secret).ask_token().status == 200
     admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "New secret")
-    _, fresh = secret_of(admin, account, "/administration/robots")
+    _, fresh = secret_of(admin, "/administration/robots")
     assert Registry(stage.host, username, secret).ask_token().status == 401
     assert Registry(stage.host, username, fresh).ask_token().status == 200
 
@@ -382,9 +382,7 @@ def test_a_robot_is_changed_on_its_page(mari: Visitor, stage: Service, plenty: P
     assert sorted(ticked) == rights
 
 
-def test_a_system_robot_is_changed_on_its_page(
-    admin: Visitor, stage: Service, account: Account, plenty: Plenty, mark: str
-) -> None:
+def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, plenty: Plenty, mark: str) -> None:
     home = "/administration/robots"
     admin.go(f"{home}/{plenty.system_bot}")
     rights = tick_everything(admin)
@@ -400,27 +398,27 @@ def test_a_system_robot_is_changed_on_its_page(
         admin.click(name)
         assert says in admin.told()
     admin.click("New secret")
-    robot = secret_of(admin, account, f"{home}/{plenty.system_bot}")
+    robot = secret_of(admin, f"{home}/{plenty.system_bot}")
     assert Registry(stage.host, *robot).ask_token().status == 200
     admin.open("Delete this robot account").click("Delete for good")
     assert "The robot account is deleted" in admin.told()
     assert Registry(stage.host, *robot).ask_token().status == 401
 
 
-def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, account: Account, plenty: Plenty) -> None:
+def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "New secret")
-    username, secret = secret_of(mari, account, f"/projects/{plenty.project}/robots")
+    username, secret = secret_of(mari, f"/projects/{plenty.project}/robots")
     assert Registry(stage.host, username, secret).ask_token().status == 200
 
 
-def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service, account: Account) -> None:
+def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service) -> None:
     name = f"own-{uuid.uuid4().hex[:6]}"
     jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Make the project")
     jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "12")
     jaan.page.get_by_label("For", exact=True).select_option(name)
     rights = tick_everything(jaan)
     jaan.click("Make the access key")
-    _, secret = secret_of(jaan, account, "/mine/keys")
+    _, secret = secret_of(jaan, "/mine/keys")
     row = jaan.row(name)
     expect(row.locator(".under").first).to_contain_text(f"{name}: ")
     expect(row.locator("time").first).to_have_text("in 12 days")
