@@ -4,9 +4,16 @@ PYTHON := .venv/bin/python
 # Both name the versions that pip builds wheels with: older releases read the first, newer ones the second.
 export PIP_CONSTRAINT := build-constraints.txt
 export PIP_BUILD_CONSTRAINT := build-constraints.txt
+# With it set, every service and every worker of the tests compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup run demo test test-deploy lint bench
+# Workers of the test runner, each with services of its own. Tests wait more than they compute.
+WORKERS := 4
+SMOKE := tests/api/test_root.py tests/api/test_blobs.py tests/api/test_manifests.py tests/api/test_visibility.py
+PYTEST := $(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+
+.PHONY: setup run demo check test test-deploy lint bench
 
 setup: .venv/setup.stamp
 
@@ -16,9 +23,14 @@ run: setup
 demo: .venv/tests.stamp
 	$(PYTHON) -m tests.demo
 
+# The quick checks for every change; one service starts at most in each worker.
+check: lint
+	$(PYTEST) tests/unit $(SMOKE)
+
 test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
-	$(PYTHON) -m tests.run_suites
+	$(MAKE) lint
+	$(PYTEST) -m "not long"
 
 # Hosts with systemd take their time: `make test` runs what one host must do, this everything.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp

@@ -1,9 +1,13 @@
-"""Fixtures that every suite may use, and `require` for the parts that a machine may not have."""
+"""Fixtures that every suite may use, the order of a run, and `require` for parts that a machine may lack.
+
+Every worker of a run (pytest-xdist) has session fixtures of its own, and takes whole files.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,6 +17,21 @@ from tests.parts import postgres as postgres_part
 from tests.parts import valkey as valkey_part
 from tests.parts import weed as weed_part
 from tests.upstream.client import Hub
+
+# The files that take longest come first, then the suites in this order: no worker ends long after the others.
+LONGEST_FIRST = ("deploy/test_single.py",)
+SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "api", "conformance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files in the order in which the workers take them; the tests of a file stay in theirs."""
+    items.sort(key=lambda item: _turn(item.path.relative_to(Path(__file__).parent)))
+
+
+def _turn(file: Path) -> tuple[int, int, str]:
+    suite, name = file.parts[0], str(file)
+    place = LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+    return place, SUITES.index(suite) if suite in SUITES else len(SUITES), name
 
 
 def require(part: ModuleType) -> None:

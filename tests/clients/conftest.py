@@ -19,6 +19,13 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
+def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """An upstream of this suite's own: what its service was given there must outlive the tests of other suites."""
+    with Hub(tmp_path_factory.mktemp("upstream")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
 def service(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """``lab`` is public, ``secret`` private, ``mirror`` the upstream's; http://localhost:PORT is ``mirror`` alone."""
     overrides = {"projects": PROJECTS, "hosts": {"localhost": "mirror"}}

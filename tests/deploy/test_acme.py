@@ -22,7 +22,7 @@ from .conftest import NAME, SETUP_SECONDS
 from .hosts import Bed, Host
 from .playbook import Inventory, Outcome
 
-pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
 _PORT, _DNS = 14000, 8053
 _AUTHORITY = "acme.test"

@@ -30,7 +30,7 @@ from tests.upstream.client import Hub
 _COMMAND = ROOT / "ansible/roles/backup/files/usr/local/sbin/registry-backup"
 _PART = {"database.dump", "configuration.tar.gz", "blobs", "SHA256SUMS"}
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 class Target(Protocol):

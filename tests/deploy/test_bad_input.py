@@ -9,7 +9,7 @@ import pytest
 from .authority import Authority
 from .conftest import NAME, SETUP_SECONDS, Site
 
-pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
 _CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a variable of the wrong type": ({"registry_workers": "many"}, "registry_workers"),

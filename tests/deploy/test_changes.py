@@ -15,7 +15,7 @@ from .conftest import NAME, PASSWORD, SETUP_SECONDS, Site
 from .crowd import Crowd
 from .releases import end_at_once, remake
 
-pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
 
 @pytest.mark.timeout(3 * SETUP_SECONDS)

@@ -30,7 +30,7 @@ from .crowd import Crowd, ask, basic, project
 from .engine import engine
 from .releases import end_at_once, remake
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

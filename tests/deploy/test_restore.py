@@ -26,7 +26,7 @@ from .engine import engine
 from .hosts import Bed, Host
 from .playbook import Inventory, Outcome
 
-pytestmark = pytest.mark.timeout(4 * SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(4 * SETUP_SECONDS)]
 
 _IMAGES = ("open/app:1", "closed/app:1", "closed/deep/app:2")
 _QUOTA = 50_000_000

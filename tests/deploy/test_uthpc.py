@@ -17,7 +17,7 @@ from .conftest import SETUP_SECONDS
 from .hosts import Bed
 from .playbook import TOOLS, Inventory, environment
 
-pytestmark = pytest.mark.timeout(2 * SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2 * SETUP_SECONDS)]
 
 _INVENTORY = ROOT / "ansible/inventory/uthpc"
 _NAME = "registry.hpc.ut.ee"

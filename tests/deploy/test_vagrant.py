@@ -21,7 +21,7 @@ from .laptop import Laptop, laptop
 _SECONDS = 7200
 _ADDRESS = "192.168.56.10"
 
-pytestmark = pytest.mark.timeout(_SECONDS + 600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(_SECONDS + 600)]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,13 @@ _PULL_AND_PUSH = [{"resource": "repository", "action": action} for action in ("p
 
 
 @pytest.fixture(scope="session")
+def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """An upstream of this suite's own: what its service was given there must outlive the tests of other suites."""
+    with Hub(tmp_path_factory.mktemp("upstream")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
 def service(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With a mirror whose upstream has the images that the guide pulls."""
     hub_process.reset()

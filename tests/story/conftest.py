@@ -32,6 +32,13 @@ def university(tmp_path_factory: pytest.TempPathFactory) -> Iterator[idp_part.Id
 
 
 @pytest.fixture(scope="session")
+def hub_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """An upstream of this suite's own: what its service was given there must outlive the tests of other suites."""
+    with Hub(tmp_path_factory.mktemp("upstream")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
 def campus(
     tmp_path_factory: pytest.TempPathFactory, university: idp_part.IdentityProvider, hub_process: Hub
 ) -> Iterator[Service]:
@@ -51,8 +58,9 @@ def campus(
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
+    """The browser, closed before another suite comes: its event loop lets no asynchronous test run beside it."""
     require(browser_part)
     with browser_part.browser() as chromium:
         yield chromium

@@ -22,7 +22,6 @@ from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
 from app.web.v2.uploads import UploadHandlers
-from tests.run_suites import suites
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -209,7 +208,8 @@ def test_the_readme_says_what_every_make_target_does() -> None:
 
 def test_the_readme_lists_every_suite() -> None:
     listed = re.findall(r"^\| `tests/(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(suites())
+    suites = {folder.name for folder in (ROOT / "tests").iterdir() if any(folder.rglob("test_*.py"))}
+    assert sorted(listed) == sorted(suites - {"artifacts"})
 
 
 def test_commands_are_there_with_their_options() -> None:

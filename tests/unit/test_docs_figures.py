@@ -81,8 +81,10 @@ def limits() -> list[list[str]]:
         ["parameters of a query", whole(constant("web/v2", "_MOST_PARAMETERS"))],
         [
             "a text for the address helper; a line of it",
-            f"{whole(constant('web/pages', 'LONGEST_TEXT') / KIB)} Ki characters, the rest is not read; "
-            f"{whole(constant('web/pages', '_LONGEST_LINE'))}",
+            (
+                f"{whole(constant('web/pages', 'LONGEST_TEXT') / KIB)} Ki characters, the rest is not read; "
+                f"{whole(constant('web/pages', '_LONGEST_LINE'))}"
+            ),
         ],
         [
             "a request's head; a form for a token",

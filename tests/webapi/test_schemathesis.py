@@ -20,6 +20,8 @@ from tests.images import single
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 
+# Loaded here and not by every run of pytest (pyproject.toml).
+pytest_plugins = ["schemathesis.pytest.plugin"]
 schema = schemathesis.openapi.from_dict(document().content)
 _BASIC = "Basic " + b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
 
