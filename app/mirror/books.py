@@ -18,10 +18,10 @@ from prometheus_client import Gauge
 from app.cache import Away, Cache, keys
 from app.kit.single_flight import SingleFlight
 
+from .answers import RateLimit
 from .denials import Denials
 from .hostlock import host_lock
 from .ledger import LEDGER_SECONDS, Entry, Ledger
-from .ratelimit import RateLimit
 
 _LABELS = ["upstream", "account"]
 # All workers share one budget: the one that heard of it last knows it best.

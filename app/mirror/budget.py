@@ -28,20 +28,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from app.cache import AWAY, Away, Cache, keys
+from app.oci.errors import OCIError
 
+from .answers import Answer, RateLimit, UpstreamAway, answer_of, parse_retry_after
 from .books import QUEUE_SECONDS, UNSAID, Books, Probe
 from .denials import Denials
-from .errors import UpstreamAway
 from .ledger import FLIGHT_SECONDS, Entry, Ledger
-from .ratelimit import RateLimit, parse_retry_after
-from .transport import Answer
 
 # A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
 _ABUSE_SECONDS = 60
@@ -75,37 +72,30 @@ class Spend:
     """One counted GET that may be sent now. Made by `Budget.spend`, over with its block."""
 
     def __init__(self, budget: Budget, ledger: Ledger | None, source: str) -> None:
-        self.landed = False
         self.id = secrets.token_hex(8)
         self.ledger = ledger
         self.source = source
+        self.settled = False
         self._budget = budget
-        self._task = asyncio.current_task()
 
-    async def answered(self, rate: RateLimit | None, status: int | None, retry_after: str | None = None) -> None:
-        """Tell what came back, once its headers are there; ``status`` None: nothing did.
+    async def answered(self, answer: Answer | None, *, keep_hold: bool = True) -> None:
+        """Take the GET off the ledger by its answer; a later call does nothing.
 
-        Not needed where `Budget.heard` sees the answers. Without ``rate`` the GET is taken for counted.
+        Without an answer that says more, the GET is taken for counted: the upstream may have counted it. What was held
+        with it is given back unless a manifest came and ``keep_hold``.
         """
-        # Without a token that is good a request is turned away before anybody counts; the next one has it.
-        if self.landed or status == 401:
+        if self.settled:
             return
-        self.landed = True
-        await self._budget.settle(self, rate, fine=status == 200)
-        if status == 429:
-            await self._budget.refused(retry_after, rate)
-
-    def of(self, budget: Budget, task: asyncio.Task[Any] | None) -> bool:
-        """Say whether ``task`` has this GET of ``budget`` in the air."""
-        return not self.landed and self._budget is budget and self._task is task
-
-    async def release_hold(self) -> None:
-        """Give back what was held: the manifest was no index, so nothing more will be asked for."""
-        if self.ledger is not None:
-            await self.ledger.drop(self.id)
-
-
-_flying: ContextVar[Spend | None] = ContextVar("counted_get", default=None)
+        self.settled = True
+        # A token service may have answered instead. And a request without a good token is turned away uncounted, but
+        # the one that followed it may not have been.
+        if answer is None or answer.kind != "get_manifest" or answer.status == 401:
+            await self._budget.settle(self, None, fine=False, keep_hold=False)
+            return
+        fine = answer.status == 200
+        await self._budget.settle(self, answer.rate, fine=fine, keep_hold=fine and keep_hold)
+        if answer.status == 429:
+            await self._budget.refused(answer.retry_after, answer.rate)
 
 
 class Budget:
@@ -146,47 +136,37 @@ class Budget:
         ``client`` is who competes: a person, a robot, an address block. A cold image takes two: the first GET says
         ``also_hold=1``, and the second, for the same ``image``, has it for 15 s. Waits up to ``wait`` seconds for what
         others may give back. Raises TooManyRequests, with Retry-After and the reason in words, and whatever the
-        probe raises. A block must not be entered within another.
+        probe raises.
+
+        The block tells the spend what the GET was answered. An error that leaves the block carries its answer; any
+        other end counts as no answer. A block must not be entered within another: the two would wait for each other.
         """
-        current = _flying.get()
-        if current is not None and current.of(self, asyncio.current_task()):
-            raise RuntimeError("a counted GET is sent within another one's block: the two would wait for each other")
         async with AsyncExitStack() as stack:
             spend = await self._obtain(stack, client, image, also_hold, wait)
-            token = _flying.set(spend)
             flight = asyncio.timeout(FLIGHT_SECONDS)
             try:
                 async with flight:
                     yield spend
+            except OCIError as error:
+                await spend.answered(answer_of(error))
+                raise
             except TimeoutError:
                 if flight.expired():
                     raise UpstreamAway(self.upstream, "does not answer") from None
                 raise
             finally:
-                _flying.reset(token)
-                if not spend.landed:
-                    spend.landed = True
-                    await self.settle(spend, None, fine=False)
+                await spend.answered(None)
 
-    async def heard(self, answer: Answer) -> None:
-        """Take in any answer of the upstream: to be the ``on_answer`` of its client.
-
-        The answer to a GET is that of the block it was sent in.
-        """
-        spend = _flying.get()
-        if answer.kind == "get_manifest" and spend is not None and not spend.landed:
-            await spend.answered(answer.rate, answer.status, answer.retry_after)
-        elif answer.kind in ("get_manifest", "head_manifest"):
-            await self.observe(answer.rate, answer.sent_at)
-            if answer.status == 429:
-                await self.refused(answer.retry_after, answer.rate)
-
-    async def observe(self, rate: RateLimit | None, sent_at: float) -> None:
-        """Take in an answer that was not counted, of a request that left at ``sent_at`` (Unix time)."""
-        if rate is not None:
-            self._books.notice(rate)
-            age = (self._clock or time.time)() - sent_at
-            self._books.told(await self._books.ledger().observe(rate, age))
+    async def observe(self, answer: Answer | None) -> None:
+        """Take in the answer to a HEAD of a manifest, which is not counted; anything else says nothing of the limit."""
+        if answer is None or answer.kind != "head_manifest":
+            return
+        if answer.rate is not None:
+            self._books.notice(answer.rate)
+            age = (self._clock or time.time)() - answer.sent_at
+            self._books.told(await self._books.ledger().observe(answer.rate, age))
+        if answer.status == 429:
+            await self.refused(answer.retry_after, answer.rate)
 
     async def refused(self, retry_after: str | None, rate: RateLimit | None) -> None:
         """Take in a 429: nothing counted goes before Retry-After is over."""
@@ -220,14 +200,14 @@ class Budget:
             clients=entry.clients,
         )
 
-    async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool) -> None:
+    async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> None:
         """Take a GET that came back off the ledger."""
         if rate is not None:
             self._books.notice(rate)
         elsewhere = rate is not None and spend.source != self._books.source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
-            settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=fine)
+            settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=keep_hold)
             if isinstance(self._books.told(await settle()), Away):
                 self._later(settle)
         if rate is not None and elsewhere:

@@ -24,7 +24,7 @@ from yarl import URL
 from app.kit.single_flight import SingleFlight
 from app.oci.errors import UpstreamInvalid
 
-from .errors import UpstreamRefused
+from .answers import UpstreamRefused
 from .guard import read_realm
 from .transport import Transport
 
@@ -157,7 +157,7 @@ class Tokens:
         headers = {"Accept": "application/json"}
         if self._credential is not None:
             headers["Authorization"] = self._credential.basic
-        response = await self._transport.send("token", "GET", url, headers)
+        response = (await self._transport.send("token", "GET", url, headers)).response
         try:
             if failure := self._transport.failure(response):
                 raise failure

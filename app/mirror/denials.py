@@ -8,8 +8,8 @@ from prometheus_client import Counter
 
 from app.oci.errors import TooManyRequests, Unavailable
 
+from .answers import RateLimit
 from .ledger import ACTIVE_SECONDS, Entry
-from .ratelimit import RateLimit
 
 DENIED = Counter("registry_budget_denied_total", "Pulls refused for want of budget.", ["upstream", "reason"])
 

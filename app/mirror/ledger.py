@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from app.cache import PATIENCE, Away, Cache
 
-from .ratelimit import RateLimit
+from .answers import RateLimit
 
 # A counted GET is cut off after this long, so that what has not landed by then belongs to a dead worker.
 FLIGHT_SECONDS = 60.0
@@ -105,7 +105,10 @@ class Ledger:
         return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
-        """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest."""
+        """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest.
+
+        Without ``keep_hold``, what was held with the GET is given back.
+        """
         return await self._do("settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id)
 
     async def observe(self, rate: RateLimit, age: float) -> Entry | Away:
@@ -127,10 +130,6 @@ class Ledger:
     async def forget(self, spend_id: str) -> Entry | Away:
         """Give back a GET that was never sent, with what was held with it."""
         return await self._do("forget", id=spend_id, drop=spend_id)
-
-    async def drop(self, spend_id: str) -> Entry | Away:
-        """Give back what was held with a GET."""
-        return await self._do("drop", drop=spend_id)
 
     async def view(self) -> Entry | Away:
         """Say how things stand."""

@@ -32,7 +32,7 @@ from app.registry.content import Client, ManifestAnswer
 from app.registry.manifests import record, unknown_manifest
 from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS
 
-from .errors import UpstreamAway, UpstreamLimited
+from .answers import UpstreamAway, UpstreamLimited
 from .hearsay import Hearsay
 from .sources import Sources
 from .traffic import Traffic

@@ -9,37 +9,26 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cachetools import TTLCache
-from prometheus_client import Counter
 
 from app.cache import Cache, keys
 from app.oci.digest import Digest
-from app.oci.errors import ManifestUnknown, NameUnknown, TooManyRequests
+from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests
 from app.oci.manifest import INDEX_TYPES
 
+from .answers import Answer, RateLimit, UpstreamLimited, UpstreamRefused, answer_of
 from .budget import Budget, BudgetView
 from .challenge import Credential
-from .errors import UpstreamAway, UpstreamLimited, UpstreamRefused
-from .ratelimit import RateLimit
-from .transport import Answer
 from .upstream import FetchedManifest, ManifestHead, Upstream
-
-REQUESTS = Counter(
-    "registry_upstream_requests_total",
-    "Requests sent to an upstream and where it points.",
-    ["upstream", "kind", "status"],
-)
 
 # Of so many images seen lately, one will still be there.
 _MOST_LOOKS = 4
 # An upstream that has answered 429 to a look is left alone for so long, whatever the others want to see.
 _SPARE_SECONDS = 10.0
-
-_probed: ContextVar[list[RateLimit | None] | None] = ContextVar("probed", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +59,7 @@ class Source:
         kept = _Tokens(cache, tokens)
         self._looked_at: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKS)
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
-        self._anonymous = Upstream(name, url, None, kept, on_answer=self._counted)
+        self._anonymous = Upstream(name, url, None, kept)
         self._accounts: list[_Account] = []
         for credential in credentials:
             self._accounts.append(self._account(url, credential, kept, cache, locks))
@@ -85,19 +74,10 @@ class Source:
             # A ledger of its own: a wrong password under somebody else's user name must not spend from theirs.
             account = f"{account} ({self._owner})"
 
-        async def heard(answer: Answer) -> None:
-            await self._counted(answer)
-            await budget.heard(answer)
-
-        async def probe() -> RateLimit | None:
-            return await self._probe(client)
-
-        client = Upstream(name, url, credential, tokens, on_answer=heard)
+        client = Upstream(name, url, credential, tokens)
         # A file of its own for each budget; a user name could hold what no file name may.
-        budget = Budget(
-            cache, name, account, locks / f"budget-{Digest.of(f'{name} {account}'.encode()).hex[:16]}", probe
-        )
-        return _Account(client, budget)
+        lock = locks / f"budget-{Digest.of(f'{name} {account}'.encode()).hex[:16]}"
+        return _Account(client, Budget(cache, name, account, lock, partial(self._probe, client)))
 
     @property
     def has_accounts(self) -> bool:
@@ -120,7 +100,7 @@ class Source:
         if limited is not None:
             raise UpstreamLimited(self.name, limited.retry_after)
         try:
-            head = await eye.head_manifest(repository, reference)
+            head = await self._head(eye, repository, reference)
         except UpstreamLimited as error:
             self._limited[eye] = error
             raise
@@ -149,8 +129,8 @@ class Source:
                 hold = 1 if media_type in INDEX_TYPES else 0
                 async with account.budget.spend(client, repository, also_hold=hold) as spend:
                     fetched = await account.client.get_manifest(repository, reference)
-                    if hold and not fetched.manifest.is_index:
-                        await spend.release_hold()
+                    # What is no index has no child that is asked for next.
+                    await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
                     return fetched
             except TooManyRequests as error:
                 refusal = error
@@ -169,36 +149,34 @@ class Source:
         clients = [account.client for account in self._accounts]
         return clients if self._anonymous in clients else [*clients, self._anonymous]
 
-    async def _counted(self, answer: Answer) -> None:
-        REQUESTS.labels(self.name, answer.kind, str(answer.status or "none")).inc()
-        box = _probed.get()
-        if box is not None and answer.kind == "head_manifest" and answer.status != 401:
-            box.append(answer.rate)
+    async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
+        """Ask by HEAD; the budget of the account, if it has one, takes in what the answer says of the limit."""
+        try:
+            head = await client.head_manifest(repository, reference)
+        except OCIError as error:
+            await self._observe(client, answer_of(error))
+            raise
+        await self._observe(client, head.answer)
+        return head
+
+    async def _observe(self, client: Upstream, answer: Answer | None) -> None:
+        for account in self._accounts:
+            if account.client is client:
+                await account.budget.observe(answer)
 
     async def _probe(self, client: Upstream) -> RateLimit | None:
-        """Look again at what was looked at lately: every upstream has that, whatever its name."""
-        box: list[RateLimit | None] = []
-        token = _probed.set(box)
-        try:
-            await self._look_again(client, list(self._looked_at))
-        finally:
-            _probed.reset(token)
-        if not box:
-            # No answer is not the answer "no limit".
-            raise UpstreamAway(self.name, "did not say what it still allows")
-        return box[-1]
+        """Return the limit that the upstream states for what was looked at lately: it has that, whatever its name.
 
-    async def _look_again(self, client: Upstream, looked_at: list[tuple[str, str]]) -> None:
-        """Find one of them that is still there; raises what the upstream says where none is."""
+        Of the last few references one is still there. Raises what the upstream answers if none is.
+        """
+        looked_at = list(self._looked_at)
         while True:
             try:
-                await client.head_manifest(*looked_at.pop())
+                return (await self._head(client, *looked_at.pop())).answer.rate
             except (ManifestUnknown, NameUnknown, UpstreamRefused):
                 # Gone since, or private: that is no answer for the one who waits for another image.
                 if not looked_at:
                     raise
-            else:
-                return
 
 
 class _Tokens:

@@ -1,6 +1,6 @@
 """One request, one answer: the connections to an upstream, and how their failures are named.
 
-Nothing here follows a redirect or keeps a cookie; each hop is checked by the guard and seen by ``on_answer``.
+Nothing here follows a redirect or keeps a cookie; each hop is checked by the guard and counted.
 """
 
 from __future__ import annotations
@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import aiohttp
+from prometheus_client import Counter
 from yarl import URL
 
 from app.oci.errors import OCIError, UpstreamInvalid
 
-from .errors import UpstreamAway, UpstreamLimited
+from .answers import Answer, RequestKind, UpstreamAway, UpstreamLimited, carry, parse_rate_limit
 from .guard import Guard
-from .ratelimit import RateLimit, parse_rate_limit
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,11 @@ USER_AGENT = "registry.hpc.ut.ee (pull-through mirror)"
 MAX_CHUNK = 256 * 1024
 _MAX_SPENT_BYTES = 64 * 1024
 
-RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage", "ping"]
+REQUESTS = Counter(
+    "registry_upstream_requests_total",
+    "Requests sent to an upstream and where it points.",
+    ["upstream", "kind", "status"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +43,19 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back for one request; ``status`` is None where the request may have arrived and no answer did.
+class Reply:
+    """What came back for one request: the answer's head as it was read, and its response, for whoever closes it."""
 
-    ``kind`` is "storage" for hosts that the upstream redirected to. ``sent_at`` is a Unix time. ``retry_after`` is
-    the header as it came.
-    """
-
-    kind: RequestKind
-    status: int | None
-    rate: RateLimit | None
-    retry_after: str | None
-    sent_at: float
-
-
-OnAnswer = Callable[[Answer], Awaitable[None]]
+    answer: Answer
+    response: aiohttp.ClientResponse
 
 
 class Transport:
     """The connections to one upstream and to where it points; started and closed once."""
 
-    def __init__(self, name: str, guard: Guard, on_answer: OnAnswer, timeouts: Timeouts) -> None:
+    def __init__(self, name: str, guard: Guard, timeouts: Timeouts) -> None:
         self.name = name
         self._guard = guard
-        self._on_answer = on_answer
         self._timeouts = timeouts
         self._session: aiohttp.ClientSession | None = None
 
@@ -85,12 +77,11 @@ class Transport:
             await self._guard.close()
             self._session = None
 
-    async def send(
-        self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]
-    ) -> aiohttp.ClientResponse:
-        """Send one request and give its answer, whatever its status; the caller closes it.
+    async def send(self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]) -> Reply:
+        """Send one request, count it, and return its reply, whatever its status; the caller closes the response.
 
-        Raises UpstreamAway where no answer comes in time, UpstreamInvalid where the guard refuses the address.
+        Raises UpstreamAway if no answer comes in time; it carries an answer without a status, since the request may
+        have arrived. Raises UpstreamInvalid if the guard refuses the address.
         """
         if self._session is None:
             raise RuntimeError("the upstream's client was used before start() or after close()")
@@ -106,17 +97,17 @@ class Transport:
         except aiohttp.InvalidURL:
             raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed") from None
         except (aiohttp.ClientError, OSError, _Unanswered) as error:
+            REQUESTS.labels(self.name, kind, "none").inc()
             # The error is not chained and not always shown: the text of some has the whole URL, signatures and all.
             shown = error if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             log.warning("%s: no answer from %s to %s: %s", self.name, url.raw_host, kind, shown)
-            await self._on_answer(Answer(kind, None, None, None, sent_at))
-            raise self._away(error) from None
-        try:
-            await self._on_answer(_answer(kind, response, sent_at))
-        except BaseException:
-            response.close()
-            raise
-        return response
+            away = self._away(error)
+            carry(away, Answer(kind, None, None, None, sent_at))
+            raise away from None
+        REQUESTS.labels(self.name, kind, str(response.status)).inc()
+        # What a token service or a host of blobs limits is not the budget of pulls.
+        rate = None if kind in ("token", "storage") else parse_rate_limit(response.headers)
+        return Reply(Answer(kind, response.status, rate, response.headers.get("Retry-After"), sent_at), response)
 
     async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Give a body as it comes, at most MAX_CHUNK bytes at once; raises UpstreamAway where it stalls or is cut."""
@@ -175,9 +166,3 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Unanswered from error
-
-
-def _answer(kind: RequestKind, response: aiohttp.ClientResponse, sent_at: float) -> Answer:
-    # What a token service or a host of blobs limits is not the budget of pulls.
-    rate = None if kind in ("token", "storage") else parse_rate_limit(response.headers)
-    return Answer(kind, response.status, rate, response.headers.get("Retry-After"), sent_at)

@@ -30,10 +30,10 @@ from app.oci.errors import (
 )
 from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
+from .answers import Answer, RequestKind, UpstreamAway, UpstreamRefused, carry
 from .challenge import Credential, TokenCache, Tokens, parse_challenges
-from .errors import UpstreamAway, UpstreamRefused
 from .guard import Guard, next_hop
-from .transport import OnAnswer, RequestKind, Timeouts, Transport
+from .transport import Timeouts, Transport
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -45,19 +45,21 @@ _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """What a HEAD says; ``digest`` and ``size`` are None where the upstream leaves them out."""
+    """What a HEAD says; ``digest`` and ``size`` are None if the upstream leaves them out."""
 
     digest: Digest | None
     media_type: str
     size: int | None
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedManifest:
-    """A manifest whose payload has this digest; where it was asked for by digest, it is that one."""
+    """A manifest whose payload has this digest; if it was asked for by digest, it is that one."""
 
     digest: Digest
     manifest: Manifest
+    answer: Answer
 
 
 class Body:
@@ -82,16 +84,21 @@ class Body:
             raise UpstreamAway(self._transport.name, "ended a blob too early")
 
 
-async def _unseen(answer: object) -> None:
-    """Stand in where nobody counts."""
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """The reply at the end of all redirects; ``answer`` is the upstream's own, ``abroad``: another host replied."""
+
+    answer: Answer
+    response: aiohttp.ClientResponse
+    abroad: bool
 
 
 class Upstream:
     """One registry, seen with one account or as nobody; ``url`` is its address without ``/v2/``.
 
-    Every method raises UpstreamAway, UpstreamLimited, UpstreamRefused and UpstreamInvalid as errors.py has them, and
-    the 404 that the upstream gives: ManifestUnknown, BlobUnknown or NameUnknown. ``on_answer`` is awaited with
-    every answer, of the token service and of hosts redirected to as well, before it is acted upon.
+    Every method raises UpstreamAway, UpstreamLimited, UpstreamRefused and UpstreamInvalid as answers.py has them, and
+    the 404 that the upstream gives: ManifestUnknown, BlobUnknown or NameUnknown. The answer of the upstream itself,
+    never that of a host it redirects to, is in what is returned and on what is raised (`answers.answer_of`).
     """
 
     def __init__(
@@ -101,13 +108,12 @@ class Upstream:
         credential: Credential | None,
         tokens: TokenCache,
         *,
-        on_answer: OnAnswer = _unseen,
         timeouts: Timeouts | None = None,
         guard: Guard | None = None,
     ) -> None:
         self.name = name
         self._home = URL(url.rstrip("/"))
-        self._transport = Transport(name, guard or Guard(self._home.raw_host or ""), on_answer, timeouts or Timeouts())
+        self._transport = Transport(name, guard or Guard(self._home.raw_host or ""), timeouts or Timeouts())
         self._tokens = Tokens(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:
@@ -124,7 +130,8 @@ class Upstream:
 
         That it wants a login is an answer as well.
         """
-        response = await self._transport.send("ping", "GET", URL(f"{self._home}/v2/", encoded=True), {})
+        url = URL(f"{self._home}/v2/", encoded=True)
+        response = (await self._transport.send("ping", "GET", url, {})).response
         failure = self._transport.failure(response)
         await self._transport.spend(response)
         if failure is not None:
@@ -132,35 +139,36 @@ class Upstream:
 
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
         """Ask what a reference stands for now; not counted by Docker Hub."""
-        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as response:
+        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as landed:
             return ManifestHead(
-                digest=self._stated_digest(response, reference),
-                media_type=self._manifest_type(response),
-                size=response.content_length,
+                digest=self._stated_digest(landed.response, reference),
+                media_type=self._manifest_type(landed.response),
+                size=landed.response.content_length,
+                answer=landed.answer,
             )
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
         """Fetch a manifest, at most 4 MiB of a known type; Docker Hub counts it, and it is sent once at most."""
-        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as response:
-            media_type = self._manifest_type(response)
-            stated = self._stated_digest(response, reference)
-            payload = await self._transport.read(response, MAX_MANIFEST_BYTES)
-        asked = Digest(reference) if ":" in reference else None
-        for expected in (asked, stated):
-            if expected is not None and Digest.of(payload, expected.algorithm) != expected:
-                raise UpstreamInvalid(f"{self.name} sent a manifest that does not have the digest {expected}")
-        try:
-            manifest = parse_manifest(payload, media_type)
-        except ManifestInvalid as error:
-            raise UpstreamInvalid(f"{self.name} sent a manifest that cannot be used: {error.message}") from error
-        return FetchedManifest(asked or stated or Digest.of(payload), manifest)
+        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as landed:
+            media_type = self._manifest_type(landed.response)
+            stated = self._stated_digest(landed.response, reference)
+            payload = await self._transport.read(landed.response, MAX_MANIFEST_BYTES)
+            asked = Digest(reference) if ":" in reference else None
+            for expected in (asked, stated):
+                if expected is not None and Digest.of(payload, expected.algorithm) != expected:
+                    raise UpstreamInvalid(f"{self.name} sent a manifest that does not have the digest {expected}")
+            try:
+                manifest = parse_manifest(payload, media_type)
+            except ManifestInvalid as error:
+                raise UpstreamInvalid(f"{self.name} sent a manifest that cannot be used: {error.message}") from error
+            return FetchedManifest(asked or stated or Digest.of(payload), manifest, landed.answer)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Ask for a blob's size in bytes."""
-        async with self._open("head_blob", "HEAD", repository, digest, {}) as response:
-            if response.content_length is None:
+        async with self._open("head_blob", "HEAD", repository, digest, {}) as landed:
+            if landed.response.content_length is None:
                 raise UpstreamInvalid(f"{self.name} does not say how large {digest} is")
-            return response.content_length
+            return landed.response.content_length
 
     @asynccontextmanager
     async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[Body]:
@@ -169,7 +177,8 @@ class Upstream:
         Leaving the context ends the transfer.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._open("get_blob", "GET", repository, digest, headers) as response:
+        async with self._open("get_blob", "GET", repository, digest, headers) as landed:
+            response = landed.response
             if response.status == 206:
                 yield Body(self._transport, response, offset, self._ranged_size(response, offset))
             else:
@@ -178,31 +187,34 @@ class Upstream:
     @asynccontextmanager
     async def _open(
         self, kind: RequestKind, method: str, repository: str, reference: str, headers: dict[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[_Landed]:
         noun = "blobs" if kind.endswith("blob") else "manifests"
         path = f"/v2/{quote(repository, safe='/')}/{noun}/{quote(reference, safe=':')}"
-        response, abroad = await self._send_logged_in(
-            kind, method, URL(f"{self._home}{path}", encoded=True), repository, headers
-        )
+        url = URL(f"{self._home}{path}", encoded=True)
+        landed = await self._send_logged_in(kind, method, url, repository, headers)
+        response = landed.response
         try:
             if response.status != 200 and not (response.status == 206 and "Range" in headers):
                 absent = BlobUnknown if noun == "blobs" else ManifestUnknown
-                raise self._error(
-                    response, await self._transport.spend(response), abroad, absent, repository, reference
-                )
+                body = await self._transport.spend(response)
+                raise self._error(response, body, landed.abroad, absent, repository, reference)
             self._refuse_disguise(response)
-            yield response
+            yield landed
+        except OCIError as error:
+            carry(error, landed.answer)
+            raise
         finally:
             response.close()
 
     async def _send_logged_in(
         self, kind: RequestKind, method: str, url: URL, repository: str, headers: dict[str, str]
-    ) -> tuple[aiohttp.ClientResponse, bool]:
+    ) -> _Landed:
         scope = f"repository:{repository}:pull"
         authorization = await self._tokens.get(scope)
-        response, abroad = await self._follow(kind, method, url, headers, authorization)
-        if response.status != 401 or abroad:
-            return response, abroad
+        landed = await self._follow(kind, method, url, headers, authorization)
+        response = landed.response
+        if response.status != 401 or landed.abroad:
+            return landed
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         await self._transport.spend(response)
         authorization = await self._tokens.renew(scope, challenges, authorization)
@@ -210,17 +222,23 @@ class Upstream:
 
     async def _follow(
         self, kind: RequestKind, method: str, url: URL, headers: dict[str, str], authorization: str | None
-    ) -> tuple[aiohttp.ClientResponse, bool]:
-        """Send, and go where redirects lead; the answer, and whether another host than the upstream gave it."""
-        for _ in range(_MAX_REDIRECTS + 1):
-            abroad = _origin(url) != _origin(self._home)
-            login = {"Authorization": authorization} if authorization and not abroad else {}
-            response = await self._transport.send("storage" if abroad else kind, method, url, headers | login)
-            if response.status not in _REDIRECTS:
-                return response, abroad
-            await self._transport.spend(response)
-            url = next_hop(url, response.headers.get("Location"))
-        raise UpstreamInvalid(f"{self.name} redirects more than {_MAX_REDIRECTS} times")
+    ) -> _Landed:
+        """Send, and go where redirects lead; a failure on the way carries the upstream's own last answer, if any."""
+        own: Answer | None = None
+        try:
+            for _ in range(_MAX_REDIRECTS + 1):
+                abroad = _origin(url) != _origin(self._home)
+                login = {"Authorization": authorization} if authorization and not abroad else {}
+                reply = await self._transport.send("storage" if abroad else kind, method, url, headers | login)
+                own = own if abroad and own is not None else reply.answer
+                if reply.response.status not in _REDIRECTS:
+                    return _Landed(own, reply.response, abroad)
+                await self._transport.spend(reply.response)
+                url = next_hop(url, reply.response.headers.get("Location"))
+            raise UpstreamInvalid(f"{self.name} redirects more than {_MAX_REDIRECTS} times")
+        except OCIError as error:
+            carry(error, own)
+            raise
 
     def _error(
         self,

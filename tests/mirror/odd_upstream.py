@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from multidict import CIMultiDictProxy
 
 from app.mirror.challenge import Credential
 from app.mirror.guard import Guard
-from app.mirror.transport import Answer, Timeouts
+from app.mirror.transport import REQUESTS, Timeouts
 from app.mirror.upstream import Upstream
 from app.oci.digest import Digest
 from tests.images import single
@@ -106,18 +107,24 @@ class Names(AbstractResolver):
         pass
 
 
-@dataclass
-class Told:
-    """What ``on_answer`` was told."""
+class Sent:
+    """Requests sent since this was made, by kind and status, as the metric counts them."""
 
-    answers: list[Answer] = field(default_factory=list)
-
-    async def __call__(self, answer: Answer) -> None:
-        self.answers.append(answer)
+    def __init__(self) -> None:
+        self._before = _counted()
 
     @property
-    def kinds(self) -> list[tuple[str, int | None]]:
-        return [(answer.kind, answer.status) for answer in self.answers]
+    def kinds(self) -> Counter[tuple[str, str]]:
+        return _counted() - self._before
+
+
+def _counted() -> Counter[tuple[str, str]]:
+    counted: Counter[tuple[str, str]] = Counter()
+    for metric in REQUESTS.collect():
+        for sample in metric.samples:
+            if sample.name.endswith("_total"):
+                counted[sample.labels["kind"], sample.labels["status"]] += int(sample.value)
+    return counted
 
 
 @asynccontextmanager
@@ -126,7 +133,6 @@ async def client(
     *,
     credential: Credential | None = None,
     cache: Cache | None = None,
-    told: Told | None = None,
     timeouts: Timeouts | None = None,
     guard: Guard | None = None,
 ) -> AsyncIterator[Upstream]:
@@ -136,7 +142,6 @@ async def client(
         url,
         credential,
         cache or Cache(),
-        on_answer=told or Told(),
         timeouts=timeouts,
         guard=guard,
     )

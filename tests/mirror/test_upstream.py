@@ -11,9 +11,8 @@ import socket
 import pytest
 from aiohttp import web
 
-from app.mirror.errors import UpstreamAway, UpstreamLimited, UpstreamRefused
+from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, UpstreamRefused, answer_of
 from app.mirror.guard import Guard
-from app.mirror.ratelimit import RateLimit
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
@@ -26,7 +25,7 @@ from .odd_upstream import (
     MANIFEST_TYPE,
     REPOSITORY,
     Names,
-    Told,
+    Sent,
     always,
     client,
     manifest,
@@ -148,6 +147,13 @@ async def test_a_head_is_believed_no_more_than_a_get(changes: dict[str, str]) ->
             await upstream.head_manifest(REPOSITORY, MANIFEST_DIGEST)
 
 
+def unanswered(error: OCIError) -> None:
+    """Assert that an error tells of a GET that may have arrived, and of no answer."""
+    answer = answer_of(error)
+    assert answer is not None
+    assert (answer.kind, answer.status, answer.rate) == ("get_manifest", None, None)
+
+
 def padded(size: int) -> bytes:
     document = json.loads(MANIFEST) | {"annotations": {"padding": ""}}
     document["annotations"]["padding"] = "x" * (size - len(json.dumps(document)))
@@ -230,40 +236,56 @@ async def test_a_missing_blob_is_told_from_a_missing_manifest() -> None:
     ("retry_after", "sent_on"), [(None, "60"), ("17", "17"), ("nonsense", "60"), ("999999999", "21600")]
 )
 async def test_a_429_says_when_to_come_back(retry_after: str | None, sent_on: str) -> None:
-    told = Told()
     headers = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "0;w=21600"}
     async with (
         serving(always(429, b"", headers | ({"Retry-After": retry_after} if retry_after else {}))) as server,
-        client(server.url, told=told) as upstream,
+        client(server.url) as upstream,
     ):
         with pytest.raises(UpstreamLimited) as raised:
             await upstream.get_manifest(REPOSITORY, "latest")
     assert (raised.value.retry_after, raised.value.headers["Retry-After"]) == (retry_after, sent_on)
-    assert [(answer.status, answer.retry_after) for answer in told.answers] == [(429, retry_after)]
-    assert told.answers[0].rate == RateLimit(100, 0, 21600, None)
+    answer = answer_of(raised.value)
+    assert answer is not None
+    assert (answer.kind, answer.status, answer.retry_after) == ("get_manifest", 429, retry_after)
+    assert answer.rate == RateLimit(100, 0, 21600, None)
 
 
-async def test_every_answer_is_told_with_what_it_says_of_the_limit() -> None:
-    told = Told()
+async def test_a_manifest_comes_with_what_its_answer_says_of_the_limit() -> None:
+    sent = Sent()
     handler = manifest(
         ratelimit_limit="100;w=21600", ratelimit_remaining="99;w=21600", docker_ratelimit_source="192.0.2.1"
     )
-    async with serving(handler) as server, client(server.url, told=told) as upstream:
-        await upstream.head_manifest(REPOSITORY, "latest")
-        await upstream.get_manifest(REPOSITORY, "latest")
-    assert told.kinds == [("head_manifest", 200), ("get_manifest", 200)]
-    assert {answer.rate for answer in told.answers} == {RateLimit(100, 99, 21600, "192.0.2.1")}
-    assert told.answers[0].sent_at <= told.answers[1].sent_at
+    async with serving(handler) as server, client(server.url) as upstream:
+        head = (await upstream.head_manifest(REPOSITORY, "latest")).answer
+        get = (await upstream.get_manifest(REPOSITORY, "latest")).answer
+    assert sent.kinds == {("head_manifest", "200"): 1, ("get_manifest", "200"): 1}
+    assert [(answer.kind, answer.status) for answer in (head, get)] == [("head_manifest", 200), ("get_manifest", 200)]
+    assert head.rate == get.rate == RateLimit(100, 99, 21600, "192.0.2.1")
+    assert head.sent_at <= get.sent_at
+
+
+@pytest.mark.parametrize("changes", [{"body": MANIFEST + b" "}, {"Content_Type": "text/html"}])
+async def test_an_answer_that_is_not_believed_still_counts(changes: dict[str, str]) -> None:
+    async with (
+        serving(manifest(ratelimit_remaining="99;w=21600", **changes)) as server,
+        client(server.url) as upstream,
+    ):
+        with pytest.raises(UpstreamInvalid) as raised:
+            await upstream.get_manifest(REPOSITORY, MANIFEST_DIGEST)
+    answer = answer_of(raised.value)
+    assert answer is not None
+    assert (answer.status, answer.rate) == (200, RateLimit(99, 99, 21600, None))
 
 
 async def test_an_upstream_that_is_not_there_is_away() -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        told = Told()
-        async with client(f"http://127.0.0.1:{bound.getsockname()[1]}", told=told) as upstream:
+        sent = Sent()
+        async with client(f"http://127.0.0.1:{bound.getsockname()[1]}") as upstream:
             with pytest.raises(UpstreamAway) as raised:
                 await upstream.get_manifest(REPOSITORY, "latest")
-    assert told.kinds == [("get_manifest", None)]
+    assert sent.kinds == {("get_manifest", "none"): 1}
+    unanswered(raised.value)
     assert int(raised.value.headers["Retry-After"]) > 0
 
 
@@ -278,11 +300,12 @@ async def test_an_upstream_that_says_nothing_is_away() -> None:
         await asyncio.Event().wait()
         return web.Response()
 
-    told = Told()
-    async with serving(handler) as server, client(server.url, told=told, timeouts=Timeouts(answer=0.2)) as upstream:
-        with pytest.raises(UpstreamAway):
+    sent = Sent()
+    async with serving(handler) as server, client(server.url, timeouts=Timeouts(answer=0.2)) as upstream:
+        with pytest.raises(UpstreamAway) as raised:
             await upstream.get_manifest(REPOSITORY, "latest")
-    assert told.kinds == [("get_manifest", None)]
+    assert sent.kinds == {("get_manifest", "none"): 1}
+    unanswered(raised.value)
 
 
 async def test_a_manifest_that_stalls_is_away() -> None:
@@ -311,12 +334,12 @@ async def test_an_answer_that_breaks_off_is_away_and_a_counted_get_is_sent_once(
     async def handler(request: web.Request) -> web.StreamResponse:
         return await raw(request, head, body)
 
-    told = Told()
-    async with serving(handler) as server, client(server.url, told=told) as upstream:
+    sent = Sent()
+    async with serving(handler) as server, client(server.url) as upstream:
         with pytest.raises(UpstreamAway):
             await upstream.get_manifest(REPOSITORY, "latest")
     assert server.lines == [f"GET /v2/{REPOSITORY}/manifests/latest"]
-    assert len(told.answers) == 1
+    assert sent.kinds.total() == 1
 
 
 async def test_a_counted_get_is_not_repeated_on_a_used_connection_either() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, answer_of
 from app.mirror.challenge import Credential
-from app.mirror.errors import UpstreamAway, UpstreamLimited
 from app.mirror.guard import Guard, Kind, classify
 from app.mirror.upstream import Upstream
 from app.oci.errors import BlobUnknown, OCIError, UpstreamInvalid
@@ -20,10 +20,11 @@ from .odd_upstream import (
     REPOSITORY,
     Handler,
     Names,
-    Told,
+    Sent,
     always,
     client,
     manifest,
+    raw,
     serving,
 )
 
@@ -47,6 +48,9 @@ def registry(location: str, status: int = 307) -> Handler:
     return handler
 
 
+LIMIT = {"ratelimit-limit": "5;w=21600", "ratelimit-remaining": "4;w=21600"}
+
+
 async def storage(request: web.Request) -> web.StreamResponse:
     """Refuse a request that carries a login beside its signature, as object stores do."""
     if "Authorization" in request.headers:
@@ -59,12 +63,12 @@ async def storage(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
 async def test_another_host_or_port_never_sees_the_login(status: int, host: str) -> None:
-    told = Told()
+    sent = Sent()
     async with serving(storage, host) as cdn:
         location = f"{cdn.url}/data/a%2Fb?X-Signature=a%2Bb%3D&expires=1"
         async with (
             serving(registry(location, status)) as server,
-            client(server.url, credential=ROBOT, told=told) as upstream,
+            client(server.url, credential=ROBOT) as upstream,
         ):
             assert await read(upstream) == BLOB
             async with upstream.open_blob(REPOSITORY, BLOB_DIGEST, 7) as body:
@@ -74,7 +78,13 @@ async def test_another_host_or_port_never_sees_the_login(status: int, host: str)
     assert cdn.lines == [f"GET {path}", f"GET {path}", f"HEAD {path}"]
     assert [request.headers.get("Range") for request in cdn.seen] == [None, "bytes=7-", None]
     assert [request.authorization for request in server.seen] == [None, ROBOT.basic, ROBOT.basic, ROBOT.basic]
-    assert told.kinds[:3] == [("get_blob", 401), ("get_blob", status), ("storage", 200)]
+    assert sent.kinds == {
+        ("get_blob", "401"): 1,
+        ("get_blob", str(status)): 2,
+        ("head_blob", str(status)): 1,
+        ("storage", "200"): 2,
+        ("storage", "206"): 1,
+    }
 
 
 async def test_the_own_host_keeps_the_login() -> None:
@@ -111,14 +121,34 @@ async def test_on_the_way_there_and_back_only_the_own_host_sees_the_login() -> N
 async def test_a_manifest_may_be_redirected_too() -> None:
     async with (
         serving(manifest(ratelimit_remaining="1"), "127.0.0.2") as other,
-        serving(always(307, headers={"Location": f"{other.url}/m"})) as server,
+        serving(always(307, headers=LIMIT | {"Location": f"{other.url}/m"})) as server,
     ):
-        told = Told()
-        async with client(server.url, told=told) as upstream:
-            assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
-            assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
-    assert told.kinds[:2] == [("get_manifest", 307), ("storage", 200)]
-    assert told.answers[1].rate is None, "what another host limits is none of the upstream's budget"
+        sent = Sent()
+        async with client(server.url) as upstream:
+            fetched = await upstream.get_manifest(REPOSITORY, "latest")
+            head = await upstream.head_manifest(REPOSITORY, "latest")
+    assert fetched.digest == head.digest == MANIFEST_DIGEST
+    assert sent.kinds == {("get_manifest", "307"): 1, ("head_manifest", "307"): 1, ("storage", "200"): 2}
+    for answer in (fetched.answer, head.answer):
+        assert (answer.status, answer.rate) == (307, RateLimit(5, 4, 21600, None)), "the upstream's own, not the host's"
+
+
+@pytest.mark.parametrize("status", [None, 200, 404, 429, 503])
+async def test_a_failure_abroad_carries_the_upstreams_own_answer(status: int | None) -> None:
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        headers = {"ratelimit-remaining": "1", "Content-Type": "text/html"}
+        return await (raw(request, "") if status is None else always(status, b"", headers)(request))
+
+    async with (
+        serving(elsewhere, "127.0.0.2") as other,
+        serving(always(307, headers=LIMIT | {"Location": f"{other.url}/m"})) as server,
+        client(server.url) as upstream,
+    ):
+        with pytest.raises(OCIError) as raised:
+            await upstream.get_manifest(REPOSITORY, "latest")
+    answer = answer_of(raised.value)
+    assert answer is not None
+    assert (answer.kind, answer.status, answer.rate) == ("get_manifest", 307, RateLimit(5, 4, 21600, None))
 
 
 @pytest.mark.parametrize("hops", [5, 6])
@@ -204,14 +234,14 @@ async def test_another_host_cannot_ask_for_the_login() -> None:
 )
 async def test_a_redirect_to_another_kind_of_place_is_not_followed(location: str | None) -> None:
     names = Names({"inner.test": "10.0.0.1", "metadata.test": "169.254.169.254"})
-    told = Told()
+    sent = Sent()
     async with (
         serving(always(307, headers={"Location": location} if location is not None else {})) as server,
-        client(server.url, told=told, guard=Guard("127.0.0.1", names)) as upstream,
+        client(server.url, guard=Guard("127.0.0.1", names)) as upstream,
     ):
         with pytest.raises(UpstreamInvalid):
             await read(upstream)
-    assert told.kinds == [("get_blob", 307)], "nothing else was sent anywhere"
+    assert sent.kinds == {("get_blob", "307"): 1}, "nothing else was sent anywhere"
 
 
 def as_if_public(home_port: str) -> Callable[[str], Kind]:

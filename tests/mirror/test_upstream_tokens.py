@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import web
 
+from app.mirror.answers import UpstreamAway, UpstreamLimited, UpstreamRefused
 from app.mirror.challenge import Credential
-from app.mirror.errors import UpstreamAway, UpstreamLimited, UpstreamRefused
 from app.mirror.guard import Guard, Kind
 from app.oci.errors import OCIError, UpstreamInvalid
 
-from .odd_upstream import MANIFEST_DIGEST, REPOSITORY, Cache, Told, always, client, manifest, serving
+from .odd_upstream import MANIFEST_DIGEST, REPOSITORY, Cache, Sent, always, client, manifest, serving
 
 ROBOT = Credential("robot", "s3cret")
 SCOPE = f"repository:{REPOSITORY}:pull"
@@ -56,13 +56,18 @@ def tokens_asked(lines: list[str]) -> int:
 
 
 async def test_a_challenge_is_answered_and_the_token_kept() -> None:
-    hub, told = Hub(expires_in=300), Told()
-    async with serving(hub) as server, client(server.url, told=told) as upstream:
+    hub, sent = Hub(expires_in=300), Sent()
+    async with serving(hub) as server, client(server.url) as upstream:
         for _ in range(3):
-            assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+            fetched = await upstream.get_manifest(REPOSITORY, "latest")
+            assert (fetched.digest, fetched.answer.status) == (MANIFEST_DIGEST, 200)
         await upstream.head_manifest(REPOSITORY, "latest")
-    assert told.kinds[:3] == [("get_manifest", 401), ("token", 200), ("get_manifest", 200)]
-    assert len(told.answers) == 6
+    assert sent.kinds == {
+        ("get_manifest", "401"): 1,
+        ("token", "200"): 1,
+        ("get_manifest", "200"): 3,
+        ("head_manifest", "200"): 1,
+    }
     asked = urlsplit(server.seen[1].path)
     assert (asked.path, parse_qs(asked.query)) == ("/token", {"service": ["hub"], "scope": [SCOPE]})
     assert server.seen[1].authorization is None
@@ -293,12 +298,12 @@ async def test_a_challenge_that_cannot_be_answered(challenge: str) -> None:
     ],
 )
 async def test_a_realm_within_gets_nothing(realm: str) -> None:
-    hub, told = Hub(), Told()
+    hub, sent = Hub(), Sent()
     hub.realm = realm
-    async with serving(hub) as server, client(server.url, credential=ROBOT, told=told) as upstream:
+    async with serving(hub) as server, client(server.url, credential=ROBOT) as upstream:
         with pytest.raises(UpstreamInvalid):
             await upstream.get_manifest(REPOSITORY, "latest")
-    assert told.kinds == [("get_manifest", 401)]
+    assert sent.kinds == {("get_manifest", "401"): 1}
 
 
 async def test_a_public_upstream_cannot_send_the_credential_to_loopback() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import aiohttp
 
 from app.cache import Cache
+from app.mirror.answers import Answer, RateLimit, RequestKind, parse_rate_limit
 from app.mirror.budget import Budget
-from app.mirror.ratelimit import RateLimit, parse_rate_limit
 from app.oci.errors import OCIError
 
 ROOT = Path(__file__).parents[3]
@@ -48,9 +48,9 @@ class Puller:
     async def _probe(self) -> RateLimit | None:
         sent_at = time.time()
         async with self._session.head(self._plan.upstream) as response:
-            rate = parse_rate_limit(response.headers)
-        await self.budget.observe(rate, sent_at)
-        return rate
+            answer = _answer("head_manifest", response, sent_at)
+        await self.budget.observe(answer)
+        return answer.rate
 
     async def pull(self, image: str) -> list[str]:
         """Give the status of every GET that was sent, and the code of the error that ended it."""
@@ -65,10 +65,15 @@ class Puller:
 
     async def _get(self, image: str, also_hold: int) -> str:
         async with self.budget.spend(self._plan.client, image, also_hold=also_hold, wait=self._plan.wait) as spend:
+            sent_at = time.time()
             async with self._session.get(self._plan.upstream) as response:
-                retry_after = response.headers.get("Retry-After")
-                await spend.answered(parse_rate_limit(response.headers), response.status, retry_after)
+                await spend.answered(_answer("get_manifest", response, sent_at))
             return str(response.status)
+
+
+def _answer(kind: RequestKind, response: aiohttp.ClientResponse, sent_at: float) -> Answer:
+    headers = response.headers
+    return Answer(kind, response.status, parse_rate_limit(headers), headers.get("Retry-After"), sent_at)
 
 
 async def _main(plan: Plan) -> None:

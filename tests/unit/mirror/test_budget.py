@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,10 @@ from prometheus_client import REGISTRY
 
 from app.cache import Cache
 from app.mirror import budget as room
+from app.mirror.answers import Answer, RateLimit, UpstreamAway, UpstreamLimited, carry
 from app.mirror.budget import Budget
 from app.mirror.denials import duration
-from app.mirror.errors import UpstreamAway
-from app.mirror.ratelimit import RateLimit
-from app.mirror.transport import Answer
-from app.oci.errors import TooManyRequests
+from app.oci.errors import OCIError, TooManyRequests
 from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
 from tests.unit.mirror.budget_counter import LIMIT, WINDOW, Counter, counter
@@ -50,6 +48,16 @@ async def new(valkey: Valkey, upstream: Counter, tmp_path: Path) -> AsyncIterato
             return Puller(replace(plan, client=client), session, cache)
 
         yield make
+
+
+def got(status: int | None, rate: RateLimit | None) -> Answer:
+    """Make the answer to a counted GET."""
+    return Answer("get_manifest", status, rate, None, time.time())
+
+
+def headed(status: int, rate: RateLimit | None, retry_after: str | None = None) -> Answer:
+    """Make the answer to a HEAD."""
+    return Answer("head_manifest", status, rate, retry_after, time.time())
 
 
 async def _many(puller: Puller, number: int) -> list[str]:
@@ -181,7 +189,7 @@ async def test_what_is_said_when_another_pull_holds_the_rest(new: NewPuller, ups
     one, other = await new("one"), await new("other")
     async with one.budget.spend("you", "yours", also_hold=1) as spend:
         upstream.left = 1
-        await spend.answered(RateLimit(LIMIT, 1, WINDOW, upstream.source), 200)
+        await spend.answered(got(200, RateLimit(LIMIT, 1, WINDOW, upstream.source)))
     refused = await _refusal(other, wait=0)
     assert "0 are left and 1 promised to a pull under way" in refused.message
 
@@ -193,7 +201,7 @@ async def test_what_is_said_when_the_share_is_used_up(new: NewPuller, upstream: 
     assert re.search(r" (0 are|1 is) left", (await _refusal(modest, also_hold=1)).message)
     async with modest.budget.spend("modest", "image", wait=0) as spend:
         upstream.left = 4
-        await spend.answered(RateLimit(LIMIT, 3, WINDOW, upstream.source), 200)
+        await spend.answered(got(200, RateLimit(LIMIT, 3, WINDOW, upstream.source)))
     refused = await _refusal(greedy)
     assert "you have had your share of them (3)" in refused.message
 
@@ -205,9 +213,8 @@ async def test_what_is_given_back_goes_to_whoever_waits(new: NewPuller, upstream
         waiting = asyncio.create_task(other.pull("another"))
         await asyncio.sleep(0.2)
         assert not waiting.done()
-        await spend.answered(RateLimit(LIMIT, 1, WINDOW, upstream.source), 200)
         upstream.left = 1
-        await spend.release_hold()
+        await spend.answered(got(200, RateLimit(LIMIT, 1, WINDOW, upstream.source)), keep_hold=False)
     assert await waiting == ["200"]
     assert upstream.left == 0
 
@@ -257,7 +264,7 @@ async def test_a_block_of_which_redis_knows_nothing_holds_in_the_worker(
 async def test_a_get_without_a_rate_counts(new: NewPuller, status: int | None) -> None:
     puller = await new("me")
     async with puller.budget.spend("me", "image") as spend:
-        await spend.answered(None, status)
+        await spend.answered(got(status, None))
     assert (await puller.budget.view()).remaining == LIMIT - 1
 
 
@@ -279,32 +286,84 @@ async def test_a_get_is_cut_off_when_its_time_is_up(new: NewPuller, monkeypatch:
     assert (await puller.budget.view()).remaining == LIMIT - 1
 
 
-async def test_a_get_within_another_is_a_mistake(new: NewPuller) -> None:
-    puller = await new("me")
-    async with puller.budget.spend("me", "image"):
-        with pytest.raises(RuntimeError):
-            async with puller.budget.spend("me", "image"):
-                pytest.fail("both were let go")
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_get_that_nobody_tells_of_counts(new: NewPuller, cancelled: bool) -> None:
+    puller, sent = await new("me"), asyncio.Event()
+
+    async def pull() -> None:
+        async with puller.budget.spend("me", "image", also_hold=1):
+            sent.set()
+            if cancelled:
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(pull())
+    await sent.wait()
+    if cancelled:
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    view = await puller.budget.view()
+    assert (view.remaining, view.reserved) == (LIMIT - 1, 0)
 
 
-async def test_every_answer_is_heard(new: NewPuller) -> None:
+@pytest.mark.parametrize(
+    ("answer", "left", "reserved"),
+    [
+        # The upstream's own word, kept with what is held for the child unless no manifest came.
+        (got(200, RateLimit(LIMIT, 54, WINDOW, "192.0.2.1")), 54, 1),
+        (got(404, RateLimit(LIMIT, 54, WINDOW, "192.0.2.1")), 54, 0),
+        # No word: it is taken for counted.
+        (got(None, None), LIMIT - 1, 0),
+        (None, LIMIT - 1, 0),
+        # What a 401 or a token service says is no answer to a GET that was counted.
+        (got(401, RateLimit(LIMIT, 54, WINDOW, "192.0.2.1")), LIMIT - 1, 0),
+        (replace(got(503, RateLimit(LIMIT, 54, WINDOW, "192.0.2.1")), kind="token"), LIMIT - 1, 0),
+    ],
+)
+@pytest.mark.parametrize("raised", [False, True])
+async def test_an_answer_settles_what_was_spent_returned_or_raised(
+    new: NewPuller, answer: Answer | None, left: int, reserved: int, raised: bool
+) -> None:
     puller = await new("me")
-    heard = puller.budget.heard
-    rate = RateLimit(LIMIT, 60, WINDOW, "192.0.2.1")
-    async with puller.budget.spend("me", "image"):
-        await heard(Answer("get_manifest", 401, None, None, time.time()))
-        assert (await puller.budget.view()).reserved == 1
-        await heard(Answer("token", 200, None, None, time.time()))
-        await heard(Answer("head_manifest", 200, replace(rate, remaining=55), None, time.time()))
-        await heard(Answer("get_manifest", 200, replace(rate, remaining=54), None, time.time()))
+    error = OCIError("no manifest")
+    carry(error, answer)
+    with suppress(OCIError):
+        async with puller.budget.spend("me", "image", also_hold=1) as spend:
+            assert (await puller.budget.view()).reserved == 2
+            if raised:
+                raise error
+            await spend.answered(answer)
+            # Only the first answer counts.
+            await spend.answered(got(200, RateLimit(LIMIT, 10, WINDOW, "192.0.2.1")))
     view = await puller.budget.view()
-    assert (view.remaining, view.reserved) == (54, 0)
-    await heard(Answer("get_blob", 200, rate, None, time.time()))
-    await heard(Answer("get_manifest", 200, replace(rate, remaining=40), None, time.time()))
-    await heard(Answer("head_manifest", 429, None, "77", time.time()))
+    assert (view.remaining, view.reserved) == (left, reserved)
+
+
+async def test_a_429_that_is_raised_blocks(new: NewPuller) -> None:
+    puller = await new("me")
+    error = UpstreamLimited("docker.io", "77")
+    carry(error, replace(got(429, None), retry_after="77"))
+    with pytest.raises(UpstreamLimited):
+        async with puller.budget.spend("me", "image"):
+            raise error
+    assert 60 < int((await _refusal(puller)).headers["Retry-After"]) <= 77
+
+
+async def test_heads_are_observed_and_nothing_else(new: NewPuller) -> None:
+    puller = await new("me")
+    await puller.pull("image")
+    rate = RateLimit(LIMIT, 55, WINDOW, "192.0.2.1")
+    await puller.budget.observe(headed(200, rate))
+    for other in (
+        None,
+        headed(200, None),
+        got(200, replace(rate, remaining=40)),
+        headed(200, replace(rate, remaining=90)),
+    ):
+        await puller.budget.observe(other)
     view = await puller.budget.view()
-    assert view.remaining == 40
-    assert view.blocked_until is not None
+    assert (view.remaining, view.blocked_until) == (55, None)
+    await puller.budget.observe(headed(429, None, "77"))
+    assert (await puller.budget.view()).blocked_until is not None
 
 
 async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(

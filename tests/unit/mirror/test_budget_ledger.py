@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.cache import Away, Cache
+from app.mirror.answers import RateLimit
 from app.mirror.ledger import FLIGHT_SECONDS, Entry, Ledger
-from app.mirror.ratelimit import RateLimit
 from tests.parts.valkey import Valkey
 
 WINDOW = 21600
@@ -70,9 +70,6 @@ class Book:
 
     async def forget(self, spend_id: str) -> Entry:
         return _there(await self._ledger.forget(spend_id))
-
-    async def drop(self, spend_id: str) -> Entry:
-        return _there(await self._ledger.drop(spend_id))
 
     async def view(self) -> Entry:
         return _there(await self._ledger.view())
@@ -167,13 +164,11 @@ async def test_a_first_get_leaves_alone_what_is_held_for_its_image(book: Book) -
     assert (await book.spend("me", also_hold=1))[1].verdict == "spent"
 
 
-@pytest.mark.parametrize("given_back", ["dropped", "too late", "failed"])
+@pytest.mark.parametrize("given_back", ["at once", "too late"])
 async def test_a_hold_that_nobody_uses_goes_back(book: Book, given_back: str) -> None:
     await book.seed(2)
     spend_id, _ = await book.spend("me", also_hold=1)
-    await book.settle(spend_id, 1, keep_hold=given_back != "failed")
-    if given_back == "dropped":
-        await book.drop(spend_id)
+    await book.settle(spend_id, 1, keep_hold=given_back == "too late")
     if given_back == "too late":
         refused = (await book.spend("you", image="other"))[1]
         assert (refused.verdict, refused.waiting) == ("spent", True)

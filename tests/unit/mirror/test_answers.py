@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from app.mirror.errors import UpstreamLimited
-from app.mirror.ratelimit import DEFAULT_WINDOW, MAX_RETRY_AFTER, RateLimit, parse_rate_limit, parse_retry_after
+from app.mirror.answers import (
+    DEFAULT_WINDOW,
+    MAX_RETRY_AFTER,
+    RateLimit,
+    UpstreamLimited,
+    parse_rate_limit,
+    parse_retry_after,
+)
 
 NOW = 1_800_000_000.0
 

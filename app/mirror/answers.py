@@ -1,0 +1,140 @@
+"""What an upstream answers: its status, the limit it states, and its failures, told apart.
+
+`UpstreamAway` and `UpstreamLimited` say nothing about the image: what is cached may be served. `UpstreamRefused`,
+the 404s and `UpstreamInvalid` (both of ``app.oci.errors``) are answers about the image, or answers not to be trusted.
+
+Source of the limit: Docker Hub, "Pull usage and limits": ``ratelimit-limit: 100;w=21600``,
+``ratelimit-remaining: 20;w=21600``, ``docker-ratelimit-source: 192.0.2.1``. Without these headers there is no limit.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from app.oci.errors import Denied, TooManyRequests, Unavailable
+
+DEFAULT_WINDOW = 6 * 3600
+_MAX_WINDOW = 31 * 86400
+MAX_RETRY_AFTER = 6 * 3600
+_AWAY_RETRY_SECONDS = 10
+_LIMITED_RETRY_SECONDS = 60
+
+_QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w\s*=\s*(\d{1,9})\s*)?(?:;.*)?\Z", re.IGNORECASE)
+_NUMBER = re.compile(r"(\d{1,15})(?:\.\d*)?\Z")
+_SOURCE = re.compile(r"[0-9A-Za-z.:_-]{1,100}\Z")
+
+# A number this large is a moment (September 2001 or later) and not a number of seconds to wait: 31 years.
+_FIRST_MOMENT = 10**9
+
+RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage", "ping"]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """``remaining`` of ``limit`` pulls in a window of ``window`` seconds; ``source`` is whom the upstream counts."""
+
+    limit: int
+    remaining: int
+    window: int
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The head of the answer to one request; ``status`` is None if the request may have arrived and none came.
+
+    ``kind`` is "storage" for hosts that the upstream redirected to. ``sent_at`` is a Unix time. ``retry_after`` is
+    the header as it came.
+    """
+
+    kind: RequestKind
+    status: int | None
+    rate: RateLimit | None
+    retry_after: str | None
+    sent_at: float
+
+
+class UpstreamAway(Unavailable):
+    """Nothing, too late, half of it, or a 5xx: worth another attempt. ``reason`` is for logs, without any secret."""
+
+    def __init__(self, upstream: str, reason: str) -> None:
+        super().__init__(
+            f"{upstream} {reason}; what is not cached here cannot be fetched now, try again in a moment",
+            headers={"Retry-After": str(_AWAY_RETRY_SECONDS)},
+        )
+        self.reason = reason
+
+
+class UpstreamLimited(TooManyRequests):
+    """A 429. ``retry_after`` is the header as it came, ``seconds`` what was made of it, always within bounds."""
+
+    def __init__(self, upstream: str, retry_after: str | None) -> None:
+        self.retry_after = retry_after
+        self.seconds = parse_retry_after(retry_after, time.time()) or _LIMITED_RETRY_SECONDS
+        super().__init__(
+            f"{upstream} limits how much may be pulled from here; what is cached can still be pulled, "
+            f"anything else again in {self.seconds} s",
+            headers={"Retry-After": str(self.seconds)},
+        )
+
+
+class UpstreamRefused(Denied):
+    """A 401 or 403 although we sent the token asked for: the upstream shows this to nobody, or not to us."""
+
+    def __init__(self, upstream: str, message: str | None = None) -> None:
+        super().__init__(message or f"{upstream} has no such image, or a private one; check how the name is spelled")
+
+
+def carry(error: BaseException, answer: Answer | None) -> None:
+    """Let an error carry the answer it was raised for; None leaves it as it is."""
+    if answer is not None:
+        vars(error)["answer"] = answer
+
+
+def answer_of(error: BaseException) -> Answer | None:
+    """Return the answer that an error carries; None if no request was sent for it."""
+    answer = vars(error).get("answer")
+    return answer if isinstance(answer, Answer) else None
+
+
+def parse_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """Return the limit that an answer states; None if ``ratelimit-remaining`` is missing or nonsense.
+
+    ``headers`` must not mind the case of names. A limit that is missing is taken to be what remains.
+    """
+    remaining = _QUOTA.match(headers.get("ratelimit-remaining", ""))
+    if remaining is None:
+        return None
+    limit = _QUOTA.match(headers.get("ratelimit-limit", "")) or remaining
+    window = int(limit[2] or remaining[2] or 0)
+    source = headers.get("docker-ratelimit-source", "").strip()
+    return RateLimit(
+        limit=int(limit[1]),
+        remaining=int(remaining[1]),
+        window=window if 0 < window <= _MAX_WINDOW else DEFAULT_WINDOW,
+        source=source if _SOURCE.match(source) else None,
+    )
+
+
+def parse_retry_after(header: str | None, now: float) -> int | None:
+    """Return the seconds to wait, from 1 to MAX_RETRY_AFTER; None if the header is missing or nonsense.
+
+    Takes seconds and dates (RFC 9110, 10.2.3) and, as Docker Hub sends it, a Unix time.
+    """
+    text = (header or "").strip()
+    number = _NUMBER.match(text)
+    if number is not None:
+        seconds = float(number[1])
+        if seconds >= _FIRST_MOMENT:
+            seconds -= now
+    else:
+        try:
+            seconds = parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, OverflowError):
+            return None
+    return int(min(max(seconds, 1), MAX_RETRY_AFTER))
