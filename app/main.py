@@ -398,7 +398,9 @@ def _make_application(
         "guard": Guard(content.projects, who.permissions),
         "labels": Labels(database),
         "members": Members(database),
-        "mirror": MirrorStatus(database, stores.cache, content.mirrors),
+        "mirror": MirrorStatus(
+            database, stores.cache, {name: mirror.access for name, mirror in content.mirrors.items()}
+        ),
         "observer": observer,
         "people": who.people,
         "projects": content.projects,

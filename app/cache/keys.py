@@ -7,7 +7,7 @@
     r:named:REPOSITORY:DIGEST            the tags a HEAD of the upstream found for a manifest not had yet; a set, 5 min
     r:fills                              the fills that run: worker → when it said so, and which, in JSON; a hash
     r:sampled:UPSTREAM:MINUTE            that somebody has noted what the upstream allowed in that minute since 1970
-    r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/challenge.py
+    r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/transport.py
     r:budget:UPSTREAM:ACCOUNT:SOURCE     the budget ledger, one hash: app/mirror/ledger.lua draws its fields
     r:source:UPSTREAM:ACCOUNT            the SOURCE of the ledger that was begun last, for who only looks
     r:lease:KIND:WHAT                    the id of the lease's holder, until it is renewed no more

@@ -24,10 +24,9 @@ from app.registry.pulls import Pulls
 from app.storage import BlobStore, new_key
 
 from .fill import Fill
-from .filler import Body
-from .source import Source
-from .sources import Reach, Sources
-from .traffic import Traffic
+from .statistics import Traffic
+from .upstream import BlobBody
+from .upstream_access import AccessByProject, UpstreamAccess
 
 PULLS = Counter("registry_mirror_blobs_total", "Blobs asked of a mirror, by where they came from.", ["outcome"])
 
@@ -43,14 +42,14 @@ class MirrorBlobs:
         database: Database,
         store: BlobStore,
         stored: Blobs,
-        sources: Sources,
+        access: AccessByProject,
         pulls: Pulls,
         traffic: Traffic,
     ) -> None:
         self._database = database
         self._store = store
         self._stored = stored
-        self._sources = sources
+        self._access = access
         self._pulls = pulls
         self._traffic = traffic
         self._looks: SingleFlight[int] = SingleFlight()
@@ -71,9 +70,9 @@ class MirrorBlobs:
                 PULLS.labels("cached").inc()
                 self._traffic.hit(repository.project_id, cached.size or 0)
                 return cached
-            reach = await self._sources.of(repository.project_id)
-            size = await self._expected_size(repository, digest, client, reach.source)
-            fill = await self._fill(repository, digest, size, reach)
+            access = await self._access.of(repository.project_id)
+            size = await self._expected_size(repository, digest, client, access)
+            fill = await self._fill(repository, digest, size, access)
             if fill is not None:
                 PULLS.labels("filled").inc()
                 await fill.ready()
@@ -103,12 +102,15 @@ class MirrorBlobs:
 
     async def _look(self, repository: Repository, digest: Digest) -> int:
         async def look() -> int:
-            reach = await self._sources.of(repository.project_id)
-            return await reach.source.eye(public=repository.public).head_blob(repository.name.repository, digest)
+            access = await self._access.of(repository.project_id)
+            lookup = access.lookup_client(public=repository.public)
+            return await lookup.head_blob(repository.name.repository, digest)
 
         return await self._looks.join((repository.name, digest), look)
 
-    async def _expected_size(self, repository: Repository, digest: Digest, client: Client, source: Source) -> int:
+    async def _expected_size(
+        self, repository: Repository, digest: Digest, client: Client, access: UpstreamAccess
+    ) -> int:
         """Say how large a blob that is not cached should be, once it is clear that the client may have it fetched."""
         if not client.may_fill:
             raise Denied(
@@ -118,14 +120,14 @@ class MirrorBlobs:
         size = None
         if repository.id is not None:
             size = await manifests.part_size(self._database, repository.id, digest, is_manifest=False)
-        if size is None or (repository.public and source.has_accounts):
+        if size is None or (repository.public and access.has_accounts):
             # A fill that is joined was begun for whoever asked first, of whichever repository, with our account.
             size = await self._look(repository, digest)
         return size
 
-    async def _fill(self, repository: Repository, digest: Digest, size: int, reach: Reach) -> Fill | None:
-        def fetch(offset: int) -> AbstractAsyncContextManager[Body]:
-            return reach.source.hand().open_blob(repository.name.repository, digest, offset)
+    async def _fill(self, repository: Repository, digest: Digest, size: int, access: UpstreamAccess) -> Fill | None:
+        def fetch(offset: int) -> AbstractAsyncContextManager[BlobBody]:
+            return access.pull_client.open_blob(repository.name.repository, digest, offset)
 
         async def commit(path: Path, length: int) -> None:
             await self._commit(repository, digest, path, length)
@@ -133,7 +135,7 @@ class MirrorBlobs:
         async def present() -> bool:
             return await blobs.present(self._database, digest)
 
-        return await reach.fills.follow(digest, fetch, commit, present, size, repository=str(repository.name))
+        return await access.fills.follow(digest, fetch, commit, present, size, repository=str(repository.name))
 
     async def _commit(self, repository: Repository, digest: Digest, path: Path, size: int) -> None:
         key = new_key()

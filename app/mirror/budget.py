@@ -3,19 +3,20 @@
 Promised, for any number of workers on any number of hosts that share Redis:
 
 - No counted GET goes past what the upstream said it still gives. A GET is reserved in the ledger (`ledger.lua`)
-  before it leaves, and stays reserved until its answer, or 60 s of silence, has been taken off what remains.
-- What Redis forgets does no harm. Every counted GET holds a lock of its host, shared with the others in flight; the
-  ledger is begun, and put right after Redis failed, by a free HEAD under the same lock held alone. A ledger found
-  missing sends everybody to that lock, so nothing new takes off while the HEAD is asked.
+  before it is sent. It stays reserved until its answer, or 60 s of silence, is taken off what remains.
+- A Redis that forgets does no harm. Every counted GET holds a lock of its host, shared with the others under way. The
+  ledger is begun, and put right after Redis failed, by a free HEAD under the same lock held alone. A missing ledger
+  sends everybody to that lock, so no new GET is sent while the HEAD is asked.
 - Without Redis, each counted GET holds the lock alone and asks the upstream by HEAD first.
 - A client that asks while others do gets up to an equal share: of what is left and of what they all have had in this
-  window. Whoever has had no more than any other may go on past its share. So a modest client is refused only when
+  window. A client that has had no more than any other may go past its share. So a modest client is refused only when
   nothing is left; what a greedy one took while it was alone stays taken. Shares are counted in GETs, are forgotten
   with the ledger, and without Redis there are none.
 
-Not promised, since nobody can: that others behind the same address spend nothing between the upstream's last word and
-our GET. The ledger asks again after some seconds, and goes one by one near the end. Such others are also: another host
-after a flush, one that is cut off from Redis, and a worker killed while its GET was under way, if Redis goes with it.
+Not promised, because nobody can: that others behind the same address spend nothing between the upstream's last word
+and our GET. The ledger asks again after some seconds, and goes one by one near the end. Such others are also: another
+host after a flush, one that is cut off from Redis, and a worker killed while its GET was under way, if Redis goes with
+it.
 
 Source: Docker Hub, "Pull usage and limits".
 """
@@ -26,9 +27,8 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -36,9 +36,8 @@ from app.cache import AWAY, Away, Cache, keys
 from app.oci.errors import OCIError
 
 from .answers import Answer, RateLimit, UpstreamAway, answer_of, parse_retry_after
-from .books import QUEUE_SECONDS, UNSAID, Books, Probe
-from .denials import Denials
-from .ledger import FLIGHT_SECONDS, Entry, Ledger
+from .ledger import FLIGHT_SECONDS, QUEUE_SECONDS, UNSAID, Denials, Entry, HostLedger, Ledger, Probe
+from .statistics import BudgetView
 
 # A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
 _ABUSE_SECONDS = 60
@@ -48,24 +47,6 @@ _MOST_WAITING = 32
 # Longer than a script may be on its way, so that what is told last is heard last.
 _TELL_SECONDS, _TELLINGS = 1.0, 60
 _FREE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetView:
-    """How a budget stands, for people. Times are Unix times; None: not known now, or there is none.
-
-    Once the window is over, at ``resets_at``, nobody knows what remains until the upstream has said it again.
-    """
-
-    upstream: str
-    account: str
-    unlimited: bool
-    limit: int | None
-    remaining: int | None
-    reserved: int
-    resets_at: float | None
-    blocked_until: float | None
-    clients: Mapping[str, int]
 
 
 class Spend:
@@ -101,8 +82,8 @@ class Spend:
 class Budget:
     """What ``upstream`` gives ``account`` (empty: nobody), from whichever address this host leaves by.
 
-    ``lock`` is a file of this host, one per budget, whose folder is there; ``probe`` sends the upstream a HEAD that
-    is not counted and answers the limit it states, None where it states none, and raises where it has no good answer.
+    ``lock`` is a file of this host, one per budget, in a folder that exists. ``probe`` sends the upstream a HEAD that
+    is not counted. It returns the limit that the answer states, None if it states none, and raises without an answer.
     """
 
     def __init__(
@@ -120,7 +101,7 @@ class Budget:
         self._cache = cache
         self._probe = probe
         self._denials = Denials(upstream)
-        self._books = Books(cache, upstream, account, lock, probe, self._denials, clock)
+        self._host = HostLedger(cache, upstream, account, lock, probe, self._denials, clock)
         self._clock = clock
         self._untold: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
@@ -162,30 +143,30 @@ class Budget:
         if answer is None or answer.kind != "head_manifest":
             return
         if answer.rate is not None:
-            self._books.notice(answer.rate)
+            self._host.notice(answer.rate)
             age = (self._clock or time.time)() - answer.sent_at
-            self._books.told(await self._books.ledger().observe(answer.rate, age))
+            self._host.told(await self._host.ledger().observe(answer.rate, age))
         if answer.status == 429:
             await self.refused(answer.retry_after, answer.rate)
 
     async def refused(self, retry_after: str | None, rate: RateLimit | None) -> None:
-        """Take in a 429: nothing counted goes before Retry-After is over."""
+        """Take in a 429: nothing counted is sent before Retry-After is over."""
         seconds = parse_retry_after(retry_after, time.time())
         if seconds is None:
             if rate is not None and rate.remaining == 0:
                 return
             seconds = _ABUSE_SECONDS
         self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
-        self._books.told(await self._books.ledger().block(seconds))
+        self._host.told(await self._host.ledger().block(seconds))
 
     async def view(self) -> BudgetView:
-        """Say how things stand, and set the gauges."""
-        source = self._books.source
+        """Return how the budget stands, after setting the gauges by it."""
+        source = self._host.source
         if source is None:
             # This worker has asked the upstream nothing yet; another one may have.
             known = await self._cache.get(keys.budget_source(self.upstream, self.account))
             source = known.decode() if known else None
-        entry = self._books.told(await self._books.ledger(source).view())
+        entry = self._host.told(await self._host.ledger(source).view())
         if isinstance(entry, Away):
             return BudgetView(self.upstream, self.account, False, None, None, 0, None, None, {})
         return BudgetView(
@@ -201,20 +182,20 @@ class Budget:
         )
 
     async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> None:
-        """Take a GET that came back off the ledger."""
+        """Take a GET off the ledger that has its answer, or will have none."""
         if rate is not None:
-            self._books.notice(rate)
-        elsewhere = rate is not None and spend.source != self._books.source
+            self._host.notice(rate)
+        elsewhere = rate is not None and spend.source != self._host.source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
             settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=keep_hold)
-            if isinstance(self._books.told(await settle()), Away):
+            if isinstance(self._host.told(await settle()), Away):
                 self._later(settle)
         if rate is not None and elsewhere:
-            self._books.told(await self._books.ledger().observe(rate, 0.0))
+            self._host.told(await self._host.ledger().observe(rate, 0.0))
 
     def _later(self, tell: Callable[[], Awaitable[Entry | Away]]) -> None:
-        """Tell the ledger when Redis is back, lest something stays reserved for a minute that nobody uses."""
+        """Tell the ledger when Redis is back, so that nothing stays reserved for a minute that nobody uses."""
 
         async def tell_later() -> None:
             for _ in range(_TELLINGS):
@@ -226,15 +207,13 @@ class Budget:
         self._untold.add(task)
         task.add_done_callback(self._untold.discard)
 
-    # -- getting one ---------------------------------------------------------------------------------------------
-
     async def _obtain(self, stack: AsyncExitStack, client: str, image: str, also_hold: int, wait: float) -> Spend:
         loop = asyncio.get_running_loop()
         begun, pause = loop.time(), _FIRST_PAUSE
         while loop.time() < begun + max(wait, QUEUE_SECONDS):
             if (blocked := self._blocked_until - time.monotonic()) > 0:
                 raise self._denials.blocked(blocked)
-            await self._books.refreshed()
+            await self._host.refreshed()
             outcome = await self._attempt(stack, client, image, also_hold)
             if isinstance(outcome, Away):
                 outcome = await self._attempt_alone(stack, 1 + also_hold)
@@ -247,7 +226,7 @@ class Budget:
                 await self._pause(client, pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
             elif not isinstance(outcome, Spend):
-                await self._books.refresh(outcome)
+                await self._host.refresh(outcome)
             if isinstance(outcome, Spend):
                 return outcome
         raise self._denials.stuck()
@@ -255,46 +234,46 @@ class Budget:
     async def _attempt(
         self, stack: AsyncExitStack, client: str, image: str, also_hold: int
     ) -> Spend | Entry | Away | None:
-        """Ask the ledger once; None where it is not to be asked. The host's lock goes into ``stack`` with a Spend."""
+        """Ask the ledger once; return None if it is in doubt. With a Spend, the host's lock goes into ``stack``."""
         if self._cache.away:
-            return self._books.told(AWAY)
+            return self._host.told(AWAY)
         async with AsyncExitStack() as inner:
-            await inner.enter_async_context(self._books.on_host(shared=True))
-            if self._books.doubtful:
+            await inner.enter_async_context(self._host.on_host(shared=True))
+            if self._host.doubtful:
                 return None
-            ledger = self._books.ledger()
-            spend = Spend(self, ledger, self._books.source or UNSAID)
-            entry = self._books.told(await ledger.spend(spend.id, client, image, also_hold))
+            ledger = self._host.ledger()
+            spend = Spend(self, ledger, self._host.source or UNSAID)
+            entry = self._host.told(await ledger.spend(spend.id, client, image, also_hold))
             if isinstance(entry, Away):
                 self._later(partial(ledger.forget, spend.id))  # it may have been granted
                 return entry
             if entry.verdict not in ("granted", "free"):
                 return entry
             if entry.free:
-                self._books.free_until = time.monotonic() + _FREE_SECONDS
+                self._host.free_until = time.monotonic() + _FREE_SECONDS
             await stack.enter_async_context(inner.pop_all())
             return spend
 
     async def _attempt_alone(self, stack: AsyncExitStack, need: int) -> Spend | None:
-        """Ask the upstream itself, with nobody else of this host in the air; None where Redis answers again."""
+        """Ask the upstream itself, while no other GET of this host is under way; return None if Redis answers again."""
         spend = Spend(self, None, UNSAID)
-        if time.monotonic() < self._books.free_until:
-            await stack.enter_async_context(self._books.on_host(shared=True))
+        if time.monotonic() < self._host.free_until:
+            await stack.enter_async_context(self._host.on_host(shared=True))
             return spend
         self._check_last_probe(need)
         async with AsyncExitStack() as inner:
             await inner.enter_async_context(self._alone)
             self._check_last_probe(need)
-            await inner.enter_async_context(self._books.on_host(shared=False))
-            if not isinstance(self._books.told(await self._books.ledger().view()), Away):
+            await inner.enter_async_context(self._host.on_host(shared=False))
+            if not isinstance(self._host.told(await self._host.ledger().view()), Away):
                 return None
             try:
-                self._books.doubt()
+                self._host.doubt()
             except OSError as error:
                 raise self._denials.stuck() from error
             rate = await self._probe()
             if rate is None:
-                self._books.free_until = time.monotonic() + _FREE_SECONDS
+                self._host.free_until = time.monotonic() + _FREE_SECONDS
             else:
                 self._last_probe = time.monotonic(), rate
                 self._check_last_probe(need)

@@ -17,7 +17,7 @@ from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
 from .manifests import PULLS, MirrorManifests
-from .traffic import Traffic
+from .statistics import Traffic
 
 # The one upstream whose names have a hidden first part: what `docker pull redis` pulls is library/redis.
 _DOCKER_HUB = "docker.io"

@@ -19,7 +19,7 @@ from app.kit.threads import in_thread
 from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
 
 from .fill import Fill
-from .hostlock import LockFile
+from .locks import LockFile
 from .spool import LOCK, PART, Notes, Spool, SpoolFile, describe, revive
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge
@@ -21,27 +20,12 @@ from app.oci.errors import Unavailable
 
 from .fill import Fill
 from .filler import Commit, Fetch, Filler, Present
-from .hostlock import try_host_lock
+from .locks import try_host_lock
 from .spool import LOCK, PART
+from .statistics import FillProgress
 
 RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
 FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])
-
-
-@dataclass(frozen=True, slots=True)
-class FillProgress:
-    """A fill this process takes part in; sizes in bytes, ``started`` in Unix time.
-
-    ``repositories`` (full names) and ``clients`` are those of this process.
-    """
-
-    digest: Digest
-    received: int
-    size: int | None
-    started: float
-    leading: bool
-    repositories: frozenset[str]
-    clients: int
 
 
 class Fills:

@@ -33,11 +33,11 @@ from app.registry.manifests import record, unknown_manifest
 from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS
 
 from .answers import UpstreamAway, UpstreamLimited
-from .hearsay import Hearsay
-from .sources import Sources
-from .traffic import Traffic
-from .turns import Turns
+from .locks import ManifestLock
+from .negative_cache import NegativeCache, TagNotes
+from .statistics import Traffic
 from .upstream import FetchedManifest, ManifestHead
+from .upstream_access import AccessByProject
 
 PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror, by what became of it.", ["outcome"])
 
@@ -78,14 +78,15 @@ class MirrorManifests:
     """Resolves references of one upstream's mirrors; ``locks`` is a folder shared by the workers of this host."""
 
     def __init__(
-        self, database: Database, sources: Sources, cache: Cache, locks: Path, fresh_for: int, traffic: Traffic
+        self, database: Database, access: AccessByProject, cache: Cache, locks: Path, fresh_for: int, traffic: Traffic
     ) -> None:
         self._database = database
-        self._sources = sources
-        self._turns = Turns(cache, locks)
+        self._access = access
+        self._lock = ManifestLock(cache, locks)
         self._fresh_for = fresh_for
         self._traffic = traffic
-        self._hearsay = Hearsay(cache, fresh_for)
+        self._negative = NegativeCache(cache, fresh_for)
+        self._tag_notes = TagNotes(cache)
         self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
         self._resolving: SingleFlight[Resolved] = SingleFlight()
         self._looks: SingleFlight[ManifestAnswer | None] = SingleFlight()
@@ -116,7 +117,7 @@ class MirrorManifests:
                 return None
             if isinstance(reference, Tag):
                 # Before the look at what is here: whoever records the manifest meanwhile finds the note.
-                await self._hearsay.note_tag(repository.name, reference, digest)
+                await self._tag_notes.add(repository.name, reference, digest)
                 if await self._present(await self._repository_id(repository), digest):
                     return None
             PULLS.labels("looked").inc()
@@ -146,7 +147,7 @@ class MirrorManifests:
 
     async def _refuse_missing(self, repository: Repository, reference: Tag | Digest) -> None:
         """Raise ManifestUnknown where the upstream said so a moment ago."""
-        if await self._hearsay.is_missing(repository.name, reference):
+        if await self._negative.is_missing(repository.name, reference):
             PULLS.labels("missing").inc()
             raise unknown_manifest(repository.name, reference)
 
@@ -162,7 +163,7 @@ class MirrorManifests:
 
     async def _refresh(self, request: _Request, tag: Tag) -> Resolved:
         repository = request.repository
-        async with self._turns.of(repository.name, tag):
+        async with self._lock.hold(repository.name, tag):
             # Whoever had the turn before may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
             known = await self._known(repository, tag)
@@ -199,7 +200,7 @@ class MirrorManifests:
         if head.digest is None:
             return await self._bring(request, tag, head, stale)
         # Other tags may stand for it as well, and be asked for at this very moment.
-        async with self._turns.of(repository.name, head.digest):
+        async with self._lock.hold(repository.name, head.digest):
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
@@ -213,31 +214,31 @@ class MirrorManifests:
         if stale is not None and not request.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
         wanted = head.digest or tag
-        if stale is not None and await self._hearsay.is_unusable(repository.name, wanted):
+        if stale is not None and await self._negative.is_unusable(repository.name, wanted):
             return self._serve_stale(repository, tag, stale, _UNUSABLE)
         try:
             fetched = await self._pull(request, wanted, head.media_type)
         except UpstreamInvalid:
-            await self._hearsay.note_unusable(repository.name, wanted)
+            await self._negative.note_unusable(repository.name, wanted)
             raise
         return await self._record(repository, fetched, [tag])
 
     async def _head(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
-        path, reach = repository.name.repository, await self._sources.of(repository.project_id)
+        path, access = repository.name.repository, await self._access.of(repository.project_id)
         try:
             async with asyncio.timeout(_HURRY_SECONDS if hurry else None):
-                return await reach.source.look(path, reference, public=repository.public)
+                return await access.look_up(path, reference, public=repository.public)
         except TimeoutError as error:
-            raise UpstreamAway(self._sources.name, "is slow to answer") from error
+            raise UpstreamAway(self._access.name, "is slow to answer") from error
 
     def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
-        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._sources.name} {reason}")
+        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._access.name} {reason}")
 
     async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
         """Remember a 404 for a minute; a tag that is gone upstream is gone here, its manifest a day later."""
         PULLS.labels("unknown").inc()
-        await self._hearsay.note_missing(repository.name, reference)
+        await self._negative.note_missing(repository.name, reference)
         if repository.id is None or isinstance(reference, Digest):
             return
         repository_id = repository.id
@@ -253,7 +254,7 @@ class MirrorManifests:
 
     async def _fetch_digest(self, request: _Request, digest: Digest) -> Resolved:
         repository = request.repository
-        async with self._turns.of(repository.name, digest):
+        async with self._lock.hold(repository.name, digest):
             await self._refuse_missing(repository, digest)
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, digest):
@@ -284,20 +285,20 @@ class MirrorManifests:
                 "outside the university: docker login, and pull again"
             )
         PULLS.labels("fetched").inc()
-        reach = await self._sources.of(repository.project_id)
+        access = await self._access.of(repository.project_id)
         tried: set[str] = set()
         while True:
             client = next(client for client in request.clients if client not in tried)
             tried.add(client)
             try:
-                return await reach.source.pull(repository.name.repository, reference, client, media_type)
+                return await access.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
                 # That one has had its share is no answer for the others; that the upstream is limiting us is.
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
-        noted = await self._hearsay.tags_of(repository.name, fetched.digest)
+        noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
         # What is known of a tag by now was heard no earlier than the note.
         tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
 

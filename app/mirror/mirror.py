@@ -1,4 +1,4 @@
-"""Every upstream's mirror of one worker, put together: what `main` starts, drains and closes."""
+"""The mirror of one upstream in one worker: put together here, and started and closed by `main`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from app.cache import Cache
 from app.config import UpstreamConfig
 from app.database import Database
+from app.kit.jobs import repeat
 from app.registry.blobs import Blobs
 from app.registry.content import HostedContent
 from app.registry.manifests import Manifests
@@ -16,18 +17,18 @@ from app.registry.pulls import Pulls
 from app.storage import BlobStore
 
 from .blobs import MirrorBlobs
-from .budget import BudgetView
-from .challenge import Credential
 from .content import MirrorContent
 from .manifests import MirrorManifests
-from .progress import Progress
-from .sampler import Sampler
-from .sources import Sources
-from .traffic import Traffic
+from .statistics import BudgetHistory, FillReport, Traffic
+from .upstream_access import AccessByProject
+
+_REPORT_SECONDS = 1.0
+# A budget that becomes known within a minute is sampled soon after.
+_SAMPLE_SECONDS = 10.0
 
 
 class Mirror:
-    """One upstream: `start` it, hand out its `content`, `close` it."""
+    """One upstream: `start` it, hand out its `content`, let people see its `access`, `close` it."""
 
     def __init__(
         self,
@@ -46,10 +47,11 @@ class Mirror:
     ) -> None:
         """``decrypt`` reads the credentials that projects keep for the upstream (`app.access.secrets.Secrets`)."""
         locks = spool / "locks"
-        self._sources = Sources(
+        locks.mkdir(parents=True, exist_ok=True)
+        self.access = AccessByProject(
             name,
             config.url,
-            [Credential(credential.username, credential.password) for credential in config.credentials],
+            config.credentials,
             database=database,
             cache=cache,
             # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
@@ -57,37 +59,39 @@ class Mirror:
             locks=locks,
             decrypt=decrypt,
         )
+        self._name = name
         self._traffic = Traffic(database)
-        self._manifests = MirrorManifests(database, self._sources, cache, locks, config.fresh_for, self._traffic)
-        self._blobs = MirrorBlobs(database, store, blobs, self._sources, pulls, self._traffic)
+        self._manifests = MirrorManifests(database, self.access, cache, locks, config.fresh_for, self._traffic)
+        self._blobs = MirrorBlobs(database, store, blobs, self.access, pulls, self._traffic)
         self.content = MirrorContent(database, hosted, stored, self._manifests, self._blobs, pulls, self._traffic)
-        self._progress = Progress(cache, name, self._sources.running)
-        self._sampler = Sampler(database, cache, name, self._sources.all_budgets)
+        self._fill_report = FillReport(cache, name)
+        self._budget_history = BudgetHistory(database, cache, name)
         self._jobs: list[asyncio.Task[None]] = []
-        locks.mkdir(parents=True, exist_ok=True)
 
     async def start(self) -> None:
-        """Make ready, and begin to note what goes on; connects to no upstream yet."""
-        await self._sources.start()
-        jobs = (self._traffic.run(), self._progress.run(), self._sampler.run())
+        """Make ready and start the reports; connects to no upstream yet."""
+        await self.access.start()
+        jobs = (
+            self._traffic.run(),
+            repeat("reporting fills", self._report_fills, _REPORT_SECONDS, now=True),
+            repeat(f"sampling what {self._name} allows", self._sample_budgets, _SAMPLE_SECONDS),
+        )
         self._jobs = [asyncio.create_task(job) for job in jobs]
 
     async def close(self, seconds: float) -> None:
         """Let running fills end within ``seconds``, then stop everything and close every connection."""
-        await self._sources.drain(seconds)
+        await self.access.drain(seconds)
         await self._manifests.close()
         await self._blobs.close()
-        await self._sources.close()
+        await self.access.close()
         for job in self._jobs:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
-        await self._progress.close()
+        await self._fill_report.report([])
         await self._traffic.flush()
 
-    async def ping(self) -> None:
-        """Ask whether the upstream answers; raises UpstreamAway, UpstreamLimited, UpstreamInvalid."""
-        await self._sources.ping()
+    async def _report_fills(self) -> None:
+        await self._fill_report.report(self.access.running())
 
-    async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
-        """Say how the budget of each account stands that a project uses, or with None of each that is configured."""
-        return await self._sources.budgets(project_id)
+    async def _sample_budgets(self) -> None:
+        await self._budget_history.sample(await self.access.all_budgets())

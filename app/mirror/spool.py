@@ -23,7 +23,7 @@ from app.oci import errors
 from app.oci.digest import Digest, new_hash
 from app.oci.errors import OCIError
 
-from .hostlock import LockFile
+from .locks import LockFile
 
 _REHASH_STEP = 8 * 1024 * 1024
 _NOTES_LIMIT = 64 * 1024

@@ -1,30 +1,50 @@
-"""One request, one answer: the connections to an upstream, and how their failures are named.
+"""One request, one answer: the connections to an upstream, its logins, and how their failures are named.
 
-Nothing here follows a redirect or keeps a cookie; each hop is checked by the guard and counted.
+Nothing here follows a redirect or keeps a cookie; each hop is checked by the guard and counted. A credential is sent to
+the realm of the upstream's own challenge, or to the upstream itself for Basic, and to nobody else. Tokens are shared
+with the other workers through a cache; the credential never is.
+
+Source of the logins: the "Token Authentication Specification" of the Docker registry protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import aiohttp
+from cachetools import TLRUCache
 from prometheus_client import Counter
 from yarl import URL
 
+from app.config import Credential
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import OCIError, UpstreamInvalid
 
-from .answers import Answer, RequestKind, UpstreamAway, UpstreamLimited, carry, parse_rate_limit
-from .guard import Guard
+from .address_guard import AddressGuard, read_realm
+from .answers import Answer, RequestKind, UpstreamAway, UpstreamLimited, UpstreamRefused, carry, parse_rate_limit
+from .challenge import Challenge
 
 log = logging.getLogger(__name__)
 
 USER_AGENT = "registry.hpc.ut.ee (pull-through mirror)"
 MAX_CHUNK = 256 * 1024
 _MAX_SPENT_BYTES = 64 * 1024
+_MAX_TOKEN_BYTES = 64 * 1024
+_DEFAULT_TOKEN_SECONDS = 60
+_MAX_TOKEN_SECONDS = 3600
+# Taken off a token's life, for the request that carries it and for clocks that differ between hosts.
+_MARGIN_SECONDS = 10
+_MOST_HELD = 10_000
+_SECRET = re.compile(r"[!-~]{1,32768}\Z")
 
 REQUESTS = Counter(
     "registry_upstream_requests_total",
@@ -51,9 +71,9 @@ class Reply:
 
 
 class Transport:
-    """The connections to one upstream and to where it points; started and closed once."""
+    """The connections to one upstream and to the hosts it points to; started and closed once."""
 
-    def __init__(self, name: str, guard: Guard, timeouts: Timeouts) -> None:
+    def __init__(self, name: str, guard: AddressGuard, timeouts: Timeouts) -> None:
         self.name = name
         self._guard = guard
         self._timeouts = timeouts
@@ -72,6 +92,7 @@ class Transport:
         )
 
     async def close(self) -> None:
+        """Close every connection."""
         if self._session is not None:
             await self._session.close()
             await self._guard.close()
@@ -110,7 +131,7 @@ class Transport:
         return Reply(Answer(kind, response.status, rate, response.headers.get("Retry-After"), sent_at), response)
 
     async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Give a body as it comes, at most MAX_CHUNK bytes at once; raises UpstreamAway where it stalls or is cut."""
+        """Give a body as it comes, at most MAX_CHUNK bytes at once; raises UpstreamAway if it stalls or is cut."""
         try:
             async for piece in response.content.iter_chunked(MAX_CHUNK):
                 yield piece
@@ -121,7 +142,7 @@ class Transport:
             raise UpstreamAway(self.name, "cut the connection") from None
 
     async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
-        """Read a small body whole; raises UpstreamInvalid past ``limit`` bytes, UpstreamAway where it is cut."""
+        """Return a small body whole; raises UpstreamInvalid past ``limit`` bytes, UpstreamAway if it is cut."""
         body = bytearray()
         async for piece in self.pieces(response):
             body += piece
@@ -130,7 +151,7 @@ class Transport:
         return bytes(body)
 
     async def spend(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read and close an answer that was not hoped for, so that its connection serves again; never raises."""
+        """Return the body of an unwanted answer and close it, so that its connection serves again; never raises."""
         try:
             async with asyncio.timeout(self._timeouts.answer):
                 return await self.read(response, _MAX_SPENT_BYTES)
@@ -140,7 +161,7 @@ class Transport:
             response.close()
 
     def failure(self, response: aiohttp.ClientResponse) -> OCIError | None:
-        """Give the error for the statuses that say nothing about what was asked for: 429, 408 and 5xx."""
+        """Return the error for a status that says nothing about what was asked for: 429, 408 and 5xx."""
         if response.status == 429:
             return UpstreamLimited(self.name, response.headers.get("Retry-After"))
         if response.status == 408 or response.status >= 500:
@@ -166,3 +187,121 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Unanswered from error
+
+
+class TokenCache(Protocol):
+    """Keeps tokens for all workers. Neither method raises: a cache that is down is empty."""
+
+    async def get(self, key: str) -> str | None:
+        """Return the value, None if there is none."""
+
+    async def set(self, key: str, value: str, ttl: int) -> None:
+        """Keep ``value``, a secret, for ``ttl`` seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    header: str = field(repr=False)
+    until: float
+
+
+class Login:
+    """The ``Authorization`` headers for one upstream and one account, by scope."""
+
+    def __init__(self, transport: Transport, home: URL, credential: Credential | None, cache: TokenCache) -> None:
+        self._transport = transport
+        self._home = home
+        self._credential = credential
+        self._cache = cache
+        # The headers that are good now, by scope.
+        self._held: TLRUCache[str, _Held, float] = TLRUCache(_MOST_HELD, lambda _, held, now: held.until, time.time)
+        self._renewals: SingleFlight[str] = SingleFlight()
+
+    async def header(self, scope: str) -> str | None:
+        """Return the header to try first; None if only a challenge can tell."""
+        held = self._held.get(scope)
+        if held is not None:
+            return held.header
+        until, _, token = (await self._cache.get(self._key(scope)) or "").partition(" ")
+        if not until.isdecimal() or int(until) <= time.time() or not _SECRET.match(token):
+            return None
+        self._held[scope] = _Held(f"Bearer {token}", float(until))
+        return f"Bearer {token}"
+
+    async def renew(self, scope: str, challenges: list[Challenge], rejected: str | None) -> str:
+        """Return a header for the challenges of a 401 that came for ``rejected``; all who wait share one request.
+
+        Raises UpstreamRefused if there is no way to log in, or the login is refused; else as `Transport.send`.
+        """
+        held = self._held.get(scope)
+        if held is not None and held.header != rejected:
+            return held.header
+        return await self._renewals.join(scope, partial(self._renew, scope, challenges))
+
+    async def close(self) -> None:
+        """End what is under way; callers that wait for it are cancelled."""
+        await self._renewals.close()
+
+    async def _renew(self, scope: str, challenges: list[Challenge]) -> str:
+        by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
+        if "bearer" in by_scheme:
+            sent_at = time.time()
+            token, seconds = await self._fetch(scope, by_scheme["bearer"])
+            header, until = f"Bearer {token}", sent_at + seconds - _MARGIN_SECONDS
+            if (ttl := int(until - time.time())) > 0:
+                await self._cache.set(self._key(scope), f"{int(until)} {token}", ttl)
+        elif "basic" in by_scheme and self._credential is not None:
+            header, until = basic(self._credential), time.time() + _MAX_TOKEN_SECONDS
+        else:
+            raise UpstreamRefused(self._transport.name)
+        self._held[scope] = _Held(header, until)
+        return header
+
+    async def _fetch(self, scope: str, challenge: Mapping[str, str]) -> tuple[str, float]:
+        url = read_realm(self._home, challenge.get("realm", ""))
+        query = {"service": challenge["service"]} if "service" in challenge else {}
+        url = url.extend_query(query | {"scope": challenge.get("scope") or scope})
+        headers = {"Accept": "application/json"}
+        if self._credential is not None:
+            headers["Authorization"] = basic(self._credential)
+        response = (await self._transport.send("token", "GET", url, headers)).response
+        try:
+            if failure := self._transport.failure(response):
+                raise failure
+            if response.status in (401, 403):
+                raise self._login_refused(url)
+            if response.status != 200:
+                raise UpstreamInvalid(f"the token service of {self._transport.name} answered {response.status}")
+            return self._read_token(await self._transport.read(response, _MAX_TOKEN_BYTES))
+        finally:
+            response.close()
+
+    def _read_token(self, body: bytes) -> tuple[str, float]:
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            document = None
+        document = document if isinstance(document, dict) else {}
+        token = document.get("token") or document.get("access_token")
+        if not isinstance(token, str) or not _SECRET.match(token):
+            raise UpstreamInvalid(f"the token service of {self._transport.name} answered without a token")
+        seconds = document.get("expires_in")
+        if not isinstance(seconds, int) or seconds <= 0:
+            seconds = _DEFAULT_TOKEN_SECONDS
+        return token, min(seconds, _MAX_TOKEN_SECONDS)
+
+    def _login_refused(self, url: URL) -> UpstreamRefused:
+        name = self._transport.name
+        account = self._credential.username if self._credential else "nobody"
+        log.warning("the token service of %s at %s refused to log in %s", name, url.raw_host, account)
+        return UpstreamRefused(name, f"{name} refused this registry's login; tell the operators")
+
+    def _key(self, scope: str) -> str:
+        #  <host and port of the upstream> | <account, empty for nobody> | <scope>
+        username = self._credential.username if self._credential else ""
+        return f"{self._home.authority}|{username}|{scope}"
+
+
+def basic(credential: Credential) -> str:
+    """Return the header of a Basic login."""
+    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()

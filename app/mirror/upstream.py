@@ -1,7 +1,7 @@
-"""The client of one upstream registry: what it answers is believed only as far as it was checked here.
+"""The client of one upstream registry: its answers are believed only as far as they are checked here.
 
 A manifest is whole and matches its digest when it leaves this module. A blob is a stream: its length is checked
-here, its digest by whoever reads it to its end.
+here, its digest by the reader that reaches its end.
 
 Source: OCI distribution-spec, "Pull".
 """
@@ -18,6 +18,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from app.config import Credential
 from app.oci.digest import Digest
 from app.oci.errors import (
     BlobUnknown,
@@ -30,10 +31,10 @@ from app.oci.errors import (
 )
 from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
+from .address_guard import AddressGuard, next_hop
 from .answers import Answer, RequestKind, UpstreamAway, UpstreamRefused, carry
-from .challenge import Credential, TokenCache, Tokens, parse_challenges
-from .guard import Guard, next_hop
-from .transport import Timeouts, Transport
+from .challenge import parse_challenges
+from .transport import Login, Timeouts, TokenCache, Transport
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -62,8 +63,8 @@ class FetchedManifest:
     answer: Answer
 
 
-class Body:
-    """A blob on its way. ``offset`` is the first byte really given, ``size`` that of the whole blob where known."""
+class BlobBody:
+    """A blob on its way. ``offset`` is the first byte given, ``size`` that of the whole blob, None if unknown."""
 
     def __init__(self, transport: Transport, response: aiohttp.ClientResponse, offset: int, size: int | None) -> None:
         self.offset = offset
@@ -74,7 +75,7 @@ class Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Give the bytes from ``offset`` to the end, in pieces of at most 256 KiB.
 
-        Raises UpstreamAway where they stop, or end before ``size``; opening again further on is worth a try.
+        Raises UpstreamAway if they stop, or end before ``size``; opening again further on is worth a try.
         """
         position = self.offset
         async for piece in self._transport.pieces(self._response):
@@ -109,12 +110,12 @@ class Upstream:
         tokens: TokenCache,
         *,
         timeouts: Timeouts | None = None,
-        guard: Guard | None = None,
+        guard: AddressGuard | None = None,
     ) -> None:
         self.name = name
         self._home = URL(url.rstrip("/"))
-        self._transport = Transport(name, guard or Guard(self._home.raw_host or ""), timeouts or Timeouts())
-        self._tokens = Tokens(self._transport, self._home, credential, tokens)
+        self._transport = Transport(name, guard or AddressGuard(self._home.raw_host or ""), timeouts or Timeouts())
+        self._login = Login(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:
         """Make ready; connects to nothing yet."""
@@ -122,7 +123,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close every connection; bodies still being read end with UpstreamAway."""
-        await self._tokens.close()
+        await self._login.close()
         await self._transport.close()
 
     async def ping(self) -> None:
@@ -164,15 +165,15 @@ class Upstream:
             return FetchedManifest(asked or stated or Digest.of(payload), manifest, landed.answer)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
-        """Ask for a blob's size in bytes."""
+        """Return a blob's size in bytes."""
         async with self._open("head_blob", "HEAD", repository, digest, {}) as landed:
             if landed.response.content_length is None:
                 raise UpstreamInvalid(f"{self.name} does not say how large {digest} is")
             return landed.response.content_length
 
     @asynccontextmanager
-    async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[Body]:
-        """Open a blob, from ``offset`` on where the upstream knows ranges, else from its beginning: see `Body.offset`.
+    async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
+        """Open a blob, from ``offset`` on if the upstream knows ranges, else from its beginning: see `BlobBody.offset`.
 
         Leaving the context ends the transfer.
         """
@@ -180,9 +181,9 @@ class Upstream:
         async with self._open("get_blob", "GET", repository, digest, headers) as landed:
             response = landed.response
             if response.status == 206:
-                yield Body(self._transport, response, offset, self._ranged_size(response, offset))
+                yield BlobBody(self._transport, response, offset, self._ranged_size(response, offset))
             else:
-                yield Body(self._transport, response, 0, response.content_length)
+                yield BlobBody(self._transport, response, 0, response.content_length)
 
     @asynccontextmanager
     async def _open(
@@ -210,14 +211,14 @@ class Upstream:
         self, kind: RequestKind, method: str, url: URL, repository: str, headers: dict[str, str]
     ) -> _Landed:
         scope = f"repository:{repository}:pull"
-        authorization = await self._tokens.get(scope)
+        authorization = await self._login.header(scope)
         landed = await self._follow(kind, method, url, headers, authorization)
         response = landed.response
         if response.status != 401 or landed.abroad:
             return landed
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         await self._transport.spend(response)
-        authorization = await self._tokens.renew(scope, challenges, authorization)
+        authorization = await self._login.renew(scope, challenges, authorization)
         return await self._follow(kind, method, url, headers, authorization)
 
     async def _follow(
@@ -308,7 +309,7 @@ def _media_type(response: aiohttp.ClientResponse) -> str:
 
 
 def _code(body: bytes) -> str:
-    """Find the code of an answer in the specification's JSON; empty where it is something else."""
+    """Return the code of an answer in the specification's JSON, "" if it is something else."""
     try:
         code = json.loads(body)["errors"][0]["code"]
     except (ValueError, RecursionError, LookupError, TypeError):

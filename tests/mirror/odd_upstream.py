@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDictProxy
 
-from app.mirror.challenge import Credential
-from app.mirror.guard import Guard
+from app.config import Credential
+from app.mirror.address_guard import AddressGuard
 from app.mirror.transport import REQUESTS, Timeouts
 from app.mirror.upstream import Upstream
 from app.oci.digest import Digest
@@ -134,7 +134,7 @@ async def client(
     credential: Credential | None = None,
     cache: Cache | None = None,
     timeouts: Timeouts | None = None,
-    guard: Guard | None = None,
+    guard: AddressGuard | None = None,
 ) -> AsyncIterator[Upstream]:
     """Start the client of an upstream, and close it."""
     upstream = Upstream(

@@ -111,7 +111,7 @@ async def house(
     )
     await mirror.start()
     try:
-        yield House(database, mirror, MirrorStatus(database, cache, {"docker.io": mirror}), opened)
+        yield House(database, mirror, MirrorStatus(database, cache, {"docker.io": mirror.access}), opened)
     finally:
         await mirror.close(5)
         await store.close()

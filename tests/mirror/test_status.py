@@ -14,9 +14,7 @@ from app.cache import Cache
 from app.database import Database, projects
 from app.database.budget_samples import BudgetSample
 from app.database.traffic import Counts
-from app.mirror.budget import BudgetView
-from app.mirror.progress import RunningFill, running_fills
-from app.mirror.sampler import Sampler
+from app.mirror.statistics import BudgetHistory, BudgetView, RunningFill, running_fills
 from app.mirror.status import MirrorStatus, Room
 from tests.parts.process import eventually
 from tests.parts.service import Service
@@ -201,11 +199,8 @@ async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
     now = int(time.time())
     said = [view("", 100, 60), view("university", 200, 0), view("unlimited", None, None), view("over", 100, None)]
 
-    async def budgets() -> list[BudgetView]:
-        return said
-
-    samplers = [Sampler(shared, cache, "docker.io", budgets) for _ in range(4)]
-    await asyncio.gather(*(sampler.sample() for sampler in samplers))
+    workers = [BudgetHistory(shared, cache, "docker.io") for _ in range(4)]
+    await asyncio.gather(*(worker.sample(said) for worker in workers))
     samples = await status.samples("docker.io", "", now - 60)
     # It may have become another minute meanwhile.
     assert 1 <= len(samples) <= 2
@@ -220,7 +215,7 @@ async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
         for at in (old, week):
             await transaction.exec_driver_sql(f"INSERT INTO budget_sample VALUES ('docker.io', '', {at // 60}, 100, 1)")
     await cache.delete(*(f"sampled:docker.io:{now // 60 + minute}" for minute in range(3)))
-    await Sampler(shared, cache, "docker.io", budgets).sample()
+    await BudgetHistory(shared, cache, "docker.io").sample(said)
     assert (await status.samples("docker.io", "", 0))[0] == BudgetSample(week // 60 * 60, 100, 1)
 
 

@@ -11,8 +11,8 @@ import socket
 import pytest
 from aiohttp import web
 
+from app.mirror.address_guard import AddressGuard
 from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, UpstreamRefused, answer_of
-from app.mirror.guard import Guard
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
@@ -68,7 +68,9 @@ async def test_a_manifest_asked_for_by_sha512_is_that_one() -> None:
 
 
 async def test_no_cookie_is_kept() -> None:
-    guard = Guard("registry.test", Names({"registry.test": "127.0.0.1"}))  # to an address none would be sent anyway
+    guard = AddressGuard(
+        "registry.test", Names({"registry.test": "127.0.0.1"})
+    )  # to an address none would be sent anyway
     async with (
         serving(manifest(Set_Cookie="a=b; Path=/")) as server,
         client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream,

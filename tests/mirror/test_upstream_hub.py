@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from app.config import Credential
 from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, UpstreamRefused
-from app.mirror.challenge import Credential
 from app.mirror.transport import Timeouts
-from app.mirror.upstream import Body, Upstream
+from app.mirror.upstream import BlobBody, Upstream
 from app.oci.digest import Digest
 from app.oci.errors import ManifestUnknown, OCIError, UpstreamInvalid
 from tests.images import Image, multi
@@ -48,7 +48,7 @@ async def read(upstream: Upstream, digest: str, offset: int = 0) -> bytes:
         return b"".join([chunk async for chunk in body.chunks()])
 
 
-async def collect(body: Body, into: bytearray) -> None:
+async def collect(body: BlobBody, into: bytearray) -> None:
     async for chunk in body.chunks():
         into += chunk
 

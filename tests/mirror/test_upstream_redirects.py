@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from app.config import Credential
+from app.mirror.address_guard import AddressGuard, AddressKind, classify
 from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, answer_of
-from app.mirror.challenge import Credential
-from app.mirror.guard import Guard, Kind, classify
+from app.mirror.transport import basic
 from app.mirror.upstream import Upstream
 from app.oci.errors import BlobUnknown, OCIError, UpstreamInvalid
 
@@ -77,7 +78,7 @@ async def test_another_host_or_port_never_sees_the_login(status: int, host: str)
     path = "/data/a%2Fb?X-Signature=a%2Bb%3D&expires=1"
     assert cdn.lines == [f"GET {path}", f"GET {path}", f"HEAD {path}"]
     assert [request.headers.get("Range") for request in cdn.seen] == [None, "bytes=7-", None]
-    assert [request.authorization for request in server.seen] == [None, ROBOT.basic, ROBOT.basic, ROBOT.basic]
+    assert [request.authorization for request in server.seen] == [None, basic(ROBOT), basic(ROBOT), basic(ROBOT)]
     assert sent.kinds == {
         ("get_blob", "401"): 1,
         ("get_blob", str(status)): 2,
@@ -115,7 +116,7 @@ async def test_on_the_way_there_and_back_only_the_own_host_sees_the_login() -> N
         async with serving(home) as server, client(server.url, credential=ROBOT) as upstream:
             assert await read(upstream) == BLOB
     assert [request.authorization for request in other.seen] == [None]
-    assert [request.authorization for request in server.seen] == [None, ROBOT.basic, ROBOT.basic]
+    assert [request.authorization for request in server.seen] == [None, basic(ROBOT), basic(ROBOT)]
 
 
 async def test_a_manifest_may_be_redirected_too() -> None:
@@ -237,16 +238,16 @@ async def test_a_redirect_to_another_kind_of_place_is_not_followed(location: str
     sent = Sent()
     async with (
         serving(always(307, headers={"Location": location} if location is not None else {})) as server,
-        client(server.url, guard=Guard("127.0.0.1", names)) as upstream,
+        client(server.url, guard=AddressGuard("127.0.0.1", names)) as upstream,
     ):
         with pytest.raises(UpstreamInvalid):
             await read(upstream)
     assert sent.kinds == {("get_blob", "307"): 1}, "nothing else was sent anywhere"
 
 
-def as_if_public(home_port: str) -> Callable[[str], Kind]:
+def as_if_public(home_port: str) -> Callable[[str], AddressKind]:
     """See 127.0.0.1, where the upstream of the test stands, as a public address; the rest as it is."""
-    return lambda address: Kind.PUBLIC if address == home_port else classify(address)
+    return lambda address: AddressKind.PUBLIC if address == home_port else classify(address)
 
 
 @pytest.mark.parametrize("spelling", ["literal", "name", "upper-case name"])
@@ -256,7 +257,7 @@ async def test_a_public_upstream_cannot_lead_to_loopback(spelling: str) -> None:
         host = {"literal": "127.0.0.2", "name": "inner.test", "upper-case name": "INNER.test"}[spelling]
         names = Names({"registry.test": "127.0.0.1", "inner.test": "127.0.0.2", "INNER.test": "127.0.0.2"})
         async with serving(always(307, headers={"Location": f"http://{host}:{port}/x"})) as server:
-            guard = Guard("registry.test", names, as_if_public("127.0.0.1"))
+            guard = AddressGuard("registry.test", names, as_if_public("127.0.0.1"))
             url = server.url.replace("127.0.0.1", "registry.test")
             async with client(url, guard=guard) as upstream:
                 with pytest.raises(UpstreamInvalid):
@@ -273,7 +274,7 @@ async def test_a_public_upstream_leads_to_a_public_host() -> None:
         port = cdn.url.rpartition(":")[2]
         names = Names({"registry.test": "127.0.0.1", "cdn.test": "127.0.0.1"})
         async with serving(always(307, headers={"Location": f"http://cdn.test:{port}/x"})) as server:
-            guard = Guard("registry.test", names, as_if_public("127.0.0.1"))
+            guard = AddressGuard("registry.test", names, as_if_public("127.0.0.1"))
             async with client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream:
                 assert await read(upstream) == BLOB
     assert "cdn.test" in names.asked
@@ -284,6 +285,6 @@ async def test_an_upstream_whose_name_leads_within_is_the_operators_choice() -> 
     async with serving(storage, "127.0.0.2") as cdn:
         port = cdn.url.rpartition(":")[2]
         async with serving(always(307, headers={"Location": f"http://cdn.test:{port}/x"})) as server:
-            guard = Guard("registry.test", names)
+            guard = AddressGuard("registry.test", names)
             async with client(server.url.replace("127.0.0.1", "registry.test"), guard=guard) as upstream:
                 assert await read(upstream) == BLOB

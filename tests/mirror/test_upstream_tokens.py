@@ -12,9 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import web
 
+from app.config import Credential
+from app.mirror.address_guard import AddressGuard, AddressKind
 from app.mirror.answers import UpstreamAway, UpstreamLimited, UpstreamRefused
-from app.mirror.challenge import Credential
-from app.mirror.guard import Guard, Kind
+from app.mirror.transport import basic
 from app.oci.errors import OCIError, UpstreamInvalid
 
 from .odd_upstream import MANIFEST_DIGEST, REPOSITORY, Cache, Sent, always, client, manifest, serving
@@ -98,13 +99,13 @@ async def test_the_credential_goes_to_the_realm_and_the_token_to_the_registry() 
         hub.realm = f"{auth.url}/t"
         async with client(server.url, credential=ROBOT) as upstream:
             await upstream.get_manifest(REPOSITORY, "latest")
-    assert [request.authorization for request in auth.seen] == [ROBOT.basic]
+    assert [request.authorization for request in auth.seen] == [basic(ROBOT)]
     assert [request.authorization for request in server.seen] == [None, "Bearer token-1"]
 
 
 async def test_basic_is_answered_where_there_is_an_account_and_not_kept_with_others() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Authorization") == ROBOT.basic:
+        if request.headers.get("Authorization") == basic(ROBOT):
             return await manifest()(request)
         return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="registry"'})
 
@@ -271,7 +272,7 @@ async def test_a_realm_that_gives_no_token(
     assert len(auth.seen) == 1
     assert len(server.seen) == 1
     assert "s3cret" not in raised.value.message + caplog.text
-    assert ROBOT.basic.split()[1] not in raised.value.message + caplog.text
+    assert basic(ROBOT).split()[1] not in raised.value.message + caplog.text
 
 
 @pytest.mark.parametrize(
@@ -307,15 +308,15 @@ async def test_a_realm_within_gets_nothing(realm: str) -> None:
 
 
 async def test_a_public_upstream_cannot_send_the_credential_to_loopback() -> None:
-    def see(address: str) -> Kind:
-        return Kind.PUBLIC if address == "127.0.0.1" else Kind.LOOPBACK
+    def see(address: str) -> AddressKind:
+        return AddressKind.PUBLIC if address == "127.0.0.1" else AddressKind.LOOPBACK
 
     async with serving(always(200, b'{"token":"t"}'), "127.0.0.2") as auth:
         hub = Hub()
         hub.realm = f"{auth.url}/token"
         async with (
             serving(hub) as server,
-            client(server.url, credential=ROBOT, guard=Guard("127.0.0.1", classify=see)) as upstream,
+            client(server.url, credential=ROBOT, guard=AddressGuard("127.0.0.1", classify=see)) as upstream,
         ):
             with pytest.raises(UpstreamInvalid):
                 await upstream.get_manifest(REPOSITORY, "latest")

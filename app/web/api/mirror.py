@@ -7,8 +7,7 @@ from typing import Any
 
 from app.access.errors import Missing
 from app.database.traffic import Counts
-from app.mirror.budget import BudgetView
-from app.mirror.progress import RunningFill
+from app.mirror.statistics import BudgetView, RunningFill
 from app.mirror.status import MirrorStatus
 
 from .handler import ApiHandler

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from app.access.errors import Missing
 from app.config import UpstreamConfig
 from app.database.audit import Entry, Filter
-from app.mirror.budget import BudgetView
+from app.mirror.statistics import BudgetView
 from app.web.ops import run_checks
 
 from . import words

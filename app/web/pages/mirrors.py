@@ -12,8 +12,7 @@ from app.access.roles import READ_PROJECT
 from app.database.budget_samples import BudgetSample
 from app.database.projects import ProjectEntry
 from app.database.traffic import CachedRepository, Counts
-from app.mirror.budget import BudgetView
-from app.mirror.progress import RunningFill
+from app.mirror.statistics import BudgetView, RunningFill
 from app.mirror.status import Room
 from app.oci.errors import Unauthorized
 from app.web.guard import ProjectView

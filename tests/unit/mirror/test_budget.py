@@ -19,7 +19,7 @@ from app.cache import Cache
 from app.mirror import budget as room
 from app.mirror.answers import Answer, RateLimit, UpstreamAway, UpstreamLimited, carry
 from app.mirror.budget import Budget
-from app.mirror.denials import duration
+from app.mirror.ledger import duration
 from app.oci.errors import OCIError, TooManyRequests
 from tests.parts.process import eventually
 from tests.parts.valkey import Valkey

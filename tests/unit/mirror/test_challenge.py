@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.mirror.challenge import Challenge, Credential, parse_challenges
+from app.config import Credential
+from app.mirror.challenge import Challenge, parse_challenges
+from app.mirror.transport import basic
 
 HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/redis:pull"'
 
@@ -68,5 +70,5 @@ def test_a_long_hostile_header_is_read_without_looking_back() -> None:
 
 def test_a_credential_does_not_show() -> None:
     credential = Credential("robot", "s3cret")
-    assert credential.basic == "Basic cm9ib3Q6czNjcmV0"
+    assert basic(credential) == "Basic cm9ib3Q6czNjcmV0"
     assert "s3cret" not in repr(credential) + str(credential)

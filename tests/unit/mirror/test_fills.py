@@ -15,7 +15,7 @@ import pytest
 from app.mirror.fill import Fill
 from app.mirror.filler import Body
 from app.mirror.fills import Fills
-from app.mirror.hostlock import try_host_lock
+from app.mirror.locks import try_host_lock
 from app.mirror.spool import Notes, Spool
 from app.oci.errors import BlobUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
 from tests.unit.mirror.fills_stage import CHUNK, RIGHT, Answer, Stage, read_all, until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.mirror.hostlock import LockFile
+from app.mirror.locks import LockFile
 from app.mirror.spool import Notes, Spool, SpoolFile, describe, revive
 from app.oci.digest import Digest
 from app.oci.errors import TooManyRequests, Unavailable, UpstreamInvalid

@@ -1,7 +1,8 @@
-"""Where an upstream may send us: it must not be able to point this service at a host behind the firewall.
+"""The addresses an upstream may send us to: it must not point this service at a host behind the firewall.
 
-An address is checked where it is used, so that no name can change its meaning in between: names in `Guard.resolve`,
-whose answer is what gets connected to, and addresses written out (which never reach a resolver) in `Guard.check`.
+An address is checked at its use, so that no name can change its meaning in between. Names are checked in
+`AddressGuard.resolve`, which returns the addresses that are connected to. Addresses written out never reach a resolver;
+they are checked in `AddressGuard.check`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from app.oci.errors import UpstreamInvalid
 log = logging.getLogger(__name__)
 
 
-class Kind(StrEnum):
-    """What sort of place an address is; only PUBLIC is open to everyone, RESERVED to nobody."""
+class AddressKind(StrEnum):
+    """The sort of place an address is; only PUBLIC is open to everyone, RESERVED to nobody."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -32,7 +33,7 @@ class Kind(StrEnum):
     RESERVED = "reserved"
 
 
-# Where clouds give out a machine's own credentials; several lie outside the link-local range.
+# Clouds give out a machine's own credentials there; several lie outside the link-local range.
 _METADATA = frozenset(
     ip_address(text)
     for text in (
@@ -49,24 +50,24 @@ _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _VISIBLE = re.compile(r"[!-~]+\Z")
 
 
-def classify(text: str) -> Kind:
-    """Say what sort of place an address is; an IPv6 address that stands for an IPv4 one counts as that one."""
+def classify(text: str) -> AddressKind:
+    """Return the sort of place an address is; an IPv6 address that stands for an IPv4 one counts as that one."""
     try:
         address = ip_address(text)
     except ValueError:
-        return Kind.RESERVED
+        return AddressKind.RESERVED
     if isinstance(address, IPv6Address):
         address = _inner(address) or IPv6Address(int(address))  # without the zone, which would hide it from _METADATA
     if address in _METADATA:
-        return Kind.RESERVED
+        return AddressKind.RESERVED
     if address.is_loopback:
-        return Kind.LOOPBACK
+        return AddressKind.LOOPBACK
     if address.is_link_local:
-        return Kind.LINK_LOCAL
+        return AddressKind.LINK_LOCAL
     if address.is_unspecified or address.is_multicast or address.is_reserved:
-        return Kind.RESERVED
+        return AddressKind.RESERVED
     site_local = isinstance(address, IPv6Address) and address.is_site_local
-    return Kind.PUBLIC if address.is_global and not site_local else Kind.PRIVATE
+    return AddressKind.PUBLIC if address.is_global and not site_local else AddressKind.PRIVATE
 
 
 def _inner(address: IPv6Address) -> IPv4Address | None:
@@ -75,23 +76,23 @@ def _inner(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped or address.sixtofour
 
 
-class Guard(AbstractResolver):
-    """Lets connections go to the upstream itself, to public addresses, and to the sort of place where it stands.
+class AddressGuard(AbstractResolver):
+    """Lets connections go to the upstream itself, to public addresses, and to the sort of place the upstream is in.
 
-    ``home`` is the upstream's host. It is the operator's choice, and so always allowed; where it stands is learnt
-    each time it is resolved, which is before it can redirect anywhere.
+    ``home`` is the upstream's host. The operator chose it, so it is always allowed. Its sort of place is learnt each
+    time it is resolved, which is before it can redirect anywhere.
     """
 
     def __init__(
-        self, home: str, resolver: AbstractResolver | None = None, classify: Callable[[str], Kind] = classify
+        self, home: str, resolver: AbstractResolver | None = None, classify: Callable[[str], AddressKind] = classify
     ) -> None:
         self._home = home
         self._resolver = resolver
         self._classify = classify
-        self._home_kinds = frozenset({classify(home)}) if _is_literal(home) else frozenset[Kind]()
+        self._home_kinds = frozenset({classify(home)}) if _is_literal(home) else frozenset[AddressKind]()
 
     def check(self, url: URL) -> None:
-        """Raise UpstreamInvalid where the host of ``url`` is an address out of bounds; names are left to `resolve`."""
+        """Raise UpstreamInvalid if the host of ``url`` is an address out of bounds; names are left to `resolve`."""
         host = url.raw_host or ""
         if _is_literal(host) and host != self._home and not self._allows(host):
             raise self._refusal(host)
@@ -99,7 +100,7 @@ class Guard(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Resolve for the connector; raises UpstreamInvalid where no address is left that may be used."""
+        """Resolve for the connector; raises UpstreamInvalid if no address is left that may be used."""
         if self._resolver is None:
             self._resolver = ThreadedResolver()
         found = await self._resolver.resolve(host, port, family)
@@ -117,7 +118,7 @@ class Guard(AbstractResolver):
 
     def _allows(self, address: str) -> bool:
         kind = self._classify(address)
-        return kind is Kind.PUBLIC or (kind is not Kind.RESERVED and kind in self._home_kinds)
+        return kind is AddressKind.PUBLIC or (kind is not AddressKind.RESERVED and kind in self._home_kinds)
 
     def _refusal(self, host: str) -> UpstreamInvalid:
         log.warning("refused to follow the upstream %s to %s, an address it has no business with", self._home, host)
@@ -130,7 +131,7 @@ def _is_literal(host: str) -> bool:
 
 
 def next_hop(current: URL, location: str | None) -> URL:
-    """Read a ``Location``, byte for byte since signed URLs bear no rewriting.
+    """Return the URL of a ``Location``, byte for byte because signed URLs bear no rewriting.
 
     Raises UpstreamInvalid for one that cannot be followed, and for one that leaves https.
     """
@@ -140,7 +141,7 @@ def next_hop(current: URL, location: str | None) -> URL:
 
 
 def read_realm(home: URL, realm: str) -> URL:
-    """Read the address of a token service; raises UpstreamInvalid where credentials must not be sent there."""
+    """Return the address of a token service; raises UpstreamInvalid if credentials must not be sent there."""
     return _as_safe_as(home, lambda: URL(realm))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.mirror.hostlock import LockFile, host_lock, try_host_lock
+from app.mirror.locks import LockFile, host_lock, try_host_lock
 
 _HOLDER = """
 import sys, pathlib
-from app.mirror.hostlock import try_host_lock
+from app.mirror.locks import try_host_lock
 lock = try_host_lock(pathlib.Path(sys.argv[1]))
 print("held" if lock else "busy", flush=True)
 sys.stdin.read()

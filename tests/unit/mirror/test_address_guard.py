@@ -9,7 +9,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.helpers import is_ip_address
 from yarl import URL
 
-from app.mirror.guard import Guard, Kind, classify, next_hop, read_realm
+from app.mirror.address_guard import AddressGuard, AddressKind, classify, next_hop, read_realm
 from app.oci.errors import UpstreamInvalid
 
 
@@ -34,52 +34,52 @@ class Names(AbstractResolver):
 @pytest.mark.parametrize(
     ("address", "kind"),
     [
-        ("44.205.64.79", Kind.PUBLIC),
-        ("2600:1f18:2148:bc00::1", Kind.PUBLIC),
-        ("127.0.0.1", Kind.LOOPBACK),
-        ("127.255.0.9", Kind.LOOPBACK),
-        ("::1", Kind.LOOPBACK),
-        ("::ffff:127.0.0.1", Kind.LOOPBACK),
-        ("64:ff9b::7f00:1", Kind.LOOPBACK),
-        ("2002:7f00:1::", Kind.LOOPBACK),
-        ("10.0.0.1", Kind.PRIVATE),
-        ("172.16.0.1", Kind.PRIVATE),
-        ("172.31.255.255", Kind.PRIVATE),
-        ("192.168.1.1", Kind.PRIVATE),
-        ("100.64.0.1", Kind.PRIVATE),
-        ("100.127.255.255", Kind.PRIVATE),
-        ("198.18.0.1", Kind.PRIVATE),
-        ("fd12:3456::1", Kind.PRIVATE),
-        ("fec0::1", Kind.PRIVATE),
-        ("::ffff:10.0.0.1", Kind.PRIVATE),
-        ("::ffff:100.64.0.1", Kind.PRIVATE),
-        ("64:ff9b::a00:1", Kind.PRIVATE),
-        ("64:ff9b:1::a00:1", Kind.PRIVATE),
-        ("2002:a00:1::", Kind.PRIVATE),
-        ("64:ff9b::2ccd:404f", Kind.PUBLIC),
-        ("169.254.1.1", Kind.LINK_LOCAL),
-        ("fe80::1", Kind.LINK_LOCAL),
-        ("fe80::1%eth0", Kind.LINK_LOCAL),
-        ("::ffff:169.254.1.1", Kind.LINK_LOCAL),
-        ("169.254.169.254", Kind.RESERVED),
-        ("::ffff:169.254.169.254", Kind.RESERVED),
-        ("100.100.100.200", Kind.RESERVED),
-        ("168.63.129.16", Kind.RESERVED),
-        ("fd00:ec2::254", Kind.RESERVED),
-        ("fd00:ec2::254%eth0", Kind.RESERVED),
-        ("0.0.0.0", Kind.RESERVED),
-        ("::", Kind.RESERVED),
-        ("::127.0.0.1", Kind.RESERVED),
-        ("224.0.0.1", Kind.RESERVED),
-        ("ff02::1", Kind.RESERVED),
-        ("255.255.255.255", Kind.RESERVED),
-        ("240.0.0.1", Kind.RESERVED),
-        ("127.1", Kind.RESERVED),
-        ("2130706433", Kind.RESERVED),
-        ("not an address", Kind.RESERVED),
+        ("44.205.64.79", AddressKind.PUBLIC),
+        ("2600:1f18:2148:bc00::1", AddressKind.PUBLIC),
+        ("127.0.0.1", AddressKind.LOOPBACK),
+        ("127.255.0.9", AddressKind.LOOPBACK),
+        ("::1", AddressKind.LOOPBACK),
+        ("::ffff:127.0.0.1", AddressKind.LOOPBACK),
+        ("64:ff9b::7f00:1", AddressKind.LOOPBACK),
+        ("2002:7f00:1::", AddressKind.LOOPBACK),
+        ("10.0.0.1", AddressKind.PRIVATE),
+        ("172.16.0.1", AddressKind.PRIVATE),
+        ("172.31.255.255", AddressKind.PRIVATE),
+        ("192.168.1.1", AddressKind.PRIVATE),
+        ("100.64.0.1", AddressKind.PRIVATE),
+        ("100.127.255.255", AddressKind.PRIVATE),
+        ("198.18.0.1", AddressKind.PRIVATE),
+        ("fd12:3456::1", AddressKind.PRIVATE),
+        ("fec0::1", AddressKind.PRIVATE),
+        ("::ffff:10.0.0.1", AddressKind.PRIVATE),
+        ("::ffff:100.64.0.1", AddressKind.PRIVATE),
+        ("64:ff9b::a00:1", AddressKind.PRIVATE),
+        ("64:ff9b:1::a00:1", AddressKind.PRIVATE),
+        ("2002:a00:1::", AddressKind.PRIVATE),
+        ("64:ff9b::2ccd:404f", AddressKind.PUBLIC),
+        ("169.254.1.1", AddressKind.LINK_LOCAL),
+        ("fe80::1", AddressKind.LINK_LOCAL),
+        ("fe80::1%eth0", AddressKind.LINK_LOCAL),
+        ("::ffff:169.254.1.1", AddressKind.LINK_LOCAL),
+        ("169.254.169.254", AddressKind.RESERVED),
+        ("::ffff:169.254.169.254", AddressKind.RESERVED),
+        ("100.100.100.200", AddressKind.RESERVED),
+        ("168.63.129.16", AddressKind.RESERVED),
+        ("fd00:ec2::254", AddressKind.RESERVED),
+        ("fd00:ec2::254%eth0", AddressKind.RESERVED),
+        ("0.0.0.0", AddressKind.RESERVED),
+        ("::", AddressKind.RESERVED),
+        ("::127.0.0.1", AddressKind.RESERVED),
+        ("224.0.0.1", AddressKind.RESERVED),
+        ("ff02::1", AddressKind.RESERVED),
+        ("255.255.255.255", AddressKind.RESERVED),
+        ("240.0.0.1", AddressKind.RESERVED),
+        ("127.1", AddressKind.RESERVED),
+        ("2130706433", AddressKind.RESERVED),
+        ("not an address", AddressKind.RESERVED),
     ],
 )
-def test_an_address_is_told_apart(address: str, kind: Kind) -> None:
+def test_an_address_is_told_apart(address: str, kind: AddressKind) -> None:
     assert classify(address) is kind
 
 
@@ -90,11 +90,11 @@ INNER = ["127.0.0.1", "[::1]", "10.0.0.1", "[fd00::1]", "100.64.0.1", "169.254.1
 def test_an_address_written_out_is_refused_to_a_public_upstream(host: str) -> None:
     url = URL(f"http://{host}/x", encoded=True)
     with pytest.raises(UpstreamInvalid):
-        Guard("44.205.64.79").check(url)
+        AddressGuard("44.205.64.79").check(url)
 
 
 def test_public_addresses_and_names_pass_the_check_of_urls() -> None:
-    guard = Guard("registry.test")
+    guard = AddressGuard("registry.test")
     guard.check(URL("https://44.205.64.79/x"))
     guard.check(URL("https://[2600:1f18::1]/x"))
     guard.check(URL("https://inner.test/x"))  # a name: stopped when it is resolved
@@ -111,7 +111,7 @@ def test_public_addresses_and_names_pass_the_check_of_urls() -> None:
 def test_an_upstream_within_may_point_to_its_own_kind_of_place_only(
     home: str, allowed: list[str], refused: list[str]
 ) -> None:
-    guard = Guard(home)
+    guard = AddressGuard(home)
     for host in allowed:
         guard.check(URL(f"http://{host}/"))
     for host in refused:
@@ -124,14 +124,14 @@ def test_nothing_that_skips_the_resolver_skips_the_check(host: str) -> None:
     assert is_ip_address(host), "aiohttp resolves this now, so it belongs in another test"
     spelled = f"[{host}]" if ":" in host else host
     with pytest.raises(UpstreamInvalid):
-        Guard("44.205.64.79").check(URL(f"http://{spelled}/", encoded=True))
+        AddressGuard("44.205.64.79").check(URL(f"http://{spelled}/", encoded=True))
 
 
 async def test_a_name_that_leads_within_is_refused_when_it_is_resolved() -> None:
     names = Names(
         registry_test=["44.205.64.79"], inner_test=["10.0.0.1"], meta_test=["169.254.169.254"], v6_test=["::1"]
     )
-    guard = Guard("registry.test", names)
+    guard = AddressGuard("registry.test", names)
     assert [result["host"] for result in await guard.resolve("registry.test")] == ["44.205.64.79"]
     for name in ("inner.test", "meta.test", "v6.test"):
         with pytest.raises(UpstreamInvalid):
@@ -139,13 +139,13 @@ async def test_a_name_that_leads_within_is_refused_when_it_is_resolved() -> None
 
 
 async def test_of_several_addresses_only_those_allowed_are_used() -> None:
-    guard = Guard("registry.test", Names(mixed_test=["10.0.0.1", "44.205.64.79", "::1"]))
+    guard = AddressGuard("registry.test", Names(mixed_test=["10.0.0.1", "44.205.64.79", "::1"]))
     assert [result["host"] for result in await guard.resolve("mixed.test")] == ["44.205.64.79"]
 
 
 async def test_where_the_upstream_stands_is_learnt_anew_each_time() -> None:
     names = Names(registry_test=["10.0.0.1"], storage_test=["10.9.9.9"])
-    guard = Guard("registry.test", names)
+    guard = AddressGuard("registry.test", names)
     with pytest.raises(UpstreamInvalid):
         await guard.resolve("storage.test")
     await guard.resolve("registry.test")

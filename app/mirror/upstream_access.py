@@ -1,0 +1,327 @@
+"""How an upstream is reached: with which accounts, within which budget, and whose they are.
+
+A lookup client asks for nothing that is counted; a pull client fetches. What a public project may show is what the
+upstream shows to anybody. So a public project is looked up without an account, even if pulls are made with one.
+
+A project with a credential of its own has a budget, tokens and fills of its own. No other project joins a fill that was
+begun with its account, and another project that claims the same user name gets nothing by its tokens. What is cached
+stays when the credential changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cachetools import TTLCache
+
+from app.cache import Cache, keys
+from app.config import Credential
+from app.database import Database, projects
+from app.oci.digest import Digest
+from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable
+from app.oci.manifest import INDEX_TYPES
+
+from .answers import Answer, RateLimit, UpstreamLimited, UpstreamRefused, answer_of
+from .budget import Budget
+from .fills import Fills
+from .statistics import BudgetView, FillProgress
+from .upstream import FetchedManifest, ManifestHead, Upstream
+
+# Of so many images looked up lately, one is still there for a probe.
+_MOST_LOOKUPS = 4
+# An upstream that has answered 429 to a lookup is left alone for so long.
+_SPARE_SECONDS = 10.0
+# A spool that nobody has resumed for so long is not worth resuming.
+_STALE_SPOOL_SECONDS = 24 * 3600
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    client: Upstream
+    budget: Budget
+
+
+class UpstreamAccess:
+    """One upstream with some accounts, in their order; `start` it and `close` it.
+
+    ``owner`` says in words whose accounts they are, nothing for the configured ones. ``tokens`` keeps theirs apart.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        credentials: Sequence[Credential],
+        cache: Cache,
+        locks: Path,
+        fills: Fills,
+        *,
+        owner: str = "",
+        tokens: str = "",
+    ) -> None:
+        self.name = name
+        self.fills = fills
+        self._owner = owner
+        shared = _SharedTokens(cache, tokens)
+        self._looked_up: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
+        self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
+        used: Sequence[Credential | None] = credentials or [None]
+        self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
+        self._anonymous = Upstream(name, url, None, shared) if credentials else self._accounts[0].client
+
+    def _account(
+        self, url: str, credential: Credential | None, tokens: _SharedTokens, cache: Cache, locks: Path
+    ) -> _Account:
+        account = credential.username if credential else ""
+        if self._owner:
+            # A ledger of its own: a wrong password under another project's user name must not spend from theirs.
+            account = f"{account} ({self._owner})"
+        client = Upstream(self.name, url, credential, tokens)
+        # A file of its own for each budget; a user name could hold what no file name may.
+        lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
+        return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client)))
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether pulls are made with an account."""
+        return self.pull_client is not self._anonymous
+
+    @property
+    def pull_client(self) -> Upstream:
+        """The client that fetches blobs, which no upstream counts."""
+        return self._accounts[0].client
+
+    def lookup_client(self, *, public: bool) -> Upstream:
+        """Return the client that sees what a project of this publicity may show."""
+        return self._anonymous if public else self.pull_client
+
+    async def start(self) -> None:
+        """Make ready; connects to nothing yet."""
+        for client in self._clients():
+            await client.start()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for client in self._clients():
+            await client.close()
+
+    async def look_up(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
+        """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
+        client = self.lookup_client(public=public)
+        limited = self._limited.get(client)
+        if limited is not None:
+            raise UpstreamLimited(self.name, limited.retry_after)
+        try:
+            head = await self._head(client, repository, reference)
+        except UpstreamLimited as error:
+            self._limited[client] = error
+            raise
+        self._looked_up.append((repository, reference))
+        return head
+
+    async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
+        """Fetch a manifest within the budget of the first account that has any left, in the name of ``client``.
+
+        ``media_type`` is what a lookup has shown: an index is followed by one of its children, for which one more GET
+        is held. Raises TooManyRequests, and as `Upstream.get_manifest` does.
+        """
+        if not self._looked_up:
+            self._looked_up.append((repository, reference))
+        hold = 1 if media_type in INDEX_TYPES else 0
+        refusal: TooManyRequests | None = None
+        for account in self._accounts:
+            try:
+                async with account.budget.spend(client, repository, also_hold=hold) as spend:
+                    fetched = await account.client.get_manifest(repository, reference)
+                    # A manifest that is no index has no child to be asked for next.
+                    await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
+                    return fetched
+            except TooManyRequests as error:
+                refusal = error
+        assert refusal is not None  # noqa: S101  # there is always an account, be it nobody's
+        raise refusal
+
+    async def budgets(self) -> list[BudgetView]:
+        """Return how each account's budget stands."""
+        return [await account.budget.view() for account in self._accounts]
+
+    def _clients(self) -> set[Upstream]:
+        return {self._anonymous, *(account.client for account in self._accounts)}
+
+    async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
+        """Ask by HEAD; the budget of the account, if it has one, takes in what the answer says of the limit."""
+        try:
+            head = await client.head_manifest(repository, reference)
+        except OCIError as error:
+            await self._observe(client, answer_of(error))
+            raise
+        await self._observe(client, head.answer)
+        return head
+
+    async def _observe(self, client: Upstream, answer: Answer | None) -> None:
+        for account in self._accounts:
+            if account.client is client:
+                await account.budget.observe(answer)
+
+    async def _probe(self, client: Upstream) -> RateLimit | None:
+        """Return the limit that the upstream states for what was looked up lately: it has that, whatever its name.
+
+        Of the last few references one is still there. Raises what the upstream answers if none is.
+        """
+        looked_up = list(self._looked_up)
+        while True:
+            try:
+                return (await self._head(client, *looked_up.pop())).answer.rate
+            except (ManifestUnknown, NameUnknown, UpstreamRefused):
+                # Gone since, or private: that is no answer for a client that waits for another image.
+                if not looked_up:
+                    raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A project's own access, and the encrypted credential it was made for."""
+
+    kept: str
+    access: UpstreamAccess
+
+
+class AccessByProject:
+    """One upstream as its projects reach it; `start` it and `close` it.
+
+    ``spool`` is the folder of this upstream's fills; the folders of projects with a credential of their own stand
+    beside it. ``decrypt`` reads a project's credential, a JSON list of user name and password, and raises ValueError
+    if it cannot.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        credentials: Sequence[Credential],
+        *,
+        database: Database,
+        cache: Cache,
+        spool: Path,
+        locks: Path,
+        decrypt: Callable[[str], str],
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._database = database
+        self._cache = cache
+        self._spool = spool
+        self._locks = locks
+        self._decrypt = decrypt
+        self._configured = UpstreamAccess(name, url, credentials, cache, locks, Fills(spool))
+        self._own: dict[int, _Own] = {}
+        # What was under way with a former credential ends with it.
+        self._former: list[UpstreamAccess] = []
+
+    async def start(self) -> None:
+        """Make ready; connects to nothing yet."""
+        await self._configured.start()
+        await self._configured.fills.sweep(_STALE_SPOOL_SECONDS)
+
+    async def drain(self, seconds: float) -> None:
+        """Let running fills end within so long, then stop them."""
+        await asyncio.gather(*(access.fills.close(seconds) for access in self._all()))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for access in [*self._all(), *self._former]:
+            await access.close()
+
+    async def of(self, project_id: int) -> UpstreamAccess:
+        """Return a project's access; asked whenever something is not cached, so that a change counts at once.
+
+        Raises Unavailable if the project's own credential cannot be read.
+        """
+        async with self._database.reading() as transaction:
+            kept = await projects.upstream_credential(transaction, project_id)
+        if kept is None:
+            return self._configured
+        known = self._own.get(project_id)
+        if known is not None and known.kept == kept:
+            return known.access
+        return await self._make(project_id, kept)
+
+    def running(self) -> list[FillProgress]:
+        """List the fills this process takes part in."""
+        return [fill for access in self._all() for fill in access.fills.running()]
+
+    async def ping(self) -> None:
+        """Ask whether the upstream answers; raises as `Upstream.ping` does."""
+        await self._configured.pull_client.ping()
+
+    async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
+        """Return how the budget of each account stands that a project uses; with None, of each configured account."""
+        access = self._configured if project_id is None else await self.of(project_id)
+        return await access.budgets()
+
+    async def all_budgets(self) -> list[BudgetView]:
+        """Return how the budget of each account stands that this worker has used."""
+        return [view for access in self._all() for view in await access.budgets()]
+
+    async def _make(self, project_id: int, kept: str) -> UpstreamAccess:
+        credential = self._read(project_id, kept)
+        former = self._own.get(project_id)
+        own_spool = self._spool.with_name(f"{self._spool.name}.project-{project_id}")
+        access = UpstreamAccess(
+            self.name,
+            self._url,
+            [credential],
+            self._cache,
+            self._locks,
+            former.access.fills if former else Fills(own_spool),
+            owner=f"project {project_id}",
+            tokens=f"project {project_id} {Digest.of(kept.encode()).hex[:16]}|",
+        )
+        if former is not None:
+            self._former.append(former.access)
+        await access.start()
+        self._own[project_id] = _Own(kept, access)
+        return access
+
+    def _read(self, project_id: int, kept: str) -> Credential:
+        try:
+            username, password = json.loads(self._decrypt(kept))
+        except ValueError as error:
+            raise self._unreadable(project_id, str(error)) from None
+        return Credential(username, password)
+
+    def _unreadable(self, project_id: int, reason: str) -> Unavailable:
+        log.warning("the credential of project %d for %s cannot be read: %s", project_id, self.name, reason)
+        return Unavailable(
+            f"the account that this project keeps for {self.name} cannot be read any more; "
+            "whoever administers the project must enter it again",
+            headers={"Retry-After": "600"},
+        )
+
+    def _all(self) -> list[UpstreamAccess]:
+        return [self._configured, *(own.access for own in self._own.values())]
+
+
+class _SharedTokens:
+    """Keeps upstream tokens for all workers, in Redis, under ``prefix``."""
+
+    def __init__(self, cache: Cache, prefix: str) -> None:
+        self._cache = cache
+        self._prefix = prefix
+
+    async def get(self, key: str) -> str | None:
+        value = await self._cache.get(keys.token(self._prefix + key))
+        return value.decode() if value else None
+
+    async def set(self, key: str, value: str, ttl: int) -> None:
+        await self._cache.set(keys.token(self._prefix + key), value, ttl)
