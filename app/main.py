@@ -360,7 +360,6 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             cache=stores.cache,
             hosted=hosted,
             stored=manifests,
-            blobs=blobs,
             pulls=pulls,
             decrypt=who.secrets.decrypt,
         )

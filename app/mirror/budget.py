@@ -42,9 +42,9 @@ from .statistics import BudgetView
 # A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
 _ABUSE_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
-# More cannot all be served by what is given back, and each of them asks Redis several times a second.
+# More cannot all be served by GETs that are given back, and each of them asks Redis several times a second.
 _MOST_WAITING = 32
-# Longer than a script may be on its way, so that what is told last is heard last.
+# Longer than a script may be on its way, so that the last word arrives last.
 _TELL_SECONDS, _TELLINGS = 1.0, 60
 _FREE_SECONDS = 60.0
 
@@ -68,8 +68,8 @@ class Spend:
         if self.settled:
             return
         self.settled = True
-        # A token service may have answered instead. And a request without a good token is turned away uncounted, but
-        # the one that followed it may not have been.
+        # A token service's answer says nothing of the GET. Neither does a 401: the upstream does not count it, but it
+        # may count the GET that follows the login.
         if answer is None or answer.kind != "get_manifest" or answer.status == 401:
             await self._budget.settle(self, None, fine=False, keep_hold=False)
             return
@@ -106,7 +106,7 @@ class Budget:
         self._untold: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
-        # What this worker knows itself, for the time without Redis; monotonic.
+        # This worker's own knowledge, for the time without Redis; monotonic.
         self._blocked_until = 0.0
         self._last_probe: tuple[float, RateLimit] | None = None
 
@@ -114,13 +114,12 @@ class Budget:
     async def spend(self, client: str, image: str, *, also_hold: int = 0, wait: float = 10.0) -> AsyncIterator[Spend]:
         """Reserve a counted GET for the time of the block, in which it is sent; at most one GET, for 60 s at most.
 
-        ``client`` is who competes: a person, a robot, an address block. A cold image takes two: the first GET says
-        ``also_hold=1``, and the second, for the same ``image``, has it for 15 s. Waits up to ``wait`` seconds for what
-        others may give back. Raises TooManyRequests, with Retry-After and the reason in words, and whatever the
-        probe raises.
+        ``client`` competes with others: a person, a robot, an address block. A cold image takes two: the first GET says
+        ``also_hold=1``, and the second, for the same ``image``, has it for 15 s. Waits up to ``wait`` seconds for GETs
+        that others may give back. Raises TooManyRequests, with Retry-After and the reason in words, and as the probe.
 
-        The block tells the spend what the GET was answered. An error that leaves the block carries its answer; any
-        other end counts as no answer. A block must not be entered within another: the two would wait for each other.
+        The block tells the spend the answer it got. An error that leaves the block carries its answer; any other end
+        counts as no answer. A block must not be entered within another: the two would wait for each other.
         """
         async with AsyncExitStack() as stack:
             spend = await self._obtain(stack, client, image, also_hold, wait)

@@ -1,4 +1,4 @@
-"""A mirror project, as those who pull see it: the interface of hosting over what an upstream has."""
+"""A mirror project, as those who pull see it: hosting's interface over an upstream's images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from app.database import Database, projects
 from app.database.manifests import Referrer, StoredManifest
+from app.database.traffic import Counts
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
@@ -19,7 +20,7 @@ from .blobs import MirrorBlobs
 from .manifests import PULLS, MirrorManifests
 from .statistics import Traffic
 
-# The one upstream whose names have a hidden first part: what `docker pull redis` pulls is library/redis.
+# The one upstream whose names have a hidden first part: `docker pull redis` pulls library/redis.
 _DOCKER_HUB = "docker.io"
 _OFFICIAL = "library"
 
@@ -56,7 +57,7 @@ class MirrorContent:
             _WARM.inc()
             self._note(known(repository), repository.project_id, warm, head=head, fetched=False)
             return ManifestAnswer.of(warm)
-        if head and (looked := await self._manifests.look(repository, reference)) is not None:
+        if head and (looked := await self._manifests.look_up(repository, reference)) is not None:
             return looked
         resolved = await self._manifests.resolve(repository, reference, client)
         found = await self._stored.read(resolved.repository_id, resolved.digest)
@@ -82,11 +83,11 @@ class MirrorContent:
     def _note(self, repository_id: int, project_id: int, found: StoredManifest, *, head: bool, fetched: bool) -> None:
         self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)
         if not head:
-            count = self._traffic.miss if fetched else self._traffic.hit
-            count(project_id, len(found.payload))
+            counts = Counts(hits=int(not fetched), misses=int(fetched), served_bytes=len(found.payload))
+            self._traffic.count(project_id, counts)
 
     async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:
-        """Read what can be served without asking anybody: a digest that is here, a tag that is fresh."""
+        """Return a manifest that is served without asking anybody: of a digest that is here, or a tag that is fresh."""
         if repository.id is None:
             return None
         if isinstance(reference, Digest):
@@ -95,9 +96,10 @@ class MirrorContent:
         return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
     async def _meant(self, repository: Repository) -> Repository:
-        """Find what a one-part name means: nothing, said in words, or with ``official_images: alias`` library/NAME.
+        """Return the repository meant: with ``official_images: alias`` a one-part name means library/NAME.
 
-        Inside and not by a redirect: the client's token is for the name it typed.
+        There is no redirect, because the client's token is for the name it typed. Raises Unauthorized, with the name to
+        type instead, if the project has no alias.
         """
         name = repository.name
         if repository.upstream != _DOCKER_HUB or "/" in name.repository:

@@ -1,4 +1,4 @@
-"""Keeps a mirror within the bytes it was given: the least recently pulled go first, on the way of all collection."""
+"""Eviction: keeps a mirror within its bound by unlinking its least recently pulled blobs, which are then collected."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from app.kit.jobs import repeat
 EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
 
 _PAUSE_SECONDS = 60.0
-# What was pulled just now may still be on its way to somebody, and the note of it on its way to the database.
+# A blob that was pulled just now may still be on its way to a client, and the note of it on its way to the database.
 _IN_USE_SECONDS = 300
 _BATCH = 100
-# Down to a little below the bound, so that the next blob does not start all over.
+# Down to a little below the bound, so that the next blob does not start it again.
 _DOWN_TO = 0.95
 
 log = logging.getLogger(__name__)
 
 
 class Eviction:
-    """Looks after every mirror that has a bound; any number of workers may, each takes what is coldest then."""
+    """Evicts from every mirror that has a bound; any number of workers may do it at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -34,7 +34,7 @@ class Eviction:
         await repeat("eviction", self.make_room, _PAUSE_SECONDS)
 
     async def make_room(self) -> None:
-        """Bring every mirror below its bound, as far as what is in use allows."""
+        """Bring every mirror below its bound, as far as blobs that are in use allow."""
         async with self._database.reading() as transaction:
             mirrors = await projects.mirrors(transaction)
         for project in mirrors:
@@ -52,7 +52,7 @@ class Eviction:
                     break
                 if await blobs.unlink(transaction, repository_id, digest):
                     unlinked += 1
-                    # Another repository of the project may have it still, and it is charged once for all of them.
+                    # Another repository of the project may still have it, and it is charged once for all of them.
                     if not await blobs.linked_in_project(transaction, project.id, digest):
                         freed += size
             return unlinked, freed

@@ -1,25 +1,33 @@
-"""A fill as the clients of one process see it: what has come so far, and how it ended."""
+"""A fill in one process: the blob as its clients read it while it grows, and how a follower learns of its growth."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from app.oci.digest import Digest
 from app.oci.errors import OCIError, UpstreamInvalid
 
-from .spool import SpoolFile, describe, revive
+from .locks import LockFile
+from .spool import Notes, SpoolFile, SpoolPaths, describe, revive
+from .statistics import FillProgress
 
 _PIECE = 256 * 1024
 _GATHER = 0.005  # seconds
+_LOOK_EVERY = 0.02  # seconds between two looks at a part that another process writes
 
 
 class Fill:
     """One blob on its way from the upstream.
 
-    Nobody closes it: the open part goes with the last reference, be it long after the fill has ended. The methods
-    after `read` are for the `Filler` that drives it.
+    Nobody closes it: the open part is closed with the last reference, which may be long after the fill has ended. The
+    methods after `read_as` are for the leader or follower that drives it.
+
+    The clients that wait bring the blob's size from descriptors, of manifests that may be wrong or malicious. A fill
+    fails by them only if the upstream agrees with none: nobody spoils a blob for those who know it right.
     """
 
     def __init__(self, digest: Digest) -> None:
@@ -28,7 +36,10 @@ class Fill:
         # The repositories (full names) whose clients wait for it in this process, and how many read it now.
         self.repositories: set[str] = set()
         self.readers = 0
+        self.leading = False
+        # In bytes: what the upstream says, and what the descriptors of the clients say.
         self.size: int | None = None
+        self.expected: set[int] = set()
         self.file: SpoolFile | None = None
         self.readable = 0
         self.complete = False
@@ -38,8 +49,36 @@ class Fill:
         self._news = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
 
+    @property
+    def bound(self) -> int | None:
+        """How many bytes may come, as far as anybody says."""
+        return max(self.expected, default=None) if self.size is None else self.size
+
+    def progress(self) -> FillProgress:
+        """Return how far it is, for people."""
+        return FillProgress(
+            self.digest,
+            self.readable,
+            self.size,
+            self.started,
+            self.leading,
+            frozenset(self.repositories),
+            self.readers,
+        )
+
+    async def opened(self) -> bool:
+        """Return True when the part can be read; False when the store got the blob before that.
+
+        Raises the fill's failure.
+        """
+        while self.file is None and not self.over:
+            await self._wait()
+        if self.file is None:
+            self._raise_failure()
+        return self.file is not None
+
     async def ready(self) -> None:
-        """Return when the upstream has answered; ``size`` then is the blob's, or None where the upstream did not say.
+        """Return when the upstream has answered; ``size`` then is the blob's, or None if the upstream did not say.
 
         Raises the fill's failure.
         """
@@ -56,31 +95,27 @@ class Fill:
         """Give bytes ``start`` up to ``stop``, or up to the end, as they come, in pieces of at most 256 KiB.
 
         The last byte of a blob comes when its digest is verified: nobody gets the whole of a corrupt one. Raises
-        the fill's failure; where all bytes are there and only their commit failed, they are given nevertheless.
+        the fill's failure; if all bytes are here and only their commit failed, they are given nevertheless.
         """
         self.readers += 1
         try:
-            async for piece in self._pieces(start, stop):
-                yield piece
+            while stop is None or start < stop:
+                end = min(start + _PIECE, self.readable if stop is None else min(self.readable, stop))
+                piece = await self.file.read(start, end) if self.file and start < end else b""
+                if piece:
+                    start += len(piece)
+                    yield piece
+                elif self.complete:
+                    return
+                else:
+                    await self._wait()
         finally:
             self.readers -= 1
 
-    async def _pieces(self, start: int, stop: int | None) -> AsyncGenerator[bytes, None]:
-        while stop is None or start < stop:
-            end = min(start + _PIECE, self.readable if stop is None else min(self.readable, stop))
-            piece = await self.file.read(start, end) if self.file and start < end else b""
-            if piece:
-                start += len(piece)
-                yield piece
-            elif self.complete:
-                return
-            else:
-                await self._wait()
-
     async def read_as(self, size: int, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """As `read`, for one who was promised ``size`` bytes by a descriptor, where the upstream did not say.
+        """As `read`, for a client that a descriptor promised ``size`` bytes, if the upstream did not say the size.
 
-        The last of them comes when the blob is verified to have so many. Raises UpstreamInvalid where it has not.
+        The last of them comes when the blob is verified to have so many. Raises UpstreamInvalid if it has not.
         """
         stop = size if stop is None else min(stop, size)
         async for piece in self.read(start, min(stop, size - 1)):
@@ -93,39 +128,31 @@ class Fill:
             async for piece in self.read(max(start, size - 1), stop):
                 yield piece
 
-    async def opened(self) -> bool:
-        """Return True when the part can be read; False when the store got the blob before that.
-
-        Raises the fill's failure.
-        """
-        while self.file is None and not self.over:
-            await self._wait()
-        if self.file is None:
-            self._raise_failure()
-        return self.file is not None
-
     def open(self, file: SpoolFile, readable: int) -> None:
+        """Let clients read this part."""
         self.file, self.readable = file, readable
         self._wake()
 
     def answer(self, size: int | None) -> None:
+        """Note that the upstream has answered; it says the size, or nothing."""
         self.size = size if self.size is None else self.size
         self.answered = True
         self._wake()
 
     def grow(self, readable: int) -> None:
-        """Let readers have more, together with what comes in the next few milliseconds: waking 64 of them is dear."""
+        """Let readers have more, with the bytes of the next few milliseconds: waking 64 of them is expensive."""
         self.readable = readable
         if self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(_GATHER, self._wake)
 
     def finish(self, size: int) -> None:
-        """All bytes are there and verified."""
+        """Note that all bytes are here and verified."""
         self.size = self.readable = size
         self.complete = self.answered = True
         self._wake()
 
     def end(self, failure: OCIError | None) -> None:
+        """Note that nobody drives it any more: it is committed, or has failed."""
         self.over, self._failure = True, failure
         self._wake()
 
@@ -144,3 +171,58 @@ class Fill:
             self._gathering = None
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+class Follower:
+    """Drives a fill in a process that does not lead it: looks at the part that grows, and reads the leader's notes.
+
+    The leader's last note says how the fill ended. If the lock comes free without that note, the leader was killed;
+    then `follow` returns with the lock taken, and the process leads.
+    """
+
+    def __init__(self, fill: Fill, paths: SpoolPaths, lock: LockFile) -> None:
+        self._fill = fill
+        self._paths = paths
+        self._lock = lock
+        self._notes = Notes(lock)
+
+    async def follow(self) -> None:
+        """Return when the fill is over or nobody leads it any more; raises the leader's failure."""
+        while not self._lock.try_lock():
+            self._look()
+            if self._fill.over:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+        self._look()
+
+    def _look(self) -> None:
+        fill, told = self._fill, self._notes.read()
+        if "spool" in told and not fill.complete and (fill.file is None or fill.file.inode != told["spool"]):
+            self._open_part()
+        if fill.file is not None and not fill.complete:
+            self._measure(fill.file, told)
+        if "ready" in told:
+            fill.answer(told.get("size"))
+        if "ended" not in told:
+            return
+        if told["ended"] is not None:
+            if told.get("disputed") in fill.expected:
+                return  # The upstream was right, and a client here knows it: this process will lead.
+            raise revive(told["ended"])
+        if fill.file is None or fill.complete:
+            fill.end(None)
+
+    def _measure(self, file: SpoolFile, told: dict[str, Any]) -> None:
+        readable = file.size()
+        if "verified" in told and told["size"] == readable:
+            self._fill.finish(readable)
+        elif readable > self._fill.readable:
+            self._fill.grow(readable)
+
+    def _open_part(self) -> None:
+        try:
+            file = SpoolFile(self._paths.part, os.O_RDONLY)
+        except FileNotFoundError:
+            return  # Committed just now: the notes will say so.
+        if self._lock.linked():  # Else it may be the part of a later fill.
+            self._fill.open(file, file.size())

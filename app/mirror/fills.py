@@ -1,94 +1,228 @@
 """Fills: one upstream fetch of a blob for all clients of a host, who read it from its first byte while it grows.
 
-Invariants. A host fetches a digest once at a time: its leader holds the lock of the spool (see `spool`), which the
-kernel frees when the leading process is killed. A fill belongs to no client, it runs in a task of its own. What
-ends it reaches all who wait for it, in every process, and nobody who comes later.
+The first process that takes the lock of the spool (see `spool`) leads; the others follow it. A leader that is killed
+loses its lock to the kernel, and a follower that finds the lock free leads from the bytes that are there. A fill
+belongs to no client, it runs in a task of its own; its end reaches all who wait for it, in every process, and nobody
+who comes later.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
+from app.kit.disk import DiskFailed, disk_errors
 from app.kit.threads import in_thread
 from app.oci.digest import Digest
-from app.oci.errors import Unavailable
+from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
+from app.projects.service import Repository
 
-from .fill import Fill
-from .filler import Commit, Fetch, Filler, Present
-from .locks import try_host_lock
-from .spool import LOCK, PART
+from .fill import Fill, Follower
+from .locks import LockFile
+from .spool import Notes, Spool, SpoolPaths, describe
 from .statistics import FillProgress
+from .stored_blobs import StoredBlobs
+from .upstream import BlobBody, Upstream
 
 RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
 FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])
 
+_FRUITLESS = 5  # attempts in a row that brought no byte
+_FRUITLESS_OPENING = 2  # while the upstream has answered nobody yet: clients had better be told soon
+_PAUSE = 0.1  # seconds before the second attempt; longer before each further one
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRequest:
+    """A blob that a client may have and that is not here; ``size`` in bytes is a descriptor's, None if unknown.
+
+    It is fetched by ``client`` into the folder ``spool``, which the processes of the host share. Fills of another
+    upstream, or with another account, have another folder.
+    """
+
+    repository: Repository
+    digest: Digest
+    size: int | None
+    client: Upstream
+    spool: Path
+
+
+class _Disputed(UpstreamInvalid):
+    """The upstream says another size than the descriptors of all who wait."""
+
+    def __init__(self, size: int, expected: int) -> None:
+        super().__init__(f"the upstream says the blob has {size} bytes, it should have {expected}")
+        self.size = size
+
+
+class Leader:
+    """Drives a fill in the one process of the host that holds its lock: fetches the blob and commits it.
+
+    It notes for the followers what they cannot see in the part: that the upstream has answered, that all bytes are
+    verified, how the fill ended. Its last note is written after the lock file is gone from its path.
+    """
+
+    def __init__(
+        self, fill: Fill, request: BlobRequest, stored: StoredBlobs, paths: SpoolPaths, lock: LockFile
+    ) -> None:
+        self._fill = fill
+        self._request = request
+        self._stored = stored
+        self._paths = paths
+        self._notes = Notes(lock)
+
+    async def lead(self) -> None:
+        """Bring the fill to its end; raises its failure, which the followers have been told."""
+        try:
+            self._notes.clear()
+            await self._bring()
+        except Exception as error:
+            self._note_end(error if isinstance(error, OCIError) else OCIError())
+            raise
+        with suppress(OSError):  # What stays is taken for a leftover.
+            await in_thread(None, self._paths.part.unlink, True)
+        self._note_end(None)
+        self._fill.end(None)
+
+    def _note_end(self, failure: OCIError | None) -> None:
+        with suppress(OSError, OCIError):  # Followers that miss it find the lock free, and begin afresh.
+            self._paths.lock.unlink(missing_ok=True)
+            self._notes.add(ended=describe(failure) if failure else None)
+
+    async def _bring(self) -> None:
+        """Get the blob into the store; anything else that happens to it is an exception."""
+        midway = self._fill.file is not None and not self._fill.complete
+        # Another worker may have committed it after the client's look at the store.
+        if not midway and await self._stored.present(self._fill.digest):
+            return
+        spool = Spool(self._paths.part, self._fill.digest)
+        try:
+            await self._take_over(spool)
+            if not spool.verified():
+                await self._receive(spool)
+            await in_thread(None, spool.release_last_byte)
+        except OCIError as error:
+            if isinstance(error, UpstreamInvalid | DiskFailed) or not spool.written:
+                await in_thread(None, spool.remove)
+            raise
+        self._fill.finish(spool.received)
+        self._notes.add(ready=True, size=spool.received, verified=True)
+        await self._stored.commit(self._request.repository, self._fill.digest, self._paths.part, spool.received)
+
+    async def _take_over(self, spool: Spool) -> None:
+        """Resume from the bytes that an earlier leader left, if they are the blob or surely less than the blob."""
+        while await in_thread(None, spool.rehash):
+            pass
+        bound = self._fill.bound
+        if not spool.verified() and (bound is None or spool.received >= bound):
+            spool.restart()
+        if not self._fill.complete:
+            self._fill.open(spool.file, spool.written)
+        self._notes.add(spool=spool.file.inode)
+
+    async def _receive(self, spool: Spool) -> None:
+        fruitless = 0
+        while True:
+            before = spool.received
+            cut = await self._attempt(spool)
+            if cut is None or spool.received == self._fill.bound:
+                break
+            log.info("fill of %s cut at %d bytes: %s", self._fill.digest, spool.received, cut.message)
+            fruitless = 0 if spool.received > before else fruitless + 1
+            if fruitless == (_FRUITLESS if self._fill.answered else _FRUITLESS_OPENING):
+                raise cut
+            await asyncio.sleep(_PAUSE * (fruitless + 1))
+        if not spool.verified():
+            raise UpstreamInvalid(f"the upstream's bytes are not those of {self._fill.digest}; try again later")
+
+    async def _attempt(self, spool: Spool) -> Unavailable | None:
+        """Take the bytes of one upstream request; return None at its proper end, else the error that cut it."""
+        repository = self._request.repository.name.repository
+        try:
+            async with self._request.client.open_blob(repository, self._fill.digest, spool.received) as body:
+                skip = self._check(body, spool.received)
+                async for chunk in body.chunks():
+                    fresh = chunk[skip:]
+                    skip -= len(chunk) - len(fresh)
+                    bound = self._fill.bound
+                    if bound is not None and spool.received + len(fresh) > bound:
+                        raise UpstreamInvalid(f"the upstream gave more than the blob's {bound} bytes; try again later")
+                    if fresh:
+                        await in_thread(None, spool.append, fresh)
+                        self._fill.grow(spool.written)
+        except DiskFailed:
+            raise
+        except Unavailable as error:
+            return error
+        bound = self._fill.bound
+        if bound is not None and spool.received < bound and (self._fill.size is not None or not spool.verified()):
+            return Unavailable(
+                f"the upstream gave {spool.received} of {bound} bytes and no more; try again later",
+                headers={"Retry-After": "10"},
+            )
+        return None
+
+    def _check(self, body: BlobBody, have: int) -> int:
+        """Compare an answer with what is known and asked for; return the number of bytes to skip."""
+        fill = self._fill
+        size = body.size if fill.size is None else fill.size
+        known = fill.expected if fill.size is None else {fill.size}
+        if body.size is not None and known and body.size not in known:
+            self._notes.add(disputed=body.size)
+            raise _Disputed(body.size, max(known))
+        if size == 0:  # The empty blob would have been verified without asking.
+            raise UpstreamInvalid("the upstream gave an empty body for a blob that is not empty; try again later")
+        if body.offset > have:
+            raise UpstreamInvalid(
+                f"the upstream began at byte {body.offset} where {have} was asked for; try again later"
+            )
+        self._notes.add(ready=True, size=size)
+        fill.answer(size)
+        return have - body.offset
+
 
 class Fills:
-    """The fills of one process; ``folder`` is shared with the other processes of the host, and with nothing else."""
+    """The fills of one process."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._fills: dict[Digest, tuple[Fill, Filler]] = {}
+    def __init__(self, stored: StoredBlobs) -> None:
+        self._stored = stored
+        self._fills: dict[tuple[Path, Digest], Fill] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    async def follow(
-        self,
-        digest: Digest,
-        fetch: Fetch,
-        commit: Commit,
-        present: Present,
-        size: int | None = None,
-        *,
-        repository: str = "",
-    ) -> Fill | None:
-        """Join the fill of ``digest`` on this host, or start it; None where the store has the blob by now.
+    async def join(self, request: BlobRequest) -> Fill | None:
+        """Return the fill of a blob on this host, starting it if none runs; None if the store has the blob by now.
 
-        The caller has made sure that its client may have the blob. ``present`` is asked once more before a fetch
-        begins, since another worker may have committed between the caller's look and this call. ``commit`` gets a
-        verified, complete file and may move it away; it must stand being called for a blob that is there. ``size``
-        is a descriptor's, in bytes; one that is wrong does not spoil the fill for those who join with the right one.
-        ``repository`` is for people who look on.
-        Raises the fill's failure where it ends before there is anything to read.
+        The caller has made sure that its client may have the blob. Raises the fill's failure if it ends before there is
+        anything to read.
         """
         if self._closing:
-            raise Unavailable("this worker is being stopped; try again", headers={"Retry-After": "1"})
-        if digest in self._fills:
-            fill, filler = self._fills[digest]
-            filler.expect(size)
-        else:
-            fill = Fill(digest)
-            filler = Filler(fill, self._folder, fetch, commit, present)
-            filler.expect(size)
-            self._fills[digest] = fill, filler
-            task = asyncio.create_task(self._run(fill, filler), name=f"fill {digest}")
+            raise _stopping()
+        key = request.spool, request.digest
+        fill = self._fills.get(key)
+        if fill is None:
+            fill = self._fills[key] = Fill(request.digest)
+            task = asyncio.create_task(self._run(fill, request), name=f"fill {request.digest}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        fill.repositories.add(repository)
+        fill.repositories.add(str(request.repository.name))
+        if request.size is not None:
+            fill.expected.add(request.size)
         return fill if await fill.opened() else None
 
     def running(self) -> list[FillProgress]:
         """List the fills this process leads or follows, oldest first."""
-        return [
-            FillProgress(
-                fill.digest,
-                fill.readable,
-                fill.size,
-                fill.started,
-                filler.leading,
-                frozenset(fill.repositories),
-                fill.readers,
-            )
-            for fill, filler in self._fills.values()
-        ]
+        return [fill.progress() for fill in self._fills.values()]
 
     async def close(self, timeout: float) -> None:
-        """Let what runs end within ``timeout`` seconds, then stop it; another worker goes on, or a later one."""
+        """Let what runs end within ``timeout`` seconds, then stop it; another worker resumes it, or a later one."""
         self._closing = True
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout)
@@ -96,32 +230,43 @@ class Fills:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def sweep(self, older_than: float) -> int:
-        """Remove what dead fills left more than ``older_than`` seconds ago; gives the number of parts."""
-        return await in_thread(None, _sweep, self._folder, time.time() - older_than)
-
-    async def _run(self, fill: Fill, filler: Filler) -> None:
+    async def _run(self, fill: Fill, request: BlobRequest) -> None:
+        """Lead or follow until the fill has ended; its failure is the fill's, not raised here."""
         RUNNING.inc()
         try:
-            await filler.run()
+            while not fill.over:
+                await self._drive(fill, request)
+        except OCIError as error:
+            log.warning("fill of %s failed: %s", fill.digest, error.message)
+            fill.end(error)
+        except asyncio.CancelledError:
+            fill.end(_stopping())
+            raise
+        except Exception:
+            log.exception("fill of %s failed", fill.digest)
+            fill.end(OCIError())
         finally:
-            del self._fills[fill.digest]
+            del self._fills[request.spool, fill.digest]
             RUNNING.dec()
-            led = "led" if filler.leading else "followed"
+            led = "led" if fill.leading else "followed"
             FILLS.labels(led if fill.complete or fill.file is None else "failed").inc()
 
-
-def _sweep(folder: Path, before: float) -> int:
-    removed = 0
-    for stem in {path.stem for path in folder.glob("*") if path.suffix in (PART, LOCK)}:
-        lock = try_host_lock(folder / f"{stem}{LOCK}")
-        if lock is None:
-            continue
+    async def _drive(self, fill: Fill, request: BlobRequest) -> None:
+        paths = SpoolPaths(request.spool, request.digest)
+        with disk_errors():
+            lock = LockFile(paths.lock)
         with lock:
-            part = folder / f"{stem}{PART}"
-            with suppress(FileNotFoundError):
-                if part.stat().st_mtime < before:
-                    part.unlink()
-                    removed += 1
-            lock.path.unlink()
-    return removed
+            if not lock.try_lock():
+                await Follower(fill, paths, lock).follow()
+            elif lock.linked():  # Else a leader has just ended, and its lock is no longer the lock.
+                fill.leading = True
+                try:
+                    await Leader(fill, request, self._stored, paths, lock).lead()
+                except _Disputed as dispute:
+                    # A client that agrees with the upstream may have joined meanwhile: then the fill begins again.
+                    if dispute.size not in fill.expected:
+                        raise
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("this worker is being stopped; try again", headers={"Retry-After": "1"})

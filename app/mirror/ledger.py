@@ -256,7 +256,7 @@ class HostLedger:
     removes the file. Every counted GET shares the lock, so none is sent meanwhile.
 
     ``source`` is whom the upstream counts, None before it has said. ``free_until`` (monotonic): until when this worker
-    itself believes that there is no limit, for the time without Redis.
+    itself believes that there is no limit, for use without Redis.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Manifests of a mirror: which digest a tag stands for now, and getting what is not here yet.
+"""Manifests of a mirror: which digest a tag stands for now, and getting manifests that are not here yet.
 
 fresh ──────────────────────────────► served, the upstream is not asked
 older ── HEAD ── unchanged ─────────► served
@@ -7,8 +7,12 @@ older ── HEAD ── unchanged ─────────► served
           ├── 401, 403 ─────────────► refused, whatever is cached
           └── 404 ──────────────────► not there, remembered for a minute
 
-A HEAD of what is not cached costs a HEAD of the upstream and no more. Clients send one for a tag and then a GET for the
-digest, so the tag is noted, and put down with the manifest when that comes.
+A client's HEAD of a manifest that is not cached costs a HEAD of the upstream and no more. Clients send one for a tag
+and then a GET for the digest, so the tag is noted, and recorded with the manifest when that comes.
+
+Three rings keep a manifest from being fetched twice at once. Requests of one worker join one task (single-flight). The
+tasks of all workers take the manifest lock one after the other. A task that has the lock looks into SQL first, because
+the one before it may have recorded the manifest.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from prometheus_client import Counter
 
 from app.cache import Cache
 from app.database import Database, Transaction, manifests, projects
+from app.database.traffic import Counts
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
@@ -41,16 +46,16 @@ from .upstream_access import AccessByProject
 
 PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror, by what became of it.", ["outcome"])
 
-# Where an older answer is at hand nobody waits longer for a newer one.
+# If an older manifest is here, nobody waits longer than this for a newer one.
 _HURRY_SECONDS = 3.0
-# After the upstream failed somebody who had an older answer, the others are spared the wait.
+# After the upstream failed one request that had an older manifest, the others are spared the wait for so long.
 _SPARE_SECONDS = 10.0
 _UNUSABLE = "answers with what cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A manifest that is in the database now; ``warning`` in words where it may not be the newest.
+    """A manifest that is in the database now; ``warning``, in words, if it may not be the newest.
 
     ``fetched``: it was not there before.
     """
@@ -89,49 +94,30 @@ class MirrorManifests:
         self._tag_notes = TagNotes(cache)
         self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
         self._resolving: SingleFlight[Resolved] = SingleFlight()
-        self._looks: SingleFlight[ManifestAnswer | None] = SingleFlight()
+        self._lookups: SingleFlight[ManifestAnswer | None] = SingleFlight()
         self._spare_until = 0.0
 
     def is_fresh(self, checked_at: float) -> bool:
-        """Say whether a tag that was compared with the upstream then (Unix seconds) is served without asking."""
+        """Return whether a tag that was compared with the upstream then (Unix seconds) is served without asking."""
         return time.time() - checked_at < self._fresh_for
 
-    async def look(self, repository: Repository, reference: Reference) -> ManifestAnswer | None:
-        """Say what the upstream says of something that is not cached; None where that takes `resolve`.
+    async def look_up(self, repository: Repository, reference: Reference) -> ManifestAnswer | None:
+        """Return what the upstream's HEAD says of a manifest that is not cached; None if that takes `resolve`.
 
-        Which is for a tag known here, for it may be served although the upstream fails, and for what the upstream
-        does not wholly describe. Raises ManifestUnknown, and whatever stands in the way.
+        It does for a tag known here, which may be served although the upstream fails, and for a manifest that the
+        HEAD does not wholly describe. Raises ManifestUnknown, and any failure of the upstream.
         """
         await self._refuse_missing(repository, reference)
         if isinstance(reference, Tag) and await self._known(repository, reference) is not None:
             return None
-
-        async def ask() -> ManifestAnswer | None:
-            try:
-                head = await self._head(repository, reference, hurry=False)
-            except (ManifestUnknown, NameUnknown):
-                await self._forget(repository, reference)
-                raise
-            digest = reference if isinstance(reference, Digest) else head.digest
-            if digest is None or not head.size:
-                return None
-            if isinstance(reference, Tag):
-                # Before the look at what is here: whoever records the manifest meanwhile finds the note.
-                await self._tag_notes.add(repository.name, reference, digest)
-                if await self._present(await self._repository_id(repository), digest):
-                    return None
-            PULLS.labels("looked").inc()
-            return ManifestAnswer(digest, head.media_type, head.size, None)
-
-        return await self._looks.join((repository.name, reference), ask)
+        return await self._lookups.join((repository.name, reference), partial(self._look_up, repository, reference))
 
     async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
-        """Find out what a reference that is not fresh here stands for, and get it.
+        """Return the manifest that a reference stands for which is not fresh here, after getting it.
 
-        Raises ManifestUnknown, and whatever stands in the way where nothing older is cached.
+        Raises ManifestUnknown, and any failure of the upstream if nothing older is cached.
         """
         await self._refuse_missing(repository, reference)
-
         key = (repository.name, reference, client.may_fill)
         request = self._requests.get(key)
         if request is None:
@@ -143,13 +129,30 @@ class MirrorManifests:
     async def close(self) -> None:
         """Stop what is under way."""
         await self._resolving.close()
-        await self._looks.close()
+        await self._lookups.close()
 
     async def _refuse_missing(self, repository: Repository, reference: Tag | Digest) -> None:
-        """Raise ManifestUnknown where the upstream said so a moment ago."""
+        """Raise ManifestUnknown if the upstream said so a moment ago."""
         if await self._negative.is_missing(repository.name, reference):
             PULLS.labels("missing").inc()
             raise unknown_manifest(repository.name, reference)
+
+    async def _look_up(self, repository: Repository, reference: Tag | Digest) -> ManifestAnswer | None:
+        try:
+            head = await self._head(repository, reference, hurry=False)
+        except (ManifestUnknown, NameUnknown):
+            await self._forget(repository, reference)
+            raise
+        digest = reference if isinstance(reference, Digest) else head.digest
+        if digest is None or not head.size:
+            return None
+        if isinstance(reference, Tag):
+            # Before the look into SQL: a task that records the manifest meanwhile finds the note.
+            await self._tag_notes.add(repository.name, reference, digest)
+            if await self._present(await self._repository_id(repository), digest):
+                return None
+        PULLS.labels("looked").inc()
+        return ManifestAnswer(digest, head.media_type, head.size, None)
 
     async def _resolve(self, request: _Request) -> Resolved:
         try:
@@ -164,7 +167,7 @@ class MirrorManifests:
     async def _refresh(self, request: _Request, tag: Tag) -> Resolved:
         repository = request.repository
         async with self._lock.hold(repository.name, tag):
-            # Whoever had the turn before may have found out that there is no such tag.
+            # The holder before may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
             known = await self._known(repository, tag)
             if known is not None and self.is_fresh(known[1]):
@@ -199,7 +202,7 @@ class MirrorManifests:
             return Resolved(*stale)
         if head.digest is None:
             return await self._bring(request, tag, head, stale)
-        # Other tags may stand for it as well, and be asked for at this very moment.
+        # Other tags may stand for the same digest, and be resolved at this very moment.
         async with self._lock.hold(repository.name, head.digest):
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
@@ -212,7 +215,7 @@ class MirrorManifests:
     ) -> Resolved:
         repository = request.repository
         if stale is not None and not request.may_fill:
-            return self._serve_stale(repository, tag, stale, "has a newer one, to be had by those who log in")
+            return self._serve_stale(repository, tag, stale, "has a newer one, which is fetched for those who log in")
         wanted = head.digest or tag
         if stale is not None and await self._negative.is_unusable(repository.name, wanted):
             return self._serve_stale(repository, tag, stale, _UNUSABLE)
@@ -272,7 +275,7 @@ class MirrorManifests:
             return await self._record(repository, fetched, [])
 
     async def _is_child(self, repository_id: int, digest: Digest) -> bool:
-        """Say whether an index that is here names the manifest: then there is no need to ask what it is."""
+        """Return whether an index that is here names the manifest: then there is no need to ask for its type."""
         return await manifests.part_size(self._database, repository_id, digest, is_manifest=True) is not None
 
     # both
@@ -293,26 +296,26 @@ class MirrorManifests:
             try:
                 return await access.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
-                # That one has had its share is no answer for the others; that the upstream is limiting us is.
+                # That one client has had its share is no answer for the others; the upstream's own limit is.
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
         noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
-        # What is known of a tag by now was heard no earlier than the note.
+        # A tag that is known by now was compared with the upstream no earlier than it was noted.
         tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
 
         async def write(transaction: Transaction) -> int:
             repository_id = await ensure(transaction, repository)
             await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
             if not tags:
-                # It never loses what it never had: nobody else would look at it again.
+                # A manifest without a tag never loses one, so nothing else would have it reviewed.
                 look_at = time.time() + UNPULLED_SECONDS
                 await manifests.ask_review(transaction, repository_id, [fetched.digest], look_at)
             return repository_id
 
         resolved = Resolved(await self._database.transact(write), fetched.digest, fetched=True)
-        self._traffic.fetched(repository.project_id, len(fetched.manifest.payload))
+        self._traffic.count(repository.project_id, Counts(fetched_bytes=len(fetched.manifest.payload)))
         return resolved
 
     async def _move_tag(self, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
@@ -332,7 +335,7 @@ class MirrorManifests:
         return ((repository_id, tagged[0]), tagged[1]) if tagged else None
 
     async def _repository_id(self, repository: Repository) -> int | None:
-        """Give the repository's id; what was not there when the request came may have been made meanwhile."""
+        """Return the repository's id; it may have been made since the request came."""
         if repository.id is not None:
             return repository.id
         return await projects.repository_id(self._database, repository.project_id, repository.name.repository)

@@ -10,7 +10,6 @@ from app.cache import Cache
 from app.config import UpstreamConfig
 from app.database import Database
 from app.kit.jobs import repeat
-from app.registry.blobs import Blobs
 from app.registry.content import HostedContent
 from app.registry.manifests import Manifests
 from app.registry.pulls import Pulls
@@ -18,13 +17,18 @@ from app.storage import BlobStore
 
 from .blobs import MirrorBlobs
 from .content import MirrorContent
+from .fills import Fills
 from .manifests import MirrorManifests
+from .spool import sweep
 from .statistics import BudgetHistory, FillReport, Traffic
+from .stored_blobs import StoredBlobs
 from .upstream_access import AccessByProject
 
 _REPORT_SECONDS = 1.0
 # A budget that becomes known within a minute is sampled soon after.
 _SAMPLE_SECONDS = 10.0
+# A part that nobody has resumed for so long is not worth resuming.
+_STALE_SPOOL_SECONDS = 24 * 3600
 
 
 class Mirror:
@@ -41,28 +45,30 @@ class Mirror:
         cache: Cache,
         hosted: HostedContent,
         stored: Manifests,
-        blobs: Blobs,
         pulls: Pulls,
         decrypt: Callable[[str], str],
     ) -> None:
         """``decrypt`` reads the credentials that projects keep for the upstream (`app.access.secrets.Secrets`)."""
         locks = spool / "locks"
         locks.mkdir(parents=True, exist_ok=True)
+        # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
+        self._spool = spool / name.replace("/", "_")
         self.access = AccessByProject(
             name,
             config.url,
             config.credentials,
             database=database,
             cache=cache,
-            # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
-            spool=spool / name.replace("/", "_"),
+            spool=self._spool,
             locks=locks,
             decrypt=decrypt,
         )
         self._name = name
         self._traffic = Traffic(database)
         self._manifests = MirrorManifests(database, self.access, cache, locks, config.fresh_for, self._traffic)
-        self._blobs = MirrorBlobs(database, store, blobs, self.access, pulls, self._traffic)
+        stored_blobs = StoredBlobs(database, store, self._traffic)
+        self._fills = Fills(stored_blobs)
+        self._blobs = MirrorBlobs(stored_blobs, self.access, self._fills, pulls, self._traffic)
         self.content = MirrorContent(database, hosted, stored, self._manifests, self._blobs, pulls, self._traffic)
         self._fill_report = FillReport(cache, name)
         self._budget_history = BudgetHistory(database, cache, name)
@@ -71,6 +77,7 @@ class Mirror:
     async def start(self) -> None:
         """Make ready and start the reports; connects to no upstream yet."""
         await self.access.start()
+        await sweep(self._spool, _STALE_SPOOL_SECONDS)
         jobs = (
             self._traffic.run(),
             repeat("reporting fills", self._report_fills, _REPORT_SECONDS, now=True),
@@ -80,7 +87,7 @@ class Mirror:
 
     async def close(self, seconds: float) -> None:
         """Let running fills end within ``seconds``, then stop everything and close every connection."""
-        await self.access.drain(seconds)
+        await self._fills.close(seconds)
         await self._manifests.close()
         await self._blobs.close()
         await self.access.close()
@@ -91,7 +98,7 @@ class Mirror:
         await self._traffic.flush()
 
     async def _report_fills(self) -> None:
-        await self._fill_report.report(self.access.running())
+        await self._fill_report.report(self._fills.running())
 
     async def _sample_budgets(self) -> None:
         await self._budget_history.sample(await self.access.all_budgets())

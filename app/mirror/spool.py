@@ -3,17 +3,19 @@
     FOLDER/<algorithm>-<hex>.part    the blob's bytes from the first one on; grows
     FOLDER/<algorithm>-<hex>.lock    locked by the leader; its notes for the other processes, one JSON object a line
 
-Invariants. Only who holds the lock writes, renames or removes either file. The blob's last byte is written when the
-digest has been verified and not before, so whatever stands in a part may be given to anyone, and a part as long as
-the blob is the blob. A leader's last note, how the fill ended, is written after the lock file was removed: only
-those who had it open, because they followed this very fill, can read it, and none is ever found by a later one.
+Invariants. Only the holder of the lock writes, renames or removes either file. The blob's last byte is written when the
+digest is verified and not before, so any bytes in a part may be given to anyone, and a part as long as the blob is the
+blob. A leader's last note, how the fill ended, is written after the lock file was removed. So only processes that had
+it open, because they followed this very fill, can read it, and a later fill never finds it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,21 @@ from app.oci import errors
 from app.oci.digest import Digest, new_hash
 from app.oci.errors import OCIError
 
-from .locks import LockFile
+from .locks import LockFile, try_host_lock
 
 _REHASH_STEP = 8 * 1024 * 1024
 _NOTES_LIMIT = 64 * 1024
 
-PART, LOCK = ".part", ".lock"
+_PART, _LOCK = ".part", ".lock"
+
+
+class SpoolPaths:
+    """The paths of a blob's two files in ``folder``: the part, and the lock with the notes."""
+
+    def __init__(self, folder: Path, digest: Digest) -> None:
+        stem = f"{digest.algorithm}-{digest.hex}"
+        self.part = folder / f"{stem}{_PART}"
+        self.lock = folder / f"{stem}{_LOCK}"
 
 
 class SpoolFile:
@@ -43,10 +54,11 @@ class SpoolFile:
             close(self.fd)
 
     def size(self) -> int:
+        """Return how many bytes the part has now."""
         return os.fstat(self.fd).st_size
 
     async def read(self, start: int, stop: int) -> bytes:
-        """Give bytes of the part; off the loop only where the disk has to be asked."""
+        """Return bytes of the part; off the loop only if they must come from the disk."""
         if self._in_memory(stop - 1):
             return os.pread(self.fd, stop - start, start)
         return await in_thread(None, os.pread, self.fd, stop - start, start)
@@ -61,7 +73,7 @@ class SpoolFile:
 
 
 class Spool:
-    """The part as its leader sees it, with the running hash of all it received."""
+    """The part as its leader sees it, with the running hash of all received bytes."""
 
     def __init__(self, path: Path, digest: Digest) -> None:
         self._path, self._digest = path, digest
@@ -75,7 +87,7 @@ class Spool:
         self.written = self.received = 0
 
     def rehash(self) -> bool:
-        """Hash the next piece of what an earlier leader left; False when all of it has been. Blocks for a few ms."""
+        """Hash the next piece that an earlier leader left; False if there is none. Blocks for a few milliseconds."""
         with disk_errors():
             piece = os.pread(self.file.fd, _REHASH_STEP, self.received)
         self._hash.update(piece)
@@ -84,7 +96,7 @@ class Spool:
         return bool(piece)
 
     def append(self, chunk: bytes) -> None:
-        """Hash and write all but the last byte so far. Blocks; raises DiskFailed."""
+        """Hash a chunk, and write all bytes so far but the last. Blocks; raises DiskFailed."""
         self._hash.update(chunk)
         self.received += len(chunk)
         self._write(self._held)
@@ -92,15 +104,16 @@ class Spool:
         self._held = bytes(chunk[-1:])
 
     def verified(self) -> bool:
+        """Return whether the bytes so far have the digest."""
         return Digest.finish(self._hash) == self._digest
 
     def release_last_byte(self) -> None:
-        """Let readers see the end; to be called once the digest is verified."""
+        """Let readers see the end; only after the digest is verified."""
         self._write(self._held)
         self._held = b""
 
     def restart(self) -> None:
-        """Throw away what an earlier leader left."""
+        """Throw away the bytes that an earlier leader left."""
         self.remove()
         self._open()
 
@@ -110,7 +123,7 @@ class Spool:
             os.ftruncate(self.file.fd, 0)
             self._path.unlink(missing_ok=True)
         except OSError:
-            pass  # a disk that does not even remove; the next leader meets it again and says so
+            pass  # The disk does not even remove a file. The next leader meets it again and says so.
 
     def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -122,11 +135,11 @@ class Spool:
 
 
 class Notes:
-    """What a leader tells the followers in other processes, in the lock file; each line has all of it.
+    """A leader's notes for the followers in other processes, in the lock file; each line has all of them.
 
     ``spool``: the part stands, this is its inode. ``ready``: the upstream has answered, and ``size`` is in bytes or
-    null. ``verified``: all bytes are there. ``disputed``: the size by the upstream, where no descriptor
-    agrees. ``ended``: null when the blob was committed, else the failure.
+    null. ``verified``: all bytes are there. ``disputed``: the size by the upstream, if no descriptor agrees.
+    ``ended``: null if the blob was committed, else the failure.
     """
 
     def __init__(self, lock: LockFile) -> None:
@@ -135,12 +148,12 @@ class Notes:
         self._end = 0
 
     def clear(self) -> None:
-        """Begin as the new leader: what a killed one said no longer holds."""
+        """Begin as the new leader: the notes of a killed one no longer hold."""
         with disk_errors():
             os.ftruncate(self._lock.fd, 0)
 
     def add(self, **note: Any) -> None:
-        """Say more; what was said already is not written again."""
+        """Add to the notes; nothing is written if they say it already."""
         if note.items() <= self._said.items():
             return
         self._said |= note
@@ -150,14 +163,14 @@ class Notes:
         self._end += len(line)
 
     def read(self) -> dict[str, Any]:
-        """Give the last word; a line that is being written is left for the next look."""
+        """Return the last line; one that is being written is left for the next look."""
         lines = os.pread(self._lock.fd, _NOTES_LIMIT, 0).split(b"\n")
         notes: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 else {}
         return notes
 
 
 def describe(error: OCIError) -> dict[str, Any]:
-    """Put a failure into a note."""
+    """Return a failure as a note."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     return {
         "class": kind.__name__,
@@ -169,7 +182,28 @@ def describe(error: OCIError) -> dict[str, Any]:
 
 
 def revive(note: dict[str, Any]) -> OCIError:
-    """Make the failure of a note anew: every waiter raises one of its own."""
+    """Return the failure of a note as a new error: every waiter raises one of its own."""
     kind = getattr(errors, note["class"])
     error: OCIError = kind(note["message"], detail=note["detail"], headers=note["headers"], status=note["status"])
     return error
+
+
+async def sweep(folder: Path, older_than: float) -> int:
+    """Remove the parts that dead fills left more than ``older_than`` seconds ago; return their number."""
+    return await in_thread(None, _sweep, folder, time.time() - older_than)
+
+
+def _sweep(folder: Path, before: float) -> int:
+    removed = 0
+    for stem in {path.stem for path in folder.glob("*") if path.suffix in (_PART, _LOCK)}:
+        lock = try_host_lock(folder / f"{stem}{_LOCK}")
+        if lock is None:
+            continue
+        with lock:
+            part = folder / f"{stem}{_PART}"
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < before:
+                    part.unlink()
+                    removed += 1
+            lock.path.unlink()
+    return removed

@@ -103,17 +103,9 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
         super().__init__("traffic")
         self._database = database
 
-    def hit(self, project_id: int, size: int) -> None:
-        """Count an answer of ``size`` bytes from the cache."""
-        self._count(project_id, Counts(hits=1, served_bytes=size))
-
-    def miss(self, project_id: int, size: int) -> None:
-        """Count an answer of ``size`` bytes that needed the upstream."""
-        self._count(project_id, Counts(misses=1, served_bytes=size))
-
-    def fetched(self, project_id: int, size: int) -> None:
-        """Count ``size`` bytes that came from the upstream, for however many clients."""
-        self._count(project_id, Counts(fetched_bytes=size))
+    def count(self, project_id: int, counts: Counts) -> None:
+        """Add to the counts of a project in this hour."""
+        self.note((project_id, int(time.time() // HOUR)), counts)
 
     def merge(self, old: Counts, new: Counts) -> Counts:
         """Return the sum."""
@@ -128,9 +120,6 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
         """Add the counts to those of record; raise Unavailable."""
         async with self._database.transaction() as transaction:
             await traffic.add(transaction, notes)
-
-    def _count(self, project_id: int, counts: Counts) -> None:
-        self.note((project_id, int(time.time() // HOUR)), counts)
 
 
 class BudgetHistory:

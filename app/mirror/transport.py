@@ -64,7 +64,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request: the answer's head as it was read, and its response, for whoever closes it."""
+    """The reply to one request: the head of its answer, and its response, which the receiver closes."""
 
     answer: Answer
     response: aiohttp.ClientResponse
@@ -82,7 +82,7 @@ class Transport:
     async def start(self) -> None:
         """Make the session; connects to nothing yet."""
         self._session = aiohttp.ClientSession(
-            # No limit on connections: stalled bodies must not keep a HEAD waiting; fills are bounded where they start.
+            # No limit on connections: stalled bodies must not keep a HEAD waiting, and fills are bounded by themselves.
             connector=aiohttp.TCPConnector(resolver=self._guard, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -86,12 +86,12 @@ class BlobBody:
 
 
 @dataclass(frozen=True, slots=True)
-class _Landed:
-    """The reply at the end of all redirects; ``answer`` is the upstream's own, ``abroad``: another host replied."""
+class _FinalReply:
+    """The reply after all redirects. ``answer`` is the upstream's own; ``other_host``: another host replied."""
 
     answer: Answer
     response: aiohttp.ClientResponse
-    abroad: bool
+    other_host: bool
 
 
 class Upstream:
@@ -140,20 +140,20 @@ class Upstream:
 
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
         """Ask what a reference stands for now; not counted by Docker Hub."""
-        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as landed:
+        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as final:
             return ManifestHead(
-                digest=self._stated_digest(landed.response, reference),
-                media_type=self._manifest_type(landed.response),
-                size=landed.response.content_length,
-                answer=landed.answer,
+                digest=self._stated_digest(final.response, reference),
+                media_type=self._manifest_type(final.response),
+                size=final.response.content_length,
+                answer=final.answer,
             )
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
         """Fetch a manifest, at most 4 MiB of a known type; Docker Hub counts it, and it is sent once at most."""
-        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as landed:
-            media_type = self._manifest_type(landed.response)
-            stated = self._stated_digest(landed.response, reference)
-            payload = await self._transport.read(landed.response, MAX_MANIFEST_BYTES)
+        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
+            media_type = self._manifest_type(final.response)
+            stated = self._stated_digest(final.response, reference)
+            payload = await self._transport.read(final.response, MAX_MANIFEST_BYTES)
             asked = Digest(reference) if ":" in reference else None
             for expected in (asked, stated):
                 if expected is not None and Digest.of(payload, expected.algorithm) != expected:
@@ -162,14 +162,14 @@ class Upstream:
                 manifest = parse_manifest(payload, media_type)
             except ManifestInvalid as error:
                 raise UpstreamInvalid(f"{self.name} sent a manifest that cannot be used: {error.message}") from error
-            return FetchedManifest(asked or stated or Digest.of(payload), manifest, landed.answer)
+            return FetchedManifest(asked or stated or Digest.of(payload), manifest, final.answer)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Return a blob's size in bytes."""
-        async with self._open("head_blob", "HEAD", repository, digest, {}) as landed:
-            if landed.response.content_length is None:
+        async with self._open("head_blob", "HEAD", repository, digest, {}) as final:
+            if final.response.content_length is None:
                 raise UpstreamInvalid(f"{self.name} does not say how large {digest} is")
-            return landed.response.content_length
+            return final.response.content_length
 
     @asynccontextmanager
     async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
@@ -178,8 +178,8 @@ class Upstream:
         Leaving the context ends the transfer.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._open("get_blob", "GET", repository, digest, headers) as landed:
-            response = landed.response
+        async with self._open("get_blob", "GET", repository, digest, headers) as final:
+            response = final.response
             if response.status == 206:
                 yield BlobBody(self._transport, response, offset, self._ranged_size(response, offset))
             else:
@@ -188,34 +188,34 @@ class Upstream:
     @asynccontextmanager
     async def _open(
         self, kind: RequestKind, method: str, repository: str, reference: str, headers: dict[str, str]
-    ) -> AsyncIterator[_Landed]:
+    ) -> AsyncIterator[_FinalReply]:
         noun = "blobs" if kind.endswith("blob") else "manifests"
         path = f"/v2/{quote(repository, safe='/')}/{noun}/{quote(reference, safe=':')}"
         url = URL(f"{self._home}{path}", encoded=True)
-        landed = await self._send_logged_in(kind, method, url, repository, headers)
-        response = landed.response
+        final = await self._send_logged_in(kind, method, url, repository, headers)
+        response = final.response
         try:
             if response.status != 200 and not (response.status == 206 and "Range" in headers):
                 absent = BlobUnknown if noun == "blobs" else ManifestUnknown
                 body = await self._transport.spend(response)
-                raise self._error(response, body, landed.abroad, absent, repository, reference)
+                raise self._error(response, body, final.other_host, absent, repository, reference)
             self._refuse_disguise(response)
-            yield landed
+            yield final
         except OCIError as error:
-            carry(error, landed.answer)
+            carry(error, final.answer)
             raise
         finally:
             response.close()
 
     async def _send_logged_in(
         self, kind: RequestKind, method: str, url: URL, repository: str, headers: dict[str, str]
-    ) -> _Landed:
+    ) -> _FinalReply:
         scope = f"repository:{repository}:pull"
         authorization = await self._login.header(scope)
-        landed = await self._follow(kind, method, url, headers, authorization)
-        response = landed.response
-        if response.status != 401 or landed.abroad:
-            return landed
+        final = await self._follow(kind, method, url, headers, authorization)
+        response = final.response
+        if response.status != 401 or final.other_host:
+            return final
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         await self._transport.spend(response)
         authorization = await self._login.renew(scope, challenges, authorization)
@@ -223,17 +223,17 @@ class Upstream:
 
     async def _follow(
         self, kind: RequestKind, method: str, url: URL, headers: dict[str, str], authorization: str | None
-    ) -> _Landed:
-        """Send, and go where redirects lead; a failure on the way carries the upstream's own last answer, if any."""
+    ) -> _FinalReply:
+        """Send, and follow redirects; a failure on the way carries the upstream's own last answer, if there is one."""
         own: Answer | None = None
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                abroad = _origin(url) != _origin(self._home)
-                login = {"Authorization": authorization} if authorization and not abroad else {}
-                reply = await self._transport.send("storage" if abroad else kind, method, url, headers | login)
-                own = own if abroad and own is not None else reply.answer
+                other_host = _origin(url) != _origin(self._home)
+                login = {"Authorization": authorization} if authorization and not other_host else {}
+                reply = await self._transport.send("storage" if other_host else kind, method, url, headers | login)
+                own = own if other_host and own is not None else reply.answer
                 if reply.response.status not in _REDIRECTS:
-                    return _Landed(own, reply.response, abroad)
+                    return _FinalReply(own, reply.response, other_host)
                 await self._transport.spend(reply.response)
                 url = next_hop(url, reply.response.headers.get("Location"))
             raise UpstreamInvalid(f"{self.name} redirects more than {_MAX_REDIRECTS} times")
@@ -245,7 +245,7 @@ class Upstream:
         self,
         response: aiohttp.ClientResponse,
         body: bytes,
-        abroad: bool,
+        other_host: bool,
         absent: type[OCIError],
         repository: str,
         reference: str,
@@ -254,7 +254,7 @@ class Upstream:
             return failure
         if response.status == 404:
             return _UNKNOWN.get(_code(body), absent)(f"{self.name} has no {repository} {reference}")
-        if abroad:
+        if other_host:
             return UpstreamInvalid(f"the host that {self.name} redirects to answered {response.status}")
         if response.status in (401, 403):
             return UpstreamRefused(self.name)

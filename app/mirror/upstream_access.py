@@ -10,7 +10,6 @@ stays when the credential changes.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -31,16 +30,13 @@ from app.oci.manifest import INDEX_TYPES
 
 from .answers import Answer, RateLimit, UpstreamLimited, UpstreamRefused, answer_of
 from .budget import Budget
-from .fills import Fills
-from .statistics import BudgetView, FillProgress
+from .statistics import BudgetView
 from .upstream import FetchedManifest, ManifestHead, Upstream
 
 # Of so many images looked up lately, one is still there for a probe.
 _MOST_LOOKUPS = 4
 # An upstream that has answered 429 to a lookup is left alone for so long.
 _SPARE_SECONDS = 10.0
-# A spool that nobody has resumed for so long is not worth resuming.
-_STALE_SPOOL_SECONDS = 24 * 3600
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +50,8 @@ class _Account:
 class UpstreamAccess:
     """One upstream with some accounts, in their order; `start` it and `close` it.
 
-    ``owner`` says in words whose accounts they are, nothing for the configured ones. ``tokens`` keeps theirs apart.
+    ``spool`` is the folder of the fills that are fetched with them. ``owner`` says in words whose accounts they are,
+    nothing for the configured ones. ``tokens`` keeps theirs apart.
     """
 
     def __init__(
@@ -64,20 +61,23 @@ class UpstreamAccess:
         credentials: Sequence[Credential],
         cache: Cache,
         locks: Path,
-        fills: Fills,
+        spool: Path,
         *,
         owner: str = "",
         tokens: str = "",
     ) -> None:
         self.name = name
-        self.fills = fills
+        self.spool = spool
+        self.has_accounts = bool(credentials)
         self._owner = owner
         shared = _SharedTokens(cache, tokens)
         self._looked_up: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
         used: Sequence[Credential | None] = credentials or [None]
         self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
-        self._anonymous = Upstream(name, url, None, shared) if credentials else self._accounts[0].client
+        # Fetches blobs, which no upstream counts.
+        self.pull_client = self._accounts[0].client
+        self._anonymous = Upstream(name, url, None, shared) if credentials else self.pull_client
 
     def _account(
         self, url: str, credential: Credential | None, tokens: _SharedTokens, cache: Cache, locks: Path
@@ -90,16 +90,6 @@ class UpstreamAccess:
         # A file of its own for each budget; a user name could hold what no file name may.
         lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
         return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client)))
-
-    @property
-    def has_accounts(self) -> bool:
-        """Whether pulls are made with an account."""
-        return self.pull_client is not self._anonymous
-
-    @property
-    def pull_client(self) -> Upstream:
-        """The client that fetches blobs, which no upstream counts."""
-        return self._accounts[0].client
 
     def lookup_client(self, *, public: bool) -> Upstream:
         """Return the client that sees what a project of this publicity may show."""
@@ -132,8 +122,8 @@ class UpstreamAccess:
     async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
         """Fetch a manifest within the budget of the first account that has any left, in the name of ``client``.
 
-        ``media_type`` is what a lookup has shown: an index is followed by one of its children, for which one more GET
-        is held. Raises TooManyRequests, and as `Upstream.get_manifest` does.
+        ``media_type`` comes from a lookup: an index is followed by one of its children, for which one more GET is held.
+        Raises TooManyRequests, and as `Upstream.get_manifest` does.
         """
         if not self._looked_up:
             self._looked_up.append((repository, reference))
@@ -223,7 +213,7 @@ class AccessByProject:
         self._spool = spool
         self._locks = locks
         self._decrypt = decrypt
-        self._configured = UpstreamAccess(name, url, credentials, cache, locks, Fills(spool))
+        self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool)
         self._own: dict[int, _Own] = {}
         # What was under way with a former credential ends with it.
         self._former: list[UpstreamAccess] = []
@@ -231,11 +221,6 @@ class AccessByProject:
     async def start(self) -> None:
         """Make ready; connects to nothing yet."""
         await self._configured.start()
-        await self._configured.fills.sweep(_STALE_SPOOL_SECONDS)
-
-    async def drain(self, seconds: float) -> None:
-        """Let running fills end within so long, then stop them."""
-        await asyncio.gather(*(access.fills.close(seconds) for access in self._all()))
 
     async def close(self) -> None:
         """Close every connection."""
@@ -256,10 +241,6 @@ class AccessByProject:
             return known.access
         return await self._make(project_id, kept)
 
-    def running(self) -> list[FillProgress]:
-        """List the fills this process takes part in."""
-        return [fill for access in self._all() for fill in access.fills.running()]
-
     async def ping(self) -> None:
         """Ask whether the upstream answers; raises as `Upstream.ping` does."""
         await self._configured.pull_client.ping()
@@ -276,14 +257,13 @@ class AccessByProject:
     async def _make(self, project_id: int, kept: str) -> UpstreamAccess:
         credential = self._read(project_id, kept)
         former = self._own.get(project_id)
-        own_spool = self._spool.with_name(f"{self._spool.name}.project-{project_id}")
         access = UpstreamAccess(
             self.name,
             self._url,
             [credential],
             self._cache,
             self._locks,
-            former.access.fills if former else Fills(own_spool),
+            self._spool.with_name(f"{self._spool.name}.project-{project_id}"),
             owner=f"project {project_id}",
             tokens=f"project {project_id} {Digest.of(kept.encode()).hex[:16]}|",
         )
@@ -304,7 +284,7 @@ class AccessByProject:
         log.warning("the credential of project %d for %s cannot be read: %s", project_id, self.name, reason)
         return Unavailable(
             f"the account that this project keeps for {self.name} cannot be read any more; "
-            "whoever administers the project must enter it again",
+            "an administrator of the project must enter it again",
             headers={"Retry-After": "600"},
         )
 

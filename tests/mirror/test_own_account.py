@@ -105,7 +105,6 @@ async def house(
         cache=cache,
         hosted=HostedContent(database, manifests, blobs, pulls),
         stored=manifests,
-        blobs=blobs,
         pulls=pulls,
         decrypt=decrypt,
     )

@@ -135,7 +135,7 @@ async def test_a_manifest_may_be_redirected_too() -> None:
 
 
 @pytest.mark.parametrize("status", [None, 200, 404, 429, 503])
-async def test_a_failure_abroad_carries_the_upstreams_own_answer(status: int | None) -> None:
+async def test_a_failure_elsewhere_carries_the_upstreams_own_answer(status: int | None) -> None:
     async def elsewhere(request: web.Request) -> web.StreamResponse:
         headers = {"ratelimit-remaining": "1", "Content-Type": "text/html"}
         return await (raw(request, "") if status is None else always(status, b"", headers)(request))

@@ -12,14 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.mirror.fill import Fill
-from app.mirror.filler import Body
-from app.mirror.fills import Fills
+from app.mirror.fills import BlobRequest, Fills
+from app.mirror.spool import SpoolPaths
+from app.mirror.stored_blobs import StoredBlobs
+from app.mirror.upstream import BlobBody, Upstream
 from app.oci import errors
 from app.oci.digest import Digest
 from app.oci.errors import Unavailable
+from app.oci.reference import Name
+from app.projects.service import Repository
 
 CHUNK = 64 * 1024
 RIGHT = -1
+REPOSITORY = Repository(Name.parse("mirror/library/blob"), 1, True, "docker.io", None)
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class Answer:
     error: str | None = None
 
 
-class _Body:
-    def __init__(self, stage: Stage, answer: Answer, asked: int) -> None:
+class _Body(BlobBody):
+    def __init__(self, stage: Stage, answer: Answer, asked: int) -> None:  # nothing of a real body is there
         self._stage, self._answer = stage, answer
         self.offset = 0 if answer.ignore_range else asked + answer.offset_more
         self.size = len(stage.blob) if answer.size == RIGHT else answer.size
@@ -61,8 +66,8 @@ class _Body:
             raise Unavailable("cut", headers={"Retry-After": "7"})
 
 
-class Stage:
-    """One folder: ``spool`` for the fills, and what the upstream and the store know."""
+class Stage(Upstream, StoredBlobs):
+    """One folder: ``spool`` for the fills, and what the upstream and the store know; stands in for both."""
 
     def __init__(self, folder: Path, blob: bytes | None = None, algorithm: str = "sha256") -> None:
         self.folder = folder
@@ -99,7 +104,8 @@ class Stage:
         return [offset for offset, _ in self.requests()]
 
     @asynccontextmanager
-    async def fetch(self, offset: int) -> AsyncIterator[Body]:
+    async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
+        assert (repository, digest) == (REPOSITORY.name.repository, self.digest)
         with (self.folder / "requests").open("a") as log:
             log.write(f"{offset} {os.getpid()}\n")
         answers = [Answer(**answer) for answer in json.loads((self.folder / "answers").read_text())]
@@ -114,10 +120,11 @@ class Stage:
         path = self.folder / "commits"
         return [int(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    async def present(self) -> bool:
+    async def present(self, digest: Digest) -> bool:
+        assert digest == self.digest
         return bool(self.commits())
 
-    async def commit(self, path: Path, size: int) -> None:
+    async def commit(self, repository: Repository, digest: Digest, path: Path, size: int) -> None:
         """Move and record; the file ``commit-trouble`` says what goes wrong: away, hang-before, hang-between."""
         trouble = self.folder / "commit-trouble"
         trouble_now = trouble.read_text() if trouble.exists() else ""
@@ -137,12 +144,16 @@ class Stage:
         return sorted(path.name for path in self.spool.glob("*"))
 
     def part(self) -> Path:
-        return self.spool / f"{self.digest.algorithm}-{self.digest.hex}.part"
+        return SpoolPaths(self.spool, self.digest).part
 
-    async def follow(self, fills: Fills, size: int | None = RIGHT) -> Fill:
-        """Join; ``size`` as the descriptor has it."""
+    def request(self, size: int | None = RIGHT, upstream: Upstream | None = None) -> BlobRequest:
+        """Ask for the blob; ``size`` as the descriptor has it."""
         size = len(self.blob) if size == RIGHT else size
-        fill = await fills.follow(self.digest, self.fetch, self.commit, self.present, size)
+        return BlobRequest(REPOSITORY, self.digest, size, upstream or self, self.spool)
+
+    async def join(self, fills: Fills, size: int | None = RIGHT) -> Fill:
+        """Join its fill, which is there."""
+        fill = await fills.join(self.request(size))
         assert fill is not None
         return fill
 

@@ -75,7 +75,7 @@ def _say(event: str, **more: object) -> None:
 async def _client(stage: Stage, fills: Fills) -> None:
     got, count, error = hashlib.new(stage.digest.algorithm), 0, None
     try:
-        fill = await fills.follow(stage.digest, stage.fetch, stage.commit, stage.present, len(stage.blob))
+        fill = await fills.join(stage.request())
         if fill is None:
             _say("end", stored=True)
             return
@@ -99,7 +99,7 @@ async def _client(stage: Stage, fills: Fills) -> None:
 
 async def _main(folder: Path, clients: int) -> None:
     stage = Stage(folder)
-    fills = Fills(stage.spool)
+    fills = Fills(stage)
     tasks = [asyncio.create_task(_client(stage, fills)) for _ in range(clients)]
     loop = asyncio.get_running_loop()
     closing: list[asyncio.Task[None]] = []

@@ -8,15 +8,17 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.mirror.fill import Fill
-from app.mirror.filler import Body
 from app.mirror.fills import Fills
 from app.mirror.locks import try_host_lock
-from app.mirror.spool import Notes, Spool
+from app.mirror.spool import Notes, Spool, sweep
+from app.mirror.upstream import BlobBody, Upstream
+from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
 from tests.unit.mirror.fills_stage import CHUNK, RIGHT, Answer, Stage, read_all, until
 
@@ -31,7 +33,7 @@ def stage(tmp_path: Path) -> Stage:
 
 @pytest.fixture
 async def fills(stage: Stage) -> AsyncIterator[Fills]:
-    fills = Fills(stage.spool)
+    fills = Fills(stage)
     yield fills
     await fills.close(0)
 
@@ -39,7 +41,7 @@ async def fills(stage: Stage) -> AsyncIterator[Fills]:
 async def _read_as_far_as_it_goes(stage: Stage, fills: Fills, size: int | None) -> tuple[bytes, OCIError | None]:
     got = b""
     try:
-        fill = await stage.follow(fills, size)
+        fill = await stage.join(fills, size)
         async for piece in fill.read():
             got += piece
     except OCIError as error:
@@ -49,7 +51,7 @@ async def _read_as_far_as_it_goes(stage: Stage, fills: Fills, size: int | None) 
 
 async def test_64_clients_one_fetch(stage: Stage, fills: Fills) -> None:
     async def client() -> bytes:
-        fill = await stage.follow(fills)
+        fill = await stage.join(fills)
         await fill.ready()
         assert fill.size == len(BLOB)
         got = await read_all(fill)
@@ -64,9 +66,20 @@ async def test_64_clients_one_fetch(stage: Stage, fills: Fills) -> None:
     assert fills.running() == []
 
 
+async def test_another_account_has_a_fill_of_its_own(stage: Stage, fills: Fills) -> None:
+    mine, other = stage.request(), replace(stage.request(), spool=stage.folder / "another")
+    joined = await asyncio.gather(*(fills.join(request) for request in (mine, other, mine, other)))
+    assert joined[0] is joined[2]
+    assert joined[1] is joined[3] is not joined[0]
+    for fill in joined:
+        assert fill is not None
+        assert await read_all(fill) == BLOB
+    assert stage.offsets() == [0, 0]
+
+
 async def test_every_client_reads_from_the_first_byte_while_it_grows(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
-    readers = [(await stage.follow(fills)).read() for _ in range(3)]
+    readers = [(await stage.join(fills)).read() for _ in range(3)]
     got = [b"", b"", b""]
     for number, reader in enumerate(readers):
         while len(got[number]) < HALF - 1:
@@ -75,7 +88,7 @@ async def test_every_client_reads_from_the_first_byte_while_it_grows(stage: Stag
     assert (progress.digest, progress.received, progress.size) == (stage.digest, HALF - 1, len(BLOB))
     assert progress.leading
     assert progress.started <= time.time()
-    late = asyncio.create_task(read_all(await stage.follow(fills)))
+    late = asyncio.create_task(read_all(await stage.join(fills)))
     stage.open_gate(None)
     for number, reader in enumerate(readers):
         got[number] += b"".join([piece async for piece in reader])
@@ -89,7 +102,7 @@ async def test_every_client_reads_from_the_first_byte_while_it_grows(stage: Stag
 )
 async def test_ranges_wait_for_their_bytes(stage: Stage, fills: Fills, start: int, stop: int | None) -> None:
     stage.open_gate(HALF)
-    reader = asyncio.create_task(read_all(await stage.follow(fills), start, stop))
+    reader = asyncio.create_task(read_all(await stage.join(fills), start, stop))
     await until(lambda: fills.running()[0].received == HALF - 1)
     stage.open_gate(None)
     assert await reader == BLOB[start:stop]
@@ -97,10 +110,10 @@ async def test_ranges_wait_for_their_bytes(stage: Stage, fills: Fills, start: in
 
 async def test_clients_that_leave_stop_nothing(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
-    waiting = asyncio.create_task(stage.follow(fills))
+    waiting = asyncio.create_task(stage.join(fills))
     await asyncio.sleep(0)
     waiting.cancel()
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     async with aclosing(fill.read()) as reader:
         await anext(reader)
     reading = asyncio.create_task(read_all(fill))
@@ -114,7 +127,7 @@ async def test_clients_that_leave_stop_nothing(stage: Stage, fills: Fills) -> No
 
 
 async def test_readers_outlive_the_fill(stage: Stage, fills: Fills) -> None:
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     reader = fill.read()
     first = await anext(reader)
     await fill.done()
@@ -126,7 +139,7 @@ async def test_readers_outlive_the_fill(stage: Stage, fills: Fills) -> None:
 
 async def test_no_descriptor_is_left_open(stage: Stage, fills: Fills) -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208 - the listing's own descriptor has to be the same each time
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     await fill.done()
     del fill
     await asyncio.sleep(0)
@@ -137,8 +150,8 @@ async def test_no_descriptor_is_left_open(stage: Stage, fills: Fills) -> None:
 @pytest.mark.parametrize("blob", [b"", b"x", BLOB])
 async def test_sizes_and_algorithms(tmp_path: Path, algorithm: str, blob: bytes) -> None:
     stage = Stage(tmp_path, blob, algorithm)
-    fills = Fills(stage.spool)
-    fill = await stage.follow(fills, None)
+    fills = Fills(stage)
+    fill = await stage.join(fills, None)
     await fill.ready()
     assert await read_all(fill) == blob
     await fill.done()
@@ -178,7 +191,7 @@ async def test_nobody_gets_the_whole_of_a_wrong_blob(
         assert whole is None or len(got) < whole
     assert stage.commits() == []
     stage.answers()
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
 
 
 @pytest.mark.parametrize("wrong", [0, HALF, len(BLOB) - 1, len(BLOB) + 1, 10**12])
@@ -187,7 +200,7 @@ async def test_who_is_wrong_about_a_size_spoils_it_for_nobody(
     stage: Stage, fills: Fills, wrong: int, answer: Answer
 ) -> None:
     stage.answers(answer)
-    first, second = await asyncio.gather(stage.follow(fills, wrong), stage.follow(fills))
+    first, second = await asyncio.gather(stage.join(fills, wrong), stage.join(fills))
     assert await read_all(first) == await read_all(second) == BLOB
     assert stage.offsets() == [0]
 
@@ -195,16 +208,22 @@ async def test_who_is_wrong_about_a_size_spoils_it_for_nobody(
 async def test_who_joins_while_a_fill_fails_by_a_wrong_size_has_it_begun_again(stage: Stage, fills: Fills) -> None:
     joined: list[asyncio.Task[Fill]] = []
 
-    @asynccontextmanager
-    async def fetch(offset: int) -> AsyncIterator[Body]:
-        try:
-            async with stage.fetch(offset) as body:
-                yield body
-        finally:
-            joined.append(asyncio.create_task(stage.follow(fills)))
-            await asyncio.sleep(0)
+    class Joined(Upstream):
+        """Is joined by another client after each request."""
 
-    fill = await fills.follow(stage.digest, fetch, stage.commit, stage.present, HALF)
+        def __init__(self) -> None:
+            pass
+
+        @asynccontextmanager
+        async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
+            try:
+                async with stage.open_blob(repository, digest, offset) as body:
+                    yield body
+            finally:
+                joined.append(asyncio.create_task(stage.join(fills)))
+                await asyncio.sleep(0)
+
+    fill = await fills.join(stage.request(HALF, Joined()))
     assert fill is not None
     assert await read_all(fill) == BLOB
     assert await read_all(await joined[0]) == BLOB
@@ -214,16 +233,22 @@ async def test_who_joins_while_a_fill_fails_by_a_wrong_size_has_it_begun_again(s
 async def test_another_worker_that_is_wrong_about_a_size_is_not_followed(stage: Stage, fills: Fills) -> None:
     watched = asyncio.Event()
 
-    @asynccontextmanager
-    async def fetch(offset: int) -> AsyncIterator[Body]:
-        await watched.wait()
-        async with stage.fetch(offset) as body:
-            yield body
+    class Waiting(Upstream):
+        """Answers when the follower watches."""
 
-    other = Fills(stage.spool)
-    leader = await other.follow(stage.digest, fetch, stage.commit, stage.present, HALF)
+        def __init__(self) -> None:
+            pass
+
+        @asynccontextmanager
+        async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
+            await watched.wait()
+            async with stage.open_blob(repository, digest, offset) as body:
+                yield body
+
+    other = Fills(stage)
+    leader = await other.join(stage.request(HALF, Waiting()))
     assert leader is not None
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     assert [progress.leading for progress in fills.running()] == [False]
     watched.set()
     with pytest.raises(UpstreamInvalid, match=f"{len(BLOB)} bytes, it should have {HALF}"):
@@ -237,7 +262,7 @@ async def test_another_worker_that_is_wrong_about_a_size_is_not_followed(stage: 
 async def test_a_promised_size_where_the_upstream_says_none(stage: Stage, fills: Fills, promised: int) -> None:
     stage.answers(Answer(size=None))
     stage.open_gate(HALF)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     await fill.ready()
     assert fill.size is None
     await until(lambda: fills.running()[0].received == HALF - 1)
@@ -263,7 +288,7 @@ async def test_a_promised_size_where_the_upstream_says_none(stage: Stage, fills:
 
 async def test_an_empty_answer_is_refused_before_any_client_is_answered(stage: Stage, fills: Fills) -> None:
     stage.answers(Answer(end_after=0, size=0))
-    fill = await stage.follow(fills, None)
+    fill = await stage.join(fills, None)
     with pytest.raises(UpstreamInvalid, match="empty body"):
         await fill.ready()
 
@@ -271,38 +296,38 @@ async def test_an_empty_answer_is_refused_before_any_client_is_answered(stage: S
 async def test_a_cut_is_resumed_where_it_was(stage: Stage, fills: Fills) -> None:
     cut = Answer(cut_after=CHUNK)
     stage.answers(*[cut] * 8)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     assert await read_all(fill) == BLOB
     assert stage.offsets() == [n * CHUNK for n in range(9)]
 
 
 async def test_an_upstream_that_ignores_ranges(stage: Stage, fills: Fills) -> None:
     stage.answers(Answer(cut_after=HALF + 5), Answer(ignore_range=True, cut_after=HALF + 4), Answer(ignore_range=True))
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
     assert stage.offsets() == [0, HALF + 5, HALF + 5]
 
 
 async def test_a_body_that_ends_early_without_a_word(stage: Stage, fills: Fills) -> None:
     stage.answers(Answer(end_after=HALF, size=None))
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
     assert stage.offsets() == [0, HALF]
 
 
 async def test_a_cut_after_the_last_byte_is_none(stage: Stage, fills: Fills) -> None:
     stage.answers(Answer(cut_after=len(BLOB)))
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
     assert stage.offsets() == [0]
 
 
 async def test_fruitless_attempts_are_bounded_and_what_came_is_kept(stage: Stage, fills: Fills) -> None:
     stage.answers(Answer(cut_after=HALF), *[Answer(error="Unavailable")] * 9)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     with pytest.raises(Unavailable) as caught:
         await read_all(fill)
     assert caught.value.headers == {"Retry-After": "7"}
     assert stage.offsets() == [0] + [HALF] * 5
     stage.answers()
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     assert await read_all(fill) == BLOB
     await fill.done()
     assert stage.offsets() == [HALF - 1], "the last byte received stays in memory until the digest is verified"
@@ -311,7 +336,7 @@ async def test_fruitless_attempts_are_bounded_and_what_came_is_kept(stage: Stage
 
 async def test_an_upstream_that_is_away_at_once_is_told_soon(stage: Stage, fills: Fills) -> None:
     stage.answers(*[Answer(error="Unavailable")] * 9)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     with pytest.raises(Unavailable, match="of the upstream"):
         await fill.ready()
     assert stage.offsets() == [0, 0]
@@ -323,7 +348,7 @@ async def test_refusals_reach_every_waiter_and_none_that_comes_later(
     stage: Stage, fills: Fills, kind: type[OCIError]
 ) -> None:
     stage.answers(Answer(error=kind.__name__))
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     waiters = [fill.ready() for _ in range(5)] + [fill.done(), read_all(fill)]
     errors = await asyncio.gather(*waiters, return_exceptions=True)
     for error in errors:
@@ -333,15 +358,18 @@ async def test_refusals_reach_every_waiter_and_none_that_comes_later(
     assert len({id(error) for error in errors}) == len(errors)
     assert stage.offsets() == [0]
     assert stage.leftovers() == []
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
 
 
-async def test_a_fault_of_ours_shows_nothing_of_its_inside(stage: Stage, fills: Fills) -> None:
-    async def broken() -> bool:
+async def test_a_fault_of_ours_shows_nothing_of_its_inside(
+    stage: Stage, fills: Fills, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(digest: Digest) -> bool:
         raise KeyError("secret")
 
+    monkeypatch.setattr(stage, "present", broken)
     with pytest.raises(OCIError) as caught:
-        await fills.follow(stage.digest, stage.fetch, stage.commit, broken)
+        await stage.join(fills)
     assert caught.value.answer_status == 500
     assert "secret" not in caught.value.message
     assert stage.leftovers() == []
@@ -349,13 +377,13 @@ async def test_a_fault_of_ours_shows_nothing_of_its_inside(stage: Stage, fills: 
 
 async def test_a_store_that_is_away_costs_no_second_fetch(stage: Stage, fills: Fills) -> None:
     (stage.folder / "commit-trouble").write_text("away")
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     with pytest.raises(Unavailable, match="the store is away") as caught:
         await fill.done()
     assert caught.value.headers == {"Retry-After": "9"}
     assert await read_all(fill) == BLOB
     (stage.folder / "commit-trouble").unlink()
-    fill = await stage.follow(fills, None)
+    fill = await stage.join(fills, None)
     await fill.ready()
     await fill.done()
     assert await read_all(fill) == BLOB
@@ -364,8 +392,8 @@ async def test_a_store_that_is_away_costs_no_second_fetch(stage: Stage, fills: F
 
 
 async def test_what_another_worker_committed_is_not_fetched(stage: Stage, fills: Fills) -> None:
-    await (await stage.follow(fills)).done()
-    again = [fills.follow(stage.digest, stage.fetch, stage.commit, stage.present) for _ in range(3)]
+    await (await stage.join(fills)).done()
+    again = [fills.join(stage.request(None)) for _ in range(3)]
     assert await asyncio.gather(*again) == [None, None, None]
     assert stage.offsets() == [0]
     assert stage.leftovers() == []
@@ -373,11 +401,11 @@ async def test_what_another_worker_committed_is_not_fetched(stage: Stage, fills:
 
 async def test_close_lets_a_fill_end(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     closing = asyncio.create_task(fills.close(60))
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="being stopped"):
-        await stage.follow(fills)
+        await stage.join(fills)
     stage.open_gate(None)
     await closing
     assert await read_all(fill) == BLOB
@@ -386,13 +414,13 @@ async def test_close_lets_a_fill_end(stage: Stage, fills: Fills) -> None:
 
 async def test_close_stops_what_does_not_end_and_the_next_start_resumes(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
-    fill = await stage.follow(fills)
+    fill = await stage.join(fills)
     await until(lambda: fills.running()[0].received == HALF - 1)
     await fills.close(0)
     with pytest.raises(Unavailable, match="being stopped"):
         await fill.done()
     stage.open_gate(None)
-    assert await read_all(await stage.follow(Fills(stage.spool))) == BLOB
+    assert await read_all(await stage.join(Fills(stage))) == BLOB
     assert stage.offsets() == [0, HALF - 1]
 
 
@@ -416,7 +444,7 @@ async def test_a_part_that_its_leader_begins_again(stage: Stage, fills: Fills) -
         spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
         spool.append(BLOB[:HALF])
         notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
-        reader = (await stage.follow(fills)).read()
+        reader = (await stage.join(fills)).read()
         got = await anext(reader)
         spool.restart()
         notes.add(spool=spool.file.inode)
@@ -436,7 +464,7 @@ async def test_a_blob_committed_by_somebody_else_leaves_no_reader_half_way(stage
         spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
         spool.append(BLOB[:HALF])
         notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
-        fill = await stage.follow(fills)
+        fill = await stage.join(fills)
         (stage.folder / "commits").write_text("1\n")
         lock.path.unlink()
         stage.part().unlink()
@@ -448,7 +476,7 @@ async def test_a_blob_committed_by_somebody_else_leaves_no_reader_half_way(stage
 
 async def test_sweep_takes_what_is_old_and_nobodys(stage: Stage, fills: Fills) -> None:
     stage.open_gate(HALF)
-    await stage.follow(fills)
+    await stage.join(fills)
     for name in ("old.part", "old.lock", "young.part", "held.part", "lone.lock"):
         (stage.spool / name).write_text("")
     for path in stage.spool.iterdir():
@@ -457,12 +485,12 @@ async def test_sweep_takes_what_is_old_and_nobodys(stage: Stage, fills: Fills) -
     held = try_host_lock(stage.spool / "held.lock")
     assert held is not None
     with held:
-        assert await fills.sweep(3600) == 1
+        assert await sweep(stage.spool, 3600) == 1
         left = [name for name in stage.leftovers() if not name.startswith("sha256")]
         assert left == ["held.lock", "held.part", "young.part"]
     stage.open_gate(None)
-    assert await read_all(await stage.follow(fills)) == BLOB
+    assert await read_all(await stage.join(fills)) == BLOB
 
 
-async def test_sweep_of_a_folder_that_is_not_there(fills: Fills) -> None:
-    assert await fills.sweep(0) == 0
+async def test_sweep_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert await sweep(tmp_path / "spool", 0) == 0
