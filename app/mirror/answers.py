@@ -1,17 +1,18 @@
-"""What an upstream answers: its status, the limit it states, and its failures, told apart.
+"""What an upstream answers: its status, the limit it states, the logins it offers, and its failures, told apart.
 
 `UpstreamAway` and `UpstreamLimited` say nothing about the image: what is cached may be served. `UpstreamRefused`,
 the 404s and `UpstreamInvalid` (both of ``app.oci.errors``) are answers about the image, or answers not to be trusted.
 
 Source of the limit: Docker Hub, "Pull usage and limits": ``ratelimit-limit: 100;w=21600``,
 ``ratelimit-remaining: 20;w=21600``, ``docker-ratelimit-source: 192.0.2.1``. Without these headers there is no limit.
+Source of the logins: RFC 9110, 11 (challenges).
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
@@ -27,6 +28,10 @@ _LIMITED_RETRY_SECONDS = 60
 _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w\s*=\s*(\d{1,9})\s*)?(?:;.*)?\Z", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d{1,15})(?:\.\d*)?\Z")
 _SOURCE = re.compile(r"[0-9A-Za-z.:_-]{1,100}\Z")
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
+_SCHEME = re.compile(rf"[ \t,]*({_WORD})(?=[ \t,]|\Z)")
 
 # A number this large is a moment (September 2001 or later) and not a number of seconds to wait: 31 years.
 _FIRST_MOMENT = 10**9
@@ -57,6 +62,14 @@ class Answer:
     rate: RateLimit | None
     retry_after: str | None
     sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to log in that a 401 offers; ``scheme`` and the names of parameters are in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
 
 
 class UpstreamAway(Unavailable):
@@ -138,3 +151,23 @@ def parse_retry_after(header: str | None, now: float) -> int | None:
         except (ValueError, OverflowError):
             return None
     return int(min(max(seconds, 1), MAX_RETRY_AFTER))
+
+
+def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
+    """Read every ``WWW-Authenticate`` header of an answer; what cannot be read is passed over."""
+    challenges: list[Challenge] = []
+    for header in headers:
+        parameters: dict[str, str] | None = None
+        position = 0
+        while position < len(header):
+            match = _PARAMETER.match(header, position) if parameters is not None else None
+            if match is not None and parameters is not None:
+                value = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
+                parameters.setdefault(match[1].lower(), value)
+            elif match := _SCHEME.match(header, position):
+                parameters = {}
+                challenges.append(Challenge(match[1].lower(), parameters))
+            else:
+                break
+            position = match.end()
+    return challenges

@@ -30,8 +30,16 @@ from app.kit.single_flight import SingleFlight
 from app.oci.errors import OCIError, UpstreamInvalid
 
 from .address_guard import AddressGuard, read_realm
-from .answers import Answer, RequestKind, UpstreamAway, UpstreamLimited, UpstreamRefused, carry, parse_rate_limit
-from .challenge import Challenge
+from .answers import (
+    Answer,
+    Challenge,
+    RequestKind,
+    UpstreamAway,
+    UpstreamLimited,
+    UpstreamRefused,
+    carry,
+    parse_rate_limit,
+)
 
 log = logging.getLogger(__name__)
 

@@ -32,8 +32,7 @@ from app.oci.errors import (
 from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 from .address_guard import AddressGuard, next_hop
-from .answers import Answer, RequestKind, UpstreamAway, UpstreamRefused, carry
-from .challenge import parse_challenges
+from .answers import Answer, RequestKind, UpstreamAway, UpstreamRefused, carry, parse_challenges
 from .transport import Login, Timeouts, TokenCache, Transport
 
 _MAX_REDIRECTS = 5
