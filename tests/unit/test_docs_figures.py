@@ -121,7 +121,7 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "asks for no other tag that is here for {} s", "mirror/_SPARE_SECONDS", 1),
     ("architecture", "looks at the part every {} ms", "mirror/_LOOK_EVERY", 0.001),
     ("architecture", "or {} s of silence", "mirror/FLIGHT_SECONDS", 1),
-    ("architecture", "within {} minutes", "mirror/ACTIVE_SECONDS", MINUTE),
+    ("architecture", "within {} minutes", "mirror/_ACTIVE_SECONDS", MINUTE),
     ("architecture", "from 1 s to {} h", "mirror/MAX_RETRY_AFTER", HOUR),
     ("architecture", "down to {} % of it", "mirror/_DOWN_TO", 0.01),
     ("architecture", "{} rows at a time", "registry/_BATCH", 1),
