@@ -21,10 +21,10 @@ from app.mirror.answers import Answer, RateLimit, UpstreamAway, UpstreamLimited,
 from app.mirror.budget import Budget
 from app.mirror.ledger import duration
 from app.oci.errors import OCIError, TooManyRequests
+from tests.contract.mirror.budget_counter import LIMIT, WINDOW, Counter, counter
+from tests.contract.mirror.budget_worker import Plan, Puller
 from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
-from tests.unit.mirror.budget_counter import LIMIT, WINDOW, Counter, counter
-from tests.unit.mirror.budget_worker import Plan, Puller
 
 NewPuller = Callable[[str], Awaitable[Puller]]
 

@@ -120,7 +120,7 @@ class Worker:
 async def worker(plan: Plan) -> AsyncIterator[Worker]:
     """Start one; ended with the block."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.unit.mirror.budget_worker", json.dumps(asdict(plan)),
+        sys.executable, "-m", "tests.contract.mirror.budget_worker", json.dumps(asdict(plan)),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=2**20,
     )  # fmt: skip
     try:

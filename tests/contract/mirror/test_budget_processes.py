@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from app.cache import Cache, keys
+from tests.contract.mirror.budget_counter import Counter, counter
+from tests.contract.mirror.budget_worker import Plan, Worker, worker
 from tests.parts.valkey import Valkey
-from tests.unit.mirror.budget_counter import Counter, counter
-from tests.unit.mirror.budget_worker import Plan, Worker, worker
 
 WORKERS = 3
 

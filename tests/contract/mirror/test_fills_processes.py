@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.contract.mirror.fills_worker import Worker, worker
 from tests.unit.mirror.fills_stage import CHUNK, Answer, Stage, until
-from tests.unit.mirror.fills_worker import Worker, worker
 
 BLOB = random.Random(3).randbytes(20 * CHUNK + 1)
 CLIENTS = 3
