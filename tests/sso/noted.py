@@ -9,13 +9,16 @@ from tests.parts.service import ADMIN, PASSWORD, Service
 from tests.webapi.client import Api
 
 
-async def noted(site: Service, text: str = "", *, until: str) -> list[tuple[str, str, str]]:
-    """Wait until something is noted; gives operation, kind and who (kind and name), the newest first."""
+async def noted(site: Service, text: str = "", *, until: str, by: str = "") -> list[tuple[str, str, str]]:
+    """Wait until an operation is noted; gives operation, kind and who (kind:name), the newest first.
+
+    ``by``: who must have done it; earlier tests may have left notes of others.
+    """
 
     async def found() -> list[tuple[str, str, str]] | None:
         rows = entries(site, text)
         told = [(row["operation"], row["resource_type"], f"{row['user_kind']}:{row['username']}") for row in rows]
-        return told if until in [operation for operation, _, _ in told] else None
+        return told if any(operation == until and by in ("", who) for operation, _, who in told) else None
 
     return await eventually(found, what=f"{until} in the audit log")
 
