@@ -13,8 +13,8 @@ from app.oci.reference import Tag, parse_reference
 from app.projects.labels import Labels
 from app.registry.artifacts import Artifact, ArtifactDetail, Artifacts
 from app.registry.contained import Child, Platform
+from app.web.guard import ProjectView
 
-from ..guard import ProjectView
 from .labels import label
 from .query import Form, Term
 from .repositories import InRepository

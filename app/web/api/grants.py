@@ -15,8 +15,8 @@ from app.access.grants import EVERYWHERE
 from app.access.principal import Principal
 from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
 from app.projects.service import Projects
+from app.web.guard import Guard
 
-from ..guard import Guard
 from .handler import ApiHandler
 
 Permissions = Mapping[str, Sequence[str]]

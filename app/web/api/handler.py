@@ -20,11 +20,11 @@ from app.access.principal import Principal
 from app.access.sessions import Session
 from app.oci.errors import OCIError
 from app.projects.audit import Audit
+from app.web.base import Handler
+from app.web.guard import WORDS, Guard, ProjectView
+from app.web.observe import Observer
+from app.web.session import COOKIE
 
-from ..base import Handler
-from ..guard import WORDS, Guard, ProjectView
-from ..observe import Observer
-from ..session import COOKIE
 from .caller import Callers
 from .document import BASE, Operation, check
 from .query import Term, parse_query, parse_sort

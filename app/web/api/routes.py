@@ -27,11 +27,11 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
+from app.web.guard import Guard
+from app.web.observe import Observer
+from app.web.ops import Check
+from app.web.session import BrowserSessions
 
-from ..guard import Guard
-from ..observe import Observer
-from ..ops import Check
-from ..session import BrowserSessions
 from . import (
     artifacts,
     grants,

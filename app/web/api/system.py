@@ -12,8 +12,8 @@ from pathlib import Path
 from app.access.errors import Missing
 from app.projects.service import Projects
 from app.registry.repositories import Repositories
+from app.web.ops import OK, Check, run_checks
 
-from ..ops import OK, Check, run_checks
 from .document import document
 from .handler import ApiHandler
 from .projects import project
