@@ -21,7 +21,7 @@ from app.oci.errors import Term, Unauthorized
 
 from .errors import Conflict, Invalid
 from .grants import checked_text
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .throttle import Throttle
 
 # OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two at a time take 38 MiB of a worker.
@@ -171,7 +171,9 @@ class Accounts:
 def person(account: accounts.Account) -> Principal:
     """Make the principal of somebody whose account was just read."""
     groups = frozenset(account.groups or ())
-    return Principal(Kind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation)
+    return Principal(
+        PrincipalKind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation
+    )
 
 
 def acceptable(username: str, password: str) -> bool:

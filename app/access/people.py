@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts
-from app.database.accounts import Person, Source
+from app.database.accounts import AccountSource, Person
 from app.oci.errors import Denied
 
 from .errors import Forbidden, Invalid, Missing, PreconditionFailed
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .sessions import Sessions
 
 
@@ -73,7 +73,12 @@ class People:
         if found is None or found.disabled or found.generation != generation:
             return None
         return Principal(
-            Kind.PERSON, found.username, found.is_admin, account_id, frozenset(found.groups), generation=generation
+            PrincipalKind.PERSON,
+            found.username,
+            found.is_admin,
+            account_id,
+            frozenset(found.groups),
+            generation=generation,
         )
 
     async def page(self, *, after: str = "", limit: int = 50, search: str = "", offset: int = 0) -> list[Person]:
@@ -176,7 +181,7 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
         is_admin=bool(identity.is_admin),
     )
     known = await accounts.person_by_name(transaction, identity.username)
-    if known is None or known.source != Source.SAML:
+    if known is None or known.source != AccountSource.SAML:
         raise Denied("%(name)r is a local account, which only its password opens", name=identity.username)
     if known.disabled:
         raise Denied("the account %(name)r is disabled", name=identity.username)

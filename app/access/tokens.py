@@ -18,9 +18,9 @@ import jwt
 from app.oci.errors import Unauthorized
 
 from .challenge import service_name
-from .keys import Key, Keys
 from .principal import Principal
 from .scopes import Access
+from .signing_keys import LoadedKey, SigningKeys
 
 LIFETIME = 300
 MAX_TOKEN = 20 * 1024
@@ -99,7 +99,7 @@ class Grant:
 class Tokens:
     """Issues tokens and verifies them; remembers in this process what it has verified, until that expires."""
 
-    def __init__(self, keys: Keys, external_url: str) -> None:
+    def __init__(self, keys: SigningKeys, external_url: str) -> None:
         self._keys = keys
         self._service = service_name(external_url)
         self._grants: dict[str, Grant] = {}
@@ -124,7 +124,9 @@ class Tokens:
             return self._sign(key, principal, entries, now, secrets.token_hex(16))
         return self._anonymous(key, principal, entries, now - now % _BUCKET)
 
-    def _anonymous(self, key: Key, principal: Principal, entries: list[dict[str, Any]], bucket: int) -> IssuedToken:
+    def _anonymous(
+        self, key: LoadedKey, principal: Principal, entries: list[dict[str, Any]], bucket: int
+    ) -> IssuedToken:
         if self._bucket != bucket or len(self._bucketed) >= _MAX_BUCKETED:
             self._bucket, self._bucketed = bucket, {}
         content = json.dumps([key.id, bucket, entries])
@@ -135,7 +137,7 @@ class Tokens:
         return issued
 
     def _sign(
-        self, key: Key, principal: Principal, entries: list[dict[str, Any]], issued_at: int, token_id: str
+        self, key: LoadedKey, principal: Principal, entries: list[dict[str, Any]], issued_at: int, token_id: str
     ) -> IssuedToken:
         claims: dict[str, Any] = {
             "iss": self._service,

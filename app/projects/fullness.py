@@ -35,7 +35,7 @@ _PAUSE_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-class Fullness:
+class FullnessWatch:
     """Looks at all quotas together."""
 
     def __init__(self, database: Database) -> None:

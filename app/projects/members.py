@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.access.errors import Conflict, Missing, PreconditionFailed
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
 from app.database.members import Member
@@ -39,7 +39,7 @@ class Members:
 
     async def own(self, project_id: int, principal: Principal) -> Member | None:
         """Find a person's own membership, None where they are in by a group or not at all: what they may leave by."""
-        if principal.kind is not Kind.PERSON or principal.id is None:
+        if principal.kind is not PrincipalKind.PERSON or principal.id is None:
             return None
         async with self._database.reading() as transaction:
             return await members.of_account(transaction, project_id, principal.id)

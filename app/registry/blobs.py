@@ -10,7 +10,7 @@ from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown
 from app.projects.service import Repository, ensure
 
-from .review import GRACE_SECONDS
+from .garbage_collection import GRACE_SECONDS
 
 
 class Blobs:

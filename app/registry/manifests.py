@@ -15,7 +15,7 @@ from app.oci.manifest import Descriptor, Manifest, parse_manifest
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 
-from .review import GRACE_SECONDS
+from .garbage_collection import GRACE_SECONDS
 
 # Payloads kept in each worker: a few thousand ordinary manifests.
 _CACHE_BYTES = 32 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""Collection: what nothing needs any more goes after a day, and nothing else does.
+"""Garbage collection: what nothing needs any more goes after a day, and nothing else does.
 
 Times are moved in the rows, a day or more into the past: nobody waits.
 """
@@ -22,8 +22,8 @@ from app.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from app.oci.reference import Name, Tag
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
+from app.registry.garbage_collection import GRACE_SECONDS, GarbageCollection
 from app.registry.manifests import Manifests
-from app.registry.review import GRACE_SECONDS, Collection
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.api.documents import EMPTY, descriptor, image, index
@@ -45,7 +45,7 @@ class House:
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
         self.manifests = Manifests(database)
-        self.collection = Collection(database, self.store)
+        self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, Policy(), [], str)
 
     async def open(self, name: str = "physics/app") -> Repository:
@@ -384,7 +384,7 @@ async def test_two_collectors_at_once(house: House, tmp_path: Path) -> None:
     """Each row is one's; both together do what one would have done, once."""
     for number in range(12):
         await house.push_image("latest", LAYERS[number % 3], str(number).encode() * 100)
-    others = [Collection(house.database, FilesystemStore(tmp_path / "blobs")) for _ in range(3)]
+    others = [GarbageCollection(house.database, FilesystemStore(tmp_path / "blobs")) for _ in range(3)]
     for _ in range(4):
         await house.later()
         await asyncio.gather(house.collection.collect(), *(other.collect() for other in others))

@@ -16,7 +16,7 @@ from app.database.projects import Project
 from app.database.quotas import QuotaExceeded, in_words
 from app.oci.digest import Digest
 from app.oci.errors import BlobUploadUnknown, DigestInvalid
-from app.projects.fullness import Fullness
+from app.projects.fullness import FullnessWatch
 from app.registry.uploads import Receiving
 from tests.api.documents import EMPTY, image
 
@@ -379,7 +379,7 @@ async def test_how_full_quotas_are_is_counted(house: House) -> None:
 
 async def test_how_full_quotas_are_is_shown(house: House, project: Project) -> None:
     await house.push_blob(bytes(int(QUOTA * 0.9)))
-    await Fullness(house.database).look()
+    await FullnessWatch(house.database).look()
     assert REGISTRY.get_sample_value("registry_quota_projects", {"above": "0.85"}) == 1
     assert REGISTRY.get_sample_value("registry_quota_projects", {"above": "0.95"}) == 0
     assert REGISTRY.get_sample_value("registry_quota_fullest_ratio") == pytest.approx(0.9, abs=0.001)

@@ -31,7 +31,7 @@ from app.oci.errors import Denied, Unavailable
 
 from . import logout
 from .documents import parse_message
-from .keys import KeyPair
+from .key_pairs import KeyPair
 from .metadata import IdentityProvider, IdpMetadata
 from .refused import Refused
 from .response import Assertion, verify

@@ -56,7 +56,7 @@ class RobotPlace(ApiHandler):
 
     async def permissions(self) -> dict[str, list[str]]:
         """Read the rights that the body gives."""
-        return await read_permissions(self.body["permissions"], self._common.guard, self.principal)
+        return await read_permissions(self.body["permissions"], self._common.access_control, self.principal)
 
 
 class RobotsHandler(RobotPlace):

@@ -7,7 +7,7 @@ from typing import Any
 from app.access.accounts import Accounts
 from app.access.errors import Forbidden, Missing, PreconditionFailed
 from app.access.people import People
-from app.access.principal import Kind
+from app.access.principal import PrincipalKind
 from app.access.sessions import Sessions
 from app.database.accounts import Person
 from app.oci.errors import Unauthorized
@@ -78,7 +78,7 @@ class OnPerson(ApiHandler):
 
 class UserHandler(OnPerson):
     async def get(self, user_id: int) -> None:
-        is_self = self.principal.kind is Kind.PERSON and self.principal.id == user_id
+        is_self = self.principal.kind is PrincipalKind.PERSON and self.principal.id == user_id
         if not is_self and not self.principal.administers:
             raise Forbidden("only administrators see the accounts of others")
         self.answer(user(await self.person(user_id)))

@@ -1,4 +1,4 @@
-"""Collection: what nothing references any more goes a day later, by rows and never by walks.
+"""Garbage collection: what nothing references any more goes a day later, by rows and never by walks.
 
     a tag moves, a manifest is deleted,       ┐
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
@@ -31,7 +31,7 @@ _BATCH = 100
 log = logging.getLogger(__name__)
 
 
-class Collection:
+class GarbageCollection:
     """Works the queues off; every worker may run one, rows are taken by one at a time."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
