@@ -46,10 +46,3 @@ class Permissions:
             return NO_RIGHTS
         roles = await members.roles(self._database, project_id, principal.id, principal.groups)
         return NO_RIGHTS.union(*(rights_of(Role(role)) for role in roles))
-
-    def may_list_catalogue(self, principal: Principal) -> bool:
-        """Answer whether the catalogue may be asked for: by everybody, for it shows the public projects only.
-
-        What it shows beyond them: `Grant.may_list_everything`.
-        """
-        return True

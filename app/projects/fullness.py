@@ -6,7 +6,6 @@ is less than agreeing on who asks. Projects have no names here: who may read met
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from prometheus_client import Gauge
@@ -31,8 +30,6 @@ ALLOWED = Gauge("registry_quota_allowed_bytes", "Bytes that all quotas allow tog
 # From the first on people are warned in the browser, from the second on a push is likely to be refused soon.
 LEVELS = (quotas.WARN_FROM, 0.95)
 _PAUSE_SECONDS = 60.0
-
-log = logging.getLogger(__name__)
 
 
 class FullnessWatch:

@@ -12,7 +12,6 @@ Source: the review queue of GitLab's container registry (field notes, "Metadata 
 
 from __future__ import annotations
 
-import logging
 import time
 
 from app.database import Database, Transaction, blobs, manifests, uploads
@@ -27,8 +26,6 @@ GRACE_SECONDS = 24 * 3600
 UNPULLED_SECONDS = 7 * 24 * 3600
 _PAUSE_SECONDS = 60.0
 _BATCH = 100
-
-log = logging.getLogger(__name__)
 
 
 class GarbageCollection:

@@ -84,12 +84,3 @@ class Readable(Handler):
         answer = self.get(*path, **named)
         if answer is not None:
             await answer
-
-
-class NotFound(Handler):
-    """Every path that nothing else answers."""
-
-    needs = "nothing"
-
-    def prepare(self) -> None:
-        raise HTTPError(404)

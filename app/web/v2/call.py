@@ -140,10 +140,6 @@ class Call(HTTPMessageDelegate):
         except ValueError:
             raise Unsupported(f"at most {_MOST_PARAMETERS} parameters in one request", status=400) from None
 
-    @property
-    def client_gone(self) -> bool:
-        return self._gone
-
     async def read(self) -> bytes | None:
         """Give the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
         while self._chunk is None:
