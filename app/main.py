@@ -69,7 +69,6 @@ from app.web.address import Addresses
 from app.web.api.routes import Services as ApiServices
 from app.web.api.system import About
 from app.web.application import make_application
-from app.web.gate import Gate
 from app.web.login import routes as login_routes
 from app.web.observe import Observer
 from app.web.pages.services import Services as PageServices
@@ -78,6 +77,7 @@ from app.web.session import BrowserSessions
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.contents import Contents
 from app.web.v2.edge import V2
+from app.web.v2.gate import Gate
 from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
@@ -228,7 +228,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         jobs = [asyncio.create_task(job) for job in (*who.jobs, *content.jobs)]
         stack.push_async_callback(_end, jobs)
         await stopping.wait()
-        await stop_server(server, v2, observer, config.server.drain_seconds)
+        await stop_server(server, observer, config.server.drain_seconds)
 
 
 async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:

@@ -44,6 +44,10 @@ class Handler(RequestHandler):
     def bytes_out(self) -> int:
         return int(self._headers.get("Content-Length", 0))
 
+    @property
+    def client_address(self) -> str:
+        return self.request.remote_ip or ""
+
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -74,7 +78,7 @@ class Handler(RequestHandler):
         super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
 
     def on_finish(self) -> None:
-        self.observer.finished(self, self.request.remote_ip or "")
+        self.observer.finished(self)
 
 
 class Readable(Handler):

@@ -69,25 +69,27 @@ class Call(HTTPMessageDelegate):
         start: RequestStartLine,
         headers: HTTPHeaders,
         address: Address,
+        client_address: str,
         request_id: str,
     ) -> None:
         self.method = start.method
         self.headers = headers
         self.address = address
-        self.path = address.path
+        self.client_address = client_address
         self.request_id = request_id
         # Whether Tornado has a body to read beside the answering of this call, and why it had better not.
         self.has_body, self.malformed = _framing(headers)
-        self.client = Client("", may_fill=False)
-        # Missing until the gate has let the call in.
-        self.grant: Grant
+        # What the task of the handler is cancelled by.
+        self.task: asyncio.Task[None] | None = None
+        # Both are missing until the gate has let the call in.
+        self._grant: Grant | None = None
+        self.client: Client
         # For the audit log: operation, kind of resource, resource, project's id and name (`app.projects.audit`).
         self.changes: list[tuple[str, str, str, tuple[int, str]]] = []
         self.status = 0
         self.bytes_out = 0
         self.bytes_in = 0
         self.route = "unknown"
-        self.subject = ""
         self.started = time.perf_counter()
         self._connection = connection
         self._chunk: bytes | None = None
@@ -131,6 +133,25 @@ class Call(HTTPMessageDelegate):
             self._taken.set_result(None)
 
     # the request
+
+    @property
+    def path(self) -> str:
+        return self.address.path
+
+    @property
+    def grant(self) -> Grant:
+        """What the client may do; only a handler may ask, because the gate has let its call in."""
+        assert self._grant is not None  # noqa: S101  # see `admit`
+        return self._grant
+
+    @property
+    def subject(self) -> str:
+        """Who the client is, "" if the gate did not let it in."""
+        return "" if self._grant is None else self._grant.subject
+
+    def admit(self, grant: Grant, client: Client) -> None:
+        """Say what the client may do, and how it counts where clients share."""
+        self._grant, self.client = grant, client
 
     @property
     def query(self) -> Mapping[str, list[str]]:
@@ -210,6 +231,11 @@ class Call(HTTPMessageDelegate):
         """Close the connection: the only honest end of a body that cannot be completed."""
         self._connection.close()
         self._release()
+
+    def cancel(self) -> None:
+        """Cancel the handler."""
+        if self.task is not None:
+            self.task.cancel()
 
     async def _hear_out(self) -> None:
         """Take what the client still sends: a connection closed on unread bytes is reset, and the answer is lost.

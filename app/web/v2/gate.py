@@ -12,9 +12,11 @@ from app.access.service import TokenService
 from app.access.tokens import Grant, TokenOutdated, Tokens
 from app.oci.errors import NameInvalid, OCIError, Unauthorized
 from app.oci.reference import Name
+from app.web.address import Address
 
-from .address import Address
-from .v2.needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
+from .call import Call
+from .needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
+from .routes import Endpoint
 
 # What a client is told to ask for, of the repository or as a whole scope where there is none: a push needs pull as
 # well, to see what is there already.
@@ -29,39 +31,27 @@ class Gate:
         self._service = service
         self._credentials = credentials
 
-    async def admit(
-        self,
-        authorization: str | None,
-        address: Address,
-        name: Name | None,
-        needs: str,
-        client_address: str,
-        *,
-        asks: str | None = None,
-    ) -> Grant:
-        """Answer what the client may do, or raise Unauthorized with the challenge it needs; see `routes.Endpoint`.
+    async def admit(self, call: Call, name: Name | None, endpoint: Endpoint) -> Grant:
+        """Return what the client may do, or raise Unauthorized with the challenge it needs.
 
         A repository that is private and one that is not there give the same answer to an outsider.
         """
-        asks = asks or _ASKED_FOR.get(needs, "")
         try:
-            grant = await self._grant(authorization, address, name, client_address)
+            grant = await self._grant(call, name)
         except Unauthorized as error:
-            raise self._refused(address, name, asks, str(error), "invalid_token") from error
+            raise _refused(call.address, name, endpoint, str(error), "invalid_token") from error
         if grant is None:
-            raise self._refused(address, name, asks, "authentication required", None)
-        if not self._suffices(grant, name, needs):
-            raise self._refused(address, name, asks, _lacks(name, needs), "insufficient_scope")
+            raise _refused(call.address, name, endpoint, "authentication required", None)
+        if not _suffices(grant, name, endpoint.needs):
+            raise _refused(call.address, name, endpoint, _lacks(name, endpoint.needs), "insufficient_scope")
         return grant
 
-    def outdated(
-        self, error: TokenOutdated, address: Address, name: Name | None, needs: str, *, asks: str | None = None
-    ) -> OCIError:
-        """Give the answer to a call that `admit` let in with a grant for another project: ask for a new token."""
-        return self._refused(address, name, asks or _ASKED_FOR.get(needs, ""), str(error), "invalid_token")
+    def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> OCIError:
+        """Return the answer to a call that `admit` let in with a grant for another project: ask for a new token."""
+        return _refused(call.address, name, endpoint, str(error), "invalid_token")
 
     def challenged(self, error: OCIError, address: Address) -> OCIError:
-        """Give a 401 that came from further in the challenge it must have (RFC 9110, 15.5.2); leave others alone.
+        """Add the required WWW-Authenticate header to a 401 raised by a handler (RFC 9110, 15.5.2).
 
         It names no scope and no error: a token would not help, and Docker shows its own words in place of ours then.
         """
@@ -70,9 +60,8 @@ class Gate:
             error.headers.setdefault("WWW-Authenticate", challenge(f"{base}/service/token", service_name(base)))
         return error
 
-    async def _grant(
-        self, authorization: str | None, address: Address, name: Name | None, client_address: str
-    ) -> Grant | None:
+    async def _grant(self, call: Call, name: Name | None) -> Grant | None:
+        authorization = call.headers.get("Authorization")
         if authorization is not None and authorization.startswith("Bearer "):
             grant = self._tokens.cached(authorization[7:])
             if grant is not None:
@@ -81,25 +70,27 @@ class Gate:
         if isinstance(claimed, Bearer):
             return await self._tokens.verify(claimed.token)
         if isinstance(claimed, Basic):
-            principal = await self._credentials.authenticate(claimed.username, claimed.password, client_address)
-            return await self._service.basic_grant(principal, *_named(address, name))
+            principal = await self._credentials.authenticate(claimed.username, claimed.password, call.client_address)
+            return await self._service.basic_grant(principal, *_named(call.address, name))
         return None
 
-    def _suffices(self, grant: Grant, name: Name | None, needs: str) -> bool:
-        if needs == ANY_TOKEN:
-            return True
-        if needs == CATALOGUE:
-            return grant.catalogue
-        return name is not None and grant.allows(name, needs)
 
-    def _refused(self, address: Address, name: Name | None, asks: str, message: str, error: str | None) -> OCIError:
-        base, scope = address.base_url, asks
-        if name is not None:
-            # A client that does as it is told needs both scopes to mount.
-            others = [f"repository:{other}:pull" for other in _named(address, None)]
-            scope = " ".join([f"repository:{name}:{asks}", *others])
-        answer = challenge(f"{base}/service/token", service_name(base), scope or None, error)
-        return Unauthorized(message, headers={"WWW-Authenticate": answer})
+def _suffices(grant: Grant, name: Name | None, needs: str) -> bool:
+    if needs == ANY_TOKEN:
+        return True
+    if needs == CATALOGUE:
+        return grant.catalogue
+    return name is not None and grant.allows(name, needs)
+
+
+def _refused(address: Address, name: Name | None, endpoint: Endpoint, message: str, error: str | None) -> OCIError:
+    base, scope = address.base_url, endpoint.asks or _ASKED_FOR.get(endpoint.needs, "")
+    if name is not None:
+        # A client that does as it is told needs both scopes to mount.
+        others = [f"repository:{other}:pull" for other in _named(address, None)]
+        scope = " ".join([f"repository:{name}:{scope}", *others])
+    answer = challenge(f"{base}/service/token", service_name(base), scope or None, error)
+    return Unauthorized(message, headers={"WWW-Authenticate": answer})
 
 
 def _named(address: Address, name: Name | None) -> list[Name]:
