@@ -36,6 +36,10 @@ class Client:
     may_fill: bool
 
 
+class ClientGone(Exception):
+    """The client closed its connection before it had sent, or been sent, everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
     """A manifest as it goes out; ``size`` in bytes. ``payload`` is None where a HEAD was answered without having it.

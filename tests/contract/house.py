@@ -75,9 +75,9 @@ class House:
 
     async def push_blob(self, data: bytes, to: str = "physics/app") -> Digest:
         repository = await self.open(to)
-        receiving = await self.uploads.receive(repository, await self.uploads.begin(repository), None)
-        await receiving.write(data)
-        await receiving.commit(Digest.of(data))
+        async with self.uploads.receive(repository, await self.uploads.begin(repository)) as receiving:
+            await receiving.write(data)
+            await receiving.commit(Digest.of(data))
         return Digest.of(data)
 
     async def push(self, payload: bytes, *tags: str, to: str = "physics/app", media_type: str = OCI_MANIFEST) -> Digest:

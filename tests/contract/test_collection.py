@@ -55,9 +55,9 @@ class House:
         for data in contents:
             repository = await self.open(to)
             session = await self.uploads.begin(repository)
-            receiving = await self.uploads.receive(repository, session, None)
-            await receiving.write(data)
-            await receiving.commit(Digest.of(data))
+            async with self.uploads.receive(repository, session) as receiving:
+                await receiving.write(data)
+                await receiving.commit(Digest.of(data))
 
     async def push(
         self, reference: str, payload: bytes, media_type: str = OCI_MANIFEST, to: str = "physics/app"
@@ -336,9 +336,8 @@ class TestUploads:
     async def begun(self, house: House) -> str:
         repository = await house.open()
         session = await house.uploads.begin(repository)
-        receiving = await house.uploads.receive(repository, session, None)
-        await receiving.write(LAYERS[0])
-        await receiving.suspend()
+        async with house.uploads.receive(repository, session) as receiving:
+            await receiving.write(LAYERS[0])
         return session.id
 
     async def test_what_goes_on_stays(self, house: House) -> None:
@@ -348,13 +347,12 @@ class TestUploads:
             await house.collection.collect()
             repository = await house.open()
             session = await house.uploads.find(repository, upload)
-            receiving = await house.uploads.receive(repository, session, None)
-            await receiving.write(LAYERS[1])
-            await receiving.suspend()
+            async with house.uploads.receive(repository, session) as receiving:
+                await receiving.write(LAYERS[1])
         whole = LAYERS[0] + LAYERS[1] * 3
         repository = await house.open()
-        receiving = await house.uploads.receive(repository, await house.uploads.find(repository, upload), None)
-        await receiving.commit(Digest.of(whole))
+        async with house.uploads.receive(repository, await house.uploads.find(repository, upload)) as receiving:
+            await receiving.commit(Digest.of(whole))
         await house.later(GRACE_SECONDS - 60)
         await house.collection.collect()
         assert await house.serves(whole) == [True]

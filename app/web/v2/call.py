@@ -24,7 +24,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
 
 from app.access.tokens import Grant
 from app.oci.errors import OCIError, Unsupported
-from app.registry.content import Client
+from app.registry.content import Client, ClientGone
 from app.web.address import Address
 
 _COMMON = (
@@ -54,10 +54,6 @@ def _framing(headers: HTTPHeaders) -> tuple[bool, str | None]:
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
         return True, f"Content-Length must be a number of bytes, not {length[:40]!r}"
     return length != "0", None
-
-
-class ClientGone(Exception):
-    """The client closed its connection before it had sent, or been sent, everything."""
 
 
 class Call(HTTPMessageDelegate):

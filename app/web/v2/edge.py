@@ -15,10 +15,10 @@ from app.config import Network
 from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
-from app.registry.content import Client
+from app.registry.content import Client, ClientGone
 from app.web.observe import Observer, in_networks
 
-from .call import Call, ClientGone, reply_error
+from .call import Call, reply_error
 from .gate import Gate
 from .routes import Endpoint, Route
 

@@ -8,10 +8,10 @@ from app.oci.manifest import MAX_MANIFEST_BYTES
 from app.oci.reference import Name, Reference, Tag, parse_reference
 from app.projects.quotas import Quotas
 from app.projects.service import Projects
-from app.registry.content import ManifestAnswer
+from app.registry.content import ClientGone, ManifestAnswer
 from app.registry.manifests import Manifests
 
-from .call import Call, ClientGone
+from .call import Call
 from .contents import Contents
 from .needs import PUSH
 
