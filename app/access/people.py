@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts
 from app.database.accounts import AccountSource, Person
+from app.kit.ids import is_id
 from app.oci.errors import Denied
 
 from .errors import Forbidden, Invalid, Missing, PreconditionFailed
@@ -155,7 +156,7 @@ class People:
 
 
 async def _found(transaction: Transaction, account_id: int) -> Person:
-    found = await accounts.person(transaction, account_id) if 0 < account_id < 1 << 63 else None
+    found = await accounts.person(transaction, account_id) if is_id(account_id) else None
     if found is None:
         raise Missing("there is nobody with the number %(number)s", number=account_id)
     return found

@@ -10,7 +10,6 @@ key id that a worker does not know is worth reading the keys once more, and need
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import secrets
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from app.database import Database, accounts, audit
 from app.database.accounts import SigningKey
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import Unavailable
 
 from .principal import SERVICE, Principal
@@ -60,7 +60,7 @@ class SigningKeys:
         self._secrets = secrets
         self._keys: dict[str, LoadedKey] = {}  # the newest first
         self._read_at = -math.inf
-        self._reading = asyncio.Lock()
+        self._reading: SingleFlight[None] = SingleFlight()
 
     async def signing(self) -> LoadedKey:
         """Answer the key to sign with; raises Unavailable when none has ever been read."""
@@ -93,16 +93,18 @@ class SigningKeys:
             await self._read(_READ_EVERY)
 
     async def _read(self, at_most_every: float) -> None:
-        async with self._reading:
-            if self._keys and time.monotonic() - self._read_at < at_most_every:
-                return
-            # Set before reading: others go on with the keys that are known instead of queueing up here.
-            self._read_at = time.monotonic()
-            try:
-                self._keys = _in_use(await self._rows())
-            except Unavailable:
-                if not self._keys:
-                    raise
+        if self._keys and time.monotonic() - self._read_at < at_most_every:
+            return
+        # Set before reading: others use the keys that are known instead of waiting here.
+        self._read_at = time.monotonic()
+        await self._reading.join(None, self._read_now)
+
+    async def _read_now(self) -> None:
+        try:
+            self._keys = _in_use(await self._rows())
+        except Unavailable:
+            if not self._keys:
+                raise
 
     async def _rows(self) -> list[SigningKey]:
         async with self._database.reading() as transaction:

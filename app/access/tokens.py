@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from cachetools import FIFOCache
 
 from app.oci.errors import Unauthorized
 
@@ -102,8 +103,8 @@ class Tokens:
     def __init__(self, keys: SigningKeys, external_url: str) -> None:
         self._keys = keys
         self._service = service_name(external_url)
-        self._grants: dict[str, Grant] = {}
-        self._remembered = 0
+        # By their tokens, with the size of these. Every token lives equally long, so the oldest one expires first.
+        self._grants: FIFOCache[str, tuple[int, Grant]] = FIFOCache(_MAX_REMEMBERED, getsizeof=lambda held: held[0])
         self._bucket = 0
         self._bucketed: dict[str, IssuedToken] = {}
 
@@ -157,15 +158,15 @@ class Tokens:
 
     def cached(self, token: str) -> Grant | None:
         """Answer what an earlier `verify` in this process found, None where it has to be asked (again)."""
-        grant = self._grants.get(token)
-        return grant if grant is not None and grant.expires_at > time.time() else None
+        held = self._grants.get(token)
+        return held[1] if held is not None and held[1].expires_at > time.time() else None
 
     async def verify(self, token: str) -> Grant:
         """Check a token and read what it allows; raises Unauthorized with the reason in words, or Unavailable."""
         grant = self.cached(token)
         if grant is None:
             grant = await self._decode(token)
-            self._remember(token, grant)
+            self._grants[token] = len(token), grant
         return grant
 
     async def _decode(self, token: str) -> Grant:
@@ -190,16 +191,6 @@ class Tokens:
             raise Unauthorized(_EXPIRED) from None
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
             raise Unauthorized(_INVALID) from None
-
-    def _remember(self, token: str, grant: Grant) -> None:
-        """Keep what was verified, dropping the oldest: every token lives equally long, so they expire in that order."""
-        if token not in self._grants:
-            self._remembered += len(token)
-        self._grants[token] = grant
-        while self._remembered > _MAX_REMEMBERED:
-            oldest = next(iter(self._grants))
-            del self._grants[oldest]
-            self._remembered -= len(oldest)
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:

@@ -8,6 +8,7 @@ from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
 from app.database.members import Member
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.errors import Term
 
 from . import checks
@@ -100,7 +101,7 @@ class Members:
 
 
 async def _find(transaction: Transaction, project_id: int, member_id: int) -> Member:
-    found = await members.find(transaction, project_id, member_id) if checks.is_id(member_id) else None
+    found = await members.find(transaction, project_id, member_id) if is_id(member_id) else None
     if found is None:
         raise Missing("there is no such member in this project")
     return found

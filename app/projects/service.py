@@ -22,6 +22,7 @@ from app.database import Database, Transaction, members, projects
 from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
 from app.database.quotas import in_words
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.errors import Denied, NameUnknown, Term
 from app.oci.reference import Name
 
@@ -115,7 +116,7 @@ class Projects:
     async def get(self, project_id: int) -> Project:
         """Read a project by its id; raises Missing."""
         found = None
-        if checks.is_id(project_id):
+        if is_id(project_id):
             async with self._database.reading() as transaction:
                 found = await projects.get(transaction, project_id)
         if found is None:

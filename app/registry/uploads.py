@@ -16,6 +16,7 @@ from dataclasses import replace
 from app.database import Database
 from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
+from app.kit.threads import in_thread
 from app.oci.digest import Digest, new_hash
 from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable
 from app.oci.ranges import ByteRange
@@ -296,7 +297,7 @@ class Receiving:
     async def _put(self, piece: bytearray) -> None:
         if self._hashing is not None:
             await asyncio.gather(
-                asyncio.to_thread(self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
+                in_thread(None, self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
             )
             self._hashing.offset += len(piece)
         else:
@@ -306,7 +307,7 @@ class Receiving:
         running = new_hash(algorithm)
         async with aclosing(self._store.read(self._session.object_key, 0, size)) as pieces:
             async for piece in pieces:
-                await asyncio.to_thread(running.update, piece)
+                await in_thread(None, running.update, piece)
         return Digest.finish(running)
 
     def _digest_so_far(self) -> str:

@@ -296,10 +296,11 @@ async def test_a_larger_one_is_not_looked_at(tokens: Tokens, keys: SigningKeys) 
     await refused(tokens, await signed(keys, jti="x" * MAX_TOKEN))
 
 
-async def test_what_is_remembered_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = await tokens.issue(MARI, PULL_A)
-    await tokens.verify(first.token)
+async def test_what_is_remembered_is_bounded(keys: SigningKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await Tokens(keys, URL).issue(MARI, PULL_A)
     monkeypatch.setattr(module, "_MAX_REMEMBERED", 3 * len(first.token))
+    tokens = Tokens(keys, URL)
+    await tokens.verify(first.token)
     issued = [await tokens.issue(MARI, PULL_A) for _ in range(5)]
     for each in issued:
         await tokens.verify(each.token)

@@ -58,12 +58,6 @@ def test_a_word_loses_the_spaces_around_it() -> None:
     assert checks.word("  Tõravere  observatory ", Term("name")) == "Tõravere  observatory"
 
 
-@pytest.mark.parametrize("number", [0, -1, 1 << 63])
-def test_ids_that_no_row_has(number: int) -> None:
-    assert not checks.is_id(number)
-    assert checks.is_id((1 << 63) - 1)
-
-
 def test_every_error_is_rendered_in_harbors_words() -> None:
     kinds = [
         kind
