@@ -134,7 +134,11 @@ async def _prepare(config: Config, redis_url: str) -> None:
         await migrate(config.database_url)
     except Unavailable as error:
         reason = error.__cause__ or error
-        raise Unavailable(f"database.url: {Database(config.database_url)} cannot be used: {reason}") from error
+        raise Unavailable(
+            "database.url: %(database)s cannot be used: %(reason)s",
+            database=Database(config.database_url),
+            reason=reason,
+        ) from error
     async with AsyncExitStack() as stack:
         database = Database(config.database_url)
         stack.push_async_callback(database.close)

@@ -97,7 +97,9 @@ class Uploads:
     ) -> tuple[Receiving, int | None]:
         if chunk is not None and chunk.start != session.bytes_written:
             raise RangeInvalid(
-                f"the next chunk begins at byte {session.bytes_written}, this one at {chunk.start}",
+                "the next chunk begins at byte %(begin)s, this one at %(start)s",
+                begin=session.bytes_written,
+                start=chunk.start,
                 headers={"Range": range_header(session)},
             )
         writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
@@ -187,7 +189,9 @@ class Receiving:
         if computed and Digest(computed).algorithm == digest.algorithm and computed != digest:
             if self._resumable:
                 await self._keep()
-            raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}")
+            raise DigestInvalid(
+                "the bytes sent have the digest %(computed)s, not %(digest)s", computed=computed, digest=digest
+            )
         size = self._writer.offset
         self._ended = True
         await self._writer.finish()
@@ -195,7 +199,11 @@ class Receiving:
             computed = await self._digest_of_object(size, digest.algorithm)
             if computed != digest:
                 await self._sessions.drop(self._session)
-                raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}; begin a new upload")
+                raise DigestInvalid(
+                    "the bytes sent have the digest %(computed)s, not %(digest)s; begin a new upload",
+                    computed=computed,
+                    digest=digest,
+                )
         try:
             await self._sessions.commit(self._repository, self._session, size, digest)
         except QuotaExceeded:
@@ -318,7 +326,11 @@ class Receiving:
     def _check_length(self) -> None:
         received = self._writer.offset - self._session.bytes_written
         if self._expected is not None and received != self._expected:
-            raise BlobUploadInvalid(f"Content-Range promised {self._expected} bytes, the body had {received}")
+            raise BlobUploadInvalid(
+                "Content-Range promised %(expected)s bytes, the body had %(received)s",
+                expected=self._expected,
+                received=received,
+            )
 
 
 def range_header(session: UploadSession) -> str:

@@ -227,7 +227,13 @@ class S3Wire:
 
     def _unusable(self, why: str) -> Unavailable:
         host = urlsplit(self._endpoint_url or "").netloc.rpartition("@")[2]
-        return Unavailable(f"S3 bucket {self._bucket!r} at {host or 'AWS'} cannot be used: {why}", headers=SOON)
+        return Unavailable(
+            "S3 bucket %(bucket)r at %(host)s cannot be used: %(why)s",
+            bucket=self._bucket,
+            host=host or "AWS",
+            why=why,
+            headers=SOON,
+        )
 
     def _where(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": name}

@@ -137,15 +137,15 @@ class ApiHandler(Handler):
         for name, values in self.request.query_arguments.items():
             if name not in operation.query:
                 known = ", ".join(operation.query) or "none"
-                raise Invalid(f"{name[:50]} is no parameter of this; known are {known}")
+                raise Invalid("%(name)s is no parameter of this; known are %(known)s", name=name[:50], known=known)
             if len(values) > 1:
-                raise Invalid(f"{name} stands there twice")
+                raise Invalid("%(name)s stands there twice", name=name)
             try:
                 given[name] = values[0].decode()
             except UnicodeDecodeError:
-                raise Invalid(f"{name} is not UTF-8") from None
+                raise Invalid("%(name)s is not UTF-8", name=name) from None
         if lacking := [name for name, known in operation.query.items() if known.required and name not in given]:
-            raise Invalid(f"the query lacks {', '.join(lacking)}")
+            raise Invalid("the query lacks %(names)s", names=", ".join(lacking))
         return given
 
     def _json(self) -> Any:
@@ -260,7 +260,7 @@ class NotFoundHandler(ApiHandler):
     """Every path beneath ``/api`` that the document does not have."""
 
     async def prepare(self) -> None:
-        raise Missing(f"there is nothing here; {BASE}/openapi.json says what there is")
+        raise Missing("there is nothing here; %(base)s/openapi.json says what there is", base=BASE)
 
 
 def _number(text: str) -> float:

@@ -72,7 +72,7 @@ class OnPerson(ApiHandler):
         """Find the person of the path; raises Missing."""
         found = await self.people.find(user_id)
         if found is None:
-            raise Missing(f"there is nobody with the number {user_id}")
+            raise Missing("there is nobody with the number %(number)s", number=user_id)
         return found
 
 
@@ -116,6 +116,8 @@ class PasswordHandler(OnPerson):
             except Unauthorized:
                 raise Forbidden("old_password is not your password") from None
         if not await self.accounts.set_password(person.username, self.body["new_password"]):
-            raise PreconditionFailed(f"the password of {person.username} is kept by the university, change it there")
+            raise PreconditionFailed(
+                "the password of %(username)s is kept by the university, change it there", username=person.username
+            )
         await self.sessions.forget(user_id)
         self.note("password", "account", person.username)

@@ -23,7 +23,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
 
 from app.access.tokens import Grant
-from app.oci.errors import OCIError, Unsupported
+from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
 
@@ -44,15 +44,17 @@ _BODY_CHUNK = 256 * 1024
 _HEAR_OUT_SECONDS = 2.0
 
 
-def _framing(headers: HTTPHeaders) -> tuple[bool, str | None]:
-    """Say whether a request announces a body, and what is wrong with how it does, None where nothing is."""
+def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
+    """Return whether a request announces a body, and what is wrong with how it does, None for nothing."""
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
     if encoding is not None and (length is not None or encoding.lower() != "chunked"):
-        return True, "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+        return True, SizeInvalid(
+            "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+        )
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
-        return True, f"Content-Length must be a number of bytes, not {length[:40]!r}"
+        return True, SizeInvalid("Content-Length must be a number of bytes, not %(length)r", length=length[:40])
     return length != "0", None
 
 
@@ -155,7 +157,7 @@ class Call(HTTPMessageDelegate):
         try:
             return parse_qs(self.address.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
-            raise Unsupported(f"at most {_MOST_PARAMETERS} parameters in one request", status=400) from None
+            raise Unsupported("at most %(most)s parameters in one request", most=_MOST_PARAMETERS, status=400) from None
 
     async def read(self) -> bytes | None:
         """Give the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""

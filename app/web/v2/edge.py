@@ -12,7 +12,7 @@ from tornado.iostream import StreamClosedError
 from app.access.principal import address_block
 from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
-from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
+from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
 from app.registry.content import Client, ClientGone
@@ -69,13 +69,16 @@ class V2:
             await self._fail(call, self._gate.challenged(error, call.address))
         except Exception:
             log.exception("request %s failed", call.request_id)
-            await self._fail(call, Internal(f"the registry failed; quote request {call.request_id} to its operators"))
+            await self._fail(
+                call,
+                Internal("the registry failed; quote request %(request)s to its operators", request=call.request_id),
+            )
         finally:
             self._observer.finished(call)
 
     async def _answer(self, call: Call) -> None:
         if call.malformed is not None:
-            raise SizeInvalid(call.malformed)
+            raise call.malformed
         route, arguments, endpoint = self._route(call)
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
@@ -84,7 +87,8 @@ class V2:
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
         except TokenOutdated as error:
-            raise self._gate.outdated(error, call, name, endpoint) from error
+            self._gate.outdated(error, call, name, endpoint)
+            raise
         finally:
             # Also where the client did not wait to hear that it was done.
             for change in call.changes:
@@ -97,9 +101,14 @@ class V2:
                 endpoint = route.methods.get(call.method)
                 if endpoint is None:
                     allowed = ", ".join(route.methods)
-                    raise Unsupported(f"{call.method} is not served here; {allowed} are", headers={"Allow": allowed})
+                    raise Unsupported(
+                        "%(method)s is not served here; %(allowed)s are",
+                        method=call.method,
+                        allowed=allowed,
+                        headers={"Allow": allowed},
+                    )
                 return route, match.groups(), endpoint
-        raise NameUnknown(f"the distribution API has no {call.path[:200]!r}")
+        raise NameUnknown("the distribution API has no %(path)r", path=call.path[:200])
 
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:

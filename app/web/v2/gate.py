@@ -39,16 +39,17 @@ class Gate:
         try:
             grant = await self._grant(call, name)
         except Unauthorized as error:
-            raise _refused(call.address, name, endpoint, str(error), "invalid_token") from error
+            _add_challenge(error, call.address, name, endpoint, "invalid_token")
+            raise
         if grant is None:
-            raise _refused(call.address, name, endpoint, "authentication required", None)
+            raise _add_challenge(Unauthorized(), call.address, name, endpoint, None)
         if not _suffices(grant, name, endpoint.needs):
-            raise _refused(call.address, name, endpoint, _lacks(name, endpoint.needs), "insufficient_scope")
+            raise _add_challenge(_lacking(name, endpoint.needs), call.address, name, endpoint, "insufficient_scope")
         return grant
 
-    def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> OCIError:
-        """Return the answer to a call that `admit` let in with a grant for another project: ask for a new token."""
-        return _refused(call.address, name, endpoint, str(error), "invalid_token")
+    def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> None:
+        """Have the answer to a call that `admit` let in with a grant for another project ask for a new token."""
+        _add_challenge(error, call.address, name, endpoint, "invalid_token")
 
     def challenged(self, error: OCIError, address: Address) -> OCIError:
         """Add the required WWW-Authenticate header to a 401 raised by a handler (RFC 9110, 15.5.2).
@@ -83,14 +84,17 @@ def _suffices(grant: Grant, name: Name | None, needs: str) -> bool:
     return name is not None and grant.allows(name, needs)
 
 
-def _refused(address: Address, name: Name | None, endpoint: Endpoint, message: str, error: str | None) -> OCIError:
+def _add_challenge(
+    refused: Unauthorized, address: Address, name: Name | None, endpoint: Endpoint, error: str | None
+) -> Unauthorized:
+    """Have a refusal tell the client which token it needs; ``error`` is the challenge's word for what is wrong."""
     base, scope = address.base_url, endpoint.asks or _ASKED_FOR.get(endpoint.needs, "")
     if name is not None:
         # A client that does as it is told needs both scopes to mount.
         others = [f"repository:{other}:pull" for other in _named(address, None)]
         scope = " ".join([f"repository:{name}:{scope}", *others])
-    answer = challenge(f"{base}/service/token", service_name(base), scope or None, error)
-    return Unauthorized(message, headers={"WWW-Authenticate": answer})
+    refused.headers["WWW-Authenticate"] = challenge(f"{base}/service/token", service_name(base), scope or None, error)
+    return refused
 
 
 def _named(address: Address, name: Name | None) -> list[Name]:
@@ -101,7 +105,11 @@ def _named(address: Address, name: Name | None) -> list[Name]:
     return names
 
 
-def _lacks(name: Name | None, needs: str) -> str:
+def _lacking(name: Name | None, needs: str) -> Unauthorized:
     if name is None:
-        return "this token does not allow that"
-    return f"you may not {needs} {name}, or there is no such project; docker login if it is yours"
+        return Unauthorized("this token does not allow that")
+    return Unauthorized(
+        "you may not %(needs)s %(name)s, or there is no such project; docker login if it is yours",
+        needs=needs,
+        name=name,
+    )

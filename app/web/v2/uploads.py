@@ -86,7 +86,11 @@ class UploadHandlers:
         chunk = parse_chunk(call.headers.get("Content-Range"))
         length = _length(call)
         if chunk is not None and length is not None and length != chunk.length:
-            raise SizeInvalid(f"Content-Range promises {chunk.length} bytes, Content-Length {length}")
+            raise SizeInvalid(
+                "Content-Range promises %(promised)s bytes, Content-Length %(length)s",
+                promised=chunk.length,
+                length=length,
+            )
         session = await self._uploads.find(repository, upload_id)
         return self._uploads.receive(repository, session, chunk, announced=length)
 
