@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from app.access.accounts import Accounts
-from app.access.keys import Keys
 from app.access.principal import COMMAND_LINE
 from app.access.secrets import Secrets, read_key
+from app.access.signing_keys import SigningKeys
 from app.access.throttle import Throttle
 from app.cache import Cache
 from app.config import EMBEDDED, Config
@@ -67,7 +67,7 @@ async def set_password(config: Config, username: str, password: str) -> str:
 async def rotate_keys(config: Config) -> str:
     """Make a new signing key."""
     async with _opened(config) as database:
-        await Keys(database, Secrets(read_key(config.access.secret_key, config.data_dir))).rotate(
+        await SigningKeys(database, Secrets(read_key(config.access.secret_key, config.data_dir))).rotate(
             COMMAND_LINE, socket.gethostname()
         )
     return "made a new signing key; every worker signs with it within a minute"

@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from app.oci.reference import is_plain_name
+
 # The value of redis.url that has the service start a Redis of its own.
 EMBEDDED = "embedded:"
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})\}")
-_PROJECT = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 _ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
@@ -243,7 +244,7 @@ def _check(config: Config) -> None:
         raise ConfigError("storage.delivery: redirect goes with driver s3 only")
     _check_people(config)
     for name, project in config.projects.items():
-        if not _PROJECT.match(name):
+        if not is_plain_name(name):
             raise ConfigError(f"projects.{name}: a project's name has lower-case letters, digits and . _ - only")
         if project.upstream is not None and project.upstream not in config.upstreams:
             raise ConfigError(f"projects.{name}.upstream: no upstream {project.upstream!r} under upstreams:")

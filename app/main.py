@@ -23,7 +23,6 @@ from tornado.web import Application
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
 from app.access.credentials import Credentials
-from app.access.keys import Keys
 from app.access.last_used import LastUsed
 from app.access.notices import Notices
 from app.access.people import People
@@ -34,6 +33,7 @@ from app.access.saml import IdentityProvider, KeyPair, University, own_keys
 from app.access.secrets import Secrets, read_key
 from app.access.service import TokenService
 from app.access.sessions import Sessions
+from app.access.signing_keys import SigningKeys
 from app.access.throttle import Throttle
 from app.access.tokens import Tokens
 from app.cache import Cache
@@ -48,7 +48,7 @@ from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
 from app.processes import Supervisor, bind
 from app.projects.audit import Audit
-from app.projects.fullness import Fullness
+from app.projects.fullness import FullnessWatch
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -57,19 +57,18 @@ from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
 from app.registry.catalogue import Catalogue
 from app.registry.content import HostedContent
+from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
 from app.registry.pulls import Pulls
 from app.registry.repositories import Repositories
-from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
+from app.web.access_control import AccessControl
 from app.web.address import Addresses
 from app.web.api.routes import Services as ApiServices
 from app.web.api.system import About
 from app.web.application import make_application
-from app.web.gate import Gate
-from app.web.guard import Guard
 from app.web.login import routes as login_routes
 from app.web.observe import Observer
 from app.web.pages.services import Services as PageServices
@@ -78,6 +77,7 @@ from app.web.session import BrowserSessions
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.contents import Contents
 from app.web.v2.edge import V2
+from app.web.v2.gate import Gate
 from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
@@ -134,7 +134,11 @@ async def _prepare(config: Config, redis_url: str) -> None:
         await migrate(config.database_url)
     except Unavailable as error:
         reason = error.__cause__ or error
-        raise Unavailable(f"database.url: {Database(config.database_url)} cannot be used: {reason}") from error
+        raise Unavailable(
+            "database.url: %(database)s cannot be used: %(reason)s",
+            database=Database(config.database_url),
+            reason=reason,
+        ) from error
     async with AsyncExitStack() as stack:
         database = Database(config.database_url)
         stack.push_async_callback(database.close)
@@ -228,7 +232,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         jobs = [asyncio.create_task(job) for job in (*who.jobs, *content.jobs)]
         stack.push_async_callback(_end, jobs)
         await stopping.wait()
-        await stop_server(server, v2, observer, config.server.drain_seconds)
+        await stop_server(server, observer, config.server.drain_seconds)
 
 
 async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:
@@ -288,7 +292,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
-    permissions, tokens = Permissions(database), Tokens(Keys(database, secrets), config.server.external_url)
+    permissions, tokens = Permissions(database), Tokens(SigningKeys(database, secrets), config.server.external_url)
     jobs = [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:
@@ -377,9 +381,9 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         quotas=Quotas(database, config.policy),
         jobs=[
             pulls.run(),
-            Collection(database, stores.blobs).run(),
+            GarbageCollection(database, stores.blobs).run(),
             Eviction(database).run(),
-            Fullness(database).run(),
+            FullnessWatch(database).run(),
         ],
     )
 
@@ -394,7 +398,7 @@ def _make_application(
         "artifacts": Artifacts(database, stores.blobs),
         "audit": who.audit,
         "browsers": who.browsers,
-        "guard": Guard(content.projects, who.permissions),
+        "access_control": AccessControl(content.projects, who.permissions),
         "labels": Labels(database),
         "members": Members(database),
         "mirror": MirrorStatus(

@@ -9,12 +9,14 @@ from __future__ import annotations
 from app.config import Access
 from app.database import Database, Transaction, access_keys
 from app.database.access_keys import AccessKey
+from app.kit.ids import is_id
 from app.oci.errors import Term
 
 from .errors import Conflict, Invalid, Missing
-from .grants import Permissions, checked_permissions, checked_text, expiry
+from .grants import Permissions, checked_permissions, expiry
 from .roles import GRANTABLE_RIGHTS
 from .secrets import Secrets
+from .typed import checked_text
 
 _MOST_NAME = 64
 # A list without pages: as many as a person has machines, and some.
@@ -35,7 +37,7 @@ class AccessKeys:
         ``permissions``: rights by project id or "*"; what the person lacks, the key lacks too. Raises Invalid, Conflict
         where the person has a key of that name or very many, Unavailable.
         """
-        name = checked_text(name, Term("name"), _MOST_NAME)
+        name = checked_text(name.strip(), Term("name"), _MOST_NAME)
         if not name or not name.isprintable():
             raise Invalid("give the key a name that says where it is used, such as laptop")
         kept = checked_permissions(permissions, GRANTABLE_RIGHTS)
@@ -69,7 +71,7 @@ class AccessKeys:
     async def remove(self, account_id: int, key_id: int) -> AccessKey:
         """Remove a person's key and tell which it was; raises Missing, for another person's as well."""
         removed = None
-        if 0 < key_id < 1 << 63:
+        if is_id(key_id):
             async with self._database.transaction() as transaction:
                 removed = await access_keys.remove(transaction, account_id, key_id)
         if removed is None:

@@ -14,15 +14,18 @@ from collections.abc import Callable
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from cachetools import TTLCache
 
 from app.database import Database, Transaction, accounts
 from app.database.accounts import Person
+from app.database.text import encodable
+from app.kit.threads import in_thread
 from app.oci.errors import Term, Unauthorized
 
 from .errors import Conflict, Invalid
-from .grants import checked_text
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .throttle import Throttle
+from .typed import checked_text
 
 # OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two at a time take 38 MiB of a worker.
 _MEMORY_KIB, _PASSES = 19456, 2
@@ -51,11 +54,10 @@ class Accounts:
         self._database = database
         self._enabled = enabled
         self._throttle = throttle
-        self._clock = clock
         self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
         self._secret = secrets.token_bytes(32)
-        self._remembered: dict[bytes, float] = {}
+        self._remembered: TTLCache[bytes, bool] = TTLCache(_MAX_REMEMBERED, _REMEMBERED_FOR, timer=clock)
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
         """Check a password; raises Unauthorized, or TooManyRequests with ``Retry-After`` after many failures.
@@ -70,19 +72,19 @@ class Accounts:
         known = None if account is None or account.disabled else account.password_hash
         # With the hash in it: what was right for the password before is forgotten by itself.
         proof = hmac.digest(self._secret, f"{username}\0{password}\0{known}".encode(), "sha256")
-        if account is not None and self._recalls(proof):
+        if account is not None and proof in self._remembered:
             return person(account)
         async with self._hashing:
             # Looked at in here: of a class that logs in at once with one account, one is hashed and the rest find it;
             # of many guesses at once, as many as are hashed at a time get past the count.
-            if account is not None and self._recalls(proof):
+            if account is not None and proof in self._remembered:
                 return person(account)
             await self._throttle.check(username, address)
             matches = await self._verify(known or _hash_of_nothing(), password)
             if account is None or not matches:
                 await self._throttle.failed(username, address)
                 raise Unauthorized(REFUSED)
-            self._remember(proof)
+            self._remembered[proof] = True
             return person(account)
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
@@ -124,8 +126,8 @@ class Accounts:
         if len(password) < _MIN_PASSWORD:
             raise Invalid("a password has %(least)s characters at least", least=_MIN_PASSWORD)
         about = {
-            "full_name": checked_text(full_name, Term("name"), _MAX_TEXT),
-            "email": checked_text(email, Term("address"), _MAX_TEXT),
+            "full_name": checked_text(full_name.strip(), Term("name"), _MAX_TEXT),
+            "email": checked_text(email.strip(), Term("address"), _MAX_TEXT),
         }
         hashed = await self._hash(password)
 
@@ -150,28 +152,21 @@ class Accounts:
 
     async def _hash(self, password: str) -> str:
         async with self._hashing:
-            return await asyncio.to_thread(self._hasher.hash, password)
+            return await in_thread(None, self._hasher.hash, password)
 
     async def _verify(self, password_hash: str, password: str) -> bool:
         try:
-            return await asyncio.to_thread(self._hasher.verify, password_hash, password)
+            return await in_thread(None, self._hasher.verify, password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
-
-    def _recalls(self, proof: bytes) -> bool:
-        return self._clock() < self._remembered.get(proof, 0.0)
-
-    def _remember(self, proof: bytes) -> None:
-        self._remembered.pop(proof, None)
-        if len(self._remembered) >= _MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
-        self._remembered[proof] = self._clock() + _REMEMBERED_FOR
 
 
 def person(account: accounts.Account) -> Principal:
     """Make the principal of somebody whose account was just read."""
     groups = frozenset(account.groups or ())
-    return Principal(Kind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation)
+    return Principal(
+        PrincipalKind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation
+    )
 
 
 def acceptable(username: str, password: str) -> bool:
@@ -180,7 +175,7 @@ def acceptable(username: str, password: str) -> bool:
         0 < len(username) <= _MAX_USERNAME
         and username.isprintable()
         and 0 < len(password) <= _MAX_PASSWORD
-        and not any("\ud800" <= character <= "\udfff" for character in password)
+        and encodable(password)
     )
 
 

@@ -22,7 +22,7 @@ from app.oci.errors import Unauthorized
 
 from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .refusals import FAILED, Refusals
 from .secrets import Secrets
 from .throttle import Throttle
@@ -85,7 +85,7 @@ class Credentials:
         expired = Unauthorized("%(name)s has expired; ask whoever manages it to prolong it", name=robot.name)
         self._require_time(robot.expires_at, expired)
         self._used.robot(robot, address)
-        return Principal(Kind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
+        return Principal(PrincipalKind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
     def _person(self, key: AccessKey, holder: Holder, address: str) -> Principal:
         if holder.disabled:
@@ -95,7 +95,7 @@ class Credentials:
         self._used.access_key(key, address)
         groups = frozenset(holder.groups or ())
         return Principal(
-            Kind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
+            PrincipalKind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
         )
 
     def _require_time(self, expires_at: float | None, expired: Unauthorized) -> None:

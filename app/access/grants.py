@@ -6,9 +6,6 @@ import re
 import time
 from collections.abc import Collection, Mapping
 
-from app.database.text import storable
-from app.oci.errors import Term
-
 from .errors import Forbidden, Invalid
 from .roles import GRANTABLE_RIGHTS
 
@@ -16,7 +13,6 @@ EVERYWHERE = "*"
 _DAY = 86400
 _PROJECT_ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 _MOST_PROJECTS = 1000
-_MOST_DESCRIPTION = 1000
 
 Permissions = Mapping[str, Collection[str]]
 
@@ -51,11 +47,3 @@ def expiry(days: int, most: int) -> float:
     if not 1 <= days <= most:
         raise Invalid("it can be given for 1 to %(most)s days", most=most)
     return time.time() + days * _DAY
-
-
-def checked_text(text: str, what: Term, most: int = _MOST_DESCRIPTION) -> str:
-    """Give a text without the blanks around it; raises Invalid for one that is too long or that cannot be kept."""
-    text = text.strip()
-    if len(text) > most or not storable(text):
-        raise Invalid("the %(what)s is a text of %(most)s characters at most", what=what, most=most)
-    return text

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from app.database import Database, Transaction, access_keys, audit, robots, settings
 from app.kit.jobs import repeat
 
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 
 NOTICE_SECONDS = 7 * 86400
 _NOTICE_EVERY = 3600.0
@@ -62,7 +62,14 @@ async def _robots(transaction: Transaction, after: float, until: float) -> list[
     names = await robots.project_names(transaction, ending)
     return [
         (
-            _note(Kind.ROBOT, robot.name, "robot", robot.name, robot.project_id, names.get(robot.project_id or 0, "")),
+            _note(
+                PrincipalKind.ROBOT,
+                robot.name,
+                "robot",
+                robot.name,
+                robot.project_id,
+                names.get(robot.project_id or 0, ""),
+            ),
             f"the robot account {robot.name} expires on {_day(robot.expires_at)}; its project can prolong it",
         )
         for robot in ending
@@ -72,7 +79,7 @@ async def _robots(transaction: Transaction, after: float, until: float) -> list[
 async def _keys(transaction: Transaction, after: float, until: float) -> list[tuple[audit.Note, str]]:
     return [
         (
-            _note(Kind.PERSON, username, "access key", key.name),
+            _note(PrincipalKind.PERSON, username, "access key", key.name),
             f"the access key {key.name!r} of {username} expires on {_day(key.expires_at)}; they can make another",
         )
         for key, username in await access_keys.expiring(transaction, after, until)
@@ -83,7 +90,7 @@ _KINDS: Mapping[str, _Find] = {"robots_noticed_until": _robots, "access_keys_not
 
 
 def _note(
-    kind: Kind, actor: str, resource_type: str, resource: str, project_id: int | None = None, project: str = ""
+    kind: PrincipalKind, actor: str, resource_type: str, resource: str, project_id: int | None = None, project: str = ""
 ) -> audit.Note:
     subject = Principal(kind, actor).subject
     return audit.Note(time.time(), subject, "", "expiring", resource_type, resource, project_id, project)

@@ -9,11 +9,12 @@ import time
 from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts
-from app.database.accounts import Person, Source
+from app.database.accounts import AccountSource, Person
+from app.kit.ids import is_id
 from app.oci.errors import Denied
 
 from .errors import Forbidden, Invalid, Missing, PreconditionFailed
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .sessions import Sessions
 
 
@@ -73,7 +74,12 @@ class People:
         if found is None or found.disabled or found.generation != generation:
             return None
         return Principal(
-            Kind.PERSON, found.username, found.is_admin, account_id, frozenset(found.groups), generation=generation
+            PrincipalKind.PERSON,
+            found.username,
+            found.is_admin,
+            account_id,
+            frozenset(found.groups),
+            generation=generation,
         )
 
     async def page(self, *, after: str = "", limit: int = 50, search: str = "", offset: int = 0) -> list[Person]:
@@ -150,7 +156,7 @@ class People:
 
 
 async def _found(transaction: Transaction, account_id: int) -> Person:
-    found = await accounts.person(transaction, account_id) if 0 < account_id < 1 << 63 else None
+    found = await accounts.person(transaction, account_id) if is_id(account_id) else None
     if found is None:
         raise Missing("there is nobody with the number %(number)s", number=account_id)
     return found
@@ -176,7 +182,7 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
         is_admin=bool(identity.is_admin),
     )
     known = await accounts.person_by_name(transaction, identity.username)
-    if known is None or known.source != Source.SAML:
+    if known is None or known.source != AccountSource.SAML:
         raise Denied("%(name)r is a local account, which only its password opens", name=identity.username)
     if known.disabled:
         raise Denied("the account %(name)r is disabled", name=identity.username)

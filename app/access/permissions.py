@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from app.database import Database, members, projects
 
-from .principal import Kind, Principal
+from .principal import Principal, PrincipalKind
 from .roles import ACTION_RIGHTS, ALL_RIGHTS, NO_RIGHTS, PUBLIC_RIGHTS, Role, rights_of
 from .scopes import ALL_ACTIONS, NO_PROJECT, Access
 
@@ -34,7 +34,7 @@ class Permissions:
     async def rights(self, principal: Principal, project_id: int, *, public: bool) -> frozenset[str]:
         """Answer every right the principal has in a project; raises Unavailable."""
         everybodys = PUBLIC_RIGHTS if public else NO_RIGHTS
-        if principal.kind is Kind.ROBOT:
+        if principal.kind is PrincipalKind.ROBOT:
             return everybodys | principal.limited(project_id)
         own = ALL_RIGHTS if principal.is_admin else await self._of_roles(principal, project_id)
         if principal.limits is not None:
@@ -46,10 +46,3 @@ class Permissions:
             return NO_RIGHTS
         roles = await members.roles(self._database, project_id, principal.id, principal.groups)
         return NO_RIGHTS.union(*(rights_of(Role(role)) for role in roles))
-
-    def may_list_catalogue(self, principal: Principal) -> bool:
-        """Answer whether the catalogue may be asked for: by everybody, for it shows the public projects only.
-
-        What it shows beyond them: `Grant.may_list_everything`.
-        """
-        return True

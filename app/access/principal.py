@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class PrincipalKind(StrEnum):
     ANONYMOUS = "anonymous"
     PERSON = "person"
     ROBOT = "robot"
@@ -26,7 +26,7 @@ class Principal:
     itself says what it allows.
     """
 
-    kind: Kind
+    kind: PrincipalKind
     name: str = ""
     is_admin: bool = False
     id: int | None = None
@@ -41,7 +41,7 @@ class Principal:
 
     @property
     def is_anonymous(self) -> bool:
-        return self.kind is Kind.ANONYMOUS
+        return self.kind is PrincipalKind.ANONYMOUS
 
     @property
     def administers(self) -> bool:
@@ -57,14 +57,14 @@ class Principal:
     def from_subject(cls, subject: str, *, is_admin: bool) -> Principal:
         """Read what `subject` spelled; raises ValueError for anything else."""
         kind, _, name = subject.partition(":")
-        return cls(Kind(kind), name, is_admin)
+        return cls(PrincipalKind(kind), name, is_admin)
 
 
-ANONYMOUS = Principal(Kind.ANONYMOUS)
+ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)
 # Whoever works on the host; the service by itself; the identity provider, and the rules over what it says.
-COMMAND_LINE = Principal(Kind.SYSTEM, "command line")
-SERVICE = Principal(Kind.SYSTEM, "registry")
-UNIVERSITY = Principal(Kind.SYSTEM, "university")
+COMMAND_LINE = Principal(PrincipalKind.SYSTEM, "command line")
+SERVICE = Principal(PrincipalKind.SYSTEM, "registry")
+UNIVERSITY = Principal(PrincipalKind.SYSTEM, "university")
 
 
 def address_block(address: str) -> str:

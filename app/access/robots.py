@@ -8,25 +8,26 @@ What is changed here counts from the next time a token is given: nothing of a ro
 
 from __future__ import annotations
 
-import re
-
 from app.config import Access
 from app.database import Database, Transaction, robots
 from app.database.robots import Robot
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.errors import Term
+from app.oci.reference import is_plain_name
 
 from .errors import Conflict, Forbidden, Invalid, Missing
-from .grants import EVERYWHERE, Permissions, checked_permissions, checked_text, expiry
+from .grants import EVERYWHERE, Permissions, checked_permissions, expiry
 from .principal import Principal
 from .secrets import Secrets
+from .typed import checked_text
 
 # Days that a robot of an administrator's may be given.
 NEVER = -1
-_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 _MOST_NAME = 64
 # What can log in at all (`accounts`).
 _MOST_FULL_NAME = 255
+_MOST_DESCRIPTION = 1000
 
 
 class Robots:
@@ -40,7 +41,7 @@ class Robots:
     def full_name(self, name: str, project: str | None) -> str:
         """Spell the name a robot logs in with; raises Invalid for a name that no robot may have."""
         full = self._access.robot_prefix + (f"{project}+{name}" if project is not None else name)
-        if not _NAME.match(name) or len(name) > _MOST_NAME or len(full) > _MOST_FULL_NAME:
+        if not is_plain_name(name) or len(name) > _MOST_NAME or len(full) > _MOST_FULL_NAME:
             raise Invalid(
                 "a robot's name has lower-case letters and digits, with single . _ - between them, "
                 "%(most)s characters at most, and no prefix",
@@ -68,7 +69,7 @@ class Robots:
         full = self.full_name(name, project[1] if project is not None else None)
         kept = self._checked(project[0] if project is not None else None, permissions, by, rights)
         until = self._until(self._access.robot_days if days is None else days, by)
-        about = checked_text(description, Term("description"))
+        about = checked_text(description.strip(), Term("description"), _MOST_DESCRIPTION)
         secret = self._secrets.new()
 
         async def create(transaction: Transaction) -> Robot:
@@ -116,7 +117,7 @@ class Robots:
 
     async def find(self, robot_id: int) -> Robot:
         """Find any robot; raises Missing. Whether it may be seen where it is asked for is said by its project_id."""
-        if not 0 < robot_id < 1 << 63:
+        if not is_id(robot_id):
             return _there(None)
         async with self._database.reading() as transaction:
             return _there(await robots.find(transaction, robot_id))
@@ -141,7 +142,7 @@ class Robots:
         values: dict[str, object] = {}
         kept = None
         if description is not None:
-            values["description"] = checked_text(description, Term("description"))
+            values["description"] = checked_text(description.strip(), Term("description"), _MOST_DESCRIPTION)
         if permissions is not None:
             values["permissions"] = kept = self._checked(robot.project_id, permissions, by, rights)
         if days is not None:

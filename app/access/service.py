@@ -25,15 +25,14 @@ class TokenService:
 
         A token without any of them is no error: the client learns what it lacks where it uses the token.
         """
-        catalogue = scopes.catalogue and self._permissions.may_list_catalogue(principal)
-        return await self._tokens.issue(
-            principal, await self._allowed(principal, scopes.repositories), catalogue=catalogue
-        )
+        # Everybody may list the catalogue. It shows public projects only, unless `Grant.may_list_everything`.
+        allowed = await self._allowed(principal, scopes.repositories)
+        return await self._tokens.issue(principal, allowed, catalogue=scopes.catalogue)
 
     async def basic_grant(self, principal: Principal, *names: Name) -> Grant:
         """Grant without a token, for one request on these repositories, all that the principal may do there."""
         access = await self._allowed(principal, dict.fromkeys(names, ALL_ACTIONS))
-        return Grant(principal, access, self._permissions.may_list_catalogue(principal), time.time() + LIFETIME)
+        return Grant(principal, access, catalogue=True, expires_at=time.time() + LIFETIME)
 
     async def _allowed(self, principal: Principal, wanted: Mapping[Name, frozenset[str]]) -> dict[str, Access]:
         projects = {

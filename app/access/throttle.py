@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from cachetools import FIFOCache
+
 from app.oci.errors import TooManyRequests
 
 from .principal import address_block
@@ -42,7 +44,7 @@ class Throttle:
         self._shared = counter
         self._clock = clock
         self._window = 0
-        self._own: dict[str, int] = {}
+        self._own: FIFOCache[str, int] = FIFOCache(_MAX_COUNTED)
 
     async def check(self, username: str, address: str) -> None:
         """Raise TooManyRequests, with the seconds to wait, where too many log-ins have failed."""
@@ -58,15 +60,14 @@ class Throttle:
     async def failed(self, username: str, address: str) -> None:
         """Count a log-in that failed."""
         for key, _ in self._keys(username, address):
-            if key not in self._own and len(self._own) >= _MAX_COUNTED:
-                del self._own[next(iter(self._own))]
             self._own[key] = self._own.get(key, 0) + 1
             await self._shared.increment(key, _WINDOW)
 
     def _keys(self, username: str, address: str) -> list[tuple[str, int]]:
         window = int(self._clock() // _WINDOW)
         if window != self._window:
-            self._window, self._own = window, {}
+            self._window = window
+            self._own.clear()
         block = address_block(address)
         return [
             (f"login:{window}:{_hash(block)}", _PER_ADDRESS),

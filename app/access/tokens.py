@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
+from cachetools import FIFOCache
 
 from app.oci.errors import Unauthorized
 
 from .challenge import service_name
-from .keys import Key, Keys
 from .principal import Principal
 from .scopes import Access
+from .signing_keys import LoadedKey, SigningKeys
 
 LIFETIME = 300
 MAX_TOKEN = 20 * 1024
@@ -99,11 +100,11 @@ class Grant:
 class Tokens:
     """Issues tokens and verifies them; remembers in this process what it has verified, until that expires."""
 
-    def __init__(self, keys: Keys, external_url: str) -> None:
+    def __init__(self, keys: SigningKeys, external_url: str) -> None:
         self._keys = keys
         self._service = service_name(external_url)
-        self._grants: dict[str, Grant] = {}
-        self._remembered = 0
+        # By their tokens, with the size of these. Every token lives equally long, so the oldest one expires first.
+        self._grants: FIFOCache[str, tuple[int, Grant]] = FIFOCache(_MAX_REMEMBERED, getsizeof=lambda held: held[0])
         self._bucket = 0
         self._bucketed: dict[str, IssuedToken] = {}
 
@@ -124,7 +125,9 @@ class Tokens:
             return self._sign(key, principal, entries, now, secrets.token_hex(16))
         return self._anonymous(key, principal, entries, now - now % _BUCKET)
 
-    def _anonymous(self, key: Key, principal: Principal, entries: list[dict[str, Any]], bucket: int) -> IssuedToken:
+    def _anonymous(
+        self, key: LoadedKey, principal: Principal, entries: list[dict[str, Any]], bucket: int
+    ) -> IssuedToken:
         if self._bucket != bucket or len(self._bucketed) >= _MAX_BUCKETED:
             self._bucket, self._bucketed = bucket, {}
         content = json.dumps([key.id, bucket, entries])
@@ -135,7 +138,7 @@ class Tokens:
         return issued
 
     def _sign(
-        self, key: Key, principal: Principal, entries: list[dict[str, Any]], issued_at: int, token_id: str
+        self, key: LoadedKey, principal: Principal, entries: list[dict[str, Any]], issued_at: int, token_id: str
     ) -> IssuedToken:
         claims: dict[str, Any] = {
             "iss": self._service,
@@ -155,15 +158,15 @@ class Tokens:
 
     def cached(self, token: str) -> Grant | None:
         """Answer what an earlier `verify` in this process found, None where it has to be asked (again)."""
-        grant = self._grants.get(token)
-        return grant if grant is not None and grant.expires_at > time.time() else None
+        held = self._grants.get(token)
+        return held[1] if held is not None and held[1].expires_at > time.time() else None
 
     async def verify(self, token: str) -> Grant:
         """Check a token and read what it allows; raises Unauthorized with the reason in words, or Unavailable."""
         grant = self.cached(token)
         if grant is None:
             grant = await self._decode(token)
-            self._remember(token, grant)
+            self._grants[token] = len(token), grant
         return grant
 
     async def _decode(self, token: str) -> Grant:
@@ -188,16 +191,6 @@ class Tokens:
             raise Unauthorized(_EXPIRED) from None
         except (jwt.PyJWTError, KeyError, TypeError, ValueError):
             raise Unauthorized(_INVALID) from None
-
-    def _remember(self, token: str, grant: Grant) -> None:
-        """Keep what was verified, dropping the oldest: every token lives equally long, so they expire in that order."""
-        if token not in self._grants:
-            self._remembered += len(token)
-        self._grants[token] = grant
-        while self._remembered > _MAX_REMEMBERED:
-            oldest = next(iter(self._grants))
-            del self._grants[oldest]
-            self._remembered -= len(oldest)
 
 
 def _grant(claims: Mapping[str, Any]) -> Grant:

@@ -126,7 +126,9 @@ class Cache:
             async with self._turns, asyncio.timeout(PATIENCE):
                 await self._redis.ping()
         except (RedisError, OSError, TimeoutError) as error:
-            raise Unavailable(f"Redis does not answer ({_reason(error)})", headers={"Retry-After": "5"}) from error
+            raise Unavailable(
+                "Redis does not answer (%(reason)s)", reason=_reason(error), headers={"Retry-After": "5"}
+            ) from error
 
     async def close(self) -> None:
         """Close every connection."""

@@ -20,6 +20,8 @@ from urllib.parse import quote
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.kit.threads import in_thread
+
 _BINARIES = ("valkey-server", "redis-server")
 _SOCKET = "redis.sock"
 # sun_path of a unix socket has 108 bytes, the last of them zero (unix(7)).
@@ -109,10 +111,10 @@ class EmbeddedRedis:
             process, self._process = self._process, None
             process.terminate()
             try:
-                await asyncio.to_thread(process.wait, _STOP_SECONDS)
+                await in_thread(None, process.wait, _STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
-                await asyncio.to_thread(process.wait)
+                await in_thread(None, process.wait)
 
     @property
     def _socket(self) -> Path:

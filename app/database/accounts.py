@@ -16,7 +16,7 @@ from .ids import retire
 from .tables import account, project, signing_key
 
 
-class Source(StrEnum):
+class AccountSource(StrEnum):
     """Who says that somebody is who they are: a password kept here, or the university."""
 
     LOCAL = "local"
@@ -141,7 +141,7 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
 
     The university's accounts get no password here.
     """
-    local = (account.c.username == username) & (account.c.source == Source.LOCAL)
+    local = (account.c.username == username) & (account.c.source == AccountSource.LOCAL)
     statement = update(account).where(local).values(password_hash=password_hash, generation=account.c.generation + 1)
     return bool((await transaction.execute(statement)).rowcount)
 
@@ -168,7 +168,7 @@ async def make(
     """Make the account of somebody of the university unless the name is taken; answers whether it was made."""
     statement = insert(transaction, account).values(
         username=username,
-        source=Source.SAML,
+        source=AccountSource.SAML,
         full_name=full_name,
         email=email,
         groups=list(groups),

@@ -59,8 +59,12 @@ class QuotaExceeded(Denied):
 
     def __init__(self, project: str, used: int, quota: int, needed: int) -> None:
         super().__init__(
-            f"quota of {project}: {in_words(used)} of {in_words(quota)} used, this needs {in_words(needed)} more; "
+            "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
             "delete what is not needed, or ask for a larger quota",
+            project=project,
+            used=in_words(used),
+            quota=in_words(quota),
+            needed=in_words(needed),
             detail={"project": project, "used": used, "quota": quota, "needed": needed},
         )
 

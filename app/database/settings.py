@@ -8,12 +8,6 @@ from .engine import Transaction, insert
 from .tables import setting
 
 
-async def find(transaction: Transaction, name: str) -> str | None:
-    """Read a value; None where none was ever set."""
-    row = (await transaction.execute(select(setting.c.value).where(setting.c.name == name))).first()
-    return str(row[0]) if row else None
-
-
 async def keep(transaction: Transaction, name: str, value: str) -> str:
     """Set a value unless there is one; answers the value that stands."""
     await transaction.execute(insert(transaction, setting).values(name=name, value=value).on_conflict_do_nothing())

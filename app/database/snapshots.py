@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from typing import Any, Protocol
+
+from cachetools import TTLCache
 
 _TTL_SECONDS = 60
 # How often the same answer is written again: for so long a Redis that has just lost everything misses it.
@@ -34,20 +35,17 @@ class Snapshots:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._written: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._written: TTLCache[tuple[object, ...], int] = TTLCache(_MOST_KEYS, _REWRITE_SECONDS)
 
     async def remember(self, text: str, parameters: tuple[object, ...], row: Sequence[Any] | None) -> None:
         """Keep an answer for a minute; that there is no row is not kept."""
         key = (text, *parameters)
         if row is None:
             return
-        now, answer = time.monotonic(), hash(tuple(row))
-        until, written = self._written.get(key, (0.0, 0))
-        if until > now and written == answer:
+        answer = hash(tuple(row))
+        if self._written.get(key) == answer:
             return
-        if len(self._written) >= _MOST_KEYS:
-            self._written.clear()
-        self._written[key] = now + _REWRITE_SECONDS, answer
+        self._written[key] = answer
         line = _encode(row)
         if len(line) <= _MOST_BYTES and not await self._memory.set(_key(key), line, _TTL_SECONDS):
             self._written.pop(key, None)

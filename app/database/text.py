@@ -12,9 +12,14 @@ REMOVED = "~"
 END_OF_NAMES: ColumnElement[str] = literal_column(f"'{REMOVED}'")
 
 
+def encodable(text: str) -> bool:
+    """Return whether UTF-8 has the text: it has no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def storable(text: str) -> bool:
-    """Say whether both databases can keep a text: PostgreSQL has no NUL, UTF-8 no half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    """Return whether both databases can keep a text: PostgreSQL has no NUL."""
+    return "\0" not in text and encodable(text)
 
 
 def has(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:

@@ -32,7 +32,8 @@ def disk_failed(error: OSError) -> DiskFailed:
 def store_full(what: str) -> DiskFailed:
     """Return the 507 for a place that has no room left; ``what`` names the place."""
     return DiskFailed(
-        f"{what}; tell its operators and try again once they have made room",
+        "%(what)s; tell its operators and try again once they have made room",
+        what=what,
         status=_FULL_STATUS,
         headers={"Retry-After": "60"},
     )

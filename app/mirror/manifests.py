@@ -34,8 +34,8 @@ from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client, ManifestAnswer
+from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS
 from app.registry.manifests import record, unknown_manifest
-from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS
 
 from .answers import UpstreamAway, UpstreamLimited
 from .locks import ManifestLock

@@ -106,10 +106,14 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
         header = stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if header not in MANIFEST_TYPES:
         raise ManifestInvalid(
-            f"manifest type {header[:100]!r} is not served here; known: {', '.join(sorted(MANIFEST_TYPES))}"
+            "manifest type %(header)r is not served here; known: %(known)s",
+            header=header[:100],
+            known=", ".join(sorted(MANIFEST_TYPES)),
         )
     if stated is not None and stated != header:
-        raise ManifestInvalid(f"the header says {header!r}, the manifest's mediaType {stated[:100]!r}")
+        raise ManifestInvalid(
+            "the header says %(header)r, the manifest's mediaType %(stated)r", header=header, stated=stated[:100]
+        )
     if header in INDEX_TYPES and ("config" in document or "layers" in document):
         raise ManifestInvalid("an image index has neither config nor layers")
     if header not in INDEX_TYPES and "manifests" in document:
@@ -122,23 +126,23 @@ def _descriptors(document: dict[str, Any], key: str) -> list[Descriptor]:
     if value is None and key == "layers":
         return []
     if not isinstance(value, list):
-        raise ManifestInvalid(f"{key} must be a list")
+        raise ManifestInvalid("%(key)s must be a list", key=key)
     return [_descriptor(item, f"{key}[{position}]") for position, item in enumerate(value)]
 
 
 def _descriptor(value: object, where: str) -> Descriptor:
     if not isinstance(value, dict):
-        raise ManifestInvalid(f"{where} must be a descriptor")
+        raise ManifestInvalid("%(where)s must be a descriptor", where=where)
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str):
-        raise ManifestInvalid(f"{where} needs mediaType and digest")
+        raise ManifestInvalid("%(where)s needs mediaType and digest", where=where)
     _require_media_type(media_type, f"{where}.mediaType")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**63:
-        raise ManifestInvalid(f"{where} needs a size in bytes")
+        raise ManifestInvalid("%(where)s needs a size in bytes", where=where)
     try:
         return Descriptor(media_type, Digest.parse(digest), size)
     except DigestInvalid as error:
-        raise ManifestInvalid(f"{where}: {error.message}") from error
+        raise ManifestInvalid("%(where)s: %(reason)s", where=where, reason=error.message) from error
 
 
 def _annotations(document: dict[str, Any]) -> dict[str, str]:
@@ -155,7 +159,7 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
 def _media_type_of(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, str):
-        raise ManifestInvalid(f"{key} must be a string")
+        raise ManifestInvalid("%(key)s must be a string", key=key)
     if value:
         _require_media_type(value, key)
     return value or None
@@ -164,4 +168,4 @@ def _media_type_of(document: dict[str, Any], key: str) -> str | None:
 def _require_media_type(value: str, where: str) -> None:
     # Not the whole grammar of RFC 6838: only what could not be stored, or put into a header, is refused.
     if len(value) > MAX_MEDIA_TYPE or not (value.isascii() and value.isprintable()):
-        raise ManifestInvalid(f"{where} is no media type: {value[:100]!r}")
+        raise ManifestInvalid("%(where)s is no media type: %(value)r", where=where, value=value[:100])

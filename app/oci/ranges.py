@@ -50,7 +50,10 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
         start, stop = int(first), min(size, int(last) + 1) if last else size
     if start >= size or start >= stop:
         raise RangeInvalid(
-            f"the blob has {size} bytes, none of them in {header!r}", headers={"Content-Range": f"bytes */{size}"}
+            "the blob has %(size)s bytes, none of them in %(header)r",
+            size=size,
+            header=header,
+            headers={"Content-Range": f"bytes */{size}"},
         )
     return ByteRange(start, stop)
 
@@ -61,5 +64,7 @@ def parse_chunk(header: str | None) -> ByteRange | None:
         return None
     match = _CHUNK.match(header.strip().removeprefix("bytes ").partition("/")[0])
     if match is None or int(match[2]) < int(match[1]):
-        raise BlobUploadInvalid(f"not a chunk's Content-Range: {header[:60]!r}; expected FIRST-LAST, both inclusive")
+        raise BlobUploadInvalid(
+            "not a chunk's Content-Range: %(header)r; expected FIRST-LAST, both inclusive", header=header[:60]
+        )
     return ByteRange(int(match[1]), int(match[2]) + 1)

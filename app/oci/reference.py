@@ -12,6 +12,7 @@ from .errors import ManifestInvalid, NameInvalid
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
+_PLAIN_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 
 # Clients limit HOST/NAME to 255 characters; a longer name could be pushed by nobody.
@@ -43,6 +44,11 @@ class Name(str):
     def repository(self) -> str:
         """The name within its project; empty where the full name has one component only."""
         return self.partition("/")[2]
+
+
+def is_plain_name(text: str) -> bool:
+    """Return whether a project or a robot account can be called that: Harbor's grammar, which is part of a name's."""
+    return bool(_PLAIN_NAME.match(text))
 
 
 class Tag(str):

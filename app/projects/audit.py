@@ -18,7 +18,9 @@ from collections.abc import AsyncIterator
 from app.access.principal import ANONYMOUS, Principal
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
+from app.kit.ids import MOST_ID
 from app.kit.jobs import repeat
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import Unavailable
 
 from .tally import Tally
@@ -31,7 +33,6 @@ _TIDY_SECONDS = 3600.0
 _REMOVED_AT_ONCE = 1000
 _EXPORTED_AT_ONCE = 1000
 _DAY = 86400
-_MOST_ID = (1 << 63) - 1
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Audit:
         self._notes: list[Note] = []
         self._tally = Tally()
         self._dropped = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: SingleFlight[None] = SingleFlight()
         self._away = False
 
     def note(
@@ -87,15 +88,14 @@ class Audit:
             self._dropped += 1
 
     async def flush(self) -> None:
-        """Write what was noted; kept for the next time where the database is away."""
+        """Write what was noted; kept for the next time if the database is down.
+
+        A cancelled caller does not stop the writing: a transaction that is broken off may hold SQLite's write lock, and
+        nobody knows what it has written.
+        """
         for note in self._tally.due():
             self._take(note)
-        while self._writing is not None:
-            await asyncio.shield(self._writing)
-        # A task of its own, which goes on where whoever waits for it is cancelled: one that is broken off in the middle
-        # may hold SQLite's write lock, and nobody knows what it has written.
-        self._writing = asyncio.create_task(self._write())
-        await asyncio.shield(self._writing)
+        await self._writing.join(None, self._write)
 
     async def _write(self) -> None:
         try:
@@ -108,8 +108,6 @@ class Audit:
             if not self._away:
                 log.warning("audit entries not written yet: %s", error)
             self._away = True
-        finally:
-            self._writing = None
         if self._dropped:
             log.error("%d audit entries were dropped: more than %d were waiting", self._dropped, _MOST_NOTES)
             self._dropped = 0
@@ -142,7 +140,7 @@ class Audit:
     ) -> list[Entry]:
         """List entries, the newest first, older than the entry ``before_id``; raises Unavailable."""
         async with self._database.reading() as transaction:
-            before = None if before_id is None else min(before_id, _MOST_ID)
+            before = None if before_id is None else min(before_id, MOST_ID)
             return await audit.page(transaction, chosen, before_id=before, limit=limit, offset=offset)
 
     async def count(self, chosen: Filter = EVERYTHING) -> int:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from app.access.errors import Conflict, Invalid
-from app.database.text import storable
+from app.access.typed import checked_text
 from app.oci.errors import Term
-from app.oci.reference import MAX_NAME
+from app.oci.reference import MAX_NAME, is_plain_name
 
-# Harbor's grammar. All of it is a name of the distribution-spec as well.
-_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 # A repository's name comes after it, and both together have MAX_NAME characters at most.
 _MOST_NAME = 128
 _MOST_TEXT = 4000
@@ -47,19 +43,12 @@ def project_name(name: str, *, by_admin: bool) -> str:
 
 def is_project_name(name: str) -> bool:
     """Say whether a project can be called that; operators give their own longer names."""
-    return len(name) <= MAX_NAME and bool(_NAME.match(name))
-
-
-def is_id(number: int) -> bool:
-    """Say whether a row can have this id: what is no 64-bit number, the databases refuse to look for."""
-    return 0 < number < 1 << 63
+    return len(name) <= MAX_NAME and is_plain_name(name)
 
 
 def text(value: str, what: Term) -> str:
     """Give a longer text back; raises Invalid where it cannot be kept."""
-    if len(value) > _MOST_TEXT or not storable(value):
-        raise Invalid("%(what)s: %(most)s characters at most, none of them NUL", what=what, most=_MOST_TEXT)
-    return value
+    return checked_text(value, what, _MOST_TEXT)
 
 
 def word(value: str, what: Term) -> str:

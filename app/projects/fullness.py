@@ -6,7 +6,6 @@ is less than agreeing on who asks. Projects have no names here: who may read met
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
 from prometheus_client import Gauge
@@ -32,10 +31,8 @@ ALLOWED = Gauge("registry_quota_allowed_bytes", "Bytes that all quotas allow tog
 LEVELS = (quotas.WARN_FROM, 0.95)
 _PAUSE_SECONDS = 60.0
 
-log = logging.getLogger(__name__)
 
-
-class Fullness:
+class FullnessWatch:
     """Looks at all quotas together."""
 
     def __init__(self, database: Database) -> None:

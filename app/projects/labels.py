@@ -8,6 +8,7 @@ from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, labels, projects
 from app.database.labels import Label
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.digest import Digest
 from app.oci.errors import Term
 
@@ -78,7 +79,7 @@ class Labels:
     async def remove(self, label_id: int) -> None:
         """Remove a label, also from every artifact; raises Missing."""
         async with self._database.transaction() as transaction:
-            removed = checks.is_id(label_id) and await labels.remove(transaction, label_id)
+            removed = is_id(label_id) and await labels.remove(transaction, label_id)
         if not removed:
             raise _missing()
 
@@ -103,13 +104,13 @@ class Labels:
     async def detach(self, repository_id: int, digest: Digest, label_id: int) -> None:
         """Take a label off an artifact; raises Missing."""
         async with self._database.transaction() as transaction:
-            detached = checks.is_id(label_id) and await labels.detach(transaction, repository_id, digest, label_id)
+            detached = is_id(label_id) and await labels.detach(transaction, repository_id, digest, label_id)
         if not detached:
             raise Missing("this label is not on this artifact")
 
 
 async def _find(transaction: Transaction, label_id: int) -> Label:
-    found = await labels.find(transaction, label_id) if checks.is_id(label_id) else None
+    found = await labels.find(transaction, label_id) if is_id(label_id) else None
     if found is None:
         raise _missing()
     return found

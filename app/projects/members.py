@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from app.access.errors import Conflict, Missing, PreconditionFailed
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
 from app.database.members import Member
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.errors import Term
 
 from . import checks
@@ -39,7 +40,7 @@ class Members:
 
     async def own(self, project_id: int, principal: Principal) -> Member | None:
         """Find a person's own membership, None where they are in by a group or not at all: what they may leave by."""
-        if principal.kind is not Kind.PERSON or principal.id is None:
+        if principal.kind is not PrincipalKind.PERSON or principal.id is None:
             return None
         async with self._database.reading() as transaction:
             return await members.of_account(transaction, project_id, principal.id)
@@ -100,7 +101,7 @@ class Members:
 
 
 async def _find(transaction: Transaction, project_id: int, member_id: int) -> Member:
-    found = await members.find(transaction, project_id, member_id) if checks.is_id(member_id) else None
+    found = await members.find(transaction, project_id, member_id) if is_id(member_id) else None
     if found is None:
         raise Missing("there is no such member in this project")
     return found

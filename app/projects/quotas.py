@@ -7,8 +7,8 @@ from app.access.principal import Principal
 from app.config import Policy
 from app.database import Database, Transaction, projects, quotas
 from app.database.quotas import Usage, in_words
+from app.kit.ids import is_id
 
-from . import checks
 from .service import check_quota
 
 
@@ -21,7 +21,7 @@ class Quotas:
 
     async def usage(self, project_id: int) -> Usage:
         """Read what a project uses and may use; raises Missing."""
-        found = await quotas.usage(self._database, project_id) if checks.is_id(project_id) else None
+        found = await quotas.usage(self._database, project_id) if is_id(project_id) else None
         if found is None:
             raise _missing(project_id)
         return found
@@ -64,7 +64,7 @@ class Quotas:
                 )
             await quotas.set_quota(transaction, project_id, quota_bytes)
 
-        if checks.is_id(project_id):
+        if is_id(project_id):
             await self._database.transact(change)
         return await self.usage(project_id)
 

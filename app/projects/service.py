@@ -1,7 +1,7 @@
 """Projects: finds what a request names, and makes, changes, lists and removes projects.
 
-Nothing here asks for rights: whoever calls has done so (`app.web.guard`, `app.web.gate`). Only `open` looks at a grant,
-because the gate knows a project by its name alone.
+Nothing here asks for rights: the callers have done so (`app.web.access_control`, `app.web.v2.gate`). Only `open` looks
+at a grant, because the gate knows a project by its name alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Literal, TypedDict, get_args
 
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.roles import UPDATE_PROJECT, Role
 from app.access.scopes import NO_PROJECT
 from app.access.tokens import Grant
@@ -22,6 +22,7 @@ from app.database import Database, Transaction, members, projects
 from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
 from app.database.quotas import in_words
 from app.database.text import storable
+from app.kit.ids import is_id
 from app.oci.errors import Denied, NameUnknown, Term
 from app.oci.reference import Name
 
@@ -115,7 +116,7 @@ class Projects:
     async def get(self, project_id: int) -> Project:
         """Read a project by its id; raises Missing."""
         found = None
-        if checks.is_id(project_id):
+        if is_id(project_id):
             async with self._database.reading() as transaction:
                 found = await projects.get(transaction, project_id)
         if found is None:
@@ -195,7 +196,7 @@ class Projects:
 
     def may_cache(self, principal: Principal) -> bool:
         """Say whether the principal may make pull-through caches: administrators, and whom the configuration names."""
-        in_person = principal.kind is Kind.PERSON and principal.limits is None
+        in_person = principal.kind is PrincipalKind.PERSON and principal.limits is None
         return principal.administers or (in_person and not principal.groups.isdisjoint(self._policy.cache_groups))
 
     @property
@@ -361,7 +362,7 @@ def check_quota(quota_bytes: int | None, by: Principal, policy: Policy) -> None:
 def _maker(by: Principal) -> int:
     """Say whose project it is going to be; raises Forbidden for who is nobody, or may not."""
     everywhere = by.limits is None or UPDATE_PROJECT in by.limits.get("*", ())
-    if by.kind is not Kind.PERSON or by.id is None or not everywhere:
+    if by.kind is not PrincipalKind.PERSON or by.id is None or not everywhere:
         raise Forbidden("people make projects: log in with your own account, not with a robot's or a limited key")
     return by.id
 

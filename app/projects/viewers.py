@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.roles import READ_PROJECT, Role
 from app.database.projects import Viewer
 
@@ -18,10 +18,10 @@ def viewer_of(principal: Principal) -> Viewer:
         only = frozenset(
             int(project) for project, rights in principal.limits.items() if project != "*" and READ_PROJECT in rights
         )
-    if principal.kind is Kind.ROBOT:
+    if principal.kind is PrincipalKind.ROBOT:
         # Without limits it was read from a token, which says of repositories what it allows, and of projects nothing.
         return Viewer(everything=True, only=only if principal.limits is not None else frozenset())
-    account_id = principal.id if principal.kind is Kind.PERSON else None
+    account_id = principal.id if principal.kind is PrincipalKind.PERSON else None
     return Viewer(principal.is_admin, account_id, principal.groups, only)
 
 

@@ -24,9 +24,9 @@ from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
 from app.storage import BlobStore
 
-from .contained import Child, ImageConfig, Platform, children_of, config_of, platforms_of
+from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
-from .review import GRACE_SECONDS
+from .image_details import Child, ImageConfig, Platform, children_of, config_of, platforms_of
 
 # Shown of an artifact's tags in a list; a page of its own has all of them.
 _TAGS_SHOWN = 10

@@ -10,7 +10,7 @@ from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown
 from app.projects.service import Repository, ensure
 
-from .review import GRACE_SECONDS
+from .garbage_collection import GRACE_SECONDS
 
 
 class Blobs:
@@ -56,4 +56,4 @@ class Blobs:
             return repository.id is not None and await blobs.unlink(transaction, repository.id, digest)
 
         if not await self._database.transact(unlink):
-            raise BlobUnknown(f"{repository.name} has no blob {digest}")
+            raise BlobUnknown("%(repository)s has no blob %(digest)s", repository=repository.name, digest=digest)

@@ -36,6 +36,10 @@ class Client:
     may_fill: bool
 
 
+class ClientGone(Exception):
+    """The client closed its connection before it had sent, or been sent, everything."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
     """A manifest as it goes out; ``size`` in bytes. ``payload`` is None where a HEAD was answered without having it.
@@ -115,7 +119,7 @@ class HostedContent:
         repository_id = known(repository)
         found = await self._blobs.find(repository_id, digest)
         if found is None:
-            raise BlobUnknown(f"{repository.name} has no blob {digest}")
+            raise BlobUnknown("%(repository)s has no blob %(digest)s", repository=repository.name, digest=digest)
         self._pulls.blob(repository_id, digest)
         return BlobAnswer(digest, found.size, found.object_key)
 
@@ -135,5 +139,5 @@ class HostedContent:
 def known(repository: Repository) -> int:
     """Answer the repository's id; raises NameUnknown where nothing was ever put there."""
     if repository.id is None:
-        raise NameUnknown(f"there is no repository {repository.name!r}")
+        raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
     return repository.id

@@ -12,7 +12,7 @@ from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, Unavailable
 from app.storage import BlobStore
 
-from .contained import ImageConfig, config_of, layer_sizes, read_config
+from .image_details import ImageConfig, config_of, layer_sizes, read_config
 
 # An ordinary one has some kilobytes. What is larger is not read for a list, and what is larger still not at all.
 _MOST_LISTED_BYTES = 64 * 1024

@@ -15,7 +15,7 @@ from app.oci.manifest import Descriptor, Manifest, parse_manifest
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 
-from .review import GRACE_SECONDS
+from .garbage_collection import GRACE_SECONDS
 
 # Payloads kept in each worker: a few thousand ordinary manifests.
 _CACHE_BYTES = 32 * 1024 * 1024
@@ -65,7 +65,9 @@ class Manifests:
         parsed = parse_manifest(payload, content_type)
         digest = Digest.of(payload, reference.algorithm if isinstance(reference, Digest) else "sha256")
         if isinstance(reference, Digest) and digest != reference:
-            raise DigestInvalid(f"the manifest's digest is {digest}, not {reference}")
+            raise DigestInvalid(
+                "the manifest's digest is %(digest)s, not %(reference)s", digest=digest, reference=reference
+            )
         names = [*tags, reference] if isinstance(reference, Tag) else list(tags)
 
         async def put(transaction: Transaction) -> None:
@@ -88,7 +90,7 @@ class Manifests:
     async def delete(self, repository: Repository, reference: Reference) -> None:
         """Remove a tag, or a manifest with every tag of it; raises NameUnknown and ManifestUnknown."""
         if repository.id is None:
-            raise NameUnknown(f"there is no repository {repository.name!r}")
+            raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
         repository_id = repository.id
 
         async def delete(transaction: Transaction) -> bool:
@@ -125,16 +127,27 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
     missing = sorted({part.digest for part in parts if part.digest not in sizes})
     if missing:
         raise ManifestBlobUnknown(
-            f"push the {kind} first: {missing[0]} is not in this repository"
-            + (f", nor are {len(missing) - 1} more" if len(missing) > 1 else ""),
+            "push the %(kind)s first: %(digest)s is not in this repository"
+            if len(missing) == 1
+            else "push the %(kind)s first: %(digest)s is not in this repository, nor are %(more)s more",
+            kind=kind,
+            digest=missing[0],
+            more=len(missing) - 1,
             detail=[{"digest": digest} for digest in missing[:100]],
         )
     for part in parts:
         if sizes[part.digest] != part.size:
-            raise ManifestInvalid(f"{part.digest} has {sizes[part.digest]} bytes, the manifest says {part.size}")
+            raise ManifestInvalid(
+                "%(digest)s has %(size)s bytes, the manifest says %(stated)s",
+                digest=part.digest,
+                size=sizes[part.digest],
+                stated=part.size,
+            )
 
 
 def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
     """Say that a repository has no such manifest."""
     separator = "@" if isinstance(reference, Digest) else ":"
-    return ManifestUnknown(f"there is no {name}{separator}{reference}")
+    return ManifestUnknown(
+        "there is no %(name)s%(separator)s%(reference)s", name=name, separator=separator, reference=reference
+    )

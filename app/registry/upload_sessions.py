@@ -21,7 +21,7 @@ from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown
 from app.projects.service import Repository, ensure
 from app.storage import new_key
 
-from .review import GRACE_SECONDS
+from .garbage_collection import GRACE_SECONDS
 
 if TYPE_CHECKING:
     from hashlib import _Hash

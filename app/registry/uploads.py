@@ -9,18 +9,21 @@ more.
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 from app.database import Database
 from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
+from app.kit.threads import in_thread
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, Denied, DigestInvalid, RangeInvalid, Unavailable
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, RangeInvalid, Unavailable
 from app.oci.ranges import ByteRange
 from app.projects.service import Repository
 from app.storage import BlobStore, Writer
 
+from .content import ClientGone
 from .upload_sessions import Hashing, UploadSessions
 
 # Hashing and writing take turns with the network in pieces of this size; a push has up to three in memory.
@@ -51,22 +54,52 @@ class Uploads:
             "there is no such upload here; it may have ended or been left for a day: begin a new one"
         )
 
+    @asynccontextmanager
     async def receive(
         self,
         repository: Repository,
         session: UploadSession,
-        chunk: ByteRange | None,
+        chunk: ByteRange | None = None,
         *,
         announced: int | None = None,
-    ) -> Receiving:
-        """Open a session for the bytes of one request, ``announced`` of them where that is known.
+        resumable: bool = True,
+    ) -> AsyncIterator[Receiving]:
+        """Open a session for the bytes of one request, ``announced`` of them if that is known.
 
-        Raises RangeInvalid where the chunk is not the next one, and QuotaExceeded where the project has no room for it:
-        the session has ended then. The answer is ended by exactly one of its `suspend`, `commit`, `abort` and `let_go`.
+        How the block ends decides what becomes of the session and of its bytes:
+
+            `commit`                         a blob; the session has ended
+            the end of the block             kept: any worker may go on from here
+            ClientGone                       the same, without the length that ``chunk`` promised
+            QuotaExceeded                    the session has ended, because nobody goes on with what does not fit
+            another error                    the session stands where it stood before the request
+            an error, and not ``resumable``  the session has ended, because nobody knows its address
+
+        Raises RangeInvalid if the chunk is not the next one, BlobUploadInvalid if the body has another length than the
+        chunk or if another request has the session, and QuotaExceeded if the project has no room.
         """
+        receiving, room = await self._open(repository, session, chunk, resumable)
+        try:
+            if announced and room is not None:
+                await receiving.announce(announced, room)
+            yield receiving
+            await receiving.finish()
+        except BaseException as error:
+            await receiving.fail(error)
+            raise
+
+    async def cancel(self, repository: Repository, upload_id: str) -> None:
+        """End a session and give its bytes up; raises BlobUploadUnknown."""
+        await self._sessions.drop(await self.find(repository, upload_id))
+
+    async def _open(
+        self, repository: Repository, session: UploadSession, chunk: ByteRange | None, resumable: bool
+    ) -> tuple[Receiving, int | None]:
         if chunk is not None and chunk.start != session.bytes_written:
             raise RangeInvalid(
-                f"the next chunk begins at byte {session.bytes_written}, this one at {chunk.start}",
+                "the next chunk begins at byte %(begin)s, this one at %(start)s",
+                begin=session.bytes_written,
+                start=chunk.start,
                 headers={"Range": range_header(session)},
             )
         writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
@@ -76,18 +109,21 @@ class Uploads:
         except BaseException:
             await writer.close()
             raise
-        receiving = Receiving(self._sessions, self._store, repository, session, writer, has_quota=room is not None)
-        if announced and room is not None:
-            await receiving.announce(announced, room)
-        return receiving
-
-    async def cancel(self, repository: Repository, upload_id: str) -> None:
-        """End a session and give its bytes up; raises BlobUploadUnknown."""
-        await self._sessions.drop(await self.find(repository, upload_id))
+        receiving = Receiving(
+            self._sessions,
+            self._store,
+            repository,
+            session,
+            writer,
+            has_quota=room is not None,
+            expected=None if chunk is None else chunk.length,
+            resumable=resumable,
+        )
+        return receiving, room
 
 
 class Receiving:
-    """The bytes of one request on their way into a session."""
+    """The bytes of one request on their way into a session; handlers call `write` and `commit`."""
 
     def __init__(
         self,
@@ -98,12 +134,17 @@ class Receiving:
         writer: Writer,
         *,
         has_quota: bool,
+        expected: int | None,
+        resumable: bool,
     ) -> None:
         self._sessions = sessions
         self._store = store
         self._repository = repository
         self._session = session
         self._writer = writer
+        self._expected = expected
+        self._resumable = resumable
+        self._ended = False
         self._hashing: Hashing | None = sessions.take_hashing(session)
         self._piece = bytearray()
         self._storing: asyncio.Task[None] | None = None
@@ -112,20 +153,18 @@ class Receiving:
         # All bytes of the session, those included that are still on their way into the store.
         self._taken = session.bytes_written
 
+    @property
+    def session(self) -> UploadSession:
+        """The session's row as this request found it, and after the block as it left it."""
+        return self._session
+
     async def announce(self, length: int, room: int) -> None:
-        """Ask for the quota of a whole body; raises QuotaExceeded, and the session has ended."""
+        """Ask for the quota of a whole body; raises QuotaExceeded."""
         total = self._taken + length
         # What is small is charged when it is committed, unless it is plain already that it will not fit.
         if total <= self._charged or (total <= _FREE_BYTES and total - self._charged <= room):
             return
-        try:
-            await self._reserve(total)
-        except Denied:
-            await self.abort()
-            raise
-        except BaseException:
-            await self.let_go()
-            raise
+        await self._reserve(total)
 
     async def write(self, data: bytes) -> None:
         """Take bytes; returns while the last full piece is still being hashed and stored, never two.
@@ -139,45 +178,32 @@ class Receiving:
         if len(self._piece) >= _PIECE_BYTES:
             await self._flush()
 
-    async def suspend(self, *, expected: int | None = None) -> UploadSession:
-        """End the request and keep the session: what has arrived is safe on any worker from now on.
+    async def commit(self, digest: Digest) -> int:
+        """Verify and make the blob visible; return its size in bytes. Raise DigestInvalid.
 
-        ``expected``: how many bytes the request's Content-Range promised; raises BlobUploadInvalid for another number,
-        and QuotaExceeded where the project has no room for them: the session has ended then.
+        A resumable session goes on after a wrong digest: the client may still name the right one.
         """
-        try:
-            await self._drain()
-            self._check_length(expected)
-        except BaseException:
-            await self.let_go()
-            raise
-        return await self._keep()
-
-    async def commit(self, digest: Digest, *, expected: int | None = None, keep: bool = True) -> int:
-        """Verify and make the blob visible; answers its size in bytes. Raises DigestInvalid.
-
-        After a wrong digest the session goes on where ``keep`` says so: the client may still name the right one.
-        """
-        try:
-            await self._drain()
-            self._check_length(expected)
-        except BaseException:
-            await self.let_go()
-            raise
+        await self._drain()
+        self._check_length()
         computed = self._digest_so_far()
         if computed and Digest(computed).algorithm == digest.algorithm and computed != digest:
-            if keep:
+            if self._resumable:
                 await self._keep()
-            else:
-                await self.abort()
-            raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}")
+            raise DigestInvalid(
+                "the bytes sent have the digest %(computed)s, not %(digest)s", computed=computed, digest=digest
+            )
         size = self._writer.offset
+        self._ended = True
         await self._writer.finish()
         if computed != digest:
             computed = await self._digest_of_object(size, digest.algorithm)
             if computed != digest:
                 await self._sessions.drop(self._session)
-                raise DigestInvalid(f"the bytes sent have the digest {computed}, not {digest}; begin a new upload")
+                raise DigestInvalid(
+                    "the bytes sent have the digest %(computed)s, not %(digest)s; begin a new upload",
+                    computed=computed,
+                    digest=digest,
+                )
         try:
             await self._sessions.commit(self._repository, self._session, size, digest)
         except QuotaExceeded:
@@ -185,14 +211,39 @@ class Receiving:
             raise
         return size
 
-    async def abort(self) -> None:
+    async def finish(self) -> None:
+        """Keep the session unless it was committed: what has arrived is safe on any worker from now on."""
+        if not self._ended:
+            await self._drain()
+            self._check_length()
+            await self._keep()
+
+    async def fail(self, error: BaseException) -> None:
+        """End a request that failed; does nothing if it has ended. See `Uploads.receive`."""
+        if self._ended:
+            return
+        if not self._resumable or isinstance(error, QuotaExceeded):
+            await self._abort()
+        elif isinstance(error, ClientGone):
+            try:
+                await self._drain()
+            except BaseException:
+                await self._let_go()
+                raise
+            await self._keep()
+        else:
+            await self._let_go()
+
+    async def _abort(self) -> None:
         """End the session and give its bytes up."""
+        self._ended = True
         await self._settle()
         await self._writer.abort()
         await self._sessions.drop(self._session)
 
-    async def let_go(self) -> None:
+    async def _let_go(self) -> None:
         """Forget this request; the session stands where it stood before. Silent: the request has failed already."""
+        self._ended = True
         await self._settle()
         try:
             if self._charged > self._session.charged_bytes:
@@ -207,7 +258,8 @@ class Receiving:
         project_id, upload_id = self._repository.project_id, self._session.id
         self._charged = await self._sessions.reserve(project_id, upload_id, total)
 
-    async def _keep(self) -> UploadSession:
+    async def _keep(self) -> None:
+        self._ended = True
         state = await self._writer.suspend()
         try:
             after = replace(
@@ -226,7 +278,7 @@ class Receiving:
         finally:
             # Not before the row says so: whoever has the writer next begins where the row says.
             await self._writer.close()
-        return after
+        self._session = after
 
     async def _drain(self) -> None:
         if self._piece:
@@ -253,7 +305,7 @@ class Receiving:
     async def _put(self, piece: bytearray) -> None:
         if self._hashing is not None:
             await asyncio.gather(
-                asyncio.to_thread(self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
+                in_thread(None, self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
             )
             self._hashing.offset += len(piece)
         else:
@@ -263,7 +315,7 @@ class Receiving:
         running = new_hash(algorithm)
         async with aclosing(self._store.read(self._session.object_key, 0, size)) as pieces:
             async for piece in pieces:
-                await asyncio.to_thread(running.update, piece)
+                await in_thread(None, running.update, piece)
         return Digest.finish(running)
 
     def _digest_so_far(self) -> str:
@@ -271,10 +323,14 @@ class Receiving:
             return Digest.finish(self._hashing.hash)
         return self._session.digest_so_far if self._writer.offset == self._session.bytes_written else _UNKNOWN_DIGEST
 
-    def _check_length(self, expected: int | None) -> None:
+    def _check_length(self) -> None:
         received = self._writer.offset - self._session.bytes_written
-        if expected is not None and received != expected:
-            raise BlobUploadInvalid(f"Content-Range promised {expected} bytes, the body had {received}")
+        if self._expected is not None and received != self._expected:
+            raise BlobUploadInvalid(
+                "Content-Range promised %(expected)s bytes, the body had %(received)s",
+                expected=self._expected,
+                received=received,
+            )
 
 
 def range_header(session: UploadSession) -> str:

@@ -155,9 +155,13 @@ class FilesystemStore:
             if is_full(error):
                 # What is there can be pulled, and a push is told: no reason to send everybody away.
                 return
-            raise Unavailable(f"the blob folder {self._root} cannot be used: {error.strerror}") from error
+            raise Unavailable(
+                "the blob folder %(folder)s cannot be used: %(reason)s", folder=self._root, reason=error.strerror
+            ) from error
         if back != b"probe":
-            raise Unavailable(f"the blob folder {self._root} cannot be used: it gives back other bytes than it took")
+            raise Unavailable(
+                "the blob folder %(folder)s cannot be used: it gives back other bytes than it took", folder=self._root
+            )
 
 
 class _FileWriter:

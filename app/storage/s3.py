@@ -13,7 +13,7 @@ from app.oci.errors import Unavailable
 
 from .disk import in_pool, lock_key, new_pool
 from .interface import State, Writer, checked
-from .s3_body import Body
+from .s3_body import FileBody
 from .s3_wire import FIRST_PART, S3Wire, part_size
 from .s3_writer import S3Writer
 
@@ -84,7 +84,7 @@ class S3Store:
             descriptor = file.fileno()
             size = os.fstat(descriptor).st_size
             if size < FIRST_PART:
-                await self._wire.put(key, await in_pool(self._pool, Body.of, descriptor, 0, size))
+                await self._wire.put(key, await in_pool(self._pool, FileBody.of, descriptor, 0, size))
                 return
             upload = await self._wire.begin(key)
             try:
@@ -119,7 +119,7 @@ class S3Store:
 
         async def send() -> None:
             for number, start, length in parts:
-                body = await in_pool(self._pool, Body.of, descriptor, start, length)
+                body = await in_pool(self._pool, FileBody.of, descriptor, start, length)
                 etags[number] = await self._wire.part(key, upload, number, body)
 
         senders = [asyncio.create_task(send()) for _ in range(_PARTS_AT_ONCE)]

@@ -13,7 +13,7 @@ _PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class FileBody:
     """Bytes of an open file, and their MD5, which S3 compares with what arrives.
 
     The MD5 stands in for the signature of the payload: botocore would compute that on the event loop.
@@ -25,7 +25,7 @@ class Body:
     md5: bytes
 
     @classmethod
-    def of(cls, descriptor: int, start: int, size: int) -> Body:
+    def of(cls, descriptor: int, start: int, size: int) -> FileBody:
         """Read the bytes for their MD5; blocks."""
         source, md5 = _Slice(descriptor, start, size), hashlib.md5(usedforsecurity=False)
         while piece := source.read(_PIECE):

@@ -25,7 +25,7 @@ from aiobotocore.session import get_session
 from app.oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Unavailable
 
 from .interface import checked
-from .s3_body import Body
+from .s3_body import FileBody
 from .s3_trouble import SOON, TROUBLE, asking, reason
 from .trouble import damaged, upload_overtaken
 
@@ -95,7 +95,7 @@ class S3Wire:
         """Spell the name of an object, or of a tail."""
         return f"{self._prefix}objects/{checked(key)}" + (f".tail-{tail}" if tail else "")
 
-    async def put(self, key: str, body: Body) -> None:
+    async def put(self, key: str, body: FileBody) -> None:
         """Make a whole object of few bytes; raises BlobUploadInvalid where there is another."""
         try:
             with asking("PutObject"):
@@ -106,7 +106,7 @@ class S3Wire:
             if await self._etag(key) != body.md5.hex():
                 raise
 
-    async def put_tail(self, key: str, body: Body) -> str:
+    async def put_tail(self, key: str, body: FileBody) -> str:
         """Keep the bytes that are too few for a part; gives the tail's name, which no other writer has."""
         tail = secrets.token_hex(8)
         with asking("PutObject"):
@@ -126,7 +126,7 @@ class S3Wire:
                 await self.abort(key, other)
         return upload
 
-    async def part(self, key: str, upload: str, number: int, body: Body) -> str:
+    async def part(self, key: str, upload: str, number: int, body: FileBody) -> str:
         """Send one part; gives its ETag. Raises BlobUploadUnknown where the upload has ended."""
         with asking("UploadPart"):
             answer = await self._client.upload_part(
@@ -227,7 +227,13 @@ class S3Wire:
 
     def _unusable(self, why: str) -> Unavailable:
         host = urlsplit(self._endpoint_url or "").netloc.rpartition("@")[2]
-        return Unavailable(f"S3 bucket {self._bucket!r} at {host or 'AWS'} cannot be used: {why}", headers=SOON)
+        return Unavailable(
+            "S3 bucket %(bucket)r at %(host)s cannot be used: %(why)s",
+            bucket=self._bucket,
+            host=host or "AWS",
+            why=why,
+            headers=SOON,
+        )
 
     def _where(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": name}

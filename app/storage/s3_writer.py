@@ -27,7 +27,7 @@ from app.oci.errors import BlobUnknown, Unavailable
 
 from .disk import AppendFile, Piece, in_pool
 from .interface import State
-from .s3_body import Body
+from .s3_body import FileBody
 from .s3_wire import MIN_PART, S3Wire, part_size
 from .trouble import upload_gone
 
@@ -44,10 +44,10 @@ class _Spool(AppendFile):
         self._md5 = hashlib.md5(usedforsecurity=False)
         super().__init__(pool, _unnamed(folder), hashed=self._md5)
 
-    async def body(self) -> Body:
+    async def body(self) -> FileBody:
         """Give everything appended so far. Raises Unavailable."""
         descriptor = await self.flush()
-        return Body(descriptor, 0, self.size, self._md5.digest())
+        return FileBody(descriptor, 0, self.size, self._md5.digest())
 
 
 def _unnamed(folder: Path) -> io.FileIO:

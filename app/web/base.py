@@ -44,6 +44,10 @@ class Handler(RequestHandler):
     def bytes_out(self) -> int:
         return int(self._headers.get("Content-Length", 0))
 
+    @property
+    def client_address(self) -> str:
+        return self.request.remote_ip or ""
+
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -74,7 +78,7 @@ class Handler(RequestHandler):
         super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
 
     def on_finish(self) -> None:
-        self.observer.finished(self, self.request.remote_ip or "")
+        self.observer.finished(self)
 
 
 class Readable(Handler):
@@ -84,12 +88,3 @@ class Readable(Handler):
         answer = self.get(*path, **named)
         if answer is not None:
             await answer
-
-
-class NotFound(Handler):
-    """Every path that nothing else answers."""
-
-    needs = "nothing"
-
-    def prepare(self) -> None:
-        raise HTTPError(404)

@@ -16,7 +16,7 @@ from tornado.routing import URLSpec
 from tornado.web import url
 
 from app.access.people import People
-from app.access.principal import UNIVERSITY, Kind, Principal
+from app.access.principal import UNIVERSITY, Principal, PrincipalKind
 from app.access.refusals import FAILED, Refusals
 from app.access.saml import Begun, Refused, University, own_page
 from app.access.saml.university import REQUEST_SECONDS
@@ -148,7 +148,7 @@ class LoginHandler(LoginPage, Readable):
             if self._passwords is None:
                 raise Unauthorized(_CLOSED)
             principal = await self._passwords.authenticate(username, password, self.request.remote_ip or "")
-            if principal.kind is not Kind.PERSON or principal.id is None or principal.limits is not None:
+            if principal.kind is not PrincipalKind.PERSON or principal.id is None or principal.limits is not None:
                 raise Unauthorized(_WRONG)
             await self._browsers.begin(self, principal.id, principal.generation)
             await self._people.noted(principal.id)
@@ -231,7 +231,7 @@ class AcsHandler(SamlPage):
             return
         person = finished.person
         username = person.username
-        principal = Principal(Kind.PERSON, username)
+        principal = Principal(PrincipalKind.PERSON, username)
         self.subject = principal.subject
         for change in finished.changes:
             self.note(UNIVERSITY, change, username, "account")

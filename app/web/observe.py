@@ -18,6 +18,8 @@ from prometheus_client import Counter, Histogram
 
 from app.config import Network
 
+from .running import Endable, Running
+
 REQUESTS = Counter("registry_requests_total", "Requests answered.", ["route", "method", "status"])
 SECONDS = Histogram(
     "registry_request_seconds",
@@ -66,6 +68,9 @@ class Observed(Protocol):
     @property
     def subject(self) -> str: ...
 
+    @property
+    def client_address(self) -> str: ...
+
 
 class Observer:
     """Writes the access log at once, and the request metrics a little later for many requests together.
@@ -78,24 +83,15 @@ class Observer:
         self._log = log
         self._flushing = False
         self._series: dict[tuple[str, str, int], _Series] = {}
-        self._begun: set[Observed] = set()
-        self._quiet = asyncio.Event()
+        self.running = Running()
 
-    def began(self, call: Observed) -> None:
-        """Note a request that is being answered, so that a stop can wait for it."""
-        self._begun.add(call)
+    def began(self, call: Observed, endable: Endable | None = None) -> None:
+        """Note a request whose head has arrived; see `Running.begin`."""
+        self.running.begin(call, endable)
 
-    async def drain(self) -> None:
-        """Return when every request that `began` has been answered; the caller bounds the time."""
-        while self._begun:
-            self._quiet.clear()
-            await self._quiet.wait()
-
-    def finished(self, call: Observed, client_address: str) -> None:
+    def finished(self, call: Observed) -> None:
         """Note a request whose answer has ended."""
-        self._begun.discard(call)
-        if not self._begun:
-            self._quiet.set()
+        self.running.finish(call)
         seconds = time.perf_counter() - call.started
         key = (call.route, call.method, call.status)
         series = self._series.get(key)
@@ -108,7 +104,7 @@ class Observer:
         self._log.write(
             f'{{"time": {time.time():.3f}, "level": "info", "logger": "access", "request_id": "{call.request_id}", '
             f'"method": {_quote(call.method)}, "path": {_quote(call.path)}, "status": {call.status}, '
-            f'"bytes": {call.bytes_out}, "ms": {seconds * 1000:.1f}, "client": {_quote(client_address)}, '
+            f'"bytes": {call.bytes_out}, "ms": {seconds * 1000:.1f}, "client": {_quote(call.client_address)}, '
             f'"who": {_quote(call.subject)}}}\n'
         )
 

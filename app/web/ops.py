@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.kit.threads import in_thread
 from app.oci.errors import OCIError
 
 from .base import Readable
@@ -77,7 +78,7 @@ class MetricsHandler(Readable):
 
     async def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        await self.finish(await asyncio.to_thread(_render))
+        await self.finish(await in_thread(None, _render))
 
 
 def _render() -> bytes:

@@ -71,12 +71,8 @@ class Edge(HTTPServerConnectionDelegate):
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if address.path.startswith("/v2/") or address.path == "/v2":
             given = headers.get_list("X-Request-Id")
-            call = Call(connection, start, headers, address, request_id(given[0] if given else None))
-            # Tornado would answer a body it cannot read itself, and not in the specification's words.
-            if call.malformed is not None or not call.has_body:
-                return call, self._v2.answer(call, peer)
-            self._v2.start(call, peer)
-            return call, None
+            call = Call(connection, start, headers, address, peer, request_id(given[0] if given else None))
+            return call, self._v2.answer(call)
         context.remote_ip = peer
         connection.set_max_body_size(_MAX_FORM_BYTES)
         delegate = self._application.start_request(server_conn, connection)
@@ -182,15 +178,16 @@ def make_server(edge: Edge) -> HTTPServer:
     return server
 
 
-async def stop_server(server: HTTPServer, v2: V2, observer: Observer, seconds: float) -> None:
-    """Take no new connections, let what runs finish for at most ``seconds``, then close every connection."""
+async def stop_server(server: HTTPServer, observer: Observer, seconds: float) -> None:
+    """Take no new connections, let requests finish for at most ``seconds``, then close every connection."""
     server.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await asyncio.gather(v2.drain(), observer.drain())
-    await v2.end(_END_SECONDS)
+            await observer.running.drain()
+    await observer.running.end(_END_SECONDS)
     await server.close_all_connections()
-    # What came over a kept connection meanwhile, or takes too long: what it has done is still to be put down.
+    # Handlers of Tornado may still run without their connection: what they did is to be logged.
     with suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
-            await observer.drain()
+            await observer.running.drain()
+    observer.flush()

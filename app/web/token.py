@@ -13,11 +13,13 @@ from app.access.credentials import Credentials
 from app.access.principal import ANONYMOUS, Principal
 from app.access.scopes import parse_scopes
 from app.access.service import TokenService
-from app.oci.errors import OCIError, Unauthorized, Unsupported
+from app.oci.errors import Unauthorized, Unsupported
 
 from .address import Addresses
 from .base import Handler
 from .observe import Observer
+
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="registry"'}
 
 
 class TokenHandler(Handler):
@@ -49,11 +51,12 @@ class TokenHandler(Handler):
         try:
             claimed = parse_authorization(header)
         except Unauthorized as error:
-            raise self._refused(error) from error
+            error.headers.update(_CHALLENGE)
+            raise
         if header is None:
             return ANONYMOUS
         if not isinstance(claimed, Basic):
-            raise self._refused(Unauthorized("send a user name and password (Basic), or nothing at all"))
+            raise Unauthorized("send a user name and password (Basic), or nothing at all", headers=_CHALLENGE)
         return await self._authenticate(claimed)
 
     async def _authenticate(self, claimed: Basic) -> Principal:
@@ -61,10 +64,8 @@ class TokenHandler(Handler):
         try:
             return await self._credentials.authenticate(claimed.username, claimed.password, address)
         except Unauthorized as error:
-            raise self._refused(error) from error
-
-    def _refused(self, error: Unauthorized) -> OCIError:
-        return Unauthorized(error.message, headers={"WWW-Authenticate": 'Basic realm="registry"'})
+            error.headers.update(_CHALLENGE)
+            raise
 
     async def _grant(self, principal: Principal, scopes: list[str]) -> None:
         self.subject = principal.subject

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import update
 
 from app.access.access_keys import AccessKeys
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS
 from app.access.secrets import Secrets, read_key
@@ -23,7 +23,7 @@ from tests.parts.service import Service
 
 T = TypeVar("T")
 
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True, id=1)
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
 
 
 class People:

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from app.access.keys import Keys
 from app.access.principal import SERVICE
 from app.access.secrets import Secrets, read_key
+from app.access.signing_keys import SigningKeys
 from app.database import Database
 from tests.api.client import Registry, refused
 from tests.api.documents import OCI_INDEX, index
@@ -305,7 +305,7 @@ def test_keys_change_and_no_client_notices(service: Service, first: Registry, se
 
     async def rotate() -> None:
         database = Database(database_url)
-        await Keys(database, secrets(service)).rotate(SERVICE, "")
+        await SigningKeys(database, secrets(service)).rotate(SERVICE, "")
         await database.close()
 
     asyncio.run(rotate())

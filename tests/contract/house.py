@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.config import Policy
 from app.database import Database, accounts
 from app.database.projects import Project
@@ -18,9 +18,9 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects, Repository
 from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
+from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
 from app.registry.repositories import Repositories
-from app.registry.review import Collection
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.grants import everything
@@ -40,7 +40,7 @@ class House:
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
         self.manifests = Manifests(database)
-        self.collection = Collection(database, self.store)
+        self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, POLICY, ["docker.io", "quay.io"], lambda text: text[::-1])
         self.members = Members(database)
         self.quotas = Quotas(database, POLICY)
@@ -61,7 +61,7 @@ class House:
             await accounts.create(transaction, name, "hash", is_admin=is_admin)
             found = await accounts.find(transaction, name)
         assert found is not None
-        return Principal(Kind.PERSON, name, is_admin, found.id, frozenset(groups), limits)
+        return Principal(PrincipalKind.PERSON, name, is_admin, found.id, frozenset(groups), limits)
 
     async def admin(self) -> Principal:
         return await self.person("admin", is_admin=True)
@@ -75,9 +75,9 @@ class House:
 
     async def push_blob(self, data: bytes, to: str = "physics/app") -> Digest:
         repository = await self.open(to)
-        receiving = await self.uploads.receive(repository, await self.uploads.begin(repository), None)
-        await receiving.write(data)
-        await receiving.commit(Digest.of(data))
+        async with self.uploads.receive(repository, await self.uploads.begin(repository)) as receiving:
+            await receiving.write(data)
+            await receiving.commit(Digest.of(data))
         return Digest.of(data)
 
     async def push(self, payload: bytes, *tags: str, to: str = "physics/app", media_type: str = OCI_MANIFEST) -> Digest:

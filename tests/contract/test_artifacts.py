@@ -18,8 +18,8 @@ from app.database.tables import manifest, tag
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX, parse_manifest
 from app.oci.reference import Tag
-from app.registry.contained import Platform
 from app.registry.content import Client, HostedContent
+from app.registry.image_details import Platform
 from app.registry.pulls import Pulls
 from tests.api.documents import CONFIG, EMPTY, EMPTY_TYPE, descriptor, image, index
 

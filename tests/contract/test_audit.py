@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Filter, Note
 from app.projects import audit as module
 from app.projects.audit import Audit
 
-MARI = Principal(Kind.PERSON, "mari", id=2)
-ROBOT = Principal(Kind.ROBOT, "robot-physics+ci", id=3)
+MARI = Principal(PrincipalKind.PERSON, "mari", id=2)
+ROBOT = Principal(PrincipalKind.ROBOT, "robot-physics+ci", id=3)
 DAY = 86400
 _AWAY = "postgresql://postgres@127.0.0.1:1/registry"
 
@@ -53,7 +53,7 @@ async def test_a_note_is_written_as_it_was_taken(log: Audit) -> None:
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 100_000, "õ\N{SNOWMAN}", "<script>", "%_\\"], ids=ascii)
 async def test_any_text_can_be_noted(log: Audit, text: str) -> None:
-    log.note(Principal(Kind.PERSON, text), text, "login", "account", text)
+    log.note(Principal(PrincipalKind.PERSON, text), text, "login", "account", text)
     log.note(MARI, "", "login", "account", "the next one")
     await log.flush()
     first, second = reversed(await log.page(limit=9))
@@ -146,7 +146,7 @@ async def test_entries_are_found_by_anything(log: Audit) -> None:
     log.note(MARI, "", "push", "artifact", "physics/app:1", (7, "physics"))
     log.note(ROBOT, "", "delete", "tag", "physics/app:1", (7, "physics"))
     log.note(ROBOT, "", "push", "artifact", "chemistry/50%_off:1", (8, "chemistry"))
-    log.note(Principal(Kind.ROBOT, "mari"), "", "update", "robot", "mari's")
+    log.note(Principal(PrincipalKind.ROBOT, "mari"), "", "update", "robot", "mari's")
     log.note(MARI, "", "create", "member", "jaan", (7, "physics"))
     await log.flush()
     for chosen, expected in [

@@ -1,4 +1,4 @@
-"""Collection: what nothing needs any more goes after a day, and nothing else does.
+"""Garbage collection: what nothing needs any more goes after a day, and nothing else does.
 
 Times are moved in the rows, a day or more into the past: nobody waits.
 """
@@ -22,8 +22,8 @@ from app.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from app.oci.reference import Name, Tag
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
+from app.registry.garbage_collection import GRACE_SECONDS, GarbageCollection
 from app.registry.manifests import Manifests
-from app.registry.review import GRACE_SECONDS, Collection
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.api.documents import EMPTY, descriptor, image, index
@@ -45,7 +45,7 @@ class House:
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
         self.manifests = Manifests(database)
-        self.collection = Collection(database, self.store)
+        self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, Policy(), [], str)
 
     async def open(self, name: str = "physics/app") -> Repository:
@@ -55,9 +55,9 @@ class House:
         for data in contents:
             repository = await self.open(to)
             session = await self.uploads.begin(repository)
-            receiving = await self.uploads.receive(repository, session, None)
-            await receiving.write(data)
-            await receiving.commit(Digest.of(data))
+            async with self.uploads.receive(repository, session) as receiving:
+                await receiving.write(data)
+                await receiving.commit(Digest.of(data))
 
     async def push(
         self, reference: str, payload: bytes, media_type: str = OCI_MANIFEST, to: str = "physics/app"
@@ -336,9 +336,8 @@ class TestUploads:
     async def begun(self, house: House) -> str:
         repository = await house.open()
         session = await house.uploads.begin(repository)
-        receiving = await house.uploads.receive(repository, session, None)
-        await receiving.write(LAYERS[0])
-        await receiving.suspend()
+        async with house.uploads.receive(repository, session) as receiving:
+            await receiving.write(LAYERS[0])
         return session.id
 
     async def test_what_goes_on_stays(self, house: House) -> None:
@@ -348,13 +347,12 @@ class TestUploads:
             await house.collection.collect()
             repository = await house.open()
             session = await house.uploads.find(repository, upload)
-            receiving = await house.uploads.receive(repository, session, None)
-            await receiving.write(LAYERS[1])
-            await receiving.suspend()
+            async with house.uploads.receive(repository, session) as receiving:
+                await receiving.write(LAYERS[1])
         whole = LAYERS[0] + LAYERS[1] * 3
         repository = await house.open()
-        receiving = await house.uploads.receive(repository, await house.uploads.find(repository, upload), None)
-        await receiving.commit(Digest.of(whole))
+        async with house.uploads.receive(repository, await house.uploads.find(repository, upload)) as receiving:
+            await receiving.commit(Digest.of(whole))
         await house.later(GRACE_SECONDS - 60)
         await house.collection.collect()
         assert await house.serves(whole) == [True]
@@ -384,7 +382,7 @@ async def test_two_collectors_at_once(house: House, tmp_path: Path) -> None:
     """Each row is one's; both together do what one would have done, once."""
     for number in range(12):
         await house.push_image("latest", LAYERS[number % 3], str(number).encode() * 100)
-    others = [Collection(house.database, FilesystemStore(tmp_path / "blobs")) for _ in range(3)]
+    others = [GarbageCollection(house.database, FilesystemStore(tmp_path / "blobs")) for _ in range(3)]
     for _ in range(4):
         await house.later()
         await asyncio.gather(house.collection.collect(), *(other.collect() for other in others))

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from app.registry.review import GRACE_SECONDS
+from app.registry.garbage_collection import GRACE_SECONDS
 from tests.api.client import Registry, basic, exchange, expect
 from tests.conftest import require
 from tests.images import Image, single

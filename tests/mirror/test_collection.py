@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.database import Database
-from app.registry.review import GRACE_SECONDS, UNPULLED_SECONDS, Collection
+from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS, GarbageCollection
 from app.storage.filesystem import FilesystemStore
 from tests.api.client import Registry
 from tests.images import Image
@@ -22,16 +22,16 @@ from .inside import committed, database, sql
 
 
 @pytest.fixture
-async def collection(service: Service) -> AsyncIterator[Collection]:
+async def collection(service: Service) -> AsyncIterator[GarbageCollection]:
     """What the service does once a minute by itself."""
     opened, store = Database(database(service)), FilesystemStore(service.folder / "data" / "blobs")
     await store.start()
-    yield Collection(opened, store)
+    yield GarbageCollection(opened, store)
     await store.close()
     await opened.close()
 
 
-async def after(service: Service, collection: Collection, image: Image, seconds: float, *, pulled: bool) -> None:
+async def after(service: Service, collection: GarbageCollection, image: Image, seconds: float, *, pulled: bool) -> None:
     """Let so much time pass for an image's rows, with a pull just before the end of it or none, and collect."""
     for digest in (*image.manifests, *image.blobs):
         sql(service, "UPDATE review SET review_at = review_at - ? WHERE digest = ?", seconds, digest)
@@ -48,7 +48,7 @@ def manifests(service: Service, image: Image) -> set[str]:
 
 
 async def test_what_was_pulled_by_digest_alone_has_an_end(
-    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: Collection
+    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: GarbageCollection
 ) -> None:
     image = hub.add(make(), repository, "8.0")
     name, child = f"mirror/{repository}", image.platform("linux/amd64")
@@ -70,7 +70,7 @@ async def test_what_was_pulled_by_digest_alone_has_an_end(
 
 
 async def test_what_is_pulled_by_digest_now_and_then_stays(
-    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: Collection
+    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: GarbageCollection
 ) -> None:
     image = hub.add(make(sizes=(1_000,)), repository, "8.0")
     name = f"mirror/{repository}"
@@ -87,7 +87,7 @@ async def test_what_is_pulled_by_digest_now_and_then_stays(
 
 
 async def test_what_has_a_tag_stays_whoever_pulls_it(
-    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: Collection
+    hub: Hub, service: Service, client: Client, repository: str, make: Make, collection: GarbageCollection
 ) -> None:
     image = hub.add(make(), repository, "8.0")
     name = f"mirror/{repository}"
@@ -99,7 +99,7 @@ async def test_what_has_a_tag_stays_whoever_pulls_it(
 
 
 async def test_what_was_pushed_by_digest_alone_stays(
-    service: Service, admin: Client, make: Make, collection: Collection
+    service: Service, admin: Client, make: Make, collection: GarbageCollection
 ) -> None:
     image = make(sizes=(1_000,))
     registry = Registry(service.host, service.username, service.password)

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from app.database import Database
 from app.mirror.eviction import Eviction
-from app.registry.review import Collection
+from app.registry.garbage_collection import GarbageCollection
 from app.storage.filesystem import FilesystemStore
 from tests.api.client import Registry
 from tests.images import Image
@@ -190,7 +190,7 @@ async def test_what_is_being_read_is_read_to_its_end(
         sql(bounded, "UPDATE garbage SET remove_at = 0 WHERE remove_at < ?", time.time() + 3600)
         store = FilesystemStore(bounded.folder / "data" / "blobs")
         await store.start()
-        await Collection(shared, store).collect()
+        await GarbageCollection(shared, store).collect()
         place = await store.locate(key)
         assert isinstance(place, Path)
         assert not place.exists()

@@ -16,7 +16,7 @@ import xmlsec as typed_xmlsec
 from lxml import etree
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
-from app.access.saml.keys import KeyPair, self_signed
+from app.access.saml.key_pairs import KeyPair, self_signed
 
 ENTITY = "https://idp.forged.example/idp"
 EPPN, SCOPED_AFFILIATION = "urn:oid:1.3.6.1.4.1.5923.1.1.1.6", "urn:oid:1.3.6.1.4.1.5923.1.1.1.9"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lxml import etree
 
-from app.access.saml.keys import KeyPair, self_signed
+from app.access.saml.key_pairs import KeyPair, self_signed
 from tests.parts.idp import IdentityProvider
 from tests.parts.service import Service
 from tests.parts.valkey import Valkey

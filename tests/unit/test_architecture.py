@@ -24,3 +24,12 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
     path = ROOT / name.replace(".", "/")
     source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     assert ast.get_docstring(ast.parse(source)), f"{name} has no docstring"
+
+
+def test_neighbours_are_imported_by_a_relative_import() -> None:
+    """Ruff refuses relative imports of anything else (TID252)."""
+    for path in (path for room in APP.iterdir() if room.is_dir() for path in room.rglob("*.py")):
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+                assert not f"{node.module}.".startswith(f"{package}."), f"{path}:{node.lineno}"

@@ -11,7 +11,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from app.access.roles import ALL_RIGHTS
-from app.web.guard import WORDS
+from app.web.access_control import WORDS
 from app.web.pages import routes as table
 from app.web.pages.base import Page
 from app.web.pages.front import own_address

@@ -10,10 +10,10 @@ import pytest
 from tornado.web import RequestHandler
 
 from app.access.roles import ALL_RIGHTS
+from app.web.access_control import WORDS
 from app.web.api.document import BASE, METHODS, Operation, document, pattern
 from app.web.api.handler import ApiHandler
 from app.web.api.routes import HANDLERS
-from app.web.guard import WORDS
 from tests.webapi.client import Api
 
 PATHS = document().paths

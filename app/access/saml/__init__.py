@@ -3,7 +3,7 @@
 The only part that knows python3-saml, lxml and xmlsec. What arrives is untrusted until `response` has checked it.
 """
 
-from .keys import KeyPair, configured_keys, own_keys
+from .key_pairs import KeyPair, configured_keys, own_keys
 from .metadata import IdentityProvider
 from .refused import Refused
 from .university import Begun, Finished, University, own_page

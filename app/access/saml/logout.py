@@ -28,7 +28,7 @@ from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml
 from app.access.sessions import SamlSession
 
 from .documents import parse
-from .keys import KeyPair
+from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 from .refused import Refused
 from .settings import SLS, Ourselves

@@ -6,7 +6,6 @@ name has the address it came from in it: another address in the configuration is
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import logging
@@ -28,6 +27,8 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.kit.jobs import repeat
+from app.kit.single_flight import SingleFlight
+from app.kit.threads import in_thread
 from app.oci.errors import Unavailable
 
 from .documents import Element, find, parse, text_of
@@ -94,7 +95,7 @@ class IdentityProvider:
         self._copy = data_dir / f"saml-idp-{name}.xml"
         self._clock = clock
         self._known: IdpMetadata | None = None
-        self._asking = asyncio.Lock()
+        self._asking: SingleFlight[bool] = SingleFlight()
 
     async def start(self) -> None:
         """Read the last good copy, if there is one; asks nobody."""
@@ -103,7 +104,7 @@ class IdentityProvider:
         if not self._copy.exists():
             return
         try:
-            self._known = await asyncio.to_thread(lambda: read_metadata(self._copy.read_bytes(), self._entity_id))
+            self._known = await in_thread(None, lambda: read_metadata(self._copy.read_bytes(), self._entity_id))
         except (Refused, OSError) as error:
             log.warning("the copy of the identity provider's metadata cannot be used: %s", error)
 
@@ -122,9 +123,7 @@ class IdentityProvider:
     async def current(self) -> IdpMetadata:
         """Answer what is known; asks at once where nothing is. Raises Unavailable where nothing good is to be had."""
         if self._known is None:
-            async with self._asking:
-                if self._known is None:
-                    await self.refresh()
+            await self._asking.join(None, self.refresh)
         known = self._known
         if known is None or (known.valid_until is not None and known.valid_until <= self._clock()):
             raise Unavailable(
@@ -136,7 +135,7 @@ class IdentityProvider:
     async def refresh(self) -> bool:
         """Ask for the metadata once and keep what came; answers whether it was good. What is bad changes nothing."""
         try:
-            known = await asyncio.to_thread(self._ask)
+            known = await in_thread(None, self._ask)
         except (Refused, OSError, HTTPException, ValueError) as error:
             going_on = "going on with what is known" if self._known else "nobody can log in with the university's"
             log.warning("the identity provider's metadata cannot be had (%s); %s", error, going_on)

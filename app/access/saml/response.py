@@ -25,7 +25,7 @@ from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 from app.access.sessions import SamlSession
 
 from .documents import Element, check, find, parse, text_of
-from .keys import KeyPair
+from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 from .refused import Refused
 from .rules import Values

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.settings import OneLogin_Saml2_Settings as Settings
 
-from .keys import KeyPair
+from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 
 ACS, SLS, METADATA = "/saml/acs", "/saml/sls", "/saml/metadata"

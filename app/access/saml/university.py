@@ -9,7 +9,6 @@ brings decides where the browser goes.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -18,6 +17,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
@@ -27,11 +27,12 @@ from app.access.sessions import SamlSession, Sessions
 from app.cache import AWAY, Cache
 from app.config import Saml
 from app.database.accounts import Person
+from app.kit.threads import in_thread
 from app.oci.errors import Denied, Unavailable
 
 from . import logout
 from .documents import parse_message
-from .keys import KeyPair
+from .key_pairs import KeyPair
 from .metadata import IdentityProvider, IdpMetadata
 from .refused import Refused
 from .response import Assertion, verify
@@ -112,13 +113,13 @@ class University:
         """Write our metadata for the identity provider, with two certificates while keys are rolled over."""
         next_pair = self._pairs[1] if len(self._pairs) > 1 else None
         settings = self._ourselves.metadata_settings(self._pairs[0], next_pair)
-        text: bytes = await asyncio.to_thread(settings.get_sp_metadata)
+        text: bytes = await in_thread(None, settings.get_sp_metadata)
         return text
 
     async def begin(self, return_to: str) -> Begun:
         """Begin a log-in that goes on to a page of ours; raises Unavailable where it could not be finished."""
         idp = await self._idp.current()
-        url, request_id = await asyncio.to_thread(self._request, idp)
+        url, request_id = await in_thread(None, self._request, idp)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         remembered = json.dumps({"browser": _hash(secret), "return_to": own_page(return_to)})
         if not await self._cache.set(f"saml-request:{request_id}", remembered, REQUEST_SECONDS):
@@ -133,7 +134,7 @@ class University:
         if len(answers) != 1:
             raise Refused(f"{len(answers)} SAML responses in one form")
         encoded = answers[0]
-        document = await asyncio.to_thread(parse_message, encoded)
+        document = await in_thread(None, parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
         began = await self._take(f"saml-request:{request_id}") if _REQUEST_ID.match(request_id) else None
         if began is None:
@@ -143,7 +144,7 @@ class University:
         if not hmac.compare_digest(_hash(secret), remembered["browser"]):
             raise Refused("another browser began this log-in")
         idp = await self._idp.current()
-        assertion = await asyncio.to_thread(verify, encoded, request_id, self._ourselves, idp, self._pairs)
+        assertion = await in_thread(None, verify, encoded, request_id, self._ourselves, idp, self._pairs)
         signed_in = await self._person(assertion, idp)
         return Finished(
             signed_in.person,
@@ -162,7 +163,7 @@ class University:
             return None
         if idp.slo_url is None:
             return None
-        url, request_id = await asyncio.to_thread(logout.ask, self._ourselves, idp, self._pairs[0], session)
+        url, request_id = await in_thread(None, logout.ask, self._ourselves, idp, self._pairs[0], session)
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
         return url if kept else None
 
@@ -172,7 +173,7 @@ class University:
         Raises Refused with the reason, for the log alone, and Unavailable.
         """
         idp = await self._idp.current()
-        message = await asyncio.to_thread(logout.read, query, self._ourselves, idp, self._pairs)
+        message = await in_thread(None, logout.read, query, self._ourselves, idp, self._pairs)
         if isinstance(message, logout.LogoutAnswered):
             if await self._take(f"saml-logout:{message.in_response_to}") is None:
                 raise Refused("it answers no logout of ours that is still open")
@@ -188,7 +189,8 @@ class University:
             account_ids, succeeded = frozenset(), False
         if idp.slo_url is None:
             return LoggedOut(None, account_ids)
-        url = await asyncio.to_thread(logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded)
+        answer = partial(logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded)
+        url = await in_thread(None, answer)
         return LoggedOut(url, account_ids)
 
     async def _person(self, assertion: Assertion, idp: IdpMetadata) -> SignedIn:

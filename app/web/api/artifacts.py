@@ -12,9 +12,9 @@ from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
 from app.projects.labels import Labels
 from app.registry.artifacts import Artifact, ArtifactDetail, Artifacts
-from app.registry.contained import Child, Platform
+from app.registry.image_details import Child, Platform
+from app.web.access_control import ProjectView
 
-from ..guard import ProjectView
 from .labels import label
 from .query import Form, Term
 from .repositories import InRepository

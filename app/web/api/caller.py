@@ -15,8 +15,7 @@ from app.access.credentials import Credentials
 from app.access.principal import ANONYMOUS, Principal
 from app.access.sessions import Session
 from app.oci.errors import Unauthorized
-
-from ..session import BrowserSessions
+from app.web.session import BrowserSessions
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Parameter:
     def read(self, text: str) -> Any:
         """Give the value; raises Invalid."""
         if "\0" in text:
-            raise Invalid(f"{self.name} must have no NUL in it")
+            raise Invalid("%(name)s must have no NUL in it", name=self.name)
         value: object = text
         if self.type == "integer" and _INTEGER.match(text):
             value = int(text)

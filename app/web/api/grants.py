@@ -15,21 +15,21 @@ from app.access.grants import EVERYWHERE
 from app.access.principal import Principal
 from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
 from app.projects.service import Projects
+from app.web.access_control import AccessControl
 
-from ..guard import Guard
 from .handler import ApiHandler
 
 Permissions = Mapping[str, Sequence[str]]
 
 
 async def read_permissions(
-    given: Sequence[Mapping[str, Any]], guard: Guard, principal: Principal
+    given: Sequence[Mapping[str, Any]], access_control: AccessControl, principal: Principal
 ) -> dict[str, list[str]]:
     """Read what is to be given; raises Missing for a project that whoever gives cannot see."""
     rights: dict[str, set[str]] = {}
     for permission in given:
         name = permission["namespace"]
-        key = EVERYWHERE if name == EVERYWHERE else str((await guard.open(principal, name, READ_PROJECT)).id)
+        key = EVERYWHERE if name == EVERYWHERE else str((await access_control.open(principal, name, READ_PROJECT)).id)
         rights.setdefault(key, set()).update(f"{one['resource']}:{one['action']}" for one in permission["access"])
     return {key: sorted(many) for key, many in rights.items()}
 

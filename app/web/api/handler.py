@@ -1,8 +1,8 @@
 """What every handler of the REST API shares: who asks, what the document allows, pages, errors, the audit log.
 
-A request is read as the document says (`Operation`), then the door is opened (`Guard`), then the handler's method
-runs. It finds what it asked for in `view` (the project), `query` and `body`, with the numbers and names of the path as
-its arguments. What a method may assume has been checked; what only a service can know, the service raises.
+A request is read as the document says (`Operation`), then `AccessControl` admits it, then the handler's method runs. It
+finds what it asked for in `view` (the project), `query` and `body`, with the numbers and names of the path as its
+arguments. What a method may assume has been checked; what only a service can know, the service raises.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from app.access.principal import Principal
 from app.access.sessions import Session
 from app.oci.errors import OCIError
 from app.projects.audit import Audit
+from app.web.access_control import WORDS, AccessControl, ProjectView
+from app.web.base import Handler
+from app.web.observe import Observer
+from app.web.session import COOKIE
 
-from ..base import Handler
-from ..guard import WORDS, Guard, ProjectView
-from ..observe import Observer
-from ..session import COOKIE
 from .caller import Callers
 from .document import BASE, Operation, check
 from .query import Term, parse_query, parse_sort
@@ -51,7 +51,7 @@ class Common:
     """What every handler uses."""
 
     callers: Callers
-    guard: Guard
+    access_control: AccessControl
     audit: Audit
     observer: Observer
 
@@ -137,15 +137,15 @@ class ApiHandler(Handler):
         for name, values in self.request.query_arguments.items():
             if name not in operation.query:
                 known = ", ".join(operation.query) or "none"
-                raise Invalid(f"{name[:50]} is no parameter of this; known are {known}")
+                raise Invalid("%(name)s is no parameter of this; known are %(known)s", name=name[:50], known=known)
             if len(values) > 1:
-                raise Invalid(f"{name} stands there twice")
+                raise Invalid("%(name)s stands there twice", name=name)
             try:
                 given[name] = values[0].decode()
             except UnicodeDecodeError:
-                raise Invalid(f"{name} is not UTF-8") from None
+                raise Invalid("%(name)s is not UTF-8", name=name) from None
         if lacking := [name for name, known in operation.query.items() if known.required and name not in given]:
-            raise Invalid(f"the query lacks {', '.join(lacking)}")
+            raise Invalid("the query lacks %(names)s", names=", ".join(lacking))
         return given
 
     def _json(self) -> Any:
@@ -160,9 +160,9 @@ class ApiHandler(Handler):
         return body
 
     async def _open(self, operation: Operation, path: Mapping[str, Any]) -> None:
-        guard, needs = self._common.guard, operation.needs
+        access_control, needs = self._common.access_control, operation.needs
         if needs in WORDS:
-            guard.admit(self.principal, needs)
+            access_control.admit(self.principal, needs)
             return
         try:
             place = await self.place(path)
@@ -170,12 +170,12 @@ class ApiHandler(Handler):
             if error.answer_status != Missing.status:
                 raise
             # Nobody in particular is told to log in, whether it is there or not.
-            guard.admit(self.principal, "login")
+            access_control.admit(self.principal, "login")
             raise
         if place.project is None:
-            guard.admit(self.principal, place.system_needs)
+            access_control.admit(self.principal, place.system_needs)
         else:
-            self.view = await guard.open(self.principal, place.project, needs, otherwise=place.otherwise)
+            self.view = await access_control.open(self.principal, place.project, needs, otherwise=place.otherwise)
 
     async def place(self, path: Mapping[str, Any]) -> Place:
         """Say where what is asked for is: in the project of the path, unless a handler knows better. Raises Missing."""
@@ -260,7 +260,7 @@ class NotFoundHandler(ApiHandler):
     """Every path beneath ``/api`` that the document does not have."""
 
     async def prepare(self) -> None:
-        raise Missing(f"there is nothing here; {BASE}/openapi.json says what there is")
+        raise Missing("there is nothing here; %(base)s/openapi.json says what there is", base=BASE)
 
 
 def _number(text: str) -> float:

@@ -54,7 +54,10 @@ class MembersHandler(ApiHandler):
             return str(given["username"])
         found = await self.people.find(given["user_id"])
         if found is None:
-            raise Missing(f"there is nobody with the number {given['user_id']}; people are made when they first log in")
+            raise Missing(
+                "there is nobody with the number %(number)s; people are made when they first log in",
+                number=given["user_id"],
+            )
         if given.get("username", found.username) != found.username:
             raise Invalid("user_id and username are not of the same person; one of them is enough")
         return found.username

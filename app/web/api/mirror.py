@@ -24,7 +24,7 @@ class OfMirror(ApiHandler):
     async def prepare(self) -> None:
         await super().prepare()
         if self.view.upstream is None:
-            raise Missing(f"{self.view.name} hosts images, it is no pull-through cache")
+            raise Missing("%(project)s hosts images, it is no pull-through cache", project=self.view.name)
 
     @property
     def since(self) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 from app.access.access_keys import AccessKeys
 from app.access.errors import Invalid, Missing
 from app.access.people import People
-from app.access.principal import Kind
+from app.access.principal import PrincipalKind
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Sessions
 from app.oci.errors import Unauthorized
@@ -37,7 +37,7 @@ class CurrentUserHandler(Own):
     people: People
 
     async def get(self) -> None:
-        if self.principal.kind is Kind.ROBOT:
+        if self.principal.kind is PrincipalKind.ROBOT:
             self.answer({"username": self.principal.name, "sysadmin_flag": False})
             return
         person = await self.people.find(self.account_id)
@@ -55,7 +55,7 @@ class CurrentPermissionsHandler(ApiHandler):
         match = _SCOPE.match(scope)
         if match is None:
             raise Invalid("scope is /project/NUMBER")
-        view = await self._common.guard.open(self.principal, int(match[1]), READ_PROJECT)
+        view = await self._common.access_control.open(self.principal, int(match[1]), READ_PROJECT)
         front = "" if self.query["relative"] else f"{scope}/"
         spelled = [access(right) for right in sorted(view.rights)]
         self.answer([{"resource": front + one["resource"], "action": one["action"]} for one in spelled])
@@ -82,7 +82,7 @@ class AccessKeysHandler(Own):
         self.answer(spelled)
 
     async def post(self) -> None:
-        permissions = await read_permissions(self.body["permissions"], self._common.guard, self.principal)
+        permissions = await read_permissions(self.body["permissions"], self._common.access_control, self.principal)
         row, secret = await self.access_keys.create(
             self.account_id, name=self.body["name"], permissions=permissions, days=self.body["duration"]
         )

@@ -73,9 +73,13 @@ def parse_query(text: str, known: Mapping[str, str]) -> dict[str, Term]:
             raise Invalid("q cannot be read; it is k=v, k=~v, k=[a~b], k={a b} or k=(a b), with commas between")
         field = match["field"]
         if field not in known:
-            raise Invalid(f"q: {field[:50]} is no field to choose by; known are {', '.join(known) or 'none'}")
+            raise Invalid(
+                "q: %(field)s is no field to choose by; known are %(known)s",
+                field=field[:50],
+                known=", ".join(known) or "none",
+            )
         if field in terms or len(terms) == _MOST_TERMS:
-            raise Invalid(f"q: {field} stands there twice")
+            raise Invalid("q: %(field)s stands there twice", field=field)
         terms[field] = _term(match, field, known[field])
         position = match.end()
     return terms
@@ -85,7 +89,7 @@ def _term(match: re.Match[str], field: str, allowed: str) -> Term:
     kind, _, forms = allowed.partition(" ")
     form, raw = _form(match)
     if form not in forms.split():
-        raise Invalid(f"q: {field} cannot be chosen by in that form; it takes: {forms}")
+        raise Invalid("q: %(field)s cannot be chosen by in that form; it takes: %(forms)s", field=field, forms=forms)
     return Term(form, tuple(_read(value, kind, field) if value else None for value in raw))
 
 
@@ -116,7 +120,11 @@ def _read(text: str, kind: str, field: str) -> Value:
     if kind == "time":
         return _time(text, field)
     if kind != "string":
-        raise Invalid(f"q: {field} is compared with {'a whole number' if kind == 'integer' else 'true or false'}")
+        raise Invalid(
+            "q: %(field)s is compared with %(kind)s",
+            field=field,
+            kind="a whole number" if kind == "integer" else "true or false",
+        )
     return text
 
 
@@ -126,7 +134,7 @@ def _time(text: str, field: str) -> float:
             return datetime.strptime(text, spelled).replace(tzinfo=UTC).timestamp()
         except ValueError:
             continue
-    raise Invalid(f'q: {field} is compared with a time, "2026-04-09 02:36:00"')
+    raise Invalid('q: %(field)s is compared with a time, "2026-04-09 02:36:00"', field=field)
 
 
 def parse_sort(text: str, known: Sequence[str]) -> str:
@@ -136,5 +144,7 @@ def parse_sort(text: str, known: Sequence[str]) -> str:
     """
     word = text.strip()
     if word not in known and word not in {f"-{field}" for field in known if not field.startswith("-")}:
-        raise Invalid(f"sort: orders by one of these: {', '.join(known) or 'none, this list has one order only'}")
+        raise Invalid(
+            "sort: orders by one of these: %(known)s", known=", ".join(known) or "none, this list has one order only"
+        )
     return word

@@ -29,7 +29,7 @@ def name_of(number: int, upstreams: Upstreams) -> str:
         if number_of(name) == number:
             return name
     known = ", ".join(f"{number_of(name)} ({name})" for name in sorted(upstreams))
-    raise Invalid(f"there is no upstream {number}; there are {known or 'none'}")
+    raise Invalid("there is no upstream %(number)s; there are %(known)s", number=number, known=known or "none")
 
 
 def registry(name: str, upstream: UpstreamConfig) -> dict[str, Any]:
@@ -56,4 +56,4 @@ class RegistryHandler(ApiHandler):
             if number_of(name) == id:
                 self.answer(registry(name, upstream))
                 return
-        raise Missing(f"there is no upstream {id}")
+        raise Missing("there is no upstream %(id)s", id=id)

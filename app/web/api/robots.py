@@ -56,7 +56,7 @@ class RobotPlace(ApiHandler):
 
     async def permissions(self) -> dict[str, list[str]]:
         """Read the rights that the body gives."""
-        return await read_permissions(self.body["permissions"], self._common.guard, self.principal)
+        return await read_permissions(self.body["permissions"], self._common.access_control, self.principal)
 
 
 class RobotsHandler(RobotPlace):
@@ -112,7 +112,7 @@ class RobotHandler(RobotPlace):
         before = await self.spell(self.robot)
         for field in ("name", "level"):
             if self.body.get(field, before[field]) != before[field]:
-                raise Invalid(f"a robot account's {field} stays as it is")
+                raise Invalid("a robot account's %(field)s stays as it is", field=field)
         # Harbor's clients send back all that they were told: what is as it was must not begin to count anew.
         days = self.body.get("duration")
         changed = self.body.get("permissions", before["permissions"]) != before["permissions"]

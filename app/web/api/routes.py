@@ -27,11 +27,11 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
+from app.web.access_control import AccessControl
+from app.web.observe import Observer
+from app.web.ops import Check
+from app.web.session import BrowserSessions
 
-from ..guard import Guard
-from ..observe import Observer
-from ..ops import Check
-from ..session import BrowserSessions
 from . import (
     artifacts,
     grants,
@@ -67,7 +67,7 @@ class Services:
     audit: Audit
     browsers: BrowserSessions
     credentials: Credentials
-    guard: Guard
+    access_control: AccessControl
     labels: Labels
     members: Members
     mirror: MirrorStatus
@@ -149,7 +149,8 @@ HANDLERS: Mapping[str, tuple[type[ApiHandler], tuple[str, ...]]] = {
 
 def routes(services: Services) -> list[URLSpec]:
     """Draw the routes."""
-    common = Common(Callers(services.credentials, services.browsers), services.guard, services.audit, services.observer)
+    callers = Callers(services.credentials, services.browsers)
+    common = Common(callers, services.access_control, services.audit, services.observer)
     drawn = []
     for path, (handler, uses) in HANDLERS.items():
         given: dict[str, Any] = {name: getattr(services, name) for name in uses}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 from collections.abc import Mapping
@@ -10,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.access.errors import Missing
+from app.kit.threads import in_thread
 from app.projects.service import Projects
 from app.registry.repositories import Repositories
+from app.web.ops import OK, Check, run_checks
 
-from ..ops import OK, Check, run_checks
 from .document import document
 from .handler import ApiHandler
 from .projects import project
@@ -80,7 +80,7 @@ class VolumesHandler(ApiHandler):
     about: About
 
     async def get(self) -> None:
-        volumes = [] if self.about.volume is None else [await asyncio.to_thread(shutil.disk_usage, self.about.volume)]
+        volumes = [] if self.about.volume is None else [await in_thread(None, shutil.disk_usage, self.about.volume)]
         self.answer({"storage": [{"total": usage.total, "free": usage.free} for usage in volumes]})
 
 

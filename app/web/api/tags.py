@@ -19,7 +19,11 @@ class TagsHandler(InArtifacts):
 
     async def post(self, repository_name: str, reference: str) -> None:
         if self.view.upstream is not None:
-            raise Forbidden(f"{self.view.name} is a pull-through cache: its tags are those of {self.view.upstream}")
+            raise Forbidden(
+                "%(project)s is a pull-through cache: its tags are those of %(upstream)s",
+                project=self.view.name,
+                upstream=self.view.upstream,
+            )
         entry = await self.repository(repository_name)
         name = Tag.parse(self.body["name"])
         digest = await self.resolve(entry.id, reference)

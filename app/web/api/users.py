@@ -7,7 +7,7 @@ from typing import Any
 from app.access.accounts import Accounts
 from app.access.errors import Forbidden, Missing, PreconditionFailed
 from app.access.people import People
-from app.access.principal import Kind
+from app.access.principal import PrincipalKind
 from app.access.sessions import Sessions
 from app.database.accounts import Person
 from app.oci.errors import Unauthorized
@@ -72,13 +72,13 @@ class OnPerson(ApiHandler):
         """Find the person of the path; raises Missing."""
         found = await self.people.find(user_id)
         if found is None:
-            raise Missing(f"there is nobody with the number {user_id}")
+            raise Missing("there is nobody with the number %(number)s", number=user_id)
         return found
 
 
 class UserHandler(OnPerson):
     async def get(self, user_id: int) -> None:
-        is_self = self.principal.kind is Kind.PERSON and self.principal.id == user_id
+        is_self = self.principal.kind is PrincipalKind.PERSON and self.principal.id == user_id
         if not is_self and not self.principal.administers:
             raise Forbidden("only administrators see the accounts of others")
         self.answer(user(await self.person(user_id)))
@@ -116,6 +116,8 @@ class PasswordHandler(OnPerson):
             except Unauthorized:
                 raise Forbidden("old_password is not your password") from None
         if not await self.accounts.set_password(person.username, self.body["new_password"]):
-            raise PreconditionFailed(f"the password of {person.username} is kept by the university, change it there")
+            raise PreconditionFailed(
+                "the password of %(username)s is kept by the university, change it there", username=person.username
+            )
         await self.sessions.forget(user_id)
         self.note("password", "account", person.username)

@@ -20,8 +20,8 @@ from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Session
 from app.oci.errors import OCIError, Unauthorized
+from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
-from app.web.guard import WORDS, ProjectView
 from app.web.login import login_address
 
 from . import shapes, static, texts
@@ -63,9 +63,9 @@ class Listing(Generic[T]):
 class Page(Readable):
     """A page, or what one of its forms does.
 
-    ``needs`` is a word of `app.web.guard`; where it is a right in a project, the path's ``project`` says in which, and
-    ``self.project`` is that one. A form that is sent to the page itself may need more, ``needs_to_send``; a form is
-    answered by a redirect that carries one message along, or by the page with what is wrong.
+    ``needs`` is a word of `app.web.access_control`. If it is a right in a project, the path's ``project`` names the
+    project, and ``self.project`` is that one. A form that is sent to the page itself may need
+    more, ``needs_to_send``. A form is answered by a redirect with one message, or by the page with what is wrong.
     """
 
     needs_to_send: str | None = None
@@ -98,9 +98,9 @@ class Page(Readable):
     async def _admit(self) -> None:
         needs = self.needs if self.method in _SAFE else self.needs_to_send or self.needs
         if needs in WORDS:
-            self.services.guard.admit(self.principal, needs)
+            self.services.access_control.admit(self.principal, needs)
         else:
-            self.project = await self.services.guard.open(self.principal, self.path_kwargs["project"], needs)
+            self.project = await self.services.access_control.open(self.principal, self.path_kwargs["project"], needs)
 
     @property
     def opened(self) -> ProjectView:
@@ -302,7 +302,7 @@ class NotFoundPage(Page):
         if self.method in ("GET", "HEAD") and self._is_browser and _ADDRESS.match(self.request.path):
             project, _, name = self.request.path[1:].partition("/")
             try:
-                found = await self.services.guard.open(self.principal, project, READ_PROJECT)
+                found = await self.services.access_control.open(self.principal, project, READ_PROJECT)
             except (Missing, Unauthorized):
                 raise HTTPError(404) from None
             self.redirect(f"/projects/{found.name}" + (f"/repositories/{name}" if name else ""), status=303)

@@ -108,7 +108,7 @@ class KeysPage(Mine):
         if not chosen.isdigit() or len(chosen) > 18:
             raise Invalid("Choose one from the list.")
         # Another's project, guessed, is none to name.
-        await self.services.guard.open(self.principal, int(chosen), roles.READ_PROJECT)
+        await self.services.access_control.open(self.principal, int(chosen), roles.READ_PROJECT)
         return chosen
 
     async def _list(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:

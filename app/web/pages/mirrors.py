@@ -15,7 +15,7 @@ from app.database.traffic import CachedRepository, Counts
 from app.mirror.statistics import BudgetView, RunningFill
 from app.mirror.status import Room
 from app.oci.errors import Unauthorized
-from app.web.guard import ProjectView
+from app.web.access_control import ProjectView
 
 from . import plot
 from .base import Page
@@ -108,7 +108,7 @@ class MirrorPage(OfMirror):
         states = []
         for name in self.services.mirrors.values():
             try:
-                project = await self.services.guard.open(self.principal, name, READ_PROJECT)
+                project = await self.services.access_control.open(self.principal, name, READ_PROJECT)
             except (Missing, Unauthorized):
                 continue
             if project.upstream is not None:

@@ -18,7 +18,7 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
-from app.web.guard import Guard
+from app.web.access_control import AccessControl
 from app.web.observe import Observer
 from app.web.ops import Check
 from app.web.session import BrowserSessions
@@ -42,7 +42,7 @@ class Services:
     policy: Policy
     access: Access
     observer: Observer
-    guard: Guard
+    access_control: AccessControl
     browsers: BrowserSessions
     sessions: Sessions
     people: People

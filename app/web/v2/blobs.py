@@ -93,7 +93,9 @@ class BlobHandlers:
         place = await self._store.locate(answer.source) if isinstance(answer.source, str) else None
         if isinstance(place, Path):
             if not place.exists():
-                raise BlobUnknown(f"the bytes of {answer.digest} are missing from the store; tell the operators")
+                raise BlobUnknown(
+                    "the bytes of %(digest)s are missing from the store; tell the operators", digest=answer.digest
+                )
             await call.begin(status, headers, length)
             await call.send_file(place, part.start, part.stop)
         else:

@@ -23,8 +23,8 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
 
 from app.access.tokens import Grant
-from app.oci.errors import OCIError, Unsupported
-from app.registry.content import Client
+from app.oci.errors import OCIError, SizeInvalid, Unsupported
+from app.registry.content import Client, ClientGone
 from app.web.address import Address
 
 _COMMON = (
@@ -44,20 +44,18 @@ _BODY_CHUNK = 256 * 1024
 _HEAR_OUT_SECONDS = 2.0
 
 
-def _framing(headers: HTTPHeaders) -> tuple[bool, str | None]:
-    """Say whether a request announces a body, and what is wrong with how it does, None where nothing is."""
+def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
+    """Return whether a request announces a body, and what is wrong with how it does, None for nothing."""
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
     if encoding is not None and (length is not None or encoding.lower() != "chunked"):
-        return True, "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+        return True, SizeInvalid(
+            "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+        )
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
-        return True, f"Content-Length must be a number of bytes, not {length[:40]!r}"
+        return True, SizeInvalid("Content-Length must be a number of bytes, not %(length)r", length=length[:40])
     return length != "0", None
-
-
-class ClientGone(Exception):
-    """The client closed its connection before it had sent, or been sent, everything."""
 
 
 class Call(HTTPMessageDelegate):
@@ -69,25 +67,27 @@ class Call(HTTPMessageDelegate):
         start: RequestStartLine,
         headers: HTTPHeaders,
         address: Address,
+        client_address: str,
         request_id: str,
     ) -> None:
         self.method = start.method
         self.headers = headers
         self.address = address
-        self.path = address.path
+        self.client_address = client_address
         self.request_id = request_id
         # Whether Tornado has a body to read beside the answering of this call, and why it had better not.
         self.has_body, self.malformed = _framing(headers)
-        self.client = Client("", may_fill=False)
-        # Missing until the gate has let the call in.
-        self.grant: Grant
+        # What the task of the handler is cancelled by.
+        self.task: asyncio.Task[None] | None = None
+        # Both are missing until the gate has let the call in.
+        self._grant: Grant | None = None
+        self.client: Client
         # For the audit log: operation, kind of resource, resource, project's id and name (`app.projects.audit`).
         self.changes: list[tuple[str, str, str, tuple[int, str]]] = []
         self.status = 0
         self.bytes_out = 0
         self.bytes_in = 0
         self.route = "unknown"
-        self.subject = ""
         self.started = time.perf_counter()
         self._connection = connection
         self._chunk: bytes | None = None
@@ -133,16 +133,31 @@ class Call(HTTPMessageDelegate):
     # the request
 
     @property
+    def path(self) -> str:
+        return self.address.path
+
+    @property
+    def grant(self) -> Grant:
+        """What the client may do; only a handler may ask, because the gate has let its call in."""
+        assert self._grant is not None  # noqa: S101  # see `admit`
+        return self._grant
+
+    @property
+    def subject(self) -> str:
+        """Who the client is, "" if the gate did not let it in."""
+        return "" if self._grant is None else self._grant.subject
+
+    def admit(self, grant: Grant, client: Client) -> None:
+        """Say what the client may do, and how it counts where clients share."""
+        self._grant, self.client = grant, client
+
+    @property
     def query(self) -> Mapping[str, list[str]]:
         """The query's parameters, each with all its values, in order; raises Unsupported (400) for too many."""
         try:
             return parse_qs(self.address.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
-            raise Unsupported(f"at most {_MOST_PARAMETERS} parameters in one request", status=400) from None
-
-    @property
-    def client_gone(self) -> bool:
-        return self._gone
+            raise Unsupported("at most %(most)s parameters in one request", most=_MOST_PARAMETERS, status=400) from None
 
     async def read(self) -> bytes | None:
         """Give the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
@@ -214,6 +229,11 @@ class Call(HTTPMessageDelegate):
         """Close the connection: the only honest end of a body that cannot be completed."""
         self._connection.close()
         self._release()
+
+    def cancel(self) -> None:
+        """Cancel the handler."""
+        if self.task is not None:
+            self.task.cancel()
 
     async def _hear_out(self) -> None:
         """Take what the client still sends: a connection closed on unread bytes is reset, and the answer is lost.

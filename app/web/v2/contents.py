@@ -24,5 +24,5 @@ class Contents:
             return self._mirrors[repository.upstream]
         except KeyError:
             raise Unavailable(
-                f"upstream {repository.upstream!r} is not configured any more; tell the operators"
+                "upstream %(upstream)r is not configured any more; tell the operators", upstream=repository.upstream
             ) from None

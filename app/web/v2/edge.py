@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 
 from tornado.iostream import StreamClosedError
@@ -13,14 +12,14 @@ from tornado.iostream import StreamClosedError
 from app.access.principal import address_block
 from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
-from app.oci.errors import NameUnknown, OCIError, SizeInvalid, Unsupported
+from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
-from app.registry.content import Client
-from app.web.gate import Gate
+from app.registry.content import Client, ClientGone
 from app.web.observe import Observer, in_networks
 
-from .call import Call, ClientGone, reply_error
+from .call import Call, reply_error
+from .gate import Gate
 from .routes import Endpoint, Route
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class Internal(OCIError):
 
 
 class V2:
-    """Answers calls; knows which are running, so that a stop can wait for them."""
+    """Answers calls."""
 
     def __init__(
         self,
@@ -47,40 +46,22 @@ class V2:
         self._audit = audit
         self._fill_networks = tuple(fill_networks)
         self._anonymous = lru_cache(maxsize=4096)(self._client_at)
-        self._running: dict[Call, asyncio.Task[None] | None] = {}
-        self._quiet = asyncio.Event()
 
-    def start(self, call: Call, client_address: str) -> None:
-        """Begin to answer a call, in a task beside the one that reads its body."""
-        self._running[call] = asyncio.get_running_loop().create_task(self._run(call, client_address))
+    def answer(self, call: Call) -> Awaitable[None] | None:
+        """Begin to answer a call; return what its connection must await before it reads on, None for nothing."""
+        self._observer.began(call, call)
+        if call.has_body and call.malformed is None:
+            # The connection reads the body meanwhile.
+            call.task = asyncio.get_running_loop().create_task(self._run(call))
+            return None
+        # The task of the connection has nothing else to do. It must not read a malformed body either: Tornado would
+        # answer that itself, and not in the specification's words.
+        call.task = asyncio.current_task()
+        return self._run(call)
 
-    def answer(self, call: Call, client_address: str) -> Awaitable[None]:
-        """Answer a call that has no body in the task of its connection, which has nothing else to do."""
-        self._running[call] = asyncio.current_task()
-        return self._run(call, client_address)
-
-    async def drain(self) -> None:
-        """Return when no call is running any more; the caller bounds the time."""
-        while self._running:
-            self._quiet.clear()
-            await self._quiet.wait()
-
-    async def end(self, seconds: float) -> None:
-        """Close the connections of calls, give those ``seconds`` to put down what they have got, then cancel them."""
-        for call in self._running:
-            call.cut()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self.drain()
-        for task in self._running.values():
-            if task is not None:
-                task.cancel()
-        await self.drain()
-        self._observer.flush()
-
-    async def _run(self, call: Call, client_address: str) -> None:
+    async def _run(self, call: Call) -> None:
         try:
-            await self._answer(call, client_address)
+            await self._answer(call)
         except (ClientGone, StreamClosedError, ConnectionError, asyncio.CancelledError):
             call.status = call.status or 499
             call.cut()
@@ -88,32 +69,30 @@ class V2:
             await self._fail(call, self._gate.challenged(error, call.address))
         except Exception:
             log.exception("request %s failed", call.request_id)
-            await self._fail(call, Internal(f"the registry failed; quote request {call.request_id} to its operators"))
+            await self._fail(
+                call,
+                Internal("the registry failed; quote request %(request)s to its operators", request=call.request_id),
+            )
         finally:
-            del self._running[call]
-            if not self._running:
-                self._quiet.set()
-            self._observer.finished(call, client_address)
+            self._observer.finished(call)
 
-    async def _answer(self, call: Call, client_address: str) -> None:
+    async def _answer(self, call: Call) -> None:
         if call.malformed is not None:
-            raise SizeInvalid(call.malformed)
+            raise call.malformed
         route, arguments, endpoint = self._route(call)
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
-        grant = await self._gate.admit(
-            call.headers.get("Authorization"), call.address, name, endpoint.needs, client_address, asks=endpoint.asks
-        )
-        call.grant, call.subject = grant, grant.subject
-        call.client = self._client(grant, client_address)
+        grant = await self._gate.admit(call, name, endpoint)
+        call.admit(grant, self._client(grant, call.client_address))
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
         except TokenOutdated as error:
-            raise self._gate.outdated(error, call.address, name, endpoint.needs, asks=endpoint.asks) from error
+            self._gate.outdated(error, call, name, endpoint)
+            raise
         finally:
             # Also where the client did not wait to hear that it was done.
             for change in call.changes:
-                self._audit.note(grant.principal, client_address, *change)
+                self._audit.note(grant.principal, call.client_address, *change)
 
     def _route(self, call: Call) -> tuple[Route, tuple[str, ...], Endpoint]:
         for route in self._routes:
@@ -122,9 +101,14 @@ class V2:
                 endpoint = route.methods.get(call.method)
                 if endpoint is None:
                     allowed = ", ".join(route.methods)
-                    raise Unsupported(f"{call.method} is not served here; {allowed} are", headers={"Allow": allowed})
+                    raise Unsupported(
+                        "%(method)s is not served here; %(allowed)s are",
+                        method=call.method,
+                        allowed=allowed,
+                        headers={"Allow": allowed},
+                    )
                 return route, match.groups(), endpoint
-        raise NameUnknown(f"the distribution API has no {call.path[:200]!r}")
+        raise NameUnknown("the distribution API has no %(path)r", path=call.path[:200])
 
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:

@@ -8,10 +8,10 @@ from app.oci.manifest import MAX_MANIFEST_BYTES
 from app.oci.reference import Name, Reference, Tag, parse_reference
 from app.projects.quotas import Quotas
 from app.projects.service import Projects
-from app.registry.content import ManifestAnswer
+from app.registry.content import ClientGone, ManifestAnswer
 from app.registry.manifests import Manifests
 
-from .call import Call, ClientGone
+from .call import Call
 from .contents import Contents
 from .needs import PUSH
 
@@ -47,7 +47,7 @@ class ManifestHandlers:
         if tags and not isinstance(parsed, Digest):
             raise ManifestInvalid("tag parameters go with a push by digest")
         if len(tags) > _MOST_TAGS:
-            raise ManifestInvalid(f"at most {_MOST_TAGS} tags in one request", status=414)
+            raise ManifestInvalid("at most %(most)s tags in one request", most=_MOST_TAGS, status=414)
         repository = await self._projects.open_to_write(name, call.grant)
         payload = await _payload(call)
         digest, manifest = await self._manifests.put(
@@ -106,4 +106,4 @@ async def _payload(call: Call) -> bytes:
 
 
 def _too_large() -> ManifestInvalid:
-    return ManifestInvalid(f"a manifest has {MAX_MANIFEST_BYTES} bytes at most", status=413)
+    return ManifestInvalid("a manifest has %(most)s bytes at most", most=MAX_MANIFEST_BYTES, status=413)

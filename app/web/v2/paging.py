@@ -15,7 +15,7 @@ def page_size(query: Mapping[str, list[str]]) -> int:
     """Read ``n``; raises Unsupported (400) for what is not a number from 0."""
     text = query.get("n", [str(MOST)])[0]
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Unsupported(f"n must be a whole number from 0, not {text[:40]!r}", status=400)
+        raise Unsupported("n must be a whole number from 0, not %(text)r", text=text[:40], status=400)
     return min(int(text), MOST)
 
 

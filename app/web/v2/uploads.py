@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
 from app.access.tokens import TokenOutdated
-from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
-from app.oci.ranges import ByteRange, parse_chunk
+from app.oci.ranges import parse_chunk
 from app.oci.reference import Name
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.uploads import Receiving, Uploads, range_header
 
-from .call import Call, ClientGone
+from .call import Call
 
 
 class UploadHandlers:
@@ -33,14 +34,10 @@ class UploadHandlers:
         if digest is None:
             await call.reply(202, _status(name, session))
             return
-        receiving = await self._uploads.receive(repository, session, None, announced=_length(call))
-        try:
+        announced = _length(call)
+        async with self._uploads.receive(repository, session, announced=announced, resumable=False) as receiving:
             await _receive(call, receiving)
-        except BaseException:
-            # Nobody knows this session's address: it cannot be gone on with.
-            await receiving.abort()
-            raise
-        await receiving.commit(digest, keep=False)
+            await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
     async def _mount(self, call: Call, repository: Repository, mount: str, source: str | None) -> bool:
@@ -62,10 +59,9 @@ class UploadHandlers:
 
     async def patch(self, call: Call, name: Name, upload_id: str) -> None:
         repository = await self._projects.open_to_write(name, call.grant)
-        session, receiving, chunk = await self._open(call, repository, upload_id)
-        await _receive_or_keep(call, receiving)
-        session = await receiving.suspend(expected=chunk.length if chunk else None)
-        await call.reply(202, _status(name, session))
+        async with await self._open(call, repository, upload_id) as receiving:
+            await _receive(call, receiving)
+        await call.reply(202, _status(name, receiving.session))
 
     async def put(self, call: Call, name: Name, upload_id: str) -> None:
         digests = call.query.get("digest")
@@ -73,9 +69,9 @@ class UploadHandlers:
             raise DigestInvalid("the closing PUT needs ?digest=")
         digest = Digest.parse(digests[0])
         repository = await self._projects.open_to_write(name, call.grant)
-        _, receiving, chunk = await self._open(call, repository, upload_id)
-        await _receive_or_keep(call, receiving)
-        await receiving.commit(digest, expected=chunk.length if chunk else None)
+        async with await self._open(call, repository, upload_id) as receiving:
+            await _receive(call, receiving)
+            await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
     async def get(self, call: Call, name: Name, upload_id: str) -> None:
@@ -86,35 +82,22 @@ class UploadHandlers:
         await self._uploads.cancel(await self._projects.open_to_write(name, call.grant), upload_id)
         await call.reply(204)
 
-    async def _open(
-        self, call: Call, repository: Repository, upload_id: str
-    ) -> tuple[UploadSession, Receiving, ByteRange | None]:
+    async def _open(self, call: Call, repository: Repository, upload_id: str) -> AbstractAsyncContextManager[Receiving]:
         chunk = parse_chunk(call.headers.get("Content-Range"))
         length = _length(call)
         if chunk is not None and length is not None and length != chunk.length:
-            raise SizeInvalid(f"Content-Range promises {chunk.length} bytes, Content-Length {length}")
+            raise SizeInvalid(
+                "Content-Range promises %(promised)s bytes, Content-Length %(length)s",
+                promised=chunk.length,
+                length=length,
+            )
         session = await self._uploads.find(repository, upload_id)
-        return session, await self._uploads.receive(repository, session, chunk, announced=length), chunk
+        return self._uploads.receive(repository, session, chunk, announced=length)
 
 
 async def _receive(call: Call, receiving: Receiving) -> None:
     while (data := await call.read()) is not None:
         await receiving.write(data)
-
-
-async def _receive_or_keep(call: Call, receiving: Receiving) -> None:
-    try:
-        await _receive(call, receiving)
-    except ClientGone:
-        await receiving.suspend()
-        raise
-    except QuotaExceeded:
-        # Nobody goes on with what does not fit: its bytes, and what it had of the quota, are given back at once.
-        await receiving.abort()
-        raise
-    except BaseException:
-        await receiving.let_go()
-        raise
 
 
 def _length(call: Call) -> int | None:

@@ -49,7 +49,7 @@ async def test_a_person_has_several_each_with_its_name_and_end(keys: AccessKeys)
         ("", PULLS, 1, "give the key a name"),
         (" ", PULLS, 1, "give the key a name"),
         ("a\nb", PULLS, 1, "give the key a name"),
-        ("a\0b", PULLS, 1, "the name is a text"),
+        ("a\0b", PULLS, 1, "none of them NUL"),
         ("a" * 65, PULLS, 1, "64 characters at most"),
         ("a", {}, 1, "at least one right"),
         ("a", {"*": ["fly"]}, 1, "'fly' cannot be given"),

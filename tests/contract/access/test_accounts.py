@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from app.access.accounts import Accounts
 from app.access.errors import Conflict, Invalid
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.throttle import Throttle
 from app.cache.client import Cache
 from app.database import Database, accounts
@@ -88,7 +88,9 @@ async def refusal(people: Accounts, username: str, password: str, address: str =
 
 
 async def test_the_right_password_is_the_person(people: Accounts) -> None:
-    assert await people.authenticate("admin", PASSWORD, LAB) == Principal(Kind.PERSON, "admin", is_admin=True, id=1)
+    assert await people.authenticate("admin", PASSWORD, LAB) == Principal(
+        PrincipalKind.PERSON, "admin", is_admin=True, id=1
+    )
 
 
 async def test_unknown_disabled_and_wrong_get_one_answer_for_one_work(

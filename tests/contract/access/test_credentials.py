@@ -16,7 +16,7 @@ from app.access.accounts import Accounts
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
 from app.access.permissions import Permissions
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.refusals import Refusals
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS, PULL, PUSH
@@ -32,7 +32,7 @@ from .conftest import no_redis, on_both_databases
 
 LAB = "193.40.5.7"
 PASSWORD = "the admin's password"
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True, id=1)
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
 SECRETS = Secrets("k" * 32)
 WRONG = "hpcr_" + "0" * 40
 DAY = 86400
@@ -112,10 +112,10 @@ async def test_each_is_told_by_what_was_typed(place: Place, hashing: list[str]) 
     robot, secret = await place.robot()
     key = await place.key({"2": [PULL]})
     assert await place.credentials.authenticate(robot.name, secret, LAB) == Principal(
-        Kind.ROBOT, "robot-open+ci", id=robot.id, limits={"1": frozenset({PULL, PUSH})}
+        PrincipalKind.ROBOT, "robot-open+ci", id=robot.id, limits={"1": frozenset({PULL, PUSH})}
     )
     assert await place.credentials.authenticate("mari", key, LAB) == Principal(
-        Kind.PERSON, "mari", id=2, groups=frozenset({"chemists"}), limits={"2": frozenset({PULL})}
+        PrincipalKind.PERSON, "mari", id=2, groups=frozenset({"chemists"}), limits={"2": frozenset({PULL})}
     )
     assert hashing == []
     assert await place.credentials.authenticate("admin", PASSWORD, LAB) == ADMIN

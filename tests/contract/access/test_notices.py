@@ -10,7 +10,7 @@ import pytest
 
 from app.access.access_keys import AccessKeys
 from app.access.notices import Notices
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.robots import NEVER, Robots
 from app.access.roles import ALL_RIGHTS, PULL
 from app.access.secrets import Secrets
@@ -20,8 +20,8 @@ from app.database.robots import Robot
 
 from .conftest import on_both_databases
 
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True, id=1)
-MARI = Principal(Kind.PERSON, "mari", id=2)
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
+MARI = Principal(PrincipalKind.PERSON, "mari", id=2)
 DAY = 86400
 SECRETS = Secrets("k" * 32)
 

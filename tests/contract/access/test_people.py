@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.access.people import Identity, People
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.sessions import Sessions
 from app.cache.client import Cache
 from app.database import Database, accounts
@@ -23,7 +23,7 @@ from .conftest import no_redis, on_both_databases
 
 pytestmark = on_both_databases
 
-ROOT = Principal(Kind.PERSON, "root", is_admin=True, id=1 << 40)
+ROOT = Principal(PrincipalKind.PERSON, "root", is_admin=True, id=1 << 40)
 MARI = Identity("mari@ut.ee", "Mari Maasikas", "mari@ut.ee", ("staff",), None)
 
 
@@ -227,7 +227,7 @@ async def test_who_is_removed_leaves_projects_and_nothing_else(
 
 async def test_nobody_shuts_themselves_out(people: People, database: Database) -> None:
     admin, other = await local(database, "admin"), await local(database, "other")
-    by = Principal(Kind.PERSON, "admin", is_admin=True, id=admin.id)
+    by = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=admin.id)
     for change in (
         people.set_disabled(by, admin.id, disabled=True),
         people.set_admin(by, admin.id, is_admin=False),
@@ -256,7 +256,7 @@ async def test_the_last_administrator_stays(people: People, database: Database) 
 
 async def test_of_two_who_dismiss_each_other_one_stays(people: People, database: Database) -> None:
     both = [await local(database, "admin"), await local(database, "other")]
-    one, other = (Principal(Kind.PERSON, person.username, is_admin=True, id=person.id) for person in both)
+    one, other = (Principal(PrincipalKind.PERSON, person.username, is_admin=True, id=person.id) for person in both)
     done = await asyncio.gather(
         people.set_admin(one, both[1].id, is_admin=False),
         people.set_admin(other, both[0].id, is_admin=False),

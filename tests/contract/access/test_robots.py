@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.robots import NEVER, Robots
 from app.access.roles import ALL_RIGHTS, CREATE_ROBOT, PULL, PUSH, Role, rights_of
 from app.access.secrets import Secrets
@@ -20,8 +20,8 @@ from app.oci.errors import OCIError
 
 from .conftest import on_both_databases
 
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True, id=1)
-MARI = Principal(Kind.PERSON, "mari", id=2)
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
+MARI = Principal(PrincipalKind.PERSON, "mari", id=2)
 OPEN, SECRET = (1, "open"), (2, "secret")
 DAY = 86400
 SECRETS = Secrets("k" * 32)
@@ -132,7 +132,7 @@ async def test_what_cannot_be_given_is_refused_in_words(
 
 
 async def test_an_administrators_key_makes_none_of_the_systems(robots: Robots) -> None:
-    key = Principal(Kind.PERSON, "admin", is_admin=True, id=1, limits={"*": ALL_RIGHTS})
+    key = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1, limits={"*": ALL_RIGHTS})
     with pytest.raises(Forbidden):
         await make(robots, project=None, by=key)
 

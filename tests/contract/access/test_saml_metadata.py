@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.saml.keys import KeyPair, self_signed
+from app.access.saml.key_pairs import KeyPair, self_signed
 from app.access.saml.metadata import IdentityProvider, read_metadata
 from app.access.saml.refused import Refused
 from app.access.saml.rules import Scope

@@ -56,9 +56,9 @@ async def test_another_key_than_before_is_an_error_at_start(database: Database) 
     with pytest.raises(ValueError, match=r"access\.secret_key: not the key") as raised:
         await Secrets(OTHER_KEY).require_same(database)
     assert "\n" not in str(raised.value)
-    async with database.reading() as transaction:
-        kept = await settings.find(transaction, "secret_key_fingerprint")
-    assert kept is not None
+    async with database.transaction() as transaction:
+        kept = await settings.keep(transaction, "secret_key_fingerprint", "")
+    assert kept
     assert KEY not in kept
 
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from app.access.keys import Keys
 from app.access.permissions import NOTHING, Permissions
-from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.scopes import ALL_ACTIONS, NO_PROJECT, PULL, Access, parse_scopes
 from app.access.service import TokenService
+from app.access.signing_keys import SigningKeys
 from app.access.tokens import Tokens
 from app.database import Database, projects
 from app.oci.reference import Name
 
 from .conftest import SECRETS, on_both_databases
 
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
-MARI = Principal(Kind.PERSON, "mari")
-ROBOT = Principal(Kind.ROBOT, "robot$ci+pull")
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True)
+MARI = Principal(PrincipalKind.PERSON, "mari")
+ROBOT = Principal(PrincipalKind.ROBOT, "robot$ci+pull")
 # The ids of the two projects that `database` has.
 OPEN, SECRET = 1, 2
 
 
 @pytest.fixture
 def tokens(database: Database) -> Tokens:
-    return Tokens(Keys(database, SECRETS), "http://127.0.0.1:8080")
+    return Tokens(SigningKeys(database, SECRETS), "http://127.0.0.1:8080")
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.access import tokens as module
-from app.access.keys import Keys
-from app.access.principal import ANONYMOUS, Kind, Principal
+from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.scopes import ALL_ACTIONS, MAX_SCOPES, NO_PROJECT, PULL, Access
+from app.access.signing_keys import SigningKeys
 from app.access.tokens import LIFETIME, MAX_TOKEN, Grant, TokenOutdated, Tokens
 from app.database import Database
 from app.oci.errors import Unauthorized
@@ -26,8 +26,8 @@ from .conftest import SECRETS
 
 SERVICE = "registry.hpc.ut.ee"
 URL = f"https://{SERVICE}"
-MARI = Principal(Kind.PERSON, "mari")
-ADMIN = Principal(Kind.PERSON, "admin", is_admin=True)
+MARI = Principal(PrincipalKind.PERSON, "mari")
+ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True)
 PUSH = frozenset({"pull", "push"})
 PULL_A = {"open/a": Access(PULL, 1)}
 # A time to come that is the same in every run: the names of tests must be.
@@ -35,12 +35,12 @@ IN_2100 = 4_102_444_800
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
-    return Keys(database, SECRETS)
+def keys(database: Database) -> SigningKeys:
+    return SigningKeys(database, SECRETS)
 
 
 @pytest.fixture
-def tokens(keys: Keys) -> Tokens:
+def tokens(keys: SigningKeys) -> Tokens:
     return Tokens(keys, URL)
 
 
@@ -60,7 +60,7 @@ def claims(**changes: object) -> dict[str, Any]:
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
-async def signed(keys: Keys, **changes: object) -> str:
+async def signed(keys: SigningKeys, **changes: object) -> str:
     key = await keys.signing()
     return jwt.encode(claims(**changes), key.private, algorithm="EdDSA", headers={"kid": key.id})
 
@@ -91,7 +91,7 @@ async def test_a_token_reads_back(tokens: Tokens) -> None:
     assert await tokens.verify(issued.token) is grant
 
 
-async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(tokens: Tokens, keys: Keys) -> None:
+async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(tokens: Tokens, keys: SigningKeys) -> None:
     before = int(time.time())
     issued = await tokens.issue(MARI, {"lab/app": Access(PUSH, 7)}, catalogue=True)
     header = jwt.get_unverified_header(issued.token)
@@ -111,7 +111,7 @@ async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(toke
 
 
 async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, other_database: Database) -> None:
-    other = Tokens(Keys(other_database, SECRETS), URL)
+    other = Tokens(SigningKeys(other_database, SECRETS), URL)
     began = time.time()
     ours, theirs = await tokens.issue(ANONYMOUS, PULL_A), await other.issue(ANONYMOUS, PULL_A)
     if ours.issued_at != theirs.issued_at:  # ten seconds ended in between
@@ -167,11 +167,11 @@ async def test_and_for_no_other_project_of_that_name(grant: Grant, project: int,
         grant.require("open/a", project, made_at)
 
 
-async def test_a_token_of_an_older_release_reads_without_a_project(tokens: Tokens, keys: Keys) -> None:
+async def test_a_token_of_an_older_release_reads_without_a_project(tokens: Tokens, keys: SigningKeys) -> None:
     assert (await tokens.verify(await signed(keys))).access == {"open/a": Access(PULL, None)}
 
 
-async def test_a_well_formed_token_is_accepted(tokens: Tokens, keys: Keys) -> None:
+async def test_a_well_formed_token_is_accepted(tokens: Tokens, keys: SigningKeys) -> None:
     """The measure for the hostile ones below: they differ from this one in one thing each."""
     assert (await tokens.verify(await signed(keys))).allows("open/a", "pull")
 
@@ -194,22 +194,24 @@ async def test_a_well_formed_token_is_accepted(tokens: Tokens, keys: Keys) -> No
     ],
     ids=str,
 )
-async def test_claims_that_are_not_ours_are_refused(tokens: Tokens, keys: Keys, changes: dict[str, object]) -> None:
+async def test_claims_that_are_not_ours_are_refused(
+    tokens: Tokens, keys: SigningKeys, changes: dict[str, object]
+) -> None:
     await refused(tokens, await signed(keys, **changes))
 
 
-async def test_an_expired_token_says_so(tokens: Tokens, keys: Keys) -> None:
+async def test_an_expired_token_says_so(tokens: Tokens, keys: SigningKeys) -> None:
     await refused(tokens, await signed(keys, exp=int(time.time()) - 1), "has expired")
 
 
-async def test_a_remembered_token_expires_too(tokens: Tokens, keys: Keys) -> None:
+async def test_a_remembered_token_expires_too(tokens: Tokens, keys: SigningKeys) -> None:
     token = await signed(keys, exp=int(time.time()) + 2)
     assert await tokens.verify(token) is tokens.cached(token)
     await asyncio.sleep(2.1)
     await refused(tokens, token, "has expired")
 
 
-async def test_a_token_whose_algorithm_is_not_the_pinned_one_is_refused(tokens: Tokens, keys: Keys) -> None:
+async def test_a_token_whose_algorithm_is_not_the_pinned_one_is_refused(tokens: Tokens, keys: SigningKeys) -> None:
     key = await keys.signing()
     spki = key.public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     raw = key.public.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -226,7 +228,7 @@ async def test_a_token_whose_algorithm_is_not_the_pinned_one_is_refused(tokens: 
         await refused(tokens, f"{signing_input}.{part(key.private.sign(signing_input.encode()))}")
 
 
-async def test_a_token_of_another_key_is_refused(tokens: Tokens, keys: Keys) -> None:
+async def test_a_token_of_another_key_is_refused(tokens: Tokens, keys: SigningKeys) -> None:
     mine, stolen_id = Ed25519PrivateKey.generate(), (await keys.signing()).id
     for headers in ({"kid": stolen_id}, {"kid": "other"}, {}):
         await refused(tokens, jwt.encode(claims(), mine, algorithm="EdDSA", headers=headers))
@@ -234,7 +236,7 @@ async def test_a_token_of_another_key_is_refused(tokens: Tokens, keys: Keys) -> 
     await refused(tokens, jwt.encode(claims(), mine, algorithm="EdDSA", headers={"kid": stolen_id, "jwk": jwk}))
 
 
-async def test_a_token_that_was_changed_is_refused(tokens: Tokens, keys: Keys) -> None:
+async def test_a_token_that_was_changed_is_refused(tokens: Tokens, keys: SigningKeys) -> None:
     good = await signed(keys)
     header, body, signature = good.split(".")
     admin = part(claims(admin=True, sub="person:admin"))
@@ -275,7 +277,7 @@ async def test_what_is_no_token_is_refused(tokens: Tokens, token: str) -> None:
     await refused(tokens, token)
 
 
-async def test_a_payload_that_is_no_object_is_refused(tokens: Tokens, keys: Keys) -> None:
+async def test_a_payload_that_is_no_object_is_refused(tokens: Tokens, keys: SigningKeys) -> None:
     key = await keys.signing()
     for body in (b"[]", b"null", b"[" * 5_000, b"{", b"\xff"):
         signing_input = f"{part({'alg': 'EdDSA', 'kid': key.id})}.{part(body)}"
@@ -285,19 +287,20 @@ async def test_a_payload_that_is_no_object_is_refused(tokens: Tokens, keys: Keys
 async def test_the_largest_token_that_can_be_asked_for_is_accepted(tokens: Tokens) -> None:
     held = Access(ALL_ACTIONS, 2**63 - 1)
     access = {f"{number:03}{'a' * (MAX_NAME - 3)}": held for number in range(MAX_SCOPES)}
-    issued = await tokens.issue(Principal(Kind.PERSON, "õ" * 255), access, catalogue=True)
+    issued = await tokens.issue(Principal(PrincipalKind.PERSON, "õ" * 255), access, catalogue=True)
     assert len(issued.token) <= MAX_TOKEN
     assert len((await tokens.verify(issued.token)).access) == MAX_SCOPES
 
 
-async def test_a_larger_one_is_not_looked_at(tokens: Tokens, keys: Keys) -> None:
+async def test_a_larger_one_is_not_looked_at(tokens: Tokens, keys: SigningKeys) -> None:
     await refused(tokens, await signed(keys, jti="x" * MAX_TOKEN))
 
 
-async def test_what_is_remembered_is_bounded(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = await tokens.issue(MARI, PULL_A)
-    await tokens.verify(first.token)
+async def test_what_is_remembered_is_bounded(keys: SigningKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await Tokens(keys, URL).issue(MARI, PULL_A)
     monkeypatch.setattr(module, "_MAX_REMEMBERED", 3 * len(first.token))
+    tokens = Tokens(keys, URL)
+    await tokens.verify(first.token)
     issued = [await tokens.issue(MARI, PULL_A) for _ in range(5)]
     for each in issued:
         await tokens.verify(each.token)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.access.principal import ANONYMOUS, Kind, Principal, address_block
+from app.access.principal import ANONYMOUS, Principal, PrincipalKind, address_block
 
 
 @pytest.mark.parametrize(
@@ -27,9 +27,9 @@ def test_an_address_block_is_what_one_host_may_roam_in(address: str, block: str)
     "principal",
     [
         ANONYMOUS,
-        Principal(Kind.PERSON, "mari"),
-        Principal(Kind.PERSON, "a:b", is_admin=True),
-        Principal(Kind.ROBOT, "robot$ci+push"),
+        Principal(PrincipalKind.PERSON, "mari"),
+        Principal(PrincipalKind.PERSON, "a:b", is_admin=True),
+        Principal(PrincipalKind.ROBOT, "robot$ci+push"),
     ],
 )
 def test_a_subject_reads_back(principal: Principal) -> None:
@@ -39,9 +39,9 @@ def test_a_subject_reads_back(principal: Principal) -> None:
 def test_nobody_can_pass_for_another_by_name() -> None:
     subjects = {
         ANONYMOUS.subject,
-        Principal(Kind.PERSON, "anonymous").subject,
-        Principal(Kind.PERSON, "ci").subject,
-        Principal(Kind.ROBOT, "ci").subject,
+        Principal(PrincipalKind.PERSON, "anonymous").subject,
+        Principal(PrincipalKind.PERSON, "ci").subject,
+        Principal(PrincipalKind.ROBOT, "ci").subject,
     }
     assert len(subjects) == 4
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.storage.s3 import _cut
-from app.storage.s3_body import Body
+from app.storage.s3_body import FileBody
 from app.storage.s3_wire import MIN_PART, _etag_of, part_size
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
@@ -42,7 +42,7 @@ def test_a_body_is_its_part_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with (tmp_path / "file").open("rb") as file:
         for start, size in [(0, len(data)), (5, 2 * MIB + 1), (100, 0)]:
-            arguments = Body.of(file.fileno(), start, size).arguments()
+            arguments = FileBody.of(file.fileno(), start, size).arguments()
             body, part = arguments["Body"], data[start : start + size]
             assert isinstance(body, io.IOBase)
             assert body.read() == part

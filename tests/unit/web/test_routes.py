@@ -13,10 +13,10 @@ from tornado.web import RequestHandler
 from app.access.errors import Conflict
 from app.access.roles import ALL_RIGHTS
 from app.projects import checks
+from app.web.access_control import WORDS as PAGE_WORDS
 from app.web.api.handler import ApiHandler
 from app.web.application import make_application
 from app.web.base import Handler
-from app.web.guard import WORDS as PAGE_WORDS
 from app.web.login import routes as login_routes
 from app.web.pages.routes import NOT_FOUND
 from app.web.v2 import needs

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from app.access.errors import Forbidden, Missing
 from app.access.permissions import Permissions
-from app.access.principal import Kind, Principal
+from app.access.principal import Principal, PrincipalKind
 from app.access.roles import ALL_RIGHTS, READ_PROJECT
 from app.oci.errors import Unauthorized
 from app.projects.service import Projects
@@ -44,7 +44,7 @@ class ProjectView:
         return right in self.rights
 
 
-class Guard:
+class AccessControl:
     """Opens doors; asks the database with every question, so that a change shows with the next request."""
 
     def __init__(self, projects: Projects, permissions: Permissions) -> None:
@@ -59,7 +59,7 @@ class Guard:
             return
         if principal.is_anonymous:
             raise Unauthorized(_LOG_IN)
-        in_person = principal.kind is Kind.PERSON and principal.limits is None
+        in_person = principal.kind is PrincipalKind.PERSON and principal.limits is None
         if needs == "person" and not in_person:
             raise Forbidden("an access key or a robot account may not do this; log in yourself")
         if needs == "admin" and not principal.administers:

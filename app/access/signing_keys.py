@@ -10,7 +10,6 @@ key id that a worker does not know is worth reading the keys once more, and need
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import secrets
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from app.database import Database, accounts, audit
 from app.database.accounts import SigningKey
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import Unavailable
 
 from .principal import SERVICE, Principal
@@ -35,14 +35,14 @@ _SETTLES_AFTER = 10
 _VERIFIES_FOR = 900
 _READ_EVERY = 60
 _READ_FOR_UNKNOWN_EVERY = 1
-# Keys that were made before they were encrypted are read until they are replaced.
+# The start of a key from a release that did not encrypt them; it is read until a new key replaces it.
 _PLAIN = "-----BEGIN "
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LoadedKey:
     """A key in use; past ``not_after`` it verifies nothing. Times in Unix seconds."""
 
     id: str
@@ -52,17 +52,17 @@ class Key:
     not_after: float
 
 
-class Keys:
+class SigningKeys:
     """Signing and verification keys of one worker, read from the database when they are first needed."""
 
     def __init__(self, database: Database, secrets: Secrets) -> None:
         self._database = database
         self._secrets = secrets
-        self._keys: dict[str, Key] = {}  # the newest first
+        self._keys: dict[str, LoadedKey] = {}  # the newest first
         self._read_at = -math.inf
-        self._reading = asyncio.Lock()
+        self._reading: SingleFlight[None] = SingleFlight()
 
-    async def signing(self) -> Key:
+    async def signing(self) -> LoadedKey:
         """Answer the key to sign with; raises Unavailable when none has ever been read."""
         await self._stay_current()
         settled = time.time() - _SETTLES_AFTER
@@ -70,7 +70,7 @@ class Keys:
         # At the very first start no key has settled: the oldest is the one most workers have seen.
         return next((key for key in keys if key.created_at <= settled), keys[-1])
 
-    async def verifying(self, key_id: str) -> Key | None:
+    async def verifying(self, key_id: str) -> LoadedKey | None:
         """Answer the key of that id, None where there is none or it is retired; raises as `signing` does."""
         await self._stay_current()
         if key_id not in self._keys:
@@ -93,16 +93,18 @@ class Keys:
             await self._read(_READ_EVERY)
 
     async def _read(self, at_most_every: float) -> None:
-        async with self._reading:
-            if self._keys and time.monotonic() - self._read_at < at_most_every:
-                return
-            # Set before reading: others go on with the keys that are known instead of queueing up here.
-            self._read_at = time.monotonic()
-            try:
-                self._keys = _in_use(await self._rows())
-            except Unavailable:
-                if not self._keys:
-                    raise
+        if self._keys and time.monotonic() - self._read_at < at_most_every:
+            return
+        # Set before reading: others use the keys that are known instead of waiting here.
+        self._read_at = time.monotonic()
+        await self._reading.join(None, self._read_now)
+
+    async def _read_now(self) -> None:
+        try:
+            self._keys = _in_use(await self._rows())
+        except Unavailable:
+            if not self._keys:
+                raise
 
     async def _rows(self) -> list[SigningKey]:
         async with self._database.reading() as transaction:
@@ -146,14 +148,14 @@ class Keys:
                 await accounts.remove_signing_keys(transaction, superseded[0])
 
 
-def _in_use(rows: Sequence[SigningKey]) -> dict[str, Key]:
-    keys: dict[str, Key] = {}
+def _in_use(rows: Sequence[SigningKey]) -> dict[str, LoadedKey]:
+    keys: dict[str, LoadedKey] = {}
     not_after = math.inf
     for row in sorted(rows, key=lambda row: (row.created_at, row.id), reverse=True):
         private = serialization.load_pem_private_key(row.private_key.encode(), password=None)
         if not isinstance(private, Ed25519PrivateKey):
             raise TypeError(f"signing key {row.id} is not an Ed25519 key")
-        keys[row.id] = Key(row.id, private, private.public_key(), row.created_at, not_after)
+        keys[row.id] = LoadedKey(row.id, private, private.public_key(), row.created_at, not_after)
         not_after = row.created_at + _VERIFIES_FOR
     return keys
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.registry.contained import (
+from app.registry.image_details import (
     HistoryStep,
     Platform,
     children_of,

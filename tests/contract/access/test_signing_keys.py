@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from app.access.keys import Keys
 from app.access.principal import ANONYMOUS, SERVICE
 from app.access.scopes import PULL, Access
 from app.access.secrets import Secrets
+from app.access.signing_keys import SigningKeys
 from app.access.tokens import Tokens
 from app.database import Database, accounts
 from app.database.tables import signing_key
@@ -37,7 +37,7 @@ async def count(database: Database) -> int:
 @on_both_databases
 async def test_workers_that_start_together_accept_each_others_tokens(database: Database, database_url: str) -> None:
     databases = [Database(database_url) for _ in range(6)]
-    workers = [Tokens(Keys(each, SECRETS), URL) for each in databases]
+    workers = [Tokens(SigningKeys(each, SECRETS), URL) for each in databases]
     issued = await asyncio.gather(*(worker.issue(ANONYMOUS, PULL_A) for worker in workers))
     for worker in workers:
         for token in issued:
@@ -49,15 +49,15 @@ async def test_workers_that_start_together_accept_each_others_tokens(database: D
 
 
 async def test_a_key_is_read_back_after_a_restart(database: Database, other_database: Database) -> None:
-    issued = await Tokens(Keys(database, SECRETS), URL).issue(ANONYMOUS, PULL_A)
-    assert (await Tokens(Keys(other_database, SECRETS), URL).verify(issued.token)).allows("open/a", "pull")
+    issued = await Tokens(SigningKeys(database, SECRETS), URL).issue(ANONYMOUS, PULL_A)
+    assert (await Tokens(SigningKeys(other_database, SECRETS), URL).verify(issued.token)).allows("open/a", "pull")
 
 
 @on_both_databases
 async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
     database: Database, other_database: Database
 ) -> None:
-    ours, theirs = Keys(database, SECRETS), Keys(other_database, SECRETS)
+    ours, theirs = SigningKeys(database, SECRETS), SigningKeys(other_database, SECRETS)
     old = await Tokens(ours, URL).issue(ANONYMOUS, PULL_A)
     first = await theirs.signing()
     await age(database, 60)
@@ -65,7 +65,7 @@ async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
     # Nobody signs with a key that others may not have seen yet.
     assert (await ours.signing()).id == first.id
     await age(database, 60)
-    restarted = Keys(database, SECRETS)
+    restarted = SigningKeys(database, SECRETS)
     second = await restarted.signing()
     assert second.id != first.id
     new = await Tokens(restarted, URL).issue(ANONYMOUS, PULL_A)
@@ -76,28 +76,28 @@ async def test_rotation_reaches_another_worker_and_keeps_old_tokens(
 
 
 async def test_a_key_past_its_days_is_replaced_by_one(database: Database, other_database: Database) -> None:
-    old = (await Keys(database, SECRETS).signing()).id
+    old = (await SigningKeys(database, SECRETS).signing()).id
     await age(database, 31 * 86400)
-    await asyncio.gather(Keys(database, SECRETS).signing(), Keys(other_database, SECRETS).signing())
+    await asyncio.gather(SigningKeys(database, SECRETS).signing(), SigningKeys(other_database, SECRETS).signing())
     assert await count(database) == 2
     await age(database, 60)
-    assert (await Keys(database, SECRETS).signing()).id != old
+    assert (await SigningKeys(database, SECRETS).signing()).id != old
     assert await count(database) == 2
 
 
 async def test_a_replaced_key_verifies_for_longer_than_a_token_lives_and_no_longer(database: Database) -> None:
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     old = (await keys.signing()).id
     await age(database, 60)
     await keys.rotate(SERVICE, "")
     await age(database, 600)
-    assert await Keys(database, SECRETS).verifying(old) is not None
+    assert await SigningKeys(database, SECRETS).verifying(old) is not None
     await age(database, 600)
-    assert await Keys(database, SECRETS).verifying(old) is None
+    assert await SigningKeys(database, SECRETS).verifying(old) is None
 
 
 async def test_keys_long_replaced_are_removed(database: Database) -> None:
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     await keys.signing()
     for _ in range(5):
         await age(database, 86400)
@@ -106,7 +106,7 @@ async def test_keys_long_replaced_are_removed(database: Database) -> None:
 
 
 async def test_unknown_key_ids_cost_one_read_a_second(database: Database) -> None:
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     await keys.signing()
     await asyncio.sleep(1.1)
     began = time.monotonic()
@@ -122,7 +122,7 @@ async def test_unknown_key_ids_cost_one_read_a_second(database: Database) -> Non
 
 
 async def test_known_keys_go_on_while_the_database_is_away(database: Database, tmp_path: Path) -> None:
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     key = await keys.signing()
     await database.close()
     (tmp_path / "registry.sqlite").rename(tmp_path / "gone")
@@ -130,7 +130,7 @@ async def test_known_keys_go_on_while_the_database_is_away(database: Database, t
     await asyncio.sleep(1.1)
     assert await keys.verifying("unknown") is None
     assert (await keys.signing()).id == key.id
-    restarted = Keys(database, SECRETS)
+    restarted = SigningKeys(database, SECRETS)
     with pytest.raises(Unavailable):
         await restarted.signing()
     (tmp_path / "registry.sqlite").rmdir()
@@ -139,12 +139,12 @@ async def test_known_keys_go_on_while_the_database_is_away(database: Database, t
 
 
 async def test_a_key_that_is_no_longer_kept_is_forgotten(database: Database) -> None:
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     issued = await Tokens(keys, URL).issue(ANONYMOUS, PULL_A)
     async with database.transaction() as transaction:
         await accounts.remove_signing_keys(transaction, time.time() + 1)
     with pytest.raises(Unauthorized):
-        await Tokens(Keys(database, SECRETS), URL).verify(issued.token)
+        await Tokens(SigningKeys(database, SECRETS), URL).verify(issued.token)
 
 
 async def kept(database: Database) -> list[accounts.SigningKey]:
@@ -153,7 +153,7 @@ async def kept(database: Database) -> list[accounts.SigningKey]:
 
 
 async def test_whoever_reads_the_database_signs_nothing(database: Database) -> None:
-    key = await Keys(database, SECRETS).signing()
+    key = await SigningKeys(database, SECRETS).signing()
     (row,) = await kept(database)
     raw = key.private.private_bytes_raw()
     assert "PRIVATE" not in row.private_key
@@ -164,24 +164,24 @@ async def test_whoever_reads_the_database_signs_nothing(database: Database) -> N
 
 
 async def test_a_key_of_before_they_were_encrypted_goes_on_until_it_is_replaced(database: Database) -> None:
-    made = await Keys(database, SECRETS).signing()
+    made = await SigningKeys(database, SECRETS).signing()
     (row,) = await kept(database)
     async with database.transaction() as transaction:
         await transaction.execute(update(signing_key).values(private_key=SECRETS.decrypt(row.private_key)))
-    keys = Keys(database, SECRETS)
+    keys = SigningKeys(database, SECRETS)
     assert (await keys.signing()).id == made.id
     token = await Tokens(keys, URL).issue(ANONYMOUS, PULL_A)
     await age(database, 60)
     await keys.rotate(SERVICE, "")
-    restarted = Keys(database, SECRETS)
+    restarted = SigningKeys(database, SECRETS)
     assert (await Tokens(restarted, URL).verify(token.token)).allows("open/a", "pull")
     newest, before = await kept(database)
     assert ("PRIVATE" in newest.private_key, before.id) == (False, made.id)
 
 
 async def test_after_the_secret_key_was_lost_there_is_a_new_one(database: Database) -> None:
-    lost = await Keys(database, Secrets("l" * 32)).signing()
-    keys = Keys(database, SECRETS)
+    lost = await SigningKeys(database, Secrets("l" * 32)).signing()
+    keys = SigningKeys(database, SECRETS)
     assert (await keys.signing()).id != lost.id
     assert await keys.verifying(lost.id) is None
     assert len(await kept(database)) == 2

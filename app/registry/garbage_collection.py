@@ -1,4 +1,4 @@
-"""Collection: what nothing references any more goes a day later, by rows and never by walks.
+"""Garbage collection: what nothing references any more goes a day later, by rows and never by walks.
 
     a tag moves, a manifest is deleted,       ┐
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
@@ -12,7 +12,6 @@ Source: the review queue of GitLab's container registry (field notes, "Metadata 
 
 from __future__ import annotations
 
-import logging
 import time
 
 from app.database import Database, Transaction, blobs, manifests, uploads
@@ -28,10 +27,8 @@ UNPULLED_SECONDS = 7 * 24 * 3600
 _PAUSE_SECONDS = 60.0
 _BATCH = 100
 
-log = logging.getLogger(__name__)
 
-
-class Collection:
+class GarbageCollection:
     """Works the queues off; every worker may run one, rows are taken by one at a time."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from app.access.saml.keys import KeyPair, own_keys, self_signed
+from app.access.saml.key_pairs import KeyPair, own_keys, self_signed
 from app.config import Saml
 
 

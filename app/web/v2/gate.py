@@ -1,0 +1,115 @@
+"""Lets a request of the distribution API in, or tells the client where to get a token that would."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from urllib.parse import parse_qs
+
+from app.access.authorization import Basic, Bearer, parse_authorization
+from app.access.challenge import challenge, service_name
+from app.access.credentials import Credentials
+from app.access.service import TokenService
+from app.access.tokens import Grant, TokenOutdated, Tokens
+from app.oci.errors import NameInvalid, OCIError, Unauthorized
+from app.oci.reference import Name
+from app.web.address import Address
+
+from .call import Call
+from .needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
+from .routes import Endpoint
+
+# What a client is told to ask for, of the repository or as a whole scope where there is none: a push needs pull as
+# well, to see what is there already.
+_ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete", CATALOGUE: "registry:catalog:*"}
+
+
+class Gate:
+    """The permission test every call passes, by names; `Projects.open` completes it. Fails closed."""
+
+    def __init__(self, tokens: Tokens, service: TokenService, credentials: Credentials) -> None:
+        self._tokens = tokens
+        self._service = service
+        self._credentials = credentials
+
+    async def admit(self, call: Call, name: Name | None, endpoint: Endpoint) -> Grant:
+        """Return what the client may do, or raise Unauthorized with the challenge it needs.
+
+        A repository that is private and one that is not there give the same answer to an outsider.
+        """
+        try:
+            grant = await self._grant(call, name)
+        except Unauthorized as error:
+            _add_challenge(error, call.address, name, endpoint, "invalid_token")
+            raise
+        if grant is None:
+            raise _add_challenge(Unauthorized(), call.address, name, endpoint, None)
+        if not _suffices(grant, name, endpoint.needs):
+            raise _add_challenge(_lacking(name, endpoint.needs), call.address, name, endpoint, "insufficient_scope")
+        return grant
+
+    def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> None:
+        """Have the answer to a call that `admit` let in with a grant for another project ask for a new token."""
+        _add_challenge(error, call.address, name, endpoint, "invalid_token")
+
+    def challenged(self, error: OCIError, address: Address) -> OCIError:
+        """Add the required WWW-Authenticate header to a 401 raised by a handler (RFC 9110, 15.5.2).
+
+        It names no scope and no error: a token would not help, and Docker shows its own words in place of ours then.
+        """
+        if isinstance(error, Unauthorized):
+            base = address.base_url
+            error.headers.setdefault("WWW-Authenticate", challenge(f"{base}/service/token", service_name(base)))
+        return error
+
+    async def _grant(self, call: Call, name: Name | None) -> Grant | None:
+        authorization = call.headers.get("Authorization")
+        if authorization is not None and authorization.startswith("Bearer "):
+            grant = self._tokens.cached(authorization[7:])
+            if grant is not None:
+                return grant
+        claimed = parse_authorization(authorization)
+        if isinstance(claimed, Bearer):
+            return await self._tokens.verify(claimed.token)
+        if isinstance(claimed, Basic):
+            principal = await self._credentials.authenticate(claimed.username, claimed.password, call.client_address)
+            return await self._service.basic_grant(principal, *_named(call.address, name))
+        return None
+
+
+def _suffices(grant: Grant, name: Name | None, needs: str) -> bool:
+    if needs == ANY_TOKEN:
+        return True
+    if needs == CATALOGUE:
+        return grant.catalogue
+    return name is not None and grant.allows(name, needs)
+
+
+def _add_challenge(
+    refused: Unauthorized, address: Address, name: Name | None, endpoint: Endpoint, error: str | None
+) -> Unauthorized:
+    """Have a refusal tell the client which token it needs; ``error`` is the challenge's word for what is wrong."""
+    base, scope = address.base_url, endpoint.asks or _ASKED_FOR.get(endpoint.needs, "")
+    if name is not None:
+        # A client that does as it is told needs both scopes to mount.
+        others = [f"repository:{other}:pull" for other in _named(address, None)]
+        scope = " ".join([f"repository:{name}:{scope}", *others])
+    refused.headers["WWW-Authenticate"] = challenge(f"{base}/service/token", service_name(base), scope or None, error)
+    return refused
+
+
+def _named(address: Address, name: Name | None) -> list[Name]:
+    """List every repository a request names: a mount has a second one in its query."""
+    names = [name] if name is not None else []
+    with suppress(NameInvalid):
+        names += [Name.parse(source) for source in parse_qs(address.query).get("from", [])[:1]]
+    return names
+
+
+def _lacking(name: Name | None, needs: str) -> Unauthorized:
+    if name is None:
+        return Unauthorized("this token does not allow that")
+    return Unauthorized(
+        "you may not %(needs)s %(name)s, or there is no such project; docker login if it is yours",
+        needs=needs,
+        name=name,
+    )
