@@ -15,7 +15,7 @@ import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tornado.web import Application
@@ -66,13 +66,11 @@ from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
 from app.web.access_control import AccessControl
 from app.web.address import Addresses
-from app.web.api.routes import Services as ApiServices
-from app.web.api.system import About
 from app.web.application import make_application
 from app.web.login import routes as login_routes
 from app.web.observe import Observer
-from app.web.pages.services import Services as PageServices
 from app.web.server import Edge, make_server, stop_server
+from app.web.services import Services
 from app.web.session import BrowserSessions
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.contents import Contents
@@ -393,50 +391,37 @@ def _make_application(
 ) -> Application:
     """Put the pages, the REST API and what operators ask together."""
     database = stores.database
-    shared: dict[str, Any] = {
-        "access_keys": who.access_keys,
-        "artifacts": Artifacts(database, stores.blobs),
-        "audit": who.audit,
-        "browsers": who.browsers,
-        "access_control": AccessControl(content.projects, who.permissions),
-        "labels": Labels(database),
-        "members": Members(database),
-        "mirror": MirrorStatus(
-            database, stores.cache, {name: mirror.access for name, mirror in content.mirrors.items()}
-        ),
-        "observer": observer,
-        "people": who.people,
-        "projects": content.projects,
-        "quotas": content.quotas,
-        "repositories": Repositories(database),
-        "robots": who.robots,
-        "sessions": who.sessions,
-        "upstreams": config.upstreams,
-    }
-    required = {"database": database.check, "storage": stores.blobs.check}
-    optional = {"redis": stores.cache.check}
-    blobs_folder = config.data_dir if config.storage.driver == "filesystem" else None
-    pages = PageServices(
+    services = Services(
         external_url=config.server.external_url,
         saml=config.saml.enabled,
+        volume=config.data_dir if config.storage.driver == "filesystem" else None,
         mirrors={project.upstream: name for name, project in config.projects.items() if project.upstream is not None},
         mirror_hosts=tuple(config.hosts),
         policy=config.policy,
         access=config.access,
-        checks={**required, **optional},
-        **shared,
-    )
-    api = ApiServices(
-        about=About(config.server.external_url, config.saml.enabled, blobs_folder),
-        accounts=who.accounts,
+        observer=observer,
+        access_control=AccessControl(content.projects, who.permissions),
+        browsers=who.browsers,
         credentials=who.credentials,
-        required=required,
-        optional=optional,
-        **shared,
+        sessions=who.sessions,
+        accounts=who.accounts,
+        people=who.people,
+        projects=content.projects,
+        members=Members(database),
+        quotas=content.quotas,
+        labels=Labels(database),
+        repositories=Repositories(database),
+        artifacts=Artifacts(database, stores.blobs),
+        robots=who.robots,
+        access_keys=who.access_keys,
+        audit=who.audit,
+        mirror=MirrorStatus(database, stores.cache, {name: mirror.access for name, mirror in content.mirrors.items()}),
+        upstreams=config.upstreams,
+        required={"database": database.check, "storage": stores.blobs.check},
+        optional={"redis": stores.cache.check},
     )
     return make_application(
-        pages=pages,
-        api=api,
+        services,
         login=login_routes(
             university=who.university,
             passwords=who.accounts if config.admin.enabled else None,

@@ -10,41 +10,39 @@ from tornado.web import Application, url
 from app.access.service import TokenService
 
 from .address import Addresses
-from .api.routes import Services as ApiServices
 from .api.routes import routes as api_routes
 from .ops import HealthHandler, MetricsHandler, ReadyHandler
 from .pages.routes import NOT_FOUND
 from .pages.routes import routes as page_routes
-from .pages.services import Services as PageServices
+from .services import Services
 from .token import TokenHandler
 
 
 def make_application(
+    services: Services,
     *,
-    pages: PageServices,
-    api: ApiServices,
     login: Sequence[URLSpec],
     tokens: TokenService,
     addresses: Addresses,
     cookie_secret: str,
 ) -> Application:
     """Draw the route table; ``cookie_secret``, the same everywhere, signs what a page leaves for the next one."""
-    shared = {"observer": pages.observer}
-    token = {"credentials": api.credentials, "tokens": tokens, "addresses": addresses, **shared}
+    shared = {"observer": services.observer}
+    token = {"credentials": services.credentials, "tokens": tokens, "addresses": addresses, **shared}
     return Application(
         [
             url(r"(?:/[a-z0-9._-]+)?/service/token", TokenHandler, token),
             url(r"/healthz", HealthHandler, shared),
-            url(r"/readyz", ReadyHandler, {"required": api.required, "optional": api.optional, **shared}),
+            url(r"/readyz", ReadyHandler, {"required": services.required, "optional": services.optional, **shared}),
             url(r"/metrics", MetricsHandler, shared),
             *login,
-            *api_routes(api),
-            *page_routes(pages),
+            *api_routes(services),
+            *page_routes(services),
         ],
         default_handler_class=NOT_FOUND,
-        default_handler_args={"services": pages},
+        default_handler_args={"services": services},
         cookie_secret=cookie_secret,
         xsrf_cookies=True,
-        xsrf_cookie_kwargs={"samesite": "Lax", "secure": pages.secure, "httponly": True},
+        xsrf_cookie_kwargs={"samesite": "Lax", "secure": services.secure, "httponly": True},
         log_function=lambda handler: None,
     )

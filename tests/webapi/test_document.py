@@ -30,7 +30,7 @@ def test_every_path_has_a_handler_and_every_handler_a_path() -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_method_is_in_the_document_and_the_other_way_round(path: str) -> None:
-    assert implemented(HANDLERS[path][0]) == set(PATHS[path])
+    assert implemented(HANDLERS[path]) == set(PATHS[path])
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
@@ -44,7 +44,7 @@ def test_every_operation_says_who_may(path: str, method: str) -> None:
 @pytest.mark.parametrize(("path", "method"), [one for one in OPERATIONS if one[1] not in ("get", "head")])
 def test_whatever_changes_something_is_noted(path: str, method: str) -> None:
     """What it notes, and that it does so, other tests see; this one that nobody forgets it."""
-    assert "self.note(" in inspect.getsource(getattr(HANDLERS[path][0], method))
+    assert "self.note(" in inspect.getsource(getattr(HANDLERS[path], method))
 
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)

@@ -10,8 +10,7 @@ from app.database.artifacts import TagEntry
 from app.database.manifests import Referrer
 from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
-from app.projects.labels import Labels
-from app.registry.artifacts import Artifact, ArtifactDetail, Artifacts
+from app.registry.artifacts import Artifact, ArtifactDetail
 from app.registry.image_details import Child, Platform
 from app.web.access_control import ProjectView
 
@@ -79,11 +78,9 @@ def accessory(referrer: Referrer, subject: Digest, repository: str) -> dict[str,
 class InArtifacts(InRepository):
     """What handlers of artifacts and of what is on them share."""
 
-    artifacts: Artifacts
-
     async def resolve(self, repository_id: int, reference: str) -> Digest:
         """Find the manifest that the path names; raises Missing."""
-        return await self.artifacts.resolve(repository_id, parse_reference(reference))
+        return await self.services.artifacts.resolve(repository_id, parse_reference(reference))
 
     async def spell(self, found: Artifact, repository_name: str) -> dict[str, Any]:
         """Spell an artifact with as much of what belongs to it as the query asks for."""
@@ -96,7 +93,9 @@ class InArtifacts(InRepository):
         if self.query["with_accessory"]:
             referrers = []
             if found.referrer_count:
-                referrers = await self.artifacts.referrers(found.repository_id, found.digest, limit=_MOST_REFERRERS)
+                referrers = await self.services.artifacts.referrers(
+                    found.repository_id, found.digest, limit=_MOST_REFERRERS
+                )
             full_name = f"{self.view.name}/{repository_name}"
             spelled["accessories"] = [accessory(referrer, found.digest, full_name) for referrer in referrers]
         return spelled
@@ -115,15 +114,15 @@ class ArtifactsHandler(InArtifacts):
             label_id=_only(self.filters.get("labels")),
             kind=str(self.filters["type"].value).lower() if "type" in self.filters else None,
         )
-        found = await self.artifacts.page(entry.id, limit=self.limit, offset=self.offset, **chosen)
-        total = await self.artifacts.total(entry.id, **chosen)
+        found = await self.services.artifacts.page(entry.id, limit=self.limit, offset=self.offset, **chosen)
+        total = await self.services.artifacts.total(entry.id, **chosen)
         self.answer_page([await self.spell(one, entry.name) for one in found], total)
 
     async def _get_tagged(self, repository_id: int, repository_name: str, name: str) -> None:
         if len(self.filters) > 1:
             raise Invalid("q: tags=NAME names one artifact; it goes without anything else")
         try:
-            found = [await self.artifacts.find(repository_id, Tag.parse(name))]
+            found = [await self.services.artifacts.find(repository_id, Tag.parse(name))]
         except Missing:
             found = []
         here = found[self.offset : self.offset + self.limit]
@@ -133,7 +132,7 @@ class ArtifactsHandler(InArtifacts):
 class ArtifactHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
-        detail = await self.artifacts.detail(entry.id, parse_reference(reference))
+        detail = await self.services.artifacts.detail(entry.id, parse_reference(reference))
         spelled = await self.spell(detail.artifact, entry.name)
         spelled |= some(media_type=detail.config_type, extra_attrs=_attributes(detail))
         spelled["references"] = [_reference(child) for child in detail.children]
@@ -146,14 +145,14 @@ class ArtifactHandler(InArtifacts):
     async def delete(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        await self.artifacts.remove(entry.id, digest)
+        await self.services.artifacts.remove(entry.id, digest)
         self.note("delete", "artifact", f"{entry.full_name}@{digest}")
 
 
 class AdditionHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str, addition: str) -> None:
         entry = await self.repository(repository_name)
-        detail = await self.artifacts.detail(entry.id, parse_reference(reference))
+        detail = await self.services.artifacts.detail(entry.id, parse_reference(reference))
         if detail.config is None:
             raise Missing("this is no image whose config is here; an index has its history in its images")
         steps = [
@@ -174,30 +173,26 @@ class AccessoriesHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        total = await self.artifacts.total_referrers(entry.id, digest)
+        total = await self.services.artifacts.total_referrers(entry.id, digest)
         reach = min(self.offset + self.limit, _MOST_REFERRERS)
-        found = await self.artifacts.referrers(entry.id, digest, limit=reach) if self.offset < reach else []
+        found = await self.services.artifacts.referrers(entry.id, digest, limit=reach) if self.offset < reach else []
         here = found[self.offset :]
         self.answer_page([accessory(referrer, digest, entry.full_name) for referrer in here], total)
 
 
 class ArtifactLabelsHandler(InArtifacts):
-    labels: Labels
-
     async def post(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        await self.labels.attach(self.view.id, entry.id, digest, self.body["id"])
+        await self.services.labels.attach(self.view.id, entry.id, digest, self.body["id"])
         self.note("attach", "artifact", f"{entry.full_name}@{digest}")
 
 
 class ArtifactLabelHandler(InArtifacts):
-    labels: Labels
-
     async def delete(self, repository_name: str, reference: str, label_id: int) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        await self.labels.detach(entry.id, digest, label_id)
+        await self.services.labels.detach(entry.id, digest, label_id)
         self.note("detach", "artifact", f"{entry.full_name}@{digest}")
 
 

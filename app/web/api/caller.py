@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from tornado.web import RequestHandler
 
 from app.access.authorization import Basic, parse_authorization
-from app.access.credentials import Credentials
 from app.access.principal import ANONYMOUS, Principal
 from app.access.sessions import Session
 from app.oci.errors import Unauthorized
-from app.web.session import BrowserSessions
+from app.web.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +25,14 @@ class Caller:
     session: Session | None = None
 
 
-class Callers:
-    """Finds out who calls."""
-
-    def __init__(self, credentials: Credentials, browsers: BrowserSessions) -> None:
-        self._credentials = credentials
-        self._browsers = browsers
-
-    async def identify(self, handler: RequestHandler) -> Caller:
-        """Answer who asks; raises Unauthorized for credentials that are none, TooManyRequests, Unavailable."""
-        header = handler.request.headers.get("Authorization")
-        if header is None:
-            signed_in = await self._browsers.signed_in(handler)
-            return Caller(signed_in[1], signed_in[0]) if signed_in else Caller(ANONYMOUS)
-        given = parse_authorization(header)
-        if not isinstance(given, Basic):
-            raise Unauthorized("send a user name and password, or a robot account's name and secret (Basic)")
-        address = handler.request.remote_ip or ""
-        return Caller(await self._credentials.authenticate(given.username, given.password, address))
+async def identify(handler: RequestHandler, services: Services) -> Caller:
+    """Find out who asks; raises Unauthorized for credentials that are none, TooManyRequests, Unavailable."""
+    header = handler.request.headers.get("Authorization")
+    if header is None:
+        signed_in = await services.browsers.signed_in(handler)
+        return Caller(signed_in[1], signed_in[0]) if signed_in else Caller(ANONYMOUS)
+    given = parse_authorization(header)
+    if not isinstance(given, Basic):
+        raise Unauthorized("send a user name and password, or a robot account's name and secret (Basic)")
+    address = handler.request.remote_ip or ""
+    return Caller(await services.credentials.authenticate(given.username, given.password, address))

@@ -19,13 +19,12 @@ from app.access.errors import Forbidden, Invalid, Missing
 from app.access.principal import Principal
 from app.access.sessions import Session
 from app.oci.errors import OCIError
-from app.projects.audit import Audit
-from app.web.access_control import WORDS, AccessControl, ProjectView
+from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler
-from app.web.observe import Observer
+from app.web.services import Services
 from app.web.session import COOKIE
 
-from .caller import Callers
+from .caller import identify
 from .document import BASE, Operation, check
 from .query import Term, parse_query, parse_sort
 
@@ -44,16 +43,6 @@ class UnsupportedMediaType(OCIError):
 
 class NoToken(Forbidden):
     text = f"a browser session changes things with the header {_TOKEN} only; the answer to any GET has its value"
-
-
-@dataclass(frozen=True)
-class Common:
-    """What every handler uses."""
-
-    callers: Callers
-    access_control: AccessControl
-    audit: Audit
-    observer: Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +66,18 @@ class ApiHandler(Handler):
     # Of an operation in a project.
     view: ProjectView
 
-    def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
-        self, *, operations: Mapping[str, Operation], common: Common, **services: object
+    def initialize(  # type: ignore[override]  # the route table gives services
+        self, *, operations: Mapping[str, Operation], services: Services
     ) -> None:
-        super().initialize(observer=common.observer)
+        super().initialize(observer=services.observer)
         self._operations = operations
-        self._common = common
+        self.services = services
         self.principal: Principal
         self.session: Session | None = None
         self.query: dict[str, Any] = {}
         self.filters: dict[str, Term] = {}
         self.sort: str | None = None
         self.body: Any = None
-        for name, service in services.items():
-            setattr(self, name, service)
 
     def check_xsrf_cookie(self) -> None:
         """Ask browser sessions only, whom `prepare` finds: no other credentials are sent by themselves."""
@@ -105,7 +92,7 @@ class ApiHandler(Handler):
         operation = self._operations.get(self.method.lower())
         if operation is None:
             raise MethodNotAllowed(headers={"Allow": self._allowed()})
-        caller = await self._common.callers.identify(self)
+        caller = await identify(self, self.services)
         self.principal, self.session = caller.principal, caller.session
         self.subject = self.principal.subject
         if self.session is not None:
@@ -160,7 +147,7 @@ class ApiHandler(Handler):
         return body
 
     async def _open(self, operation: Operation, path: Mapping[str, Any]) -> None:
-        access_control, needs = self._common.access_control, operation.needs
+        access_control, needs = self.services.access_control, operation.needs
         if needs in WORDS:
             access_control.admit(self.principal, needs)
             return
@@ -232,7 +219,7 @@ class ApiHandler(Handler):
         """Put what was just done in the audit log: of `view`'s project where there is one, unless it says another."""
         view = getattr(self, "view", None)
         of = project or (None if view is None else (view.id, view.name))
-        self._common.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
+        self.services.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def compute_etag(self) -> None:
         """Make none: no answer is kept."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from app.access.errors import Invalid
 from app.database.labels import Label
-from app.projects.labels import Labels
 
 from .handler import ApiHandler, Place
 from .shapes import moment
@@ -27,8 +26,6 @@ def label(row: Label) -> dict[str, Any]:
 
 
 class LabelsHandler(ApiHandler):
-    labels: Labels
-
     async def place(self, path: Mapping[str, Any]) -> Place:
         given = self.query if self.body is None else self.body
         scope, number = given.get("scope", "g"), given.get("project_id") or None
@@ -43,22 +40,21 @@ class LabelsHandler(ApiHandler):
 
     async def get(self) -> None:
         search = self.text("name") or self.query["name"] or ""
-        rows = await self.labels.page(self.project_id, limit=self.limit, offset=self.offset, search=search)
-        self.answer_page([label(row) for row in rows], await self.labels.total(self.project_id, search=search))
+        rows = await self.services.labels.page(self.project_id, limit=self.limit, offset=self.offset, search=search)
+        self.answer_page([label(row) for row in rows], await self.services.labels.total(self.project_id, search=search))
 
     async def post(self) -> None:
         said = {field: self.body[field] for field in ("description", "color") if self.body.get(field)}
-        row = await self.labels.create(self.project_id, name=self.body["name"], **said)
+        row = await self.services.labels.create(self.project_id, name=self.body["name"], **said)
         self.note("create", "label", row.name)
         self.created(f"/labels/{row.id}")
 
 
 class LabelHandler(ApiHandler):
-    labels: Labels
     label: Label
 
     async def place(self, path: Mapping[str, Any]) -> Place:
-        self.label = await self.labels.find(path["label_id"])
+        self.label = await self.services.labels.find(path["label_id"])
         system_needs = "nothing" if self.method == "GET" else "admin"
         return Place(self.label.project_id, otherwise="there is no such label here", system_needs=system_needs)
 
@@ -66,7 +62,7 @@ class LabelHandler(ApiHandler):
         self.answer(label(self.label))
 
     async def put(self, label_id: int) -> None:
-        row = await self.labels.update(
+        row = await self.services.labels.update(
             label_id,
             name=self.body.get("name"),
             description=self.body.get("description"),
@@ -75,5 +71,5 @@ class LabelHandler(ApiHandler):
         self.note("update", "label", row.name)
 
     async def delete(self, label_id: int) -> None:
-        await self.labels.remove(label_id)
+        await self.services.labels.remove(label_id)
         self.note("delete", "label", self.label.name)

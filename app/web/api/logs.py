@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from app.database.audit import Entry, Filter
-from app.projects.audit import Audit
 
 from .handler import ApiHandler
 from .shapes import moment, some
@@ -33,8 +32,6 @@ def entry(row: Entry) -> dict[str, Any]:
 class Logs(ApiHandler):
     """What handlers of both logs share."""
 
-    audit: Audit
-
     def chosen(self) -> Filter:
         """Say which entries are meant: those of the project, where the path names one, and what ``q`` chooses."""
         view = getattr(self, "view", None)
@@ -53,14 +50,14 @@ class Logs(ApiHandler):
 class LogsHandler(Logs):
     async def get(self) -> None:
         chosen = self.chosen()
-        rows = await self.audit.page(chosen, limit=self.limit, offset=self.offset)
-        self.answer_page([entry(row) for row in rows], await self.audit.count(chosen))
+        rows = await self.services.audit.page(chosen, limit=self.limit, offset=self.offset)
+        self.answer_page([entry(row) for row in rows], await self.services.audit.count(chosen))
 
 
 class ExportHandler(Logs):
     async def get(self) -> None:
         self.set_header("Content-Type", "application/x-ndjson")
         self.set_header("Content-Disposition", 'attachment; filename="audit.ndjson"')
-        async for row in self.audit.export(self.chosen()):
+        async for row in self.services.audit.export(self.chosen()):
             self.write(json.dumps(entry(row)) + "\n")
             await self.flush()

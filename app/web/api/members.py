@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from app.access.errors import Invalid, Missing
-from app.access.people import People
 from app.access.roles import Role
 from app.database.members import Member
-from app.projects.members import Members
 
 from .handler import ApiHandler
 from .shapes import ROLE_IDS, ROLE_NAMES, ROLES, some
@@ -29,13 +27,10 @@ def member(row: Member) -> dict[str, Any]:
 
 
 class MembersHandler(ApiHandler):
-    members: Members
-    people: People
-
     async def get(self) -> None:
         search = self.query["entityname"] or ""
-        rows = await self.members.page(self.view.id, limit=self.limit, offset=self.offset, search=search)
-        self.answer_page([member(row) for row in rows], await self.members.total(self.view.id, search=search))
+        rows = await self.services.members.page(self.view.id, limit=self.limit, offset=self.offset, search=search)
+        self.answer_page([member(row) for row in rows], await self.services.members.total(self.view.id, search=search))
 
     async def post(self) -> None:
         person, group = self.body.get("member_user"), self.body.get("member_group")
@@ -43,16 +38,16 @@ class MembersHandler(ApiHandler):
             raise Invalid("say either who (member_user) or which group (member_group)")
         role = ROLES[self.body["role_id"]]
         if person is not None:
-            made = await self.members.add_person(self.view.id, await self._username(person), role)
+            made = await self.services.members.add_person(self.view.id, await self._username(person), role)
         else:
-            made = await self.members.add_group(self.view.id, _group(group), role)
+            made = await self.services.members.add_group(self.view.id, _group(group), role)
         self.note("create", "member", made.name)
         self.created(f"/projects/{self.view.id}/members/{made.id}")
 
     async def _username(self, given: dict[str, Any]) -> str:
         if "user_id" not in given:
             return str(given["username"])
-        found = await self.people.find(given["user_id"])
+        found = await self.services.people.find(given["user_id"])
         if found is None:
             raise Missing(
                 "there is nobody with the number %(number)s; people are made when they first log in",
@@ -64,18 +59,16 @@ class MembersHandler(ApiHandler):
 
 
 class MemberHandler(ApiHandler):
-    members: Members
-
     async def get(self, mid: int) -> None:
-        self.answer(member(await self.members.find(self.view.id, mid)))
+        self.answer(member(await self.services.members.find(self.view.id, mid)))
 
     async def put(self, mid: int) -> None:
         role = ROLES[self.body["role_id"]]
-        changed = await self.members.set_role(self.view.id, mid, role, force=self.principal.administers)
+        changed = await self.services.members.set_role(self.view.id, mid, role, force=self.principal.administers)
         self.note("update", "member", changed.name)
 
     async def delete(self, mid: int) -> None:
-        removed = await self.members.remove(self.view.id, mid, force=self.principal.administers)
+        removed = await self.services.members.remove(self.view.id, mid, force=self.principal.administers)
         self.note("delete", "member", removed.name)
 
 

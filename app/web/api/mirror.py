@@ -8,7 +8,6 @@ from typing import Any
 from app.access.errors import Missing
 from app.database.traffic import Counts
 from app.mirror.statistics import BudgetView, RunningFill
-from app.mirror.status import MirrorStatus
 
 from .handler import ApiHandler
 from .shapes import moment, some
@@ -18,8 +17,6 @@ _HOUR = 3600
 
 class OfMirror(ApiHandler):
     """What handlers of a pull-through cache share."""
-
-    mirror: MirrorStatus
 
     async def prepare(self) -> None:
         await super().prepare()
@@ -33,11 +30,11 @@ class OfMirror(ApiHandler):
 
 class BudgetHandler(OfMirror):
     async def get(self) -> None:
-        views = await self.mirror.budgets(self.view.upstream or "", self.view.id)
+        views = await self.services.mirror.budgets(self.view.upstream or "", self.view.id)
         self.answer([await self._spell(view) for view in views])
 
     async def _spell(self, view: BudgetView) -> dict[str, Any]:
-        samples = await self.mirror.samples(view.upstream, view.account, self.since)
+        samples = await self.services.mirror.samples(view.upstream, view.account, self.since)
         return some(
             upstream=view.upstream,
             account=view.account if self.principal.administers else None,
@@ -52,16 +49,16 @@ class BudgetHandler(OfMirror):
 
 class FillsHandler(OfMirror):
     async def get(self) -> None:
-        self.answer([_fill(fill) for fill in await self.mirror.fills(self.view.name)])
+        self.answer([_fill(fill) for fill in await self.services.mirror.fills(self.view.name)])
 
 
 class TrafficHandler(OfMirror):
     async def get(self) -> None:
-        room = await self.mirror.room(self.view.id)
-        hours = await self.mirror.by_hour(self.view.id, self.since)
+        room = await self.services.mirror.room(self.view.id)
+        hours = await self.services.mirror.by_hour(self.view.id, self.since)
         self.answer(
             some(
-                total=_counts(await self.mirror.totals(self.view.id, self.since)),
+                total=_counts(await self.services.mirror.totals(self.view.id, self.since)),
                 hours=[{"at": moment(at), **_counts(counts)} for at, counts in sorted(hours.items())],
                 used_bytes=room.used,
                 bound_bytes=room.bound,

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from app.access.access_keys import AccessKeys
 from app.access.errors import Invalid, Missing
-from app.access.people import People
 from app.access.principal import PrincipalKind
 from app.access.roles import READ_PROJECT
-from app.access.sessions import Sessions
 from app.oci.errors import Unauthorized
-from app.projects.service import Projects
 
 from .grants import access, read_permissions, spell_permissions
 from .handler import ApiHandler
@@ -34,13 +30,11 @@ class Own(ApiHandler):
 
 
 class CurrentUserHandler(Own):
-    people: People
-
     async def get(self) -> None:
         if self.principal.kind is PrincipalKind.ROBOT:
             self.answer({"username": self.principal.name, "sysadmin_flag": False})
             return
-        person = await self.people.find(self.account_id)
+        person = await self.services.people.find(self.account_id)
         if person is None:
             raise Unauthorized("your account has just been deleted")
         self.answer(user(person))
@@ -55,23 +49,20 @@ class CurrentPermissionsHandler(ApiHandler):
         match = _SCOPE.match(scope)
         if match is None:
             raise Invalid("scope is /project/NUMBER")
-        view = await self._common.access_control.open(self.principal, int(match[1]), READ_PROJECT)
+        view = await self.services.access_control.open(self.principal, int(match[1]), READ_PROJECT)
         front = "" if self.query["relative"] else f"{scope}/"
         spelled = [access(right) for right in sorted(view.rights)]
         self.answer([{"resource": front + one["resource"], "action": one["action"]} for one in spelled])
 
 
 class AccessKeysHandler(Own):
-    access_keys: AccessKeys
-    projects: Projects
-
     async def get(self) -> None:
-        rows = await self.access_keys.list(self.account_id)
+        rows = await self.services.access_keys.list(self.account_id)
         spelled: list[dict[str, Any]] = [
             some(
                 id=row.id,
                 name=row.name,
-                permissions=await spell_permissions(row.permissions, self.projects, {}),
+                permissions=await spell_permissions(row.permissions, self.services.projects, {}),
                 creation_time=moment(row.created_at),
                 expires_at=expiry(row.expires_at),
                 last_used_time=moment(row.last_used_at),
@@ -82,8 +73,8 @@ class AccessKeysHandler(Own):
         self.answer(spelled)
 
     async def post(self) -> None:
-        permissions = await read_permissions(self.body["permissions"], self._common.access_control, self.principal)
-        row, secret = await self.access_keys.create(
+        permissions = await read_permissions(self.body["permissions"], self.services.access_control, self.principal)
+        row, secret = await self.services.access_keys.create(
             self.account_id, name=self.body["name"], permissions=permissions, days=self.body["duration"]
         )
         self.note("create", "access key", row.name)
@@ -92,18 +83,14 @@ class AccessKeysHandler(Own):
 
 
 class AccessKeyHandler(Own):
-    access_keys: AccessKeys
-
     async def delete(self, key_id: int) -> None:
-        removed = await self.access_keys.remove(self.account_id, key_id)
+        removed = await self.services.access_keys.remove(self.account_id, key_id)
         self.note("delete", "access key", removed.name)
 
 
 class SessionsHandler(Own):
-    sessions: Sessions
-
     async def get(self) -> None:
-        rows = await self.sessions.list_of(self.account_id, self.principal.generation)
+        rows = await self.services.sessions.list_of(self.account_id, self.principal.generation)
         self.answer(
             [
                 {
@@ -120,9 +107,7 @@ class SessionsHandler(Own):
 
 
 class SessionHandler(Own):
-    sessions: Sessions
-
     async def delete(self, session_id: str) -> None:
-        if not await self.sessions.revoke(self.account_id, session_id):
+        if not await self.services.sessions.revoke(self.account_id, session_id):
             raise Missing("you have no such session")
         self.note("delete", "session", session_id[:8])

@@ -8,12 +8,11 @@ from typing import Any, cast
 from app.access.errors import Invalid, PreconditionFailed
 from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
 from app.database.projects import Order, ProjectEntry, Summary
-from app.projects.quotas import Quotas
-from app.projects.service import UNSET, Projects, Settings
+from app.projects.service import UNSET, Settings
 
 from .handler import ApiHandler, Place
 from .query import Form
-from .registries import Upstreams, name_of, number_of, registry
+from .registries import name_of, number_of, registry
 from .shapes import NO_END, ROLE_IDS, moment, some, storage
 
 _ORDERS: Mapping[str, Order] = {
@@ -53,9 +52,6 @@ def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
 
 
 class ProjectsHandler(ApiHandler):
-    projects: Projects
-    upstreams: Upstreams
-
     async def place(self, path: Mapping[str, Any]) -> Place:
         return Place(self.query["project_name"])
 
@@ -70,7 +66,7 @@ class ProjectsHandler(ApiHandler):
         elif term is not None:
             search = str(term.value)
         public = cast("bool", self.filters["public"].value) if "public" in self.filters else self.query["public"]
-        entries = await self.projects.page(
+        entries = await self.services.projects.page(
             self.principal,
             limit=self.limit,
             offset=self.offset,
@@ -79,19 +75,19 @@ class ProjectsHandler(ApiHandler):
             name=name,
             public=public,
         )
-        total = await self.projects.total(self.principal, search=search, name=name, public=public)
+        total = await self.services.projects.total(self.principal, search=search, name=name, public=public)
         self.answer_page([project(entry, togglable=_is_admin(entry, self)) for entry in entries], total)
 
     async def post(self) -> None:
         name = self.body["project_name"]
         number = self.body.get("registry_id")
-        made = await self.projects.create(
+        made = await self.services.projects.create(
             self.principal,
             name=name,
             public=bool(_public(self.body)),
             description=self.body.get("description", ""),
             quota_bytes=_quota(self.body),
-            upstream=None if number is None else name_of(number, self.upstreams),
+            upstream=None if number is None else name_of(number, self.services.upstreams),
             **_proxy_cache(self.body),
         )
         self.note("create", "project", made.name, (made.id, made.name))
@@ -100,12 +96,8 @@ class ProjectsHandler(ApiHandler):
 
 
 class ProjectHandler(ApiHandler):
-    projects: Projects
-    quotas: Quotas
-    upstreams: Upstreams
-
     async def get(self) -> None:
-        entry = await self.projects.entry(self.principal, self.view.id)
+        entry = await self.services.projects.entry(self.principal, self.view.id)
         self.answer(project(entry, togglable=self.view.may(UPDATE_PROJECT)))
 
     async def put(self) -> None:
@@ -117,36 +109,31 @@ class ProjectHandler(ApiHandler):
         if "description" in self.body:
             given["description"] = self.body["description"]
         if (number := self.body.get("registry_id")) is not None:
-            given["upstream"] = name_of(number, self.upstreams)
+            given["upstream"] = name_of(number, self.services.upstreams)
         quota = _quota(self.body)
         if not isinstance(quota, type(UNSET)):
-            await self.quotas.set(self.principal, self.view.id, quota)
+            await self.services.quotas.set(self.principal, self.view.id, quota)
             self.note("update", "quota", self.view.name)
         if given:
-            await self.projects.update(self.principal, self.view.id, **given)
+            await self.services.projects.update(self.principal, self.view.id, **given)
             self.note("update", "project", self.view.name)
 
     async def delete(self) -> None:
-        if reason := _in_the_way(await self.projects.summary(self.view.id)):
+        if reason := _in_the_way(await self.services.projects.summary(self.view.id)):
             raise PreconditionFailed(reason)
-        await self.projects.remove(self.view.id)
+        await self.services.projects.remove(self.view.id)
         self.note("delete", "project", self.view.name)
 
 
 class DeletableHandler(ApiHandler):
-    projects: Projects
-
     async def get(self) -> None:
-        reason = _in_the_way(await self.projects.summary(self.view.id))
+        reason = _in_the_way(await self.services.projects.summary(self.view.id))
         self.answer(some(deletable=reason is None, message=reason))
 
 
 class SummaryHandler(ApiHandler):
-    projects: Projects
-    upstreams: Upstreams
-
     async def get(self) -> None:
-        summary = await self.projects.summary(self.view.id)
+        summary = await self.services.projects.summary(self.view.id)
         answer: dict[str, Any] = {"repo_count": summary.repositories}
         if self.view.may(LIST_MEMBERS):
             answer["robot_count"] = summary.robots
@@ -156,8 +143,8 @@ class SummaryHandler(ApiHandler):
             row = summary.project
             answer["quota"] = {"hard": storage(row.quota_bytes), "used": storage(row.used_bytes)}
         upstream = summary.project.upstream
-        if upstream is not None and upstream in self.upstreams:
-            answer["registry"] = registry(upstream, self.upstreams[upstream])
+        if upstream is not None and upstream in self.services.upstreams:
+            answer["registry"] = registry(upstream, self.services.upstreams[upstream])
         self.answer(answer)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from app.access.errors import Missing
 from app.database.quotas import Usage
-from app.projects.quotas import Quotas
 
 from .handler import ApiHandler
 from .shapes import NO_END, moment, some, storage
@@ -24,27 +23,23 @@ def quota(usage: Usage) -> dict[str, Any]:
 
 
 class QuotasHandler(ApiHandler):
-    quotas: Quotas
-
     async def get(self) -> None:
         if self.query["reference_id"] is not None:
             try:
-                found = [await self.quotas.usage(int(self.query["reference_id"]))]
+                found = [await self.services.quotas.usage(int(self.query["reference_id"]))]
             except Missing:
                 found = []
             self.answer_page([quota(usage) for usage in found][self.offset : self.offset + self.limit], len(found))
             return
-        usages = await self.quotas.page(limit=self.limit, offset=self.offset, fullest=self.sort is not None)
-        self.answer_page([quota(usage) for usage in usages], await self.quotas.total())
+        usages = await self.services.quotas.page(limit=self.limit, offset=self.offset, fullest=self.sort is not None)
+        self.answer_page([quota(usage) for usage in usages], await self.services.quotas.total())
 
 
 class QuotaHandler(ApiHandler):
-    quotas: Quotas
-
     async def get(self, id: int) -> None:  # noqa: A002  # the document's name of it
-        self.answer(quota(await self.quotas.usage(id)))
+        self.answer(quota(await self.services.quotas.usage(id)))
 
     async def put(self, id: int) -> None:  # noqa: A002  # the document's name of it
         size = self.body["hard"]["storage"]
-        usage = await self.quotas.set(self.principal, id, None if size == NO_END else size)
+        usage = await self.services.quotas.set(self.principal, id, None if size == NO_END else size)
         self.note("update", "quota", usage.project, (usage.project_id, usage.project))

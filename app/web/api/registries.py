@@ -39,20 +39,16 @@ def registry(name: str, upstream: UpstreamConfig) -> dict[str, Any]:
 
 
 class RegistriesHandler(ApiHandler):
-    upstreams: Upstreams
-
     async def get(self) -> None:
         wanted = self.text("name") or self.query["name"] or ""
-        names = sorted((name for name in self.upstreams if wanted in name), reverse=self.sort == "-name")
+        names = sorted((name for name in self.services.upstreams if wanted in name), reverse=self.sort == "-name")
         here = names[self.offset : self.offset + self.limit]
-        self.answer_page([registry(name, self.upstreams[name]) for name in here], len(names))
+        self.answer_page([registry(name, self.services.upstreams[name]) for name in here], len(names))
 
 
 class RegistryHandler(ApiHandler):
-    upstreams: Upstreams
-
     async def get(self, id: int) -> None:  # noqa: A002  # the document's name of it
-        for name, upstream in self.upstreams.items():
+        for name, upstream in self.services.upstreams.items():
             if number_of(name) == id:
                 self.answer(registry(name, upstream))
                 return

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.database.repositories import Order, RepositoryEntry
-from app.registry.repositories import Repositories
 
 from .handler import ApiHandler
 from .shapes import moment
@@ -39,34 +38,30 @@ def repository(entry: RepositoryEntry) -> dict[str, Any]:
 class InRepository(ApiHandler):
     """What handlers of a repository and of what is in it share."""
 
-    repositories: Repositories
-
     async def repository(self, repository_name: str) -> RepositoryEntry:
         """Find the repository of the path, whose name is encoded once more than a path is; raises Missing."""
-        return await self.repositories.find(self.view.id, unquote(repository_name))
+        return await self.services.repositories.find(self.view.id, unquote(repository_name))
 
 
 class AllRepositoriesHandler(ApiHandler):
-    repositories: Repositories
-
     async def get(self) -> None:
         text, descending = self.text("name"), self.sort == "-name"
-        entries = await self.repositories.search(
+        entries = await self.services.repositories.search(
             self.principal, text, limit=self.limit, offset=self.offset, descending=descending
         )
-        self.answer_page([repository(entry) for entry in entries], await self.repositories.found(self.principal, text))
+        self.answer_page(
+            [repository(entry) for entry in entries], await self.services.repositories.found(self.principal, text)
+        )
 
 
 class RepositoriesHandler(ApiHandler):
-    repositories: Repositories
-
     async def get(self) -> None:
         search = self.text("name")
         order = _ORDERS[self.sort or "name"]
-        entries = await self.repositories.page(
+        entries = await self.services.repositories.page(
             self.view.id, limit=self.limit, offset=self.offset, order=order, search=search
         )
-        total = await self.repositories.total(self.view.id, search=search)
+        total = await self.services.repositories.total(self.view.id, search=search)
         self.answer_page([repository(entry) for entry in entries], total)
 
 
@@ -76,10 +71,10 @@ class RepositoryHandler(InRepository):
 
     async def put(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
-        await self.repositories.describe(entry.id, self.body["description"])
+        await self.services.repositories.describe(entry.id, self.body["description"])
         self.note("update", "repository", entry.full_name)
 
     async def delete(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
-        await self.repositories.remove(entry.id)
+        await self.services.repositories.remove(entry.id)
         self.note("delete", "repository", entry.full_name)

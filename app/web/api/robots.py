@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.access.errors import Invalid
-from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS
 from app.database.robots import Robot
-from app.projects.service import Projects
 
 from .grants import read_permissions, spell_permissions
 from .handler import ApiHandler, Place
@@ -20,9 +18,6 @@ _DAY = 86400
 
 class RobotPlace(ApiHandler):
     """What all handlers of robot accounts share."""
-
-    robots: Robots
-    projects: Projects
 
     @property
     def project(self) -> tuple[int, str] | None:
@@ -47,7 +42,7 @@ class RobotPlace(ApiHandler):
             editable=True,
             disable=row.disabled,
             expires_at=expiry(row.expires_at),
-            permissions=await spell_permissions(row.permissions, self.projects, known),
+            permissions=await spell_permissions(row.permissions, self.services.projects, known),
             creation_time=moment(row.created_at),
             created_by=row.created_by.partition(":")[2],
             last_used_time=moment(row.last_used_at),
@@ -56,7 +51,7 @@ class RobotPlace(ApiHandler):
 
     async def permissions(self) -> dict[str, list[str]]:
         """Read the rights that the body gives."""
-        return await read_permissions(self.body["permissions"], self._common.access_control, self.principal)
+        return await read_permissions(self.body["permissions"], self.services.access_control, self.principal)
 
 
 class RobotsHandler(RobotPlace):
@@ -73,12 +68,12 @@ class RobotsHandler(RobotPlace):
     async def get(self) -> None:
         project_id = self.project[0] if self.project else None
         search = self.text("name")
-        rows = await self.robots.page(project_id, limit=self.limit, offset=self.offset, search=search)
-        total = await self.robots.count(project_id, search=search)
+        rows = await self.services.robots.page(project_id, limit=self.limit, offset=self.offset, search=search)
+        total = await self.services.robots.count(project_id, search=search)
         self.answer_page([await self.spell(row) for row in rows], total)
 
     async def post(self) -> None:
-        row, secret = await self.robots.create(
+        row, secret = await self.services.robots.create(
             project=self.project,
             name=self.body["name"],
             description=self.body.get("description", ""),
@@ -102,7 +97,7 @@ class RobotHandler(RobotPlace):
     robot: Robot
 
     async def place(self, path: Mapping[str, Any]) -> Place:
-        self.robot = await self.robots.find(path["robot_id"])
+        self.robot = await self.services.robots.find(path["robot_id"])
         return Place(self.robot.project_id, otherwise="there is no such robot account here")
 
     async def get(self, robot_id: int) -> None:
@@ -116,7 +111,7 @@ class RobotHandler(RobotPlace):
         # Harbor's clients send back all that they were told: what is as it was must not begin to count anew.
         days = self.body.get("duration")
         changed = self.body.get("permissions", before["permissions"]) != before["permissions"]
-        after = await self.robots.update(
+        after = await self.services.robots.update(
             self.robot,
             by=self.principal,
             rights=self.rights,
@@ -130,12 +125,12 @@ class RobotHandler(RobotPlace):
         self.note(operation, "robot", self.robot.name)
 
     async def patch(self, robot_id: int) -> None:
-        row, secret = await self.robots.refresh(self.robot)
+        row, secret = await self.services.robots.refresh(self.robot)
         self.note("refresh", "robot", row.name)
         self.answer({"secret": secret})
 
     async def delete(self, robot_id: int) -> None:
-        await self.robots.remove(self.robot)
+        await self.services.robots.remove(self.robot)
         self.note("delete", "robot", self.robot.name)
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from app.access.errors import Missing
 from app.kit.threads import in_thread
-from app.projects.service import Projects
-from app.registry.repositories import Repositories
-from app.web.ops import OK, Check, run_checks
+from app.web.ops import OK, run_checks
 
 from .document import document
 from .handler import ApiHandler
@@ -24,15 +19,6 @@ _HARBOR = "v2.16.0"
 _MOST_FOUND = 25
 
 
-@dataclass(frozen=True)
-class About:
-    """What this installation says of itself; ``volume`` is where blobs are, None for an object store."""
-
-    external_url: str
-    saml: bool
-    volume: Path | None
-
-
 class PingHandler(ApiHandler):
     async def get(self) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -40,29 +26,24 @@ class PingHandler(ApiHandler):
 
 
 class HealthHandler(ApiHandler):
-    required: Mapping[str, Check]
-    optional: Mapping[str, Check]
-
     async def get(self) -> None:
-        checks = {**self.required, **self.optional}
+        checks = {**self.services.required, **self.services.optional}
         said = await run_checks(checks)
         components = [
             some(name=name, status=_status(words == OK), error=None if words == OK else words)
             for name, words in said.items()
         ]
-        healthy = all(said[name] == OK for name in self.required)
+        healthy = all(said[name] == OK for name in self.services.required)
         self.answer({"status": _status(healthy), "components": components})
 
 
 class SystemInfoHandler(ApiHandler):
-    about: About
-
     async def get(self) -> None:
-        url = self.about.external_url
+        url = self.services.external_url
         self.answer(
             {
-                "auth_mode": "saml_auth" if self.about.saml else "db_auth",
-                "primary_auth_mode": self.about.saml,
+                "auth_mode": "saml_auth" if self.services.saml else "db_auth",
+                "primary_auth_mode": self.services.saml,
                 "current_time": moment(time.time()),
                 "external_url": url,
                 "registry_url": url.partition("://")[2],
@@ -77,18 +58,15 @@ class SystemInfoHandler(ApiHandler):
 
 
 class VolumesHandler(ApiHandler):
-    about: About
-
     async def get(self) -> None:
-        volumes = [] if self.about.volume is None else [await in_thread(None, shutil.disk_usage, self.about.volume)]
+        volume = self.services.volume
+        volumes = [] if volume is None else [await in_thread(None, shutil.disk_usage, volume)]
         self.answer({"storage": [{"total": usage.total, "free": usage.free} for usage in volumes]})
 
 
 class StatisticsHandler(ApiHandler):
-    projects: Projects
-
     async def get(self) -> None:
-        found = await self.projects.statistics(self.principal)
+        found = await self.services.projects.statistics(self.principal)
         self.answer(
             some(
                 private_project_count=found.private_projects,
@@ -103,13 +81,10 @@ class StatisticsHandler(ApiHandler):
 
 
 class SearchHandler(ApiHandler):
-    projects: Projects
-    repositories: Repositories
-
     async def get(self) -> None:
         text = self.query["q"]
-        entries = await self.projects.page(self.principal, search=text, limit=_MOST_FOUND)
-        found = await self.repositories.search(self.principal, text, limit=_MOST_FOUND)
+        entries = await self.services.projects.page(self.principal, search=text, limit=_MOST_FOUND)
+        found = await self.services.repositories.search(self.principal, text, limit=_MOST_FOUND)
         public = {number: await self._is_public(number) for number in {one.project_id for one in found}}
         self.answer(
             {
@@ -130,7 +105,7 @@ class SearchHandler(ApiHandler):
 
     async def _is_public(self, project_id: int) -> bool:
         try:
-            return (await self.projects.get(project_id)).public
+            return (await self.services.projects.get(project_id)).public
         except Missing:
             # Deleted since it was found.
             return False

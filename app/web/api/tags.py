@@ -13,8 +13,10 @@ class TagsHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         search = self.text("name")
-        rows = await self.artifacts.tags(entry.id, digest=digest, limit=self.limit, offset=self.offset, search=search)
-        total = await self.artifacts.total_tags(entry.id, digest=digest, search=search)
+        rows = await self.services.artifacts.tags(
+            entry.id, digest=digest, limit=self.limit, offset=self.offset, search=search
+        )
+        total = await self.services.artifacts.total_tags(entry.id, digest=digest, search=search)
         self.answer_page([tag(row, entry.id) for row in rows], total)
 
     async def post(self, repository_name: str, reference: str) -> None:
@@ -27,7 +29,7 @@ class TagsHandler(InArtifacts):
         entry = await self.repository(repository_name)
         name = Tag.parse(self.body["name"])
         digest = await self.resolve(entry.id, reference)
-        await self.artifacts.add_tag(entry.id, digest, name)
+        await self.services.artifacts.add_tag(entry.id, digest, name)
         self.note("create", "tag", f"{entry.full_name}:{name}")
         self.set_header("Location", f"{self.request.path}/{name}")
         self.set_status(201)
@@ -38,5 +40,5 @@ class TagHandler(InArtifacts):
         entry = await self.repository(repository_name)
         name = Tag.parse(tag_name)
         digest = await self.resolve(entry.id, reference)
-        await self.artifacts.remove_tag(entry.id, digest, name)
+        await self.services.artifacts.remove_tag(entry.id, digest, name)
         self.note("delete", "tag", f"{entry.full_name}:{name}")

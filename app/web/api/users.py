@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.access.accounts import Accounts
 from app.access.errors import Forbidden, Missing, PreconditionFailed
-from app.access.people import People
 from app.access.principal import PrincipalKind
-from app.access.sessions import Sessions
 from app.database.accounts import Person
 from app.oci.errors import Unauthorized
 
@@ -33,17 +30,14 @@ def user(person: Person) -> dict[str, Any]:
 
 
 class UsersHandler(ApiHandler):
-    accounts: Accounts
-    people: People
-
     async def get(self) -> None:
         search = self.text("username")
-        rows = await self.people.page(search=search, limit=self.limit, offset=self.offset)
-        self.answer_page([user(row) for row in rows], await self.people.count(search=search))
+        rows = await self.services.people.page(search=search, limit=self.limit, offset=self.offset)
+        self.answer_page([user(row) for row in rows], await self.services.people.count(search=search))
 
     async def post(self) -> None:
-        self.people.check_name(self.body["username"])
-        made = await self.accounts.create(
+        self.services.people.check_name(self.body["username"])
+        made = await self.services.accounts.create(
             self.body["username"],
             self.body["password"],
             full_name=self.body.get("realname", ""),
@@ -54,23 +48,19 @@ class UsersHandler(ApiHandler):
 
 
 class UserSearchHandler(ApiHandler):
-    people: People
-
     async def get(self) -> None:
         search = self.query["username"]
-        rows = await self.people.page(search=search, limit=self.limit, offset=self.offset)
+        rows = await self.services.people.page(search=search, limit=self.limit, offset=self.offset)
         found = [{"user_id": row.id, "username": row.username} for row in rows]
-        self.answer_page(found, await self.people.count(search=search))
+        self.answer_page(found, await self.services.people.count(search=search))
 
 
 class OnPerson(ApiHandler):
     """What handlers of one person share."""
 
-    people: People
-
     async def person(self, user_id: int) -> Person:
         """Find the person of the path; raises Missing."""
-        found = await self.people.find(user_id)
+        found = await self.services.people.find(user_id)
         if found is None:
             raise Missing("there is nobody with the number %(number)s", number=user_id)
         return found
@@ -84,26 +74,23 @@ class UserHandler(OnPerson):
         self.answer(user(await self.person(user_id)))
 
     async def delete(self, user_id: int) -> None:
-        person = await self.people.remove(self.principal, user_id)
+        person = await self.services.people.remove(self.principal, user_id)
         self.note("delete", "account", person.username)
 
 
 class SysadminHandler(OnPerson):
     async def put(self, user_id: int) -> None:
-        person = await self.people.set_admin(self.principal, user_id, is_admin=self.body["sysadmin_flag"])
+        person = await self.services.people.set_admin(self.principal, user_id, is_admin=self.body["sysadmin_flag"])
         self.note("promote" if self.body["sysadmin_flag"] else "demote", "account", person.username)
 
 
 class DisabledHandler(OnPerson):
     async def put(self, user_id: int) -> None:
-        person = await self.people.set_disabled(self.principal, user_id, disabled=self.body["disabled"])
+        person = await self.services.people.set_disabled(self.principal, user_id, disabled=self.body["disabled"])
         self.note("disable" if self.body["disabled"] else "enable", "account", person.username)
 
 
 class PasswordHandler(OnPerson):
-    accounts: Accounts
-    sessions: Sessions
-
     async def put(self, user_id: int) -> None:
         is_self = self.principal.id == user_id
         if not is_self and not self.principal.administers:
@@ -112,12 +99,12 @@ class PasswordHandler(OnPerson):
         if is_self:
             old = self.body.get("old_password") or ""
             try:
-                await self.accounts.authenticate(person.username, old, self.request.remote_ip or "")
+                await self.services.accounts.authenticate(person.username, old, self.request.remote_ip or "")
             except Unauthorized:
                 raise Forbidden("old_password is not your password") from None
-        if not await self.accounts.set_password(person.username, self.body["new_password"]):
+        if not await self.services.accounts.set_password(person.username, self.body["new_password"]):
             raise PreconditionFailed(
                 "the password of %(username)s is kept by the university, change it there", username=person.username
             )
-        await self.sessions.forget(user_id)
+        await self.services.sessions.forget(user_id)
         self.note("password", "account", person.username)

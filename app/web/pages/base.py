@@ -23,9 +23,9 @@ from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
 from app.web.login import login_address
+from app.web.services import Services
 
 from . import shapes, static, texts
-from .services import Services
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 _ADDRESS = re.compile(r"/[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._/-]*(?::[A-Za-z0-9_][A-Za-z0-9._-]*)?)?\Z")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from . import snippets, texts
-from .addresses import Image, Kind, Reading
+from .addresses import AddressBook, Image, Kind, Reading
 from .base import Page
 from .texts import mark
 
@@ -35,7 +35,7 @@ class FrontPage(Page):
 
     async def post(self) -> None:
         text = self.get_body_argument("text", "", strip=False)
-        self._front(text, self.services.book.read(text))
+        self._front(text, self.read(text))
 
     def _front(self, text: str, reading: Reading | None) -> None:
         mirror = self.services.mirrors.get(_DOCKER_HUB)
@@ -52,6 +52,10 @@ class FrontPage(Page):
             else (),
         )
 
+    def read(self, text: str) -> Reading:
+        """Find the images in a text, and their addresses here."""
+        return AddressBook(self.services.host, self.services.mirrors).read(text)
+
     def why(self, image: Image) -> str:
         """Say in words what became of an image's name."""
         text = _WHY[image.kind]
@@ -67,7 +71,7 @@ class AddressesPage(FrontPage):
         self.redirect("/", status=303)
 
     async def post(self) -> None:
-        reading = self.services.book.read(self.get_body_argument("text", "", strip=False))
+        reading = self.read(self.get_body_argument("text", "", strip=False))
         self.show("answers.html", reading=reading, why=self.why)
 
 

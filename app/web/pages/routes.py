@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from tornado.web import url
 
+from app.web.services import Services
+
 from . import administration as admin
 from . import front, guide, mine, mirrors, people, projects, repositories, robots, search, texts
 from .base import NotFoundPage, Page
-from .services import Services
 from .static import StaticHandler
 
 _PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"

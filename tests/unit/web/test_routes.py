@@ -71,9 +71,7 @@ def rules() -> list[tuple[str, type[Handler]]]:
     login = login_routes(
         university=nothing, passwords=None, browsers=None, people=None, refusals=None, audit=None, observer=None
     )
-    application = make_application(
-        pages=nothing, api=nothing, login=login, tokens=nothing, addresses=nothing, cookie_secret=""
-    )
+    application = make_application(nothing, login=login, tokens=nothing, addresses=nothing, cookie_secret="")
     return [
         (cast("PathMatches", rule.matcher).regex.pattern, cast("type[Handler]", rule.target))
         for rule in application.wildcard_router.rules

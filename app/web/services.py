@@ -1,11 +1,14 @@
-"""What the pages are made from, given to them once, where the application is put together."""
+"""What the pages and the REST API are made from, given to each handler, put together once in `app.main`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.access.access_keys import AccessKeys
+from app.access.accounts import Accounts
+from app.access.credentials import Credentials
 from app.access.people import People
 from app.access.robots import Robots
 from app.access.sessions import Sessions
@@ -18,25 +21,26 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
-from app.web.access_control import AccessControl
-from app.web.observe import Observer
-from app.web.ops import Check
-from app.web.session import BrowserSessions
 
-from .addresses import AddressBook
+from .access_control import AccessControl
+from .observe import Observer
+from .ops import Check
+from .session import BrowserSessions
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything behind the pages.
+    """Everything behind the pages and the REST API.
 
-    ``external_url`` is what people see in their browsers' address bar; ``mirrors`` names each configured mirror project
-    by its upstream; ``mirror_hosts`` are host names that are a mirror at their root, the first of them shown in
-    set-up snippets. ``checks`` are the parts' of /readyz.
+    ``external_url`` is what people see in their browsers' address bar. ``volume`` is the folder that the blobs are in,
+    None for an object store. ``mirrors`` names each configured mirror project by its upstream. ``mirror_hosts`` are
+    host names that are a mirror at their root; set-up snippets show the first of them. ``required`` and ``optional``
+    are the checks of the parts, as /readyz has them.
     """
 
     external_url: str
     saml: bool
+    volume: Path | None
     mirrors: Mapping[str, str]
     mirror_hosts: tuple[str, ...]
     policy: Policy
@@ -44,7 +48,9 @@ class Services:
     observer: Observer
     access_control: AccessControl
     browsers: BrowserSessions
+    credentials: Credentials
     sessions: Sessions
+    accounts: Accounts
     people: People
     projects: Projects
     members: Members
@@ -57,7 +63,8 @@ class Services:
     audit: Audit
     mirror: MirrorStatus
     upstreams: Mapping[str, UpstreamConfig]
-    checks: Mapping[str, Check]
+    required: Mapping[str, Check]
+    optional: Mapping[str, Check]
 
     @property
     def host(self) -> str:
@@ -67,7 +74,3 @@ class Services:
     @property
     def secure(self) -> bool:
         return self.external_url.startswith("https://")
-
-    @property
-    def book(self) -> AddressBook:
-        return AddressBook(self.host, self.mirrors)
