@@ -13,7 +13,7 @@ from tornado.web import RequestHandler
 from app.access.roles import ALL_RIGHTS
 from app.web.access_control import WORDS
 from app.web.pages import routes as table
-from app.web.pages.base import Page
+from app.web.pages.base import PageHandler
 from app.web.pages.front import own_address
 from tests.api.client import Registry
 from tests.images import single
@@ -46,13 +46,13 @@ def project(stage: Service) -> str:
 
 
 @pytest.mark.parametrize(("pattern", "handler"), PAGES, ids=lambda one: one if isinstance(one, str) else "")
-def test_every_page_says_for_itself_what_it_needs(pattern: str, handler: type[Page]) -> None:
+def test_every_page_says_for_itself_what_it_needs(pattern: str, handler: type[PageHandler]) -> None:
     assert "needs" in vars(handler), f"{handler.__name__} leaves it to a base class to say who may call it"
     assert {handler.needs, handler.needs_to_send or handler.needs} <= WORDS | ALL_RIGHTS
     assert handler.needs_to_send is None or "needs_to_send" in vars(handler), handler.__name__
     for needs in {handler.needs, handler.needs_to_send or handler.needs}:
         assert (needs in ALL_RIGHTS) == ("(?P<project>" in pattern)
-    assert inspect.getdoc(handler) or issubclass(handler, Page)
+    assert inspect.getdoc(handler) or issubclass(handler, PageHandler)
 
 
 @pytest.mark.parametrize("pattern", FORMS)

@@ -17,7 +17,7 @@ from app.mirror.statistics import BudgetView
 from app.web.ops import run_checks
 
 from . import words
-from .base import PAGE_SIZE, Listing, Page
+from .base import PAGE_SIZE, Listing, PageHandler
 from .projects import read_size, split_size
 from .repositories import number_of
 from .texts import mark
@@ -29,7 +29,7 @@ _ROWS_AT_ONCE = 500
 _MOST_MIRRORS = 500
 
 
-class Administration(Page):
+class Administration(PageHandler):
     needs = "admin"
     section = "administration"
 

@@ -60,7 +60,7 @@ class Listing(Generic[T]):
         return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
 
 
-class Page(Readable):
+class PageHandler(Readable):
     """A page, or what one of its forms does.
 
     ``needs`` is a word of `app.web.access_control`. If it is a right in a project, the path's ``project`` names the
@@ -286,7 +286,7 @@ class Page(Readable):
         self.show("error.html", status=status_code, said=said, request_id=self.request_id)
 
 
-class NotFoundPage(Page):
+class NotFoundPage(PageHandler):
     """Every path that nothing else answers; programs get JSON, as from everywhere outside the pages.
 
     Somebody may have put an image's address into the browser: HOST/project/repository leads to its page.

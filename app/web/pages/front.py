@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from . import snippets, texts
 from .addresses import AddressBook, Image, Kind, Reading
-from .base import Page
+from .base import PageHandler
 from .texts import mark
 
 _DOCKER_HUB = "docker.io"
@@ -25,7 +25,7 @@ _WHY: Mapping[Kind, str] = {
 }
 
 
-class FrontPage(Page):
+class FrontPage(PageHandler):
     """Log in, find an address, set a machine up; a form sent here is the address helper's without JavaScript."""
 
     needs = "nothing"
@@ -75,7 +75,7 @@ class AddressesPage(FrontPage):
         self.show("answers.html", reading=reading, why=self.why)
 
 
-class LanguagePage(Page):
+class LanguagePage(PageHandler):
     """Keeps the chosen language for a year and goes back to where it was chosen."""
 
     needs = "nothing"

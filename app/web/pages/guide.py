@@ -21,7 +21,7 @@ from tornado.locale import Locale
 from tornado.web import HTTPError
 
 from . import shapes, static
-from .base import Page
+from .base import PageHandler
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "guide"
 # In the order in which they are read; the first is /help itself.
@@ -159,7 +159,7 @@ def _console(block: str) -> str:
     return "\n".join(lines)
 
 
-class GuidePage(Page):
+class GuidePage(PageHandler):
     """A chapter of the guide; the route table has one path for each."""
 
     needs = "nothing"

@@ -11,7 +11,7 @@ from app.access.notices import NOTICE_SECONDS
 from app.oci.errors import OCIError
 
 from . import words
-from .base import Page
+from .base import PageHandler
 from .repositories import number_of
 from .robots import days_of
 from .secret import show_secret
@@ -19,7 +19,7 @@ from .secret import show_secret
 _MOST_PROJECTS = 200
 
 
-class Mine(Page):
+class Mine(PageHandler):
     """A page of somebody in person."""
 
     needs = "person"

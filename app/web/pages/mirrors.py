@@ -18,7 +18,7 @@ from app.oci.errors import Unauthorized
 from app.web.access_control import ProjectView
 
 from . import plot
-from .base import Page
+from .base import PageHandler
 
 _DAY = 86400
 _HOTTEST = 12
@@ -54,7 +54,7 @@ class Row:
     fills: int
 
 
-class OfMirror(Page):
+class OfMirror(PageHandler):
     """A page about mirrors."""
 
     section = "mirror"

@@ -8,11 +8,11 @@ from app.access.roles import Role
 from app.database.audit import Filter
 
 from . import words
-from .base import PAGE_SIZE, Listing, Page
+from .base import PAGE_SIZE, Listing, PageHandler
 from .repositories import number_of
 
 
-class MembersPage(Page):
+class MembersPage(PageHandler):
     """People and groups with a role in the project."""
 
     needs = roles.LIST_MEMBERS
@@ -33,7 +33,7 @@ class MembersPage(Page):
         )
 
 
-class AddMemberPage(Page):
+class AddMemberPage(PageHandler):
     needs = roles.CREATE_MEMBER
     section = "projects"
 
@@ -51,7 +51,7 @@ class AddMemberPage(Page):
         await self.settle(add(), self._("%(name)s is a member now.") % {"name": name}, f"/projects/{project}/members")
 
 
-class SetRolePage(Page):
+class SetRolePage(PageHandler):
     needs = roles.UPDATE_MEMBER
     section = "projects"
 
@@ -65,7 +65,7 @@ class SetRolePage(Page):
         await self.settle(change(), self._("The role is changed."), f"/projects/{project}/members")
 
 
-class RemoveMemberPage(Page):
+class RemoveMemberPage(PageHandler):
     needs = roles.DELETE_MEMBER
     section = "projects"
 
@@ -79,7 +79,7 @@ class RemoveMemberPage(Page):
         await self.settle(remove(), self._("The member is removed."), f"/projects/{project}/members")
 
 
-class LeavePage(Page):
+class LeavePage(PageHandler):
     """Somebody takes themselves out of a project."""
 
     needs = roles.READ_PROJECT
@@ -94,7 +94,7 @@ class LeavePage(Page):
         await self.settle(leave(), self._("You have left the project."), "/projects")
 
 
-class LabelsPage(Page):
+class LabelsPage(PageHandler):
     """A project's labels; a form sent here makes one."""
 
     needs = roles.CREATE_LABEL
@@ -117,7 +117,7 @@ class LabelsPage(Page):
         await self.settle(create(), self._("The label is made."), f"/projects/{project}/labels")
 
 
-class DeleteLabelPage(Page):
+class DeleteLabelPage(PageHandler):
     needs = roles.DELETE_LABEL
     section = "projects"
 
@@ -132,7 +132,7 @@ class DeleteLabelPage(Page):
         await self.settle(remove(), self._("The label is deleted."), f"/projects/{project}/labels")
 
 
-class LogsPage(Page):
+class LogsPage(PageHandler):
     """Who did what in the project."""
 
     needs = roles.READ_LOG
@@ -156,7 +156,7 @@ class LogsPage(Page):
         )
 
 
-def role_of(page: Page) -> Role:
+def role_of(page: PageHandler) -> Role:
     """Read a form's role; raises Invalid."""
     try:
         return Role(page.field("role"))

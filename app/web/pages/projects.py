@@ -11,13 +11,13 @@ from app.oci.errors import OCIError
 from app.projects.service import UNSET, Settings, Unset
 
 from . import words
-from .base import Page
+from .base import PageHandler
 
 _UNITS = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _FILTERS = {"private": False, "public": True}
 
 
-class ProjectsPage(Page):
+class ProjectsPage(PageHandler):
     """Every project that whoever looks may see."""
 
     needs = "nothing"
@@ -41,7 +41,7 @@ class ProjectsPage(Page):
         )
 
 
-class NewProjectPage(Page):
+class NewProjectPage(PageHandler):
     """Makes a project; the mistakes of a form come back with it."""
 
     needs = "person"
@@ -93,7 +93,7 @@ class NewProjectPage(Page):
         )
 
 
-class SummaryPage(Page):
+class SummaryPage(PageHandler):
     """A project at a glance."""
 
     needs = roles.READ_PROJECT
@@ -111,7 +111,7 @@ class SummaryPage(Page):
         )
 
 
-class ConfigurationPage(Page):
+class ConfigurationPage(PageHandler):
     """What a project is set to."""
 
     needs = roles.UPDATE_PROJECT
@@ -167,7 +167,7 @@ class ConfigurationPage(Page):
         return (self.field(field), self.field(unit)) == split_size(count)
 
 
-class DeleteProjectPage(Page):
+class DeleteProjectPage(PageHandler):
     """Deletes a project, once its name was typed."""
 
     needs = roles.DELETE_PROJECT
@@ -198,12 +198,12 @@ _FIELDS = (
 )
 
 
-def quota_of(page: Page) -> int | Unset | None:
+def quota_of(page: PageHandler) -> int | Unset | None:
     """Read a form's quota: unset where the field is not there, None where it is empty, which is no end."""
     return read_size(page, "quota", "unit") if "quota" in page.request.body_arguments else UNSET
 
 
-def settings_of(page: Page) -> Settings:
+def settings_of(page: PageHandler) -> Settings:
     """Read what a mirror is set to."""
     settings = Settings(cache_bytes=read_size(page, "cache_size", "cache_unit"))
     if page.field("official_images"):
@@ -211,13 +211,13 @@ def settings_of(page: Page) -> Settings:
     return settings
 
 
-def credential_of(page: Page) -> tuple[str, str] | None:
+def credential_of(page: PageHandler) -> tuple[str, str] | None:
     """Read user name and password for an upstream, None where there is no user name."""
     username = page.field("username")
     return (username, page.get_body_argument("password", "", strip=False)) if username else None
 
 
-def read_size(page: Page, field: str, unit: str) -> int | None:
+def read_size(page: PageHandler, field: str, unit: str) -> int | None:
     """Read a number of bytes from a number and its unit, None where it is empty; raises Invalid."""
     text = page.field(field).replace(",", ".")
     if not text:

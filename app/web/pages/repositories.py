@@ -14,7 +14,7 @@ from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
 from app.oci.reference import Tag
 
-from .base import Page
+from .base import PageHandler
 from .shapes import in_path
 
 _COLOURS = 8
@@ -24,7 +24,7 @@ _SLIVER = 6.0
 _MOST_DRAWN = 120
 
 
-class RepositoriesPage(Page):
+class RepositoriesPage(PageHandler):
     """A project's repositories, and how to push one."""
 
     needs = roles.LIST_REPOSITORIES
@@ -42,7 +42,7 @@ class RepositoriesPage(Page):
         )
 
 
-class RepositoryPage(Page):
+class RepositoryPage(PageHandler):
     """A repository's artifacts, the last pushed first."""
 
     needs = roles.LIST_REPOSITORIES
@@ -63,7 +63,7 @@ class RepositoryPage(Page):
         )
 
 
-class ArtifactPage(Page):
+class ArtifactPage(PageHandler):
     """All that is known of one artifact."""
 
     needs = roles.READ_ARTIFACT
@@ -99,7 +99,7 @@ class ArtifactPage(Page):
         )
 
 
-class OnRepository(Page):
+class OnRepository(PageHandler):
     """What a form does to a repository."""
 
     section = "projects"
@@ -272,7 +272,7 @@ def pull_commands(at: str, reference: str, kind: str) -> list[tuple[str, str]]:
     ]
 
 
-def number_of(page: Page, field: str) -> int:
+def number_of(page: PageHandler, field: str) -> int:
     """Read the id in a form's field; raises Invalid."""
     text = page.field(field)
     if not text.isascii() or not text.isdigit() or len(text) > 18:

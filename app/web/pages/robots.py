@@ -19,7 +19,7 @@ from app.database.robots import Robot
 from app.oci.errors import OCIError
 
 from . import words
-from .base import Page
+from .base import PageHandler
 from .repositories import number_of
 from .secret import show_secret
 
@@ -32,7 +32,7 @@ class Grant:
     rights: frozenset[str]
 
 
-class OfRobots(Page):
+class OfRobots(PageHandler):
     """What all these pages share."""
 
     section = "projects"
@@ -311,7 +311,7 @@ class DeleteSystemRobotPage(DeleteRobotPage):
     section = "administration"
 
 
-def days_of(page: Page) -> int:
+def days_of(page: PageHandler) -> int:
     """Read for how many days something is given; raises Invalid."""
     text = page.field("days")
     if not text.removeprefix("-").isdigit() or len(text) > 6:

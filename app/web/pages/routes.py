@@ -12,7 +12,7 @@ from app.web.services import Services
 
 from . import administration as admin
 from . import front, guide, mine, mirrors, people, projects, repositories, robots, search, texts
-from .base import NotFoundPage, Page
+from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
 
 _PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"
@@ -21,7 +21,7 @@ _ROBOT = r"(?P<robot>[1-9][0-9]{0,17})"
 _DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
 _TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
 
-_PAGES: tuple[tuple[str, type[Page]], ...] = (
+_PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/", front.FrontPage),
     (r"/addresses", front.AddressesPage),
     (r"/language", front.LanguagePage),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from . import words
-from .base import Listing, Page
+from .base import Listing, PageHandler
 
 _MOST_PROJECTS = 8
 _LONGEST = 300
 
 
-class SearchPage(Page):
+class SearchPage(PageHandler):
     """What there is of that name among what whoever looks may see; repositories by pages, of projects the first few."""
 
     needs = "nothing"

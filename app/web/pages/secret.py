@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 
-from .base import Page
+from .base import PageHandler
 
 
-def show_secret(page: Page, username: str, secret: str, back: str, *, expires_at: float | None) -> None:
+def show_secret(page: PageHandler, username: str, secret: str, back: str, *, expires_at: float | None) -> None:
     """Answer a form with the secret it made, ready to copy, to download and to log in with."""
     host = page.services.host
     file = json.dumps({"registry": host, "username": username, "secret": secret}, indent=2) + "\n"
