@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts
 from app.database.accounts import AccountSource, Person
+from app.database.keyset import Page
 from app.kit.ids import is_id
 from app.oci.errors import Denied
 
@@ -82,15 +83,15 @@ class People:
             generation=generation,
         )
 
-    async def page(self, *, after: str = "", limit: int = 50, search: str = "", offset: int = 0) -> list[Person]:
-        """List people by user name, past ``after``; ``search`` is part of a user name, a name or an address."""
+    async def page(self, page: Page[str]) -> list[Person]:
+        """List people."""
         async with self._database.reading() as transaction:
-            return await accounts.page(transaction, after=after, limit=limit, search=search, offset=offset)
+            return await accounts.page(transaction, page)
 
-    async def count(self, *, search: str = "") -> int:
-        """Count everybody that `page` lists from the beginning."""
+    async def total(self, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await accounts.count(transaction, search=search)
+            return await accounts.total(transaction, search)
 
     async def find(self, account_id: int) -> Person | None:
         """Find somebody by their account's id."""

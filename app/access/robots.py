@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from app.config import Access
 from app.database import Database, Transaction, robots
+from app.database.keyset import Page
 from app.database.robots import Robot
-from app.database.text import storable
 from app.kit.ids import is_id
 from app.oci.errors import Term
 from app.oci.reference import is_plain_name
@@ -92,28 +92,15 @@ class Robots:
 
         return await self._database.transact(create), secret
 
-    async def page(
-        self,
-        project_id: int | None,
-        *,
-        after: str = "",
-        before: str = "",
-        limit: int,
-        offset: int = 0,
-        search: str = "",
-    ) -> list[Robot]:
-        """List a project's robots, or the system's (None), past the full name ``after`` or the last to ``before``."""
-        if not storable(after + before):
-            return []
+    async def page(self, project_id: int | None, page: Page[str]) -> list[Robot]:
+        """List a project's robots, or the system's (None)."""
         async with self._database.reading() as transaction:
-            return await robots.page(
-                transaction, project_id, after=after, before=before, limit=limit, offset=offset, search=search
-            )
+            return await robots.page(transaction, project_id, page)
 
-    async def count(self, project_id: int | None, *, search: str = "") -> int:
-        """Count what `page` lists."""
+    async def total(self, project_id: int | None, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await robots.count(transaction, project_id, search=search)
+            return await robots.total(transaction, project_id, search)
 
     async def find(self, robot_id: int) -> Robot:
         """Find any robot; raises Missing. Whether it may be seen where it is asked for is said by its project_id."""

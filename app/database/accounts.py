@@ -11,9 +11,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
 
+from . import keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
+from .keyset import Page
 from .tables import account, project, signing_key
+from .text import has
 
 
 class AccountSource(StrEnum):
@@ -204,15 +207,14 @@ async def person_by_name(transaction: Transaction, username: str) -> Person | No
     return _as_person(row) if row else None
 
 
-async def page(transaction: Transaction, *, after: str, limit: int, search: str, offset: int) -> list[Person]:
-    """List people by user name, past ``after``; ``search`` is a part of their user name, name or address."""
-    statement = select(*_person).where(account.c.username > after, _matches(search))
-    rows = await transaction.execute(statement.order_by(account.c.username).limit(limit).offset(offset))
-    return [_as_person(row) for row in rows]
+async def page(transaction: Transaction, page: Page[str]) -> list[Person]:
+    """List people by user name; they are searched by user name, name and address."""
+    statement = select(*_person).where(_matches(page.search))
+    return await keyset.fetch(transaction, statement, lambda *row: _as_person(row), page, account.c.username)
 
 
-async def count(transaction: Transaction, *, search: str) -> int:
-    """Count what `page` lists from the beginning."""
+async def total(transaction: Transaction, search: str = "") -> int:
+    """Count what `page` lists in all."""
     return int(
         (await transaction.execute(select(func.count()).select_from(account).where(_matches(search)))).scalar_one()
     )
@@ -227,7 +229,7 @@ async def remove(transaction: Transaction, account_id: int) -> bool:
 
 def _matches(search: str) -> ColumnElement[bool]:
     columns = (account.c.username, account.c.full_name, account.c.email)
-    return or_(*(column.icontains(search, autoescape=True) for column in columns))
+    return or_(*(has(column, search) for column in columns))
 
 
 def _as_person(row: Sequence[Any]) -> Person:

@@ -16,8 +16,9 @@ from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 
 from . import keyset
 from .engine import Transaction, insert
+from .keyset import Page
 from .tables import manifest, manifest_label, part, tag
-from .text import has
+from .text import equals, has
 
 IMAGE_CONFIGS = frozenset(
     {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
@@ -66,12 +67,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFilter:
-    """Which artifacts; "" and None are all of them. ``tag``: part of a tag's name."""
+    """Which artifacts; "" and None are all of them."""
 
-    tag: str = ""
     tagged: bool | None = None
     label_id: int | None = None
     kind: str = ""
+
+
+EVERYTHING = ArtifactFilter()
 
 
 def kind_of(media_type: str, artifact_type: str | None) -> str:
@@ -118,31 +121,17 @@ def _is_tagged() -> ColumnElement[bool]:
 
 
 async def page(
-    transaction: Transaction,
-    repository_id: int,
-    wanted: ArtifactFilter,
-    *,
-    after: tuple[float, str] | None,
-    before: tuple[float, str] | None,
-    limit: int,
-    offset: int,
+    transaction: Transaction, repository_id: int, page: Page[tuple[float, str]], wanted: ArtifactFilter
 ) -> list[ArtifactRow]:
-    """List a repository's artifacts, the last pushed first, past ``after`` (push time, digest) or to ``before``."""
-    statement = keyset.cut(
-        _wanted(select(*_columns), repository_id, wanted),
-        manifest.c.created_at,
-        manifest.c.digest,
-        after=after,
-        before=before,
-        descending=True,
-    )
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([ArtifactRow(Digest(row[0]), *row[1:]) for row in rows], before)
+    """List a repository's artifacts, the last pushed first, by push time and digest; searched by their tags."""
+    statement = _wanted(select(*_columns), repository_id, wanted, page.search)
+    columns = (manifest.c.created_at, manifest.c.digest)
+    return await keyset.fetch(transaction, statement, _row, page, *columns, descending=True)
 
 
-async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter) -> int:
+async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> int:
     """Count the artifacts that `page` lists in all."""
-    statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted)
+    statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted, search)
     return int((await transaction.execute(statement)).scalar_one())
 
 
@@ -150,7 +139,7 @@ async def find(transaction: Transaction, repository_id: int, digest: Digest) -> 
     """Read one manifest's row, wherever it stands."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
     row = (await transaction.execute(select(*_columns).where(here))).first()
-    return ArtifactRow(Digest(row[0]), *row[1:]) if row else None
+    return _row(*row) if row else None
 
 
 async def payloads(
@@ -207,30 +196,23 @@ async def newest_tags(
     found: dict[str, tuple[int, list[TagEntry]]] = {}
     statement = select(ranked).where(ranked.c.rank <= most).order_by(ranked.c.digest, ranked.c.rank)
     for name, digest, pushed_at, count, _ in await transaction.execute(statement):
-        found.setdefault(digest, (count, []))[1].append(TagEntry(name, Digest(digest), pushed_at))
+        found.setdefault(digest, (count, []))[1].append(_tag(name, digest, pushed_at))
     return found
 
 
 async def tags(
-    transaction: Transaction,
-    repository_id: int,
-    digest: Digest | None,
-    *,
-    after: str,
-    before: str,
-    limit: int,
-    offset: int,
-    search: str,
+    transaction: Transaction, repository_id: int, page: Page[str], digest: Digest | None = None
 ) -> list[TagEntry]:
-    """List tags by name, past ``after`` or to ``before``: all, or those of one manifest."""
-    statement = _searched_tags(select(tag.c.name, tag.c.digest, tag.c.updated_at), repository_id, digest, search)
-    statement = keyset.cut(statement, tag.c.name, after=after, before=before)
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([TagEntry(row[0], Digest(row[1]), row[2]) for row in rows], before)
+    """List tags by name: all, or those of one manifest."""
+    columns: Select[Any] = select(tag.c.name, tag.c.digest, tag.c.updated_at)
+    statement = _searched_tags(columns, repository_id, digest, page.search)
+    return await keyset.fetch(transaction, statement, _tag, page, tag.c.name)
 
 
-async def total_tags(transaction: Transaction, repository_id: int, digest: Digest | None, *, search: str) -> int:
-    """Count tags."""
+async def total_tags(
+    transaction: Transaction, repository_id: int, search: str = "", digest: Digest | None = None
+) -> int:
+    """Count what `tags` lists in all."""
     statement = _searched_tags(select(func.count()).select_from(tag), repository_id, digest, search)
     return int((await transaction.execute(statement)).scalar_one())
 
@@ -249,14 +231,22 @@ async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, 
     return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
 
 
-def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter) -> Select[Any]:
+def _row(digest: str, *rest: Any) -> ArtifactRow:
+    return ArtifactRow(Digest(digest), *rest)
+
+
+def _tag(name: str, digest: str, pushed_at: float) -> TagEntry:
+    return TagEntry(name, Digest(digest), pushed_at)
+
+
+def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter, search: str) -> Select[Any]:
     statement = statement.where(manifest.c.repository_id == repository_id, is_top())
-    if wanted.tag:
+    if search:
         statement = statement.where(
             exists().where(
                 tag.c.repository_id == manifest.c.repository_id,
                 tag.c.digest == manifest.c.digest,
-                has(tag.c.name, wanted.tag),
+                has(tag.c.name, search),
             )
         )
     if wanted.tagged is not None:
@@ -275,7 +265,8 @@ def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter) 
 def _is_kind(kind: str) -> ColumnElement[bool]:
     if kind == _INDEX:
         return and_(manifest.c.media_type.in_(sorted(INDEX_TYPES)), manifest.c.artifact_type.is_(None))
-    return manifest.c.artifact_type.in_(sorted(_KINDS.get(kind, {kind})))
+    types = _KINDS.get(kind)
+    return equals(manifest.c.artifact_type, kind) if types is None else manifest.c.artifact_type.in_(sorted(types))
 
 
 def _searched_tags(statement: Select[Any], repository_id: int, digest: Digest | None, search: str) -> Select[Any]:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
 
+from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
+from .keyset import Page
 from .tables import audit
 from .text import equals, has
 
@@ -73,18 +75,14 @@ async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
         await transaction.execute(insert(transaction, audit), [asdict(note) for note in notes])
 
 
-async def page(
-    transaction: Transaction, chosen: Filter, *, before_id: int | None = None, limit: int, offset: int = 0
-) -> list[Entry]:
-    """List entries, the newest first, older than ``before_id``."""
-    statement = select(audit).where(_chosen(chosen)).order_by(audit.c.id.desc()).limit(limit).offset(offset)
-    if before_id is not None:
-        statement = statement.where(audit.c.id < before_id)
-    return [Entry(*row) for row in await transaction.execute(statement)]
+async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
+    """List entries by id, the newest first; ``chosen`` says what is searched for."""
+    statement = select(audit).where(_chosen(chosen))
+    return await keyset.fetch(transaction, statement, Entry, page, audit.c.id, descending=True)
 
 
-async def count(transaction: Transaction, chosen: Filter) -> int:
-    """Count the entries that are meant."""
+async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> int:
+    """Count what `page` lists in all."""
     statement = select(func.count()).select_from(audit).where(_chosen(chosen))
     return int((await transaction.execute(statement)).scalar_one())
 

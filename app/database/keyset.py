@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import ColumnElement, Select, false, tuple_
 
-# The value of the column a list is ordered by, or of each of its columns; None and "" are no key.
-Key = tuple[Any, ...] | str | None
+from .engine import Transaction
+from .text import storable
 
+# "key" is the order that a list's keys go by, "-key" the same order backwards. A list says which others it has.
+Order = Literal["key", "-key", "created", "-created", "pulls", "-pulls", "-used"]
+
+K = TypeVar("K", covariant=True)
+L = TypeVar("L")
 T = TypeVar("T")
 
 
-def cut(
-    statement: Select[Any], *columns: ColumnElement[Any], after: Key, before: Key, descending: bool = False
-) -> Select[Any]:
-    """Order a list by ``columns`` and begin past ``after``; or, with ``before``, give what precedes it, nearest first.
+@dataclass(frozen=True, slots=True)
+class Page(Generic[K]):
+    """Which part of a list is asked for: at most ``limit`` entries past the key ``after``, or the last to ``before``.
 
-    `in_order` turns what was found with ``before`` round.
+    A key is the value of the column that the list is ordered by, or of each of its columns; keys go with the order
+    "key" only. ``search`` is a part of the name. ``offset`` leaves entries out; it is there for the Harbor API.
     """
-    key, down = before or after, descending != bool(before)
-    if key:
-        row = columns[0] if len(columns) == 1 else tuple_(*columns)
-        end = tuple_(*key) if isinstance(key, tuple) else key
+
+    limit: int
+    after: K | None = None
+    before: K | None = None
+    offset: int = 0
+    order: Order = "key"
+    search: str = ""
+
+    def with_keys(self, read: Callable[[K], L]) -> Page[L]:
+        """Give this page with its keys as ``read`` reads them."""
+        after, before = (None if key is None else read(key) for key in (self.after, self.before))
+        return Page(self.limit, after, before, self.offset, self.order, self.search)
+
+
+async def fetch(
+    transaction: Transaction,
+    statement: Select[Any],
+    make: Callable[..., T],
+    page: Page[object],
+    *columns: ColumnElement[Any],
+    descending: bool = False,
+    orders: Mapping[Order, tuple[ColumnElement[Any], ...]] | None = None,
+) -> list[T]:
+    """Read a page of a list that goes by ``columns``; ``make`` makes an entry of the values of a row.
+
+    ``orders`` are the list's other orders. A key that no database can keep has nothing past it.
+    """
+    statement = statement.limit(page.limit).offset(page.offset)
+    if page.order not in ("key", "-key"):
+        statement = statement.order_by(*(orders or {})[page.order])
+    else:
+        statement = _cut(statement, page, columns, descending=descending != (page.order == "-key"))
+    found = [make(*row) for row in await transaction.execute(statement)]
+    return found if page.before is None else found[::-1]
+
+
+def _cut(
+    statement: Select[Any], page: Page[object], columns: tuple[ColumnElement[Any], ...], *, descending: bool
+) -> Select[Any]:
+    """Order by ``columns`` and begin past ``after``; or give what precedes ``before``, nearest first."""
+    key, down = (page.after, descending) if page.before is None else (page.before, not descending)
+    if key is not None:
+        values = key if isinstance(key, tuple) else (key,)
+        if not all(storable(value) for value in values if isinstance(value, str)):
+            return statement.where(false())
+        row, end = (columns[0], values[0]) if len(columns) == 1 else (tuple_(*columns), tuple_(*values))
         statement = statement.where(row < end if down else row > end)
     return statement.order_by(*(column.desc() if down else column for column in columns))
-
-
-def in_order(found: list[T], before: Key) -> list[T]:
-    """Give a page in the order of its list."""
-    return found[::-1] if before else found

@@ -11,8 +11,10 @@ from sqlalchemy import ColumnElement, Select, delete, func, select, update
 
 from app.oci.digest import Digest
 
+from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
+from .keyset import Page
 from .tables import label, manifest, manifest_label
 from .text import has
 
@@ -32,17 +34,14 @@ class Label:
 _columns = (label.c.id, label.c.project_id, label.c.name, label.c.description, label.c.color, label.c.created_at)
 
 
-async def page(
-    transaction: Transaction, project_id: int | None, *, after: str, limit: int, offset: int, search: str
-) -> list[Label]:
-    """List labels of a project, or with None the system's, by name, past ``after``."""
-    statement = _searched(select(*_columns), project_id, search).where(label.c.name > after)
-    statement = statement.order_by(label.c.name).limit(limit).offset(offset)
-    return [Label(*row) for row in await transaction.execute(statement)]
+async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Label]:
+    """List labels of a project, or with None the system's, by name."""
+    statement = _searched(select(*_columns), project_id, page.search)
+    return await keyset.fetch(transaction, statement, Label, page, label.c.name)
 
 
-async def total(transaction: Transaction, project_id: int | None, *, search: str) -> int:
-    """Count labels."""
+async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
+    """Count what `page` lists in all."""
     statement = _searched(select(func.count()).select_from(label), project_id, search)
     return int((await transaction.execute(statement)).scalar_one())
 

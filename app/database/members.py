@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
+from . import keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
+from .keyset import Page
 from .tables import account, member, project
 from .text import has
 
@@ -63,17 +65,13 @@ _members = select(
 ).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
 
 
-async def page(
-    transaction: Transaction, project_id: int, *, after: int, limit: int, offset: int, search: str
-) -> list[Member]:
-    """List a project's members by id, past ``after``."""
-    statement = _searched(_members, project_id, search).where(member.c.id > after)
-    statement = statement.order_by(member.c.id).limit(limit).offset(offset)
-    return [Member(*row) for row in await transaction.execute(statement)]
+async def page(transaction: Transaction, project_id: int, page: Page[int]) -> list[Member]:
+    """List a project's members by id; searched by the names of people and groups."""
+    return await keyset.fetch(transaction, _searched(_members, project_id, page.search), Member, page, member.c.id)
 
 
-async def total(transaction: Transaction, project_id: int, *, search: str) -> int:
-    """Count a project's members."""
+async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
+    """Count what `page` lists in all."""
     counted = select(func.count()).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
     return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,10 +27,9 @@ from sqlalchemy import (
 
 from . import keyset
 from .engine import Database, PointQuery, Transaction, insert
+from .keyset import Order, Page
 from .tables import account, manifest, member, project, repository, robot
-from .text import END_OF_NAMES, has
-
-Order = Literal["name", "-name", "created", "-created"]
+from .text import END_OF_NAMES, equals, has
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,16 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which projects of those somebody may see; None and "" are all of them."""
+    """Which projects of those somebody may see; None is all of them. ``mine``: they own them or are a member."""
 
-    search: str = ""
     name: str | None = None
     public: bool | None = None
     mine: bool = False
     # Those that mirror an upstream, or those that host.
     mirrors: bool | None = None
+
+
+EVERYTHING = Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +260,7 @@ async def catalogue(
     return [(row[0], row[1]) for row in await transaction.execute(statement)]
 
 
-_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
-    "-name": (project.c.name.desc(),),
+_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
     "created": (project.c.created_at, project.c.id),
     "-created": (project.c.created_at.desc(), project.c.id.desc()),
 }
@@ -273,36 +273,22 @@ _repositories = (
 
 
 async def page(
-    transaction: Transaction,
-    viewer: Viewer,
-    wanted: Filter,
-    *,
-    after: str,
-    before: str,
-    limit: int,
-    offset: int,
-    order: Order,
+    transaction: Transaction, viewer: Viewer, page: Page[str], wanted: Filter
 ) -> list[tuple[Project, str | None, int]]:
-    """List projects with their owner's name and how many repositories they have.
-
-    By name, past ``after`` or to ``before``.
-    """
+    """List projects by name, with their owner's name and how many repositories they have."""
     statement = (
         select(*_columns, account.c.username, _repositories)
         .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
-        .where(visible(viewer), *_wanted(viewer, wanted))
+        .where(visible(viewer), *_wanted(viewer, wanted, page.search))
     )
-    if order == "name":
-        statement = keyset.cut(statement, project.c.name, after=after, before=before)
-    else:
-        statement = statement.order_by(*_ORDERS[order])
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([(Project(*row[:-2]), row[-2], row[-1]) for row in rows], before)
+    return await keyset.fetch(
+        transaction, statement, lambda *row: (Project(*row[:-2]), *row[-2:]), page, project.c.name, orders=_ORDERS
+    )
 
 
-async def total(transaction: Transaction, viewer: Viewer, wanted: Filter) -> int:
+async def total(transaction: Transaction, viewer: Viewer, wanted: Filter, search: str) -> int:
     """Count the projects that `page` lists in all."""
-    statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted))
+    statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted, search))
     return int((await transaction.execute(statement)).scalar_one())
 
 
@@ -337,12 +323,12 @@ def _membership(viewer: Viewer) -> ColumnElement[bool]:
     return or_(member.c.account_id == viewer.account_id, by_group) if viewer.account_id is not None else by_group
 
 
-def _wanted(viewer: Viewer, wanted: Filter) -> list[ColumnElement[bool]]:
+def _wanted(viewer: Viewer, wanted: Filter, search: str) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.search:
-        conditions.append(has(project.c.name, wanted.search))
+    if search:
+        conditions.append(has(project.c.name, search))
     if wanted.name is not None:
-        conditions.append(project.c.name == wanted.name)
+        conditions.append(equals(project.c.name, wanted.name))
     if wanted.public is not None:
         conditions.append(project.c.public == wanted.public)
     if wanted.mirrors is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Select, bindparam, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, func, or_, select, update
 
 from app.oci.errors import Denied
 
+from . import keyset
 from .engine import Database, PointQuery, Transaction
+from .keyset import Order, Page
 from .tables import account, project
 from .text import END_OF_NAMES, has
 
@@ -94,6 +96,7 @@ _usage = (
     .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
     .where(project.c.name < END_OF_NAMES)
 )
+_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {"-used": (project.c.used_bytes.desc(), project.c.id)}
 _usage_by_id = PointQuery(_usage.where(project.c.id == bindparam("project")))
 
 
@@ -103,20 +106,14 @@ async def usage(database: Database, project_id: int) -> Usage | None:
     return Usage(*row) if row else None
 
 
-async def page(
-    transaction: Transaction, *, after: int, limit: int, offset: int, search: str, fullest: bool
-) -> list[Usage]:
-    """List projects by id, past ``after``, or those that use most first."""
-    statement = _searched(_usage, search).limit(limit).offset(offset)
-    if fullest:
-        statement = statement.order_by(project.c.used_bytes.desc(), project.c.id)
-    else:
-        statement = statement.where(project.c.id > after).order_by(project.c.id)
-    return [Usage(*row) for row in await transaction.execute(statement)]
+async def page(transaction: Transaction, page: Page[int]) -> list[Usage]:
+    """List what every project uses, by the projects' ids, or those that use most first."""
+    statement = _searched(_usage, page.search)
+    return await keyset.fetch(transaction, statement, Usage, page, project.c.id, orders=_ORDERS)
 
 
-async def total(transaction: Transaction, *, search: str) -> int:
-    """Count projects."""
+async def total(transaction: Transaction, search: str = "") -> int:
+    """Count what `page` lists in all."""
     statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
     return int((await transaction.execute(statement)).scalar_one())
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 
 from . import keyset, projects
 from .artifacts import is_top
 from .engine import Transaction
+from .keyset import Order, Page
 from .projects import Viewer
 from .tables import manifest, project, repository
 from .text import END_OF_NAMES, has
-
-Order = Literal["name", "-name", "created", "-created", "pulls", "-pulls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,7 @@ _entries = (
     .join_from(repository, project, project.c.id == repository.c.project_id)
     .where(repository.c.name < END_OF_NAMES)
 )
-_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
-    "-name": (repository.c.name.desc(),),
+_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
     "created": (repository.c.created_at, repository.c.id),
     "-created": (repository.c.created_at.desc(), repository.c.id.desc()),
     "pulls": (repository.c.pull_count, repository.c.id),
@@ -71,62 +69,26 @@ _ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
 }
 
 
-async def page(
-    transaction: Transaction,
-    project_id: int,
-    *,
-    after: str,
-    before: str,
-    limit: int,
-    offset: int,
-    order: Order,
-    search: str,
-) -> list[RepositoryEntry]:
-    """List a project's repositories; by name, past ``after`` or to ``before``."""
-    statement = _searched(_entries, project_id, search)
-    if order == "name":
-        statement = keyset.cut(statement, repository.c.name, after=after, before=before)
-    else:
-        statement = statement.order_by(*_ORDERS[order])
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([RepositoryEntry(*row) for row in rows], before)
+async def page(transaction: Transaction, project_id: int, page: Page[str]) -> list[RepositoryEntry]:
+    """List a project's repositories by name."""
+    statement = _searched(_entries, project_id, page.search)
+    return await keyset.fetch(transaction, statement, RepositoryEntry, page, repository.c.name, orders=_ORDERS)
 
 
-async def total(transaction: Transaction, project_id: int, *, search: str) -> int:
-    """Count a project's repositories."""
+async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
+    """Count what `page` lists in all."""
     counted = select(func.count()).select_from(repository).where(repository.c.name < END_OF_NAMES)
     return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
 
 
-async def search(
-    transaction: Transaction,
-    viewer: Viewer,
-    text: str,
-    *,
-    after: tuple[str, str] | None,
-    before: tuple[str, str] | None,
-    limit: int,
-    offset: int,
-    descending: bool,
-) -> list[RepositoryEntry]:
-    """List repositories by full name that have ``text`` in it, of the projects that somebody may see.
-
-    Past ``after`` or to ``before``: a project's name and one within it.
-    """
-    statement = keyset.cut(
-        _seen(_entries, viewer, text),
-        project.c.name,
-        repository.c.name,
-        after=after,
-        before=before,
-        descending=descending,
-    )
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([RepositoryEntry(*row) for row in rows], before)
+async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> list[RepositoryEntry]:
+    """List repositories, of the projects that somebody may see, by the project's name and the one within it."""
+    statement = _seen(_entries, viewer, page.search)
+    return await keyset.fetch(transaction, statement, RepositoryEntry, page, project.c.name, repository.c.name)
 
 
 async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:
-    """Count what `search` would list in all."""
+    """Count what `search` lists in all."""
     counted = (
         select(func.count())
         .select_from(repository)

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, select, update
 from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
+from .keyset import Page
 from .tables import project, robot
 from .text import has
 
@@ -97,25 +98,14 @@ async def find_by_name(transaction: Transaction, name: str) -> Robot | None:
     return Robot(*row) if row else None
 
 
-async def page(
-    transaction: Transaction,
-    project_id: int | None,
-    *,
-    after: str = "",
-    before: str = "",
-    limit: int,
-    offset: int = 0,
-    search: str = "",
-) -> list[Robot]:
-    """List a project's robots (None: the system's) with ``search`` in the name, past ``after`` or to ``before``."""
-    statement = select(*_columns).where(_chosen(project_id, search))
-    statement = keyset.cut(statement, robot.c.name, after=after, before=before)
-    rows = await transaction.execute(statement.limit(limit).offset(offset))
-    return keyset.in_order([Robot(*row) for row in rows], before)
+async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Robot]:
+    """List a project's robots, or with None the system's, by their full names."""
+    statement = select(*_columns).where(_chosen(project_id, page.search))
+    return await keyset.fetch(transaction, statement, Robot, page, robot.c.name)
 
 
-async def count(transaction: Transaction, project_id: int | None, *, search: str = "") -> int:
-    """Count what `page` lists."""
+async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
+    """Count what `page` lists in all."""
     statement = select(func.count()).select_from(robot).where(_chosen(project_id, search))
     return int((await transaction.execute(statement)).scalar_one())
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 from app.access.principal import ANONYMOUS, Principal
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
-from app.kit.ids import MOST_ID
+from app.database.keyset import Page
 from app.kit.jobs import repeat
 from app.kit.single_flight import SingleFlight
 from app.oci.errors import Unavailable
@@ -135,26 +135,23 @@ class Audit:
             async with self._database.transaction() as transaction:
                 removed = await audit.remove_older(transaction, before, _REMOVED_AT_ONCE)
 
-    async def page(
-        self, chosen: Filter = EVERYTHING, *, before_id: int | None = None, limit: int, offset: int = 0
-    ) -> list[Entry]:
-        """List entries, the newest first, older than the entry ``before_id``; raises Unavailable."""
+    async def page(self, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
+        """List entries, the newest first; raises Unavailable."""
         async with self._database.reading() as transaction:
-            before = None if before_id is None else min(before_id, MOST_ID)
-            return await audit.page(transaction, chosen, before_id=before, limit=limit, offset=offset)
+            return await audit.page(transaction, page, chosen)
 
-    async def count(self, chosen: Filter = EVERYTHING) -> int:
-        """Count the entries that are meant; raises Unavailable."""
+    async def total(self, chosen: Filter = EVERYTHING) -> int:
+        """Count what `page` lists in all; raises Unavailable."""
         async with self._database.reading() as transaction:
-            return await audit.count(transaction, chosen)
+            return await audit.total(transaction, chosen)
 
     async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:
         """Give every entry that is meant, the newest first, holding a page of them at a time; raises Unavailable."""
-        before_id: int | None = None
-        while entries := await self.page(chosen, before_id=before_id, limit=_EXPORTED_AT_ONCE):
+        after: int | None = None
+        while entries := await self.page(Page(_EXPORTED_AT_ONCE, after), chosen):
             for entry in entries:
                 yield entry
-            before_id = entries[-1].id
+            after = entries[-1].id
 
 
 def _plain(text: str) -> str:

@@ -6,8 +6,8 @@ import re
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, labels, projects
+from app.database.keyset import Page
 from app.database.labels import Label
-from app.database.text import storable
 from app.kit.ids import is_id
 from app.oci.digest import Digest
 from app.oci.errors import Term
@@ -23,19 +23,15 @@ class Labels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(
-        self, project_id: int | None, *, after: str = "", limit: int = 50, offset: int = 0, search: str = ""
-    ) -> list[Label]:
-        """List labels of a project, or with None the system's, by name, past ``after``."""
-        if not storable(after):
-            return []
+    async def page(self, project_id: int | None, page: Page[str]) -> list[Label]:
+        """List labels of a project, or with None the system's."""
         async with self._database.reading() as transaction:
-            return await labels.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+            return await labels.page(transaction, project_id, page)
 
-    async def total(self, project_id: int | None, *, search: str = "") -> int:
-        """Count what `page` would list in all."""
+    async def total(self, project_id: int | None, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await labels.total(transaction, project_id, search=search)
+            return await labels.total(transaction, project_id, search)
 
     async def find(self, label_id: int) -> Label:
         """Read a label; raises Missing. Whose it is, the caller looks at."""

@@ -6,6 +6,7 @@ from app.access.errors import Conflict, Missing, PreconditionFailed
 from app.access.principal import Principal, PrincipalKind
 from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
+from app.database.keyset import Page
 from app.database.members import Member
 from app.database.text import storable
 from app.kit.ids import is_id
@@ -21,17 +22,15 @@ class Members:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(
-        self, project_id: int, *, after: int = 0, limit: int = 50, offset: int = 0, search: str = ""
-    ) -> list[Member]:
-        """List members by id, past ``after``; ``search``: part of the person's or group's name."""
+    async def page(self, project_id: int, page: Page[int]) -> list[Member]:
+        """List members."""
         async with self._database.reading() as transaction:
-            return await members.page(transaction, project_id, after=after, limit=limit, offset=offset, search=search)
+            return await members.page(transaction, project_id, page)
 
-    async def total(self, project_id: int, *, search: str = "") -> int:
-        """Count what `page` would list in all."""
+    async def total(self, project_id: int, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await members.total(transaction, project_id, search=search)
+            return await members.total(transaction, project_id, search)
 
     async def find(self, project_id: int, member_id: int) -> Member:
         """Read a member of this project; raises Missing."""

@@ -6,6 +6,7 @@ from app.access.errors import Invalid, Missing, PreconditionFailed
 from app.access.principal import Principal
 from app.config import Policy
 from app.database import Database, Transaction, projects, quotas
+from app.database.keyset import Page
 from app.database.quotas import Usage, in_words
 from app.kit.ids import is_id
 
@@ -26,19 +27,15 @@ class Quotas:
             raise _missing(project_id)
         return found
 
-    async def page(
-        self, *, after: int = 0, limit: int = 50, offset: int = 0, search: str = "", fullest: bool = False
-    ) -> list[Usage]:
-        """List every project's, by id, past ``after``; or by what they use, the most first (no ``after`` then)."""
+    async def page(self, page: Page[int]) -> list[Usage]:
+        """List what every project uses."""
         async with self._database.reading() as transaction:
-            return await quotas.page(
-                transaction, after=after, limit=limit, offset=offset, search=search, fullest=fullest
-            )
+            return await quotas.page(transaction, page)
 
-    async def total(self, *, search: str = "") -> int:
-        """Count what `page` would list in all."""
+    async def total(self, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await quotas.total(transaction, search=search)
+            return await quotas.total(transaction, search)
 
     async def set(self, by: Principal, project_id: int, quota_bytes: int | None) -> Usage:
         """Set a quota; None is no end.

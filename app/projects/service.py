@@ -19,9 +19,9 @@ from app.access.scopes import NO_PROJECT
 from app.access.tokens import Grant
 from app.config import Policy
 from app.database import Database, Transaction, members, projects
-from app.database.projects import Filter, Order, Project, ProjectEntry, Statistics, Summary
+from app.database.keyset import Page
+from app.database.projects import EVERYTHING, Filter, Project, ProjectEntry, Statistics, Summary
 from app.database.quotas import in_words
-from app.database.text import storable
 from app.kit.ids import is_id
 from app.oci.errors import Denied, NameUnknown, Term
 from app.oci.reference import Name
@@ -123,59 +123,26 @@ class Projects:
             raise _no_project(project_id)
         return found
 
-    async def page(
-        self,
-        principal: Principal,
-        *,
-        after: str = "",
-        before: str = "",
-        limit: int = 50,
-        offset: int = 0,
-        order: Order = "name",
-        search: str = "",
-        name: str | None = None,
-        public: bool | None = None,
-        mine: bool = False,
-        mirrors: bool | None = None,
-    ) -> list[ProjectEntry]:
-        """List the projects that the principal may see (has project:read in), past ``after`` or the last to ``before``.
-
-        ``search``: part of the name; ``name``: this one exactly; ``mine``: those they own or are a member of;
-        ``mirrors``: those that mirror an upstream, or that host. Keys are names and go with the order by name only;
-        ``offset`` is there for the Harbor API.
-        """
-        if not storable(after + before + (name or "")):
-            return []
-        viewer, wanted = viewer_of(principal), Filter(search, name, public, mine, mirrors)
+    async def page(self, principal: Principal, page: Page[str], wanted: Filter = EVERYTHING) -> list[ProjectEntry]:
+        """List the projects that the principal may see (has project:read in), by name."""
+        viewer = viewer_of(principal)
         async with self._database.reading() as transaction:
-            rows = await projects.page(
-                transaction, viewer, wanted, after=after, before=before, limit=limit, offset=offset, order=order
-            )
+            rows = await projects.page(transaction, viewer, page, wanted)
             roles = await projects.roles(transaction, viewer, [row[0].id for row in rows])
         return [
             ProjectEntry(project, owner, highest(roles.get(project.id, ())), repositories)
             for project, owner, repositories in rows
         ]
 
-    async def total(
-        self,
-        principal: Principal,
-        *,
-        search: str = "",
-        name: str | None = None,
-        public: bool | None = None,
-        mine: bool = False,
-    ) -> int:
-        """Count what `page` would list in all."""
-        if not storable(name or ""):
-            return 0
+    async def total(self, principal: Principal, search: str = "", wanted: Filter = EVERYTHING) -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await projects.total(transaction, viewer_of(principal), Filter(search, name, public, mine))
+            return await projects.total(transaction, viewer_of(principal), wanted, search)
 
     async def entry(self, principal: Principal, project_id: int) -> ProjectEntry:
         """Read one project as `page` would list it; raises Missing."""
         project = await self.get(project_id)
-        found = await self.page(principal, name=project.name, limit=1)
+        found = await self.page(principal, Page(1), Filter(name=project.name))
         if not found:
             raise _no_project(project_id)
         return found[0]

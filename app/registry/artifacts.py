@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
-from app.database.artifacts import ArtifactFilter, ArtifactRow, TagEntry, kind_of
+from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, TagEntry, kind_of
+from app.database.keyset import Page
 from app.database.labels import Label
 from app.database.manifests import Referrer
 from app.database.text import storable
@@ -62,7 +63,7 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        """What `Artifacts.page` takes as ``after``."""
+        """Its key in `Artifacts.page`."""
         return f"{self.pushed_at!r},{self.digest}"
 
 
@@ -86,49 +87,20 @@ class Artifacts:
         self._database = database
         self._configs = ImageConfigs(database, store)
 
-    async def page(
-        self,
-        repository_id: int,
-        *,
-        after: str = "",
-        before: str = "",
-        limit: int = 50,
-        offset: int = 0,
-        tag: str = "",
-        tagged: bool | None = None,
-        label_id: int | None = None,
-        kind: str = "",
-    ) -> list[Artifact]:
-        """List artifacts, the last pushed first, past the `Artifact.key` ``after``, or the last ones to ``before``.
+    async def page(self, repository_id: int, page: Page[str], wanted: ArtifactFilter = EVERYTHING) -> list[Artifact]:
+        """List artifacts, the last pushed first; their keys are `Artifact.key`, and they are searched by their tags.
 
-        ``tag``: part of a tag's name; ``tagged``: with tags, or without; ``label_id``: that have this label; ``kind``:
-        of this kind. ``offset`` is there for the Harbor API. Raises Invalid for what is no key.
+        Raises Invalid for what is no key.
         """
-        past, to = (_key(text) if text else None for text in (after, before))
-        wanted = ArtifactFilter(tag, tagged, label_id, kind)
-        if not storable(kind):
-            return []
         async with self._database.reading() as transaction:
-            rows = await artifacts.page(
-                transaction, repository_id, wanted, after=past, before=to, limit=limit, offset=offset
-            )
+            rows = await artifacts.page(transaction, repository_id, page.with_keys(_key), wanted)
             found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
         return list(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)))
 
-    async def total(
-        self,
-        repository_id: int,
-        *,
-        tag: str = "",
-        tagged: bool | None = None,
-        label_id: int | None = None,
-        kind: str = "",
-    ) -> int:
-        """Count what `page` would list in all."""
-        if not storable(kind):
-            return 0
+    async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await artifacts.total(transaction, repository_id, ArtifactFilter(tag, tagged, label_id, kind))
+            return await artifacts.total(transaction, repository_id, wanted, search)
 
     async def resolve(self, repository_id: int, reference: Reference) -> Digest:
         """Find the manifest that a tag or a digest names; raises Missing."""
@@ -181,36 +153,15 @@ class Artifacts:
         async with self._database.reading() as transaction:
             return await artifacts.total_referrers(transaction, repository_id, digest)
 
-    async def tags(
-        self,
-        repository_id: int,
-        *,
-        digest: Digest | None = None,
-        after: str = "",
-        before: str = "",
-        limit: int = 50,
-        offset: int = 0,
-        search: str = "",
-    ) -> list[TagEntry]:
-        """List tags by name, past ``after`` or the last to ``before``: the repository's, or those of one manifest."""
-        if not storable(after + before):
-            return []
+    async def tags(self, repository_id: int, page: Page[str], digest: Digest | None = None) -> list[TagEntry]:
+        """List tags by name: the repository's, or those of one manifest."""
         async with self._database.reading() as transaction:
-            return await artifacts.tags(
-                transaction,
-                repository_id,
-                digest,
-                after=after,
-                before=before,
-                limit=limit,
-                offset=offset,
-                search=search,
-            )
+            return await artifacts.tags(transaction, repository_id, page, digest)
 
-    async def total_tags(self, repository_id: int, *, digest: Digest | None = None, search: str = "") -> int:
-        """Count what `tags` would list in all."""
+    async def total_tags(self, repository_id: int, search: str = "", digest: Digest | None = None) -> int:
+        """Count what `tags` lists in all."""
         async with self._database.reading() as transaction:
-            return await artifacts.total_tags(transaction, repository_id, digest, search=search)
+            return await artifacts.total_tags(transaction, repository_id, search, digest)
 
     async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
         """Give a manifest one more tag; raises Missing, Conflict where the repository has that tag already."""

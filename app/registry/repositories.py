@@ -5,7 +5,8 @@ from __future__ import annotations
 from app.access.errors import Missing
 from app.access.principal import Principal
 from app.database import Database, repositories
-from app.database.repositories import Order, RepositoryEntry
+from app.database.keyset import Page
+from app.database.repositories import RepositoryEntry
 from app.database.text import storable
 from app.oci.errors import Term
 from app.projects import checks
@@ -19,72 +20,23 @@ class Repositories:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(
-        self,
-        project_id: int,
-        *,
-        after: str = "",
-        before: str = "",
-        limit: int = 50,
-        offset: int = 0,
-        order: Order = "name",
-        search: str = "",
-    ) -> list[RepositoryEntry]:
-        """List a project's repositories past the name ``after``, or the last ones to ``before``.
-
-        ``search``: part of the name. Keys go with the order by name only; ``offset`` is there for the Harbor API.
-        """
-        if not storable(after + before):
-            return []
+    async def page(self, project_id: int, page: Page[str]) -> list[RepositoryEntry]:
+        """List a project's repositories."""
         async with self._database.reading() as transaction:
-            return await repositories.page(
-                transaction,
-                project_id,
-                after=after,
-                before=before,
-                limit=limit,
-                offset=offset,
-                order=order,
-                search=search,
-            )
+            return await repositories.page(transaction, project_id, page)
 
-    async def total(self, project_id: int, *, search: str = "") -> int:
-        """Count what `page` would list in all."""
+    async def total(self, project_id: int, search: str = "") -> int:
+        """Count what `page` lists in all."""
         async with self._database.reading() as transaction:
-            return await repositories.total(transaction, project_id, search=search)
+            return await repositories.total(transaction, project_id, search)
 
-    async def search(
-        self,
-        principal: Principal,
-        text: str,
-        *,
-        after: str = "",
-        before: str = "",
-        limit: int,
-        offset: int = 0,
-        descending: bool = False,
-    ) -> list[RepositoryEntry]:
-        """List repositories that have ``text`` in the full name, in projects the principal may see.
-
-        By full name, past ``after`` or the last ones to ``before``.
-        """
-        if not storable(after + before):
-            return []
-        past, to = (_split(name) if name else None for name in (after, before))
+    async def search(self, principal: Principal, page: Page[str]) -> list[RepositoryEntry]:
+        """List repositories by full name, their key, in projects the principal may see."""
         async with self._database.reading() as transaction:
-            return await repositories.search(
-                transaction,
-                viewer_of(principal),
-                text,
-                after=past,
-                before=to,
-                limit=limit,
-                offset=offset,
-                descending=descending,
-            )
+            return await repositories.search(transaction, viewer_of(principal), page.with_keys(_split))
 
     async def found(self, principal: Principal, text: str) -> int:
-        """Count what `search` would list in all."""
+        """Count what `search` lists in all."""
         async with self._database.reading() as transaction:
             return await repositories.found(transaction, viewer_of(principal), text)
 

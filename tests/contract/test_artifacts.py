@@ -14,6 +14,8 @@ from app.access.errors import Conflict, Invalid, Missing
 from app.access.principal import ANONYMOUS
 from app.access.roles import Role
 from app.database import Database, manifests
+from app.database.artifacts import ArtifactFilter
+from app.database.keyset import Page
 from app.database.tables import manifest, tag
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX, parse_manifest
@@ -54,9 +56,10 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
 
 async def names(house: House, **wanted: Any) -> list[list[str]]:
     """List the tags of each artifact, in the page's order."""
-    found = await house.artifacts.page(await house.id_of(), **wanted)
-    filters = {key: value for key, value in wanted.items() if key in ("tag", "tagged", "label_id", "kind")}
-    assert await house.artifacts.total(await house.id_of(), **filters) >= len(found)
+    chosen = ArtifactFilter(**{key: wanted.pop(key) for key in ("tagged", "label_id", "kind") if key in wanted})
+    page = Page(**{"limit": 50, **wanted})
+    found = await house.artifacts.page(await house.id_of(), page, chosen)
+    assert await house.artifacts.total(await house.id_of(), page.search, chosen) >= len(found)
     return [[tag.name for tag in artifact.tags] for artifact in found]
 
 
@@ -66,7 +69,7 @@ async def test_an_image(house: House) -> None:
     detail = await house.artifacts.detail(await house.id_of(), Tag("v1"))
     artifact = detail.artifact
     assert artifact == await house.artifacts.find(await house.id_of(), digest)
-    assert [artifact] == await house.artifacts.page(await house.id_of())
+    assert [artifact] == await house.artifacts.page(await house.id_of(), Page(50))
     assert (artifact.digest, artifact.kind, artifact.artifact_type) == (digest, "image", CONFIG)
     assert artifact.size == len(payload) + len(BASE) + len(TOP) + len(config())
     assert [str(platform) for platform in artifact.platforms] == ["linux/amd64"]
@@ -148,7 +151,7 @@ async def test_referrers_are_beneath_their_subject(house: House) -> None:
     signed = await house.push(signature)
     await house.push(image(TOP, subject=descriptor(b"of something that is not here")))
     assert await names(house) == [[], ["v1"]]
-    artifact = (await house.artifacts.page(await house.id_of(), tagged=True))[0]
+    artifact = (await house.artifacts.page(await house.id_of(), Page(50), ArtifactFilter(tagged=True)))[0]
     assert artifact.referrer_count == 1 == await house.artifacts.total_referrers(await house.id_of(), digest)
     (referrer,) = await house.artifacts.referrers(await house.id_of(), digest)
     assert (referrer.digest, referrer.artifact_type) == (signed, "application/x.signature")
@@ -168,7 +171,7 @@ async def test_kinds(house: House) -> None:
         (EMPTY_TYPE, image().replace(CONFIG.encode(), EMPTY_TYPE.encode()), None),
     ):
         digest = await house.push(payload, **({"media_type": media_type} if media_type else {}))
-        found = await house.artifacts.page(await house.id_of(), kind=kind)
+        found = await house.artifacts.page(await house.id_of(), Page(50), ArtifactFilter(kind=kind))
         assert [(artifact.digest, artifact.kind) for artifact in found] == [(digest, kind)]
     assert await names(house, kind="\0") == []
     assert await names(house, kind="elsewhat") == []
@@ -176,24 +179,24 @@ async def test_kinds(house: House) -> None:
 
 async def test_pages_and_filters(house: House) -> None:
     digests = [await house.push(image(annotations={"n": str(number)}), f"v{number}") for number in range(5)]
-    everything = await house.artifacts.page(await house.id_of())
+    everything = await house.artifacts.page(await house.id_of(), Page(50))
     assert [artifact.digest for artifact in everything] == digests[::-1]
     paged: list[str] = []
-    after = ""
-    while page := await house.artifacts.page(await house.id_of(), after=after, limit=2):
+    after: str | None = None
+    while page := await house.artifacts.page(await house.id_of(), Page(2, after)):
         paged += [artifact.digest for artifact in page]
         after = page[-1].key
     assert paged == digests[::-1]
     back: list[str] = []
     before = everything[-1].key
-    while page := await house.artifacts.page(await house.id_of(), before=before, limit=2):
+    while page := await house.artifacts.page(await house.id_of(), Page(2, before=before)):
         back = [artifact.digest for artifact in page] + back
         before = page[0].key
     assert back == digests[:0:-1]
     assert await names(house, offset=3, limit=5) == [["v1"], ["v0"]]
-    assert await names(house, tag="V3") == [["v3"]]
-    assert await names(house, tag="%") == []
-    assert await names(house, tag="\0") == []
+    assert await names(house, search="V3") == [["v3"]]
+    assert await names(house, search="%") == []
+    assert await names(house, search="\0") == []
     label = await house.labels.create(1, name="good")
     await house.labels.attach(1, await house.id_of(), digests[2], label.id)
     assert await names(house, label_id=label.id) == [["v2"]]
@@ -202,26 +205,28 @@ async def test_pages_and_filters(house: House) -> None:
     assert len(await names(house, tagged=True)) == 4
     for bad in ("x", "1,x", "nan,sha256:" + "0" * 64, "1", "\0", ",", "inf,sha256:" + "0" * 64):
         with pytest.raises(Invalid):
-            await house.artifacts.page(await house.id_of(), after=bad)
+            await house.artifacts.page(await house.id_of(), Page(50, bad))
         with pytest.raises(Invalid):
-            await house.artifacts.page(await house.id_of(), before=bad)
+            await house.artifacts.page(await house.id_of(), Page(50, before=bad))
 
 
 async def test_tags(house: House) -> None:
     first, second = await house.push(image(BASE), "a", "c"), await house.push(image(TOP), "b")
     repository = await house.id_of()
-    assert [(tag.name, tag.digest) for tag in await house.artifacts.tags(repository)] == [
+    assert [(tag.name, tag.digest) for tag in await house.artifacts.tags(repository, Page(50))] == [
         ("a", first),
         ("b", second),
         ("c", first),
     ]
-    assert [tag.name for tag in await house.artifacts.tags(repository, digest=first)] == ["a", "c"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, after="a", limit=1)] == ["b"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, offset=2)] == ["c"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, before="c", limit=1)] == ["b"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, before="c", digest=first)] == ["a"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50), digest=first)] == ["a", "c"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, Page(1, "a"))] == ["b"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50, offset=2))] == ["c"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, Page(1, before="c"))] == ["b"]
+    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50, before="c"), digest=first)] == ["a"]
     assert (
-        await house.artifacts.tags(repository, before="a") == await house.artifacts.tags(repository, before="\0") == []
+        await house.artifacts.tags(repository, Page(50, before="a"))
+        == await house.artifacts.tags(repository, Page(50, before="\0"))
+        == []
     )
     assert await house.artifacts.total_tags(repository) == 3
     assert await house.artifacts.total_tags(repository, digest=second, search="x") == 0
@@ -269,7 +274,7 @@ async def test_a_config_that_is_odd(house: House, content: bytes) -> None:
     await house.push(image(BASE, config=content), "v1")
     detail = await house.artifacts.detail(await house.id_of(), Tag("v1"))
     assert detail.artifact.kind == "image"
-    assert len(await house.artifacts.page(await house.id_of())) == 1
+    assert len(await house.artifacts.page(await house.id_of(), Page(50))) == 1
 
 
 async def test_a_config_that_is_not_here(house: House) -> None:
@@ -306,19 +311,19 @@ async def test_five_thousand_tags(house: House) -> None:
                 for number, digest in enumerate(digests)
             ]
             await transaction.execute(tag.insert(), [row | {"checked_at": now} for row in tags])
-    page = await house.artifacts.page(repository, limit=5001)
+    page = await house.artifacts.page(repository, Page(5001))
     assert len(page) == await house.artifacts.total(repository) == 5001
     (found,) = [artifact for artifact in page if artifact.digest == one]
     assert found.tag_count == 5001
     assert [tag.name for tag in found.tags] == [f"o{number}" for number in range(4999, 4989, -1)]
-    assert len(await house.artifacts.tags(repository, limit=20, after="m2")) == 20
+    assert len(await house.artifacts.tags(repository, Page(20, "m2"))) == 20
 
 
 async def test_repositories(house: House) -> None:
     await house.push(image(BASE), "v1", "v2")
     await house.push(image(TOP), "v3")
     await house.push_blob(EMPTY, to="physics/team/tool")
-    found = {entry.name: entry for entry in await house.repositories.page(1)}
+    found = {entry.name: entry for entry in await house.repositories.page(1, Page(50))}
     assert list(found) == ["app", "team/tool"]
     assert (found["app"].artifacts, found["app"].pulls, found["app"].full_name) == (2, 0, "physics/app")
     assert found["app"].updated_at >= found["app"].created_at
@@ -328,12 +333,12 @@ async def test_repositories(house: House) -> None:
     assert (await house.repositories.find(1, "app")).description == "Tõravere"
     with pytest.raises(Invalid):
         await house.repositories.describe(found["app"].id, "x" * 5000)
-    assert [entry.name for entry in await house.repositories.page(1, after="app")] == ["team/tool"]
-    assert [entry.name for entry in await house.repositories.page(1, before="team/tool")] == ["app"]
-    assert [entry.name for entry in await house.repositories.page(1, before="z", limit=1)] == ["team/tool"]
-    assert await house.repositories.page(1, before="app") == []
-    assert [entry.name for entry in await house.repositories.page(1, order="-name", limit=1)] == ["team/tool"]
-    assert [entry.name for entry in await house.repositories.page(1, search="APP", order="-pulls")] == ["app"]
+    assert [entry.name for entry in await house.repositories.page(1, Page(50, "app"))] == ["team/tool"]
+    assert [entry.name for entry in await house.repositories.page(1, Page(50, before="team/tool"))] == ["app"]
+    assert [entry.name for entry in await house.repositories.page(1, Page(1, before="z"))] == ["team/tool"]
+    assert await house.repositories.page(1, Page(50, before="app")) == []
+    assert [entry.name for entry in await house.repositories.page(1, Page(1, order="-key"))] == ["team/tool"]
+    assert [entry.name for entry in await house.repositories.page(1, Page(50, order="-pulls", search="APP"))] == ["app"]
     assert (await house.repositories.total(1), await house.repositories.total(1, search="\0")) == (2, 0)
     await house.repositories.remove(found["app"].id)
     for name in ("app", f"~{found['app'].id}", "\0"):
@@ -348,16 +353,20 @@ async def test_search(house: House) -> None:
     secret = await house.project("secret", public=False)
     await house.push_blob(EMPTY, to="secret/app")
     mari = await house.person("mari", groups=("astronomers",))
-    assert [entry.full_name for entry in await house.repositories.search(mari, "App", limit=10)] == ["physics/app"]
-    assert await house.repositories.search(ANONYMOUS, "secret", limit=10) == []
-    assert await house.repositories.search(ANONYMOUS, "\0", limit=10) == []
+    assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="App"))] == [
+        "physics/app"
+    ]
+    assert await house.repositories.search(ANONYMOUS, Page(10, search="secret")) == []
+    assert await house.repositories.search(ANONYMOUS, Page(10, search="\0")) == []
     await house.members.add_group(secret.id, "astronomers", Role.LIMITED_GUEST)
-    assert [entry.full_name for entry in await house.repositories.search(mari, "t/a", limit=10)] == ["secret/app"]
+    assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="t/a"))] == [
+        "secret/app"
+    ]
     assert await house.repositories.found(mari, "") == 2
     assert await house.repositories.found(ANONYMOUS, "") == 1
     assert await house.repositories.found(ANONYMOUS, "\0") == 0
     pages = [
-        await house.repositories.search(mari, "app", limit=1, offset=offset, descending=True) for offset in range(3)
+        await house.repositories.search(mari, Page(1, offset=offset, order="-key", search="app")) for offset in range(3)
     ]
     assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
     await house.push_blob(EMPTY, to="physics/zoo")
@@ -371,7 +380,7 @@ async def test_search(house: House) -> None:
         ("", "physics/app", 9, []),
         ("\0", "", 9, []),
     ):
-        page = await house.repositories.search(mari, "", after=after, before=before, limit=limit)
+        page = await house.repositories.search(mari, Page(limit, after or None, before or None))
         assert [entry.full_name for entry in page] == wanted, (after, before)
 
 

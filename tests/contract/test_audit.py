@@ -11,6 +11,7 @@ import pytest
 from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Filter, Note
+from app.database.keyset import Page
 from app.projects import audit as module
 from app.projects.audit import Audit
 
@@ -26,7 +27,7 @@ def log(database: Database) -> Audit:
 
 
 async def resources(log: Audit, chosen: Filter = EVERYTHING, *, offset: int = 0) -> list[str]:
-    return [entry.resource for entry in await log.page(chosen, limit=100, offset=offset)]
+    return [entry.resource for entry in await log.page(Page(100, offset=offset), chosen)]
 
 
 async def fill(database: Database, count: int, *, at: float | None = None) -> None:
@@ -41,14 +42,14 @@ async def test_a_note_is_written_as_it_was_taken(log: Audit) -> None:
     log.note(ANONYMOUS, "2001:db8::1", "login", "account", "jaan")
     assert await resources(log) == []
     await log.flush()
-    newest, oldest = await log.page(limit=9)
+    newest, oldest = await log.page(Page(9))
     assert (oldest.actor, oldest.address, oldest.operation) == ("person:mari", "193.40.5.7", "create")
     assert (oldest.resource_type, oldest.resource, oldest.project_id) == ("project", "physics", 7)
     assert (oldest.project_name, oldest.times) == ("physics", 1)
     assert oldest.at == pytest.approx(time.time(), abs=60)
     assert (newest.actor, newest.project_id, newest.project_name) == ("anonymous", None, "")
     await log.flush()
-    assert await log.count() == 2
+    assert await log.total() == 2
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 100_000, "õ\N{SNOWMAN}", "<script>", "%_\\"], ids=ascii)
@@ -56,7 +57,7 @@ async def test_any_text_can_be_noted(log: Audit, text: str) -> None:
     log.note(Principal(PrincipalKind.PERSON, text), text, "login", "account", text)
     log.note(MARI, "", "login", "account", "the next one")
     await log.flush()
-    first, second = reversed(await log.page(limit=9))
+    first, second = reversed(await log.page(Page(9)))
     assert (len(first.resource) <= 1000, second.resource) == (True, "the next one")
 
 
@@ -129,7 +130,7 @@ async def test_pages_follow_each_other_by_key(database: Database, log: Audit) ->
     await fill(database, 25)
     seen: list[int] = []
     before = None
-    while page := await log.page(before_id=before, limit=10):
+    while page := await log.page(Page(10, before)):
         # What is noted meanwhile moves nothing.
         log.note(MARI, "", "push", "artifact", "new")
         await log.flush()
@@ -138,8 +139,8 @@ async def test_pages_follow_each_other_by_key(database: Database, log: Audit) ->
     assert seen == sorted(seen, reverse=True)
     assert len(seen) == 25
     assert await resources(log, offset=26) == ["lab/1", "lab/0"]
-    assert len(await log.page(before_id=1 << 70, limit=10)) == 10
-    assert await log.page(before_id=-1, limit=10) == []
+    assert len(await log.page(Page(10, 1 << 62))) == 10
+    assert await log.page(Page(10, -1)) == []
 
 
 async def test_entries_are_found_by_anything(log: Audit) -> None:
@@ -171,7 +172,7 @@ async def test_entries_are_found_by_anything(log: Audit) -> None:
         (EVERYTHING, 5),
     ]:
         assert len(await resources(log, chosen)) == expected, chosen
-        assert await log.count(chosen) == expected, chosen
+        assert await log.total(chosen) == expected, chosen
 
 
 async def test_an_export_has_everything_however_much(

@@ -22,6 +22,7 @@ from app.database import (
     robots,
 )
 from app.database.audit import Note
+from app.database.keyset import Page
 from app.database.tables import metadata
 
 Step = Callable[[Transaction, int], Awaitable[object]]
@@ -149,5 +150,5 @@ async def highest(transaction: Transaction, name: str) -> int:
 async def test_entries_that_are_written_together_have_ids_of_their_own(database: Database) -> None:
     async with database.transaction() as transaction:
         await audit.add(transaction, [Note(float(at), "", "", "login", "user", "mari") for at in range(5)])
-        entries = await audit.page(transaction, audit.EVERYTHING, limit=10)
+        entries = await audit.page(transaction, Page(10), audit.EVERYTHING)
     assert [entry.at for entry in entries] == [4.0, 3.0, 2.0, 1.0, 0.0]

@@ -24,6 +24,7 @@ from app.database import (
     uploads,
 )
 from app.database.artifacts import ArtifactFilter
+from app.database.keyset import Page
 from app.database.projects import Filter, Viewer
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest
@@ -62,68 +63,46 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "find a project": lambda t: projects.find(t, "physics"),
     "charge": lambda t: quotas.charge(t, 1, 5),
     "room": lambda t: quotas.room(t, 1),
-    "quotas": lambda t: quotas.page(t, after=0, limit=10, offset=0, search="", fullest=False),
+    "quotas": lambda t: quotas.page(t, Page(10, 5)),
     "reserve": lambda t: uploads.reserve(t, 1, "upload", 5, 5),
     "give back": lambda t: uploads.give_back(t, 1, "upload", 0),
     "end an upload": lambda t: uploads.end(t, "upload"),
     "remove an upload": lambda t: uploads.remove(t, "upload"),
     "find an upload with room": lambda t: uploads.find_with_room(t, 1, "upload"),
     "keep": lambda t: projects.keep(t, 1, 1),
-    "projects": lambda t: projects.page(t, MARI, Filter(), after="a", before="", limit=10, offset=0, order="name"),
-    "everybody's projects": lambda t: projects.page(
-        t, Viewer(everything=True), Filter(), after="", before="", limit=10, offset=0, order="-name"
-    ),
-    "projects before": lambda t: projects.page(
-        t, MARI, Filter(mirrors=False), after="", before="m", limit=10, offset=0, order="name"
-    ),
-    "robots": lambda t: robots.page(t, 1, after="a", limit=10),
-    "robots before": lambda t: robots.page(t, 1, before="m", limit=10),
+    "projects": lambda t: projects.page(t, MARI, Page(10, "a"), Filter()),
+    "everybody's projects": lambda t: projects.page(t, Viewer(everything=True), Page(10, order="-key"), Filter()),
+    "projects before": lambda t: projects.page(t, MARI, Page(10, before="m"), Filter(mirrors=False)),
+    "robots": lambda t: robots.page(t, 1, Page(10, "a")),
+    "robots before": lambda t: robots.page(t, 1, Page(10, before="m")),
     "roles": lambda t: projects.roles(t, MARI, [1, 2]),
     "owned": lambda t: projects.owned(t, 1),
     "find a member": lambda t: members.find(t, 1, 1),
     "own membership": lambda t: members.of_account(t, 1, 1),
-    "labels": lambda t: labels.page(t, 1, after="a", limit=10, offset=0, search=""),
+    "labels": lambda t: labels.page(t, 1, Page(10, "a")),
     "labels of manifests": lambda t: labels.of_manifests(t, 1, [APP, A]),
-    "repositories": lambda t: repositories.page(
-        t, 1, after="a", before="", limit=10, offset=0, order="name", search=""
-    ),
-    "repositories before": lambda t: repositories.page(
-        t, 1, after="", before="m", limit=10, offset=0, order="name", search=""
-    ),
-    "count repositories": lambda t: repositories.total(t, 1, search=""),
-    "all repositories": lambda t: repositories.search(
-        t, MARI, "", after=None, before=None, limit=10, offset=0, descending=False
-    ),
-    "all repositories past one": lambda t: repositories.search(
-        t, MARI, "", after=("physics", "app"), before=None, limit=10, offset=0, descending=False
-    ),
-    "all repositories, backwards": lambda t: repositories.search(
-        t, MARI, "", after=None, before=None, limit=10, offset=0, descending=True
-    ),
-    "all repositories before one": lambda t: repositories.search(
-        t, MARI, "", after=None, before=("physics", "app"), limit=10, offset=0, descending=False
-    ),
+    "repositories": lambda t: repositories.page(t, 1, Page(10, "a")),
+    "repositories before": lambda t: repositories.page(t, 1, Page(10, before="m")),
+    "count repositories": lambda t: repositories.total(t, 1),
+    "all repositories": lambda t: repositories.search(t, MARI, Page(10)),
+    "all repositories past one": lambda t: repositories.search(t, MARI, Page(10, ("physics", "app"))),
+    "all repositories, backwards": lambda t: repositories.search(t, MARI, Page(10, order="-key")),
+    "all repositories before one": lambda t: repositories.search(t, MARI, Page(10, before=("physics", "app"))),
     "count all repositories": lambda t: repositories.found(t, MARI, ""),
     "find a repository": lambda t: repositories.find(t, 1, "app"),
     "count pulls": lambda t: repositories.add_pulls(t, {1: 5}),
-    "artifacts": lambda t: artifacts.page(t, 1, ArtifactFilter(), after=None, before=None, limit=10, offset=0),
-    "more artifacts": lambda t: artifacts.page(
-        t, 1, ArtifactFilter(tagged=True), after=(5.0, A), before=None, limit=10, offset=0
-    ),
-    "artifacts before": lambda t: artifacts.page(
-        t, 1, ArtifactFilter(), after=None, before=(5.0, A), limit=10, offset=0
-    ),
-    "labelled artifacts": lambda t: artifacts.page(
-        t, 1, ArtifactFilter(label_id=1), after=None, before=None, limit=10, offset=0
-    ),
-    "count artifacts": lambda t: artifacts.total(t, 1, ArtifactFilter()),
+    "artifacts": lambda t: artifacts.page(t, 1, Page(10), ArtifactFilter()),
+    "more artifacts": lambda t: artifacts.page(t, 1, Page(10, (5.0, A)), ArtifactFilter(tagged=True)),
+    "artifacts before": lambda t: artifacts.page(t, 1, Page(10, before=(5.0, A)), ArtifactFilter()),
+    "labelled artifacts": lambda t: artifacts.page(t, 1, Page(10), ArtifactFilter(label_id=1)),
+    "count artifacts": lambda t: artifacts.total(t, 1, ArtifactFilter(), ""),
     "find an artifact": lambda t: artifacts.find(t, 1, APP),
     "payloads": lambda t: artifacts.payloads(t, 1, [APP, A], 100),
     "parts": lambda t: artifacts.parts(t, 1, [APP, A]),
     "present": lambda t: artifacts.present(t, 1, [APP, A]),
-    "tags of a repository": lambda t: artifacts.tags(t, 1, None, after="a", before="", limit=10, offset=0, search=""),
-    "tags before": lambda t: artifacts.tags(t, 1, None, after="", before="m", limit=10, offset=0, search=""),
-    "count tags of one": lambda t: artifacts.total_tags(t, 1, A, search=""),
+    "tags of a repository": lambda t: artifacts.tags(t, 1, Page(10, "a")),
+    "tags before": lambda t: artifacts.tags(t, 1, Page(10, before="m")),
+    "count tags of one": lambda t: artifacts.total_tags(t, 1, digest=A),
     "count referrers": lambda t: artifacts.total_referrers(t, 1, A),
     "put off a review": lambda t: manifests.put_off_review(t, 1, A, 5.0),
     "hidden projects": removals.hidden_projects,

@@ -16,6 +16,8 @@ from app.access.permissions import Permissions
 from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.roles import ALL_RIGHTS, PULL, READ_PROJECT, UPDATE_PROJECT, Role
 from app.database import Database, projects
+from app.database.keyset import Page
+from app.database.projects import Filter
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, OCIError
 from app.oci.reference import Tag
@@ -91,7 +93,7 @@ async def test_nobody_makes_more_than_they_may(house: House) -> None:
     assert sum(isinstance(outcome, Forbidden) for outcome in made) == 2
     for number in range(5):
         await house.project(f"of-admin{number}")
-    await house.projects.remove((await house.projects.page(mari, mine=True))[0].project.id)
+    await house.projects.remove((await house.projects.page(mari, Page(50), Filter(mine=True)))[0].project.id)
     await house.project("one-more", by=mari)
 
 
@@ -115,7 +117,7 @@ async def test_what_a_person_may_not_have(house: House, wanted: dict[str, Any], 
     mari = await house.person("mari")
     with pytest.raises(error):
         await house.projects.create(mari, name="physics", public=True, **wanted)
-    assert await house.projects.page(mari) == []
+    assert await house.projects.page(mari, Page(50)) == []
 
 
 async def test_an_admin_is_bound_by_none_of_it(house: House) -> None:
@@ -235,16 +237,19 @@ async def test_everybody_sees_their_own_and_the_public_ones(house: House) -> Non
         ),
         (Principal(PrincipalKind.ROBOT, "robot-of-a-token"), ["a-public"]),
     ):
-        listed = await house.projects.page(principal)
+        listed = await house.projects.page(principal, Page(50))
         assert [entry.project.name for entry in listed] == expected, principal
         assert await house.projects.total(principal) == len(expected)
         for name, id_ in ids.items():
             rights = await Permissions(house.database).rights(principal, id_, public=name == "a-public")
             assert (READ_PROJECT in rights) == (name in expected), (principal, name)
-    roles = {entry.project.name: entry.role for entry in await house.projects.page(mari)}
+    roles = {entry.project.name: entry.role for entry in await house.projects.page(mari, Page(50))}
     assert roles == {"a-public": None, "b-mine": Role.DEVELOPER, "c-group": Role.MAINTAINER}
-    assert [entry.project.name for entry in await house.projects.page(mari, mine=True)] == ["b-mine", "c-group"]
-    assert await house.projects.total(mari, mine=True, public=True) == 0
+    assert [entry.project.name for entry in await house.projects.page(mari, Page(50), Filter(mine=True))] == [
+        "b-mine",
+        "c-group",
+    ]
+    assert await house.projects.total(mari, wanted=Filter(mine=True, public=True)) == 0
     assert (await house.projects.entry(mari, ids["b-mine"])).owner == "admin"
     with pytest.raises(Missing):
         await house.projects.entry(mari, ids["d-other"])
@@ -256,9 +261,10 @@ async def test_pages_and_filters(house: House) -> None:
         await house.project(name, public=name != "gamma")
 
     async def names(**wanted: Any) -> list[str]:
-        found = await house.projects.page(admin, **wanted)
-        filters = {key: value for key, value in wanted.items() if key in ("search", "name", "public", "mine")}
-        assert await house.projects.total(admin, **filters) >= len(found)
+        chosen = Filter(**{key: wanted.pop(key) for key in ("name", "public", "mine", "mirrors") if key in wanted})
+        page = Page(**{"limit": 50, **wanted})
+        found = await house.projects.page(admin, page, chosen)
+        assert await house.projects.total(admin, page.search, chosen) >= len(found)
         return [entry.project.name for entry in found]
 
     assert await names() == ["alpha", "beta-1", "beta_1", "gamma"]
@@ -267,7 +273,7 @@ async def test_pages_and_filters(house: House) -> None:
     assert (await names(mirrors=True), len(await names(mirrors=False))) == ([], 4)
     assert await names(after="alpha", limit=2) == ["beta-1", "beta_1"]
     assert await names(order="-created", offset=1, limit=2) == ["beta-1", "beta_1"]
-    assert await names(order="-name", limit=1) == ["gamma"]
+    assert await names(order="-key", limit=1) == ["gamma"]
     assert await names(search="BETA") == ["beta-1", "beta_1"]
     assert await names(search="_") == ["beta_1"]
     assert await names(search="%") == []
@@ -335,7 +341,7 @@ async def test_a_removal_that_was_interrupted_is_gone_on_with(house: House) -> N
     async with house.database.transaction() as transaction:
         await transaction.execute(text(f"UPDATE project SET name = '~{made.id}' WHERE id = {made.id}"))
     for principal in (await house.admin(), ANONYMOUS):
-        assert await house.projects.page(principal) == []
+        assert await house.projects.page(principal, Page(50)) == []
     with pytest.raises(Missing):
         await house.projects.get(made.id)
     with pytest.raises(Missing):
@@ -364,7 +370,7 @@ async def test_what_is_large_goes_in_batches(house: House, monkeypatch: pytest.M
     await house.push_blob(b"anew")
     await house.collection.collect()
     assert await rows(house.database, "SELECT count(*) FROM link") == [(1,)]
-    assert [entry.name for entry in await house.repositories.page(made.id)] == ["app"]
+    assert [entry.name for entry in await house.repositories.page(made.id, Page(50))] == ["app"]
     assert await house.used(made.id) == 4
 
 

@@ -38,6 +38,16 @@ def test_pages_of_a_list(ann: Api) -> None:
     assert (beyond.json(), beyond.headers["X-Total-Count"]) == ([], "5")
 
 
+def test_a_list_goes_backwards_where_the_document_says_so(ann: Api, admin: Api) -> None:
+    made = ann.do("createProject", {"project_name": "backwards"})
+    for name in ("a", "b"):
+        assert ann.do("createLabel", {"name": name, "scope": "p", "project_id": made.number}).status == 201
+    query = {"scope": "p", "project_id": made.number, "sort": "-name"}
+    assert [one["name"] for one in ann.do("listLabels", query=query).json()] == ["b", "a"]
+    names = [one["username"] for one in admin.do("listUsers", query={"sort": "-username", "page_size": 100}).json()]
+    assert names == [one["username"] for one in admin.do("listUsers", query={"page_size": 100}).json()][::-1]
+
+
 def test_lists_show_what_one_may_see(ann: Api, admin: Api, nobody: Api) -> None:
     assert admin.do("createProject", {"project_name": "sight-closed"}).status == 201
     assert admin.do("createProject", {"project_name": "sight-open", "public": True}).status == 201

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.access.errors import Invalid, Missing
-from app.database.artifacts import TagEntry
+from app.database.artifacts import ArtifactFilter, TagEntry
 from app.database.manifests import Referrer
 from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
@@ -108,14 +108,15 @@ class ArtifactsHandler(InArtifacts):
         if tagged is not None and tagged.form is Form.IS and tagged.value not in ("*", "nil"):
             await self._get_tagged(entry.id, entry.name, str(tagged.value))
             return
-        chosen = some(
-            tagged=None if tagged is None or tagged.form is Form.LIKE else tagged.value == "*",
-            tag=str(tagged.value) if tagged is not None and tagged.form is Form.LIKE else None,
+        like = tagged is not None and tagged.form is Form.LIKE
+        wanted = ArtifactFilter(
+            tagged=None if tagged is None or like else tagged.value == "*",
             label_id=_only(self.filters.get("labels")),
-            kind=str(self.filters["type"].value).lower() if "type" in self.filters else None,
+            kind=self.text("type").lower(),
         )
-        found = await self.services.artifacts.page(entry.id, limit=self.limit, offset=self.offset, **chosen)
-        total = await self.services.artifacts.total(entry.id, **chosen)
+        page = self.page(self.text("tags") if like else "")
+        found = await self.services.artifacts.page(entry.id, page, wanted)
+        total = await self.services.artifacts.total(entry.id, page.search, wanted)
         self.answer_page([await self.spell(one, entry.name) for one in found], total)
 
     async def _get_tagged(self, repository_id: int, repository_name: str, name: str) -> None:

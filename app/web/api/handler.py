@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 from urllib.parse import urlencode
 
 from tornado.web import HTTPError
@@ -18,6 +18,7 @@ from tornado.web import HTTPError
 from app.access.errors import Forbidden, Invalid, Missing
 from app.access.principal import Principal
 from app.access.sessions import Session
+from app.database.keyset import Order, Page
 from app.oci.errors import OCIError
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler
@@ -30,6 +31,21 @@ from .query import Term, parse_query, parse_sort
 
 # The token of `RequestHandler.xsrf_token`, under the name that Harbor's pages know it by.
 _TOKEN = "X-Harbor-CSRF-Token"  # noqa: S105  # the name of a header
+# What ``sort`` calls the orders of lists; None is for no ``sort``.
+ORDERS: Mapping[str | None, Order] = {
+    None: "key",
+    "name": "key",
+    "-name": "-key",
+    "username": "key",
+    "-username": "-key",
+    "-op_time": "key",
+    "-push_time": "key",
+    "creation_time": "created",
+    "-creation_time": "-created",
+    "pull_count": "pulls",
+    "-pull_count": "-pulls",
+    "-used.storage": "-used",
+}
 _PROJECT = ("project_name_or_id", "project_name")
 
 
@@ -183,6 +199,10 @@ class ApiHandler(Handler):
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         _ = self.finish(json.dumps(body))
+
+    def page(self, search: str = "") -> Page[Never]:
+        """Say which page of a list is asked for."""
+        return Page(self.limit, offset=self.offset, order=ORDERS[self.sort], search=search)
 
     @property
     def limit(self) -> int:

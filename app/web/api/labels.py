@@ -39,9 +39,9 @@ class LabelsHandler(ApiHandler):
         return None if view is None else view.id
 
     async def get(self) -> None:
-        search = self.text("name") or self.query["name"] or ""
-        rows = await self.services.labels.page(self.project_id, limit=self.limit, offset=self.offset, search=search)
-        self.answer_page([label(row) for row in rows], await self.services.labels.total(self.project_id, search=search))
+        page = self.page(self.text("name") or self.query["name"] or "")
+        rows = await self.services.labels.page(self.project_id, page)
+        self.answer_page([label(row) for row in rows], await self.services.labels.total(self.project_id, page.search))
 
     async def post(self) -> None:
         said = {field: self.body[field] for field in ("description", "color") if self.body.get(field)}

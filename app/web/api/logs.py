@@ -50,8 +50,8 @@ class Logs(ApiHandler):
 class LogsHandler(Logs):
     async def get(self) -> None:
         chosen = self.chosen()
-        rows = await self.services.audit.page(chosen, limit=self.limit, offset=self.offset)
-        self.answer_page([entry(row) for row in rows], await self.services.audit.count(chosen))
+        rows = await self.services.audit.page(self.page(), chosen)
+        self.answer_page([entry(row) for row in rows], await self.services.audit.total(chosen))
 
 
 class ExportHandler(Logs):

@@ -28,9 +28,9 @@ def member(row: Member) -> dict[str, Any]:
 
 class MembersHandler(ApiHandler):
     async def get(self) -> None:
-        search = self.query["entityname"] or ""
-        rows = await self.services.members.page(self.view.id, limit=self.limit, offset=self.offset, search=search)
-        self.answer_page([member(row) for row in rows], await self.services.members.total(self.view.id, search=search))
+        page = self.page(self.query["entityname"] or "")
+        rows = await self.services.members.page(self.view.id, page)
+        self.answer_page([member(row) for row in rows], await self.services.members.total(self.view.id, page.search))
 
     async def post(self) -> None:
         person, group = self.body.get("member_user"), self.body.get("member_group")

@@ -7,20 +7,13 @@ from typing import Any, cast
 
 from app.access.errors import Invalid, PreconditionFailed
 from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
-from app.database.projects import Order, ProjectEntry, Summary
+from app.database.projects import Filter, ProjectEntry, Summary
 from app.projects.service import UNSET, Settings
 
 from .handler import ApiHandler, Place
 from .query import Form
 from .registries import name_of, number_of, registry
 from .shapes import NO_END, ROLE_IDS, moment, some, storage
-
-_ORDERS: Mapping[str, Order] = {
-    "name": "name",
-    "-name": "-name",
-    "creation_time": "created",
-    "-creation_time": "-created",
-}
 
 
 def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
@@ -60,22 +53,13 @@ class ProjectsHandler(ApiHandler):
 
     async def get(self) -> None:
         term = self.filters.get("name")
-        name, search = None, self.query["name"] or ""
-        if term is not None and term.form is Form.IS:
-            name = str(term.value)
-        elif term is not None:
-            search = str(term.value)
+        exact = term is not None and term.form is Form.IS
+        name = self.text("name")
         public = cast("bool", self.filters["public"].value) if "public" in self.filters else self.query["public"]
-        entries = await self.services.projects.page(
-            self.principal,
-            limit=self.limit,
-            offset=self.offset,
-            order=_ORDERS[self.sort or "name"],
-            search=search,
-            name=name,
-            public=public,
-        )
-        total = await self.services.projects.total(self.principal, search=search, name=name, public=public)
+        wanted = Filter(name=name if exact else None, public=public)
+        page = self.page(self.query["name"] or "" if term is None or exact else name)
+        entries = await self.services.projects.page(self.principal, page, wanted)
+        total = await self.services.projects.total(self.principal, page.search, wanted)
         self.answer_page([project(entry, togglable=_is_admin(entry, self)) for entry in entries], total)
 
     async def post(self) -> None:

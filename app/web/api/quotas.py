@@ -31,7 +31,7 @@ class QuotasHandler(ApiHandler):
                 found = []
             self.answer_page([quota(usage) for usage in found][self.offset : self.offset + self.limit], len(found))
             return
-        usages = await self.services.quotas.page(limit=self.limit, offset=self.offset, fullest=self.sort is not None)
+        usages = await self.services.quotas.page(self.page())
         self.answer_page([quota(usage) for usage in usages], await self.services.quotas.total())
 
 

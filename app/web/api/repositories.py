@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from app.database.repositories import Order, RepositoryEntry
+from app.database.repositories import RepositoryEntry
 
 from .handler import ApiHandler
 from .shapes import moment
-
-_ORDERS: Mapping[str, Order] = {
-    "name": "name",
-    "-name": "-name",
-    "creation_time": "created",
-    "-creation_time": "-created",
-    "pull_count": "pulls",
-    "-pull_count": "-pulls",
-}
 
 
 def repository(entry: RepositoryEntry) -> dict[str, Any]:
@@ -45,23 +35,17 @@ class InRepository(ApiHandler):
 
 class AllRepositoriesHandler(ApiHandler):
     async def get(self) -> None:
-        text, descending = self.text("name"), self.sort == "-name"
-        entries = await self.services.repositories.search(
-            self.principal, text, limit=self.limit, offset=self.offset, descending=descending
-        )
-        self.answer_page(
-            [repository(entry) for entry in entries], await self.services.repositories.found(self.principal, text)
-        )
+        page = self.page(self.text("name"))
+        entries = await self.services.repositories.search(self.principal, page)
+        total = await self.services.repositories.found(self.principal, page.search)
+        self.answer_page([repository(entry) for entry in entries], total)
 
 
 class RepositoriesHandler(ApiHandler):
     async def get(self) -> None:
-        search = self.text("name")
-        order = _ORDERS[self.sort or "name"]
-        entries = await self.services.repositories.page(
-            self.view.id, limit=self.limit, offset=self.offset, order=order, search=search
-        )
-        total = await self.services.repositories.total(self.view.id, search=search)
+        page = self.page(self.text("name"))
+        entries = await self.services.repositories.page(self.view.id, page)
+        total = await self.services.repositories.total(self.view.id, page.search)
         self.answer_page([repository(entry) for entry in entries], total)
 
 

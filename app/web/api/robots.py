@@ -67,9 +67,9 @@ class RobotsHandler(RobotPlace):
 
     async def get(self) -> None:
         project_id = self.project[0] if self.project else None
-        search = self.text("name")
-        rows = await self.services.robots.page(project_id, limit=self.limit, offset=self.offset, search=search)
-        total = await self.services.robots.count(project_id, search=search)
+        page = self.page(self.text("name"))
+        rows = await self.services.robots.page(project_id, page)
+        total = await self.services.robots.total(project_id, page.search)
         self.answer_page([await self.spell(row) for row in rows], total)
 
     async def post(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
+from typing import Never
 
 from app.access.errors import Missing
+from app.database.keyset import Page
 from app.kit.threads import in_thread
 from app.web.ops import OK, run_checks
 
@@ -82,9 +84,9 @@ class StatisticsHandler(ApiHandler):
 
 class SearchHandler(ApiHandler):
     async def get(self) -> None:
-        text = self.query["q"]
-        entries = await self.services.projects.page(self.principal, search=text, limit=_MOST_FOUND)
-        found = await self.services.repositories.search(self.principal, text, limit=_MOST_FOUND)
+        page: Page[Never] = Page(_MOST_FOUND, search=self.query["q"])
+        entries = await self.services.projects.page(self.principal, page)
+        found = await self.services.repositories.search(self.principal, page)
         public = {number: await self._is_public(number) for number in {one.project_id for one in found}}
         self.answer(
             {

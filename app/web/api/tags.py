@@ -12,11 +12,9 @@ class TagsHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        search = self.text("name")
-        rows = await self.services.artifacts.tags(
-            entry.id, digest=digest, limit=self.limit, offset=self.offset, search=search
-        )
-        total = await self.services.artifacts.total_tags(entry.id, digest=digest, search=search)
+        page = self.page(self.text("name"))
+        rows = await self.services.artifacts.tags(entry.id, page, digest)
+        total = await self.services.artifacts.total_tags(entry.id, page.search, digest)
         self.answer_page([tag(row, entry.id) for row in rows], total)
 
     async def post(self, repository_name: str, reference: str) -> None:

@@ -31,9 +31,9 @@ def user(person: Person) -> dict[str, Any]:
 
 class UsersHandler(ApiHandler):
     async def get(self) -> None:
-        search = self.text("username")
-        rows = await self.services.people.page(search=search, limit=self.limit, offset=self.offset)
-        self.answer_page([user(row) for row in rows], await self.services.people.count(search=search))
+        page = self.page(self.text("username"))
+        rows = await self.services.people.page(page)
+        self.answer_page([user(row) for row in rows], await self.services.people.total(page.search))
 
     async def post(self) -> None:
         self.services.people.check_name(self.body["username"])
@@ -49,10 +49,10 @@ class UsersHandler(ApiHandler):
 
 class UserSearchHandler(ApiHandler):
     async def get(self) -> None:
-        search = self.query["username"]
-        rows = await self.services.people.page(search=search, limit=self.limit, offset=self.offset)
+        page = self.page(self.query["username"])
+        rows = await self.services.people.page(page)
         found = [{"user_id": row.id, "username": row.username} for row in rows]
-        self.answer_page(found, await self.services.people.count(search=search))
+        self.answer_page(found, await self.services.people.total(page.search))
 
 
 class OnPerson(ApiHandler):

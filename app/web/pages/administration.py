@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from app.access.errors import Missing
 from app.config import UpstreamConfig
 from app.database.audit import Entry, Filter
+from app.database.keyset import Page
+from app.database.projects import Filter as Wanted
 from app.mirror.statistics import BudgetView
 from app.web.ops import run_checks
 
@@ -39,7 +41,7 @@ class UsersPage(Administration):
 
     async def get(self) -> None:
         search = self.query("q")
-        found = await self.services.people.page(after=self.query("after"), limit=PAGE_SIZE + 1, search=search)
+        found = await self.services.people.page(Page(PAGE_SIZE + 1, self.query("after") or None, search=search))
         self.show("users.html", tab="users", listing=Listing.cut(found, lambda one: one.username), search=search)
 
 
@@ -81,10 +83,8 @@ class QuotasPage(Administration):
     needs = "admin"
 
     async def get(self) -> None:
-        after, search = self.query("after"), self.query("q")
-        found = await self.services.quotas.page(
-            after=int(after) if after.isdigit() else 0, limit=PAGE_SIZE + 1, search=search
-        )
+        search = self.query("q")
+        found = await self.services.quotas.page(Page(PAGE_SIZE + 1, self.number("after"), search=search))
         self.show(
             "quotas.html",
             tab="projects",
@@ -123,7 +123,7 @@ class UpstreamsPage(Administration):
     async def get(self) -> None:
         mirror = self.services.mirror
         health = await run_checks(mirror.checks)
-        entries = await self.services.projects.page(self.principal, limit=_MOST_MIRRORS, mirrors=True)
+        entries = await self.services.projects.page(self.principal, Page(_MOST_MIRRORS), Wanted(mirrors=True))
         self.show(
             "upstreams.html",
             tab="upstreams",
@@ -147,12 +147,10 @@ class AuditPage(Administration):
     needs = "admin"
 
     async def get(self) -> None:
-        before, search = self.query("before"), self.query("q")
-        found = await self.services.audit.page(
-            Filter(text=search, operation=self.query("operation")),
-            before_id=int(before) if before.isdigit() else None,
-            limit=PAGE_SIZE + 1,
-        )
+        search = self.query("q")
+        # The newest stand first: what comes after an entry is what was noted before it.
+        page = Page(PAGE_SIZE + 1, self.number("before"))
+        found = await self.services.audit.page(page, Filter(text=search, operation=self.query("operation")))
         self.show(
             "audit.html",
             tab="audit",

@@ -19,6 +19,7 @@ from app.access.errors import Missing
 from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Session
+from app.database.keyset import Page
 from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
@@ -40,6 +41,8 @@ _POLICY = (
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 PAGE_SIZE = 25
+# No id has more digits, so that each is one that the databases take.
+LONGEST_NUMBER = 18
 
 
 T = TypeVar("T")
@@ -127,19 +130,24 @@ class PageHandler(Readable):
         """Read a parameter of the address."""
         return self.get_query_argument(name, default).strip()
 
+    def number(self, name: str) -> int | None:
+        """Read an id in the address; what is none counts as not there."""
+        text = self.query(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else None
+
     async def listing(
-        self, ask: Callable[..., Awaitable[Sequence[T]]], key: Callable[[T], object], **wanted: Any
+        self, ask: Callable[[Page[str]], Awaitable[Sequence[T]]], key: Callable[[T], str], search: str = ""
     ) -> Listing[T]:
         """Read the page of a list that the address is about: past its ``after``, or up to its ``before``."""
         after, before = self.query("after"), self.query("before")
-        found = await ask(after=after, before=before, limit=PAGE_SIZE + 1, **wanted)
+        found = await ask(Page(PAGE_SIZE + 1, after or None, before or None, search=search))
         if not before:
             listing = Listing.cut(found, key)
-            return replace(listing, preceding=str(key(listing.items[0])) if after and listing.items else None)
+            return replace(listing, preceding=key(listing.items[0]) if after and listing.items else None)
         items, is_first = found[-PAGE_SIZE:], len(found) <= PAGE_SIZE
         if not items:
             return Listing((), None)
-        return Listing(items, str(key(items[-1])), None if is_first else str(key(items[0])))
+        return Listing(items, key(items[-1]), None if is_first else key(items[0]))
 
     async def settle(self, doing: Awaitable[object], done: str, to: str) -> None:
         """Do what a form asked for, then go to a page that says how it went."""

@@ -8,6 +8,8 @@ from app.access import roles
 from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
 from app.access.notices import NOTICE_SECONDS
+from app.database.keyset import Page
+from app.database.projects import Filter
 from app.oci.errors import OCIError
 
 from . import words
@@ -41,13 +43,13 @@ class MinePage(Mine):
     needs = "person"
 
     async def get(self) -> None:
-        found = await self.services.projects.page(self.principal, limit=12, mine=True)
+        found = await self.services.projects.page(self.principal, Page(12), Filter(mine=True))
         await self.show_mine(
             "mine.html",
             tab="mine",
             person=await self.or_missing(self.services.people.find(self.account)),
             projects=found,
-            total=await self.services.projects.total(self.principal, mine=True),
+            total=await self.services.projects.total(self.principal, wanted=Filter(mine=True)),
             role_names=words.ROLES,
         )
 
@@ -112,7 +114,7 @@ class KeysPage(Mine):
         return chosen
 
     async def _list(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
-        projects = await self.services.projects.page(self.principal, limit=_MOST_PROJECTS, mine=True)
+        projects = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS), Filter(mine=True))
         await self.show_mine(
             "keys.html",
             tab="keys",

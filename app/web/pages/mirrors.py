@@ -10,7 +10,7 @@ from functools import partial
 from app.access.errors import Missing
 from app.access.roles import READ_PROJECT
 from app.database.budget_samples import BudgetSample
-from app.database.projects import ProjectEntry
+from app.database.projects import Filter, ProjectEntry
 from app.database.traffic import CachedRepository, Counts
 from app.mirror.statistics import BudgetView, RunningFill
 from app.mirror.status import Room
@@ -85,8 +85,8 @@ class MirrorPage(OfMirror):
     needs = "nothing"
 
     async def get(self) -> None:
-        ask = partial(self.services.projects.page, self.principal)
-        listing = await self.listing(ask, lambda entry: entry.project.name, mirrors=True)
+        ask = partial(self.services.projects.page, self.principal, wanted=Filter(mirrors=True))
+        listing = await self.listing(ask, lambda entry: entry.project.name)
         begins = not self.query("after") and not self.query("before")
         self.show(
             "mirror.html",

@@ -6,6 +6,7 @@ from app.access import roles
 from app.access.errors import Invalid
 from app.access.roles import Role
 from app.database.audit import Filter
+from app.database.keyset import Page
 
 from . import words
 from .base import PAGE_SIZE, Listing, PageHandler
@@ -19,10 +20,8 @@ class MembersPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        after = self.query("after")
-        found = await self.services.members.page(
-            self.opened.id, after=int(after) if after.isdigit() else 0, limit=PAGE_SIZE + 1, search=self.query("q")
-        )
+        page = Page(PAGE_SIZE + 1, self.number("after"), search=self.query("q"))
+        found = await self.services.members.page(self.opened.id, page)
         self.show(
             "members.html",
             tab="members",
@@ -101,7 +100,7 @@ class LabelsPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        found = await self.services.labels.page(self.opened.id, after=self.query("after"), limit=PAGE_SIZE + 1)
+        found = await self.services.labels.page(self.opened.id, Page(PAGE_SIZE + 1, self.query("after") or None))
         self.show("labels.html", tab="labels", listing=Listing.cut(found, lambda label: label.name))
 
     async def post(self, project: str) -> None:
@@ -139,12 +138,10 @@ class LogsPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        before, search = self.query("before"), self.query("q")
-        found = await self.services.audit.page(
-            Filter(project_id=self.opened.id, text=search),
-            before_id=int(before) if before.isdigit() else None,
-            limit=PAGE_SIZE + 1,
-        )
+        search = self.query("q")
+        # The newest stand first: what comes after an entry is what was noted before it.
+        page = Page(PAGE_SIZE + 1, self.number("before"))
+        found = await self.services.audit.page(page, Filter(project_id=self.opened.id, text=search))
         self.show(
             "logs.html",
             tab="logs",

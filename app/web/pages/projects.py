@@ -6,7 +6,8 @@ from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid
-from app.database.projects import Project
+from app.database.keyset import Page
+from app.database.projects import Filter, Project
 from app.oci.errors import OCIError
 from app.projects.service import UNSET, Settings, Unset
 
@@ -25,13 +26,9 @@ class ProjectsPage(PageHandler):
 
     async def get(self) -> None:
         chosen, search = self.query("show"), self.query("q")
-        listing = await self.listing(
-            partial(self.services.projects.page, self.principal),
-            lambda entry: entry.project.name,
-            search=search,
-            public=_FILTERS.get(chosen),
-            mine=chosen == "mine",
-        )
+        wanted = Filter(public=_FILTERS.get(chosen), mine=chosen == "mine")
+        ask = partial(self.services.projects.page, self.principal, wanted=wanted)
+        listing = await self.listing(ask, lambda entry: entry.project.name, search)
         self.show(
             "projects.html",
             listing=listing,
@@ -106,7 +103,7 @@ class SummaryPage(PageHandler):
             tab="summary",
             summary=summary,
             warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
-            recent=await self.services.repositories.page(self.opened.id, limit=6),
+            recent=await self.services.repositories.page(self.opened.id, Page(6)),
             role_names=words.ROLES,
         )
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid, Missing
+from app.database.keyset import Page
 from app.database.repositories import RepositoryEntry
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
@@ -22,6 +23,7 @@ _COLOURS = 8
 _BAR = 1000.0
 _SLIVER = 6.0
 _MOST_DRAWN = 120
+_MOST_LABELS = 100
 
 
 class RepositoriesPage(PageHandler):
@@ -36,7 +38,7 @@ class RepositoriesPage(PageHandler):
         self.show(
             "repositories.html",
             tab="repositories",
-            listing=await self.listing(ask, lambda entry: entry.name, search=search),
+            listing=await self.listing(ask, lambda entry: entry.name, search),
             search=search,
             commands=push_commands(self.services.host, self.opened.name),
         )
@@ -56,7 +58,7 @@ class RepositoryPage(PageHandler):
             "repository.html",
             tab="repositories",
             repository=repository,
-            listing=await self.listing(ask, lambda artifact: artifact.key, tag=tag),
+            listing=await self.listing(ask, lambda artifact: artifact.key, tag),
             search=tag,
             at=f"{self.services.host}/{self.opened.name}/{name}",
             base=f"/projects/{project}",
@@ -77,8 +79,8 @@ class ArtifactPage(PageHandler):
         labels = []
         if self.may(roles.ATTACH_LABEL):
             on_it = {label.id for label in detail.artifact.labels}
-            of_project = await self.services.labels.page(self.opened.id, limit=100)
-            of_system = await self.services.labels.page(None, limit=100)
+            of_project = await self.services.labels.page(self.opened.id, Page(_MOST_LABELS))
+            of_system = await self.services.labels.page(None, Page(_MOST_LABELS))
             labels = [label for label in (*of_project, *of_system) if label.id not in on_it]
         at = f"{self.services.host}/{self.opened.name}/{name}"
         newest = detail.artifact.tags[0].name if detail.artifact.tags else None
@@ -88,7 +90,7 @@ class ArtifactPage(PageHandler):
             repository=repository,
             detail=detail,
             artifact=detail.artifact,
-            listing=await self.listing(tags, lambda entry: entry.name, search=search),
+            listing=await self.listing(tags, lambda entry: entry.name, search),
             search=search,
             labels=labels,
             bar=draw(detail.layers),

@@ -116,7 +116,7 @@ class RobotsPage(OfRobots):
     async def get(self, project: str = "") -> None:
         search = self.query("q")
         ask = partial(self.services.robots.page, self.owner)
-        listing = await self.listing(ask, lambda robot: robot.name, search=search)
+        listing = await self.listing(ask, lambda robot: robot.name, search)
         self.show_in_frame("robots", listing=listing, search=search)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from app.database.keyset import Page
+
 from . import words
 from .base import Listing, PageHandler
 
@@ -21,14 +23,14 @@ class SearchPage(PageHandler):
         text = name_in(self.query("q")[:_LONGEST], self.services.host)
         projects = []
         if text and not self.query("after") and not self.query("before"):
-            projects = await self.services.projects.page(self.principal, limit=_MOST_PROJECTS + 1, search=text)
-        ask = partial(self.services.repositories.search, self.principal, text)
+            projects = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS + 1, search=text))
+        ask = partial(self.services.repositories.search, self.principal)
         self.show(
             "search.html",
             search=text,
             projects=projects[:_MOST_PROJECTS],
             more_projects=len(projects) > _MOST_PROJECTS,
-            listing=await self.listing(ask, lambda entry: entry.full_name) if text else Listing((), None),
+            listing=await self.listing(ask, lambda entry: entry.full_name, text) if text else Listing((), None),
             role_names=words.ROLES,
         )
 

@@ -16,6 +16,7 @@ from app.access.roles import ALL_RIGHTS, PULL
 from app.access.secrets import Secrets
 from app.config import Access
 from app.database import Database, accounts, audit
+from app.database.keyset import Page
 from app.database.robots import Robot
 
 from .conftest import on_both_databases
@@ -85,7 +86,7 @@ async def test_notice_is_given_a_week_before_and_once(
     ]
     assert sorted(told, key=str) == sorted(expected, key=str)
     async with database.reading() as transaction:
-        entries = await audit.page(transaction, audit.EVERYTHING, limit=9)
+        entries = await audit.page(transaction, Page(9), audit.EVERYTHING)
     noted = [(one.actor, one.operation, one.resource_type, one.resource, one.project_id) for one in entries]
     assert sorted(noted, key=str) == sorted(expected, key=str)
     days = [time.strftime("%Y-%m-%d", time.gmtime(one.expires_at)) for one in (soon, key)]

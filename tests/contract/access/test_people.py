@@ -14,6 +14,7 @@ from app.access.sessions import Sessions
 from app.cache.client import Cache
 from app.database import Database, accounts
 from app.database.accounts import Person
+from app.database.keyset import Page
 from app.database.snapshots import Snapshots
 from app.database.tables import access_key, member, project
 from app.oci.errors import Denied
@@ -189,18 +190,18 @@ async def test_a_password_opens_no_account_of_the_university(people: People, dat
 async def test_nobody_is_called_like_a_robot(people: People) -> None:
     with pytest.raises(Denied, match="begins as robot accounts do"):
         await sign_in(people, changed(username="robot-mari@ut.ee"))
-    assert await people.count() == 0
+    assert await people.total() == 0
 
 
 async def test_people_are_paged_by_name_and_searched(people: People) -> None:
     for number in range(5):
         await sign_in(people, changed(username=f"user{number}@ut.ee", full_name=f"Nr 10{number}%", email=f"{number}@x"))
-    names = [person.username for person in await people.page(limit=2)]
+    names = [person.username for person in await people.page(Page(2))]
     assert names == ["user0@ut.ee", "user1@ut.ee"]
-    assert [person.username for person in await people.page(after=names[-1], limit=2)] == ["user2@ut.ee", "user3@ut.ee"]
-    assert [person.username for person in await people.page(offset=4)] == ["user4@ut.ee"]
+    assert [person.username for person in await people.page(Page(2, names[-1]))] == ["user2@ut.ee", "user3@ut.ee"]
+    assert [person.username for person in await people.page(Page(50, offset=4))] == ["user4@ut.ee"]
     for search, found in [("NR 103", 1), ("3@X", 1), ("%", 5), ("_", 0), ("USER", 5), ("nobody", 0)]:
-        assert await people.count(search=search) == len(await people.page(search=search)) == found, search
+        assert await people.total(search=search) == len(await people.page(Page(50, search=search))) == found, search
 
 
 async def test_who_is_removed_leaves_projects_and_nothing_else(

@@ -15,6 +15,7 @@ from app.access.roles import ALL_RIGHTS, CREATE_ROBOT, PULL, PUSH, Role, rights_
 from app.access.secrets import Secrets
 from app.config import Access
 from app.database import Database
+from app.database.keyset import Page
 from app.database.robots import Robot
 from app.oci.errors import OCIError
 
@@ -128,7 +129,7 @@ async def test_what_cannot_be_given_is_refused_in_words(
 ) -> None:
     with pytest.raises(error, match=words):
         await make(robots, **changes)
-    assert await robots.page(None, limit=10) + await robots.page(1, limit=10) == []
+    assert await robots.page(None, Page(10)) + await robots.page(1, Page(10)) == []
 
 
 async def test_an_administrators_key_makes_none_of_the_systems(robots: Robots) -> None:
@@ -211,17 +212,17 @@ async def test_robots_are_listed_by_name_page_by_page(robots: Robots) -> None:
         await make(robots, name=f"ci{number}")
     await make(robots, project=SECRET, name="other")
     await make(robots, project=None, by=ADMIN, name="backup")
-    first = await robots.page(1, limit=2)
+    first = await robots.page(1, Page(2))
     assert [robot.name for robot in first] == ["robot-open+ci1", "robot-open+ci2"]
-    assert [robot.name for robot in await robots.page(1, after=first[-1].name, limit=2)] == ["robot-open+ci3"]
-    assert [robot.name for robot in await robots.page(1, limit=2, offset=2)] == ["robot-open+ci3"]
-    assert [robot.name for robot in await robots.page(None, limit=9)] == ["robot-backup"]
-    assert [robot.name for robot in await robots.page(1, limit=9, search="ci2")] == ["robot-open+ci2"]
+    assert [robot.name for robot in await robots.page(1, Page(2, first[-1].name))] == ["robot-open+ci3"]
+    assert [robot.name for robot in await robots.page(1, Page(2, offset=2))] == ["robot-open+ci3"]
+    assert [robot.name for robot in await robots.page(None, Page(9))] == ["robot-backup"]
+    assert [robot.name for robot in await robots.page(1, Page(9, search="ci2"))] == ["robot-open+ci2"]
     assert (
-        await robots.page(1, limit=9, search="ci%")
-        == await robots.page(1, limit=9, search="_")
-        == await robots.page(1, limit=9, search="\0")
+        await robots.page(1, Page(9, search="ci%"))
+        == await robots.page(1, Page(9, search="_"))
+        == await robots.page(1, Page(9, search="\0"))
         == []
     )
-    assert await robots.page(1, limit=9, search="\0") == await robots.page(1, after="\0", limit=9) == []
-    assert [await robots.count(1), await robots.count(None), await robots.count(1, search="ci2")] == [3, 1, 1]
+    assert await robots.page(1, Page(9, search="\0")) == await robots.page(1, Page(9, "\0")) == []
+    assert [await robots.total(1), await robots.total(None), await robots.total(1, search="ci2")] == [3, 1, 1]
