@@ -63,11 +63,6 @@ class AccessKeys:
 
         return await self._database.transact(create), secret
 
-    async def list(self, account_id: int) -> list[AccessKey]:
-        """List a person's keys, by name."""
-        async with self._database.reading() as transaction:
-            return await access_keys.of_account(transaction, account_id)
-
     async def remove(self, account_id: int, key_id: int) -> AccessKey:
         """Remove a person's key and tell which it was; raises Missing, for another person's as well."""
         removed = None

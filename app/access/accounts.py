@@ -147,8 +147,7 @@ class Accounts:
             return await accounts.set_password(transaction, username, hashed)
 
     async def _find(self, username: str) -> accounts.Account | None:
-        async with self._database.reading() as transaction:
-            return await accounts.find(transaction, username)
+        return await self._database.read(accounts.find, username)
 
     async def _hash(self, password: str) -> str:
         async with self._hashing:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts
 from app.database.accounts import AccountSource, Person
-from app.database.keyset import Page
 from app.kit.ids import is_id
 from app.oci.errors import Denied
 
@@ -82,26 +81,6 @@ class People:
             frozenset(found.groups),
             generation=generation,
         )
-
-    async def page(self, page: Page[str]) -> list[Person]:
-        """List people."""
-        async with self._database.reading() as transaction:
-            return await accounts.page(transaction, page)
-
-    async def total(self, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await accounts.total(transaction, search)
-
-    async def find(self, account_id: int) -> Person | None:
-        """Find somebody by their account's id."""
-        async with self._database.reading() as transaction:
-            return await accounts.person(transaction, account_id)
-
-    async def find_by_name(self, username: str) -> Person | None:
-        """Find somebody by their exact user name."""
-        async with self._database.reading() as transaction:
-            return await accounts.person_by_name(transaction, username)
 
     async def set_disabled(self, by: Principal, account_id: int, *, disabled: bool) -> Person:
         """Shut somebody out, with all their keys, or let them in again; their sessions end with either.

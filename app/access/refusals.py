@@ -27,6 +27,5 @@ class Refusals:
         """Note a log-in that failed; raises Unavailable."""
         known = False
         if acceptable(username, "-"):
-            async with self._database.reading() as transaction:
-                known = await credentials.is_name(transaction, username)
+            known = await self._database.read(credentials.is_name, username)
         self._note(username if known else "", address)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from app.config import Access
 from app.database import Database, Transaction, robots
-from app.database.keyset import Page
 from app.database.robots import Robot
 from app.kit.ids import is_id
 from app.oci.errors import Term
@@ -91,16 +90,6 @@ class Robots:
             return made
 
         return await self._database.transact(create), secret
-
-    async def page(self, project_id: int | None, page: Page[str]) -> list[Robot]:
-        """List a project's robots, or the system's (None)."""
-        async with self._database.reading() as transaction:
-            return await robots.page(transaction, project_id, page)
-
-    async def total(self, project_id: int | None, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await robots.total(transaction, project_id, search)
 
     async def find(self, robot_id: int) -> Robot:
         """Find any robot; raises Missing. Whether it may be seen where it is asked for is said by its project_id."""

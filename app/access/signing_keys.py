@@ -83,8 +83,7 @@ class SigningKeys:
 
         ``by`` and ``address`` are for the audit log.
         """
-        async with self._database.reading() as transaction:
-            rows = await accounts.signing_keys(transaction)
+        rows = await self._database.read(accounts.signing_keys)
         await self._replace(rows[0].id if rows else None, by, address)
         self._read_at = -math.inf
 
@@ -107,8 +106,7 @@ class SigningKeys:
                 raise
 
     async def _rows(self) -> list[SigningKey]:
-        async with self._database.reading() as transaction:
-            rows = await accounts.signing_keys(transaction)
+        rows = await self._database.read(accounts.signing_keys)
         readable = self._readable(rows)
         if readable and readable[0].created_at > time.time() - _ROTATE_AFTER:
             return readable

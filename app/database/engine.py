@@ -1,8 +1,9 @@
 """The connection to PostgreSQL or SQLite: transactions, point reads, and what happens when the database is away.
 
-Two ways in. `Database.transaction` is the ordinary one. `Database.point` answers the one-row questions of the
-hot path: on SQLite straight on the event loop, because a primary-key read from its page cache takes less time
-than handing it to a thread; on PostgreSQL as a prepared statement of the driver.
+Three ways in. `Database.transaction` is the ordinary one, and `Database.read` answers one query of this room that only
+reads. `Database.point` answers the one-row questions of the hot path: on SQLite straight on the event loop, because a
+primary-key read from its page cache takes less time than handing it to a thread; on PostgreSQL as a prepared statement
+of the driver.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
 from sqlalchemy import Connection, Select, Table, event
@@ -33,6 +34,7 @@ from .snapshots import Snapshots
 
 Transaction = AsyncConnection
 T = TypeVar("T")
+P = ParamSpec("P")
 
 # Long enough for the writers of one host to queue on SQLite's single write lock, short enough to answer a client.
 _SQLITE_BUSY_SECONDS = 20
@@ -140,6 +142,13 @@ class Database:
         with _away_is_unavailable():
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
+
+    async def read(
+        self, query: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Answer one query of this room that only reads, by itself. Raises Unavailable as `transaction` does."""
+        async with self.reading() as transaction:
+            return await query(transaction, *args, **kwargs)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         """Answer a one-row question outside any transaction; None where there is no row. Raises Unavailable."""

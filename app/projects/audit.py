@@ -135,20 +135,10 @@ class Audit:
             async with self._database.transaction() as transaction:
                 removed = await audit.remove_older(transaction, before, _REMOVED_AT_ONCE)
 
-    async def page(self, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
-        """List entries, the newest first; raises Unavailable."""
-        async with self._database.reading() as transaction:
-            return await audit.page(transaction, page, chosen)
-
-    async def total(self, chosen: Filter = EVERYTHING) -> int:
-        """Count what `page` lists in all; raises Unavailable."""
-        async with self._database.reading() as transaction:
-            return await audit.total(transaction, chosen)
-
     async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:
         """Give every entry that is meant, the newest first, holding a page of them at a time; raises Unavailable."""
         after: int | None = None
-        while entries := await self.page(Page(_EXPORTED_AT_ONCE, after), chosen):
+        while entries := await self._database.read(audit.page, Page(_EXPORTED_AT_ONCE, after), chosen):
             for entry in entries:
                 yield entry
             after = entries[-1].id

@@ -44,8 +44,7 @@ class FullnessWatch:
 
     async def look(self) -> None:
         """Count once; raises Unavailable."""
-        async with self._database.reading() as transaction:
-            found = await quotas.fullness(transaction, LEVELS)
+        found = await self._database.read(quotas.fullness, LEVELS)
         for level, number in zip(LEVELS, found.above, strict=True):
             PROJECTS.labels(f"{level:.2f}").set(number)
         FULLEST.set(found.fullest)

@@ -6,7 +6,6 @@ import re
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, labels, projects
-from app.database.keyset import Page
 from app.database.labels import Label
 from app.kit.ids import is_id
 from app.oci.digest import Digest
@@ -23,20 +22,9 @@ class Labels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, project_id: int | None, page: Page[str]) -> list[Label]:
-        """List labels of a project, or with None the system's."""
-        async with self._database.reading() as transaction:
-            return await labels.page(transaction, project_id, page)
-
-    async def total(self, project_id: int | None, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await labels.total(transaction, project_id, search)
-
     async def find(self, label_id: int) -> Label:
         """Read a label; raises Missing. Whose it is, the caller looks at."""
-        async with self._database.reading() as transaction:
-            return await _find(transaction, label_id)
+        return await self._database.read(_find, label_id)
 
     async def create(
         self, project_id: int | None, *, name: str, description: str = "", color: str = "#6c757d"

@@ -6,7 +6,6 @@ from app.access.errors import Conflict, Missing, PreconditionFailed
 from app.access.principal import Principal, PrincipalKind
 from app.access.roles import Role
 from app.database import Database, Transaction, accounts, members, projects
-from app.database.keyset import Page
 from app.database.members import Member
 from app.database.text import storable
 from app.kit.ids import is_id
@@ -22,32 +21,19 @@ class Members:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, project_id: int, page: Page[int]) -> list[Member]:
-        """List members."""
-        async with self._database.reading() as transaction:
-            return await members.page(transaction, project_id, page)
-
-    async def total(self, project_id: int, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await members.total(transaction, project_id, search)
-
     async def find(self, project_id: int, member_id: int) -> Member:
         """Read a member of this project; raises Missing."""
-        async with self._database.reading() as transaction:
-            return await _find(transaction, project_id, member_id)
+        return await self._database.read(_find, project_id, member_id)
 
     async def own(self, project_id: int, principal: Principal) -> Member | None:
         """Find a person's own membership, None where they are in by a group or not at all: what they may leave by."""
         if principal.kind is not PrincipalKind.PERSON or principal.id is None:
             return None
-        async with self._database.reading() as transaction:
-            return await members.of_account(transaction, project_id, principal.id)
+        return await self._database.read(members.of_account, project_id, principal.id)
 
     async def role(self, project_id: int, principal: Principal) -> Role | None:
         """Answer a person's highest role, of their own or by a group; for showing, rights come from Permissions."""
-        async with self._database.reading() as transaction:
-            found = await projects.roles(transaction, viewer_of(principal), [project_id])
+        found = await self._database.read(projects.roles, viewer_of(principal), [project_id])
         return highest(found.get(project_id, ()))
 
     async def add_person(self, project_id: int, username: str, role: Role) -> Member:

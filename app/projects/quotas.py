@@ -6,7 +6,6 @@ from app.access.errors import Invalid, Missing, PreconditionFailed
 from app.access.principal import Principal
 from app.config import Policy
 from app.database import Database, Transaction, projects, quotas
-from app.database.keyset import Page
 from app.database.quotas import Usage, in_words
 from app.kit.ids import is_id
 
@@ -26,16 +25,6 @@ class Quotas:
         if found is None:
             raise _missing(project_id)
         return found
-
-    async def page(self, page: Page[int]) -> list[Usage]:
-        """List what every project uses."""
-        async with self._database.reading() as transaction:
-            return await quotas.page(transaction, page)
-
-    async def total(self, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await quotas.total(transaction, search)
 
     async def set(self, by: Principal, project_id: int, quota_bytes: int | None) -> Usage:
         """Set a quota; None is no end.

@@ -107,8 +107,7 @@ class Projects:
         """Read a project by its name; raises Missing."""
         found = None
         if checks.is_project_name(name):
-            async with self._database.reading() as transaction:
-                found = await projects.find(transaction, name)
+            found = await self._database.read(projects.find, name)
         if found is None:
             raise Missing("there is no project %(name)r that you may see", name=name[:100])
         return found
@@ -117,8 +116,7 @@ class Projects:
         """Read a project by its id; raises Missing."""
         found = None
         if is_id(project_id):
-            async with self._database.reading() as transaction:
-                found = await projects.get(transaction, project_id)
+            found = await self._database.read(projects.get, project_id)
         if found is None:
             raise _no_project(project_id)
         return found
@@ -136,8 +134,7 @@ class Projects:
 
     async def total(self, principal: Principal, search: str = "", wanted: Filter = EVERYTHING) -> int:
         """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await projects.total(transaction, viewer_of(principal), wanted, search)
+        return await self._database.read(projects.total, viewer_of(principal), wanted, search)
 
     async def entry(self, principal: Principal, project_id: int) -> ProjectEntry:
         """Read one project as `page` would list it; raises Missing."""
@@ -149,16 +146,14 @@ class Projects:
 
     async def summary(self, project_id: int) -> Summary:
         """Count what is in a project, and its members by role; raises Missing."""
-        async with self._database.reading() as transaction:
-            found = await projects.summary(transaction, project_id)
+        found = await self._database.read(projects.summary, project_id)
         if found is None:
             raise _no_project(project_id)
         return found
 
     async def statistics(self, principal: Principal) -> Statistics:
         """Count the projects and repositories the principal may see; bytes for administrators only, else None."""
-        async with self._database.reading() as transaction:
-            found = await projects.statistics(transaction, viewer_of(principal))
+        found = await self._database.read(projects.statistics, viewer_of(principal))
         return found if principal.administers else replace(found, used_bytes=None)
 
     def may_cache(self, principal: Principal) -> bool:

@@ -99,8 +99,7 @@ class Artifacts:
 
     async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> int:
         """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await artifacts.total(transaction, repository_id, wanted, search)
+        return await self._database.read(artifacts.total, repository_id, wanted, search)
 
     async def resolve(self, repository_id: int, reference: Reference) -> Digest:
         """Find the manifest that a tag or a digest names; raises Missing."""
@@ -144,24 +143,8 @@ class Artifacts:
         """List what names this manifest as its subject (signatures, SBOMs), by digest."""
         if not storable(after):
             return []
-        async with self._database.reading() as transaction:
-            found, _ = await manifests.referrers(transaction, repository_id, digest, None, after, limit)
+        found, _ = await self._database.read(manifests.referrers, repository_id, digest, None, after, limit)
         return found
-
-    async def total_referrers(self, repository_id: int, digest: Digest) -> int:
-        """Count what `referrers` would list in all."""
-        async with self._database.reading() as transaction:
-            return await artifacts.total_referrers(transaction, repository_id, digest)
-
-    async def tags(self, repository_id: int, page: Page[str], digest: Digest | None = None) -> list[TagEntry]:
-        """List tags by name: the repository's, or those of one manifest."""
-        async with self._database.reading() as transaction:
-            return await artifacts.tags(transaction, repository_id, page, digest)
-
-    async def total_tags(self, repository_id: int, search: str = "", digest: Digest | None = None) -> int:
-        """Count what `tags` lists in all."""
-        async with self._database.reading() as transaction:
-            return await artifacts.total_tags(transaction, repository_id, search, digest)
 
     async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
         """Give a manifest one more tag; raises Missing, Conflict where the repository has that tag already."""

@@ -14,6 +14,5 @@ class Catalogue:
     async def page(self, last: str, limit: int, *, everything: bool) -> list[str]:
         """List full names by key, past ``last``: those in public projects, or with ``everything`` all."""
         project, _, repository = last.partition("/")
-        async with self._database.reading() as transaction:
-            rows = await projects.catalogue(transaction, (project, repository), limit, everything=everything)
+        rows = await self._database.read(projects.catalogue, (project, repository), limit, everything=everything)
         return [f"{project}/{repository}" for project, repository in rows]

@@ -125,15 +125,13 @@ class HostedContent:
 
     async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
         repository_id = known(repository)
-        async with self._database.reading() as transaction:
-            return await manifests.tags(transaction, repository_id, after, limit)
+        return await self._database.read(manifests.tags, repository_id, after, limit)
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
     ) -> tuple[list[Referrer], bool]:
         repository_id = known(repository)
-        async with self._database.reading() as transaction:
-            return await manifests.referrers(transaction, repository_id, subject, artifact_type, after, limit)
+        return await self._database.read(manifests.referrers, repository_id, subject, artifact_type, after, limit)
 
 
 def known(repository: Repository) -> int:

@@ -20,32 +20,19 @@ class Repositories:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, project_id: int, page: Page[str]) -> list[RepositoryEntry]:
-        """List a project's repositories."""
-        async with self._database.reading() as transaction:
-            return await repositories.page(transaction, project_id, page)
-
-    async def total(self, project_id: int, search: str = "") -> int:
-        """Count what `page` lists in all."""
-        async with self._database.reading() as transaction:
-            return await repositories.total(transaction, project_id, search)
-
     async def search(self, principal: Principal, page: Page[str]) -> list[RepositoryEntry]:
         """List repositories by full name, their key, in projects the principal may see."""
-        async with self._database.reading() as transaction:
-            return await repositories.search(transaction, viewer_of(principal), page.with_keys(_split))
+        return await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split))
 
     async def found(self, principal: Principal, text: str) -> int:
         """Count what `search` lists in all."""
-        async with self._database.reading() as transaction:
-            return await repositories.found(transaction, viewer_of(principal), text)
+        return await self._database.read(repositories.found, viewer_of(principal), text)
 
     async def find(self, project_id: int, name: str) -> RepositoryEntry:
         """Read a repository by its name within the project; raises Missing."""
         found = None
         if storable(name):
-            async with self._database.reading() as transaction:
-                found = await repositories.find(transaction, project_id, name)
+            found = await self._database.read(repositories.find, project_id, name)
         if found is None:
             raise Missing("there is no repository %(name)r in this project", name=name[:200])
         return found

@@ -65,13 +65,11 @@ class UploadSessions:
 
     async def find(self, repository_id: int, upload_id: str) -> UploadSession | None:
         """Read a session of a repository."""
-        async with self._database.reading() as transaction:
-            return await uploads.find(transaction, repository_id, upload_id)
+        return await self._database.read(uploads.find, repository_id, upload_id)
 
     async def find_with_room(self, known: UploadSession) -> tuple[UploadSession, int | None]:
         """Find a session as it is known, and what its project has left; raises BlobUploadInvalid once it moved on."""
-        async with self._database.reading() as transaction:
-            found = await uploads.find_with_room(transaction, known.repository_id, known.id)
+        found = await self._database.read(uploads.find_with_room, known.repository_id, known.id)
         # A request that failed may have left a session with more of the quota than it had.
         if found is None or replace(found[0], charged_bytes=known.charged_bytes) != known:
             raise _moved_on()

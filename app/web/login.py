@@ -20,6 +20,7 @@ from app.access.principal import UNIVERSITY, Principal, PrincipalKind
 from app.access.refusals import FAILED, Refusals
 from app.access.saml import Begun, Refused, University, own_page
 from app.access.saml.university import REQUEST_SECONDS
+from app.database import Database, accounts
 from app.oci.errors import Denied, OCIError, Unauthorized
 from app.projects.audit import Audit
 
@@ -59,6 +60,7 @@ class LoginPage(Handler):
         self,
         *,
         browsers: BrowserSessions,
+        database: Database,
         people: People,
         passwords: Passwords | None,
         university: University | None,
@@ -70,6 +72,7 @@ class LoginPage(Handler):
         self._audit = audit
         self._refusals = refusals
         self._browsers = browsers
+        self._database = database
         self._people = people
         self._passwords = passwords
         self._university = university
@@ -255,7 +258,7 @@ class SlsHandler(SamlPage):
             self.show_refused("logout", reason, Denied(_NOT_LET_OUT, request=self.request_id))
             return
         for account_id in done.account_ids:
-            person = await self._people.find(account_id)
+            person = await self._database.read(accounts.person, account_id)
             if person is not None:
                 self.note(UNIVERSITY, "logout", person.username)
         self.redirect(done.url or "/", status=303)

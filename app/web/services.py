@@ -13,6 +13,7 @@ from app.access.people import People
 from app.access.robots import Robots
 from app.access.sessions import Sessions
 from app.config import Access, Policy, UpstreamConfig
+from app.database import Database
 from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
 from app.projects.labels import Labels
@@ -49,6 +50,7 @@ class Services:
     access_control: AccessControl
     browsers: BrowserSessions
     credentials: Credentials
+    database: Database
     sessions: Sessions
     accounts: Accounts
     people: People

@@ -13,7 +13,7 @@ import pytest
 from app.access.errors import Conflict, Invalid, Missing
 from app.access.principal import ANONYMOUS
 from app.access.roles import Role
-from app.database import Database, manifests
+from app.database import Database, artifacts, manifests, repositories
 from app.database.artifacts import ArtifactFilter
 from app.database.keyset import Page
 from app.database.tables import manifest, tag
@@ -152,7 +152,11 @@ async def test_referrers_are_beneath_their_subject(house: House) -> None:
     await house.push(image(TOP, subject=descriptor(b"of something that is not here")))
     assert await names(house) == [[], ["v1"]]
     artifact = (await house.artifacts.page(await house.id_of(), Page(50), ArtifactFilter(tagged=True)))[0]
-    assert artifact.referrer_count == 1 == await house.artifacts.total_referrers(await house.id_of(), digest)
+    assert (
+        artifact.referrer_count
+        == 1
+        == await house.database.read(artifacts.total_referrers, await house.id_of(), digest)
+    )
     (referrer,) = await house.artifacts.referrers(await house.id_of(), digest)
     assert (referrer.digest, referrer.artifact_type) == (signed, "application/x.signature")
     assert await house.artifacts.referrers(await house.id_of(), digest, after=signed) == []
@@ -213,23 +217,28 @@ async def test_pages_and_filters(house: House) -> None:
 async def test_tags(house: House) -> None:
     first, second = await house.push(image(BASE), "a", "c"), await house.push(image(TOP), "b")
     repository = await house.id_of()
-    assert [(tag.name, tag.digest) for tag in await house.artifacts.tags(repository, Page(50))] == [
+    assert [(tag.name, tag.digest) for tag in await house.database.read(artifacts.tags, repository, Page(50))] == [
         ("a", first),
         ("b", second),
         ("c", first),
     ]
-    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50), digest=first)] == ["a", "c"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, Page(1, "a"))] == ["b"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50, offset=2))] == ["c"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, Page(1, before="c"))] == ["b"]
-    assert [tag.name for tag in await house.artifacts.tags(repository, Page(50, before="c"), digest=first)] == ["a"]
+    assert [tag.name for tag in await house.database.read(artifacts.tags, repository, Page(50), digest=first)] == [
+        "a",
+        "c",
+    ]
+    assert [tag.name for tag in await house.database.read(artifacts.tags, repository, Page(1, "a"))] == ["b"]
+    assert [tag.name for tag in await house.database.read(artifacts.tags, repository, Page(50, offset=2))] == ["c"]
+    assert [tag.name for tag in await house.database.read(artifacts.tags, repository, Page(1, before="c"))] == ["b"]
+    assert [
+        tag.name for tag in await house.database.read(artifacts.tags, repository, Page(50, before="c"), digest=first)
+    ] == ["a"]
     assert (
-        await house.artifacts.tags(repository, Page(50, before="a"))
-        == await house.artifacts.tags(repository, Page(50, before="\0"))
+        await house.database.read(artifacts.tags, repository, Page(50, before="a"))
+        == await house.database.read(artifacts.tags, repository, Page(50, before="\0"))
         == []
     )
-    assert await house.artifacts.total_tags(repository) == 3
-    assert await house.artifacts.total_tags(repository, digest=second, search="x") == 0
+    assert await house.database.read(artifacts.total_tags, repository) == 3
+    assert await house.database.read(artifacts.total_tags, repository, digest=second, search="x") == 0
     await house.artifacts.add_tag(repository, second, Tag("new"))
     with pytest.raises(Conflict):
         await house.artifacts.add_tag(repository, first, Tag("new"))
@@ -316,14 +325,14 @@ async def test_five_thousand_tags(house: House) -> None:
     (found,) = [artifact for artifact in page if artifact.digest == one]
     assert found.tag_count == 5001
     assert [tag.name for tag in found.tags] == [f"o{number}" for number in range(4999, 4989, -1)]
-    assert len(await house.artifacts.tags(repository, Page(20, "m2"))) == 20
+    assert len(await house.database.read(artifacts.tags, repository, Page(20, "m2"))) == 20
 
 
 async def test_repositories(house: House) -> None:
     await house.push(image(BASE), "v1", "v2")
     await house.push(image(TOP), "v3")
     await house.push_blob(EMPTY, to="physics/team/tool")
-    found = {entry.name: entry for entry in await house.repositories.page(1, Page(50))}
+    found = {entry.name: entry for entry in await house.database.read(repositories.page, 1, Page(50))}
     assert list(found) == ["app", "team/tool"]
     assert (found["app"].artifacts, found["app"].pulls, found["app"].full_name) == (2, 0, "physics/app")
     assert found["app"].updated_at >= found["app"].created_at
@@ -333,20 +342,31 @@ async def test_repositories(house: House) -> None:
     assert (await house.repositories.find(1, "app")).description == "Tõravere"
     with pytest.raises(Invalid):
         await house.repositories.describe(found["app"].id, "x" * 5000)
-    assert [entry.name for entry in await house.repositories.page(1, Page(50, "app"))] == ["team/tool"]
-    assert [entry.name for entry in await house.repositories.page(1, Page(50, before="team/tool"))] == ["app"]
-    assert [entry.name for entry in await house.repositories.page(1, Page(1, before="z"))] == ["team/tool"]
-    assert await house.repositories.page(1, Page(50, before="app")) == []
-    assert [entry.name for entry in await house.repositories.page(1, Page(1, order="-key"))] == ["team/tool"]
-    assert [entry.name for entry in await house.repositories.page(1, Page(50, order="-pulls", search="APP"))] == ["app"]
-    assert (await house.repositories.total(1), await house.repositories.total(1, search="\0")) == (2, 0)
+    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(50, "app"))] == ["team/tool"]
+    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(50, before="team/tool"))] == [
+        "app"
+    ]
+    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(1, before="z"))] == [
+        "team/tool"
+    ]
+    assert await house.database.read(repositories.page, 1, Page(50, before="app")) == []
+    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(1, order="-key"))] == [
+        "team/tool"
+    ]
+    assert [
+        entry.name for entry in await house.database.read(repositories.page, 1, Page(50, order="-pulls", search="APP"))
+    ] == ["app"]
+    assert (
+        await house.database.read(repositories.total, 1),
+        await house.database.read(repositories.total, 1, search="\0"),
+    ) == (2, 0)
     await house.repositories.remove(found["app"].id)
     for name in ("app", f"~{found['app'].id}", "\0"):
         with pytest.raises(Missing):
             await house.repositories.find(1, name)
     with pytest.raises(Missing):
         await house.repositories.describe(found["app"].id, "x")
-    assert await house.repositories.total(1) == 1
+    assert await house.database.read(repositories.total, 1) == 1
 
 
 async def test_search(house: House) -> None:

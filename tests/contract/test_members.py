@@ -11,7 +11,7 @@ import pytest
 from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.access.permissions import Permissions
 from app.access.roles import Role, rights_of
-from app.database import Database
+from app.database import Database, labels, members
 from app.database.keyset import Page
 from app.database.projects import Project
 from tests.api.documents import image
@@ -72,7 +72,7 @@ async def test_who_cannot_be_added(house: House, project: Project) -> None:
 
 async def test_another_projects_member_is_none_of_this_one(house: House, project: Project) -> None:
     other = await house.project("biology")
-    member = (await house.members.page(other.id, Page(50)))[0]
+    member = (await house.database.read(members.page, other.id, Page(50)))[0]
     for number in (member.id, 4711, -1, 1 << 80):
         with pytest.raises(Missing):
             await house.members.find(project.id, number)
@@ -83,7 +83,7 @@ async def test_another_projects_member_is_none_of_this_one(house: House, project
 
 
 async def test_a_project_keeps_its_last_admin(house: House, project: Project) -> None:
-    first = (await house.members.page(project.id, Page(50)))[0]
+    first = (await house.database.read(members.page, project.id, Page(50)))[0]
     with pytest.raises(PreconditionFailed, match="last project admin"):
         await house.members.remove(project.id, first.id)
     with pytest.raises(PreconditionFailed):
@@ -94,7 +94,7 @@ async def test_a_project_keeps_its_last_admin(house: House, project: Project) ->
         *(house.members.remove(project.id, member) for member in (first.id, group.id)), return_exceptions=True
     )
     assert sum(isinstance(outcome, PreconditionFailed) for outcome in outcomes) == 1
-    (last,) = await house.members.page(project.id, Page(50))
+    (last,) = await house.database.read(members.page, project.id, Page(50))
     assert (await house.members.set_role(project.id, last.id, Role.GUEST, force=True)).role == Role.GUEST
     await house.members.remove(project.id, last.id)
 
@@ -104,14 +104,17 @@ async def test_pages_of_members(house: House, project: Project) -> None:
         await house.person(name)
         await house.members.add_person(project.id, name, Role.GUEST)
     await house.members.add_group(project.id, "bees", Role.GUEST)
-    everybody = await house.members.page(project.id, Page(50))
+    everybody = await house.database.read(members.page, project.id, Page(50))
     assert [member.name for member in everybody] == ["mari", "anna", "Berta", "b_1", "bees"]
-    assert await house.members.page(project.id, Page(2, everybody[1].id)) == everybody[2:4]
-    assert await house.members.page(project.id, Page(50, offset=4)) == everybody[4:]
-    assert [member.name for member in await house.members.page(project.id, Page(50, search="be"))] == ["Berta", "bees"]
-    assert await house.members.total(project.id, search="be") == 2
-    assert await house.members.total(project.id) == 5
-    assert await house.members.page(project.id, Page(50, search="\0")) == []
+    assert await house.database.read(members.page, project.id, Page(2, everybody[1].id)) == everybody[2:4]
+    assert await house.database.read(members.page, project.id, Page(50, offset=4)) == everybody[4:]
+    assert [member.name for member in await house.database.read(members.page, project.id, Page(50, search="be"))] == [
+        "Berta",
+        "bees",
+    ]
+    assert await house.database.read(members.total, project.id, search="be") == 2
+    assert await house.database.read(members.total, project.id) == 5
+    assert await house.database.read(members.page, project.id, Page(50, search="\0")) == []
 
 
 async def test_labels(house: House, project: Project) -> None:
@@ -127,11 +130,11 @@ async def test_labels(house: House, project: Project) -> None:
         await house.labels.update(bad.id, name="good")
     changed = await house.labels.update(bad.id, name="worse", color="#000000")
     assert (changed.name, changed.description, changed.color) == ("worse", "", "#000000")
-    assert await house.labels.page(project.id, Page(50)) == [good, changed]
-    assert await house.labels.page(project.id, Page(50, "good")) == [changed]
-    assert await house.labels.page(project.id, Page(50, order="-key")) == [changed, good]
-    assert await house.labels.page(None, Page(50)) == [system]
-    assert await house.labels.total(project.id, search="OO") == 1
+    assert await house.database.read(labels.page, project.id, Page(50)) == [good, changed]
+    assert await house.database.read(labels.page, project.id, Page(50, "good")) == [changed]
+    assert await house.database.read(labels.page, project.id, Page(50, order="-key")) == [changed, good]
+    assert await house.database.read(labels.page, None, Page(50)) == [system]
+    assert await house.database.read(labels.total, project.id, search="OO") == 1
     await house.labels.remove(bad.id)
     for number in (bad.id, 4711, -1, 1 << 80):
         with pytest.raises(Missing):

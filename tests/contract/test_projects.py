@@ -15,7 +15,7 @@ from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.permissions import Permissions
 from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.roles import ALL_RIGHTS, PULL, READ_PROJECT, UPDATE_PROJECT, Role
-from app.database import Database, projects
+from app.database import Database, projects, repositories
 from app.database.keyset import Page
 from app.database.projects import Filter
 from app.oci.digest import Digest
@@ -370,7 +370,7 @@ async def test_what_is_large_goes_in_batches(house: House, monkeypatch: pytest.M
     await house.push_blob(b"anew")
     await house.collection.collect()
     assert await rows(house.database, "SELECT count(*) FROM link") == [(1,)]
-    assert [entry.name for entry in await house.repositories.page(made.id, Page(50))] == ["app"]
+    assert [entry.name for entry in await house.database.read(repositories.page, made.id, Page(50))] == ["app"]
     assert await house.used(made.id) == 4
 
 

@@ -346,12 +346,19 @@ async def test_a_warning_from_85_percent_on(house: House, project: Project) -> N
 async def test_pages_of_quotas(house: House, project: Project) -> None:
     other = await house.project("biology", by=await house.person("mari"))
     await house.push_blob(b"x", to="biology/app")
-    assert [usage.project for usage in await house.quotas.page(Page(50))] == ["physics", "biology"]
-    assert [usage.project for usage in await house.quotas.page(Page(50, order="-used"))] == ["biology", "physics"]
-    (found,) = await house.quotas.page(Page(50, project.id))
+    assert [usage.project for usage in await house.database.read(quotas.page, Page(50))] == ["physics", "biology"]
+    assert [usage.project for usage in await house.database.read(quotas.page, Page(50, order="-used"))] == [
+        "biology",
+        "physics",
+    ]
+    (found,) = await house.database.read(quotas.page, Page(50, project.id))
     assert (found.project_id, found.owner, found.used_bytes, found.quota_bytes) == (other.id, "mari", 1, 1000)
-    assert await house.quotas.page(Page(50, offset=1)) == await house.quotas.page(Page(50, search="BIO")) == [found]
-    assert (await house.quotas.total(), await house.quotas.total(search="bio")) == (2, 1)
+    assert (
+        await house.database.read(quotas.page, Page(50, offset=1))
+        == await house.database.read(quotas.page, Page(50, search="BIO"))
+        == [found]
+    )
+    assert (await house.database.read(quotas.total), await house.database.read(quotas.total, search="bio")) == (2, 1)
 
 
 async def test_a_deleted_repository_gives_its_part_back(house: House, project: Project) -> None:

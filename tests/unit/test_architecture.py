@@ -19,6 +19,13 @@ def modules() -> list[str]:
     return [name.removesuffix(".__init__") for name in names if not name.startswith(_NOT_IMPORTED)]
 
 
+@pytest.mark.parametrize("path", sorted((APP / "web").rglob("*.py")), ids=lambda path: str(path.relative_to(APP)))
+def test_handlers_open_no_transaction(path: Path) -> None:
+    """A handler reads a list by one query; a transaction is a service's."""
+    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not used & {"transaction", "transact", "reading", "point"}
+
+
 @pytest.mark.parametrize("name", modules())
 def test_every_module_says_what_it_is_for(name: str) -> None:
     path = ROOT / name.replace(".", "/")

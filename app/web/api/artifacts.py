@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from app.access.errors import Invalid, Missing
+from app.database import artifacts
 from app.database.artifacts import ArtifactFilter, TagEntry
 from app.database.manifests import Referrer
 from app.oci.digest import Digest
@@ -174,7 +175,7 @@ class AccessoriesHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        total = await self.services.artifacts.total_referrers(entry.id, digest)
+        total = await self.services.database.read(artifacts.total_referrers, entry.id, digest)
         reach = min(self.offset + self.limit, _MOST_REFERRERS)
         found = await self.services.artifacts.referrers(entry.id, digest, limit=reach) if self.offset < reach else []
         here = found[self.offset :]

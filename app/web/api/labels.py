@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.access.errors import Invalid
+from app.database import labels
 from app.database.labels import Label
 
 from .handler import ApiHandler, Place
@@ -40,8 +41,9 @@ class LabelsHandler(ApiHandler):
 
     async def get(self) -> None:
         page = self.page(self.text("name") or self.query["name"] or "")
-        rows = await self.services.labels.page(self.project_id, page)
-        self.answer_page([label(row) for row in rows], await self.services.labels.total(self.project_id, page.search))
+        rows = await self.services.database.read(labels.page, self.project_id, page)
+        total = await self.services.database.read(labels.total, self.project_id, page.search)
+        self.answer_page([label(row) for row in rows], total)
 
     async def post(self) -> None:
         said = {field: self.body[field] for field in ("description", "color") if self.body.get(field)}

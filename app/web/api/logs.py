@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from app.database import audit
 from app.database.audit import Entry, Filter
 
 from .handler import ApiHandler
@@ -50,8 +51,8 @@ class Logs(ApiHandler):
 class LogsHandler(Logs):
     async def get(self) -> None:
         chosen = self.chosen()
-        rows = await self.services.audit.page(self.page(), chosen)
-        self.answer_page([entry(row) for row in rows], await self.services.audit.total(chosen))
+        rows = await self.services.database.read(audit.page, self.page(), chosen)
+        self.answer_page([entry(row) for row in rows], await self.services.database.read(audit.total, chosen))
 
 
 class ExportHandler(Logs):

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.access.errors import Invalid, Missing
 from app.access.roles import Role
+from app.database import accounts, members
 from app.database.members import Member
 
 from .handler import ApiHandler
@@ -29,8 +30,9 @@ def member(row: Member) -> dict[str, Any]:
 class MembersHandler(ApiHandler):
     async def get(self) -> None:
         page = self.page(self.query["entityname"] or "")
-        rows = await self.services.members.page(self.view.id, page)
-        self.answer_page([member(row) for row in rows], await self.services.members.total(self.view.id, page.search))
+        rows = await self.services.database.read(members.page, self.view.id, page)
+        total = await self.services.database.read(members.total, self.view.id, page.search)
+        self.answer_page([member(row) for row in rows], total)
 
     async def post(self) -> None:
         person, group = self.body.get("member_user"), self.body.get("member_group")
@@ -47,7 +49,7 @@ class MembersHandler(ApiHandler):
     async def _username(self, given: dict[str, Any]) -> str:
         if "user_id" not in given:
             return str(given["username"])
-        found = await self.services.people.find(given["user_id"])
+        found = await self.services.database.read(accounts.person, given["user_id"])
         if found is None:
             raise Missing(
                 "there is nobody with the number %(number)s; people are made when they first log in",

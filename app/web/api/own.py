@@ -8,6 +8,7 @@ from typing import Any
 from app.access.errors import Invalid, Missing
 from app.access.principal import PrincipalKind
 from app.access.roles import READ_PROJECT
+from app.database import access_keys, accounts
 from app.oci.errors import Unauthorized
 
 from .grants import access, read_permissions, spell_permissions
@@ -34,7 +35,7 @@ class CurrentUserHandler(Own):
         if self.principal.kind is PrincipalKind.ROBOT:
             self.answer({"username": self.principal.name, "sysadmin_flag": False})
             return
-        person = await self.services.people.find(self.account_id)
+        person = await self.services.database.read(accounts.person, self.account_id)
         if person is None:
             raise Unauthorized("your account has just been deleted")
         self.answer(user(person))
@@ -57,7 +58,7 @@ class CurrentPermissionsHandler(ApiHandler):
 
 class AccessKeysHandler(Own):
     async def get(self) -> None:
-        rows = await self.services.access_keys.list(self.account_id)
+        rows = await self.services.database.read(access_keys.of_account, self.account_id)
         spelled: list[dict[str, Any]] = [
             some(
                 id=row.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.access.errors import Missing
+from app.database import quotas
 from app.database.quotas import Usage
 
 from .handler import ApiHandler
@@ -31,8 +32,8 @@ class QuotasHandler(ApiHandler):
                 found = []
             self.answer_page([quota(usage) for usage in found][self.offset : self.offset + self.limit], len(found))
             return
-        usages = await self.services.quotas.page(self.page())
-        self.answer_page([quota(usage) for usage in usages], await self.services.quotas.total())
+        usages = await self.services.database.read(quotas.page, self.page())
+        self.answer_page([quota(usage) for usage in usages], await self.services.database.read(quotas.total))
 
 
 class QuotaHandler(ApiHandler):

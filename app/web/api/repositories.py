@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from app.database import repositories
 from app.database.repositories import RepositoryEntry
 
 from .handler import ApiHandler
@@ -44,8 +45,8 @@ class AllRepositoriesHandler(ApiHandler):
 class RepositoriesHandler(ApiHandler):
     async def get(self) -> None:
         page = self.page(self.text("name"))
-        entries = await self.services.repositories.page(self.view.id, page)
-        total = await self.services.repositories.total(self.view.id, page.search)
+        entries = await self.services.database.read(repositories.page, self.view.id, page)
+        total = await self.services.database.read(repositories.total, self.view.id, page.search)
         self.answer_page([repository(entry) for entry in entries], total)
 
 

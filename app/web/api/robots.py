@@ -7,6 +7,7 @@ from typing import Any
 
 from app.access.errors import Invalid
 from app.access.roles import ALL_RIGHTS
+from app.database import robots
 from app.database.robots import Robot
 
 from .grants import read_permissions, spell_permissions
@@ -68,8 +69,8 @@ class RobotsHandler(RobotPlace):
     async def get(self) -> None:
         project_id = self.project[0] if self.project else None
         page = self.page(self.text("name"))
-        rows = await self.services.robots.page(project_id, page)
-        total = await self.services.robots.total(project_id, page.search)
+        rows = await self.services.database.read(robots.page, project_id, page)
+        total = await self.services.database.read(robots.total, project_id, page.search)
         self.answer_page([await self.spell(row) for row in rows], total)
 
     async def post(self) -> None:

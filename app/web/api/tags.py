@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.access.errors import Forbidden
+from app.database import artifacts
 from app.oci.reference import Tag
 
 from .artifacts import InArtifacts, tag
@@ -13,8 +14,8 @@ class TagsHandler(InArtifacts):
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
         page = self.page(self.text("name"))
-        rows = await self.services.artifacts.tags(entry.id, page, digest)
-        total = await self.services.artifacts.total_tags(entry.id, page.search, digest)
+        rows = await self.services.database.read(artifacts.tags, entry.id, page, digest)
+        total = await self.services.database.read(artifacts.total_tags, entry.id, page.search, digest)
         self.answer_page([tag(row, entry.id) for row in rows], total)
 
     async def post(self, repository_name: str, reference: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.access.errors import Forbidden, Missing, PreconditionFailed
 from app.access.principal import PrincipalKind
+from app.database import accounts
 from app.database.accounts import Person
 from app.oci.errors import Unauthorized
 
@@ -32,8 +33,8 @@ def user(person: Person) -> dict[str, Any]:
 class UsersHandler(ApiHandler):
     async def get(self) -> None:
         page = self.page(self.text("username"))
-        rows = await self.services.people.page(page)
-        self.answer_page([user(row) for row in rows], await self.services.people.total(page.search))
+        rows = await self.services.database.read(accounts.page, page)
+        self.answer_page([user(row) for row in rows], await self.services.database.read(accounts.total, page.search))
 
     async def post(self) -> None:
         self.services.people.check_name(self.body["username"])
@@ -50,9 +51,9 @@ class UsersHandler(ApiHandler):
 class UserSearchHandler(ApiHandler):
     async def get(self) -> None:
         page = self.page(self.query["username"])
-        rows = await self.services.people.page(page)
+        rows = await self.services.database.read(accounts.page, page)
         found = [{"user_id": row.id, "username": row.username} for row in rows]
-        self.answer_page(found, await self.services.people.total(page.search))
+        self.answer_page(found, await self.services.database.read(accounts.total, page.search))
 
 
 class OnPerson(ApiHandler):
@@ -60,7 +61,7 @@ class OnPerson(ApiHandler):
 
     async def person(self, user_id: int) -> Person:
         """Find the person of the path; raises Missing."""
-        found = await self.services.people.find(user_id)
+        found = await self.services.database.read(accounts.person, user_id)
         if found is None:
             raise Missing("there is nobody with the number %(number)s", number=user_id)
         return found

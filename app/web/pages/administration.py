@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from app.access.errors import Missing
 from app.config import UpstreamConfig
-from app.database.audit import Entry, Filter
+from app.database import accounts, audit, projects, quotas
+from app.database.audit import Entry
 from app.database.keyset import Page
-from app.database.projects import Filter as Wanted
 from app.mirror.statistics import BudgetView
 from app.web.ops import run_checks
 
@@ -41,7 +41,8 @@ class UsersPage(Administration):
 
     async def get(self) -> None:
         search = self.query("q")
-        found = await self.services.people.page(Page(PAGE_SIZE + 1, self.query("after") or None, search=search))
+        page = Page(PAGE_SIZE + 1, self.query("after") or None, search=search)
+        found = await self.services.database.read(accounts.page, page)
         self.show("users.html", tab="users", listing=Listing.cut(found, lambda one: one.username), search=search)
 
 
@@ -84,7 +85,7 @@ class QuotasPage(Administration):
 
     async def get(self) -> None:
         search = self.query("q")
-        found = await self.services.quotas.page(Page(PAGE_SIZE + 1, self.number("after"), search=search))
+        found = await self.services.database.read(quotas.page, Page(PAGE_SIZE + 1, self.number("after"), search=search))
         self.show(
             "quotas.html",
             tab="projects",
@@ -123,7 +124,7 @@ class UpstreamsPage(Administration):
     async def get(self) -> None:
         mirror = self.services.mirror
         health = await run_checks(mirror.checks)
-        entries = await self.services.projects.page(self.principal, Page(_MOST_MIRRORS), Wanted(mirrors=True))
+        entries = await self.services.projects.page(self.principal, Page(_MOST_MIRRORS), projects.Filter(mirrors=True))
         self.show(
             "upstreams.html",
             tab="upstreams",
@@ -150,7 +151,8 @@ class AuditPage(Administration):
         search = self.query("q")
         # The newest stand first: what comes after an entry is what was noted before it.
         page = Page(PAGE_SIZE + 1, self.number("before"))
-        found = await self.services.audit.page(page, Filter(text=search, operation=self.query("operation")))
+        chosen = audit.Filter(text=search, operation=self.query("operation"))
+        found = await self.services.database.read(audit.page, page, chosen)
         self.show(
             "audit.html",
             tab="audit",
@@ -173,7 +175,7 @@ class AuditExportPage(Administration):
         self.set_header("Content-Type", "text/csv; charset=utf-8")
         self.set_header("Content-Disposition", 'attachment; filename="audit.csv"')
         self.set_header("Cache-Control", "no-store")
-        entries = self.services.audit.export(Filter(text=self.query("q"), operation=self.query("operation")))
+        entries = self.services.audit.export(audit.Filter(text=self.query("q"), operation=self.query("operation")))
         async for rows in _spelled(entries):
             self.write(rows)
             await self.flush()

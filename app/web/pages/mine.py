@@ -8,6 +8,7 @@ from app.access import roles
 from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
 from app.access.notices import NOTICE_SECONDS
+from app.database import access_keys, accounts
 from app.database.keyset import Page
 from app.database.projects import Filter
 from app.oci.errors import OCIError
@@ -34,7 +35,7 @@ class Mine(PageHandler):
 
     async def show_mine(self, template: str, **values: object) -> None:
         """Answer with one of these pages, which says on top which access keys end soon."""
-        keys, now = await self.services.access_keys.list(self.account), self.now
+        keys, now = await self.services.database.read(access_keys.of_account, self.account), self.now
         ending = [key for key in keys if key.expires_at and 0 < key.expires_at - now < NOTICE_SECONDS]
         self.show(template, keys=keys, ending=ending, **values)
 
@@ -47,7 +48,7 @@ class MinePage(Mine):
         await self.show_mine(
             "mine.html",
             tab="mine",
-            person=await self.or_missing(self.services.people.find(self.account)),
+            person=await self.or_missing(self.services.database.read(accounts.person, self.account)),
             projects=found,
             total=await self.services.projects.total(self.principal, wanted=Filter(mine=True)),
             role_names=words.ROLES,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.access import roles
 from app.access.errors import Invalid
 from app.access.roles import Role
+from app.database import audit, labels, members
 from app.database.audit import Filter
 from app.database.keyset import Page
 
@@ -21,7 +22,7 @@ class MembersPage(PageHandler):
 
     async def get(self, project: str) -> None:
         page = Page(PAGE_SIZE + 1, self.number("after"), search=self.query("q"))
-        found = await self.services.members.page(self.opened.id, page)
+        found = await self.services.database.read(members.page, self.opened.id, page)
         self.show(
             "members.html",
             tab="members",
@@ -100,7 +101,8 @@ class LabelsPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        found = await self.services.labels.page(self.opened.id, Page(PAGE_SIZE + 1, self.query("after") or None))
+        page = Page(PAGE_SIZE + 1, self.query("after") or None)
+        found = await self.services.database.read(labels.page, self.opened.id, page)
         self.show("labels.html", tab="labels", listing=Listing.cut(found, lambda label: label.name))
 
     async def post(self, project: str) -> None:
@@ -141,7 +143,7 @@ class LogsPage(PageHandler):
         search = self.query("q")
         # The newest stand first: what comes after an entry is what was noted before it.
         page = Page(PAGE_SIZE + 1, self.number("before"))
-        found = await self.services.audit.page(page, Filter(project_id=self.opened.id, text=search))
+        found = await self.services.database.read(audit.page, page, Filter(project_id=self.opened.id, text=search))
         self.show(
             "logs.html",
             tab="logs",

@@ -6,6 +6,7 @@ from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid
+from app.database import repositories
 from app.database.keyset import Page
 from app.database.projects import Filter, Project
 from app.oci.errors import OCIError
@@ -103,7 +104,7 @@ class SummaryPage(PageHandler):
             tab="summary",
             summary=summary,
             warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
-            recent=await self.services.repositories.page(self.opened.id, Page(6)),
+            recent=await self.services.database.read(repositories.page, self.opened.id, Page(6)),
             role_names=words.ROLES,
         )
 

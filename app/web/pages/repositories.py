@@ -8,12 +8,15 @@ from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid, Missing
+from app.database import artifacts, labels, repositories
 from app.database.keyset import Page
+from app.database.labels import Label
 from app.database.repositories import RepositoryEntry
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
 from app.oci.reference import Tag
+from app.registry.artifacts import Artifact
 
 from .base import PageHandler
 from .shapes import in_path
@@ -34,11 +37,14 @@ class RepositoriesPage(PageHandler):
 
     async def get(self, project: str) -> None:
         search = self.query("q")
-        ask = partial(self.services.repositories.page, self.opened.id)
         self.show(
             "repositories.html",
             tab="repositories",
-            listing=await self.listing(ask, lambda entry: entry.name, search),
+            listing=await self.listing(
+                lambda page: self.services.database.read(repositories.page, self.opened.id, page),
+                lambda entry: entry.name,
+                search,
+            ),
             search=search,
             commands=push_commands(self.services.host, self.opened.name),
         )
@@ -75,13 +81,6 @@ class ArtifactPage(PageHandler):
         repository = await self.services.repositories.find(self.opened.id, name)
         detail = await self.services.artifacts.detail(repository.id, Digest.parse(digest))
         search = self.query("q")
-        tags = partial(self.services.artifacts.tags, repository.id, digest=detail.artifact.digest)
-        labels = []
-        if self.may(roles.ATTACH_LABEL):
-            on_it = {label.id for label in detail.artifact.labels}
-            of_project = await self.services.labels.page(self.opened.id, Page(_MOST_LABELS))
-            of_system = await self.services.labels.page(None, Page(_MOST_LABELS))
-            labels = [label for label in (*of_project, *of_system) if label.id not in on_it]
         at = f"{self.services.host}/{self.opened.name}/{name}"
         newest = detail.artifact.tags[0].name if detail.artifact.tags else None
         self.show(
@@ -90,15 +89,26 @@ class ArtifactPage(PageHandler):
             repository=repository,
             detail=detail,
             artifact=detail.artifact,
-            listing=await self.listing(tags, lambda entry: entry.name, search),
+            listing=await self.listing(
+                lambda page: self.services.database.read(artifacts.tags, repository.id, page, detail.artifact.digest),
+                lambda entry: entry.name,
+                search,
+            ),
             search=search,
-            labels=labels,
+            labels=await self._other_labels(detail.artifact) if self.may(roles.ATTACH_LABEL) else (),
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
             path=f"{in_path(name)}@{digest}",
             base=f"/projects/{project}",
             payload=detail.payload.decode(errors="replace")[:100_000],
         )
+
+    async def _other_labels(self, artifact: Artifact) -> list[Label]:
+        """List the labels that can be put on an artifact: those of the project and the system that are not on it."""
+        on_it = {label.id for label in artifact.labels}
+        of_project = await self.services.database.read(labels.page, self.opened.id, Page(_MOST_LABELS))
+        of_system = await self.services.database.read(labels.page, None, Page(_MOST_LABELS))
+        return [label for label in (*of_project, *of_system) if label.id not in on_it]
 
 
 class OnRepository(PageHandler):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
 from app.access.notices import NOTICE_SECONDS
+from app.database import robots
 from app.database.robots import Robot
 from app.oci.errors import OCIError
 
@@ -115,8 +115,9 @@ class RobotsPage(OfRobots):
 
     async def get(self, project: str = "") -> None:
         search = self.query("q")
-        ask = partial(self.services.robots.page, self.owner)
-        listing = await self.listing(ask, lambda robot: robot.name, search)
+        listing = await self.listing(
+            lambda page: self.services.database.read(robots.page, self.owner, page), lambda robot: robot.name, search
+        )
         self.show_in_frame("robots", listing=listing, search=search)
 
 

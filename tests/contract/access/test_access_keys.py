@@ -12,7 +12,7 @@ from app.access.errors import Conflict, Invalid, Missing
 from app.access.roles import CREATE_MEMBER, PULL, PUSH
 from app.access.secrets import Secrets
 from app.config import Access
-from app.database import Database, accounts
+from app.database import Database, access_keys, accounts
 
 from .conftest import on_both_databases
 
@@ -31,7 +31,7 @@ async def keys(database: Database) -> AccessKeys:
 
 
 @on_both_databases
-async def test_a_person_has_several_each_with_its_name_and_end(keys: AccessKeys) -> None:
+async def test_a_person_has_several_each_with_its_name_and_end(database: Database, keys: AccessKeys) -> None:
     laptop, secret = await keys.create(MARI, name=" laptop ", permissions=PULLS, days=90)
     cluster, other = await keys.create(MARI, name="cluster", permissions={"1": [PUSH, PULL, PULL]}, days=1)
     await keys.create(JAAN, name="laptop", permissions=PULLS, days=1)
@@ -40,7 +40,7 @@ async def test_a_person_has_several_each_with_its_name_and_end(keys: AccessKeys)
     assert (laptop.name, laptop.account_id, laptop.permissions) == ("laptop", MARI, {"*": [PULL]})
     assert laptop.expires_at == pytest.approx(time.time() + 90 * 86400, abs=60)
     assert cluster.permissions == {"1": [PULL, PUSH]}
-    assert await keys.list(MARI) == [cluster, laptop]
+    assert await database.read(access_keys.of_account, MARI) == [cluster, laptop]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ async def test_a_person_has_several_each_with_its_name_and_end(keys: AccessKeys)
     ],
 )
 async def test_what_cannot_be_made_is_refused_in_words(
-    keys: AccessKeys, name: str, permissions: dict[str, list[str]], days: int, words: str
+    database: Database, keys: AccessKeys, name: str, permissions: dict[str, list[str]], days: int, words: str
 ) -> None:
     with pytest.raises(Invalid, match=words):
         await keys.create(MARI, name=name, permissions=permissions, days=days)
-    assert await keys.list(MARI) == []
+    assert await database.read(access_keys.of_account, MARI) == []
 
 
 @on_both_databases
@@ -84,12 +84,12 @@ async def test_there_is_an_end_to_their_number(keys: AccessKeys, monkeypatch: py
 
 
 @on_both_databases
-async def test_only_ones_own_can_be_removed(keys: AccessKeys) -> None:
+async def test_only_ones_own_can_be_removed(database: Database, keys: AccessKeys) -> None:
     mine, _ = await keys.create(MARI, name="laptop", permissions=PULLS, days=1)
     for account_id, key_id in ((JAAN, mine.id), (MARI, 4711), (MARI, 1 << 70), (MARI, -1)):
         with pytest.raises(Missing):
             await keys.remove(account_id, key_id)
     assert await keys.remove(MARI, mine.id) == mine
-    assert await keys.list(MARI) == []
+    assert await database.read(access_keys.of_account, MARI) == []
     with pytest.raises(Missing):
         await keys.remove(MARI, mine.id)

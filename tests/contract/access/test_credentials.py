@@ -23,7 +23,7 @@ from app.access.roles import ALL_RIGHTS, PULL, PUSH
 from app.access.secrets import Secrets
 from app.access.throttle import Throttle
 from app.config import Access
-from app.database import Database, accounts
+from app.database import Database, access_keys, accounts
 from app.database.robots import Robot
 from app.database.tables import account, member
 from app.oci.errors import OCIError, TooManyRequests, Unauthorized
@@ -290,7 +290,9 @@ async def test_without_passwords_robots_and_keys_go_on(place: Place, database: D
 
 
 @on_both_databases
-async def test_when_and_from_where_something_was_used_is_written_once_a_minute(place: Place) -> None:
+async def test_when_and_from_where_something_was_used_is_written_once_a_minute(
+    database: Database, place: Place
+) -> None:
     robot, secret = await place.robot()
     key = await place.key({"*": [PULL]})
     await place.credentials.authenticate(robot.name, secret, LAB)
@@ -301,7 +303,7 @@ async def test_when_and_from_where_something_was_used_is_written_once_a_minute(p
     seen = await place.robots.find(robot.id)
     assert seen.last_used_from == LAB
     assert seen.last_used_at == pytest.approx(began, abs=30)
-    assert [each.last_used_from for each in await place.keys.list(2)] == ["2001:db8::7"]
+    assert [each.last_used_from for each in await database.read(access_keys.of_account, 2)] == ["2001:db8::7"]
 
     place.clock.passed = 30
     await place.credentials.authenticate(robot.name, secret, "10.0.0.2")

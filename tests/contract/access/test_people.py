@@ -54,7 +54,7 @@ async def sign_in(people: People, identity: Identity) -> Person:
     return (await people.signed_in(identity)).person
 
 
-async def test_somebody_is_made_and_followed(people: People) -> None:
+async def test_somebody_is_made_and_followed(database: Database, people: People) -> None:
     made = await sign_in(people, MARI)
     assert (made.username, made.source, made.full_name, made.groups) == (
         "mari@ut.ee",
@@ -71,7 +71,11 @@ async def test_somebody_is_made_and_followed(people: People) -> None:
         ("staff", "hpc"),
     )
     assert again.created_at == made.created_at
-    assert await people.find(made.id) == again == await people.find_by_name("mari@ut.ee")
+    assert (
+        await database.read(accounts.person, made.id)
+        == again
+        == await database.read(accounts.person_by_name, "mari@ut.ee")
+    )
 
 
 @pytest.mark.parametrize(("says", "after_setting"), [(None, True), (False, False), (True, True)])
@@ -117,7 +121,7 @@ async def test_what_ends_sessions_raises_the_generation(people: People, database
     generations = [admin.generation]
     for disabled in (True, False):
         assert await people.set_disabled(ROOT, admin.id, disabled=disabled)
-        generations.append((await people.find(admin.id) or admin).generation)
+        generations.append((await database.read(accounts.person, admin.id) or admin).generation)
     async with database.transaction() as transaction:
         assert await accounts.set_password(transaction, "admin", "another hash")
         assert not await accounts.set_password(transaction, "nobody", "another hash")
@@ -174,7 +178,7 @@ async def test_the_university_takes_no_local_account_over(people: People, databa
     admin = await local(database, "admin")
     with pytest.raises(Denied, match="is a local account"):
         await sign_in(people, changed(username="admin", full_name="Mallory"))
-    assert await people.find(admin.id) == admin
+    assert await database.read(accounts.person, admin.id) == admin
 
 
 async def test_a_password_opens_no_account_of_the_university(people: People, database: Database) -> None:
@@ -187,21 +191,28 @@ async def test_a_password_opens_no_account_of_the_university(people: People, dat
     assert (known.id, known.password_hash, known.is_admin) == (made.id, None, False)
 
 
-async def test_nobody_is_called_like_a_robot(people: People) -> None:
+async def test_nobody_is_called_like_a_robot(database: Database, people: People) -> None:
     with pytest.raises(Denied, match="begins as robot accounts do"):
         await sign_in(people, changed(username="robot-mari@ut.ee"))
-    assert await people.total() == 0
+    assert await database.read(accounts.total) == 0
 
 
-async def test_people_are_paged_by_name_and_searched(people: People) -> None:
+async def test_people_are_paged_by_name_and_searched(database: Database, people: People) -> None:
     for number in range(5):
         await sign_in(people, changed(username=f"user{number}@ut.ee", full_name=f"Nr 10{number}%", email=f"{number}@x"))
-    names = [person.username for person in await people.page(Page(2))]
+    names = [person.username for person in await database.read(accounts.page, Page(2))]
     assert names == ["user0@ut.ee", "user1@ut.ee"]
-    assert [person.username for person in await people.page(Page(2, names[-1]))] == ["user2@ut.ee", "user3@ut.ee"]
-    assert [person.username for person in await people.page(Page(50, offset=4))] == ["user4@ut.ee"]
+    assert [person.username for person in await database.read(accounts.page, Page(2, names[-1]))] == [
+        "user2@ut.ee",
+        "user3@ut.ee",
+    ]
+    assert [person.username for person in await database.read(accounts.page, Page(50, offset=4))] == ["user4@ut.ee"]
     for search, found in [("NR 103", 1), ("3@X", 1), ("%", 5), ("_", 0), ("USER", 5), ("nobody", 0)]:
-        assert await people.total(search=search) == len(await people.page(Page(50, search=search))) == found, search
+        assert (
+            await database.read(accounts.total, search=search)
+            == len(await database.read(accounts.page, Page(50, search=search)))
+            == found
+        ), search
 
 
 async def test_who_is_removed_leaves_projects_and_nothing_else(
@@ -219,7 +230,7 @@ async def test_who_is_removed_leaves_projects_and_nothing_else(
     assert await people.remove(ROOT, made.id) == made
     with pytest.raises(Missing):
         await people.remove(ROOT, made.id)
-    assert await people.find(made.id) is None
+    assert await database.read(accounts.person, made.id) is None
     assert await sessions.find(secret) is None
     async with database.reading() as transaction:
         assert [*(await transaction.execute(select(project.c.owner_id))).scalars()] == [None, None]
@@ -236,7 +247,7 @@ async def test_nobody_shuts_themselves_out(people: People, database: Database) -
     ):
         with pytest.raises(Forbidden, match="your own account; ask another administrator"):
             await change
-    assert await people.find(admin.id) == admin
+    assert await database.read(accounts.person, admin.id) == admin
     await people.set_admin(by, other.id, is_admin=False)
 
 
@@ -252,7 +263,7 @@ async def test_the_last_administrator_stays(people: People, database: Database) 
             await change
     # One who is shut out administers nothing, and may go.
     await people.remove(ROOT, other.id)
-    assert await people.find(admin.id) == admin
+    assert await database.read(accounts.person, admin.id) == admin
 
 
 async def test_of_two_who_dismiss_each_other_one_stays(people: People, database: Database) -> None:
@@ -264,7 +275,10 @@ async def test_of_two_who_dismiss_each_other_one_stays(people: People, database:
         return_exceptions=True,
     )
     assert [type(answer) for answer in done if isinstance(answer, Exception)] == [PreconditionFailed]
-    assert sorted([(await people.find(person.id) or person).is_admin for person in both]) == [False, True]
+    assert sorted([(await database.read(accounts.person, person.id) or person).is_admin for person in both]) == [
+        False,
+        True,
+    ]
 
 
 async def test_no_local_account_is_called_like_a_robot(people: People) -> None:
@@ -277,4 +291,4 @@ async def test_a_local_log_in_is_noted(people: People, database: Database) -> No
     admin = await local(database, "admin")
     assert admin.last_login_at is None
     await people.noted(admin.id)
-    assert (await people.find(admin.id) or admin).last_login_at
+    assert (await database.read(accounts.person, admin.id) or admin).last_login_at

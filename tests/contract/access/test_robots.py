@@ -15,6 +15,7 @@ from app.access.roles import ALL_RIGHTS, CREATE_ROBOT, PULL, PUSH, Role, rights_
 from app.access.secrets import Secrets
 from app.config import Access
 from app.database import Database
+from app.database import robots as listed
 from app.database.keyset import Page
 from app.database.robots import Robot
 from app.oci.errors import OCIError
@@ -125,11 +126,11 @@ async def test_other_names_are_refused_in_words(robots: Robots, name: str) -> No
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_cannot_be_given_is_refused_in_words(
-    robots: Robots, changes: dict[str, Any], error: type[OCIError], words: str
+    database: Database, robots: Robots, changes: dict[str, Any], error: type[OCIError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         await make(robots, **changes)
-    assert await robots.page(None, Page(10)) + await robots.page(1, Page(10)) == []
+    assert await database.read(listed.page, None, Page(10)) + await database.read(listed.page, 1, Page(10)) == []
 
 
 async def test_an_administrators_key_makes_none_of_the_systems(robots: Robots) -> None:
@@ -207,22 +208,30 @@ async def test_a_robot_of_another_project_is_missing(robots: Robots) -> None:
 
 
 @on_both_databases
-async def test_robots_are_listed_by_name_page_by_page(robots: Robots) -> None:
+async def test_robots_are_listed_by_name_page_by_page(database: Database, robots: Robots) -> None:
     for number in (3, 1, 2):
         await make(robots, name=f"ci{number}")
     await make(robots, project=SECRET, name="other")
     await make(robots, project=None, by=ADMIN, name="backup")
-    first = await robots.page(1, Page(2))
+    first = await database.read(listed.page, 1, Page(2))
     assert [robot.name for robot in first] == ["robot-open+ci1", "robot-open+ci2"]
-    assert [robot.name for robot in await robots.page(1, Page(2, first[-1].name))] == ["robot-open+ci3"]
-    assert [robot.name for robot in await robots.page(1, Page(2, offset=2))] == ["robot-open+ci3"]
-    assert [robot.name for robot in await robots.page(None, Page(9))] == ["robot-backup"]
-    assert [robot.name for robot in await robots.page(1, Page(9, search="ci2"))] == ["robot-open+ci2"]
+    assert [robot.name for robot in await database.read(listed.page, 1, Page(2, first[-1].name))] == ["robot-open+ci3"]
+    assert [robot.name for robot in await database.read(listed.page, 1, Page(2, offset=2))] == ["robot-open+ci3"]
+    assert [robot.name for robot in await database.read(listed.page, None, Page(9))] == ["robot-backup"]
+    assert [robot.name for robot in await database.read(listed.page, 1, Page(9, search="ci2"))] == ["robot-open+ci2"]
     assert (
-        await robots.page(1, Page(9, search="ci%"))
-        == await robots.page(1, Page(9, search="_"))
-        == await robots.page(1, Page(9, search="\0"))
+        await database.read(listed.page, 1, Page(9, search="ci%"))
+        == await database.read(listed.page, 1, Page(9, search="_"))
+        == await database.read(listed.page, 1, Page(9, search="\0"))
         == []
     )
-    assert await robots.page(1, Page(9, search="\0")) == await robots.page(1, Page(9, "\0")) == []
-    assert [await robots.total(1), await robots.total(None), await robots.total(1, search="ci2")] == [3, 1, 1]
+    assert (
+        await database.read(listed.page, 1, Page(9, search="\0"))
+        == await database.read(listed.page, 1, Page(9, "\0"))
+        == []
+    )
+    assert [
+        await database.read(listed.total, 1),
+        await database.read(listed.total, None),
+        await database.read(listed.total, 1, search="ci2"),
+    ] == [3, 1, 1]
