@@ -66,9 +66,10 @@ class Listing(Generic[T]):
 class PageHandler(Readable):
     """A page, or what one of its forms does.
 
-    ``needs`` is a word of `app.web.access_control`. If it is a right in a project, the path's ``project`` names the
-    project, and ``self.project`` is that one. A form that is sent to the page itself may need
-    more, ``needs_to_send``. A form is answered by a redirect with one message, or by the page with what is wrong.
+    ``needs`` is a word of `app.web.access_control` or a right. The path's ``project`` names the project that the right
+    is needed in, and ``self.project`` is that one. A path without a project is about the whole system: there a right is
+    an administrator's. A form that is sent to the page itself may need more, ``needs_to_send``. A form is answered by a
+    redirect with one message, or by the page with what is wrong.
     """
 
     needs_to_send: str | None = None
@@ -102,8 +103,10 @@ class PageHandler(Readable):
         needs = self.needs if self.method in _SAFE else self.needs_to_send or self.needs
         if needs in WORDS:
             self.services.access_control.admit(self.principal, needs)
-        else:
+        elif "project" in self.path_kwargs:
             self.project = await self.services.access_control.open(self.principal, self.path_kwargs["project"], needs)
+        else:
+            self.services.access_control.admit(self.principal, "admin")
 
     @property
     def opened(self) -> ProjectView:

@@ -1,6 +1,6 @@
 """Robot accounts, those of a project and those of the system: the list, making one, and changing one.
 
-Both kinds share everything here but who may come in: a page that is about no project is about the system's. What an
+The pages stand at two addresses each: beneath a project, and beneath /administration for the system's robots. What an
 editor gives is checked by `app.access.robots`, each time, against what they may do themselves.
 """
 
@@ -35,7 +35,9 @@ class Grant:
 class OfRobots(PageHandler):
     """What all these pages share."""
 
-    section = "projects"
+    async def prepare(self) -> None:
+        self.section = "projects" if "project" in self.path_kwargs else "administration"
+        await super().prepare()
 
     @property
     def owner(self) -> int | None:
@@ -275,41 +277,6 @@ class DeleteRobotPage(OfRobots):
 
         done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
         await self.settle(remove(), done, self.home)
-
-
-class SystemRobotsPage(RobotsPage):
-    needs = "admin"
-    section = "administration"
-
-
-class NewSystemRobotPage(NewRobotPage):
-    needs = "admin"
-    section = "administration"
-
-
-class SystemRobotPage(RobotPage):
-    needs = needs_to_send = "admin"
-    section = "administration"
-
-
-class RefreshSystemRobotPage(RefreshRobotPage):
-    needs = "admin"
-    section = "administration"
-
-
-class SwitchSystemRobotPage(SwitchRobotPage):
-    needs = "admin"
-    section = "administration"
-
-
-class ProlongSystemRobotPage(ProlongRobotPage):
-    needs = "admin"
-    section = "administration"
-
-
-class DeleteSystemRobotPage(DeleteRobotPage):
-    needs = "admin"
-    section = "administration"
 
 
 def days_of(page: PageHandler) -> int:
