@@ -10,9 +10,9 @@ from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
 from app.database.projects import Filter, ProjectEntry, Summary
 from app.projects.service import UNSET, Settings
 
+from . import registries
 from .handler import ApiHandler, Place
 from .query import Form
-from .registries import name_of, number_of, registry
 from .shapes import NO_END, ROLE_IDS, moment, some, storage
 
 
@@ -26,7 +26,7 @@ def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
         owner_id=row.owner_id,
         owner_name=entry.owner or "",
         description=row.description,
-        registry_id=None if row.upstream is None else number_of(row.upstream),
+        registry_id=None if row.upstream is None else registries.number_of(row.upstream),
         creation_time=moment(row.created_at),
         deleted=False,
         togglable=togglable,
@@ -71,7 +71,7 @@ class ProjectsHandler(ApiHandler):
             public=bool(_public(self.body)),
             description=self.body.get("description", ""),
             quota_bytes=_quota(self.body),
-            upstream=None if number is None else name_of(number, self.services.upstreams),
+            upstream=None if number is None else registries.chosen(number, self.services.upstreams),
             **_proxy_cache(self.body),
         )
         self.note("create", "project", made.name, (made.id, made.name))
@@ -93,7 +93,7 @@ class ProjectHandler(ApiHandler):
         if "description" in self.body:
             given["description"] = self.body["description"]
         if (number := self.body.get("registry_id")) is not None:
-            given["upstream"] = name_of(number, self.services.upstreams)
+            given["upstream"] = registries.chosen(number, self.services.upstreams)
         quota = _quota(self.body)
         if not isinstance(quota, type(UNSET)):
             await self.services.quotas.set(self.principal, self.view.id, quota)
@@ -128,7 +128,7 @@ class SummaryHandler(ApiHandler):
             answer["quota"] = {"hard": storage(row.quota_bytes), "used": storage(row.used_bytes)}
         upstream = summary.project.upstream
         if upstream is not None and upstream in self.services.upstreams:
-            answer["registry"] = registry(upstream, self.services.upstreams[upstream])
+            answer["registry"] = registries.registry(upstream, self.services.upstreams[upstream])
         self.answer(answer)
 
 

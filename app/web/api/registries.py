@@ -1,13 +1,13 @@
 """Upstreams, which Harbor calls registries: set in the configuration, read-only here.
 
-A client names an upstream by its number. Configuration has names only, so the number is made from the name: it stays
-the same whatever other upstreams come and go.
+A client names an upstream by a number, and the configuration has names only. The number is the CRC-32 of the name. So
+no table keeps it, it outlives every change of the configuration, and a project has it even if its upstream is gone.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from app.access.errors import Invalid, Missing
@@ -15,21 +15,24 @@ from app.config import UpstreamConfig
 
 from .handler import ApiHandler
 
-Upstreams = Mapping[str, UpstreamConfig]
-
 
 def number_of(name: str) -> int:
-    """Give an upstream's number."""
-    return zlib.crc32(name.encode()) or 1
+    """Return an upstream's number."""
+    return zlib.crc32(name.encode())
 
 
-def name_of(number: int, upstreams: Upstreams) -> str:
-    """Find an upstream by its number; raises Invalid."""
-    for name in upstreams:
-        if number_of(name) == number:
-            return name
-    known = ", ".join(f"{number_of(name)} ({name})" for name in sorted(upstreams))
-    raise Invalid("there is no upstream %(number)s; there are %(known)s", number=number, known=known or "none")
+def find(number: int, names: Iterable[str]) -> str | None:
+    """Find an upstream by its number."""
+    return next((name for name in names if number_of(name) == number), None)
+
+
+def chosen(number: int, names: Iterable[str]) -> str:
+    """Find the upstream that a body names by its number; raise Invalid."""
+    name = find(number, names)
+    if name is None:
+        known = ", ".join(f"{number_of(name)} ({name})" for name in sorted(names))
+        raise Invalid("there is no upstream %(number)s; there are %(known)s", number=number, known=known or "none")
+    return name
 
 
 def registry(name: str, upstream: UpstreamConfig) -> dict[str, Any]:
@@ -48,8 +51,7 @@ class RegistriesHandler(ApiHandler):
 
 class RegistryHandler(ApiHandler):
     async def get(self, id: int) -> None:  # noqa: A002  # the document's name of it
-        for name, upstream in self.services.upstreams.items():
-            if number_of(name) == id:
-                self.answer(registry(name, upstream))
-                return
-        raise Missing("there is no upstream %(id)s", id=id)
+        name = find(id, self.services.upstreams)
+        if name is None:
+            raise Missing("there is no upstream %(id)s", id=id)
+        self.answer(registry(name, self.services.upstreams[name]))
