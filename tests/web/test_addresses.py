@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from app.web.pages.addresses import LONGEST_TEXT, AddressBook, Image, Kind, Reading
+from app.web.pages.addresses import LONGEST_TEXT, AddressBook, Image, Outcome, Reading
 
 HOST = "registry.hpc.ut.ee"
 M = f"{HOST}/mirror"
@@ -21,8 +21,8 @@ def addresses(text: str) -> list[str | None]:
     return [image.address for image in read(text).images]
 
 
-def kinds(text: str) -> list[Kind]:
-    return [image.kind for image in read(text).images]
+def outcomes(text: str) -> list[Outcome]:
+    return [image.outcome for image in read(text).images]
 
 
 @pytest.mark.parametrize(
@@ -51,19 +51,19 @@ def test_a_name_gets_its_address(written: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "kind", "registry"),
+    ("written", "outcome", "registry"),
     [
-        ("ghcr.io/astral-sh/uv:0.9", Kind.ELSEWHERE, "ghcr.io"),
-        ("registry.k8s.io/pause:3.10", Kind.ELSEWHERE, "registry.k8s.io"),
-        ("gitlab.example:5050/group/app", Kind.ELSEWHERE, "gitlab.example:5050"),
-        (f"{M}/library/redis:7", Kind.ALREADY, HOST),
-        (f"{HOST}/lab/app", Kind.ALREADY, HOST),
-        ("localhost:5000/app", Kind.LOCAL, "localhost:5000"),
-        ("localhost/app", Kind.LOCAL, "localhost"),
+        ("ghcr.io/astral-sh/uv:0.9", Outcome.ELSEWHERE, "ghcr.io"),
+        ("registry.k8s.io/pause:3.10", Outcome.ELSEWHERE, "registry.k8s.io"),
+        ("gitlab.example:5050/group/app", Outcome.ELSEWHERE, "gitlab.example:5050"),
+        (f"{M}/library/redis:7", Outcome.ALREADY, HOST),
+        (f"{HOST}/lab/app", Outcome.ALREADY, HOST),
+        ("localhost:5000/app", Outcome.LOCAL, "localhost:5000"),
+        ("localhost/app", Outcome.LOCAL, "localhost"),
     ],
 )
-def test_what_is_left_as_it_is_says_why(written: str, kind: Kind, registry: str) -> None:
-    assert read(written).images == (Image(written, kind, None, registry),)
+def test_what_is_left_as_it_is_says_why(written: str, outcome: Outcome, registry: str) -> None:
+    assert read(written).images == (Image(written, outcome, None, registry),)
     assert read(written).rewritten is None
 
 
@@ -129,18 +129,18 @@ FROM scratch
 
 def test_a_dockerfile() -> None:
     reading = read(DOCKERFILE)
-    assert {image.written: (image.kind, image.address) for image in reading.images} == {
-        "docker/dockerfile:1": (Kind.MIRRORED, f"{M}/docker/dockerfile:1"),
-        "debian:bookworm-slim": (Kind.OFFICIAL, f"{M}/library/debian:bookworm-slim"),
-        "golang:1.23": (Kind.OFFICIAL, f"{M}/library/golang:1.23"),
-        "busybox": (Kind.OFFICIAL, f"{M}/library/busybox"),
-        "build": (Kind.STAGE, None),
-        "0": (Kind.STAGE, None),
-        "nginx:1.27": (Kind.OFFICIAL, f"{M}/library/nginx:1.27"),
-        "python:${PYTHON}-slim": (Kind.OFFICIAL, f"{M}/library/python:${{PYTHON}}-slim"),
-        "ghcr.io/astral-sh/uv:0.9": (Kind.ELSEWHERE, None),
-        "$UNSET": (Kind.UNSET, None),
-        "scratch": (Kind.SCRATCH, None),
+    assert {image.written: (image.outcome, image.address) for image in reading.images} == {
+        "docker/dockerfile:1": (Outcome.MIRRORED, f"{M}/docker/dockerfile:1"),
+        "debian:bookworm-slim": (Outcome.OFFICIAL, f"{M}/library/debian:bookworm-slim"),
+        "golang:1.23": (Outcome.OFFICIAL, f"{M}/library/golang:1.23"),
+        "busybox": (Outcome.OFFICIAL, f"{M}/library/busybox"),
+        "build": (Outcome.STAGE, None),
+        "0": (Outcome.STAGE, None),
+        "nginx:1.27": (Outcome.OFFICIAL, f"{M}/library/nginx:1.27"),
+        "python:${PYTHON}-slim": (Outcome.OFFICIAL, f"{M}/library/python:${{PYTHON}}-slim"),
+        "ghcr.io/astral-sh/uv:0.9": (Outcome.ELSEWHERE, None),
+        "$UNSET": (Outcome.UNSET, None),
+        "scratch": (Outcome.SCRATCH, None),
     }
 
 
@@ -173,7 +173,7 @@ def test_a_dockerfile_rewritten_differs_in_its_images_only() -> None:
 def test_an_instruction(line: str, written: list[str]) -> None:
     text = f"FROM scratch\n{line}\n"
     reading = read(text)
-    assert [image.written for image in reading.images if image.kind is not Kind.SCRATCH] == written
+    assert [image.written for image in reading.images if image.outcome is not Outcome.SCRATCH] == written
     for image in reading.images:
         if image.address is not None:
             assert image.address in (reading.rewritten or "")
@@ -214,7 +214,7 @@ networks:
 
 def test_a_compose_file() -> None:
     assert addresses(COMPOSE)[:2] == [f"{M}/library/nginx:1.27", f"{M}/library/postgres:${{PG:-16}}"]
-    assert kinds(COMPOSE) == [Kind.OFFICIAL, Kind.OFFICIAL, Kind.ALREADY, Kind.ELSEWHERE]
+    assert outcomes(COMPOSE) == [Outcome.OFFICIAL, Outcome.OFFICIAL, Outcome.ALREADY, Outcome.ELSEWHERE]
     rewritten = read(COMPOSE).rewritten
     assert rewritten is not None
     assert f'image: "{M}/library/postgres:${{PG:-16}}"' in rewritten
@@ -272,7 +272,7 @@ def test_what_names_no_image_gives_none(text: str) -> None:
 
 @pytest.mark.parametrize("written", ["FROM Redis!", "docker pull UPPER", "docker pull a//b", "docker pull ../x"])
 def test_what_is_no_name_is_said_to_be_none(written: str) -> None:
-    assert kinds(written) == [Kind.INVALID]
+    assert outcomes(written) == [Outcome.INVALID]
 
 
 @pytest.mark.timeout(20)

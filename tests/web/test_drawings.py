@@ -11,7 +11,7 @@ from app.database.budget_samples import BudgetSample
 from app.oci.digest import Digest
 from app.oci.manifest import Descriptor
 from app.web.pages import plot
-from app.web.pages.addresses import AddressBook, Kind
+from app.web.pages.addresses import AddressBook, Outcome
 from app.web.pages.projects import split_size
 from app.web.pages.repositories import draw, pull_commands, push_commands
 from app.web.pages.snippets import ways
@@ -88,7 +88,7 @@ def test_every_set_up_pulls_from_here_only() -> None:
         for snippet in way.snippets:
             if "docker.io:" not in snippet.text and "[[registry]]" not in snippet.text:
                 found = book.read(snippet.text).images
-                assert all(image.kind is Kind.ALREADY for image in found), (way.name, found)
+                assert all(image.outcome is Outcome.ALREADY for image in found), (way.name, found)
 
 
 def test_push_commands_are_harbor_s_four_kinds() -> None:

@@ -23,7 +23,7 @@ from referencing.jsonschema import DRAFT202012
 
 from app.access.errors import Invalid
 
-from .words import in_words
+from .faults import in_words
 
 BASE = "/api/v2.0"
 METHODS = ("get", "head", "post", "put", "patch", "delete")

@@ -11,8 +11,8 @@ from app.access.roles import READ_PROJECT
 from app.database import access_keys, accounts
 from app.oci.errors import Unauthorized
 
-from .grants import access, read_permissions, spell_permissions
 from .handler import ApiHandler
+from .permissions import access, read_permissions, spell_permissions
 from .shapes import expiry, moment, some
 from .users import user
 

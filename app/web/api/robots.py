@@ -10,8 +10,8 @@ from app.access.roles import ALL_RIGHTS
 from app.database import robots
 from app.database.robots import Robot
 
-from .grants import read_permissions, spell_permissions
 from .handler import ApiHandler, Place
+from .permissions import read_permissions, spell_permissions
 from .shapes import NO_END, expiry, moment, some
 
 _DAY = 86400

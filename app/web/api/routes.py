@@ -15,12 +15,12 @@ from app.web.services import Services
 
 from . import (
     artifacts,
-    grants,
     labels,
     logs,
     members,
     mirror,
     own,
+    permissions,
     projects,
     quotas,
     registries,
@@ -51,7 +51,7 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     "/projects/{project_name}/logs/export": logs.ExportHandler,
     "/robots": robots.RobotsHandler,
     "/robots/{robot_id}": robots.RobotHandler,
-    "/permissions": grants.PermissionsHandler,
+    "/permissions": permissions.PermissionsHandler,
     "/repositories": repositories.AllRepositoriesHandler,
     _REPOSITORIES: repositories.RepositoriesHandler,
     _REPOSITORY: repositories.RepositoryHandler,

@@ -71,7 +71,7 @@ _FLAGS = frozenset({"--rm", "--init", "--privileged", "--read-only", "--detach",
 _VALUED_LETTERS = frozenset("pvewuhlmcn")
 
 
-class Kind(StrEnum):
+class Outcome(StrEnum):
     """What became of an image's name."""
 
     OFFICIAL = "official"  # Docker Hub's own: library/ was put in
@@ -94,7 +94,7 @@ class Image:
     """
 
     written: str
-    kind: Kind
+    outcome: Outcome
     address: str | None = None
     registry: str = ""
 
@@ -147,31 +147,31 @@ class AddressBook:
         name = name[scheme.end() :] if scheme else name
         first, slash, rest = name.partition("/")
         if name == self._host:
-            return Image(written, Kind.ALREADY, registry=self._host)
+            return Image(written, Outcome.ALREADY, registry=self._host)
         if not slash or not ("." in first or ":" in first or first == "localhost" or first != first.lower()):
             first, rest = _DOCKER_HUB, name
         first = first.lower()
         match = _REST.match(rest)
         if match is None or _HOST.match(first) is None:
-            return Image(written, Kind.INVALID)
+            return Image(written, Outcome.INVALID)
         if first == self._host:
             return self._ours(written, rest, match["path"])
         registry = _DOCKER_HUB if first in _HUB_HOSTS else first
         if registry == "localhost" or registry.startswith(("localhost:", "127.0.0.1")):
-            return Image(written, Kind.LOCAL, registry=registry)
+            return Image(written, Outcome.LOCAL, registry=registry)
         project = self._mirrors.get(registry)
         if project is None:
-            return Image(written, Kind.ELSEWHERE, registry=registry)
+            return Image(written, Outcome.ELSEWHERE, registry=registry)
         if registry == _DOCKER_HUB and "/" not in match["path"]:
-            return Image(written, Kind.OFFICIAL, f"{self._host}/{project}/library/{rest}", registry)
-        return Image(written, Kind.MIRRORED, f"{self._host}/{project}/{rest}", registry)
+            return Image(written, Outcome.OFFICIAL, f"{self._host}/{project}/library/{rest}", registry)
+        return Image(written, Outcome.MIRRORED, f"{self._host}/{project}/{rest}", registry)
 
     def _ours(self, written: str, rest: str, path: str) -> Image:
         project, _, name = path.partition("/")
         if name and "/" not in name and self._mirrors.get(_DOCKER_HUB) == project:
             address = f"{self._host}/{project}/library/{rest.partition('/')[2]}"
-            return Image(written, Kind.MISSING_LIBRARY, address, _DOCKER_HUB)
-        return Image(written, Kind.ALREADY, registry=self._host)
+            return Image(written, Outcome.MISSING_LIBRARY, address, _DOCKER_HUB)
+        return Image(written, Outcome.ALREADY, registry=self._host)
 
 
 class _Reader:
@@ -231,9 +231,9 @@ class _Reader:
         written = written.strip("\"'") if written[0] in "\"'" else written
         end = start + len(written)
         if written.lower() in self._stages or written.isdigit():
-            yield _Spot(start, end, Image(written, Kind.STAGE))
+            yield _Spot(start, end, Image(written, Outcome.STAGE))
         elif written.lower() == "scratch":
-            yield _Spot(start, end, Image(written, Kind.SCRATCH))
+            yield _Spot(start, end, Image(written, Outcome.SCRATCH))
         else:
             yield self._with_variables(written, start)
 
@@ -247,7 +247,7 @@ class _Reader:
         name = first["braced"] or first["plain"]
         default, place = self._arguments.get(name, (first["fallback"] or "", -1))
         if not default:
-            return _Spot(start, start + len(written), Image(written, Kind.UNSET, registry=name))
+            return _Spot(start, start + len(written), Image(written, Outcome.UNSET, registry=name))
         if first.group() == written and place >= 0:
             # The argument's default is what there is to rewrite.
             return self._spot(place, default)
@@ -329,7 +329,7 @@ class _Reader:
         words = [(match.start(), match.group()) for match in re.finditer(r"[^\s,;]+", line)]
         looked_up = [self._spot(offset + start, word) for start, word in words]
         plain = len(words) == 1 or all(re.search(r"[/:@]", word) for _, word in words) or "," in line
-        if plain and all(spot.image.kind is not Kind.INVALID for spot in looked_up):
+        if plain and all(spot.image.outcome is not Outcome.INVALID for spot in looked_up):
             yield from looked_up
 
 

@@ -21,7 +21,6 @@ from app.web.ops import run_checks
 from . import words
 from .base import PAGE_SIZE, Listing, PageHandler
 from .projects import read_size, split_size
-from .repositories import number_of
 from .texts import mark
 
 # Harbor's export is a spreadsheet as well. What begins like a formula must not become one, nor what does so behind a
@@ -52,7 +51,7 @@ class ChangeUserPage(Administration):
     needs = "admin"
 
     async def post(self) -> None:
-        account, change = number_of(self, "account"), self.field("change")
+        account, change = self.chosen("account"), self.field("change")
         await self.settle(self._change(account, change), self._(_CHANGED.get(change, "")), "/administration/users")
 
     async def _change(self, account: int, change: str) -> None:
@@ -98,7 +97,7 @@ class QuotasPage(Administration):
     async def post(self) -> None:
         async def change() -> None:
             usage = await self.services.quotas.set(
-                self.principal, number_of(self, "project"), read_size(self, "quota", "unit")
+                self.principal, self.chosen("project"), read_size(self, "quota", "unit")
             )
             self.note("update", "quota", usage.project, (usage.project_id, usage.project))
 

@@ -15,7 +15,7 @@ from tornado.escape import xhtml_escape
 from tornado.locale import Locale
 from tornado.web import Finish, HTTPError
 
-from app.access.errors import Missing
+from app.access.errors import Invalid, Missing
 from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Session
@@ -41,8 +41,8 @@ _POLICY = (
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 PAGE_SIZE = 25
-# No id has more digits, so that each is one that the databases take.
-LONGEST_NUMBER = 18
+# The databases take every number of so many digits.
+_ID_DIGITS = 18
 
 
 T = TypeVar("T")
@@ -134,9 +134,15 @@ class PageHandler(Readable):
         return self.get_query_argument(name, default).strip()
 
     def number(self, name: str) -> int | None:
-        """Read an id in the address; what is none counts as not there."""
-        text = self.query(name)
-        return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else None
+        """Read an id in the address; a text that is none counts as not there."""
+        return _id(self.query(name))
+
+    def chosen(self, name: str) -> int:
+        """Read the id in a form's field; raise Invalid."""
+        found = _id(self.field(name))
+        if found is None:
+            raise Invalid("Choose one from the list.")
+        return found
 
     async def listing(
         self, ask: Callable[[Page[str]], Awaitable[Sequence[T]]], key: Callable[[T], str], search: str = ""
@@ -295,6 +301,10 @@ class PageHandler(Readable):
             for name, value in error.headers.items():
                 self.set_header(name, value)
         self.show("error.html", status=status_code, said=said, request_id=self.request_id)
+
+
+def _id(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS else None
 
 
 class NotFoundPage(PageHandler):

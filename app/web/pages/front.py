@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from . import snippets, texts
-from .addresses import AddressBook, Image, Kind, Reading
+from .addresses import AddressBook, Image, Outcome, Reading
 from .base import PageHandler
 from .texts import mark
 
 _DOCKER_HUB = "docker.io"
-_WHY: Mapping[Kind, str] = {
-    Kind.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
-    Kind.MIRRORED: "",
-    Kind.ALREADY: mark("This is an address of this registry already."),
-    Kind.MISSING_LIBRARY: mark("The hidden library/ was missing: without it, the answer is 401 unauthorized."),
-    Kind.ELSEWHERE: mark("%(registry)s is another registry and is not mirrored here; leave it as it is."),
-    Kind.STAGE: mark("A stage of this Dockerfile, no image to pull."),
-    Kind.SCRATCH: mark("The empty image; nothing is pulled for it."),
-    Kind.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
-    Kind.LOCAL: mark("On the machine itself; leave it as it is."),
-    Kind.INVALID: mark("This is not the name of an image: names are in lower case."),
+_WHY: Mapping[Outcome, str] = {
+    Outcome.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
+    Outcome.MIRRORED: "",
+    Outcome.ALREADY: mark("This is an address of this registry already."),
+    Outcome.MISSING_LIBRARY: mark("The hidden library/ was missing: without it, the answer is 401 unauthorized."),
+    Outcome.ELSEWHERE: mark("%(registry)s is another registry and is not mirrored here; leave it as it is."),
+    Outcome.STAGE: mark("A stage of this Dockerfile, no image to pull."),
+    Outcome.SCRATCH: mark("The empty image; nothing is pulled for it."),
+    Outcome.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
+    Outcome.LOCAL: mark("On the machine itself; leave it as it is."),
+    Outcome.INVALID: mark("This is not the name of an image: names are in lower case."),
 }
 
 
@@ -58,7 +58,7 @@ class FrontPage(PageHandler):
 
     def why(self, image: Image) -> str:
         """Say in words what became of an image's name."""
-        text = _WHY[image.kind]
+        text = _WHY[image.outcome]
         return self._(text) % {"registry": image.registry} if text else ""
 
 

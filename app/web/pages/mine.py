@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from app.access import roles
-from app.access.errors import Invalid, Missing
+from app.access.errors import Missing
 from app.access.grants import EVERYWHERE
 from app.access.notices import NOTICE_SECONDS
 from app.database import access_keys, accounts
@@ -15,7 +15,6 @@ from app.oci.errors import OCIError
 
 from . import words
 from .base import PageHandler
-from .repositories import number_of
 from .robots import days_of
 from .secret import show_secret
 
@@ -108,11 +107,10 @@ class KeysPage(Mine):
         chosen = self.field("scope", EVERYWHERE)
         if chosen == EVERYWHERE:
             return chosen
-        if not chosen.isdigit() or len(chosen) > 18:
-            raise Invalid("Choose one from the list.")
+        project_id = self.chosen("scope")
         # Another's project, guessed, is none to name.
-        await self.services.access_control.open(self.principal, int(chosen), roles.READ_PROJECT)
-        return chosen
+        await self.services.access_control.open(self.principal, project_id, roles.READ_PROJECT)
+        return str(project_id)
 
     async def _list(self, values: Mapping[str, str], chosen: Sequence[str], error: str) -> None:
         projects = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS), Filter(mine=True))
@@ -136,7 +134,7 @@ class DeleteKeyPage(Mine):
 
     async def post(self) -> None:
         async def remove() -> None:
-            key = await self.services.access_keys.remove(self.account, number_of(self, "key"))
+            key = await self.services.access_keys.remove(self.account, self.chosen("key"))
             self.note("delete", "access key", key.name)
 
         await self.settle(remove(), self._("The access key is deleted; it opens nothing any more."), "/mine/keys")

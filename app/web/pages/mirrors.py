@@ -25,7 +25,7 @@ _HOTTEST = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountBudget:
     """What one account of an upstream has left, and had."""
 
     view: BudgetView
@@ -41,7 +41,7 @@ class State:
     today: Counts
     month: Counts
     hottest: Sequence[CachedRepository]
-    accounts: Sequence[Account]
+    accounts: Sequence[AccountBudget]
     fills: Sequence[RunningFill]
 
 
@@ -72,11 +72,11 @@ class OfMirror(PageHandler):
             fills=await mirror.fills(project.name),
         )
 
-    async def _account(self, view: BudgetView) -> Account:
+    async def _account(self, view: BudgetView) -> AccountBudget:
         samples = list(await self.services.mirror.samples(view.upstream, view.account, self.now - _DAY))
         if view.limit is not None and view.remaining is not None:
             samples.append(BudgetSample(int(self.now), view.limit, view.remaining))
-        return Account(view, plot.draw(samples, self.now - _DAY, self.now))
+        return AccountBudget(view, plot.draw(samples, self.now - _DAY, self.now))
 
 
 class MirrorPage(OfMirror):

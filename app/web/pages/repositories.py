@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.access import roles
-from app.access.errors import Invalid, Missing
+from app.access.errors import Missing
 from app.database import artifacts, labels, repositories
 from app.database.keyset import Page
 from app.database.labels import Label
@@ -201,7 +201,7 @@ class AttachLabelPage(OnRepository):
 
     async def post(self, project: str, name: str, digest: str) -> None:
         async def attach() -> None:
-            repository, label = await self.repository(name), number_of(self, "label")
+            repository, label = await self.repository(name), self.chosen("label")
             await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
             self.note("attach", "artifact", self.full(name, f"@{digest}"))
 
@@ -213,7 +213,7 @@ class DetachLabelPage(OnRepository):
 
     async def post(self, project: str, name: str, digest: str) -> None:
         async def detach() -> None:
-            repository, label = await self.repository(name), number_of(self, "label")
+            repository, label = await self.repository(name), self.chosen("label")
             await self.services.labels.detach(repository.id, Digest.parse(digest), label)
             self.note("detach", "artifact", self.full(name, f"@{digest}"))
 
@@ -282,11 +282,3 @@ def pull_commands(at: str, reference: str, kind: str) -> list[tuple[str, str]]:
         ("podman", f"podman pull {at}{reference}"),
         ("Apptainer", f"apptainer pull docker://{at}{reference}"),
     ]
-
-
-def number_of(page: PageHandler, field: str) -> int:
-    """Read the id in a form's field; raises Invalid."""
-    text = page.field(field)
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Invalid("Choose one from the list.")
-    return int(text)

@@ -20,12 +20,11 @@ from app.oci.errors import OCIError
 
 from . import words
 from .base import PageHandler
-from .repositories import number_of
 from .secret import show_secret
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class RightSet:
     """One set of rights of a form, and where they hold: names with commas between them, none for every project."""
 
     projects: str
@@ -55,7 +54,7 @@ class OfRobots(PageHandler):
 
     async def robot(self) -> Robot:
         """Find the robot a form is about; raises Missing for one of another project."""
-        return await self.services.robots.find_in(self.owner, number_of(self, "robot"))
+        return await self.services.robots.find_in(self.owner, self.chosen("robot"))
 
     @property
     def back(self) -> str:
@@ -79,28 +78,28 @@ class OfRobots(PageHandler):
             **values,
         )
 
-    def typed(self) -> list[Grant]:
+    def typed(self) -> list[RightSet]:
         """Read the sets of rights as they stand in a form; only the first may be empty."""
-        grants: list[Grant] = []
+        right_sets: list[RightSet] = []
         for suffix in suffixes():
             projects, rights = self.field(f"projects{suffix}"), frozenset(self.get_body_arguments(f"right{suffix}"))
-            if grants and not projects and not rights:
+            if right_sets and not projects and not rights:
                 break
-            grants.append(Grant(projects, rights))
-        return grants
+            right_sets.append(RightSet(projects, rights))
+        return right_sets
 
-    async def permissions(self, grants: Sequence[Grant]) -> dict[str, Sequence[str]]:
+    async def permissions(self, right_sets: Sequence[RightSet]) -> dict[str, Sequence[str]]:
         """Spell what a form gives by the projects' ids; raises Invalid, and Missing for a project that is not there."""
         if self.project is not None:
-            return {str(self.project.id): sorted(grants[0].rights)}
+            return {str(self.project.id): sorted(right_sets[0].rights)}
         given: dict[str, Sequence[str]] = {}
-        for place, grant in enumerate(grants):
-            if place and not grant.projects:
+        for place, one in enumerate(right_sets):
+            if place and not one.projects:
                 raise Invalid("Name the projects that the other rights are for; * stands for all.")
-            for scope in await self._scopes(grant.projects):
+            for scope in await self._scopes(one.projects):
                 if scope in given:
                     raise Invalid("Name each project once: all that may be done in it is one set of rights.")
-                given[scope] = sorted(grant.rights)
+                given[scope] = sorted(one.rights)
         return given
 
     async def _scopes(self, names: str) -> list[str]:
@@ -131,16 +130,16 @@ class NewRobotPage(OfRobots):
     async def get(self, project: str = "") -> None:
         hosts = self.project is not None and self.project.upstream is None
         proposed = frozenset({roles.PULL, roles.PUSH} if hosts else {roles.PULL})
-        self._form({"days": str(self.services.access.robot_days)}, [Grant("", proposed)], "")
+        self._form({"days": str(self.services.access.robot_days)}, [RightSet("", proposed)], "")
 
     async def post(self, project: str = "") -> None:
-        grants = self.typed()
+        right_sets = self.typed()
         try:
             robot, secret = await self.services.robots.create(
                 project=None if self.project is None else (self.project.id, self.project.name),
                 name=self.field("name"),
                 description=self.field("description"),
-                permissions=await self.permissions(grants),
+                permissions=await self.permissions(right_sets),
                 days=days_of(self),
                 by=self.principal,
                 rights=self.rights,
@@ -149,14 +148,16 @@ class NewRobotPage(OfRobots):
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            self._form({name: self.field(name) for name in ("name", "description", "days")}, grants, self.said(error))
+            self._form(
+                {name: self.field(name) for name in ("name", "description", "days")}, right_sets, self.said(error)
+            )
             return
         self.note("create", "robot", robot.name)
         show_secret(self, robot.name, secret, self.home, expires_at=robot.expires_at)
 
-    def _form(self, values: Mapping[str, str], grants: Sequence[Grant], error: str) -> None:
+    def _form(self, values: Mapping[str, str], right_sets: Sequence[RightSet], error: str) -> None:
         prefix = self.services.access.robot_prefix + (f"{self.project.name}+" if self.project else "")
-        self.show_in_frame("robot-new", values=values, grants=grants, error=error, full_name=prefix)
+        self.show_in_frame("robot-new", values=values, right_sets=right_sets, error=error, full_name=prefix)
 
 
 class RobotPage(OfRobots):
@@ -172,20 +173,20 @@ class RobotPage(OfRobots):
         await self._show(await self._find(robot))
 
     async def post(self, robot: str, project: str = "") -> None:
-        found, about, grants = await self._find(robot), self.field("description"), self.typed()
+        found, about, right_sets = await self._find(robot), self.field("description"), self.typed()
         try:
             await self.services.robots.update(
                 found,
                 by=self.principal,
                 rights=self.rights,
                 description=about,
-                permissions=await self.permissions(grants),
+                permissions=await self.permissions(right_sets),
             )
         except OCIError as error:
             if error.answer_status >= 500:
                 raise
             self.set_status(error.answer_status)
-            await self._show(found, description=about, grants=grants, error=self.said(error))
+            await self._show(found, description=about, right_sets=right_sets, error=self.said(error))
             return
         self.note("update", "robot", found.name)
         self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
@@ -195,25 +196,27 @@ class RobotPage(OfRobots):
         return await self.services.robots.find_in(self.owner, int(robot))
 
     async def _show(
-        self, robot: Robot, *, description: str | None = None, grants: Sequence[Grant] = (), error: str = ""
+        self, robot: Robot, *, description: str | None = None, right_sets: Sequence[RightSet] = (), error: str = ""
     ) -> None:
         """Answer with the page; with what was typed into its form, where that has a mistake."""
         self.show_in_frame(
             "robot",
             robot=robot,
             description=robot.description if description is None else description,
-            grants=grants or await self._grants(robot),
+            right_sets=right_sets or await self._right_sets(robot),
             error=error,
         )
 
-    async def _grants(self, robot: Robot) -> list[Grant]:
+    async def _right_sets(self, robot: Robot) -> list[RightSet]:
         """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
         names: dict[frozenset[str], list[str]] = {}
         for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
             name = scope if scope == EVERYWHERE else await self._name(int(scope))
             if name is not None:
                 names.setdefault(frozenset(rights), []).append(name)
-        return [Grant(", ".join(sorted(many)), rights) for rights, many in names.items()] or [Grant("", frozenset())]
+        return [RightSet(", ".join(sorted(many)), rights) for rights, many in names.items()] or [
+            RightSet("", frozenset())
+        ]
 
     async def _name(self, project_id: int) -> str | None:
         try:

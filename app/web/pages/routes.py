@@ -11,7 +11,7 @@ from tornado.web import url
 from app.web.services import Services
 
 from . import administration as admin
-from . import front, guide, mine, mirrors, people, projects, repositories, robots, search, texts
+from . import front, guide, labels, logs, members, mine, mirrors, projects, repositories, robots, search, texts
 from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
 
@@ -55,11 +55,11 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/delete", projects.DeleteProjectPage),
     (_PROJECT + r"/cache", mirrors.CachePage),
     (_PROJECT + r"/cache/fills", mirrors.FillsPage),
-    (_PROJECT + r"/members", people.MembersPage),
-    (_PROJECT + r"/members/add", people.AddMemberPage),
-    (_PROJECT + r"/members/role", people.SetRolePage),
-    (_PROJECT + r"/members/remove", people.RemoveMemberPage),
-    (_PROJECT + r"/leave", people.LeavePage),
+    (_PROJECT + r"/members", members.MembersPage),
+    (_PROJECT + r"/members/add", members.AddMemberPage),
+    (_PROJECT + r"/members/role", members.SetRolePage),
+    (_PROJECT + r"/members/remove", members.RemoveMemberPage),
+    (_PROJECT + r"/leave", members.LeavePage),
     (_PROJECT + r"/robots", robots.RobotsPage),
     (_PROJECT + r"/robots/new", robots.NewRobotPage),
     (_PROJECT + r"/robots/" + _ROBOT, robots.RobotPage),
@@ -67,9 +67,9 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/robots/switch", robots.SwitchRobotPage),
     (_PROJECT + r"/robots/prolong", robots.ProlongRobotPage),
     (_PROJECT + r"/robots/delete", robots.DeleteRobotPage),
-    (_PROJECT + r"/labels", people.LabelsPage),
-    (_PROJECT + r"/labels/delete", people.DeleteLabelPage),
-    (_PROJECT + r"/logs", people.LogsPage),
+    (_PROJECT + r"/labels", labels.LabelsPage),
+    (_PROJECT + r"/labels/delete", labels.DeleteLabelPage),
+    (_PROJECT + r"/logs", logs.LogsPage),
     (_PROJECT + r"/repositories", repositories.RepositoriesPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _TAG, repositories.TagRedirect),

@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.access.errors import Missing
-from app.access.grants import EVERYWHERE
+from app.access.grants import EVERYWHERE, Permissions
 from app.access.principal import Principal
 from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
 from app.projects.service import Projects
 from app.web.access_control import AccessControl
 
 from .handler import ApiHandler
-
-Permissions = Mapping[str, Sequence[str]]
 
 
 async def read_permissions(
