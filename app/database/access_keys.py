@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select
 
+from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .tables import access_key, account
@@ -87,7 +88,7 @@ async def of_account(transaction: Transaction, account_id: int) -> list[AccessKe
 async def count(transaction: Transaction, account_id: int) -> int:
     """Count a person's keys."""
     statement = select(func.count()).select_from(access_key).where(access_key.c.account_id == account_id)
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def find_by_hash(transaction: Transaction, secret_hash: str) -> tuple[AccessKey, Holder] | None:

@@ -192,7 +192,7 @@ async def other_admins(transaction: Transaction, account_id: int) -> int:
     admins = select(account.c.id).where(account.c.is_admin).order_by(account.c.id)
     await transaction.execute(admins.with_for_update(key_share=True))
     others = (account.c.is_admin, account.c.disabled.is_(False), account.c.id != account_id)
-    return int((await transaction.execute(select(func.count()).select_from(account).where(*others))).scalar_one())
+    return await keyset.count(transaction, select(func.count()).select_from(account).where(*others))
 
 
 async def person(transaction: Transaction, account_id: int) -> Person | None:
@@ -215,9 +215,7 @@ async def page(transaction: Transaction, page: Page[str]) -> list[Person]:
 
 async def total(transaction: Transaction, search: str = "") -> int:
     """Count what `page` lists in all."""
-    return int(
-        (await transaction.execute(select(func.count()).select_from(account).where(_matches(search)))).scalar_one()
-    )
+    return await keyset.count(transaction, select(func.count()).select_from(account).where(_matches(search)))
 
 
 async def remove(transaction: Transaction, account_id: int) -> bool:

@@ -132,7 +132,7 @@ async def page(
 async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> int:
     """Count the artifacts that `page` lists in all."""
     statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted, search)
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def find(transaction: Transaction, repository_id: int, digest: Digest) -> ArtifactRow | None:
@@ -214,13 +214,13 @@ async def total_tags(
 ) -> int:
     """Count what `tags` lists in all."""
     statement = _searched_tags(select(func.count()).select_from(tag), repository_id, digest, search)
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> int:
     """Count what names a manifest as its subject."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.subject == subject)
-    return int((await transaction.execute(select(func.count()).select_from(manifest).where(here))).scalar_one())
+    return await keyset.count(transaction, select(func.count()).select_from(manifest).where(here))
 
 
 async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
 
@@ -34,19 +35,10 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Note):
     """A note as it stands in the log; ids grow with time."""
 
-    id: int
-    at: float
-    actor: str
-    address: str
-    operation: str
-    resource_type: str
-    resource: str
-    project_id: int | None
-    project_name: str
-    times: int
+    id: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +70,13 @@ async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
 async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
     """List entries by id, the newest first; ``chosen`` says what is searched for."""
     statement = select(audit).where(_chosen(chosen))
-    return await keyset.fetch(transaction, statement, Entry, page, audit.c.id, descending=True)
+    return await keyset.fetch(transaction, statement, _entry, page, audit.c.id, descending=True)
 
 
 async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> int:
     """Count what `page` lists in all."""
     statement = select(func.count()).select_from(audit).where(_chosen(chosen))
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def remove_older(transaction: Transaction, before: float, limit: int) -> int:
@@ -92,6 +84,10 @@ async def remove_older(transaction: Transaction, before: float, limit: int) -> i
     old = select(audit.c.id).where(audit.c.at < before).order_by(audit.c.at).limit(limit)
     await retire(transaction, audit)
     return (await transaction.execute(delete(audit).where(audit.c.id.in_(old)))).rowcount
+
+
+def _entry(number: int, *note: Any) -> Entry:
+    return Entry(*note, id=number)
 
 
 def _chosen(chosen: Filter) -> ColumnElement[bool]:

@@ -62,6 +62,11 @@ async def fetch(
     return found if page.before is None else found[::-1]
 
 
+async def count(transaction: Transaction, statement: Select[Any]) -> int:
+    """Read the number that a statement counts."""
+    return int((await transaction.execute(statement)).scalar_one())
+
+
 def _cut(
     statement: Select[Any], page: Page[object], columns: tuple[ColumnElement[Any], ...], *, descending: bool
 ) -> Select[Any]:

@@ -43,7 +43,7 @@ async def page(transaction: Transaction, project_id: int | None, page: Page[str]
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
     """Count what `page` lists in all."""
     statement = _searched(select(func.count()).select_from(label), project_id, search)
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def find(transaction: Transaction, label_id: int) -> Label | None:

@@ -73,7 +73,7 @@ async def page(transaction: Transaction, project_id: int, page: Page[int]) -> li
 async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
     """Count what `page` lists in all."""
     counted = select(func.count()).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
-    return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
+    return await keyset.count(transaction, _searched(counted, project_id, search))
 
 
 async def find(transaction: Transaction, project_id: int, member_id: int) -> Member | None:
@@ -117,7 +117,7 @@ async def others_with_role(transaction: Transaction, project_id: int, role: str,
     lock = select(project.c.id).where(project.c.id == project_id).with_for_update(key_share=True)
     await transaction.execute(lock)
     here = (member.c.project_id == project_id) & (member.c.role == role) & (member.c.id != member_id)
-    return int((await transaction.execute(select(func.count()).select_from(member).where(here))).scalar_one())
+    return await keyset.count(transaction, select(func.count()).select_from(member).where(here))
 
 
 def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:

@@ -213,7 +213,7 @@ async def owned(transaction: Transaction, account_id: int) -> int | None:
     if (await transaction.execute(person)).first() is None:
         return None
     theirs = (project.c.owner_id == account_id) & (project.c.name < END_OF_NAMES)
-    return int((await transaction.execute(select(func.count()).select_from(project).where(theirs))).scalar_one())
+    return await keyset.count(transaction, select(func.count()).select_from(project).where(theirs))
 
 
 async def ensure_repository(transaction: Transaction, project_id: int, name: str) -> int:
@@ -289,7 +289,7 @@ async def page(
 async def total(transaction: Transaction, viewer: Viewer, wanted: Filter, search: str) -> int:
     """Count the projects that `page` lists in all."""
     statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted, search))
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:

@@ -115,7 +115,7 @@ async def page(transaction: Transaction, page: Page[int]) -> list[Usage]:
 async def total(transaction: Transaction, search: str = "") -> int:
     """Count what `page` lists in all."""
     statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 async def fullness(transaction: Transaction, shares: Sequence[float]) -> Fullness:

@@ -78,7 +78,7 @@ async def page(transaction: Transaction, project_id: int, page: Page[str]) -> li
 async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
     """Count what `page` lists in all."""
     counted = select(func.count()).select_from(repository).where(repository.c.name < END_OF_NAMES)
-    return int((await transaction.execute(_searched(counted, project_id, search))).scalar_one())
+    return await keyset.count(transaction, _searched(counted, project_id, search))
 
 
 async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> list[RepositoryEntry]:
@@ -95,7 +95,7 @@ async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:
         .join(project, project.c.id == repository.c.project_id)
         .where(repository.c.name < END_OF_NAMES)
     )
-    return int((await transaction.execute(_seen(counted, viewer, text))).scalar_one())
+    return await keyset.count(transaction, _seen(counted, viewer, text))
 
 
 async def find(transaction: Transaction, project_id: int, name: str) -> RepositoryEntry | None:

@@ -107,7 +107,7 @@ async def page(transaction: Transaction, project_id: int | None, page: Page[str]
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
     """Count what `page` lists in all."""
     statement = select(func.count()).select_from(robot).where(_chosen(project_id, search))
-    return int((await transaction.execute(statement)).scalar_one())
+    return await keyset.count(transaction, statement)
 
 
 def _chosen(project_id: int | None, search: str) -> ColumnElement[bool]:

@@ -158,6 +158,13 @@ class PageHandler(Readable):
             return Listing((), None)
         return Listing(items, key(items[-1]), None if is_first else key(items[0]))
 
+    def mistake(self, error: OCIError) -> str:
+        """Say what is wrong with a form that is shown again; raise what is no mistake of the form."""
+        if error.answer_status >= 500:
+            raise error
+        self.set_status(error.answer_status)
+        return self.said(error)
+
     async def settle(self, doing: Awaitable[object], done: str, to: str) -> None:
         """Do what a form asked for, then go to a page that says how it went."""
         try:

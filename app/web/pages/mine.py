@@ -95,10 +95,9 @@ class KeysPage(Mine):
                 self.account, name=self.field("name"), permissions={scope: rights}, days=days_of(self)
             )
         except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
-            await self._list({name: self.field(name) for name in ("name", "days", "scope")}, rights, self.said(error))
+            await self._list(
+                {name: self.field(name) for name in ("name", "days", "scope")}, rights, self.mistake(error)
+            )
             return
         self.note("create", "access key", key.name)
         show_secret(self, self.principal.name, secret, "/mine/keys", expires_at=key.expires_at)

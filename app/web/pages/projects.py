@@ -53,10 +53,7 @@ class NewProjectPage(PageHandler):
         try:
             made = await self._make()
         except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
-            self._form({**values, "password": ""}, self.said(error))
+            self._form({**values, "password": ""}, self.mistake(error))
             return
         self.note("create", "project", made.name, (made.id, made.name))
         self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})

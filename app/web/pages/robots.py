@@ -145,11 +145,8 @@ class NewRobotPage(OfRobots):
                 rights=self.rights,
             )
         except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
             self._form(
-                {name: self.field(name) for name in ("name", "description", "days")}, right_sets, self.said(error)
+                {name: self.field(name) for name in ("name", "description", "days")}, right_sets, self.mistake(error)
             )
             return
         self.note("create", "robot", robot.name)
@@ -183,10 +180,7 @@ class RobotPage(OfRobots):
                 permissions=await self.permissions(right_sets),
             )
         except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            self.set_status(error.answer_status)
-            await self._show(found, description=about, right_sets=right_sets, error=self.said(error))
+            await self._show(found, description=about, right_sets=right_sets, error=self.mistake(error))
             return
         self.note("update", "robot", found.name)
         self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
