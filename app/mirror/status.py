@@ -5,13 +5,12 @@ The caller has let the person in to the project; `MirrorStatus.fills` shows no m
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.cache import Cache
-from app.database import Database, budget_samples, projects, traffic
-from app.database.budget_samples import BudgetSample
-from app.database.traffic import CachedRepository, Counts
+from app.database import Database, projects, traffic
+from app.database.traffic import Counts
 
 from .statistics import BudgetView, RunningFill, running_fills
 from .upstream_access import AccessByProject
@@ -35,31 +34,15 @@ class MirrorStatus:
 
     async def room(self, project_id: int) -> Room:
         """Return how full a mirror is; a project that is gone uses nothing."""
-        async with self._database.reading() as transaction:
-            project = await projects.get(transaction, project_id)
+        project = await self._database.read(projects.get, project_id)
         if project is None:
             return Room(0, None)
         bound = project.settings.get("cache_bytes")
         return Room(project.used_bytes, bound if isinstance(bound, int) else None)
 
-    async def hottest(self, project_id: int, limit: int = 20) -> list[CachedRepository]:
-        """List the repositories of a mirror that are pulled most, with what each has cached."""
-        async with self._database.reading() as transaction:
-            return await traffic.hottest(transaction, project_id, limit)
-
     async def totals(self, project_id: int, since: float) -> Counts:
         """Return the sums of what a mirror served and fetched from the hour of ``since`` (Unix seconds) on."""
-        return (await self.totals_of([project_id], since))[project_id]
-
-    async def totals_of(self, project_ids: Collection[int], since: float) -> Mapping[int, Counts]:
-        """Return the same sums of many mirrors at once, by their ids."""
-        async with self._database.reading() as transaction:
-            return await traffic.totals(transaction, project_ids, since)
-
-    async def by_hour(self, project_id: int, since: float) -> Mapping[int, Counts]:
-        """Return the same by hour, keyed by the Unix time at which each begins; hours without traffic are left out."""
-        async with self._database.reading() as transaction:
-            return await traffic.by_hour(transaction, project_id, since)
+        return (await self._database.read(traffic.totals, [project_id], since))[project_id]
 
     async def budgets(self, upstream: str, project_id: int | None = None) -> Sequence[BudgetView]:
         """List how the budgets of the accounts stand that a project uses; with None, of the configured accounts.
@@ -73,14 +56,6 @@ class MirrorStatus:
     def checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The checks whether each upstream answers, by its name; a check raises, in words, if it does not."""
         return {name: access.ping for name, access in sorted(self._access.items())}
-
-    async def samples(self, upstream: str, account: str, since: float) -> list[BudgetSample]:
-        """List what an account had left, by the minute, from ``since`` on; a week is kept.
-
-        ``account`` is as `BudgetView` has it. Minutes without a sample are left out.
-        """
-        async with self._database.reading() as transaction:
-            return await budget_samples.since(transaction, upstream, account, since)
 
     async def fills(self, project: str | None = None) -> list[RunningFill]:
         """List the fills that run on any worker of any host, oldest first: all, or those for a project's repositories.

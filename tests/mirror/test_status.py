@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from app.cache import Cache
-from app.database import Database, projects
+from app.database import Database, budget_samples, projects, traffic
 from app.database.budget_samples import BudgetSample
 from app.database.traffic import Counts
 from app.mirror.statistics import BudgetHistory, BudgetView, RunningFill, running_fills
@@ -99,16 +99,16 @@ async def test_what_a_mirror_served_and_fetched(
 
     await eventually(written, what="the traffic to be written down")
     assert expected.saved_bytes == 3 * whole
-    hours = await status.by_hour(mine, began)
+    hours = await shared.read(traffic.by_hour, mine, began)
     assert sum(counts.hits for counts in hours.values()) == 9
     assert all(began - 3600 < hour <= time.time() for hour in hours)
 
     async def counted() -> bool:
-        (hot,) = await status.hottest(mine)
+        (hot,) = await shared.read(traffic.hottest, mine, 20)
         return hot.pulls == 4 and hot.pulled_at >= began
 
     await eventually(counted, what="the pulls to be written down")
-    (hot,) = await status.hottest(mine)
+    (hot,) = await shared.read(traffic.hottest, mine, 20)
     size = sum(map(len, image.blobs.values()))
     assert (hot.name, hot.tags, hot.cached_bytes) == (repository, 1, size)
     assert await status.room(mine) == Room(size, 10**9)
@@ -201,14 +201,14 @@ async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
 
     workers = [BudgetHistory(shared, cache, "docker.io") for _ in range(4)]
     await asyncio.gather(*(worker.sample(said) for worker in workers))
-    samples = await status.samples("docker.io", "", now - 60)
+    samples = await shared.read(budget_samples.since, "docker.io", "", now - 60)
     # It may have become another minute meanwhile.
     assert 1 <= len(samples) <= 2
     assert {(sample.limit, sample.remaining) for sample in samples} == {(100, 60)}
     assert all(sample.at % 60 == 0 and abs(sample.at - now) <= 120 for sample in samples)
-    assert {sample.remaining for sample in await status.samples("docker.io", "university", 0)} == {0}
+    assert {sample.remaining for sample in await shared.read(budget_samples.since, "docker.io", "university", 0)} == {0}
     for account in ("unlimited", "over"):
-        assert await status.samples("docker.io", account, 0) == []
+        assert await shared.read(budget_samples.since, "docker.io", account, 0) == []
 
     old, week = now - 8 * 86400, now - 6 * 86400
     async with shared.transaction() as transaction:
@@ -216,7 +216,7 @@ async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
             await transaction.exec_driver_sql(f"INSERT INTO budget_sample VALUES ('docker.io', '', {at // 60}, 100, 1)")
     await cache.delete(*(f"sampled:docker.io:{now // 60 + minute}" for minute in range(3)))
     await BudgetHistory(shared, cache, "docker.io").sample(said)
-    assert (await status.samples("docker.io", "", 0))[0] == BudgetSample(week // 60 * 60, 100, 1)
+    assert (await shared.read(budget_samples.since, "docker.io", "", 0))[0] == BudgetSample(week // 60 * 60, 100, 1)
 
 
 async def test_a_running_service_notes_its_budget(
@@ -236,7 +236,7 @@ async def test_a_running_service_notes_its_budget(
         await client.pull(f"mirror/{repository}", "8.0", image)
 
     async def noted() -> bool:
-        samples = await status.samples("docker.io", "", time.time() - 3600)
+        samples = await shared.read(budget_samples.since, "docker.io", "", time.time() - 3600)
         return any(sample.limit == 100 and sample.remaining == 99 for sample in samples)
 
     await eventually(noted, what="the budget to be noted", timeout=60, interval=0.5)

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from app.access.errors import Missing
+from app.database import budget_samples, traffic
 from app.database.traffic import Counts
 from app.mirror.statistics import BudgetView, RunningFill
 
@@ -34,7 +35,7 @@ class BudgetHandler(OfMirror):
         self.answer([await self._spell(view) for view in views])
 
     async def _spell(self, view: BudgetView) -> dict[str, Any]:
-        samples = await self.services.mirror.samples(view.upstream, view.account, self.since)
+        samples = await self.services.database.read(budget_samples.since, view.upstream, view.account, self.since)
         return some(
             upstream=view.upstream,
             account=view.account if self.principal.administers else None,
@@ -55,7 +56,7 @@ class FillsHandler(OfMirror):
 class TrafficHandler(OfMirror):
     async def get(self) -> None:
         room = await self.services.mirror.room(self.view.id)
-        hours = await self.services.mirror.by_hour(self.view.id, self.since)
+        hours = await self.services.database.read(traffic.by_hour, self.view.id, self.since)
         self.answer(
             some(
                 total=_counts(await self.services.mirror.totals(self.view.id, self.since)),

@@ -9,6 +9,7 @@ from functools import partial
 
 from app.access.errors import Missing
 from app.access.roles import READ_PROJECT
+from app.database import budget_samples, traffic
 from app.database.budget_samples import BudgetSample
 from app.database.projects import Filter, ProjectEntry
 from app.database.traffic import CachedRepository, Counts
@@ -60,23 +61,24 @@ class OfMirror(PageHandler):
     section = "mirror"
 
     async def state(self, project: ProjectView) -> State:
-        mirror = self.services.mirror
+        mirror, database = self.services.mirror, self.services.database
         assert project.upstream is not None  # noqa: S101 - for the types; asked for mirrors only
         return State(
             project=project,
             room=await mirror.room(project.id),
             today=await mirror.totals(project.id, self.now - _DAY),
             month=await mirror.totals(project.id, self.now - 30 * _DAY),
-            hottest=await mirror.hottest(project.id, _HOTTEST),
+            hottest=await database.read(traffic.hottest, project.id, _HOTTEST),
             accounts=[await self._account(view) for view in await mirror.budgets(project.upstream, project.id)],
             fills=await mirror.fills(project.name),
         )
 
     async def _account(self, view: BudgetView) -> AccountBudget:
-        samples = list(await self.services.mirror.samples(view.upstream, view.account, self.now - _DAY))
+        read, since = self.services.database.read, self.now - _DAY
+        samples = await read(budget_samples.since, view.upstream, view.account, since)
         if view.limit is not None and view.remaining is not None:
             samples.append(BudgetSample(int(self.now), view.limit, view.remaining))
-        return AccountBudget(view, plot.draw(samples, self.now - _DAY, self.now))
+        return AccountBudget(view, plot.draw(samples, since, self.now))
 
 
 class MirrorPage(OfMirror):
@@ -101,7 +103,8 @@ class MirrorPage(OfMirror):
             for fill in await self.services.mirror.fills()
             for project in {name.partition("/")[0] for name in fill.repositories}
         )
-        month = await self.services.mirror.totals_of([one.project.id for one in entries], self.now - 30 * _DAY)
+        ids = [one.project.id for one in entries]
+        month = await self.services.database.read(traffic.totals, ids, self.now - 30 * _DAY)
         return [Row(one, month[one.project.id], fills[one.project.name]) for one in entries]
 
     async def _states(self) -> list[State]:
