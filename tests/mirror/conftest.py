@@ -50,7 +50,7 @@ def two_workers(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> I
         "fill_networks": ["127.0.0.1/32", "127.1.0.0/16"],
     }
     folder = tmp_path_factory.mktemp("mirror")
-    with Service(folder, upstream=hub_process.url, processes=2, overrides=overrides) as service:
+    with Service(folder, upstream=hub_process.url, processes=2, overrides=overrides, hurried=True) as service:
         yield service
 
 

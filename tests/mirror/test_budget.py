@@ -37,7 +37,7 @@ def started(hub_process: Hub, valkey_process: Valkey, tmp_path_factory: pytest.T
     overrides = {"projects": {"mirror": {"upstream": "docker.io"}, "lab": {}}}
     folder = tmp_path_factory.mktemp("budget")
     with Service(
-        folder, upstream=hub_process.url, processes=2, redis=valkey_process.url, overrides=overrides
+        folder, upstream=hub_process.url, processes=2, redis=valkey_process.url, overrides=overrides, hurried=True
     ) as service:
         yield service
 

@@ -1,0 +1,43 @@
+"""Runs the service with the mirror's longest time-outs cut, for tests that would otherwise wait for them to pass.
+
+What a time-out leads to is the same; how long it is, `tests/unit/test_docs_figures.py` compares with the documents.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from functools import partial
+
+import app.__main__ as program
+from app.config import Config
+
+
+def cut() -> None:
+    """Cut them in this process, and in those that it forks."""
+    # Metrics must be prepared before the modules that define them are imported.
+    from app.mirror import manifests, mirror, transport, upstream, upstream_access
+    from app.mirror.budget import Budget
+
+    vars(upstream)["Timeouts"] = partial(transport.Timeouts, answer=5, idle=10)
+    manifests._SPARE_SECONDS = upstream_access._SPARE_SECONDS = 3.0
+    mirror._SAMPLE_SECONDS = 1.0
+    defaults = inspect.unwrap(Budget.spend).__kwdefaults__
+    assert defaults is not None
+    defaults["wait"] = 4.0
+
+
+def main() -> int:
+    """Run a command of the service."""
+    prepare = program._prepare_metrics
+
+    def prepare_and_cut(config: Config) -> None:
+        prepare(config)
+        cut()
+
+    program._prepare_metrics = prepare_and_cut
+    return program.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
