@@ -33,6 +33,7 @@ CHECKED = (
     "tests/deploy/apt.txt",
     "tests/deploy/apt-libvirt.txt",
     "ansible/requirements.txt",
+    "app/access",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

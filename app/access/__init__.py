@@ -1,1 +1,1 @@
-"""Who may do what: people and robots, their passwords, the tokens they get and what those allow."""
+"""Access control: people, robot accounts, their credentials, the tokens they get, and the rights of each."""

@@ -1,7 +1,7 @@
-"""People's access keys: what a command line logs in with, under the person's own user name.
+"""People's access keys: secrets that log a person in on the command line, under their own user name.
 
-A key does part of what its person may do, and no more than that at any moment: rights that the person loses are lost
-to the key, and a person who is disabled has none. It outlives the browser's session and ends on its own day.
+A key has part of its person's rights, and never more than the person has at that moment. The keys of a disabled
+person are refused. A key outlives browser sessions and expires on its own day.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .secrets import Secrets
 from .typed import checked_text
 
 _MOST_NAME = 64
-# A list without pages: as many as a person has machines, and some.
+# The list of keys has no pages. A person has fewer machines than this.
 _MOST_KEYS = 100
 
 
 class AccessKeys:
-    """Makes and removes the keys of one person at a time."""
+    """Makes and removes the access keys of one person at a time."""
 
     def __init__(self, database: Database, secrets: Secrets, access: Access) -> None:
         self._database = database
@@ -32,10 +32,10 @@ class AccessKeys:
         self._access = access
 
     async def create(self, account_id: int, *, name: str, permissions: Permissions, days: int) -> tuple[AccessKey, str]:
-        """Make a key and give it with its secret, which is not to be had again.
+        """Make a key and return it with its secret, which is never shown again.
 
-        ``permissions``: rights by project id or "*"; what the person lacks, the key lacks too. Raises Invalid, Conflict
-        where the person has a key of that name or very many, Unavailable.
+        ``permissions`` are rights by project id or "*"; a right that the person lacks has no effect. The key expires
+        after ``days``. Raises Invalid, Unavailable, and Conflict if the person has a key of that name or too many keys.
         """
         name = checked_text(name.strip(), Term("name"), _MOST_NAME)
         if not name or not name.isprintable():
@@ -46,7 +46,9 @@ class AccessKeys:
 
         async def create(transaction: Transaction) -> AccessKey:
             if await access_keys.count(transaction, account_id) >= _MOST_KEYS:
-                raise Conflict("you have %(most)s access keys; remove one that is not used any more", most=_MOST_KEYS)
+                raise Conflict(
+                    "you already have %(most)s access keys; remove one that you no longer use", most=_MOST_KEYS
+                )
             made = await access_keys.create(
                 transaction,
                 account_id=account_id,
@@ -56,19 +58,17 @@ class AccessKeys:
                 expires_at=until,
             )
             if made is None:
-                raise Conflict(
-                    "you have an access key %(name)r already; choose another name or remove that one", name=name
-                )
+                raise Conflict("you already have an access key %(name)r; choose another name or remove it", name=name)
             return made
 
         return await self._database.transact(create), secret
 
     async def remove(self, account_id: int, key_id: int) -> AccessKey:
-        """Remove a person's key and tell which it was; raises Missing, for another person's as well."""
+        """Remove a person's key and return it; raises Missing, also for the key of another person, and Unavailable."""
         removed = None
         if is_id(key_id):
             async with self._database.transaction() as transaction:
                 removed = await access_keys.remove(transaction, account_id, key_id)
         if removed is None:
-            raise Missing("there is no such access key of yours")
+            raise Missing("you have no such access key")
         return removed

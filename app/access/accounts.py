@@ -1,6 +1,6 @@
-"""People whose passwords are kept here, as argon2id hashes.
+"""Accounts with a local password, which is kept as an argon2id hash.
 
-Nothing that is answered, and no work that is done, tells an unknown user name from a wrong password.
+An unknown user name gets the same answer as a wrong password, after the same work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .principal import Principal, PrincipalKind
 from .throttle import Throttle
 from .typed import checked_text
 
-# OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two at a time take 38 MiB of a worker.
+# OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two hashes at a time take 38 MiB of a worker.
 _MEMORY_KIB, _PASSES = 19456, 2
 _HASHES_AT_ONCE = 2
 _REMEMBERED_FOR = 60
@@ -50,7 +50,7 @@ class Accounts:
         *,
         enabled: bool = True,
     ) -> None:
-        """``enabled``: whether any password is accepted at all."""
+        """Accept no password at all unless ``enabled``."""
         self._database = database
         self._enabled = enabled
         self._throttle = throttle
@@ -60,9 +60,10 @@ class Accounts:
         self._remembered: TTLCache[bytes, bool] = TTLCache(_MAX_REMEMBERED, _REMEMBERED_FOR, timer=clock)
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
-        """Check a password; raises Unauthorized, or TooManyRequests with ``Retry-After`` after many failures.
+        """Check a password and return its account's principal.
 
-        Clients send their password for every token: what was right stays right for a minute without hashing again.
+        Clients send their password for every token, so a right one is accepted for a minute without hashing it again.
+        Raises Unauthorized, Unavailable, and TooManyRequests with ``Retry-After`` after many failures.
         """
         if not acceptable(username, password):
             raise Unauthorized(REFUSED)
@@ -70,17 +71,18 @@ class Accounts:
             raise Unauthorized("passwords are not accepted here; log in with a robot account or an access key of yours")
         account = await self._find(username)
         known = None if account is None or account.disabled else account.password_hash
-        # With the hash in it: what was right for the password before is forgotten by itself.
+        # The hash is part of the proof. So a proof of the former password is useless after a change.
         proof = hmac.digest(self._secret, f"{username}\0{password}\0{known}".encode(), "sha256")
         if account is not None and proof in self._remembered:
             return person(account)
         async with self._hashing:
-            # Looked at in here: of a class that logs in at once with one account, one is hashed and the rest find it;
-            # of many guesses at once, as many as are hashed at a time get past the count.
+            # The proof is looked up again, because another log-in may have left it while this one waited. So a class
+            # that logs in at once with one account costs one hash. The count of failures is checked in here as well:
+            # of many guesses at once, only as many get past it as are hashed at a time.
             if account is not None and proof in self._remembered:
                 return person(account)
             await self._throttle.check(username, address)
-            matches = await self._verify(known or _hash_of_nothing(), password)
+            matches = await self._verify(known or _decoy_hash(), password)
             if account is None or not matches:
                 await self._throttle.failed(username, address)
                 raise Unauthorized(REFUSED)
@@ -88,21 +90,21 @@ class Accounts:
             return person(account)
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
-        """Make the admin if missing; answers a made-up password, to be shown once, where none is configured.
+        """Make the admin's account if it is missing. Return a generated password to show once, or None.
 
-        Of workers that start together exactly one gets it. A configured password becomes the password. Raises
-        ValueError where nobody could log in with it.
+        A password is generated if none is configured; of workers that start together, exactly one gets it. A configured
+        password replaces the account's. Raises Unavailable, and ValueError if nobody could log in with the two.
         """
-        if not acceptable(username, "made up" if password is None else password):
+        if not acceptable(username, "generated" if password is None else password):
             raise ValueError(
                 f"the admin needs a printable user name and a password of 1 to {_MAX_PASSWORD} characters; "
-                "leave the password out to have one made up"
+                "leave the password out to have one generated"
             )
         account = await self._find(username)
         if account is not None:
             unchanged = password is None or await self._verify(account.password_hash or "", password)
             if not (unchanged or await self.set_password(username, password or "")):
-                raise ValueError(f"admin.username: {username!r} is somebody's university account; choose another")
+                raise ValueError(f"admin.username: {username!r} is a university account; choose another user name")
             return None
         chosen = password if password is not None else secrets.token_urlsafe(18)
         hashed = await self._hash(chosen)
@@ -111,20 +113,20 @@ class Accounts:
         return chosen if made and password is None else None
 
     async def create(self, username: str, password: str, *, full_name: str, email: str) -> Person:
-        """Make the account of somebody whose password is kept here.
+        """Make an account with a local password.
 
-        Raises Invalid for a name that nobody can log in with and for a short password, Conflict where the name is
-        taken, Unavailable.
+        Raises Invalid for a name that nobody can log in with and for a short password, Conflict if the name is taken,
+        and Unavailable.
         """
         if not acceptable(username, password) or ":" in username or username != username.strip():
             raise Invalid(
-                "a user name has 1 to %(most_name)s printable characters without a colon and blanks "
-                "around it, a password %(most_password)s at most",
+                "a user name needs 1 to %(most_name)s printable characters, without a colon and without blanks "
+                "around it; a password needs 1 to %(most_password)s characters",
                 most_name=_MAX_USERNAME,
                 most_password=_MAX_PASSWORD,
             )
         if len(password) < _MIN_PASSWORD:
-            raise Invalid("a password has %(least)s characters at least", least=_MIN_PASSWORD)
+            raise Invalid("a password needs at least %(least)s characters", least=_MIN_PASSWORD)
         about = {
             "full_name": checked_text(full_name.strip(), Term("name"), _MAX_TEXT),
             "email": checked_text(email.strip(), Term("address"), _MAX_TEXT),
@@ -135,13 +137,13 @@ class Accounts:
             made = await accounts.create(transaction, username, hashed, is_admin=False, **about)
             found = await accounts.person_by_name(transaction, username) if made else None
             if found is None:
-                raise Conflict("there is an account %(username)r already; choose another user name", username=username)
+                raise Conflict("the user name %(username)r is taken; choose another user name", username=username)
             return found
 
         return await self._database.transact(create)
 
     async def set_password(self, username: str, password: str) -> bool:
-        """Change a password, which ends the account's sessions; answers whether the account is there."""
+        """Change a password and end the account's sessions. Return whether the account exists; raises Unavailable."""
         hashed = await self._hash(password)
         async with self._database.transaction() as transaction:
             return await accounts.set_password(transaction, username, hashed)
@@ -161,7 +163,7 @@ class Accounts:
 
 
 def person(account: accounts.Account) -> Principal:
-    """Make the principal of somebody whose account was just read."""
+    """Return the principal of an account that was just read from the database."""
     groups = frozenset(account.groups or ())
     return Principal(
         PrincipalKind.PERSON, account.username, account.is_admin, account.id, groups, generation=account.generation
@@ -169,7 +171,7 @@ def person(account: accounts.Account) -> Principal:
 
 
 def acceptable(username: str, password: str) -> bool:
-    """Refuse what no account can have and a database or an encoder would choke on."""
+    """Return whether an account can have these; a database or an encoder would fail on some others."""
     return (
         0 < len(username) <= _MAX_USERNAME
         and username.isprintable()
@@ -178,7 +180,7 @@ def acceptable(username: str, password: str) -> bool:
     )
 
 
-def _hash_of_nothing() -> str:
-    """Make a hash that costs as much as any other to check, and that no password has."""
+def _decoy_hash() -> str:
+    """Make a hash that costs as much to check as any other, and that no password matches."""
     salt, digest = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1${salt}${digest}"

@@ -1,4 +1,4 @@
-"""Reads the ``Authorization`` header; what it claims is checked by others.
+"""The ``Authorization`` header: its credentials are parsed here and verified elsewhere.
 
 Source: RFC 9110 section 11.6.2, RFC 6750 section 2.1, RFC 7617.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from app.oci.errors import Unauthorized
 
-# A user name and a password at their longest (`accounts`), in UTF-8 and base64.
+# Enough for the longest user name and password (`accounts`) in UTF-8 and base64.
 _MAX_BASIC = 8192
 
 
@@ -30,16 +30,16 @@ class Basic:
 
 
 def parse_authorization(header: str | None) -> Bearer | Basic | None:
-    """Read an ``Authorization`` header; None where there is none or its scheme is not served here.
+    """Return the credentials of an ``Authorization`` header; None if it is missing or has another scheme.
 
-    Raises Unauthorized when Basic or Bearer is malformed.
+    Raises Unauthorized if Basic or Bearer credentials are malformed.
     """
     scheme, _, credentials = (header or "").strip().partition(" ")
     scheme = scheme.lower()
     if scheme == "bearer":
         token = credentials.strip()
         if not token:
-            raise Unauthorized("the Authorization header holds no token; ask the token service for one")
+            raise Unauthorized("the Authorization header has no token; ask the token service for one")
         return Bearer(token)
     return _basic(credentials.strip()) if scheme == "basic" else None
 
@@ -48,9 +48,9 @@ def _basic(credentials: str) -> Basic:
     try:
         plain = base64.b64decode(credentials, validate=True).decode() if len(credentials) <= _MAX_BASIC else ""
     except ValueError:
-        # Not chained below: the decoder's error holds the bytes, and the bytes hold the password.
+        # The error is raised below, outside this block: the decoder's error, which holds the password, is not chained.
         plain = ""
     username, colon, password = plain.partition(":")
     if not colon:
-        raise Unauthorized("the Basic credentials cannot be read; expected base64 of USER:PASSWORD in UTF-8")
+        raise Unauthorized("the Basic credentials cannot be read; send base64 of USER:PASSWORD in UTF-8")
     return Basic(username, password)

@@ -1,12 +1,12 @@
-"""The one place that turns a user name and what was typed after it into who asks.
+"""The one place that turns a user name and a secret into a principal.
 
     user name           secret
-    a robot's           one that was made here    compared by its keyed hash
-    a person's          one that was made here    an access key's, found by its keyed hash
-    anybody's           anything else             a password (`accounts`)
+    a robot's           one generated here        compared by its keyed hash
+    a person's          one generated here        an access key's, found by its keyed hash
+    any                 anything else             a password (`accounts`)
 
-A secret that was made here cannot be guessed, so a right one is let in however many others have failed from the same
-address. Nothing is remembered of it: what was disabled or removed a moment ago is refused.
+A generated secret cannot be guessed, so a right one is accepted however many log-ins failed from the same address.
+Nothing about it is cached, so a robot account or a key that was just disabled or removed is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .throttle import Throttle
 
 
 class Credentials:
-    """Checks what clients of ``/service/token``, of ``/v2/`` and of the API log in with."""
+    """Checks the credentials of clients of ``/service/token``, of ``/v2/`` and of the API."""
 
     def __init__(
         self,
@@ -50,9 +50,9 @@ class Credentials:
         self._clock = clock
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
-        """Answer who this is; raises Unauthorized, TooManyRequests after many failures, or Unavailable.
+        """Return the principal; raises Unauthorized, TooManyRequests after many failures, or Unavailable.
 
-        Only whoever has the right secret is told that it has expired or was disabled.
+        Only a client with the right secret is told that it has expired or was disabled.
         """
         try:
             return await self._check(username, password, address)
@@ -80,9 +80,11 @@ class Credentials:
     def _robot(self, robot: Robot, address: str) -> Principal:
         if robot.disabled:
             raise Unauthorized(
-                "%(name)s is disabled; ask whoever manages this robot account to enable it", name=robot.name
+                "%(name)s is disabled; ask a manager of this robot account to enable it", name=robot.name
             )
-        expired = Unauthorized("%(name)s has expired; ask whoever manages it to prolong it", name=robot.name)
+        expired = Unauthorized(
+            "%(name)s has expired; ask a manager of this robot account to extend it", name=robot.name
+        )
         self._require_time(robot.expires_at, expired)
         self._used.robot(robot, address)
         return Principal(PrincipalKind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))

@@ -1,6 +1,6 @@
-"""What people's own doings are answered with where they go wrong: Harbor's words for it.
+"""Errors of the actions of people, in pages and in the REST API, with Harbor's codes.
 
-`app.oci.errors` has what the distribution API answers. Web renders both alike.
+`app.oci.errors` has the errors of the distribution API. Web renders both alike.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from app.oci.errors import OCIError
 
 
 class Invalid(OCIError):
-    """Something that was sent cannot be meant; the message says which part and what it may be."""
+    """A value that was sent is not valid; the message says which one and what it may be."""
 
-    code, status, text = "BAD_REQUEST", 400, "this cannot be done as it was asked"
+    code, status, text = "BAD_REQUEST", 400, "the request is not valid; change it and try again"
 
 
 class Forbidden(OCIError):
-    """Who asks is known, sees the thing, and may not do this to it."""
+    """The caller is known and may see the thing, but may not do this to it."""
 
     code, status, text = "FORBIDDEN", 403, "you may not do this here"
 
 
 class Missing(OCIError):
-    """There is no such thing, or none that may be seen."""
+    """The thing does not exist, or the caller may not see it."""
 
     code, status, text = "NOT_FOUND", 404, "there is no such thing"
 
 
 class Conflict(OCIError):
-    """Another one of that name is there, or something needs this one."""
+    """Another thing has that name already, or something needs this one."""
 
-    code, status, text = "CONFLICT", 409, "there is one of that name already"
+    code, status, text = "CONFLICT", 409, "this name is taken; choose another one"
 
 
 class PreconditionFailed(OCIError):
-    """What is there does not allow it yet."""
+    """The present state does not allow this yet."""
 
-    code, status, text = "PRECONDITION", 412, "this cannot be done as things stand"
+    code, status, text = "PRECONDITION", 412, "the present state does not allow this"

@@ -1,4 +1,4 @@
-"""What may be given to a robot account or an access key, and for how long; refuses the rest in words."""
+"""Checks of the rights that a robot account or an access key is given, and of its expiry."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Permissions = Mapping[str, Collection[str]]
 
 
 def checked_permissions(permissions: Permissions, own: Collection[str]) -> dict[str, list[str]]:
-    """Spell rights by project as they are kept; raises Invalid, and Forbidden for a right that is not among ``own``."""
+    """Return rights by project as they are stored; raises Invalid, and Forbidden for a right that is not in ``own``."""
     if not permissions or not all(permissions.values()):
-        raise Invalid("choose at least one right, such as repository:pull, for each project that is named")
+        raise Invalid("choose at least one right for each project, such as repository:pull")
     if len(permissions) > _MOST_PROJECTS:
         raise Invalid(
-            "at most %(most)s projects by their ids; %(all)s stands for all", most=_MOST_PROJECTS, all=EVERYWHERE
+            "name at most %(most)s projects; %(all)s stands for all projects", most=_MOST_PROJECTS, all=EVERYWHERE
         )
     for project in permissions:
         if project != EVERYWHERE and not _PROJECT_ID.match(project):
             raise Invalid(
-                "%(project)r is no project's id; %(all)s stands for all projects", project=project[:40], all=EVERYWHERE
+                "%(project)r is not a project id; %(all)s stands for all projects", project=project[:40], all=EVERYWHERE
             )
     wanted = {right for rights in permissions.values() for right in rights}
     if unknown := sorted(wanted - GRANTABLE_RIGHTS):
         raise Invalid(
-            "%(right)r cannot be given; there are %(rights)s",
+            "%(right)r cannot be given; choose from %(rights)s",
             right=unknown[0][:40],
             rights=", ".join(sorted(GRANTABLE_RIGHTS)),
         )
@@ -43,7 +43,7 @@ def checked_permissions(permissions: Permissions, own: Collection[str]) -> dict[
 
 
 def expiry(days: int, most: int) -> float:
-    """Say when something given now for so many days ends, in Unix seconds; raises Invalid."""
+    """Return the time ``days`` from now, in Unix seconds; raises Invalid unless they are 1 to ``most``."""
     if not 1 <= days <= most:
-        raise Invalid("it can be given for 1 to %(most)s days", most=most)
+        raise Invalid("the expiry must be between 1 and %(most)s days", most=most)
     return time.time() + days * _DAY

@@ -1,6 +1,6 @@
-"""Notes when and from where robot accounts and access keys were last used, off the path of their requests.
+"""Write-behind of the time and the address at which robot accounts and access keys were last used.
 
-Of each, one note a minute is written. A killed worker loses the notes that wait, which costs a minute's exactness.
+At most one note a minute is written of each. A killed worker loses its waiting notes; a time is then a minute off.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LastUsed(WriteBehind[_Key, _Use]):
         self._use(("access key", key.id), address)
 
     def merge(self, old: _Use, new: _Use) -> _Use:
-        """Keep the later use."""
+        """Return the later use."""
         return new
 
     async def write(self, notes: Mapping[_Key, _Use]) -> None:

@@ -1,7 +1,7 @@
-"""Tells, a week ahead, which robot accounts and access keys end: in the audit log and in the service's log.
+"""Notices, a week ahead, that a robot account or an access key expires: in the audit log and in the service's log.
 
-Each is told of once on all workers, and again where its last day was moved. Whoever looks after one sees it marked on
-its page as well (`NOTICE_SECONDS`).
+All workers together give one notice of each, and another one if its expiry was moved past the week that notices were
+given for. Pages mark it for its manager as well (`NOTICE_SECONDS`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Notices:
-    """Holds no state of its own: up to which last day notice was given stands in the database."""
+    """Gives notices; the database keeps the time up to which they were given, so this has no state."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def give(self) -> list[audit.Note]:
-        """Give notice of all that ends within a week; answers what was put in the audit log. Raises Unavailable."""
+        """Give notice of all that expires within a week. Return the new audit log entries; raises Unavailable."""
         given = []
         for noticed, find in _KINDS.items():
             async with self._database.transaction() as transaction:
@@ -36,15 +36,17 @@ class Notices:
         return given
 
     async def run(self) -> None:
-        """Give notice every hour, for as long as the worker lives."""
+        """Give notice every hour while the worker runs."""
         await repeat("notice of what expires", self.give, _NOTICE_EVERY, now=True)
 
 
-# What ends, past one time and up to another: the audit log's entry of it and the line for the service's log.
+# Finds what expires after one time and until another: an audit log entry and a line for the service's log for each.
 _Find = Callable[[Transaction, float, float], Awaitable[Sequence[tuple[audit.Note, str]]]]
 
 
 async def _give(transaction: Transaction, noticed: str, find: _Find) -> list[audit.Note]:
+    # Several workers do this at once. The one whose swap succeeds moves the time on and gives these notices. The
+    # others find another time than they read, and give none.
     now = time.time()
     before = await settings.keep(transaction, noticed, repr(now))
     until = max(now + NOTICE_SECONDS, float(before))
@@ -70,7 +72,7 @@ async def _robots(transaction: Transaction, after: float, until: float) -> list[
                 robot.project_id,
                 names.get(robot.project_id or 0, ""),
             ),
-            f"the robot account {robot.name} expires on {_day(robot.expires_at)}; its project can prolong it",
+            f"the robot account {robot.name} expires on {_day(robot.expires_at)}; extend it if it is still needed",
         )
         for robot in ending
     ]
@@ -80,7 +82,7 @@ async def _keys(transaction: Transaction, after: float, until: float) -> list[tu
     return [
         (
             _note(PrincipalKind.PERSON, username, "access key", key.name),
-            f"the access key {key.name!r} of {username} expires on {_day(key.expires_at)}; they can make another",
+            f"the access key {key.name!r} of {username} expires on {_day(key.expires_at)}; they can make another one",
         )
         for key, username in await access_keys.expiring(transaction, after, until)
     ]

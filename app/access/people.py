@@ -1,6 +1,6 @@
-"""People: made at their first university log-in, followed at the next ones, disabled, removed.
+"""People's accounts: made at the first university log-in, updated at later ones, disabled, removed.
 
-An account belongs to whoever made it: a password kept here, or the university. Neither can ever log in to the other's.
+An account is either the university's or one with a local password. Neither way can ever log in to the other's accounts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .sessions import Sessions
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody as the university says who they are. ``is_admin`` is None where no rule says who is an admin."""
+    """A person as the university describes them. ``is_admin`` is None if no rule says who is an admin."""
 
     username: str
     full_name: str
@@ -31,14 +31,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Somebody who has logged in; ``changes`` is what that has done to their account: create, promote, demote."""
+    """A person who has logged in. ``changes`` lists the effects on their account: create, promote, demote."""
 
     person: Person
     changes: tuple[str, ...]
 
 
 class People:
-    """Everybody's accounts. Every principal is read from the database anew, so that a change shows at once."""
+    """Everybody's accounts. Every principal is read from the database again, so that a change shows at once."""
 
     def __init__(self, database: Database, sessions: Sessions, robot_prefix: str) -> None:
         self._database = database
@@ -46,27 +46,31 @@ class People:
         self._robot_prefix = robot_prefix
 
     async def signed_in(self, identity: Identity) -> SignedIn:
-        """Make or follow the account of somebody the university vouches for.
+        """Make or update the account of a person whom the university has identified.
 
-        Raises Denied, with the reason for the log, where the name is not theirs to have or the account is disabled.
+        Raises Unavailable, and Denied with the reason for the log if the name is not theirs or the account is disabled.
         """
         if identity.username.startswith(self._robot_prefix):
             raise Denied(
-                "%(name)r begins as robot accounts do (%(prefix)r)", name=identity.username, prefix=self._robot_prefix
+                "%(name)r begins with the prefix of robot accounts (%(prefix)r)",
+                name=identity.username,
+                prefix=self._robot_prefix,
             )
         return await self._database.transact(lambda transaction: _follow(transaction, identity))
 
     def check_name(self, username: str) -> None:
-        """Raise Invalid for a user name that would be taken for a robot account's."""
+        """Raise Invalid for a user name that looks like a robot account's."""
         if username.startswith(self._robot_prefix):
-            raise Invalid("a user name does not begin as robot accounts do (%(prefix)r)", prefix=self._robot_prefix)
+            raise Invalid(
+                "a user name must not begin with the prefix of robot accounts (%(prefix)r)", prefix=self._robot_prefix
+            )
 
     async def noted(self, account_id: int) -> None:
-        """Note that somebody has logged in by a password kept here."""
+        """Note that a person has logged in with a local password; raises Unavailable."""
         await self._change(account_id, last_login_at=time.time())
 
     async def principal_of(self, account_id: int, generation: int) -> Principal | None:
-        """Answer who somebody with a session of this generation is right now; raises Unavailable.
+        """Return the present principal of a person with a session of this generation; raises Unavailable.
 
         None if the account is disabled or gone, or if its sessions of that generation have ended.
         """
@@ -83,7 +87,7 @@ class People:
         )
 
     async def set_disabled(self, by: Principal, account_id: int, *, disabled: bool) -> Person:
-        """Shut somebody out, with all their keys, or let them in again; their sessions end with either.
+        """Disable a person's account, and so their keys, or enable it again; either ends their sessions.
 
         Raises as `remove` does.
         """
@@ -100,9 +104,9 @@ class People:
         return changed
 
     async def set_admin(self, by: Principal, account_id: int, *, is_admin: bool) -> Person:
-        """Make somebody an admin, or no longer; raises as `remove` does.
+        """Make a person an admin, or take that from them; raises as `remove` does.
 
-        Where rules say who is an admin, the next university log-in follows them.
+        If rules say who is an admin, the next university log-in applies them again.
         """
 
         async def change(transaction: Transaction) -> Person:
@@ -115,9 +119,10 @@ class People:
         return await self._database.transact(change)
 
     async def remove(self, by: Principal, account_id: int) -> Person:
-        """Remove an account with its keys and memberships, and tell whose it was; its projects stay.
+        """Remove an account with its keys and memberships, and return whose it was; its projects stay.
 
-        Raises Missing, Forbidden for one's own account, PreconditionFailed for the last administrator's, Unavailable.
+        Raises Missing, Forbidden for the caller's own account, PreconditionFailed for the last administrator's, and
+        Unavailable.
         """
 
         async def remove(transaction: Transaction) -> Person:
@@ -138,17 +143,17 @@ class People:
 async def _found(transaction: Transaction, account_id: int) -> Person:
     found = await accounts.person(transaction, account_id) if is_id(account_id) else None
     if found is None:
-        raise Missing("there is nobody with the number %(number)s", number=account_id)
+        raise Missing("there is no user with the id %(number)s", number=account_id)
     return found
 
 
 async def _require_another(transaction: Transaction, by: Principal, person: Person) -> None:
-    """Refuse what would leave nobody who could undo it."""
+    """Raise Forbidden or PreconditionFailed if nobody could undo the change."""
     if person.id == by.id:
         raise Forbidden("you cannot do this to your own account; ask another administrator")
     if person.is_admin and not person.disabled and not await accounts.other_admins(transaction, person.id):
         raise PreconditionFailed(
-            "%(name)s is the last administrator; make somebody else one first", name=person.username
+            "%(name)s is the last administrator; make another user an administrator first", name=person.username
         )
 
 
@@ -163,7 +168,7 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
     )
     known = await accounts.person_by_name(transaction, identity.username)
     if known is None or known.source != AccountSource.SAML:
-        raise Denied("%(name)r is a local account, which only its password opens", name=identity.username)
+        raise Denied("%(name)r is a local account; log in with its password", name=identity.username)
     if known.disabled:
         raise Denied("the account %(name)r is disabled", name=identity.username)
     values: dict[str, object] = {

@@ -1,6 +1,6 @@
-"""The one place that answers who may do what in which project.
+"""The one place that decides who may do what in which project.
 
-Whoever may not pull learns nothing: a private project answers like one that is not there.
+A caller that may not pull learns nothing: a private project answers like one that does not exist.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ NOTHING: frozenset[str] = frozenset()
 
 
 class Permissions:
-    """Reads projects and members from the database with every question, so that a change shows at once."""
+    """Reads projects and members from the database for every question, so that a change shows at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def access(self, principal: Principal, project_name: str) -> Access:
-        """Answer what the principal may do in a project's repositories (pull, push, delete); raises Unavailable.
+        """Return what the principal may do in a project's repositories (pull, push, delete); raises Unavailable.
 
-        The admin may do everything in a project that is missing as well, to be told so by what comes after.
+        An administrator may do everything in a missing project as well, so that a later step can say it is missing.
         """
         head = await projects.head(self._database, project_name)
         if head is None:
@@ -32,7 +32,7 @@ class Permissions:
         return Access(frozenset(action for action, right in ACTION_RIGHTS.items() if right in rights), head[0])
 
     async def rights(self, principal: Principal, project_id: int, *, public: bool) -> frozenset[str]:
-        """Answer every right the principal has in a project; raises Unavailable."""
+        """Return every right that the principal has in a project; raises Unavailable."""
         everybodys = PUBLIC_RIGHTS if public else NO_RIGHTS
         if principal.kind is PrincipalKind.ROBOT:
             return everybodys | principal.limited(project_id)

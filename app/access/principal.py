@@ -1,4 +1,4 @@
-"""Who asks: a person, a robot account or nobody in particular."""
+"""The principal of a request: a person, a robot account or anonymous."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class PrincipalKind(StrEnum):
     ANONYMOUS = "anonymous"
     PERSON = "person"
     ROBOT = "robot"
-    # What nobody asked for by a request; in the audit log only.
+    # Acts without a request; it occurs in the audit log only.
     SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a request speaks for; ``name`` is empty for the anonymous.
+    """The person or robot account that a request acts for; ``name`` is empty for the anonymous.
 
-    ``id`` is the account's or the robot's; ``generation`` is the account's, for a session that is begun. ``limits`` are
-    what a robot account was given, and what an access key was cut down to: rights by project id, or by "*" for every
-    project; None where nothing is limited. One that was read from a token has neither these nor groups: the token
-    itself says what it allows.
+    ``id`` is the account's or the robot's. ``generation`` is the account's, for a session that begins. ``limits`` are
+    the rights of a robot account, or the bounds of an access key, by project id or by "*" for every project. They are
+    None if there is no limit. A principal that was read from a token has none of these and no groups, because the
+    token itself says what it allows.
     """
 
     kind: PrincipalKind
@@ -36,7 +36,7 @@ class Principal:
 
     @property
     def subject(self) -> str:
-        """Spell the ``sub`` of a token; a person and a robot of the same name stay two."""
+        """Return the ``sub`` of a token, which differs for a person and a robot of the same name."""
         return "anonymous" if self.is_anonymous else f"{self.kind}:{self.name}"
 
     @property
@@ -45,32 +45,32 @@ class Principal:
 
     @property
     def administers(self) -> bool:
-        """Whether this is an administrator in person: a key of one is for projects, not for the system."""
+        """Return whether this is an administrator in person; their access keys are not for the system."""
         return self.is_admin and self.limits is None
 
     def limited(self, project_id: int) -> frozenset[str]:
-        """List the rights that `limits` leave in a project."""
+        """Return the rights that `limits` leave in a project."""
         limits = self.limits or {}
         return limits.get("*", frozenset()) | limits.get(str(project_id), frozenset())
 
     @classmethod
     def from_subject(cls, subject: str, *, is_admin: bool) -> Principal:
-        """Read what `subject` spelled; raises ValueError for anything else."""
+        """Return the principal of a `subject`; raises ValueError for any other text."""
         kind, _, name = subject.partition(":")
         return cls(PrincipalKind(kind), name, is_admin)
 
 
 ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)
-# Whoever works on the host; the service by itself; the identity provider, and the rules over what it says.
+# A person who works on the host; the service itself; the identity provider with the rules on its attributes.
 COMMAND_LINE = Principal(PrincipalKind.SYSTEM, "command line")
 SERVICE = Principal(PrincipalKind.SYSTEM, "registry")
 UNIVERSITY = Principal(PrincipalKind.SYSTEM, "university")
 
 
 def address_block(address: str) -> str:
-    """Name the block that counts as one client: an IPv4 address itself, of IPv6 the /64 that one host may roam in.
+    """Return the block that counts as one client: an IPv4 address itself, or the IPv6 /64 that one host may roam in.
 
-    What is no address (a Unix socket's peer) shares one block.
+    All peers without an address (those of a Unix socket) share one block.
     """
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])

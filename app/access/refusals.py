@@ -1,6 +1,6 @@
-"""Puts down who was not let in, by a name that is somebody's or by none.
+"""Notes failed log-ins by their user name, or without one if it is unknown.
 
-A user name that is nobody's may be a password that was typed into the wrong field: it is written nowhere.
+An unknown user name may be a password that was typed into the wrong field, so it is written nowhere.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from app.oci.errors import TooManyRequests, Unauthorized
 
 from .accounts import acceptable
 
-# What is to be answered with one of these was a log-in that failed.
+# A request that is answered with one of these was a failed log-in.
 FAILED = (Unauthorized, TooManyRequests)
 
 
 class Refusals:
-    """Tells ``note`` (a name, "" for nobody's, and an address), which does not wait."""
+    """Calls ``note`` with a user name, or "" for an unknown one, and an address; ``note`` must not wait."""
 
     def __init__(self, database: Database, note: Callable[[str, str], None]) -> None:
         self._database = database
         self._note = note
 
     async def add(self, username: str, address: str) -> None:
-        """Note a log-in that failed; raises Unavailable."""
+        """Note a failed log-in; raises Unavailable."""
         known = False
         if acceptable(username, "-"):
             known = await self._database.read(credentials.is_name, username)

@@ -1,9 +1,9 @@
 """Robot accounts: names, rights and secrets for programs, of one project or of the whole system.
 
-    robot-physics+ci    of the project physics; so that each project may have its own ci
+    robot-physics+ci    of the project physics; each project may have its own ci
     robot-backup        of the system; only administrators make these
 
-What is changed here counts from the next time a token is given: nothing of a robot is remembered anywhere.
+A change counts from the next token on, because nothing about a robot account is cached.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .principal import Principal
 from .secrets import Secrets
 from .typed import checked_text
 
-# Days that a robot of an administrator's may be given.
+# The number of days of a robot account that never expires; only administrators may give it.
 NEVER = -1
 _MOST_NAME = 64
-# What can log in at all (`accounts`).
+# Nobody can log in with a longer name (`accounts`).
 _MOST_FULL_NAME = 255
 _MOST_DESCRIPTION = 1000
 
 
 class Robots:
-    """Makes and changes robot accounts; who may is decided by those who call this."""
+    """Makes and changes robot accounts; callers decide who may do so."""
 
     def __init__(self, database: Database, secrets: Secrets, access: Access) -> None:
         self._database = database
@@ -38,12 +38,12 @@ class Robots:
         self._access = access
 
     def full_name(self, name: str, project: str | None) -> str:
-        """Spell the name a robot logs in with; raises Invalid for a name that no robot may have."""
+        """Return the name that a robot account logs in with; raises Invalid for a name that no robot may have."""
         full = self._access.robot_prefix + (f"{project}+{name}" if project is not None else name)
         if not is_plain_name(name) or len(name) > _MOST_NAME or len(full) > _MOST_FULL_NAME:
             raise Invalid(
-                "a robot's name has lower-case letters and digits, with single . _ - between them, "
-                "%(most)s characters at most, and no prefix",
+                "write a robot's name in lower-case letters and digits, with single . _ - between them, "
+                "at most %(most)s characters, and without the prefix",
                 most=_MOST_NAME,
             )
         return full
@@ -59,11 +59,11 @@ class Robots:
         by: Principal,
         rights: frozenset[str],
     ) -> tuple[Robot, str]:
-        """Make a robot and give it with its secret, which is not to be had again.
+        """Make a robot account and return it with its secret, which is never shown again.
 
-        ``project``: its id and name, None for the system. ``permissions``: rights by project id or "*". ``days``: None
-        for the configured number, `NEVER` for administrators only. ``rights``: what ``by`` may do themselves there;
-        nobody gives away more. Raises Invalid, Forbidden, Conflict where the name is taken, Unavailable.
+        ``project`` is its id and name, or None for the system. ``permissions`` are rights by project id or "*".
+        ``days`` are None for the configured number; only administrators may give `NEVER`. ``rights`` are those of
+        ``by`` there, and nobody can give more. Raises Invalid, Forbidden, Conflict if the name is taken, Unavailable.
         """
         full = self.full_name(name, project[1] if project is not None else None)
         kept = self._checked(project[0] if project is not None else None, permissions, by, rights)
@@ -85,23 +85,23 @@ class Robots:
             )
             if made is None:
                 raise Conflict(
-                    "there is a robot %(name)s already; choose another name or refresh its secret", name=full
+                    "the robot account %(name)s exists already; choose another name or refresh its secret", name=full
                 )
             return made
 
         return await self._database.transact(create), secret
 
     async def find(self, robot_id: int) -> Robot:
-        """Find any robot; raises Missing. Whether it may be seen where it is asked for is said by its project_id."""
+        """Return any robot account; raises Missing, Unavailable. Callers check by its project_id who may see it."""
         if not is_id(robot_id):
-            return _there(None)
+            return _existing(None)
         async with self._database.reading() as transaction:
-            return _there(await robots.find(transaction, robot_id))
+            return _existing(await robots.find(transaction, robot_id))
 
     async def find_in(self, project_id: int | None, robot_id: int) -> Robot:
-        """Find a robot of this project, or of the system (None); raises Missing, for another one's as well."""
+        """Return a robot of this project, or of the system (None); raises Missing for any other, and Unavailable."""
         found = await self.find(robot_id)
-        return _there(found if found.project_id == project_id else None)
+        return _existing(found if found.project_id == project_id else None)
 
     async def update(
         self,
@@ -114,7 +114,7 @@ class Robots:
         days: int | None = None,
         disabled: bool | None = None,
     ) -> Robot:
-        """Change what is not None; ``days`` count from now. Raises as `create` does, Missing where it is gone."""
+        """Change each value that is not None; ``days`` count from now. Raises as `create` does, or Missing."""
         values: dict[str, object] = {}
         kept = None
         if description is not None:
@@ -133,29 +133,29 @@ class Robots:
                 await _require_projects(transaction, kept)
             return await robots.change(transaction, robot.id, **values)
 
-        return _there(await self._database.transact(change))
+        return _existing(await self._database.transact(change))
 
     async def refresh(self, robot: Robot) -> tuple[Robot, str]:
-        """Give a robot another secret; the one before is good for nothing at once. Raises Missing."""
+        """Make a new secret and return it with the robot account; the former one is refused at once. Raises Missing."""
         secret = self._secrets.new()
         async with self._database.transaction() as transaction:
             changed = await robots.change(transaction, robot.id, secret_hash=self._secrets.hash(secret))
-        return _there(changed), secret
+        return _existing(changed), secret
 
     async def remove(self, robot: Robot) -> None:
-        """Remove a robot; raises Missing where it is gone already."""
+        """Remove a robot account; raises Missing if it is gone already."""
         async with self._database.transaction() as transaction:
             if not await robots.remove(transaction, robot.id):
-                _there(None)
+                _existing(None)
 
     def _checked(
         self, project_id: int | None, permissions: Permissions, by: Principal, rights: frozenset[str]
     ) -> dict[str, list[str]]:
         if project_id is None and not by.administers:
-            raise Forbidden("robots of the system are made by administrators")
+            raise Forbidden("only administrators can make system robots")
         if project_id is not None and set(permissions) - {str(project_id)}:
             raise Invalid(
-                "a project's robot has rights in that project only; the system's robots can have them in many"
+                "a project's robot can have rights in that project only; for several projects, use a system robot"
             )
         return checked_permissions(permissions, rights)
 
@@ -163,14 +163,14 @@ class Robots:
         return None if days == NEVER and by.administers else expiry(days, self._access.most_robot_days)
 
 
-def _there(robot: Robot | None) -> Robot:
+def _existing(robot: Robot | None) -> Robot:
     if robot is None:
         raise Missing("there is no such robot account here")
     return robot
 
 
 async def _require_projects(transaction: Transaction, permissions: Permissions) -> None:
-    """Refuse ids of no project: one that is made later may get such an id."""
+    """Raise Invalid for an id that no project has, because a later project may get it."""
     ids = {int(project) for project in permissions if project != EVERYWHERE}
     if unknown := sorted(await robots.unknown_projects(transaction, ids)):
         raise Invalid("there is no project with the id %(number)s", number=unknown[0])

@@ -1,7 +1,7 @@
-"""Rights, in Harbor's words, and the roles that carry them.
+"""Rights, in Harbor's words, and the roles that have them.
 
-A right is ``resource:action``. Roles are cumulative: each has what the one before it has. `Permissions` answers who
-has which rights where; nobody else asks for a role.
+A right is ``resource:action``. Roles are cumulative: each has the rights of the one before it. `Permissions` decides
+who has which rights in which project; no other code asks for a role.
 
 Source: Harbor, "User Permissions By Role" and its RBAC policy.
 """
@@ -45,7 +45,7 @@ NO_RIGHTS: frozenset[str] = frozenset()
 
 
 class Role(StrEnum):
-    """What a member is in a project, the least first."""
+    """The role of a member in a project, the least first."""
 
     LIMITED_GUEST = "limited guest"
     GUEST = "guest"
@@ -54,7 +54,7 @@ class Role(StrEnum):
     PROJECT_ADMIN = "project admin"
 
 
-# What everybody may do in a public project.
+# The rights that everybody has in a public project.
 PUBLIC_RIGHTS = frozenset({PULL, LIST_REPOSITORIES, READ_ARTIFACT, LIST_TAGS, LIST_LABELS, READ_PROJECT})
 
 _ADDED: Mapping[Role, frozenset[str]] = {
@@ -72,7 +72,7 @@ _ADDED: Mapping[Role, frozenset[str]] = {
 
 
 def rights_of(role: Role) -> frozenset[str]:
-    """List what a role may do in its project."""
+    """Return the rights of a role in its project."""
     return _RIGHTS[role]
 
 
@@ -88,11 +88,11 @@ def _cumulated() -> dict[Role, frozenset[str]]:
 _RIGHTS = _cumulated()
 ALL_RIGHTS = _RIGHTS[Role.PROJECT_ADMIN]
 
-# What a robot account or an access key can be given: what programs do. None of it makes keys or members, so that a
-# secret which got out cannot make others.
+# The rights that a robot account or an access key can have: those for programs. None of them makes keys or members,
+# so that a leaked secret cannot make others.
 GRANTABLE_RIGHTS = ALL_RIGHTS - {
     CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT
 }  # fmt: skip
 
-# What the words of a token's scope stand for (`app.access.scopes`).
+# The right for each action in a token's scope (`app.access.scopes`).
 ACTION_RIGHTS: Mapping[str, str] = {"pull": PULL, "push": PUSH, "delete": DELETE_ARTIFACT}

@@ -1,10 +1,10 @@
-"""What a client asks a token for.
+"""Scopes: the access that a client asks a token for.
 
     repository:NAME:pull,push       also repository(plugin):NAME:…
     registry:catalog:*
 
-A scope that breaks the grammar is left out as if it had not been granted: a client learns what it holds from
-what it may do, and one bad scope among several must not cost it the others.
+A scope that breaks the grammar is left out, as if it had not been granted. A client learns from
+its requests what its token allows, and one bad scope among several must not cost it the others.
 
 Source: Docker registry token specification, "Token Scope Documentation".
 """
@@ -22,10 +22,10 @@ from app.oci.reference import Name
 PULL = frozenset({"pull"})
 ALL_ACTIONS = frozenset({"pull", "push", "delete"})
 
-# Stands for the id of a project where there is none: an administrator's token may name a project that is not there.
+# The project id for a project that does not exist; an administrator's token may name such a project.
 NO_PROJECT = 0
 
-# With names of full length, a token that grants so many still fits where it has to (`tokens.MAX_TOKEN`).
+# A token that grants so many, with names of full length, is still short enough (`tokens.MAX_TOKEN`).
 MAX_SCOPES = 32
 
 _REPOSITORY = re.compile(r"repository(\([a-z0-9]+\))?\Z")
@@ -33,7 +33,7 @@ _REPOSITORY = re.compile(r"repository(\([a-z0-9]+\))?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """What was asked for, well formed and merged by name."""
+    """The scopes of a request that are well formed, merged by name."""
 
     repositories: Mapping[Name, frozenset[str]] = field(default_factory=dict)
     catalogue: bool = False
@@ -41,7 +41,7 @@ class Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is granted in a repository, and in which project: its id, or `NO_PROJECT`.
+    """The granted actions in a repository, and the id of its project, or `NO_PROJECT`.
 
     ``project`` is None in a token of a release that did not write it yet.
     """
@@ -51,14 +51,14 @@ class Access:
 
 
 def parse_scopes(values: Iterable[str]) -> Scopes:
-    """Read the ``scope`` parameters of a request, each with one scope or several between spaces.
+    """Return the scopes of a request's ``scope`` parameters, each with one scope or several separated by spaces.
 
-    Past `MAX_SCOPES` scopes the rest is left out.
+    Scopes after the first `MAX_SCOPES` are left out.
     """
     repositories: dict[Name, frozenset[str]] = {}
     catalogue = False
     for scope in islice((scope for value in values for scope in value.split()), MAX_SCOPES):
-        # A host with a port would give a fourth part; hosts in names are of another registry.
+        # A host with a port would make four parts; a name with a host belongs to another registry.
         kind, name, actions = parts if len(parts := scope.split(":")) == 3 else ("", "", "")
         if kind == "registry":
             catalogue = catalogue or (name == "catalog" and "*" in actions.split(","))

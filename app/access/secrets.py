@@ -1,8 +1,8 @@
-"""Secrets made here: how they look, how they are kept, and the key that both depend on.
+"""Generated secrets: their form, how they are stored, and the secret key that protects them.
 
-A generated secret has more than 200 random bits, so a keyed SHA-256 keeps it as well as argon2 would and costs
-nothing to check. What has to be read again (credentials for an upstream) is encrypted under the same key. Another key
-than the one before would quietly make every secret a wrong one: a fingerprint in the database tells at start.
+A generated secret has more than 200 random bits. So a keyed SHA-256 protects it as well as argon2 would, and costs
+nothing to check. Secrets that must be read again (credentials for an upstream) are encrypted under the same key. With
+another key every secret would be wrong, without an error; a fingerprint in the database shows that at start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from app.database import Database, settings
 
-# People and scanners for leaked secrets recognise one by it.
+# People and scanners for leaked secrets recognise a secret by this.
 PREFIX = "hpcr_"
 _ALPHABET = string.ascii_letters + string.digits
 # log2(62) is 5.95 bits a character.
@@ -33,54 +33,55 @@ _FINGERPRINT = "secret_key_fingerprint"
 
 
 class Secrets:
-    """Makes, hashes and encrypts secrets; the same on every worker that has the same key."""
+    """Generates, hashes and encrypts secrets, alike on all workers with the same key."""
 
     def __init__(self, key: str) -> None:
-        """Derive what is needed from ``key`` (`read_key`), so that no two uses share one."""
+        """Derive a key for each use from ``key`` (`read_key`), so that no two uses share one."""
         self._hash_key = _derived(key, "hash")
         self._fingerprint = _derived(key, "fingerprint").hex()[:16]
         self.cookie_secret = _derived(key, "cookie").hex()
         self._cipher = Fernet(base64.urlsafe_b64encode(_derived(key, "encrypt")))
 
     def new(self) -> str:
-        """Make up a secret of letters, digits and ``_``, which no shell takes for anything else."""
+        """Generate a secret of letters, digits and ``_``, which need no quoting in a shell."""
         return PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
 
     def is_generated(self, text: str) -> bool:
-        """Say whether this looks like a secret that was made here."""
+        """Return whether this looks like a generated secret."""
         return _GENERATED.match(text) is not None
 
     def hash(self, secret: str) -> str:
-        """Spell what is kept of a secret: its HMAC-SHA256 in hex."""
+        """Return the HMAC-SHA256 of a secret in hex, which is stored in its place."""
         return hmac.digest(self._hash_key, secret.encode(), "sha256").hex()
 
     def encrypt(self, text: str) -> str:
-        """Make unreadable what `decrypt` reads again."""
+        """Return a text encrypted, for `decrypt` to read."""
         return self._cipher.encrypt(text.encode()).decode()
 
     def decrypt(self, text: str) -> str:
-        """Read what `encrypt` made; raises ValueError for anything else."""
+        """Return the text that `encrypt` was given; raises ValueError for anything else."""
         try:
             return self._cipher.decrypt(text.encode()).decode()
         except InvalidToken:
             raise ValueError("this was not encrypted with the present access.secret_key; enter it again") from None
 
     async def require_same(self, database: Database) -> None:
-        """Raise ValueError unless this is the key that the secrets in this database were made with; or Unavailable."""
+        """Raise ValueError unless this database's secrets were made with this key; may raise Unavailable."""
         async with database.transaction() as transaction:
             known = await settings.keep(transaction, _FINGERPRINT, self._fingerprint)
         if known != self._fingerprint:
             raise ValueError(
-                "access.secret_key: not the key that this database's secrets were made with; put the former one back "
+                "access.secret_key: not the key that this database's secrets were made with; restore the former key "
                 f"(it may be the file {_FILE} in another host's data_dir). If it is lost, remove {_FINGERPRINT} from "
-                "the table setting and give every robot and access key a new secret"
+                "the table setting, refresh every robot's secret and make every access key again"
             )
 
 
 def read_key(configured: str | None, data_dir: Path) -> str:
-    """Give the configured key, or the one that was made up and kept in ``data_dir``, making it where there is none.
+    """Return the configured key, or the one in ``data_dir``, which is generated if it is missing.
 
-    Of processes that make one at the same time, one wins. Raises ValueError for a key that can be guessed, OSError.
+    If several processes generate one at the same time, all use the same one. Raises OSError, and ValueError for a key
+    that is short enough to guess.
     """
     if configured is not None:
         if len(configured) < _FEWEST_CHARACTERS:
@@ -95,13 +96,14 @@ def read_key(configured: str | None, data_dir: Path) -> str:
 
 
 def _make(path: Path) -> None:
-    """Put a new key down whole or not at all, readable by this user only."""
+    """Write a new key, whole or not at all, readable by this user only."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{_FILE}.")
     try:
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        # Unlike a rename, a link never replaces a key that another process has written meanwhile.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:

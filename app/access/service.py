@@ -1,4 +1,4 @@
-"""What ``/service/token`` gives out: what was asked for, cut down to what is allowed."""
+"""The token service behind ``/service/token``: it grants the part of a request that is allowed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .tokens import LIFETIME, Grant, IssuedToken, Tokens
 
 
 class TokenService:
-    """Issues tokens by what `Permissions` answers at that moment."""
+    """Issues tokens for the access that `Permissions` returns at that moment."""
 
     def __init__(self, permissions: Permissions, tokens: Tokens) -> None:
         self._permissions = permissions
         self._tokens = tokens
 
     async def grant(self, principal: Principal, scopes: Scopes) -> IssuedToken:
-        """Issue a token for as much of the scopes as the principal may have; raises Unavailable.
+        """Issue a token for the part of the scopes that the principal may have; raises Unavailable.
 
-        A token without any of them is no error: the client learns what it lacks where it uses the token.
+        A token without any of them is no error, because the client learns what it lacks when it uses the token.
         """
         # Everybody may list the catalogue. It shows public projects only, unless `Grant.may_list_everything`.
         allowed = await self._allowed(principal, scopes.repositories)
         return await self._tokens.issue(principal, allowed, catalogue=scopes.catalogue)
 
     async def basic_grant(self, principal: Principal, *names: Name) -> Grant:
-        """Grant without a token, for one request on these repositories, all that the principal may do there."""
+        """Return a grant without a token, for one request: all that the principal may do in these repositories."""
         access = await self._allowed(principal, dict.fromkeys(names, ALL_ACTIONS))
         return Grant(principal, access, catalogue=True, expires_at=time.time() + LIFETIME)
 

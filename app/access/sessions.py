@@ -1,14 +1,14 @@
-"""Browser sessions: who is logged in where, kept in Redis only.
+"""Browser sessions, which are kept in Redis only.
 
     r:session:ID                 a hash, gone after the idle time; ID is the SHA-256 of the cookie's secret, in hex
-    r:sessions:ACCOUNT           the ids of somebody's sessions, by when each ends in any case
+    r:sessions:ACCOUNT           the ids of an account's sessions, scored by the time when each ends at the latest
     r:saml-sessions:HASH         the same of a SAML NameID (its SHA-256), for logouts that the university begins
 
-Whoever reads Redis, or a page that lists sessions, finds no secret there that a browser could be given. A Redis that
-was flushed has logged everybody out; an index that was evicted is made again by the sessions it is of.
+Neither Redis nor a page that lists sessions has a secret that would log a browser in. If Redis is flushed, everybody
+is logged out. If an index is evicted, its sessions enter themselves again when they are used.
 
-A session carries the generation of its account, and counts only while SQL says the same one (`app.access.people`).
-What ends all sessions of somebody raises it there, so that Redis need not be told.
+A session carries the generation of its account, and counts only while SQL has the same one (`app.access.people`). An
+action that ends all of a person's sessions raises the generation in SQL, so that Redis need not be told.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from app.oci.errors import Term, Unavailable
 
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _SECRET_BYTES = 32
-# How often it is written down that a session is in use.
+# Seconds between two notes that a session is in use.
 _SEEN_EVERY = 30.0
 _LONGEST_AGENT = 200
 
-# KEYS: the session, the account's index, the NameID's index or "". ARGV: id, now, idle seconds, end, life in whole
-# seconds, fields and values. The last key is the session's own where there is no NameID, and is left alone then.
+# KEYS: the session, the account's index, the NameID's index. ARGV: id, now, idle seconds, end, life in whole seconds,
+# fields and values. If there is no NameID, the last key is the session's own, and no index is written for it.
 _BEGIN = """
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(ARGV[3], ARGV[4] - ARGV[2]) * 1000))
@@ -46,8 +46,8 @@ end
 return 1
 """
 
-# KEYS: the session, and both indexes' keys but for the account and the NameID's hash. ARGV: id, now, idle seconds,
-# life, seconds after which its use is written down. Never makes a session that has just been ended anew.
+# KEYS: the session, and both indexes' keys without the account and the NameID's hash. ARGV: id, now, idle seconds,
+# life, seconds between two notes of its use. A session that has just been ended is never made again.
 _FIND = """
 local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id', 'name_id')
 if not fields[1] then return {} end
@@ -70,7 +70,7 @@ end
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS: an index, and the sessions' keys but for the id.
+# KEYS: an index, and the sessions' keys without the id.
 _LIST = """
 local found = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
@@ -80,13 +80,13 @@ end
 return found
 """
 
-# KEYS: the session. ARGV: whose it must be, or "".
+# KEYS: the session. ARGV: the account it must belong to, or "" for any.
 _END = """
 if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'account_id') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
-# KEYS: an index, and the sessions' keys but for the id. ARGV: SessionIndexes, none for all. Answers whose they were.
+# KEYS: an index, and the sessions' keys without the id. ARGV: SessionIndexes, none for all. Returns their accounts.
 _END_ALL = """
 local whose = {}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
@@ -104,7 +104,7 @@ return whose
 
 @dataclass(frozen=True, slots=True)
 class SamlSession:
-    """What the identity provider calls this log-in; it is told so at logout, and says so when it logs somebody out."""
+    """The identity provider's names for a log-in. A logout sends them, whether ours or the identity provider's."""
 
     name_id: str
     name_id_format: str = ""
@@ -115,9 +115,9 @@ class SamlSession:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser that is logged in. ``id`` may be shown: it opens nothing. Times in Unix seconds.
+    """A browser that is logged in. ``id`` may be shown, because it logs nobody in. Times are in Unix seconds.
 
-    ``generation`` is what the account's was when it logged in.
+    ``generation`` is the account's at the log-in.
     """
 
     id: str
@@ -131,7 +131,7 @@ class Session:
 
 
 class Sessions:
-    """Begins, finds and ends sessions; ``idle`` and ``life`` in seconds."""
+    """Begins, finds and ends sessions; ``idle`` and ``life`` are in seconds."""
 
     def __init__(self, cache: Cache, idle: float, life: float, clock: Callable[[], float] = time.time) -> None:
         self._cache = cache
@@ -148,10 +148,11 @@ class Sessions:
         saml: SamlSession | None = None,
         not_after: float | None = None,
     ) -> str:
-        """Make a session and answer the secret for the browser's cookie, which nobody had before.
+        """Make a session and return the new secret for the browser's cookie.
 
-        ``generation`` is the account's, read with what proved who this is: what came after that ends the session too.
-        It ends at ``not_after`` at the latest, where that is given. Raises Unavailable where it cannot be kept.
+        ``generation`` is the account's, read together with the proof of the log-in, so that any later one ends the
+        session. If ``not_after`` (Unix seconds) is given, the session ends then at the latest. Raises Unavailable if
+        the session cannot be kept.
         """
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         now = self._clock()
@@ -177,11 +178,11 @@ class Sessions:
             lambda: [session_id, str(now), str(self._idle), str(ends_at), int(self._life) + 1, *flat],
         )
         if kept is AWAY:
-            raise _away(Term("nobody can log in right now"))
+            raise _redis_down(Term("nobody can log in right now"))
         return secret
 
     async def find(self, secret: str) -> Session | None:
-        """Find a session that goes on, and put its idle end off; None as well where Redis is away."""
+        """Return a session that has not ended, and extend its idle time; None as well if Redis is down."""
         if not _SECRET.match(secret):
             return None
         session_id = _hash(secret)
@@ -194,44 +195,44 @@ class Sessions:
         return None if fields is AWAY or not fields else _session(session_id, fields)
 
     async def end(self, secret: str) -> None:
-        """End the session of this secret; raises Unavailable where it may go on."""
+        """End the session of this secret; raises Unavailable if it may not have ended."""
         await self._end(_hash(secret), "")
 
     async def list_of(self, account_id: int, generation: int) -> list[Session]:
-        """List somebody's sessions of this generation, the one used last first; raises Unavailable."""
+        """List an account's sessions of this generation, the last used first; raises Unavailable."""
         found = await self._cache.script(_LIST, [f"sessions:{account_id}", "session:"], list)
         if found is AWAY:
-            raise _away(Term("sessions cannot be listed right now"))
+            raise _redis_down(Term("sessions cannot be listed right now"))
         sessions = [_session(session_id.decode(), fields) for session_id, fields in found]
         current = [session for session in sessions if session.generation == generation]
         return sorted(current, key=lambda session: (-session.seen_at, session.id))
 
     async def revoke(self, account_id: int, session_id: str) -> bool:
-        """End one of somebody's own; answers whether there was one. Raises Unavailable where it may go on."""
+        """End one of an account's sessions; return whether there was one. Raises Unavailable if it may go on."""
         return await self._end(session_id, str(account_id))
 
     async def forget(self, account_id: int) -> None:
-        """Clear away all of somebody's, which their account's generation has ended.
+        """Remove all of an account's sessions, which its new generation has ended already.
 
-        That frees memory, and workers of a release that knows no generations refuse them too. If Redis is away, they
+        That frees memory, and workers of a release that knows no generations refuse them too. If Redis is down, they
         stay until they are idle.
         """
         await self._end_listed(f"sessions:{account_id}", ())
 
     async def end_saml(self, name_id: str, indexes: Collection[str]) -> list[int]:
-        """End what the identity provider says has ended, all of a NameID where it names no index.
+        """End the sessions of a NameID that the identity provider has ended: all of them if it names no index.
 
-        Answers the account of each session. Raises Unavailable where they may go on.
+        Return the account of each session. Raises Unavailable if they may not have ended.
         """
         whose = await self._end_listed(_of_name_id(name_id), indexes)
         if whose is AWAY:
-            raise _away(Term("sessions cannot be ended right now"))
+            raise _redis_down(Term("sessions cannot be ended right now"))
         return [int(account_id) for account_id in whose]
 
     async def _end(self, session_id: str, account_id: str) -> bool:
         ended = await self._cache.script(_END, [f"session:{session_id}"], lambda: [account_id])
         if ended is AWAY:
-            raise _away(Term("sessions cannot be ended right now"))
+            raise _redis_down(Term("sessions cannot be ended right now"))
         return bool(ended)
 
     async def _end_listed(self, index: str, session_indexes: Collection[str]) -> Any:
@@ -244,7 +245,7 @@ def _session(session_id: str, flat: Sequence[bytes]) -> Session:
     return Session(
         session_id,
         int(fields["account_id"]),
-        # A release that knows no generations began it: every account was at its first one then.
+        # A release that knows no generations began it. Every account had its first one then.
         int(fields.get("generation", 0)),
         float(fields["created_at"]),
         float(fields["seen_at"]),
@@ -262,7 +263,9 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _away(what: Term) -> Unavailable:
+def _redis_down(what: Term) -> Unavailable:
     return Unavailable(
-        "%(what)s: Redis, which keeps them, is away; try again in a moment", what=what, headers={"Retry-After": "5"}
+        "%(what)s: Redis, which keeps sessions, is down; try again in a moment",
+        what=what,
+        headers={"Retry-After": "5"},
     )

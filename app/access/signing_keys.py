@@ -1,11 +1,11 @@
 """The keys that tokens are signed with: Ed25519, kept in the database, the same for every worker.
 
-    made ──10 s──► signs ──30 days──► a newer key is made ──10 s──► only verifies ──…──► 15 min after that: nothing
+    made ──10 s──► signs ──30 days──► a newer key is made ──10 s──► only verifies ──► 15 min after the newer: nothing
 
-A private key is kept encrypted (`Secrets.encrypt`): whoever has the database, or a copy of it, signs no tokens.
+A private key is stored encrypted (`Secrets.encrypt`), so a copy of the database cannot sign tokens.
 
-A new key signs nothing while other workers may have read the keys just before it was made. So a token under a
-key id that a worker does not know is worth reading the keys once more, and needs no more than one try a second.
+A new key signs nothing while other workers may have read the keys just before it was made. So a worker that meets an
+unknown key id reads the keys once more, and one try a second is enough.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .secrets import Secrets
 
 _ROTATE_AFTER = 30 * 86400
 _SETTLES_AFTER = 10
-# More than `_READ_EVERY` and a token's life together: a worker that has not heard of the new key yet signs with
-# the old one, and what it signed last lives for five minutes.
+# More than `_READ_EVERY` and a token's life together. A worker that does not know the new key yet signs with the old
+# one, and its last token lives for five minutes.
 _VERIFIES_FOR = 900
 _READ_EVERY = 60
 _READ_FOR_UNKNOWN_EVERY = 1
-# The start of a key from a release that did not encrypt them; it is read until a new key replaces it.
+# A key of a release that did not encrypt keys starts so. It is read until a new key replaces it.
 _PLAIN = "-----BEGIN "
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LoadedKey:
-    """A key in use; past ``not_after`` it verifies nothing. Times in Unix seconds."""
+    """A key in use; after ``not_after`` it verifies nothing. Times are in Unix seconds."""
 
     id: str
     private: Ed25519PrivateKey
@@ -53,7 +53,7 @@ class LoadedKey:
 
 
 class SigningKeys:
-    """Signing and verification keys of one worker, read from the database when they are first needed."""
+    """The signing and verification keys of one worker, read from the database when they are first needed."""
 
     def __init__(self, database: Database, secrets: Secrets) -> None:
         self._database = database
@@ -63,15 +63,15 @@ class SigningKeys:
         self._reading: SingleFlight[None] = SingleFlight()
 
     async def signing(self) -> LoadedKey:
-        """Answer the key to sign with; raises Unavailable when none has ever been read."""
+        """Return the key to sign with; raises Unavailable if none has ever been read."""
         await self._stay_current()
         settled = time.time() - _SETTLES_AFTER
         keys = list(self._keys.values())
-        # At the very first start no key has settled: the oldest is the one most workers have seen.
+        # At the very first start no key has settled. Most workers have read the oldest one.
         return next((key for key in keys if key.created_at <= settled), keys[-1])
 
     async def verifying(self, key_id: str) -> LoadedKey | None:
-        """Answer the key of that id, None where there is none or it is retired; raises as `signing` does."""
+        """Return the key of that id, or None if it is unknown or retired; raises as `signing` does."""
         await self._stay_current()
         if key_id not in self._keys:
             await self._read(_READ_FOR_UNKNOWN_EVERY)
@@ -79,7 +79,7 @@ class SigningKeys:
         return key if key is not None and time.time() <= key.not_after else None
 
     async def rotate(self, by: Principal, address: str) -> None:
-        """Make a new key; every worker signs with it within a minute or so, and no client notices.
+        """Make a new key. Every worker signs with it within about a minute, and no client notices; raises Unavailable.
 
         ``by`` and ``address`` are for the audit log.
         """
@@ -94,7 +94,7 @@ class SigningKeys:
     async def _read(self, at_most_every: float) -> None:
         if self._keys and time.monotonic() - self._read_at < at_most_every:
             return
-        # Set before reading: others use the keys that are known instead of waiting here.
+        # Set before reading, so that other calls use the known keys instead of waiting here.
         self._read_at = time.monotonic()
         await self._reading.join(None, self._read_now)
 
@@ -115,14 +115,14 @@ class SigningKeys:
             return self._readable(await accounts.signing_keys(transaction))
 
     def _readable(self, rows: Sequence[SigningKey]) -> list[SigningKey]:
-        """Decrypt keys; those of a secret key that is lost are as good as none, and their tokens end with them."""
+        """Decrypt keys. A key under a lost secret key is left out, and its tokens end with it."""
         readable = []
         for row in rows:
             try:
                 plain = row.private_key.startswith(_PLAIN)
                 private_key = row.private_key if plain else self._secrets.decrypt(row.private_key)
             except ValueError:
-                log.warning("the signing key %s was encrypted with another access.secret_key: not used", row.id)
+                log.warning("the signing key %s was encrypted with another access.secret_key; it is not used", row.id)
             else:
                 readable.append(replace(row, private_key=private_key))
         return readable
@@ -130,7 +130,7 @@ class SigningKeys:
     async def _replace(self, newest: str | None, by: Principal = SERVICE, address: str = "") -> None:
         """Make a key unless ``newest`` is no longer the newest.
 
-        Two workers on PostgreSQL may make one each at the same moment: both keys are good, the newer one stays.
+        Two workers on PostgreSQL may make one each at the same moment. Both keys are good, and the newer one stays.
         """
         now = time.time()
         async with self._database.transaction() as transaction:

@@ -1,10 +1,10 @@
-"""Slows the guessing of passwords down, by account and address; no account is ever locked.
+"""Login throttling: it slows the guessing of passwords by account and address, and never locks an account.
 
-    login:WINDOW:ID    failed log-ins; WINDOW is a minute's number, ID the hash of an address block alone
-                       or of a user name and an address block (a mistyped user name may be a password)
+    r:login:WINDOW:ID    failed log-ins; WINDOW is a minute's number, ID the hash of an address block alone
+                         or of a user name and an address block (a mistyped user name may be a password)
 
-Whoever sits behind one address shares its bound, which is therefore the looser one. Counted in Redis for all
-workers and in the process as well: with Redis away or flushed the process's own count still holds.
+All clients behind one address share its bound, which is therefore the looser one. Redis counts for all workers, and
+each process counts its own. If Redis is down or flushed, the process's count still holds.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _MAX_COUNTED = 10_000
 
 
 class Counter(Protocol):
-    """Counts that all workers share; None where nobody can be asked."""
+    """Counts that all workers share; None if they cannot be reached."""
 
     async def count(self, key: str) -> int | None:
-        """Read a count; 0 where nothing was counted."""
+        """Return a count; 0 if nothing was counted."""
 
     async def increment(self, key: str, ttl: int) -> int | None:
-        """Add one and answer the sum; the key goes away ``ttl`` seconds after it was first counted."""
+        """Add one and return the sum; the key expires ``ttl`` seconds after its first count."""
 
 
 class Throttle:
-    """Counts failures in fixed windows of a minute, so that what is left of one is the time to wait."""
+    """Counts failures in fixed windows of a minute; the rest of a window is the time to wait."""
 
     def __init__(self, counter: Counter, clock: Callable[[], float] = time.time) -> None:
         self._shared = counter
@@ -47,7 +47,7 @@ class Throttle:
         self._own: FIFOCache[str, int] = FIFOCache(_MAX_COUNTED)
 
     async def check(self, username: str, address: str) -> None:
-        """Raise TooManyRequests, with the seconds to wait, where too many log-ins have failed."""
+        """Raise TooManyRequests, with the seconds to wait, if too many log-ins have failed."""
         for key, most in self._keys(username, address):
             if max(self._own.get(key, 0), await self._shared.count(key) or 0) >= most:
                 seconds = math.ceil(_WINDOW - self._clock() % _WINDOW)
@@ -58,7 +58,7 @@ class Throttle:
                 )
 
     async def failed(self, username: str, address: str) -> None:
-        """Count a log-in that failed."""
+        """Count a failed log-in."""
         for key, _ in self._keys(username, address):
             self._own[key] = self._own.get(key, 0) + 1
             await self._shared.increment(key, _WINDOW)

@@ -1,4 +1,4 @@
-"""Bearer tokens: signed, short-lived, and read again by any worker without asking the database.
+"""Bearer tokens: signed, short-lived, and verified by any worker without asking the database.
 
 Source: Docker registry token specification, "JSON Web Token"; RFC 7519, RFC 8037 (EdDSA), RFC 8725.
 """
@@ -26,11 +26,11 @@ from .signing_keys import LoadedKey, SigningKeys
 LIFETIME = 300
 MAX_TOKEN = 20 * 1024
 
-# Anonymous tokens of one scope are one string for so long, on every worker: a class of 64 machines costs one
-# signature and one verification. EdDSA signs the same bytes the same way each time.
+# For so many seconds, anonymous tokens of one scope are the same string on every worker. A class of 64 machines then
+# costs a worker one signature and one verification. EdDSA signs the same bytes the same way each time.
 _BUCKET = 10
 _MAX_BUCKETED = 256
-# How far the clocks of two hosts may be apart.
+# The seconds that the clocks of two hosts may be apart.
 _LEEWAY = 10
 _MAX_REMEMBERED = 4 * 1024 * 1024
 _ALGORITHM = "EdDSA"
@@ -40,14 +40,17 @@ _EXPIRED = "the token has expired; ask the token service for a new one"
 
 
 class TokenOutdated(Unauthorized):
-    """The grant is for a project that had this name before; a new token may allow something in the one it has now."""
+    """The grant is for a project that had this name before; a new token may allow access to the present one."""
 
     text = _INVALID
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token as handed out: good for ``expires_in`` seconds, counted from now as well as from ``issued_at``."""
+    """A token as clients get it, issued at ``issued_at`` (Unix seconds).
+
+    It is valid for ``expires_in`` seconds, whether a client counts them from now or from ``issued_at``.
+    """
 
     token: str = field(repr=False)
     expires_in: int
@@ -56,9 +59,9 @@ class IssuedToken:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token allows, by a repository's full name; ``expires_at`` in Unix seconds.
+    """The access that a verified token allows, by a repository's full name; ``expires_at`` is in Unix seconds.
 
-    Names can change hands while a token lives. So `allows` is half of the test, and `require` the other half.
+    A name can pass to another project while a token lives. So `allows` is half of the test, and `require` the rest.
     """
 
     principal: Principal
@@ -67,7 +70,7 @@ class Grant:
     expires_at: float
 
     def allows(self, name: str, action: str) -> bool:
-        """Answer whether ``action`` (pull, push, delete) may be done in the repository ``name``."""
+        """Return whether ``action`` (pull, push, delete) may be done in the repository ``name``."""
         held = self.access.get(name)
         return held is not None and action in held.actions
 
@@ -75,7 +78,7 @@ class Grant:
         """Raise TokenOutdated unless the grant for ``name`` was given in this project (`NO_PROJECT`: in none).
 
         ``made_at`` is when the project was made, in Unix seconds. It decides for a token without a project, which an
-        older release has issued: a project that was there before the token is the one that the token is for.
+        older release has issued. A project that is older than such a token is the one that the token is for.
         """
         held = self.access.get(name)
         if held is None or (held.project is not None and held.project != project_id):
@@ -85,7 +88,7 @@ class Grant:
 
     @property
     def may_list_everything(self) -> bool:
-        """Whether the catalogue shows private projects too, where it may be asked for at all (``catalogue``)."""
+        """Return whether the catalogue may be listed (``catalogue``) and shows private projects too."""
         return self.catalogue and self.principal.is_admin
 
     @property
@@ -98,12 +101,12 @@ class Grant:
 
 
 class Tokens:
-    """Issues tokens and verifies them; remembers in this process what it has verified, until that expires."""
+    """Issues and verifies tokens; remembers verified ones in this process until they expire."""
 
     def __init__(self, keys: SigningKeys, external_url: str) -> None:
         self._keys = keys
         self._service = service_name(external_url)
-        # By their tokens, with the size of these. Every token lives equally long, so the oldest one expires first.
+        # By their tokens, with the tokens' sizes. All tokens live equally long, so the oldest one expires first.
         self._grants: FIFOCache[str, tuple[int, Grant]] = FIFOCache(_MAX_REMEMBERED, getsizeof=lambda held: held[0])
         self._bucket = 0
         self._bucketed: dict[str, IssuedToken] = {}
@@ -111,11 +114,11 @@ class Tokens:
     async def issue(
         self, principal: Principal, access: Mapping[str, Access], *, catalogue: bool = False
     ) -> IssuedToken:
-        """Sign a token for access by repository name, already cut down to what is allowed; raises Unavailable."""
+        """Sign a token for access by repository name, already reduced to what is allowed; raises Unavailable."""
         key = await self._keys.signing()
         now = int(time.time())
         entries = [
-            # "project" is ours: the specification has the other three, and clients may read them.
+            # "project" is our addition. The specification has the other three, and clients may read them.
             {"type": "repository", "name": name, "actions": sorted(held.actions), "project": held.project}
             for name, held in sorted(access.items())
         ]
@@ -153,16 +156,16 @@ class Tokens:
         if principal.administers:
             claims["admin"] = True
         token = jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.id})
-        # Less than its life: a client that counts from the answer's arrival still renews it in time.
+        # Less than its life, so that a client that counts from the answer's arrival still renews it in time.
         return IssuedToken(token, LIFETIME - _BUCKET, issued_at)
 
     def cached(self, token: str) -> Grant | None:
-        """Answer what an earlier `verify` in this process found, None where it has to be asked (again)."""
+        """Return the grant of an earlier `verify` in this process, or None if `verify` must be called (again)."""
         held = self._grants.get(token)
         return held[1] if held is not None and held[1].expires_at > time.time() else None
 
     async def verify(self, token: str) -> Grant:
-        """Check a token and read what it allows; raises Unauthorized with the reason in words, or Unavailable."""
+        """Verify a token and return its grant; raises Unauthorized with the reason in words, or Unavailable."""
         grant = self.cached(token)
         if grant is None:
             grant = await self._decode(token)
@@ -183,7 +186,7 @@ class Tokens:
                 algorithms=[_ALGORITHM],
                 audience=self._service,
                 issuer=self._service,
-                # nbf has the leeway in it; checking iat too would take that away again.
+                # nbf includes the leeway; a check of iat would undo that.
                 options={"require": _CLAIMS, "strict_aud": True, "verify_iat": False},
             )
             return _grant(claims)

@@ -1,4 +1,4 @@
-"""Texts that people type."""
+"""A check of the texts that people type."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from .errors import Invalid
 def checked_text(text: str, what: Term, most: int) -> str:
     """Return a text; raise Invalid if it has more than ``most`` characters or no database can keep it."""
     if len(text) > most or not storable(text):
-        raise Invalid("%(what)s: %(most)s characters at most, none of them NUL", what=what, most=most)
+        raise Invalid("%(what)s: at most %(most)s characters, none of them NUL", what=what, most=most)
     return text

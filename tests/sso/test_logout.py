@@ -112,13 +112,13 @@ class TestForged:
             (_address(forger.other_pair, good), "Signature validation failed"),
             (_address(forger.pair, good, algorithm=Constants.RSA_SHA1), "Deprecated signature algorithm"),
             (signed.replace("SigAlg=", "RelayState=x&SigAlg="), "Signature validation failed"),
-            (f"{signed}&{evil}", "not one logout message"),
-            (f"{signed}&{evil.replace('SAML', '%53AML')}", "not one logout message"),
-            (f"{signed}&{evil.replace('SAMLRequest', 'SAMLResponse')}", "not one logout message"),
+            (f"{signed}&{evil}", "not have exactly one logout message"),
+            (f"{signed}&{evil.replace('SAML', '%53AML')}", "not have exactly one logout message"),
+            (f"{signed}&{evil.replace('SAMLRequest', 'SAMLResponse')}", "not have exactly one logout message"),
             (_address(forger.pair, good.replace(ENTITY, "https://idp.other.example")), "Invalid issuer"),
             (_address(forger.pair, good.replace("/saml/sls", "/elsewhere")), "was received at"),
             (_address(forger.pair, "<!DOCTYPE x>" + good), "cannot be read"),
-            ("/saml/sls", "not one logout message"),
+            ("/saml/sls", "not have exactly one logout message"),
         ]:
             assert expected in reason(forged_site, await browser.get(address)), address
             assert await browser.me() is not None

@@ -34,7 +34,7 @@ def test_an_account_is_made_and_logs_in(admin: Api, house: House) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"username": "robot-kati", "password": PASSWORD}, "as robot accounts do"),
+        ({"username": "robot-kati", "password": PASSWORD}, "begin with the prefix of robot accounts"),
         ({"username": "ka:ti", "password": PASSWORD}, "without a colon"),
         ({"username": "ka\nti", "password": PASSWORD}, "printable"),
         ({"username": " kati", "password": PASSWORD}, "blanks around it"),
@@ -73,7 +73,7 @@ def test_nobody_of_that_number(admin: Api) -> None:
         admin.do("setSysadmin", {"sysadmin_flag": False}, user_id=10**9),
         admin.do("deleteUser", user_id=10**9),
     ):
-        assert (answer.status, answer.message) == (404, "there is nobody with the number 1000000000")
+        assert (answer.status, answer.message) == (404, "there is no user with the id 1000000000")
 
 
 def test_a_private_cache_stays_private(admin: Api, house: House) -> None:

@@ -1,6 +1,7 @@
 """The university's log-in: SAML 2.0 web browser single sign-on and logout, with us as the service provider.
 
-The only part that knows python3-saml, lxml and xmlsec. What arrives is untrusted until `response` has checked it.
+Only this package knows python3-saml, lxml and xmlsec. A message is untrusted until `response` or `logout` has checked
+it.
 """
 
 from .key_pairs import KeyPair, configured_keys, own_keys

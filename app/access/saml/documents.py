@@ -1,7 +1,8 @@
-"""Reads XML that anybody may have sent, and refuses what SAML has no use for and attacks are made of.
+"""Parses XML that anybody may have sent, and refuses the parts that attacks use and SAML does not need.
 
-No document type, no entities, nothing that names another file or host, no element twice of one id, and signatures of
-exactly the kind that SAML allows: enveloped, over the element they stand in. What passes is still not trusted.
+A document has no document type, no entities, no reference to another file or host, and no id twice. Its signatures are
+of the one kind that SAML allows: enveloped, over the element that contains them. A document that passes is still not
+trusted.
 
 Source: SAML core section 5.4 (signature profile); "On Breaking SAML: Be Whoever You Want to Be" (signature wrapping).
 """
@@ -19,23 +20,23 @@ from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
 from .refused import Refused
 
-# Of lxml, which has no types.
+# An element of lxml, which has no types.
 Element = Any
 
 NAMES = {**Constants.NSMAP, "shibmd": "urn:mace:shibboleth:metadata:1.0"}
-# A megabyte is the most that a form may have; an assertion has some ten kilobytes.
+# A form may have a megabyte at most; an assertion has about ten kilobytes.
 _LONGEST_MESSAGE = 512 * 1024
 
 _EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _CANONICAL = {_EXCLUSIVE_C14N, f"{_EXCLUSIVE_C14N}WithComments"}
 _TRANSFORMS = _CANONICAL | {"http://www.w3.org/2000/09/xmldsig#enveloped-signature"}
-# Keys wrapped by RSA 1.5 can be found out from the errors of whoever unwraps them (Bleichenbacher).
+# A key that RSA 1.5 encrypts can be found out from the errors of the decrypting side (Bleichenbacher).
 _KEY_TRANSPORTS = {"http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p", "http://www.w3.org/2009/xmlenc11#rsa-oaep"}
 _SIGNABLE = {f"{{{Constants.NS_SAMLP}}}Response", f"{{{Constants.NS_SAML}}}Assertion"}
 
 
 def parse(text: bytes) -> Element:
-    """Parse a document; raises Refused for what is not XML, or has a document type or entities."""
+    """Parse a document; raises Refused if it is not XML, or has a document type or entities."""
     try:
         return Xml.to_etree(text)
     except (DTDForbidden, EntitiesForbidden):
@@ -47,7 +48,7 @@ def parse(text: bytes) -> Element:
 
 
 def parse_message(encoded: str) -> Element:
-    """Parse a message of the POST binding, in base64, and check it as `check` does."""
+    """Parse a message of the POST binding, in base64, and check it; raises Refused as `check` does."""
     if len(encoded) > _LONGEST_MESSAGE:
         raise Refused(f"the message is longer than {_LONGEST_MESSAGE} characters")
     try:
@@ -60,13 +61,13 @@ def parse_message(encoded: str) -> Element:
 
 
 def check(document: Element) -> None:
-    """Refuse whatever has no place in a SAML response, before anything else looks at it."""
+    """Raise Refused for anything that has no place in a SAML response, before other code reads the document."""
     root = document.getroottree().getroot()
     if root.tag != f"{{{Constants.NS_SAMLP}}}Response":
         raise Refused("the message is not a SAML response")
     _check_ids(root)
     if find(root, "//ds:Object | //xenc:CipherReference | //ds:Manifest"):
-        raise Refused("the message has parts that SAML has no use for")
+        raise Refused("the message has parts that SAML does not need")
     for reference in find(root, "//ds:RetrievalMethod | //xenc:DataReference | //xenc:KeyReference"):
         if not reference.get("URI", "").startswith("#"):
             raise Refused("the message refers to something outside itself")
@@ -78,13 +79,13 @@ def check(document: Element) -> None:
 
 
 def find(element: Element, path: str) -> list[Element]:
-    """Find elements by an XPath with the usual prefixes."""
+    """Find elements by an XPath, with the prefixes of `NAMES`."""
     found: list[Element] = element.xpath(path, namespaces=NAMES)
     return found
 
 
 def text_of(element: Element) -> str:
-    """Give an element's text without the spaces around it."""
+    """Return an element's text without the spaces around it."""
     return str(element.text or "").strip()
 
 
@@ -98,9 +99,9 @@ def _check_signature(signature: Element) -> None:
     signed = signature.getparent()
     references = find(signature, "./ds:SignedInfo/ds:Reference")
     if signed is None or signed.tag not in _SIGNABLE or not signed.get("ID"):
-        raise Refused("a signature stands where none may")
+        raise Refused("a signature is in an element that may not have one")
     if len(references) != 1 or references[0].get("URI") != f"#{signed.get('ID')}":
-        raise Refused("a signature is not of the element it stands in")
+        raise Refused("a signature does not cover the element that contains it")
     transforms = {one.get("Algorithm") for one in find(references[0], "./ds:Transforms/ds:Transform")}
     canonical = {one.get("Algorithm") for one in find(signature, "./ds:SignedInfo/ds:CanonicalizationMethod")}
     if (
@@ -108,4 +109,4 @@ def _check_signature(signature: Element) -> None:
         or not canonical <= _CANONICAL
         or find(signature, ".//ds:Transform/*[not(self::*[local-name()='InclusiveNamespaces'])]")
     ):
-        raise Refused("a signature is made by steps that SAML does not allow")
+        raise Refused("a signature uses steps that SAML does not allow")

@@ -1,4 +1,4 @@
-"""The key pairs we sign with and are written to with: one in use, and one more while the keys are rolled over."""
+"""The key pairs that sign our messages and decrypt those to us: one in use, and another during a key rollover."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class KeyPair:
 
 
 def own_keys(config: Saml, data_dir: Path, host: str) -> Sequence[KeyPair]:
-    """Read the pair in use and the next one, if there is one; where none is configured, make one up in ``data_dir``.
+    """Return the pair in use and the next one, if there is one. If none is configured, generate it in ``data_dir``.
 
-    A made-up pair is this host's own: with several hosts the pair has to be configured. Raises ValueError, naming
-    the key of the configuration, and OSError.
+    A generated pair is this host's own, so several hosts need a configured one. Raises OSError, and ValueError with
+    the name of the configuration's key.
     """
     own, following = configured_keys(config)
-    return [own or _made_up(data_dir / _FILE, host), *([following] if following else [])]
+    return [own or _generated(data_dir / _FILE, host), *([following] if following else [])]
 
 
 def configured_keys(config: Saml) -> tuple[KeyPair | None, KeyPair | None]:
-    """Read the pair in use and the next one, each where it is configured; raises ValueError as `own_keys` does."""
+    """Return the pair in use and the next one, each None if not configured; raises ValueError as `own_keys` does."""
     return (
         _configured("saml.certificate", config.certificate, config.private_key),
         _configured("saml.next_certificate", config.next_certificate, config.next_private_key),
@@ -63,12 +63,12 @@ def _configured(name: str, certificate: str | None, private_key: str | None) -> 
     try:
         return _pair(certificate, private_key)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        # Not chained: the parser's error may quote what it could not read.
+        # Not chained, because the parser's error may quote the text that it could not read.
         raise ValueError(f"{name}: {_reason(error)}") from None
 
 
 class _Mismatch(ValueError):
-    """A message of ours, which quotes nothing."""
+    """An error with a message of ours, which quotes nothing."""
 
 
 def _reason(error: Exception) -> str:
@@ -81,7 +81,7 @@ def _pair(certificate: str, private_key: str) -> KeyPair:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _Mismatch("the private key is not an RSA key")
     if known.public_key() != key.public_key():
-        raise _Mismatch("the certificate is not that of the private key")
+        raise _Mismatch("the certificate is for another private key")
     return _as_pair(known, key)
 
 
@@ -90,8 +90,8 @@ def _as_pair(certificate: x509.Certificate, key: rsa.RSAPrivateKey) -> KeyPair:
     return KeyPair(certificate.public_bytes(Encoding.PEM).decode(), pem.decode())
 
 
-def _made_up(path: Path, host: str) -> KeyPair:
-    """Read the pair of an earlier start, or make it; of workers that start together exactly one makes it."""
+def _generated(path: Path, host: str) -> KeyPair:
+    """Return the pair of an earlier start, or generate it; workers that start together all use the same one."""
     if not path.exists():
         pair = self_signed(host)
         fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
@@ -101,7 +101,7 @@ def _made_up(path: Path, host: str) -> KeyPair:
                 file.write(pair.private_key + pair.certificate)
                 file.flush()
                 os.fsync(file.fileno())
-            # Unlike a rename, never over what another has put there meanwhile.
+            # Unlike a rename, a link never replaces a pair that another worker has written meanwhile.
             with contextlib.suppress(FileExistsError):
                 os.link(fresh, path)
         finally:
@@ -110,11 +110,11 @@ def _made_up(path: Path, host: str) -> KeyPair:
     try:
         return _pair(text, text)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise ValueError(f"{path}: {_reason(error)}; remove it to have a new pair made") from None
+        raise ValueError(f"{path}: {_reason(error)}; remove it to get a new pair") from None
 
 
 def self_signed(host: str) -> KeyPair:
-    """Make a new pair; SAML trusts the certificate itself, which nobody need sign."""
+    """Generate a new pair; SAML trusts the certificate itself, so nobody need sign it."""
     key = rsa.generate_private_key(65537, _BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
     now = datetime.now(UTC)

@@ -1,6 +1,6 @@
-"""Single logout by the redirect binding: what we say to the identity provider, and what it says to us.
+"""Single logout by the redirect binding: the messages between us and the identity provider.
 
-A message is looked at only once its signature, which is of the query, has been found to be the identity provider's.
+A message is read only after its signature, which covers the query, was verified as the identity provider's.
 
 Source: SAML bindings section 3.4.4.1 (signature), profiles section 4.4.
 """
@@ -31,14 +31,14 @@ from .documents import parse
 from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 from .refused import Refused
-from .settings import SLS, Ourselves
+from .settings import SLS, ServiceProvider
 
 REQUEST, RESPONSE = "SAMLRequest", "SAMLResponse"
 
 
 @dataclass(frozen=True, slots=True)
 class LogoutAsked:
-    """The identity provider logs somebody out: all their sessions, or those of some indexes."""
+    """The identity provider logs a person out: all their sessions, or those of some indexes."""
 
     id: str
     name_id: str
@@ -48,14 +48,14 @@ class LogoutAsked:
 
 @dataclass(frozen=True, slots=True)
 class LogoutAnswered:
-    """The identity provider has done what we asked for, or says why not."""
+    """The identity provider's answer to a logout that we asked for: it succeeded, or ``status`` says why not."""
 
     in_response_to: str
     status: str
 
 
 def signed_redirect(settings: Any, url: str, kind: str, message: str, relay_state: str | None = None) -> str:
-    """Spell the address that takes a signed message to the identity provider through the browser."""
+    """Return the address that takes a signed message to the identity provider through the browser."""
     auth = Auth({"get_data": {}}, settings)
     parameters = {kind: message} | ({"RelayState": relay_state} if relay_state is not None else {})
     if kind == REQUEST:
@@ -65,13 +65,13 @@ def signed_redirect(settings: Any, url: str, kind: str, message: str, relay_stat
     return str(auth.redirect_to(url, parameters))
 
 
-def ask(ourselves: Ourselves, idp: IdpMetadata, pair: KeyPair, session: SamlSession) -> tuple[str, str]:
-    """Make the address that logs somebody out at the identity provider; answers the request's id as well."""
-    settings = ourselves.settings(idp, pair)
+def ask(sp: ServiceProvider, idp: IdpMetadata, pair: KeyPair, session: SamlSession) -> tuple[str, str]:
+    """Return the address that logs a person out at the identity provider, and the request's id."""
+    settings = sp.settings(idp, pair)
     request = LogoutRequest(
         settings,
         name_id=session.name_id,
-        # The library puts the index into its XML as it is.
+        # The library puts the index into its XML without escaping it.
         session_index=escape(session.session_index) or None,
         nq=session.name_qualifier or None,
         name_id_format=session.name_id_format or None,
@@ -80,9 +80,9 @@ def ask(ourselves: Ourselves, idp: IdpMetadata, pair: KeyPair, session: SamlSess
     return signed_redirect(settings, settings.get_idp_slo_url(), REQUEST, request.get_request()), str(request.id)
 
 
-def answer(ourselves: Ourselves, idp: IdpMetadata, pair: KeyPair, asked: LogoutAsked, *, succeeded: bool) -> str:
-    """Make the address that tells the identity provider what became of the logout it asked for."""
-    settings = ourselves.settings(idp, pair)
+def answer(sp: ServiceProvider, idp: IdpMetadata, pair: KeyPair, asked: LogoutAsked, *, succeeded: bool) -> str:
+    """Return the address that tells the identity provider the result of the logout that it asked for."""
+    settings = sp.settings(idp, pair)
     response = LogoutResponse(settings)
     status = Constants.STATUS_SUCCESS if succeeded else Constants.STATUS_RESPONDER
     response.build(escape(asked.id, {'"': "&quot;"}), status)
@@ -90,20 +90,20 @@ def answer(ourselves: Ourselves, idp: IdpMetadata, pair: KeyPair, asked: LogoutA
     return signed_redirect(settings, url, RESPONSE, response.get_response(), asked.relay_state)
 
 
-def read(query: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> LogoutAsked | LogoutAnswered:
-    """Read what came to our logout address; raises Refused for what is not the identity provider's."""
+def read(query: str, sp: ServiceProvider, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> LogoutAsked | LogoutAnswered:
+    """Return the message in a query to our logout address; raises Refused unless the identity provider sent it."""
     pieces = parse_qsl(query, keep_blank_values=True)
     data = dict(pieces)
-    # The signature is of the query as it was sent; what is read from it has to be the same, and there once.
+    # The signature covers the query as it was sent, so each name that is read from it must be there just once.
     if len(pieces) != len(data) or (REQUEST in data) == (RESPONSE in data):
-        raise Refused("not one logout message in the query")
+        raise Refused("the query does not have exactly one logout message")
     kind = REQUEST if REQUEST in data else RESPONSE
-    settings = ourselves.settings(idp, pairs[0], signed_messages=True)
-    request = ourselves.request(SLS, get_data=data, query_string=query, validate_signature_from_qs=True)
+    settings = sp.settings(idp, pairs[0], signed_messages=True)
+    request = sp.request(SLS, get_data=data, query_string=query, validate_signature_from_qs=True)
     auth = Auth(request, settings)
     valid = auth.validate_request_signature if kind == REQUEST else auth.validate_response_signature
     if not valid(data):
-        raise Refused(auth.get_last_error_reason() or "the logout message's signature is not good")
+        raise Refused(auth.get_last_error_reason() or "the logout message's signature is not valid")
     try:
         return _asked(settings, request, pairs) if kind == REQUEST else _answered(settings, request)
     except (ValidationError, LibraryError, xmlsec.Error, etree.LxmlError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""The identity provider as its metadata describes it: read from a URL or a file, again every hour.
+"""The identity provider's metadata, which is read from a URL or a file, again every hour.
 
-The last good copy stays in the data folder, so that a start without the identity provider knows it all the same. Its
-name has the address it came from in it: another address in the configuration is never answered by an old copy.
+The last good copy stays in the data folder, for a start while the identity provider is down. Its name has a hash of its
+address, so an old copy is never used for another address in the configuration.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _EVERY = 3600.0
 _AGAIN_AFTER = 60.0
 _TIMEOUT = 10.0
 _DEADLINE = 60.0
-# A federation's aggregate is larger; ask it for the one entity instead (MDQ).
+# A federation's aggregate is larger; ask the federation for the one entity instead (MDQ).
 _LONGEST = 16 * 1024 * 1024
 _PIECE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class IdpMetadata:
-    """One identity provider; certificates are base64 of DER, ``valid_until`` in Unix seconds."""
+    """One identity provider; certificates are base64 of DER, and ``valid_until`` is in Unix seconds."""
 
     entity_id: str
     sso_url: str
@@ -60,7 +60,7 @@ class IdpMetadata:
 
 
 def read_metadata(text: bytes, entity_id: str | None) -> IdpMetadata:
-    """Read an identity provider out of a document; raises Refused with what is missing."""
+    """Return the identity provider of a document; raises Refused with the missing part."""
     root = parse(text)
     path = "descendant-or-self::md:EntityDescriptor[md:IDPSSODescriptor]"
     entities = [one for one in find(root, path) if entity_id is None or one.get("entityID") == entity_id]
@@ -86,7 +86,7 @@ def read_metadata(text: bytes, entity_id: str | None) -> IdpMetadata:
 
 
 class IdentityProvider:
-    """Knows the identity provider of the configuration; `start` it, and let `run` go on."""
+    """Keeps the metadata of the configured identity provider; call `start`, then keep `run` running."""
 
     def __init__(self, url: str, entity_id: str | None, data_dir: Path, clock: Callable[[], float] = time.time) -> None:
         self._url = url
@@ -98,9 +98,9 @@ class IdentityProvider:
         self._asking: SingleFlight[bool] = SingleFlight()
 
     async def start(self) -> None:
-        """Read the last good copy, if there is one; asks nobody."""
+        """Read the last good copy, if there is one, without any request."""
         if urlsplit(self._url).scheme == "http":
-            log.warning("saml.idp_metadata_url is http://: whoever can change it on its way can log in as anybody")
+            log.warning("saml.idp_metadata_url is http://: anybody who can change it in transit can log in as anybody")
         if not self._copy.exists():
             return
         try:
@@ -109,36 +109,36 @@ class IdentityProvider:
             log.warning("the copy of the identity provider's metadata cannot be used: %s", error)
 
     async def run(self) -> None:
-        """Ask for the metadata now and every hour, sooner after a failure; ends when it is cancelled."""
+        """Fetch the metadata now and every hour, sooner after a failure, until cancelled."""
         due = 0.0
 
         async def keep_current() -> None:
             nonlocal due
             if time.monotonic() >= due and await self.refresh():
-                # So that workers do not ask at once.
+                # Random, so that workers do not ask at the same time.
                 due = time.monotonic() + _EVERY * random.uniform(0.9, 1.1)  # noqa: S311
 
-        await repeat("asking for the identity provider's metadata", keep_current, _AGAIN_AFTER, now=True)
+        await repeat("fetching the identity provider's metadata", keep_current, _AGAIN_AFTER, now=True)
 
     async def current(self) -> IdpMetadata:
-        """Answer what is known; asks at once where nothing is. Raises Unavailable where nothing good is to be had."""
+        """Return the known metadata; fetch it first if there is none. Raises Unavailable if none is valid."""
         if self._known is None:
             await self._asking.join(None, self.refresh)
         known = self._known
         if known is None or (known.valid_until is not None and known.valid_until <= self._clock()):
             raise Unavailable(
-                "the university's log-in cannot be reached right now, try again in a few minutes",
+                "the university's log-in cannot be reached right now; try again in a few minutes",
                 headers={"Retry-After": "60"},
             )
         return known
 
     async def refresh(self) -> bool:
-        """Ask for the metadata once and keep what came; answers whether it was good. What is bad changes nothing."""
+        """Fetch the metadata once. Return whether it was good, and keep it then; bad metadata changes nothing."""
         try:
             known = await in_thread(None, self._ask)
         except (Refused, OSError, HTTPException, ValueError) as error:
-            going_on = "going on with what is known" if self._known else "nobody can log in with the university's"
-            log.warning("the identity provider's metadata cannot be had (%s); %s", error, going_on)
+            effect = "the known metadata stays in use" if self._known else "nobody can log in with a university account"
+            log.warning("the identity provider's metadata cannot be fetched (%s); %s", error, effect)
             return False
         if known != self._known:
             log.info("identity provider %s: %d certificates", known.entity_id, len(known.certificates))
@@ -149,21 +149,21 @@ class IdentityProvider:
         text = _fetch(self._url)
         known = read_metadata(text, self._entity_id)
         if known.valid_until is not None and known.valid_until <= self._clock():
-            raise Refused("the metadata was valid until a time that has passed")
+            raise Refused("the metadata has expired: its validUntil has passed")
         if not self._copy.exists() or self._copy.read_bytes() != text:
             _replace(self._copy, text)
         return known
 
 
 def _fetch(url: str) -> bytes:
-    """Read a URL as a whole, within a size and a time; raises OSError and ValueError."""
+    """Return the whole content of a URL, within a size and a time; raises OSError and ValueError."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         with Path(unquote(parts.path)).open("rb") as file:
             return _bounded(file.read)
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"saml.idp_metadata_url: {url!r} is not http://, https:// or file://")
-    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was looked at
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:  # noqa: S310 - the scheme was checked
         return _bounded(answer.read)
 
 
@@ -173,7 +173,7 @@ def _bounded(read: Callable[[int], bytes]) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > _LONGEST:
-            raise ValueError(f"more than {_LONGEST} bytes; name an address that has this identity provider only")
+            raise ValueError(f"more than {_LONGEST} bytes; set an address that has this identity provider only")
         if time.monotonic() > end:
             raise TimeoutError(f"not read within {_DEADLINE:g} s")
     return b"".join(pieces)
@@ -216,7 +216,7 @@ def _scopes(entity: Element) -> tuple[Scope, ...]:
         try:
             re.compile(scope.text if scope.is_pattern else "")
         except re.error as error:
-            raise Refused("a scope of the metadata is no regular expression") from error
+            raise Refused("a scope of the metadata is not a valid regular expression") from error
         if scope.text:
             scopes.append(scope)
     return tuple(scopes)

@@ -1,4 +1,4 @@
-"""Why a university log-in is not accepted: for the log, never for the browser."""
+"""The reason why a university log-in is refused, for the log and never for the browser."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Checks a response of the identity provider, and gives what it asserts.
+"""Verifies a response of the identity provider, and returns its assertion.
 
-python3-saml checks signatures, times, schema, issuer and audience, and knows the usual attacks; it accepts some things
-that are left out (no audience, no InResponseTo, no recipient). Here nothing may be left out, and only what `documents`
-lets pass is decrypted or verified at all.
+python3-saml checks signatures, times, schema, issuer and audience, and knows the usual attacks. But it accepts a
+response without some parts (audience, InResponseTo, recipient). Here none of them may be missing, and only a document
+that passes `documents` is decrypted or verified at all.
 
-Source: SAML profiles section 4.1.4.2 and 4.1.4.3 (what a bearer assertion must say, and what must be checked).
+Source: SAML profiles section 4.1.4.2 and 4.1.4.3 (the parts of a bearer assertion, and the checks on them).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 from .refused import Refused
 from .rules import Values
-from .settings import ACS, Ourselves
+from .settings import ACS, ServiceProvider
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """What the identity provider says of somebody who has just logged in; ``not_after`` in Unix seconds."""
+    """The identity provider's statement on a person who has just logged in; ``not_after`` is in Unix seconds."""
 
     by_name: Values
     by_friendly_name: Values
@@ -43,39 +43,37 @@ class Assertion:
 
 
 class _Response(OneLogin_Saml2_Response):  # type: ignore[misc]  # of a library without types
-    """Decrypts as the library does, and looks at what came out as strictly as at what came in."""
+    """Decrypts as the library does, and checks the decrypted part as strictly as the message."""
 
     def _decrypt_assertion(self, xml: Element) -> Element:
-        # Read again: what was encrypted has not been through the strict parser yet (comments, instructions).
+        # Parsed again, because the encrypted part has not passed the strict parser yet (comments, instructions).
         decrypted = parse(etree.tostring(super()._decrypt_assertion(xml)))
         check(decrypted)
         return decrypted
 
     def assertion(self) -> Element:
-        """Give the one assertion; the signed one, once `is_valid` has said so."""
+        """Return the one assertion; it is signed if `is_valid` has returned True."""
         (found,) = self._query_assertion("")
         return found
 
 
-def verify(
-    encoded: str, request_id: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[KeyPair]
-) -> Assertion:
-    """Check a response to the request of that id; raises Refused. Takes tens of milliseconds of the processor."""
-    response = _open(encoded, ourselves, idp, pairs)
-    if not response.is_valid(ourselves.request(ACS), request_id):
+def verify(encoded: str, request_id: str, sp: ServiceProvider, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> Assertion:
+    """Verify the response to the request of that id; raises Refused. Takes tens of milliseconds of the processor."""
+    response = _open(encoded, sp, idp, pairs)
+    if not response.is_valid(sp.request(ACS), request_id):
         raise Refused(str(response.get_error()))
     try:
-        _check_nothing_is_left_out(response, request_id, ourselves)
+        _check_nothing_is_left_out(response, request_id, sp)
         return _read(response)
     except (ValidationError, LibraryError) as error:
         raise Refused(str(error)) from error
 
 
-def _open(encoded: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> _Response:
-    """Decrypt with whichever of our keys it was encrypted for."""
+def _open(encoded: str, sp: ServiceProvider, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> _Response:
+    """Decrypt with the one of our keys that it was encrypted for."""
     for pair in pairs:
         try:
-            return _Response(ourselves.settings(idp, pair), encoded)
+            return _Response(sp.settings(idp, pair), encoded)
         except (xmlsec.Error, etree.LxmlError, TypeError):
             continue
         except (ValidationError, LibraryError) as error:
@@ -83,20 +81,20 @@ def _open(encoded: str, ourselves: Ourselves, idp: IdpMetadata, pairs: Sequence[
     raise Refused("the assertion cannot be decrypted with any of our keys")
 
 
-def _check_nothing_is_left_out(response: _Response, request_id: str, ourselves: Ourselves) -> None:
+def _check_nothing_is_left_out(response: _Response, request_id: str, sp: ServiceProvider) -> None:
     if response.document.get("InResponseTo") != request_id:
         raise Refused("the response does not say which request it answers")
-    if response.document.get("Destination", ourselves.acs) != ourselves.acs:
+    if response.document.get("Destination", sp.acs) != sp.acs:
         raise Refused("the response was sent to another address")
     assertion = response.assertion()
     restrictions = find(assertion, "./saml:Conditions/saml:AudienceRestriction")
     if not restrictions:
         raise Refused("the assertion does not say whom it is for")
     for restriction in restrictions:
-        if ourselves.entity_id not in map(text_of, find(restriction, "./saml:Audience")):
+        if sp.entity_id not in map(text_of, find(restriction, "./saml:Audience")):
             raise Refused("the assertion is for another service")
     path = f"./saml:Subject/saml:SubjectConfirmation[@Method='{Constants.CM_BEARER}']/saml:SubjectConfirmationData"
-    if not any(_confirms(data, request_id, ourselves.acs) for data in find(assertion, path)):
+    if not any(_confirms(data, request_id, sp.acs) for data in find(assertion, path)):
         raise Refused("the assertion does not confirm its subject for this request, at this address and time")
 
 
@@ -127,5 +125,5 @@ def _read(response: _Response) -> Assertion:
 
 
 def _texts(attributes: dict[str, list[Any]]) -> Values:
-    """Leave out values that are no text (a NameID within an attribute)."""
+    """Return the attributes without values that are no text (such as a NameID)."""
     return {name: [value for value in values if isinstance(value, str)] for name, values in attributes.items()}

@@ -1,6 +1,7 @@
-"""What attributes say: who somebody is, whether they may log in, and whether they are an admin.
+"""Rules on a person's attributes: which user they are, whether they may log in, and whether they are an admin.
 
-Invariant: no value with a scope (the part after the @) that is not the identity provider's own gets past here.
+Invariant: no value of a scoped attribute gets past here with a scope (the part after the @) that is not the identity
+provider's own.
 
 Source: eduPerson, "scope" and eduPersonPrincipalName; Shibboleth, shibmd:Scope.
 """
@@ -18,7 +19,7 @@ from .refused import Refused
 
 Values = Mapping[str, Sequence[str]]
 
-# Attributes that have a scope by their definition, whatever the configuration uses them for.
+# Attributes that have a scope by their definition, even if the configuration uses them for something else.
 _ALWAYS_SCOPED = frozenset(
     {
         "urn:oid:1.3.6.1.4.1.5923.1.1.1.6", "eduPersonPrincipalName",
@@ -27,7 +28,7 @@ _ALWAYS_SCOPED = frozenset(
     }
 )  # fmt: skip
 _WORDS = frozenset(field.name for field in fields(SamlAttributes))
-# ASCII only: a name that looks like another one is not another one.
+# ASCII only, because letters of other alphabets can look the same.
 _USERNAME = re.compile(r"[a-z0-9_][a-z0-9._+=-]{0,127}(?:@[a-z0-9][a-z0-9.-]{0,126})?\Z")
 _LONGEST_TEXT = 255
 _MOST_GROUPS = 1000
@@ -35,20 +36,20 @@ _MOST_GROUPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A scope of the identity provider, as it is or as a regular expression that must match as a whole."""
+    """A scope of the identity provider: a plain text, or a regular expression that must match the whole scope."""
 
     text: str
     is_pattern: bool = False
 
     def holds(self, scope: str) -> bool:
-        """Say whether a value's scope is this one; scopes are domains, whose case does not matter."""
+        """Return whether a value's scope is this one; scopes are domains, whose case does not matter."""
         if self.is_pattern:
             return re.fullmatch(self.text, scope, re.IGNORECASE) is not None
         return scope.lower() == self.text.lower()
 
 
 class Rules:
-    """Reads attributes by the configuration; ``by_name`` and ``by_friendly_name`` are as the assertion has them."""
+    """Reads attributes by the configuration; ``by_name`` and ``by_friendly_name`` are as in the assertion."""
 
     def __init__(self, config: Saml) -> None:
         self._names = config.attributes
@@ -58,13 +59,16 @@ class Rules:
         self._scoped = _ALWAYS_SCOPED | set(config.attributes.identity) | set(config.attributes.affiliation)
 
     def own_scopes(self, announced: Collection[Scope]) -> Collection[Scope]:
-        """List the scopes that count: those of the configuration, else those of the metadata; none: nobody gets in."""
+        """Return the accepted scopes: those of the configuration, or else those of the metadata.
+
+        If there are none, no value with a scope is accepted.
+        """
         return self._scopes or announced
 
     def identify(self, by_name: Values, by_friendly_name: Values, announced: Collection[Scope]) -> Identity:
-        """Say who it is; raises Refused where that is not clear, or a rule keeps them out.
+        """Return the person's identity; raises Refused if it is not clear, or if no rule lets them in.
 
-        An affiliation of a foreign scope is left out; an identity of one is refused.
+        An affiliation with a foreign scope is left out; an identity with one is refused.
         """
         scopes = self.own_scopes(announced)
         username = self._identity(_Attributes(by_name, by_friendly_name), scopes)
@@ -122,7 +126,7 @@ class _Attributes:
         return self.by_name.get(name) or self.by_friendly_name.get(name) or ()
 
     def found(self, names: Sequence[str]) -> str | None:
-        """Choose the first of several names that has values."""
+        """Return the first of several names that has values."""
         return next((name for name in names if self.of(name)), None)
 
     def first(self, names: Sequence[str]) -> Sequence[str]:
@@ -131,7 +135,7 @@ class _Attributes:
 
 
 def _fits(value: str, wanted: str) -> bool:
-    """Compare a value with one of the configuration, in which ``*`` stands for anything."""
+    """Return whether a value fits one of the configuration, in which ``*`` stands for anything."""
     first, *others = wanted.split("*")
     if not others:
         return value == wanted

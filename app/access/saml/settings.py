@@ -1,4 +1,4 @@
-"""What python3-saml is told: who we are, who the identity provider is, and that nothing is let pass."""
+"""Settings of python3-saml: the service provider, the identity provider, and its strictest checks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SECURITY = {
     "requestedAuthnContext": False,
     "rejectDeprecatedAlgorithm": True,
     "allowSingleLabelDomains": True,
-    # Our metadata is good until it is replaced; the default is two days.
+    # Our metadata is valid until it is replaced; the default is two days.
     "metadataValidUntil": "",
     "metadataCacheDuration": "",
 }
 
 
-class Ourselves:
-    """The addresses we are known by."""
+class ServiceProvider:
+    """The registry as a service provider: its entity id and its addresses."""
 
     def __init__(self, external_url: str, entity_id: str | None) -> None:
         self.url = external_url.rstrip("/")
@@ -39,7 +39,7 @@ class Ourselves:
         self.acs, self.sls = self.url + ACS, self.url + SLS
 
     def settings(self, idp: IdpMetadata, pair: KeyPair, *, signed_messages: bool = False) -> Settings:
-        """Make settings with one of our key pairs; ``signed_messages`` for logout, whose messages have no assertion."""
+        """Return settings with one of our key pairs; logout needs ``signed_messages``, because it has no assertion."""
         return Settings(
             {
                 "strict": True,
@@ -50,14 +50,14 @@ class Ourselves:
         )
 
     def metadata_settings(self, pair: KeyPair, next_pair: KeyPair | None) -> Settings:
-        """Make settings that our own metadata is written from, with both certificates in a rollover."""
+        """Return the settings for writing our own metadata, with both certificates during a key rollover."""
         sp = self._sp(pair)
         if next_pair is not None:
             sp["x509certNew"] = next_pair.certificate
         return Settings({"strict": True, "sp": sp, "security": dict(_SECURITY)}, sp_validation_only=True)
 
     def request(self, path: str, **data: Any) -> Mapping[str, Any]:
-        """Describe a request as it was meant to be sent: by our external address, whatever its headers say."""
+        """Describe a request to our external address for python3-saml; its own headers do not count."""
         parts = urlsplit(self.url)
         return {
             "https": "on" if parts.scheme == "https" else "off",

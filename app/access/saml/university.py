@@ -1,10 +1,10 @@
-"""Logging in with the university: begins in our browser, goes on at the identity provider, ends here.
+"""The university log-in: it begins here, continues at the identity provider, and ends here.
 
-    r:saml-request:ID    which browser began it (the SHA-256 of its cookie) and where to go then; gone with the answer
-    r:saml-logout:ID     a logout we asked for, until it is answered
+    r:saml-request:ID    the browser that began it (SHA-256 of its cookie) and its next page; removed by the answer
+    r:saml-logout:ID     a logout that we asked for, until it is answered
 
-An answer counts once, for a request of ours that is minutes old, in the browser that made it. Nothing that the answer
-brings decides where the browser goes.
+An answer counts once, for a request of ours that is minutes old, in the browser that made it. No part of the answer
+decides where the browser goes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from .metadata import IdentityProvider, IdpMetadata
 from .refused import Refused
 from .response import Assertion, verify
 from .rules import Rules
-from .settings import Ourselves
+from .settings import ServiceProvider
 
 log = logging.getLogger(__name__)
 
-# Long enough for somebody who looks for their password, or a second factor.
+# Long enough to look for a password or a second factor.
 REQUEST_SECONDS = 15 * 60
 _LOGOUT_SECONDS = 5 * 60
 _SECRET_BYTES = 32
@@ -58,7 +58,7 @@ return value
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Where to send the browser, and the cookie that it has to bring back."""
+    """A log-in that has begun: the address to send the browser to, and the cookie that it has to bring back."""
 
     url: str
     cookie: str
@@ -67,20 +67,20 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Who has logged in, and where they wanted to go; ``not_after`` in Unix seconds, where the log-in is limited."""
+    """A person who has logged in, and the page they wanted; ``not_after`` (Unix seconds) ends a limited log-in."""
 
     person: Person
     session: SamlSession
     not_after: float | None
     return_to: str
     cookie: str
-    # What the log-in has done to the account (`SignedIn`).
+    # The effects of the log-in on the account (`SignedIn`).
     changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedOut:
-    """Where the browser has to take our answer, None where nothing is left to say; and whose sessions have ended."""
+    """The address to which the browser takes our answer, if any, and the accounts whose sessions have ended."""
 
     url: str | None
     account_ids: frozenset[int] = frozenset()
@@ -100,8 +100,8 @@ class University:
         people: People,
         sessions: Sessions,
     ) -> None:
-        """``pairs`` are ours: the one in use, and the next one if there is one (`own_keys`)."""
-        self._ourselves = Ourselves(external_url, config.entity_id)
+        """Use our key ``pairs``: the one in use, and the next one if there is one (`own_keys`)."""
+        self._sp = ServiceProvider(external_url, config.entity_id)
         self._pairs = pairs
         self._rules = Rules(config)
         self._idp = idp
@@ -110,41 +110,43 @@ class University:
         self._sessions = sessions
 
     async def metadata(self) -> bytes:
-        """Write our metadata for the identity provider, with two certificates while keys are rolled over."""
+        """Return our metadata for the identity provider, with two certificates during a key rollover."""
         next_pair = self._pairs[1] if len(self._pairs) > 1 else None
-        settings = self._ourselves.metadata_settings(self._pairs[0], next_pair)
+        settings = self._sp.metadata_settings(self._pairs[0], next_pair)
         text: bytes = await in_thread(None, settings.get_sp_metadata)
         return text
 
     async def begin(self, return_to: str) -> Begun:
-        """Begin a log-in that goes on to a page of ours; raises Unavailable where it could not be finished."""
+        """Begin a log-in that leads to a page of ours; raises Unavailable if it could not be finished."""
         idp = await self._idp.current()
         url, request_id = await in_thread(None, self._request, idp)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         remembered = json.dumps({"browser": _hash(secret), "return_to": own_page(return_to)})
         if not await self._cache.set(f"saml-request:{request_id}", remembered, REQUEST_SECONDS):
-            raise _away()
+            raise _redis_down()
         return Begun(url, _cookie(request_id), secret)
 
     async def finish(self, answers: Sequence[str], cookie: Callable[[str], str | None]) -> Finished:
-        """Take the identity provider's one answer; ``cookie`` reads one of the browser's by its name.
+        """Verify the identity provider's one answer; ``cookie`` returns one of the browser's by its name.
 
         Raises Refused with the reason, which is for the log alone, and Unavailable.
         """
         if len(answers) != 1:
-            raise Refused(f"{len(answers)} SAML responses in one form")
+            raise Refused(f"the form has {len(answers)} SAML responses, not one")
         encoded = answers[0]
         document = await in_thread(None, parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
         began = await self._take(f"saml-request:{request_id}") if _REQUEST_ID.match(request_id) else None
         if began is None:
-            raise Refused("it answers no request of ours that is still open: never made, too old, or answered before")
+            raise Refused(
+                "the response answers no request of ours that is still open: never made, too old, or answered before"
+            )
         remembered = json.loads(began)
         secret = cookie(_cookie(request_id)) or ""
         if not hmac.compare_digest(_hash(secret), remembered["browser"]):
             raise Refused("another browser began this log-in")
         idp = await self._idp.current()
-        assertion = await in_thread(None, verify, encoded, request_id, self._ourselves, idp, self._pairs)
+        assertion = await in_thread(None, verify, encoded, request_id, self._sp, idp, self._pairs)
         signed_in = await self._person(assertion, idp)
         return Finished(
             signed_in.person,
@@ -156,27 +158,27 @@ class University:
         )
 
     async def log_out(self, session: SamlSession) -> str | None:
-        """Give the address that ends the log-in at the university as well; None where it offers none."""
+        """Return the address that ends the log-in at the university as well; None if there is none, or none now."""
         try:
             idp = await self._idp.current()
         except Unavailable:
             return None
         if idp.slo_url is None:
             return None
-        url, request_id = await in_thread(None, logout.ask, self._ourselves, idp, self._pairs[0], session)
+        url, request_id = await in_thread(None, logout.ask, self._sp, idp, self._pairs[0], session)
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
         return url if kept else None
 
     async def logged_out(self, query: str) -> LoggedOut:
-        """Take a logout message: end what the identity provider has ended, or hear what it says to a logout of ours.
+        """Read a logout message: end the sessions that it names, or accept an answer to a logout of ours.
 
-        Raises Refused with the reason, for the log alone, and Unavailable.
+        Raises Refused with the reason, which is for the log alone, and Unavailable.
         """
         idp = await self._idp.current()
-        message = await in_thread(None, logout.read, query, self._ourselves, idp, self._pairs)
+        message = await in_thread(None, logout.read, query, self._sp, idp, self._pairs)
         if isinstance(message, logout.LogoutAnswered):
             if await self._take(f"saml-logout:{message.in_response_to}") is None:
-                raise Refused("it answers no logout of ours that is still open")
+                raise Refused("the response answers no logout of ours that is still open")
             if message.status != Constants.STATUS_SUCCESS:
                 log.warning("the identity provider could not log somebody out everywhere: %s", message.status)
             return LoggedOut(None)
@@ -189,7 +191,7 @@ class University:
             account_ids, succeeded = frozenset(), False
         if idp.slo_url is None:
             return LoggedOut(None, account_ids)
-        answer = partial(logout.answer, self._ourselves, idp, self._pairs[0], message, succeeded=succeeded)
+        answer = partial(logout.answer, self._sp, idp, self._pairs[0], message, succeeded=succeeded)
         url = await in_thread(None, answer)
         return LoggedOut(url, account_ids)
 
@@ -201,7 +203,7 @@ class University:
             raise Refused(error.message) from error
 
     def _request(self, idp: IdpMetadata) -> tuple[str, str]:
-        settings = self._ourselves.settings(idp, self._pairs[0])
+        settings = self._sp.settings(idp, self._pairs[0])
         request = AuthnRequest(settings)
         url = logout.signed_redirect(settings, idp.sso_url, logout.REQUEST, request.get_request())
         return url, str(request.get_id())
@@ -209,12 +211,12 @@ class University:
     async def _take(self, key: str) -> bytes | None:
         value = await self._cache.script(_TAKE, [key], list)
         if value is AWAY:
-            raise _away()
+            raise _redis_down()
         return value if isinstance(value, bytes) else None
 
 
 def own_page(path: str | None) -> str:
-    """Answer a path of this host where it is one, else the front page: never a way to somewhere else."""
+    """Return a path of this host, or that of the front page for any other text; it never leads elsewhere."""
     fine = path is not None and path.startswith("/") and not path.startswith("//")
     if path is None or not fine or "\\" in path or any(character <= " " or character == "\x7f" for character in path):
         return "/"
@@ -222,7 +224,7 @@ def own_page(path: str | None) -> str:
 
 
 def _cookie(request_id: str) -> str:
-    """Name the cookie of one log-in: a browser may have begun several, in as many tabs."""
+    """Return the name of one log-in's cookie; a browser may have begun several, in as many tabs."""
     return f"saml-{_hash(request_id)[:16]}"
 
 
@@ -230,8 +232,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _away() -> Unavailable:
+def _redis_down() -> Unavailable:
     return Unavailable(
-        "nobody can log in right now: Redis, which keeps log-ins, is away; try again in a moment",
+        "nobody can log in right now: Redis, which keeps log-ins, is down; try again in a moment",
         headers={"Retry-After": "5"},
     )

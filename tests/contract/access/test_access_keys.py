@@ -50,14 +50,14 @@ async def test_a_person_has_several_each_with_its_name_and_end(database: Databas
         (" ", PULLS, 1, "give the key a name"),
         ("a\nb", PULLS, 1, "give the key a name"),
         ("a\0b", PULLS, 1, "none of them NUL"),
-        ("a" * 65, PULLS, 1, "64 characters at most"),
+        ("a" * 65, PULLS, 1, "at most 64 characters"),
         ("a", {}, 1, "at least one right"),
         ("a", {"*": ["fly"]}, 1, "'fly' cannot be given"),
         ("a", {"*": [CREATE_MEMBER]}, 1, "cannot be given"),
-        ("a", {"physics": [PULL]}, 1, "no project's id"),
-        ("a", PULLS, 0, "1 to 365 days"),
-        ("a", PULLS, -1, "1 to 365 days"),
-        ("a", PULLS, 366, "1 to 365 days"),
+        ("a", {"physics": [PULL]}, 1, "is not a project id"),
+        ("a", PULLS, 0, "between 1 and 365 days"),
+        ("a", PULLS, -1, "between 1 and 365 days"),
+        ("a", PULLS, 366, "between 1 and 365 days"),
     ],
 )
 async def test_what_cannot_be_made_is_refused_in_words(
@@ -71,7 +71,7 @@ async def test_what_cannot_be_made_is_refused_in_words(
 @on_both_databases
 async def test_a_name_is_taken_once(keys: AccessKeys) -> None:
     await keys.create(MARI, name="laptop", permissions=PULLS, days=1)
-    with pytest.raises(Conflict, match="'laptop' already"):
+    with pytest.raises(Conflict, match="already have an access key 'laptop'"):
         await keys.create(MARI, name="laptop", permissions=PULLS, days=1)
 
 

@@ -91,8 +91,8 @@ async def test_notice_is_given_a_week_before_and_once(
     assert sorted(noted, key=str) == sorted(expected, key=str)
     days = [time.strftime("%Y-%m-%d", time.gmtime(one.expires_at)) for one in (soon, key)]
     assert sorted(said(caplog)) == [
-        f"the access key 'laptop' of anna expires on {days[1]}; they can make another",
-        f"the robot account robot-open+soon expires on {days[0]}; its project can prolong it",
+        f"the access key 'laptop' of anna expires on {days[1]}; they can make another one",
+        f"the robot account robot-open+soon expires on {days[0]}; extend it if it is still needed",
     ]
 
 

@@ -54,7 +54,7 @@ def test_one_of_several_is_chosen_by_its_name(pair: KeyPair) -> None:
         ('use="signing"', 'use="encryption"', "or a certificate for signing"),
         (f'entityID="{ENTITY}"', "", "lacks an entity id"),
         ("X509Certificate>MII", "X509Certificate>AAA", "certificate of the metadata cannot be read"),
-        ("<shibmd:Scope>ut.ee", '<shibmd:Scope regexp="true">(', "no regular expression"),
+        ("<shibmd:Scope>ut.ee", '<shibmd:Scope regexp="true">(', "not a valid regular expression"),
         ("<md:EntityDescriptor", '<!DOCTYPE x [<!ENTITY y "z">]><md:EntityDescriptor', "document type"),
         ("<md:EntityDescriptor", "<html>", "not well-formed"),
         ("IDPSSODescriptor", "SPSSODescriptor", "no identity provider"),
@@ -96,7 +96,7 @@ class TestCopies:
         assert await provider.refresh()
         source.write_text("<html>an error page</html>")
         assert not await provider.refresh()
-        assert "going on with what is known" in caplog.text
+        assert "the known metadata stays in use" in caplog.text
         assert (await provider.current()).entity_id == ENTITY
         later = self.provider(source)
         await later.start()

@@ -192,7 +192,7 @@ async def test_without_redis_nobody_is_logged_in_and_nobody_logs_in() -> None:
     assert await sessions.find("A" * 43) is None
     await sessions.forget(MARI)
     for attempt in (begin(sessions), sessions.end("A" * 43), sessions.list_of(MARI, 0), sessions.revoke(MARI, "x")):
-        with pytest.raises(Unavailable, match="Redis, which keeps them, is away") as caught:
+        with pytest.raises(Unavailable, match="Redis, which keeps sessions, is down") as caught:
             await attempt
         assert caught.value.headers["Retry-After"]
     await cache.close()

@@ -52,7 +52,7 @@ def test_what_cannot_be_used_is_named_and_not_quoted(tmp_path: Path, pairs: tupl
         (replace(configured(first), private_key="secret"), "saml.certificate: not a certificate and its RSA key"),
         (
             replace(configured(first), private_key=second.private_key),
-            "saml.certificate: the certificate is not that of",
+            "saml.certificate: the certificate is for another",
         ),
         (replace(configured(first), next_certificate="x", next_private_key="secret"), "saml.next_certificate: not a"),
     ]:
