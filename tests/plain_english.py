@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHECKED = (
     "README.md",
     "app/database",
+    "app/projects",
     "docs",
     "bench/README.md",
     "config.yaml",
