@@ -1,4 +1,4 @@
-"""Everything of record, in PostgreSQL or SQLite; one module of queries per noun."""
+"""Store everything of record in PostgreSQL or SQLite, with one module of queries for each noun."""
 
 from .engine import Database, Transaction
 

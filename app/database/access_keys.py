@@ -17,7 +17,7 @@ from .tables import access_key, account
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A key's row, without its hash; ``permissions`` and times as a `robots.Robot` has them."""
+    """A key's row without its hash; ``permissions`` and times are as in `robots.Robot`."""
 
     id: int
     account_id: int
@@ -31,7 +31,7 @@ class AccessKey:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose key it is, as the account is now."""
+    """The account that a key belongs to, as it is now."""
 
     username: str
     is_admin: bool
@@ -61,7 +61,7 @@ async def create(
     permissions: Mapping[str, Sequence[str]],
     expires_at: float,
 ) -> AccessKey | None:
-    """Make a key; None where the person has one of that name."""
+    """Make a key; return None if the person has one of that name."""
     statement = (
         insert(transaction, access_key)
         .values(
@@ -80,7 +80,7 @@ async def create(
 
 
 async def of_account(transaction: Transaction, account_id: int) -> list[AccessKey]:
-    """List a person's keys by name; there are as many as `app.access.access_keys` allows."""
+    """List all keys of a person by name; `app.access.access_keys` limits their number."""
     statement = select(*_columns).where(access_key.c.account_id == account_id).order_by(access_key.c.name)
     return [AccessKey(*row) for row in await transaction.execute(statement)]
 
@@ -92,7 +92,7 @@ async def count(transaction: Transaction, account_id: int) -> int:
 
 
 async def find_by_hash(transaction: Transaction, secret_hash: str) -> tuple[AccessKey, Holder] | None:
-    """Find the key of a secret, with whose it is."""
+    """Find a key by the hash of its secret, with its holder."""
     statement = (
         select(*_columns, *_holder)
         .join_from(access_key, account, access_key.c.account_id == account.c.id)
@@ -103,7 +103,10 @@ async def find_by_hash(transaction: Transaction, secret_hash: str) -> tuple[Acce
 
 
 async def expiring(transaction: Transaction, after: float, until: float) -> list[tuple[AccessKey, str]]:
-    """List the keys, with whose they are, that end after one time and not after another, soonest first."""
+    """List keys that expire after ``after`` and not after ``until`` (Unix seconds), soonest first.
+
+    Each comes with its person's user name; the keys of disabled accounts are left out.
+    """
     statement = (
         select(*_columns, account.c.username)
         .join_from(access_key, account, access_key.c.account_id == account.c.id)
@@ -114,7 +117,7 @@ async def expiring(transaction: Transaction, after: float, until: float) -> list
 
 
 async def remove(transaction: Transaction, account_id: int, key_id: int) -> AccessKey | None:
-    """Remove a key of this person; answers what it was, None where they have no such key."""
+    """Remove a key of this person; return the removed row, None if they have no such key."""
     await retire(transaction, access_key)
     statement = delete(access_key).where(access_key.c.id == key_id, access_key.c.account_id == account_id)
     row = (await transaction.execute(statement.returning(*_columns))).first()

@@ -1,4 +1,4 @@
-"""Queries on people's accounts, local and the university's, and on the keys that tokens are signed with."""
+"""Queries on people's accounts, local and the university's, and on the keys that sign tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .text import has
 
 
 class AccountSource(StrEnum):
-    """Who says that somebody is who they are: a password kept here, or the university."""
+    """How a person's identity is proven: by a password stored here, or by the university."""
 
     LOCAL = "local"
     SAML = "saml"
@@ -28,7 +28,7 @@ class AccountSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person with a password kept here."""
+    """An account as the log-in with a password reads it."""
 
     id: int
     username: str
@@ -41,7 +41,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody's account as people see it; times in Unix seconds."""
+    """An account as people see it; times in Unix seconds."""
 
     id: int
     username: str
@@ -58,7 +58,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What every request of somebody asks of their account."""
+    """The part of an account that every request of its person reads."""
 
     username: str
     is_admin: bool
@@ -69,7 +69,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that tokens are signed with; ``private_key`` as `access.keys` spells it, ``created_at`` in Unix seconds."""
+    """A key that signs tokens; ``private_key`` is in the form of `access.keys`, ``created_at`` in Unix seconds."""
 
     id: str
     private_key: str = field(repr=False)
@@ -94,7 +94,7 @@ _standing = PointQuery(
         account.c.username,
         account.c.is_admin,
         account.c.disabled,
-        # As text: a point read gives it as the driver has it, which is not the same for both.
+        # As text: a point read returns the driver's own type, which differs between the two databases.
         cast(account.c.groups, Text),
         account.c.generation,
     ).where(account.c.id == bindparam("id")),
@@ -126,7 +126,7 @@ async def create(
     full_name: str = "",
     email: str = "",
 ) -> bool:
-    """Make a local account unless the name is taken; answers whether it was made."""
+    """Make a local account unless the name is taken; return whether it was made."""
     statement = insert(transaction, account).values(
         username=username,
         password_hash=password_hash,
@@ -140,9 +140,9 @@ async def create(
 
 
 async def set_password(transaction: Transaction, username: str, password_hash: str) -> bool:
-    """Change the password of a local account, which ends its sessions; answers whether it is there.
+    """Change the password of a local account, which ends its sessions.
 
-    The university's accounts get no password here.
+    Return whether there is such a local account. The university's accounts get no password here.
     """
     local = (account.c.username == username) & (account.c.source == AccountSource.LOCAL)
     statement = update(account).where(local).values(password_hash=password_hash, generation=account.c.generation + 1)
@@ -150,13 +150,13 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
 
 
 async def set_disabled(transaction: Transaction, account_id: int, *, disabled: bool) -> None:
-    """Shut somebody out or let them in again; either ends the sessions they had."""
+    """Disable or enable an account; either ends its sessions."""
     statement = update(account).where(account.c.id == account_id)
     await transaction.execute(statement.values(disabled=disabled, generation=account.c.generation + 1))
 
 
 async def standing(database: Database, account_id: int) -> Standing | None:
-    """Answer who an account is and what it may be, with one point read; raises Unavailable."""
+    """Return an account's name and status with one point read, None if it is gone; raises Unavailable."""
     row = await database.point(_standing, account_id)
     if row is None:
         return None
@@ -168,7 +168,7 @@ async def standing(database: Database, account_id: int) -> Standing | None:
 async def make(
     transaction: Transaction, username: str, *, full_name: str, email: str, groups: Sequence[str], is_admin: bool
 ) -> bool:
-    """Make the account of somebody of the university unless the name is taken; answers whether it was made."""
+    """Make a university account unless the name is taken; return whether it was made."""
     statement = insert(transaction, account).values(
         username=username,
         source=AccountSource.SAML,
@@ -183,12 +183,15 @@ async def make(
 
 
 async def change(transaction: Transaction, account_id: int, **values: object) -> bool:
-    """Set columns of an account; answers whether it is there."""
+    """Set columns of an account; return whether it exists."""
     return bool((await transaction.execute(update(account).where(account.c.id == account_id).values(values))).rowcount)
 
 
 async def other_admins(transaction: Transaction, account_id: int) -> int:
-    """Count the other administrators who are let in; no two transactions count them at once."""
+    """Count the other enabled administrators.
+
+    The rows are locked, so that no two transactions count them at once.
+    """
     admins = select(account.c.id).where(account.c.is_admin).order_by(account.c.id)
     await transaction.execute(admins.with_for_update(key_share=True))
     others = (account.c.is_admin, account.c.disabled.is_(False), account.c.id != account_id)
@@ -196,30 +199,33 @@ async def other_admins(transaction: Transaction, account_id: int) -> int:
 
 
 async def person(transaction: Transaction, account_id: int) -> Person | None:
-    """Find somebody by their account's id."""
+    """Find a person by their account's id."""
     row = (await transaction.execute(select(*_person).where(account.c.id == account_id))).first()
     return _as_person(row) if row else None
 
 
 async def person_by_name(transaction: Transaction, username: str) -> Person | None:
-    """Find somebody by their exact user name."""
+    """Find a person by their exact user name."""
     row = (await transaction.execute(select(*_person).where(account.c.username == username))).first()
     return _as_person(row) if row else None
 
 
 async def page(transaction: Transaction, page: Page[str]) -> list[Person]:
-    """List people by user name; they are searched by user name, name and address."""
+    """List people by user name; the search covers user name, full name and e-mail address."""
     statement = select(*_person).where(_matches(page.search))
     return await keyset.fetch(transaction, statement, lambda *row: _as_person(row), page, account.c.username)
 
 
 async def total(transaction: Transaction, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all people that `page` lists."""
     return await keyset.count(transaction, select(func.count()).select_from(account).where(_matches(search)))
 
 
 async def remove(transaction: Transaction, account_id: int) -> bool:
-    """Remove an account with its keys and memberships; its projects stay, and are nobody's. Answers whether it was."""
+    """Remove an account with its keys and memberships; return whether it existed.
+
+    Its projects stay, without an owner.
+    """
     await transaction.execute(update(project).where(project.c.owner_id == account_id).values(owner_id=None))
     await retire(transaction, account)
     return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)
@@ -236,13 +242,13 @@ def _as_person(row: Sequence[Any]) -> Person:
 
 
 async def signing_keys(transaction: Transaction) -> list[SigningKey]:
-    """List every key, newest first; there are as many as rotations within a token's life, two as a rule."""
+    """List every key, newest first: one for each rotation within a token's lifetime, usually two."""
     statement = select(signing_key.c.id, signing_key.c.private_key, signing_key.c.created_at)
     return [SigningKey(*row) for row in await transaction.execute(statement.order_by(signing_key.c.created_at.desc()))]
 
 
 async def add_signing_key(transaction: Transaction, key: SigningKey) -> None:
-    """Put a new key down."""
+    """Write a new key."""
     await transaction.execute(
         signing_key.insert().values(id=key.id, private_key=key.private_key, created_at=key.created_at)
     )

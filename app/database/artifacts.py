@@ -1,6 +1,6 @@
-"""Queries on manifests as people see them: those at the top of a repository, and what belongs to them.
+"""Queries on artifacts: the manifests at the top of a repository, as people see them, with tags, parts and referrers.
 
-A page is a walk along the index by push time; what lies beneath another artifact is passed over on the way.
+A page is a walk along the index by push time; it skips manifests that belong to another artifact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INDEX = "index"
 
 @dataclass(frozen=True, slots=True)
 class TagEntry:
-    """A tag; ``pushed_at`` is when it was last pointed at this digest (Unix seconds)."""
+    """A tag; ``pushed_at`` is the time when it was last pointed at this digest (Unix seconds)."""
 
     name: str
     digest: Digest
@@ -42,7 +42,7 @@ class TagEntry:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRow:
-    """A manifest's row without its payload; ``size`` in bytes is the manifest's own."""
+    """A manifest's row without its payload; ``size`` is the manifest's own in bytes, times are Unix seconds."""
 
     digest: Digest
     media_type: str
@@ -57,7 +57,7 @@ class ArtifactRow:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a manifest names: a blob or, in an index, another manifest; ``size`` in bytes."""
+    """A blob that a manifest names or, in an index, another manifest; ``size`` in bytes."""
 
     manifest: str
     digest: str
@@ -67,7 +67,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFilter:
-    """Which artifacts; "" and None are all of them."""
+    """The choice of artifacts to list; "" and None choose all."""
 
     tagged: bool | None = None
     label_id: int | None = None
@@ -78,7 +78,7 @@ EVERYTHING = ArtifactFilter()
 
 
 def kind_of(media_type: str, artifact_type: str | None) -> str:
-    """Say in a word what a manifest is, for what has none its artifact type."""
+    """Return the kind of a manifest in one word, or its artifact type if it has no such word."""
     if media_type in INDEX_TYPES:
         return artifact_type or _INDEX
     for kind, types in _KINDS.items():
@@ -106,7 +106,10 @@ _columns = (
 
 
 def is_top() -> ColumnElement[bool]:
-    """Say of a manifest whether it stands by itself: tagged, or beneath neither an index nor a subject that is here."""
+    """Return the condition that a manifest is at the top of its repository.
+
+    It has a tag, or it belongs neither to an index nor to a subject in the repository.
+    """
     child = exists().where(
         part.c.repository_id == manifest.c.repository_id, part.c.digest == manifest.c.digest, part.c.is_manifest
     )
@@ -123,20 +126,20 @@ def _is_tagged() -> ColumnElement[bool]:
 async def page(
     transaction: Transaction, repository_id: int, page: Page[tuple[float, str]], wanted: ArtifactFilter
 ) -> list[ArtifactRow]:
-    """List a repository's artifacts, the last pushed first, by push time and digest; searched by their tags."""
+    """List a repository's artifacts by push time and digest, the newest first; the search covers their tags."""
     statement = _wanted(select(*_columns), repository_id, wanted, page.search)
     columns = (manifest.c.created_at, manifest.c.digest)
     return await keyset.fetch(transaction, statement, _row, page, *columns, descending=True)
 
 
 async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> int:
-    """Count the artifacts that `page` lists in all."""
+    """Count all artifacts that `page` lists."""
     statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted, search)
     return await keyset.count(transaction, statement)
 
 
 async def find(transaction: Transaction, repository_id: int, digest: Digest) -> ArtifactRow | None:
-    """Read one manifest's row, wherever it stands."""
+    """Read one manifest's row, at the top of the repository or not."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
     row = (await transaction.execute(select(*_columns).where(here))).first()
     return _row(*row) if row else None
@@ -145,7 +148,7 @@ async def find(transaction: Transaction, repository_id: int, digest: Digest) -> 
 async def payloads(
     transaction: Transaction, repository_id: int, digests: Collection[str], most_bytes: int
 ) -> dict[str, bytes]:
-    """Read the payloads of those of the manifests that are no larger than ``most_bytes`` each."""
+    """Read the payloads of the manifests, except those larger than ``most_bytes``."""
     statement = select(manifest.c.digest, manifest.c.payload).where(
         manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests), manifest.c.size <= most_bytes
     )
@@ -153,7 +156,7 @@ async def payloads(
 
 
 async def parts(transaction: Transaction, repository_id: int, manifests: Collection[str]) -> list[Part]:
-    """List what the manifests name."""
+    """List the parts of the manifests."""
     found: list[Part] = []
     wanted = sorted(manifests)
     for start in range(0, len(wanted), 500):
@@ -165,7 +168,7 @@ async def parts(transaction: Transaction, repository_id: int, manifests: Collect
 
 
 async def present(transaction: Transaction, repository_id: int, digests: Collection[str]) -> set[str]:
-    """Say which of the manifests the repository has."""
+    """Return which of the manifests the repository has."""
     found: set[str] = set()
     wanted = sorted(digests)
     for start in range(0, len(wanted), 500):
@@ -179,7 +182,7 @@ async def present(transaction: Transaction, repository_id: int, digests: Collect
 async def newest_tags(
     transaction: Transaction, repository_id: int, digests: Collection[str], most: int
 ) -> dict[str, tuple[int, list[TagEntry]]]:
-    """Read of each manifest how many tags it has, and the ``most`` newest of them."""
+    """Read each manifest's number of tags and its ``most`` newest tags."""
     ranked = (
         select(
             tag.c.name,
@@ -203,7 +206,7 @@ async def newest_tags(
 async def tags(
     transaction: Transaction, repository_id: int, page: Page[str], digest: Digest | None = None
 ) -> list[TagEntry]:
-    """List tags by name: all, or those of one manifest."""
+    """List tags by name: all of the repository, or those of one manifest."""
     columns: Select[Any] = select(tag.c.name, tag.c.digest, tag.c.updated_at)
     statement = _searched_tags(columns, repository_id, digest, page.search)
     return await keyset.fetch(transaction, statement, _tag, page, tag.c.name)
@@ -212,19 +215,19 @@ async def tags(
 async def total_tags(
     transaction: Transaction, repository_id: int, search: str = "", digest: Digest | None = None
 ) -> int:
-    """Count what `tags` lists in all."""
+    """Count all tags that `tags` lists."""
     statement = _searched_tags(select(func.count()).select_from(tag), repository_id, digest, search)
     return await keyset.count(transaction, statement)
 
 
 async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> int:
-    """Count what names a manifest as its subject."""
+    """Count the manifests that name a manifest as their subject."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.subject == subject)
     return await keyset.count(transaction, select(func.count()).select_from(manifest).where(here))
 
 
 async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
-    """Give a manifest a tag that the repository does not have; False where it has."""
+    """Add a new tag to a manifest; return False if the repository has that tag already. ``now`` is in Unix seconds."""
     statement = insert(transaction, tag).values(
         repository_id=repository_id, name=name, digest=digest, updated_at=now, checked_at=now
     )

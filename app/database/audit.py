@@ -18,9 +18,9 @@ from .text import equals, has
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that was done, not yet written; ``actor`` is a principal's subject, ``at`` in Unix seconds.
+    """One action that is not written yet; ``actor`` is a principal's subject, ``at`` is in Unix seconds.
 
-    ``project_name`` is "" where it belongs to no project; ``times`` says how often it was done, beginning at ``at``.
+    ``project_name`` is "" if the action belongs to no project. ``times`` is the number of times, beginning at ``at``.
     """
 
     at: float
@@ -36,17 +36,17 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Entry(Note):
-    """A note as it stands in the log; ids grow with time."""
+    """A note as it is in the log; ids grow with time."""
 
     id: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which entries are meant; what is None or empty restricts nothing.
+    """The choice of entries; a field that is None or empty restricts nothing.
 
-    ``text`` stands somewhere in the actor, the resource or the project's name; ``project_name`` is the whole of it, and
-    finds what is told of a project that is gone; ``since`` (included) and ``until`` (not) in Unix seconds.
+    ``text`` is a part of the actor, the resource or the project's name. ``project_name`` is the exact name, which also
+    finds entries of a project that is gone. ``since`` (inclusive) and ``until`` (exclusive) are in Unix seconds.
     """
 
     project_id: int | None = None
@@ -62,25 +62,25 @@ EVERYTHING = Filter()
 
 
 async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
-    """Write notes, in their order."""
+    """Write notes in their order."""
     if notes:
         await transaction.execute(insert(transaction, audit), [asdict(note) for note in notes])
 
 
 async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
-    """List entries by id, the newest first; ``chosen`` says what is searched for."""
+    """List the chosen entries by id, the newest first."""
     statement = select(audit).where(_chosen(chosen))
     return await keyset.fetch(transaction, statement, _entry, page, audit.c.id, descending=True)
 
 
 async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> int:
-    """Count what `page` lists in all."""
+    """Count all entries that `page` lists."""
     statement = select(func.count()).select_from(audit).where(_chosen(chosen))
     return await keyset.count(transaction, statement)
 
 
 async def remove_older(transaction: Transaction, before: float, limit: int) -> int:
-    """Remove some of what was noted before a time; answers how many went."""
+    """Remove up to ``limit`` entries before a time (Unix seconds); return how many were removed."""
     old = select(audit.c.id).where(audit.c.at < before).order_by(audit.c.at).limit(limit)
     await retire(transaction, audit)
     return (await transaction.execute(delete(audit).where(audit.c.id.in_(old)))).rowcount

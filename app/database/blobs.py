@@ -1,6 +1,6 @@
-"""Queries on blobs, the links that let a repository serve them, and the objects left over.
+"""Queries on blobs, the links that let a repository serve them, and objects that are garbage.
 
-Rows are locked in one order everywhere, blob before project, so that no two transactions wait for each other.
+Every transaction locks the blob's row before the project's, so that no two wait for each other.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from . import quotas
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import blob, garbage, link
 
-# Readers of an object may hold a URL of it for five minutes, or a stream for longer than that.
+# A client may hold a URL of an object for five minutes, or read a stream for longer than that.
 OBJECT_GRACE_SECONDS = 15 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """Where a blob's bytes are, and how many."""
+    """The key of the object that holds a blob's bytes, and its size in bytes."""
 
     object_key: str
     size: int
@@ -40,18 +40,21 @@ _present = PointQuery(select(blob.c.size).where(blob.c.digest == bindparam("dige
 
 
 async def linked(database: Database, repository_id: int, digest: Digest) -> StoredBlob | None:
-    """Find a blob that this repository may serve; that the store has the digest counts for nothing."""
+    """Find a blob that this repository may serve; a blob that only other repositories link is not found."""
     row = await database.point(_linked, repository_id, digest)
     return StoredBlob(row[0], row[1]) if row else None
 
 
 async def present(database: Database, digest: Digest) -> bool:
-    """Say whether the store has a blob at all; whether a repository may serve it is another question (`linked`)."""
+    """Return whether the store has a blob at all; `linked` says whether a repository may serve it."""
     return await database.point(_present, digest) is not None
 
 
 async def linked_sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:
-    """Say which of the digests are linked in the repository, and their sizes; keeps those links until the end."""
+    """Return the sizes in bytes of those blobs that the repository links.
+
+    The links are locked against removal until the transaction ends.
+    """
     sizes: dict[str, int] = {}
     wanted = list(digests)
     for start in range(0, len(wanted), 500):
@@ -66,20 +69,20 @@ async def linked_sizes(transaction: Transaction, repository_id: int, digests: It
 
 
 async def linked_in_project(transaction: Transaction, project_id: int, digest: Digest) -> bool:
-    """Say whether any repository of the project links the blob."""
+    """Return whether any repository of the project links the blob."""
     statement = select(link.c.digest).where(link.c.project_id == project_id, link.c.digest == digest).limit(1)
     return (await transaction.execute(statement)).first() is not None
 
 
 async def add(transaction: Transaction, digest: Digest, object_key: str, size: int) -> None:
-    """Put a verified blob down. Where another upload was first, its object stays and ours becomes garbage.
+    """Write a verified blob. If another upload was first, its object stays and ours becomes garbage.
 
-    Either way the blob's row stays until the transaction ends, so that it can be linked.
+    In both cases the blob's row is locked until the transaction ends, so that it can be linked.
     """
     statement = (
         insert(transaction, blob)
         .values(digest=digest, object_key=object_key, size=size, created_at=time.time())
-        # Changes nothing: a row that is updated is locked, one that is only found could be removed a moment later.
+        # The update changes no value but locks the row. A row that is only found could be removed a moment later.
         .on_conflict_do_update(index_elements=["digest"], set_={"size": blob.c.size})
         .returning(blob.c.object_key)
     )
@@ -94,12 +97,13 @@ async def add(transaction: Transaction, digest: Digest, object_key: str, size: i
 async def add_link(
     transaction: Transaction, project_id: int, repository_id: int, digest: Digest, *, paid: int = 0
 ) -> bool:
-    """Let a repository serve a blob; False where the blob is not there.
+    """Link a blob to a repository, which may then serve it; return False if there is no such blob.
 
-    The project is charged once for a blob, however many of its repositories link it; what was ``paid`` for it before
-    counts, or is given back. Raises QuotaExceeded.
+    The project is charged once for a blob, however many of its repositories link it. ``paid`` bytes were reserved
+    before: they are used for the charge, and the rest is returned. Raises QuotaExceeded.
     """
-    # One at a time for each blob, or two repositories of a project would both find it not charged yet.
+    # The lock admits one transaction for each blob. Otherwise two repositories of a project could both find it not
+    # charged yet.
     found = select(blob.c.size).where(blob.c.digest == digest).with_for_update(key_share=True)
     size = (await transaction.execute(found)).scalar()
     if size is None:
@@ -114,7 +118,10 @@ async def add_link(
 
 
 async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
-    """Take a blob from a repository, and where that was its last link, give its object up; False: no such link."""
+    """Remove a blob from a repository; return False if there is no such link.
+
+    If it was the last link, the blob's object becomes garbage.
+    """
     size = (await transaction.execute(select(blob.c.size).where(blob.c.digest == digest).with_for_update())).scalar()
     removed = (
         await transaction.execute(
@@ -140,7 +147,7 @@ async def _remove_unlinked(transaction: Transaction, digest: Digest) -> None:
 
 
 async def unlink_some(transaction: Transaction, repository_id: int, limit: int) -> int:
-    """Take up to ``limit`` blobs from a repository; answers how many it had."""
+    """Remove up to ``limit`` blobs from a repository; return how many were removed."""
     some = select(link.c.digest).where(link.c.repository_id == repository_id).order_by(link.c.digest).limit(limit)
     digests = [Digest(digest) for digest in (await transaction.execute(some)).scalars()]
     for digest in digests:
@@ -149,7 +156,7 @@ async def unlink_some(transaction: Transaction, repository_id: int, limit: int) 
 
 
 async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]) -> None:
-    """Note when blobs were last pulled: (repository id, digest) → time."""
+    """Write when blobs were last pulled; ``pulls`` maps (repository id, digest) to Unix time."""
     if pulls:
         statement = (
             update(link)
@@ -162,7 +169,10 @@ async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]
 async def coldest(
     transaction: Transaction, project_id: int, before: float, limit: int
 ) -> list[tuple[int, Digest, int]]:
-    """List (repository id, digest, size) of the project's least recently pulled blobs, none pulled after ``before``."""
+    """List the project's least recently pulled blobs, all last pulled before ``before`` (Unix seconds).
+
+    Each is (repository id, digest, size in bytes).
+    """
     statement = (
         select(link.c.repository_id, link.c.digest, blob.c.size)
         .join_from(link, blob, link.c.digest == blob.c.digest)
@@ -174,7 +184,7 @@ async def coldest(
 
 
 async def discard(transaction: Transaction, object_key: str, grace: float) -> None:
-    """Put an object down as garbage in ``grace`` seconds; again: the time is moved."""
+    """Mark an object as garbage in ``grace`` seconds; an object that is marked already gets the new time."""
     remove_at = time.time() + grace
     statement = insert(transaction, garbage).values(object_key=object_key, remove_at=remove_at)
     await transaction.execute(
@@ -183,7 +193,7 @@ async def discard(transaction: Transaction, object_key: str, grace: float) -> No
 
 
 async def due_garbage(transaction: Transaction, limit: int) -> list[str]:
-    """Take object keys whose time has come; the rows stay locked until the transaction ends."""
+    """List the keys of objects that are due for removal; the rows stay locked until the transaction ends."""
     statement = (
         select(garbage.c.object_key)
         .where(garbage.c.remove_at < time.time())
@@ -195,5 +205,5 @@ async def due_garbage(transaction: Transaction, limit: int) -> list[str]:
 
 
 async def forget_garbage(transaction: Transaction, object_keys: Iterable[str]) -> None:
-    """Strike out objects that have been removed."""
+    """Remove the rows of objects that have been removed."""
     await transaction.execute(delete(garbage).where(garbage.c.object_key.in_(list(object_keys))))

@@ -1,4 +1,4 @@
-"""Queries on what upstreams still allowed, by the minute."""
+"""Queries on samples of the upstreams' rate limits, one a minute."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MINUTE = 60
 
 @dataclass(frozen=True, slots=True)
 class BudgetSample:
-    """What was left of the limit then. ``at`` is the Unix time at which the minute begins."""
+    """The rest of a rate limit in one minute; ``at`` is the Unix time at which the minute begins."""
 
     at: int
     limit: int
@@ -24,7 +24,7 @@ class BudgetSample:
 async def add(
     transaction: Transaction, upstream: str, credential: str, at: float, *, limit: int, remaining: int
 ) -> None:
-    """Note what is left; the first note of a minute stays. ``credential`` is a user name, "" for none."""
+    """Write a sample at ``at`` (Unix seconds) unless its minute has one. ``credential`` is a user name, "" for none."""
     statement = insert(transaction, budget_sample).values(
         upstream=upstream, credential=credential, minute=int(at // MINUTE), limit=limit, remaining=remaining
     )
@@ -32,7 +32,7 @@ async def add(
 
 
 async def remove_before(transaction: Transaction, upstream: str, credential: str, before: float) -> None:
-    """Forget what is older."""
+    """Remove the samples before a time (Unix seconds)."""
     statement = delete(budget_sample).where(
         budget_sample.c.upstream == upstream,
         budget_sample.c.credential == credential,
@@ -42,7 +42,7 @@ async def remove_before(transaction: Transaction, upstream: str, credential: str
 
 
 async def since(transaction: Transaction, upstream: str, credential: str, start: float) -> list[BudgetSample]:
-    """List what was noted from ``start`` (Unix seconds) on, in order."""
+    """List the samples from ``start`` (Unix seconds) on, in order."""
     statement = (
         select(budget_sample.c.minute, budget_sample.c.limit, budget_sample.c.remaining)
         .where(

@@ -1,4 +1,4 @@
-"""Queries on whatever logs in: what robot accounts, access keys and people have in common."""
+"""Queries that robot accounts, access keys and people have in common."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sqlalchemy import bindparam, exists, select, update
 from .engine import Transaction
 from .tables import access_key, account, robot
 
-# When, in Unix seconds, and from which address, by a row's id.
+# The time of use in Unix seconds and the client's address, by row id.
 Used = Mapping[int, tuple[float, str]]
 
 
 async def is_name(transaction: Transaction, username: str) -> bool:
-    """Say whether a person or a robot account is called exactly that."""
+    """Return whether a person or a robot account has exactly that name."""
     named = exists().where(account.c.username == username), exists().where(robot.c.name == username)
     return any((await transaction.execute(select(*named))).one())
 
@@ -27,7 +27,7 @@ async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) ->
             .where(table.c.id == bindparam("key"))
             .values(last_used_at=bindparam("at"), last_used_from=bindparam("address"))
         )
-        # In one order, so that two workers never wait for each other in a ring.
+        # Every worker writes in the same order, so that no two wait for each other.
         rows = [{"key": key, "at": used[key][0], "address": used[key][1]} for key in sorted(used)]
         if rows:
             await transaction.execute(statement, rows)

@@ -1,9 +1,9 @@
-"""The connection to PostgreSQL or SQLite: transactions, point reads, and what happens when the database is away.
+"""The connection to PostgreSQL or SQLite: transactions, point reads, and the errors of a database that is down.
 
-Three ways in. `Database.transaction` is the ordinary one, and `Database.read` answers one query of this room that only
-reads. `Database.point` answers the one-row questions of the hot path: on SQLite straight on the event loop, because a
-primary-key read from its page cache takes less time than handing it to a thread; on PostgreSQL as a prepared statement
-of the driver.
+There are three ways to use it. `Database.transaction` is the ordinary one. `Database.read` runs one query of this
+package that only reads. `Database.point` runs the one-row queries of the hot path. On SQLite it reads on the event
+loop, because a primary-key read from the page cache takes less time than the hop to a thread. On PostgreSQL it runs a
+prepared statement of the driver.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ Transaction = AsyncConnection
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# Long enough for the writers of one host to queue on SQLite's single write lock, short enough to answer a client.
+# Long enough for the writers of one host to queue for SQLite's single write lock, short enough to answer a client.
 _SQLITE_BUSY_SECONDS = 20
 _POOL_SIZE = 8
-# For how long point reads spare a PostgreSQL that could not be reached.
-_AWAY_SECONDS = 1.0
+# After PostgreSQL could not be reached, point reads do not try it again for this long.
+_DOWN_SECONDS = 1.0
 _MOST_ATTEMPTS = 5
 _RETRY_AFTER = {"Retry-After": "5"}
 
-# SQLSTATEs, or the first two characters of one, that say something of the server and nothing of our statement:
-# connections, who may connect, which database, resources, the operator's intervention. Source: PostgreSQL, Appendix A.
+# SQLSTATEs, or their first two characters, that concern the server and not our statement: connections, log-in, missing
+# database, resources, the operator's intervention. Source: PostgreSQL, Appendix A.
 _CONNECTION_LOST, _DEADLOCK = "08006", "40P01"
-_AWAY = {"08", "28", "3D", "53", "57P01", "57P02", "57P03"} | {
+_DOWN = {"08", "28", "3D", "53", "57P01", "57P02", "57P03"} | {
     f"sqlite {code}"
     for code in (
         sqlite3.SQLITE_BUSY,
@@ -60,21 +60,21 @@ _AWAY = {"08", "28", "3D", "53", "57P01", "57P02", "57P03"} | {
     )
 }
 _FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
-# A host that resolves to several addresses, none of which answers, is a bare OSError.
-_AWAY_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
+# If a host has several addresses and none of them answers, the error is a bare OSError.
+_DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 
 
 class PointQuery:
-    """A SELECT of at most one row, compiled once per database; parameters go by position, in order of appearance."""
+    """A SELECT of at most one row, compiled once per database; its parameters are passed in order of appearance."""
 
     def __init__(self, statement: Select[Any], *, has_snapshots: bool = True) -> None:
-        """``has_snapshots``: whether an answer of the last minute will do while PostgreSQL is away."""
+        """``has_snapshots``: whether an answer of the last minute may be used while PostgreSQL is down."""
         self._statement = statement
         self.has_snapshots = has_snapshots
         self._compiled: dict[str, str] = {}
 
     def text(self, engine: AsyncEngine) -> str:
-        """Spell the statement for the driver of ``engine``."""
+        """Return the statement's SQL for the driver of ``engine``."""
         name = engine.dialect.name
         if name not in self._compiled:
             self._compiled[name] = str(self._statement.compile(dialect=engine.dialect))
@@ -82,20 +82,20 @@ class PointQuery:
 
 
 class Database:
-    """One pool per worker; `close` it. Nothing connects before the first use."""
+    """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
     def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
-        """``snapshots`` answer point reads while PostgreSQL is away; SQLite's file is never elsewhere."""
+        """``snapshots`` answer point reads while PostgreSQL is down; SQLite's file needs none."""
         self._snapshots = snapshots
         self.url = make_url(async_url(url))
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._reader: sqlite3.Connection | None = None
-        self._away_until = 0.0
+        self._down_until = 0.0
         if self.is_sqlite:
             self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
-            event.listen(self._engine.sync_engine, "invalidate", _let_go_of_lock)
+            event.listen(self._engine.sync_engine, "invalidate", _release_lock)
         else:
             self._engine = create_async_engine(
                 self.url,
@@ -112,19 +112,19 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Run one transaction: committed at the end of the block, rolled back when it raises.
+        """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
-        Raises Unavailable (503, ``Retry-After``) when the database is away, busy beyond reason or out of disk.
+        Raises Unavailable: 503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full.
         """
-        with _away_is_unavailable():
+        with _down_is_unavailable():
             async with self._engine.begin() as connection:
                 yield connection
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run ``work`` in a transaction, again from the start where another one got in between.
+        """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
-        A foreign key that fails says so (the blob being linked was removed a moment ago), and a deadlock that
-        PostgreSQL has ended by failing this one. Raises Unavailable.
+        A failed foreign key is one sign of that: the blob to be linked was removed a moment ago. The other is a
+        deadlock that PostgreSQL ended by failing this transaction. Raises Unavailable.
         """
         for attempt in range(_MOST_ATTEMPTS):
             try:
@@ -138,20 +138,20 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
-        """Run statements that only read; never waits for a writer. Raises Unavailable as `transaction` does."""
-        with _away_is_unavailable():
+        """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does."""
+        with _down_is_unavailable():
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
 
     async def read(
         self, query: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Answer one query of this room that only reads, by itself. Raises Unavailable as `transaction` does."""
+        """Run one query of this package that only reads; raises Unavailable as `transaction` does."""
         async with self.reading() as transaction:
             return await query(transaction, *args, **kwargs)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        """Answer a one-row question outside any transaction; None where there is no row. Raises Unavailable."""
+        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable."""
         if self.is_sqlite:
             try:
                 return self._point_now(query, *parameters)
@@ -173,9 +173,9 @@ class Database:
         return row
 
     async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
-        with _away_is_unavailable():
-            if time.monotonic() < self._away_until:
-                raise ConnectionError("was away a moment ago")
+        with _down_is_unavailable():
+            if time.monotonic() < self._down_until:
+                raise ConnectionError("was down a moment ago")
             try:
                 async with self._engine.connect() as connection:
                     raw = await connection.get_raw_connection()
@@ -183,8 +183,8 @@ class Database:
                     row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
                     return row
             except (OSError, TimeoutError):
-                # Not every pull waits until the same connection attempt has failed for it as well.
-                self._away_until = time.monotonic() + _AWAY_SECONDS
+                # Other pulls skip the connection attempt instead of waiting until it has failed for them as well.
+                self._down_until = time.monotonic() + _DOWN_SECONDS
                 raise
 
     def _point_now(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
@@ -195,7 +195,7 @@ class Database:
         return row
 
     async def check(self) -> None:
-        """Raise Unavailable unless the database answers."""
+        """Raise Unavailable if the database does not answer."""
         async with self.reading() as connection:
             await connection.exec_driver_sql("SELECT 1")
 
@@ -208,9 +208,9 @@ class Database:
 
 
 def insert(transaction: Transaction, table: Table) -> Insert:
-    """Begin an INSERT that may say ON CONFLICT: both databases know it, each in a module of its own.
+    """Return an INSERT that can have ON CONFLICT, which SQLAlchemy keeps in one module for each database.
 
-    A row gets an id that no row of its table had before.
+    The row gets an id that no row of its table had before.
     """
     if transaction.dialect.name != "sqlite":
         return cast("Insert", postgresql_insert(table))
@@ -219,7 +219,7 @@ def insert(transaction: Transaction, table: Table) -> Insert:
 
 
 def async_url(url: str) -> str:
-    """Name the driver in a URL as people write it (``sqlite:///PATH``, ``postgresql://…``)."""
+    """Return a URL as people write it (``sqlite:///PATH``, ``postgresql://…``) with the driver's name added."""
     for plain, driver in (
         ("sqlite:", "sqlite+aiosqlite:"),
         ("postgresql:", "postgresql+asyncpg:"),
@@ -233,10 +233,10 @@ def async_url(url: str) -> str:
 def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for pragma in (
-        # First, for the others may have to wait as well.
+        # This comes first, because the other pragmas may have to wait as well.
         f"busy_timeout={_SQLITE_BUSY_SECONDS * 1000}",
         "journal_mode=WAL",
-        # FULL: what was answered 201 survives a power cut, not only a killed process.
+        # FULL: a push that was answered 201 survives a power cut, not only a killed process.
         "synchronous=FULL",
         "foreign_keys=ON",
     ):
@@ -246,27 +246,27 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred BEGIN that reads first and writes later fails as soon as somebody else has written in between.
+    # A deferred BEGIN that reads first and writes later fails if another connection has written in between.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _let_go_of_lock(connection: Any, _record: object, _error: object) -> None:
-    # A statement that was cancelled in the middle keeps SQLite's write lock, closed or not, until somebody collects
-    # the garbage. There is no public way to queue a rollback from code that cannot wait.
+def _release_lock(connection: Any, _record: object, _error: object) -> None:
+    # A cancelled statement keeps SQLite's write lock until Python collects the connection, even if that is closed.
+    # The driver has no public way to queue a rollback from code that cannot await.
     driver = connection.driver_connection
     driver._tx.put_nowait((asyncio.get_running_loop().create_future(), driver._conn.rollback))
 
 
 def _renew_closed(connection: Any, _record: object, _proxy: object) -> None:
-    # The pool notices an ended connection by a statement that fails; the driver knows beforehand, at no cost.
+    # The pool notices a closed connection only if a statement fails; the driver knows it before, at no cost.
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError
 
 
 @contextmanager
-def _away_is_unavailable() -> Iterator[None]:
-    """Turn what a driver raises when its database is away into `Unavailable`; other errors stay what they are."""
+def _down_is_unavailable() -> Iterator[None]:
+    """Raise `Unavailable` instead of a driver's error that says the database is down; pass other errors on."""
     try:
         yield
     except Exception as error:
@@ -279,19 +279,20 @@ def _as_unavailable(error: Exception) -> Exception:
     state = _sqlstate(error)
     if state in _FULL:
         return Unavailable("the registry's disk is full; tell its operators", status=507)
-    if state in _AWAY or state[:2] in _AWAY or isinstance(error, _AWAY_ERRORS) or type(error) is OSError:
-        return Unavailable("the registry's database is away, try again in a moment", headers=_RETRY_AFTER)
+    if state in _DOWN or state[:2] in _DOWN or isinstance(error, _DOWN_ERRORS) or type(error) is OSError:
+        return Unavailable("the registry's database is down; try again in a moment", headers=_RETRY_AFTER)
     return error
 
 
 def _sqlstate(error: BaseException) -> str:
-    """Read the code that a database gave its refusal: PostgreSQL's SQLSTATE, SQLite's name of it, "" for none."""
+    """Return the code of a database's error: PostgreSQL's SQLSTATE, ``sqlite CODE``, or "" for none."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
-        # Extended codes, such as SQLITE_IOERR_WRITE, say in their low byte which one they are a case of.
+        # The low byte of an extended code, such as SQLITE_IOERR_WRITE, is the primary code.
         return f"sqlite {getattr(cause, 'sqlite_errorcode', 0) & 0xFF}"
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    # The server has said that it is going, and the driver waits for the end of the connection; it has no word for that.
+    # The server has announced its shutdown and the driver waits for the end of the connection. The driver has no error
+    # of its own for that.
     going = isinstance(error, asyncpg.InternalClientError)
     if lost or going or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error)):
         return _CONNECTION_LOST

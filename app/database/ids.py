@@ -1,8 +1,8 @@
 """Row ids that are never given twice.
 
 Sessions, URLs, the rights of robots and the memory of workers name rows by id, and outlive them. PostgreSQL takes ids
-from a sequence, which never goes back. SQLite takes the highest id in the table plus one, which may be a removed row's.
-So `setting` keeps the highest removed id of each table there, and an INSERT goes past it.
+from a sequence, which never goes back. SQLite takes the highest id in the table plus one, which may be the id of a
+removed row. So on SQLite `setting` keeps the highest removed id of each table, and an INSERT takes a higher one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from .tables import setting
 
 
 def next_id(table: Table) -> ColumnElement[int]:
-    """Spell the id of the next row of a table with ids, on SQLite."""
+    """Return the SQL of the next row's id, for SQLite."""
     return _highest(table) + 1
 
 
 async def retire(transaction: AsyncConnection, table: Table) -> None:
-    """Keep ids from being given again; call it before a row of ``table`` is removed, with the rows that go with it."""
+    """Keep ids from being given again.
+
+    Call it before a row of ``table`` is removed. It covers the rows that the database removes with it.
+    """
     if transaction.dialect.name != "sqlite":
         return
     for each in _removed_with(table):
@@ -34,11 +37,11 @@ async def retire(transaction: AsyncConnection, table: Table) -> None:
 
 
 def _highest(table: Table) -> ColumnElement[int]:
-    """Spell the highest id that a table is known to have had, 0 for none."""
+    """Return the SQL of the highest id that a table is known to have had, 0 if none."""
     column = table.c.id
     kept = select(func.max(column)).scalar_subquery()
     removed = select(cast(setting.c.value, column.type)).where(setting.c.name == _name(table)).scalar_subquery()
-    # With two arguments this is no aggregate on SQLite, but the larger one.
+    # On SQLite, max() with two arguments is no aggregate: it returns the larger argument.
     return select(func.max(func.coalesce(kept, 0), func.coalesce(removed, 0))).scalar_subquery()
 
 

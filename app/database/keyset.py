@@ -1,4 +1,4 @@
-"""Pages of a list, cut by key and never by offset: what comes past a key, or what comes just before one."""
+"""Pages of a list, cut by key instead of offset: the entries after a key, or those just before one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, false, tuple_
 from .engine import Transaction
 from .text import storable
 
-# "key" is the order that a list's keys go by, "-key" the same order backwards. A list says which others it has.
+# "key" is the order of a list's keys, "-key" the same order backwards. A list says which other orders it has.
 Order = Literal["key", "-key", "created", "-created", "pulls", "-pulls", "-used"]
 
 K = TypeVar("K", covariant=True)
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[K]):
-    """Which part of a list is asked for: at most ``limit`` entries past the key ``after``, or the last to ``before``.
+    """The wanted part of a list: at most ``limit`` entries after the key ``after``, or the last ones before ``before``.
 
-    A key is the value of the column that the list is ordered by, or of each of its columns; keys go with the order
-    "key" only. ``search`` is a part of the name. ``offset`` leaves entries out; it is there for the Harbor API.
+    A key is the value of the column that orders the list, or a tuple if several columns do. Keys need the order
+    "key". ``search`` is a part of the name. ``offset`` skips entries; it exists for the Harbor API.
     """
 
     limit: int
@@ -35,7 +35,7 @@ class Page(Generic[K]):
     search: str = ""
 
     def with_keys(self, read: Callable[[K], L]) -> Page[L]:
-        """Give this page with its keys as ``read`` reads them."""
+        """Return this page with its keys converted by ``read``."""
         after, before = (None if key is None else read(key) for key in (self.after, self.before))
         return Page(self.limit, after, before, self.offset, self.order, self.search)
 
@@ -49,9 +49,9 @@ async def fetch(
     descending: bool = False,
     orders: Mapping[Order, tuple[ColumnElement[Any], ...]] | None = None,
 ) -> list[T]:
-    """Read a page of a list that goes by ``columns``; ``make`` makes an entry of the values of a row.
+    """Read a page of a list that is ordered by ``columns``; ``make`` makes an entry of the values of a row.
 
-    ``orders`` are the list's other orders. A key that no database can keep has nothing past it.
+    ``orders`` are the list's other orders. If no database can store the key, the page is empty.
     """
     statement = statement.limit(page.limit).offset(page.offset)
     if page.order not in ("key", "-key"):
@@ -70,7 +70,7 @@ async def count(transaction: Transaction, statement: Select[Any]) -> int:
 def _cut(
     statement: Select[Any], page: Page[object], columns: tuple[ColumnElement[Any], ...], *, descending: bool
 ) -> Select[Any]:
-    """Order by ``columns`` and begin past ``after``; or give what precedes ``before``, nearest first."""
+    """Order by ``columns`` and begin after ``after``, or backwards from ``before``, nearest first."""
     key, down = (page.after, descending) if page.before is None else (page.before, not descending)
     if key is not None:
         values = key if isinstance(key, tuple) else (key,)

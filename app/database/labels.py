@@ -21,7 +21,7 @@ from .text import has
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label's row; ``project_id`` is None for one of the system; ``color`` as ``#rrggbb``."""
+    """A label's row; ``project_id`` is None for a label of the system, ``color`` is ``#rrggbb``."""
 
     id: int
     project_id: int | None
@@ -35,19 +35,19 @@ _columns = (label.c.id, label.c.project_id, label.c.name, label.c.description, l
 
 
 async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Label]:
-    """List labels of a project, or with None the system's, by name."""
+    """List a project's labels by name; ``project_id`` None lists the system's."""
     statement = _searched(select(*_columns), project_id, page.search)
     return await keyset.fetch(transaction, statement, Label, page, label.c.name)
 
 
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all labels that `page` lists."""
     statement = _searched(select(func.count()).select_from(label), project_id, search)
     return await keyset.count(transaction, statement)
 
 
 async def find(transaction: Transaction, label_id: int) -> Label | None:
-    """Read a label."""
+    """Read a label by its id."""
     row = (await transaction.execute(select(*_columns).where(label.c.id == label_id))).first()
     return Label(*row) if row else None
 
@@ -55,8 +55,8 @@ async def find(transaction: Transaction, label_id: int) -> Label | None:
 async def create(
     transaction: Transaction, project_id: int | None, name: str, description: str, color: str
 ) -> int | None:
-    """Make a label; answers its id, None where the name is taken."""
-    # A unique index takes no two NULLs for the same: of the system's labels it would let a name in twice.
+    """Make a label; return its id, None if the name is taken."""
+    # A unique index takes two NULLs for different: it would admit two labels of the system with one name.
     if project_id is None and await _taken(transaction, name):
         return None
     statement = (
@@ -70,7 +70,7 @@ async def create(
 
 
 async def change(transaction: Transaction, before: Label, *, name: str, description: str, color: str) -> bool:
-    """Change a label; False where another one has that name."""
+    """Change a label; return False if another one has that name."""
     if name != before.name and await _taken(transaction, name, before.project_id):
         return False
     values = {"name": name, "description": description, "color": color}
@@ -79,13 +79,13 @@ async def change(transaction: Transaction, before: Label, *, name: str, descript
 
 
 async def remove(transaction: Transaction, label_id: int) -> bool:
-    """Remove a label from everything that has it; False where there is none."""
+    """Remove a label, also from every artifact; return False if there is no such label."""
     await retire(transaction, label)
     return bool((await transaction.execute(delete(label).where(label.c.id == label_id))).rowcount)
 
 
 async def attach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool | None:
-    """Put a label on a manifest; False where it is on it, None where there is no such manifest."""
+    """Attach a label to a manifest; return False if it has the label already, None if there is no such manifest."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
     there = select(manifest.c.digest).where(here).with_for_update(key_share=True, read=True)
     if (await transaction.execute(there)).first() is None:
@@ -97,7 +97,7 @@ async def attach(transaction: Transaction, repository_id: int, digest: Digest, l
 
 
 async def detach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool:
-    """Take a label off a manifest; False where it was not on it."""
+    """Remove a label from a manifest; return False if the manifest did not have it."""
     statement = delete(manifest_label).where(
         manifest_label.c.repository_id == repository_id,
         manifest_label.c.digest == digest,

@@ -1,4 +1,4 @@
-"""Queries on manifests, what they refer to, the tags that name them, and their referrers."""
+"""Queries on manifests, their parts, the tags that name them, and their referrers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from app.oci.manifest import Manifest
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import link, manifest, part, project, repository, review, tag
 
-# Of manifests on one page of referrers: their annotations come along.
+# The most bytes of manifests on one page of referrers, because the page includes their annotations.
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """What a pull answers."""
+    """A manifest as a pull returns it."""
 
     digest: Digest
     media_type: str
@@ -31,7 +31,7 @@ class StoredManifest:
 
 
 class Tagged(NamedTuple):
-    """What a tag stands for, and when it was last compared with the upstream (Unix seconds)."""
+    """The manifest that a tag names; ``checked_at`` is the last comparison with the upstream (Unix seconds)."""
 
     digest: Digest
     checked_at: float
@@ -79,31 +79,34 @@ _part_size = PointQuery(
 
 
 async def tagged(database: Database, repository_id: int, name: str) -> Tagged | None:
-    """Resolve a tag."""
+    """Return the manifest that a tag names, None if there is no such tag."""
     row = await database.point(_tagged, repository_id, name)
     return Tagged(Digest(row[0]), row[1], row[2]) if row else None
 
 
 async def present(database: Database, repository_id: int, digest: Digest) -> tuple[str, int] | None:
-    """Say whether the repository has the manifest: its media type and size in bytes."""
+    """Return the media type and the size in bytes of a manifest, None if the repository does not have it."""
     row = await database.point(_present, repository_id, digest)
     return (row[0], row[1]) if row else None
 
 
 async def payload(database: Database, repository_id: int, digest: Digest) -> StoredManifest | None:
-    """Read a manifest of this repository."""
+    """Read a manifest of this repository; None if it does not have it."""
     row = await database.point(_payload, repository_id, digest)
     return StoredManifest(digest, row[0], bytes(row[1])) if row else None
 
 
 async def part_size(database: Database, repository_id: int, digest: Digest, *, is_manifest: bool) -> int | None:
-    """Say what size the repository's manifests give a blob, or a manifest, that they name; None where none names it."""
+    """Return the size in bytes that the repository's manifests state for a blob or manifest; None if none names it."""
     row = await database.point(_part_size, repository_id, digest, is_manifest)
     return row[0] if row else None
 
 
 async def sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:
-    """Say which of the manifests the repository has, and their sizes; keeps them until the transaction ends."""
+    """Return the sizes in bytes of those manifests that the repository has.
+
+    Their rows are locked against removal until the transaction ends.
+    """
     found: dict[str, int] = {}
     wanted = list(digests)
     for start in range(0, len(wanted), 500):
@@ -117,7 +120,7 @@ async def sizes(transaction: Transaction, repository_id: int, digests: Iterable[
 
 
 async def add(transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest) -> None:
-    """Put a manifest and its parts down; one that is there already stays as it is."""
+    """Write a manifest and its parts; a manifest that exists already stays as it is."""
     now = time.time()
     statement = insert(transaction, manifest).values(
         repository_id=repository_id,
@@ -147,12 +150,13 @@ async def add(transaction: Transaction, repository_id: int, digest: Digest, pars
 
 
 async def set_tags(transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest) -> list[Digest]:
-    """Point tags at a manifest; answers the manifests they were taken from."""
+    """Point tags at a manifest; return the manifests that they named before."""
     names, now = sorted(set(names)), time.time()
     if not names:
         return []
     values = {"digest": digest, "updated_at": now, "checked_at": now}
-    # Made before they are read: of two pushes of a new tag, the second must find what the first one named.
+    # The tags are written before they are read. If two pushes make the same tag, the second one must find the
+    # manifest that the first one named.
     await transaction.execute(
         insert(transaction, tag).on_conflict_do_nothing(),
         [values | {"repository_id": repository_id, "name": name} for name in names],
@@ -165,20 +169,20 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
 
 
 async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
-    """Note that the upstream still has the tag at this digest."""
+    """Write that the upstream still has the tag at this digest."""
     here = (tag.c.repository_id == repository_id) & (tag.c.name == name) & (tag.c.digest == digest)
     await transaction.execute(update(tag).where(here).values(checked_at=time.time()))
 
 
 async def remove_tag(transaction: Transaction, repository_id: int, name: str) -> Digest | None:
-    """Remove a tag; answers the manifest it named, None where there was no such tag."""
+    """Remove a tag; return the manifest it named, None if there was no such tag."""
     statement = delete(tag).where(tag.c.repository_id == repository_id, tag.c.name == name).returning(tag.c.digest)
     digest = (await transaction.execute(statement)).scalar()
     return Digest(digest) if digest else None
 
 
 async def remove(transaction: Transaction, repository_id: int, digest: Digest) -> list[Digest] | None:
-    """Remove a manifest with its tags; answers what it referred to or was referred by, None where it was not there."""
+    """Remove a manifest with its tags; return the digests of its parts and referrers, None if it did not exist."""
     parts = select(part.c.digest).where(part.c.repository_id == repository_id, part.c.manifest == digest)
     referrers = select(manifest.c.digest).where(manifest.c.repository_id == repository_id, manifest.c.subject == digest)
     touched = [Digest(row[0]) for row in await transaction.execute(parts.union(referrers))]
@@ -187,7 +191,7 @@ async def remove(transaction: Transaction, repository_id: int, digest: Digest) -
 
 
 async def tags(transaction: Transaction, repository_id: int, after: str, limit: int) -> list[str]:
-    """List tag names by key, past ``after``, in ASCII order."""
+    """List tag names after ``after``, in ASCII order."""
     statement = (
         select(tag.c.name)
         .where(tag.c.repository_id == repository_id, tag.c.name > after)
@@ -200,9 +204,9 @@ async def tags(transaction: Transaction, repository_id: int, after: str, limit: 
 async def referrers(
     transaction: Transaction, repository_id: int, subject: Digest, artifact_type: str | None, after: str, limit: int
 ) -> tuple[list[Referrer], bool]:
-    """List manifests that name the subject, by digest, past ``after``; and whether there are more.
+    """List manifests that name the subject, by digest, after ``after``; return also whether there are more.
 
-    Fewer than ``limit`` where their manifests, and so their annotations, come to more than `_PAGE_BYTES`.
+    The list has fewer than ``limit`` entries if the manifests are larger than `_PAGE_BYTES` in all.
     """
     sizes = (
         select(manifest.c.digest, manifest.c.size)
@@ -233,7 +237,7 @@ async def referrers(
 
 
 async def is_referenced(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
-    """Say whether a tag, an index or, for a referrer, a living subject keeps the manifest."""
+    """Return whether a tag, an index or, for a referrer, an existing subject keeps the manifest."""
     subject = select(manifest.c.subject).where(manifest.c.repository_id == repository_id, manifest.c.digest == digest)
     statement = select(
         or_(
@@ -250,7 +254,7 @@ async def is_referenced(transaction: Transaction, repository_id: int, digest: Di
 
 
 async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
-    """Say when a manifest that a mirror has was last pulled; None where it is hosted, or not there."""
+    """Return the Unix time of a mirrored manifest's last pull; None if it is hosted or does not exist."""
     statement = (
         select(manifest.c.pulled_at)
         .join_from(manifest, repository, repository.c.id == manifest.c.repository_id)
@@ -261,7 +265,7 @@ async def pulled_from_mirror(transaction: Transaction, repository_id: int, diges
 
 
 async def names_blob(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
-    """Say whether any manifest of the repository names the blob."""
+    """Return whether any manifest of the repository names the blob."""
     statement = select(part.c.digest).where(
         part.c.repository_id == repository_id, part.c.digest == digest, ~part.c.is_manifest
     )
@@ -269,7 +273,7 @@ async def names_blob(transaction: Transaction, repository_id: int, digest: Diges
 
 
 async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]) -> None:
-    """Note when manifests were last pulled: (repository id, digest) → time."""
+    """Write when manifests were last pulled; ``pulls`` maps (repository id, digest) to Unix time."""
     if pulls:
         statement = (
             update(manifest)
@@ -280,7 +284,10 @@ async def touch(transaction: Transaction, pulls: Mapping[tuple[int, str], float]
 
 
 async def ask_review(transaction: Transaction, repository_id: int, digests: Iterable[Digest], review_at: float) -> None:
-    """Have somebody look, not before ``review_at``, whether these are still referenced; again: the time is moved."""
+    """Queue a review, not before ``review_at`` (Unix seconds), of whether these are still referenced.
+
+    A review that is queued already gets the new time.
+    """
     rows = [
         {"repository_id": repository_id, "digest": digest, "review_at": review_at} for digest in sorted(set(digests))
     ]
@@ -292,20 +299,21 @@ async def ask_review(transaction: Transaction, repository_id: int, digests: Iter
 
 
 async def under_review(database: Database, repository_id: int, digest: Digest) -> bool:
-    """Say whether somebody is going to look whether this is still referenced."""
+    """Return whether a review of this manifest or blob is queued."""
     return await database.point(_under_review, repository_id, digest) is not None
 
 
 async def put_off_review(transaction: Transaction, repository_id: int, digest: Digest, review_at: float) -> None:
-    """Move a review that is pending; what nobody was going to look at stays so."""
+    """Move a review that is queued to ``review_at`` (Unix seconds); do not queue a new one."""
     here = (review.c.repository_id == repository_id) & (review.c.digest == digest)
     await transaction.execute(update(review).where(here).values(review_at=review_at))
 
 
 async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, Digest]]:
-    """Take what is due for review off the queue; given back when the transaction fails.
+    """Take due reviews off the queue; they are queued again if the transaction fails.
 
-    Whoever wants to refer to one of them waits until the transaction ends, and then sees what has become of it.
+    The manifests and links are locked. A transaction that wants to refer to one of them waits until this one ends,
+    and then sees the outcome.
     """
     due = (
         select(review.c.repository_id, review.c.digest)
@@ -315,7 +323,7 @@ async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, D
         .with_for_update(skip_locked=True)
     )
     rows = [(int(row[0]), Digest(row[1])) for row in await transaction.execute(due)]
-    # Repository by repository: SQLite reads the whole table where it is asked for pairs of a list.
+    # One repository at a time, because SQLite reads the whole table if it is asked for a list of pairs.
     for repository_id, pairs in groupby(sorted(rows), key=itemgetter(0)):
         digests = [digest for _, digest in pairs]
         await transaction.execute(

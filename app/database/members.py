@@ -19,7 +19,7 @@ from .text import has
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member's row: a person, or a group where ``account_id`` is None; ``role`` is an `app.access.roles.Role`."""
+    """A member's row: a person, or a group if ``account_id`` is None; ``role`` is an `app.access.roles.Role`."""
 
     id: int
     project_id: int
@@ -43,7 +43,7 @@ _own_role = PointQuery(
 
 
 async def roles(database: Database, project_id: int, account_id: int, groups: Collection[str]) -> list[str]:
-    """List the roles that a person has in a project, their own and those of their groups."""
+    """List the roles that a person has in a project: their own and those of their groups; raises Unavailable."""
     row = await database.point(_own_role, project_id, account_id)
     found = [str(row[0])] if row else []
     if groups:
@@ -66,12 +66,12 @@ _members = select(
 
 
 async def page(transaction: Transaction, project_id: int, page: Page[int]) -> list[Member]:
-    """List a project's members by id; searched by the names of people and groups."""
+    """List a project's members by id; the search covers the names of people and groups."""
     return await keyset.fetch(transaction, _searched(_members, project_id, page.search), Member, page, member.c.id)
 
 
 async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all members that `page` lists."""
     counted = select(func.count()).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
     return await keyset.count(transaction, _searched(counted, project_id, search))
 
@@ -90,7 +90,7 @@ async def of_account(transaction: Transaction, project_id: int, account_id: int)
 async def add(
     transaction: Transaction, project_id: int, role: str, *, account_id: int | None = None, group: str | None = None
 ) -> int | None:
-    """Make a person or a group a member; answers the row's id, None where they are one."""
+    """Make a person or a group a member; return the row's id, None if they are a member already."""
     statement = (
         insert(transaction, member)
         .values(project_id=project_id, account_id=account_id, group_name=group, role=role, created_at=time.time())
@@ -113,7 +113,10 @@ async def remove(transaction: Transaction, member_id: int) -> None:
 
 
 async def others_with_role(transaction: Transaction, project_id: int, role: str, member_id: int) -> int:
-    """Count a project's other members of a role; no two transactions count those of one project at once."""
+    """Count a project's other members with a role.
+
+    The project is locked, so that no two transactions count its members at once.
+    """
     lock = select(project.c.id).where(project.c.id == project_id).with_for_update(key_share=True)
     await transaction.execute(lock)
     here = (member.c.project_id == project_id) & (member.c.role == role) & (member.c.id != member_id)
@@ -124,7 +127,7 @@ def _searched(statement: Select[Any], project_id: int, search: str) -> Select[An
     statement = statement.where(member.c.project_id == project_id)
     if not search:
         return statement
-    # The same word is looked for in a person's names and a group's.
+    # One search text covers the names of people and of groups.
     columns = (account.c.username, account.c.full_name, member.c.group_name)
     return statement.where(or_(*(has(column, search) for column in columns)))
 

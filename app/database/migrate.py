@@ -1,9 +1,8 @@
-"""Brings the schema up to date, and tells whether this release can work with the one that is there.
+"""Bring the schema up to date, and check whether this release can work with the existing one.
 
-Steps only add, so that a release runs on the schema of the next one too: workers of both run during an upgrade, and
-after a rollback. A step that takes away what some release used says which releases that leaves out, in a line
-``oldest = "REVISION"``: those that do not know that revision refuse the database. What the steps say is kept in the
-database, for a release that does not have them.
+Steps only add, so that a release runs on the schema of the next release too. Workers of both run during an upgrade and
+after a rollback. A step that removes something an older release uses has a line ``oldest = "REVISION"``. Releases that
+do not know that revision refuse the database. The database keeps that revision for releases that do not have the step.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from .engine import Database
 from .tables import setting
 
-# The number of an advisory lock that means "the registry's schema is being changed"; any constant does.
+# The number of the advisory lock that means "the registry's schema is being changed"; any constant would do.
 _POSTGRESQL_LOCK = 0x72656769
-# Every request queues behind a step that waits for a table which a dump, say, has been reading for an hour.
-_POSTGRESQL_PATIENCE = "2s"
+# A step waits for a table that is in use, for example by a dump, and every request queues behind the step. So it
+# gives up soon.
+_POSTGRESQL_LOCK_TIMEOUT = "2s"
 _LOCK_NOT_AVAILABLE = "55P03"
 # In `setting`: the oldest revision whose release can work with this schema.
 _OLDEST = "oldest_schema"
@@ -33,43 +33,43 @@ log = logging.getLogger(__name__)
 
 
 class SchemaError(Exception):
-    """The database's schema is not one this release works with; one line that says what to do."""
+    """This release cannot work with the database's schema; the text is one line that says what to do."""
 
 
 async def migrate(url: str) -> bool:
-    """Take the database at ``url`` to the newest schema, in one transaction; makes SQLite's folder if need be.
+    """Bring the database at ``url`` to the newest schema, in one transaction; make SQLite's folder if needed.
 
-    Answers False, with nothing done, where a newer release has been at work and this one works with what it made.
-    Several processes may do this at once: one does the work, the others wait for it. Raises Unavailable when the
-    database is away, SchemaError where this release cannot work with it or its tables are in use for long.
+    Return False, with nothing done, if a newer release made the schema and this release works with it. Several
+    processes may call this at once: one migrates, the others wait for it. Raises Unavailable if the database is down.
+    Raises SchemaError if this release cannot work with the schema, or if the tables stay in use.
     """
     database = Database(url)
     if database.is_sqlite:
         Path(database.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
-        # On SQLite the transaction itself is the lock: it begins as a writing one.
+        # On SQLite the transaction itself is the lock, because it begins by taking the write lock.
         async with database.transaction() as transaction:
             if not database.is_sqlite:
                 await transaction.execute(select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
-                await transaction.execute(text(f"SET LOCAL lock_timeout = '{_POSTGRESQL_PATIENCE}'"))
+                await transaction.execute(text(f"SET LOCAL lock_timeout = '{_POSTGRESQL_LOCK_TIMEOUT}'"))
             return await transaction.run_sync(_upgrade)
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
             raise
         raise SchemaError(
-            "the database's tables are in use by something that takes long, such as a dump; nothing was changed: "
-            "run this again when it has ended"
+            "another program, such as a dump, keeps the database's tables in use; nothing was changed: run this again "
+            "when it has ended"
         ) from error
     finally:
         await database.close()
 
 
 async def require_current(url: str) -> None:
-    """Raise SchemaError unless this release can work with the database at ``url``, Unavailable when it is away."""
+    """Raise SchemaError unless this release can work with the database at ``url``, Unavailable if it is down."""
     database = Database(url)
     steps = ScriptDirectory.from_config(_config())
     try:
-        # Connecting would make an empty file.
+        # A connection would make an empty file.
         if database.is_sqlite and not Path(database.url.database or "").exists():
             revision, ahead = None, False
         else:
@@ -82,14 +82,14 @@ async def require_current(url: str) -> None:
     if revision == newest or ahead:
         return
     found = f"is at schema {revision}" if revision else "has no tables yet"
-    raise SchemaError(f"the database {found}, this version works with {newest}: run `python -m app migrate` first")
+    raise SchemaError(f"the database {found}; this version needs {newest}: run `python -m app migrate` first")
 
 
 def _upgrade(connection: Connection) -> bool:
     config = _config()
     steps = ScriptDirectory.from_config(config)
     if _is_ahead(connection, steps):
-        log.info("the database is at schema %s of a newer release, this one works with it", _revision(connection))
+        log.info("the database is at schema %s of a newer release; this release works with it", _revision(connection))
         return False
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -98,11 +98,11 @@ def _upgrade(connection: Connection) -> bool:
 
 
 def _is_ahead(connection: Connection, steps: ScriptDirectory) -> bool:
-    """Say whether a newer release has been at work; raises SchemaError where this one cannot work with what it made."""
+    """Return whether a newer release made the schema; raises SchemaError if this release cannot work with it."""
     revision, known = _revision(connection), {step.revision for step in steps.walk_revisions()}
     if revision is None or revision in known:
         return False
-    # Whose database this is may be a misunderstanding: without our note nothing is assumed.
+    # The database may be another program's. Without our note in it, nothing is assumed.
     oldest = _noted_oldest(connection) if inspect(connection).has_table(setting.name) else None
     if oldest in known:
         return True

@@ -1,6 +1,6 @@
 """Queries on projects and the repositories in them.
 
-Lists have whoever asks in their WHERE: a page is cut from what they may see, not from all there is.
+The WHERE of a list holds the viewer's rights: a page is cut from the projects that the viewer may see.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from .text import END_OF_NAMES, equals, has
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project's row. ``upstream`` names the upstream it mirrors, None where it hosts; sizes in bytes.
+    """A project's row. ``upstream`` names the upstream that it mirrors, None if it hosts images.
 
-    ``quota_bytes`` is None where there is no end; ``has_credential``: one for the upstream is kept.
+    ``quota_bytes`` is None for no limit. ``has_credential`` says whether a credential for the upstream is stored. Sizes
+    are in bytes, ``created_at`` in Unix seconds.
     """
 
     id: int
@@ -54,9 +55,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Whose list it is: ``everything`` for administrators and robots, ``only`` what a key was cut down to, if it was.
+    """The person or robot that a list is for: ``everything`` is set for administrators and robots.
 
-    ``account_id`` and ``groups`` are what memberships are looked for by.
+    ``only`` holds the project ids that a limited key may see, None without such a limit. Memberships are found by
+    ``account_id`` and ``groups``.
     """
 
     everything: bool = False
@@ -67,12 +69,12 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which projects of those somebody may see; None is all of them. ``mine``: they own them or are a member."""
+    """The choice among the projects that a viewer may see; None chooses all. ``mine``: they own it or are a member."""
 
     name: str | None = None
     public: bool | None = None
     mine: bool = False
-    # Those that mirror an upstream, or those that host.
+    # True for projects that mirror an upstream, False for those that host images.
     mirrors: bool | None = None
 
 
@@ -81,7 +83,7 @@ EVERYTHING = Filter()
 
 @dataclass(frozen=True, slots=True)
 class ProjectEntry:
-    """A project as lists show it; ``role`` is the highest of whoever asks (`app.access.roles.Role`), None for none."""
+    """A project as lists show it; ``role`` is the viewer's highest role (`app.access.roles.Role`), None for none."""
 
     project: Project
     owner: str | None
@@ -91,7 +93,7 @@ class ProjectEntry:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is in a project; ``members`` counts them by role."""
+    """The counts of a project's content; ``members`` counts members by role."""
 
     project: Project
     owner: str | None
@@ -102,7 +104,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """How much somebody sees; ``used_bytes`` of all projects is for administrators, None for others."""
+    """The counts of what a viewer may see; ``used_bytes`` is for administrators, None for others."""
 
     public_projects: int
     private_projects: int
@@ -145,7 +147,7 @@ _resolve = PointQuery(
 
 
 async def head(database: Database, name: str) -> tuple[int, bool, str | None] | None:
-    """Answer what access asks of a project: its id, whether it is public, its upstream."""
+    """Return a project's id, whether it is public, and its upstream; None if there is no such project."""
     row = await database.point(_by_name, name)
     return (int(row[0]), bool(row[1]), row[2]) if row else None
 
@@ -153,9 +155,10 @@ async def head(database: Database, name: str) -> tuple[int, bool, str | None] | 
 async def resolve(
     database: Database, name: str, repository_name: str
 ) -> tuple[int, bool, str | None, int | None, float] | None:
-    """Find a project's id, publicity and upstream, the id of a repository in it, and when the project was made.
+    """Find a project and a repository in it by name.
 
-    The repository's id is None if there is no such repository.
+    Return the project's id, whether it is public, its upstream, the repository's id, and the project's creation time
+    (Unix seconds). The repository's id is None if there is no such repository.
     """
     row = await database.point(_resolve, repository_name, name)
     return (row[0], bool(row[1]), row[2], row[3], row[4]) if row else None
@@ -181,7 +184,7 @@ async def get(transaction: Transaction, project_id: int) -> Project | None:
 
 
 async def mirrors(transaction: Transaction) -> list[Project]:
-    """List the projects that mirror an upstream; there are as many as operators made, a handful."""
+    """List all projects that mirror an upstream; operators make only a handful of them."""
     here = project.c.upstream.is_not(None) & (project.c.name < END_OF_NAMES)
     rows = await transaction.execute(select(*_columns).where(here).order_by(project.c.id))
     return [Project(*row) for row in rows]
@@ -196,19 +199,22 @@ async def create(
     settings: Mapping[str, Any],
     **more: object,
 ) -> bool:
-    """Make a project unless one of that name is there; answers whether it was made."""
+    """Make a project unless the name is taken; return whether it was made."""
     values = {"name": name, "public": public, "upstream": upstream, "settings": dict(settings), **more}
     statement = insert(transaction, project).values(**values, created_at=time.time()).on_conflict_do_nothing()
     return bool((await transaction.execute(statement)).rowcount)
 
 
 async def change(transaction: Transaction, name: str, **values: object) -> bool:
-    """Set columns of a project; answers whether it is there."""
+    """Set columns of a project; return whether it exists."""
     return bool((await transaction.execute(update(project).where(project.c.name == name).values(values))).rowcount)
 
 
 async def owned(transaction: Transaction, account_id: int) -> int | None:
-    """Count a person's projects; no other transaction makes them one before this ends. None: no such person."""
+    """Count a person's projects; return None if there is no such person.
+
+    The account is locked, so that no other transaction makes them a project before this one ends.
+    """
     person = select(account.c.id).where(account.c.id == account_id).with_for_update()
     if (await transaction.execute(person)).first() is None:
         return None
@@ -217,7 +223,7 @@ async def owned(transaction: Transaction, account_id: int) -> int | None:
 
 
 async def ensure_repository(transaction: Transaction, project_id: int, name: str) -> int:
-    """Find a repository or make it; answers its id."""
+    """Find a repository or make it; return its id."""
     statement = insert(transaction, repository).values(project_id=project_id, name=name, created_at=time.time())
     await transaction.execute(statement.on_conflict_do_nothing())
     found = select(repository.c.id).where(repository.c.project_id == project_id, repository.c.name == name)
@@ -225,7 +231,10 @@ async def ensure_repository(transaction: Transaction, project_id: int, name: str
 
 
 async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> tuple[bool, bool]:
-    """Say whether a project, and a repository in it, are there and not being removed; keeps them so until the end."""
+    """Return whether a project, and a repository in it, exist and are not being removed.
+
+    They are locked, so that this stays true until the transaction ends.
+    """
     here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
     statement = select(project.c.id).where(here).with_for_update(key_share=True, read=True)
     if (await transaction.execute(statement)).first() is None:
@@ -240,12 +249,12 @@ async def keep(transaction: Transaction, project_id: int, repository_id: int | N
 async def catalogue(
     transaction: Transaction, after: tuple[str, str], limit: int, *, everything: bool
 ) -> list[tuple[str, str]]:
-    """List (project, repository) pairs that hold a manifest, by key, past ``after``; public projects or all."""
+    """List (project, repository) pairs that hold a manifest, after ``after``, of public projects or of all."""
     statement = (
         select(project.c.name, repository.c.name)
         .join_from(project, repository, repository.c.project_id == project.c.id)
         .where(
-            # Says nothing new, but lets the walk begin at that project.
+            # The comparison of pairs below implies this condition, but this one lets the walk begin at that project.
             project.c.name >= after[0],
             project.c.name < END_OF_NAMES,
             tuple_(project.c.name, repository.c.name) > tuple_(*after),
@@ -275,7 +284,7 @@ _repositories = (
 async def page(
     transaction: Transaction, viewer: Viewer, page: Page[str], wanted: Filter
 ) -> list[tuple[Project, str | None, int]]:
-    """List projects by name, with their owner's name and how many repositories they have."""
+    """List projects by name, with the owner's name and the number of repositories."""
     statement = (
         select(*_columns, account.c.username, _repositories)
         .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
@@ -287,13 +296,13 @@ async def page(
 
 
 async def total(transaction: Transaction, viewer: Viewer, wanted: Filter, search: str) -> int:
-    """Count the projects that `page` lists in all."""
+    """Count all projects that `page` lists."""
     statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted, search))
     return await keyset.count(transaction, statement)
 
 
 async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:
-    """Count what somebody may see."""
+    """Count the projects, repositories and bytes that a viewer may see."""
     is_public = project.c.public
     statement = select(
         func.coalesce(func.sum(case((is_public, 1), else_=0)), 0),
@@ -307,7 +316,7 @@ async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:
 
 
 def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Say which projects somebody may see: the public ones, and their own as far as their key reaches."""
+    """Return the condition that a viewer may see a project: public ones, and their own within their key's limits."""
     theirs: ColumnElement[bool] = true() if viewer.everything else _is_member(viewer)
     if viewer.only is not None:
         theirs = theirs & project.c.id.in_(viewer.only)
@@ -339,7 +348,7 @@ def _wanted(viewer: Viewer, wanted: Filter, search: str) -> list[ColumnElement[b
 
 
 async def roles(transaction: Transaction, viewer: Viewer, project_ids: Collection[int]) -> dict[int, list[str]]:
-    """List the roles somebody has in each of the projects, their own and their groups'."""
+    """List the roles that a viewer has in each of the projects: their own and their groups'."""
     found: dict[int, list[str]] = {}
     statement = select(member.c.project_id, member.c.role).where(
         member.c.project_id.in_(project_ids), _membership(viewer)
@@ -350,7 +359,7 @@ async def roles(transaction: Transaction, viewer: Viewer, project_ids: Collectio
 
 
 async def summary(transaction: Transaction, project_id: int) -> Summary | None:
-    """Count what is in a project."""
+    """Count the content of a project; return None if there is no such project."""
     statement: Select[Any] = (
         select(*_columns, account.c.username, _repositories)
         .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
@@ -371,6 +380,6 @@ async def summary(transaction: Transaction, project_id: int) -> Summary | None:
 
 
 async def upstream_credential(transaction: Transaction, project_id: int) -> str | None:
-    """Read what a mirror logs in to its upstream with, as it was put down: encrypted."""
+    """Read a mirror's credential for its upstream, encrypted as it was stored; None if there is none."""
     statement = select(project.c.upstream_credential).where(project.c.id == project_id)
     return (await transaction.execute(statement)).scalar()

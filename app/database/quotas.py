@@ -1,4 +1,4 @@
-"""Queries on what projects take up and what they may: the one place where bytes are charged to a project."""
+"""Queries on the storage and the quotas of projects: the one place where bytes are charged to a project."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .keyset import Order, Page
 from .tables import account, project
 from .text import END_OF_NAMES, has
 
-# From here on people are warned.
+# The share of a quota from which on people are warned.
 WARN_FROM = 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a project takes up, what running uploads were given included; ``quota_bytes`` is None for no end."""
+    """A project's usage, including the bytes reserved for running uploads; ``quota_bytes`` is None for no limit."""
 
     project_id: int
     project: str
@@ -33,14 +33,14 @@ class Usage:
 
     @property
     def share(self) -> float:
-        """How full it is, from 0 to 1 (above that where the quota was made smaller); 0 without a quota."""
+        """The used part of the quota, from 0 to 1; more if the quota was made smaller, 0 without a quota."""
         if self.quota_bytes is None:
             return 0.0
         return self.used_bytes / self.quota_bytes if self.quota_bytes else 1.0
 
     @property
     def warning(self) -> str | None:
-        """Say in words that there is little left, from 85 % on."""
+        """The warning that little is left, from 85 % on; otherwise None."""
         if self.quota_bytes is None or self.share < WARN_FROM:
             return None
         return f"quota of {self.project}: {in_words(self.used_bytes)} of {in_words(self.quota_bytes)} used"
@@ -48,7 +48,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Fullness:
-    """All quotas together: the fullest project's share, and how many are ``above`` each of the shares asked for."""
+    """All quotas together: the fullest project's share, and the numbers of projects ``above`` each given share."""
 
     used_bytes: int
     allowed_bytes: int
@@ -57,7 +57,7 @@ class Fullness:
 
 
 class QuotaExceeded(Denied):
-    """Bytes that a project has no room for."""
+    """A project's quota has no room for more bytes."""
 
     def __init__(self, project: str, used: int, quota: int, needed: int) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class QuotaExceeded(Denied):
 
 
 def in_words(size: int) -> str:
-    """Spell a number of bytes as people read it: ``0 B``, ``1.2 GiB``."""
+    """Return a number of bytes as people read it: ``0 B``, ``1.2 GiB``."""
     if size < 1024:
         return f"{size} B"
     value = float(size)
@@ -83,7 +83,7 @@ def in_words(size: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-# Owners are no foreign key: one that is gone is none.
+# owner_id is no foreign key, so a project whose owner is gone has none.
 _usage = (
     select(
         project.c.id,
@@ -101,25 +101,25 @@ _usage_by_id = PointQuery(_usage.where(project.c.id == bindparam("project")))
 
 
 async def usage(database: Database, project_id: int) -> Usage | None:
-    """Read what a project uses and may use."""
+    """Read what a project uses and may use; None if there is no such project."""
     row = await database.point(_usage_by_id, project_id)
     return Usage(*row) if row else None
 
 
 async def page(transaction: Transaction, page: Page[int]) -> list[Usage]:
-    """List what every project uses, by the projects' ids, or those that use most first."""
+    """List the usage of every project, by project id or by used bytes, the largest first."""
     statement = _searched(_usage, page.search)
     return await keyset.fetch(transaction, statement, Usage, page, project.c.id, orders=_ORDERS)
 
 
 async def total(transaction: Transaction, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all projects that `page` lists."""
     statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
     return await keyset.count(transaction, statement)
 
 
 async def fullness(transaction: Transaction, shares: Sequence[float]) -> Fullness:
-    """Add up the projects that have a quota; one of 0 bytes lets nothing in and is never full."""
+    """Add up the projects that have a quota; a quota of 0 bytes admits nothing and is never full."""
     share = cast(project.c.used_bytes, Float) / func.nullif(project.c.quota_bytes, 0)
     statement = select(
         func.coalesce(func.sum(project.c.used_bytes), 0),
@@ -132,14 +132,14 @@ async def fullness(transaction: Transaction, shares: Sequence[float]) -> Fullnes
 
 
 async def set_quota(transaction: Transaction, project_id: int, quota_bytes: int | None) -> None:
-    """Set a project's quota, None for no end."""
+    """Set a project's quota in bytes, None for no limit."""
     await transaction.execute(update(project).where(project.c.id == project_id).values(quota_bytes=quota_bytes))
 
 
 async def charge(transaction: Transaction, project_id: int, size: int) -> None:
-    """Add to what a project takes up, or with a negative size take off; raises QuotaExceeded.
+    """Add ``size`` bytes to a project's usage, or subtract them if negative; raises QuotaExceeded.
 
-    One statement looks and adds: of two that come at once, the second sees what the first has taken.
+    One statement checks and adds. If two charges come at once, the second one sees what the first one has taken.
     """
     if not size:
         return
@@ -156,7 +156,10 @@ async def charge(transaction: Transaction, project_id: int, size: int) -> None:
 
 
 async def room(transaction: Transaction, project_id: int) -> int | None:
-    """Say how many bytes a project has left, None for no end; keeps the number until the transaction ends."""
+    """Return how many bytes a project has left, None for no limit.
+
+    The row is locked, so that the number holds until the transaction ends.
+    """
     statement = select(project.c.quota_bytes - project.c.used_bytes).where(project.c.id == project_id)
     left = (await transaction.execute(statement.with_for_update(key_share=True))).scalar()
     return None if left is None else int(left)

@@ -1,7 +1,8 @@
-"""Queries that take projects and repositories away piece by piece.
+"""Queries that remove projects and repositories piece by piece.
 
-What goes is first given a name that nothing can have, by which it is found again where a worker died on the way; then
-its blobs, uploads and manifests go in batches, and the row last, once nothing is left.
+A removal has three states. First the row gets a name that nothing else can have: people do not find it any more, but
+another worker does if the first one died. Then its blobs, uploads and manifests are removed in batches. Once nothing is
+left, the row itself is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .text import END_OF_NAMES, REMOVED
 
 
 async def hide_project(transaction: Transaction, project_id: int) -> bool:
-    """Take a project from everybody's sight, and its name, members and robots from it; False: no such project."""
+    """Hide a project and free its name, and remove its members and robots; return False if there is no such project."""
     hidden = (
         update(project)
         .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
@@ -31,7 +32,7 @@ async def hide_project(transaction: Transaction, project_id: int) -> bool:
 
 
 async def hide_repository(transaction: Transaction, repository_id: int) -> bool:
-    """Take a repository from everybody's sight; False: no such repository."""
+    """Hide a repository and free its name; return False if there is no such repository."""
     hidden = (
         update(repository)
         .where(repository.c.id == repository_id, repository.c.name < END_OF_NAMES)
@@ -47,7 +48,7 @@ async def hidden_projects(transaction: Transaction) -> list[int]:
 
 
 async def hidden_repositories(transaction: Transaction) -> list[int]:
-    """List the repositories that are being removed, each on its own."""
+    """List the repositories that are being removed on their own."""
     statement = (
         select(repository.c.id)
         .join_from(project, repository, repository.c.project_id == project.c.id)
@@ -58,13 +59,13 @@ async def hidden_repositories(transaction: Transaction) -> list[int]:
 
 
 async def repositories_of(transaction: Transaction, project_id: int, limit: int) -> list[int]:
-    """List repositories of a project, some of them."""
+    """List at most ``limit`` repositories of a project."""
     statement = select(repository.c.id).where(repository.c.project_id == project_id).limit(limit)
     return list((await transaction.execute(statement)).scalars())
 
 
 async def empty_repository(transaction: Transaction, repository_id: int, limit: int) -> bool:
-    """Take away up to ``limit`` of each of a repository's uploads, manifests and blobs; False: nothing was left."""
+    """Remove up to ``limit`` uploads, manifests and blobs each of a repository; return False if nothing was left."""
     keys = await uploads.remove_of_repository(transaction, repository_id, limit)
     for key in keys:
         await blobs.discard(transaction, key, 0)
@@ -78,7 +79,7 @@ async def empty_repository(transaction: Transaction, repository_id: int, limit: 
 
 
 async def remove_repository(transaction: Transaction, repository_id: int) -> bool:
-    """Remove an empty repository's row; False where something has come into it."""
+    """Remove an empty repository's row; return False if the repository is not empty any more."""
     row = select(repository.c.id).where(repository.c.id == repository_id).with_for_update()
     if (await transaction.execute(row)).first() is None:
         return True
@@ -92,9 +93,10 @@ async def remove_repository(transaction: Transaction, repository_id: int) -> boo
 
 
 async def remove_project(transaction: Transaction, project_id: int) -> bool:
-    """Remove the row of a project without repositories; False if that cannot be yet.
+    """Remove the row of a project without repositories.
 
-    Robots and access keys keep the rights they had in it: no other project is ever given its id.
+    Return False if the project still has repositories or is gone already. Robots and access keys keep the rights they
+    had in it, because no other project ever gets its id.
     """
     row = select(project.c.id).where(project.c.id == project_id).with_for_update()
     if (await transaction.execute(row)).first() is None or await repositories_of(transaction, project_id, 1):

@@ -21,8 +21,9 @@ from .text import END_OF_NAMES, has
 class RepositoryEntry:
     """A repository as lists show it.
 
-    ``name`` is the one within the project, ``artifacts`` counts what `app.registry.artifacts.Artifacts.page` lists,
-    ``updated_at`` is when something was last pushed (Unix seconds).
+    ``name`` is the name within the project. ``artifacts`` counts the artifacts that
+    `app.registry.artifacts.Artifacts.page` lists. ``updated_at`` is the time of the last push. Times are in Unix
+    seconds.
     """
 
     id: int
@@ -76,19 +77,19 @@ async def page(transaction: Transaction, project_id: int, page: Page[str]) -> li
 
 
 async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all repositories that `page` lists."""
     counted = select(func.count()).select_from(repository).where(repository.c.name < END_OF_NAMES)
     return await keyset.count(transaction, _searched(counted, project_id, search))
 
 
 async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> list[RepositoryEntry]:
-    """List repositories, of the projects that somebody may see, by the project's name and the one within it."""
+    """List the repositories of the projects that a viewer may see, by project name and repository name."""
     statement = _seen(_entries, viewer, page.search)
     return await keyset.fetch(transaction, statement, RepositoryEntry, page, project.c.name, repository.c.name)
 
 
 async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:
-    """Count what `search` lists in all."""
+    """Count all repositories that `search` lists."""
     counted = (
         select(func.count())
         .select_from(repository)
@@ -106,13 +107,13 @@ async def find(transaction: Transaction, project_id: int, name: str) -> Reposito
 
 
 async def describe(transaction: Transaction, repository_id: int, description: str) -> bool:
-    """Set a repository's description; False where it is gone."""
+    """Set a repository's description; return False if it is gone."""
     here = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
     return bool((await transaction.execute(update(repository).where(here).values(description=description))).rowcount)
 
 
 async def add_pulls(transaction: Transaction, pulls: Mapping[int, int]) -> None:
-    """Count pulls: repository id → how many."""
+    """Add to the pull counts; ``pulls`` maps repository ids to numbers of pulls."""
     if pulls:
         statement = (
             update(repository)

@@ -19,9 +19,9 @@ from .text import has
 
 @dataclass(frozen=True, slots=True)
 class Robot:
-    """A robot's row; ``name`` as it logs in, ``project_id`` None for the system's, times in Unix seconds.
+    """A robot's row; ``name`` is its user name, ``project_id`` is None for the system's robots, times in Unix seconds.
 
-    ``permissions``: rights by project id, or by "*" for every project. ``expires_at`` None: never.
+    ``permissions`` holds rights by project id, or by "*" for every project. ``expires_at`` is None for never.
     """
 
     id: int
@@ -65,7 +65,7 @@ async def create(
     created_by: str,
     expires_at: float | None,
 ) -> Robot | None:
-    """Make a robot; None where the name is taken."""
+    """Make a robot; return None if the name is taken."""
     statement = (
         insert(transaction, robot)
         .values(
@@ -93,19 +93,19 @@ async def find(transaction: Transaction, robot_id: int) -> Robot | None:
 
 
 async def find_by_name(transaction: Transaction, name: str) -> Robot | None:
-    """Find a robot by the exact name it logs in with."""
+    """Find a robot by its exact user name."""
     row = (await transaction.execute(select(*_columns).where(robot.c.name == name))).first()
     return Robot(*row) if row else None
 
 
 async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Robot]:
-    """List a project's robots, or with None the system's, by their full names."""
+    """List a project's robots by full name; ``project_id`` None lists the system's."""
     statement = select(*_columns).where(_chosen(project_id, page.search))
     return await keyset.fetch(transaction, statement, Robot, page, robot.c.name)
 
 
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
-    """Count what `page` lists in all."""
+    """Count all robots that `page` lists."""
     statement = select(func.count()).select_from(robot).where(_chosen(project_id, search))
     return await keyset.count(transaction, statement)
 
@@ -115,20 +115,20 @@ def _chosen(project_id: int | None, search: str) -> ColumnElement[bool]:
 
 
 async def change(transaction: Transaction, robot_id: int, **values: object) -> Robot | None:
-    """Set columns of a robot; answers what it is now, None where it is gone."""
+    """Set columns of a robot; return the changed row, None if it is gone."""
     statement = update(robot).where(robot.c.id == robot_id).values(values).returning(*_columns)
     row = (await transaction.execute(statement)).first()
     return Robot(*row) if row else None
 
 
 async def remove(transaction: Transaction, robot_id: int) -> bool:
-    """Remove a robot; False where it is gone already."""
+    """Remove a robot; return False if it is gone already."""
     await retire(transaction, robot)
     return bool((await transaction.execute(delete(robot).where(robot.c.id == robot_id))).rowcount)
 
 
 async def expiring(transaction: Transaction, after: float, until: float) -> list[Robot]:
-    """List the robots, all projects' and the system's, that end after one time and not after another, soonest first."""
+    """List all enabled robots that expire after ``after`` and not after ``until`` (Unix seconds), soonest first."""
     statement = select(*_columns).where(robot.c.expires_at > after, robot.c.expires_at <= until)
     rows = await transaction.execute(
         statement.where(robot.c.disabled.is_(False)).order_by(robot.c.expires_at, robot.c.name)
@@ -137,13 +137,13 @@ async def expiring(transaction: Transaction, after: float, until: float) -> list
 
 
 async def project_names(transaction: Transaction, found: Collection[Robot]) -> dict[int, str]:
-    """Say what the projects of some robots are called, by their ids."""
+    """Return the names of some robots' projects by project id."""
     ids = {one.project_id for one in found}
     rows = await transaction.execute(select(project.c.id, project.c.name).where(project.c.id.in_(ids)))
     return {row.id: row.name for row in rows}
 
 
 async def unknown_projects(transaction: Transaction, ids: Collection[int]) -> set[int]:
-    """Say which of these are no project's id."""
+    """Return those of the ids that no project has."""
     found = await transaction.execute(select(project.c.id).where(project.c.id.in_(ids)))
     return set(ids) - set(found.scalars())

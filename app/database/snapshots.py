@@ -1,7 +1,8 @@
-"""What point reads answered lately, for the moments in which PostgreSQL is away.
+"""Keep recent answers of point reads, for the moments when PostgreSQL is down.
 
-A snapshot is never preferred to the database, is at most a minute old, and answers reads only: a pull of what was
-pulled a moment ago goes on through a restart of PostgreSQL, and a deletion shows at once while it runs.
+A snapshot is used only if the database does not answer, is at most a minute old, and serves reads only. So an image
+that was pulled a moment ago can be pulled during a restart of PostgreSQL. While PostgreSQL runs, a deletion shows at
+once.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 _TTL_SECONDS = 60
-# How often the same answer is written again: for so long a Redis that has just lost everything misses it.
+# The same answer is written again after this time. A Redis that lost everything lacks it for at most that long.
 _REWRITE_SECONDS = 5.0
 _MOST_KEYS = 10_000
-# Larger rows (a manifest of a megabyte) are not worth the memory of a cache everybody shares.
+# Larger rows, such as a manifest of a megabyte, are not worth the memory of a shared cache.
 _MOST_BYTES = 256 * 1024
 
 
 class Memory(Protocol):
-    """A cache that never raises: what is away or full forgets."""
+    """A cache that never raises: if it is down or full, it forgets."""
 
     async def get(self, key: str) -> bytes | None: ...
 
@@ -31,14 +32,14 @@ class Memory(Protocol):
 
 
 class Snapshots:
-    """Rows by the text of their question and its parameters."""
+    """Rows by the SQL of their query and its parameters."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._written: TTLCache[tuple[object, ...], int] = TTLCache(_MOST_KEYS, _REWRITE_SECONDS)
 
     async def remember(self, text: str, parameters: tuple[object, ...], row: Sequence[Any] | None) -> None:
-        """Keep an answer for a minute; that there is no row is not kept."""
+        """Keep a row for a minute; the absence of a row is not kept."""
         key = (text, *parameters)
         if row is None:
             return
@@ -51,7 +52,7 @@ class Snapshots:
             self._written.pop(key, None)
 
     async def recall(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
-        """Give what was answered within the last minute; None where that is not known."""
+        """Return the row of the last minute, None if none is known."""
         line = await self._memory.get(_key((text, *parameters)))
         return None if line is None else _decode(line)
 

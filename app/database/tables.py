@@ -1,23 +1,24 @@
-"""The tables: everything of record.
+"""The tables of the database, which hold everything of record.
 
     project ─┬─ repository ─┬─ tag ────────────┐ names a manifest
              │              ├─ manifest ◄──────┘ payload, byte for byte
-             │              │    └─ part         what the payload refers to, keyed by digest
+             │              │    └─ part         a blob or manifest that the payload refers to, keyed by digest
              │              ├─ link ── blob      a repository may serve a blob; a blob names its object
              │              └─ upload            an upload session and where its bytes are
-             │              └─ manifest_label ── label   of a project, or of the system where it has no project
+             │              └─ manifest_label ── label   of a project, or of the system if it has no project
              ├─ member      a person's or a group's role in the project
-             ├─ robot       of the project, or of the system where it has no project
-             └─ traffic     what a mirror served and fetched, by the hour
+             ├─ robot       of the project, or of the system if it has no project
+             └─ traffic     requests and bytes of a mirror, served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
-    review    what may have lost its last reference, and when to look
+    review    manifests and blobs that may have lost their last reference, and when to check
     account ── access_key   people, and their keys for the command line
-    audit     who did what; keeps no foreign key, for it outlives what it tells of
-    budget_sample   what an upstream still allowed, by the minute
-    signing_key     what tokens are signed with; setting: one value by its name
+    audit     who did what; has no foreign key, because an entry outlives the rows that it names
+    budget_sample   the rest of an upstream's rate limit, by the minute
+    signing_key     the keys that sign tokens
+    setting         single values by name
 
-Times are Unix seconds (double precision), sizes bytes. Names and tags compare by byte ("C"), so that listing
-in ASCII order is a walk along the primary key on both databases.
+Times are Unix seconds (double precision), sizes are bytes. Names and tags compare by byte (collation "C"). So a list in
+ASCII order is a walk along the primary key on both databases.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ project = Table(
     Column("settings", JSON, nullable=False),
     Column("used_bytes", BigInteger, nullable=False, server_default="0"),
     Column("created_at", Double, nullable=False),
-    # No foreign key: SQLite cannot add one to a table that is there. Whoever removes an account clears it.
+    # No foreign key, because SQLite cannot add one to an existing table. The removal of an account clears it.
     Column("owner_id", BigInteger, nullable=True),
     Column("description", Text, nullable=False, server_default=_EMPTY),
     Column("quota_bytes", BigInteger, nullable=True),
@@ -138,7 +139,7 @@ part = Table(
     Column("is_manifest", Boolean, primary_key=True),
     Column("size", BigInteger, nullable=False),
     ForeignKeyConstraint(["repository_id", "manifest"], _manifest_key, ondelete="CASCADE"),
-    # With the kind at its end it covers the questions asked of it; SQLite would take the primary key otherwise.
+    # With is_manifest at its end the index covers its queries; without it SQLite would choose the primary key.
     Index("ix_part_repository_id_digest_is_manifest", "repository_id", "digest", "is_manifest"),
 )
 
@@ -164,7 +165,7 @@ upload = Table(
     Column("bytes_written", BigInteger, nullable=False),
     Column("digest_so_far", String, nullable=False),
     Column("updated_at", Double, nullable=False),
-    # What this session has been given of the project's quota; 0 where there is none.
+    # The bytes reserved for this session from the project's quota; 0 if the project has none.
     Column("charged_bytes", BigInteger, nullable=False, server_default="0"),
     Index("ix_upload_updated_at", "updated_at"),
 )
@@ -195,14 +196,14 @@ account = Table(
     Column("is_admin", Boolean, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", Double, nullable=False),
-    # "local" with a password kept here, "saml" with the university's.
+    # "local" for a password stored here, "saml" for the university's log-in.
     Column("source", String, nullable=False, server_default="local"),
     Column("full_name", String, nullable=False, server_default=_EMPTY),
     Column("email", String, nullable=False, server_default=_EMPTY),
-    # As the identity provider told them at the last login.
+    # As the identity provider reported them at the last log-in.
     Column("groups", JSON, nullable=True),
     Column("last_login_at", Double, nullable=True),
-    # Raised by whatever ends the person's browser sessions: each session has the one it was begun under.
+    # Each session keeps the generation it began with. A higher number here ends the person's browser sessions.
     Column("generation", BigInteger, nullable=False, server_default="0"),
 )
 
@@ -213,7 +214,7 @@ access_key = Table(
     Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
     Column("name", String, nullable=False),
     Column("secret_hash", String, nullable=False, unique=True),
-    # Rights by project id, or "*" for every project; never more than the person's own.
+    # Rights by project id, or "*" for every project; the person's own rights limit them.
     Column("permissions", JSON, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double, nullable=True),
@@ -227,7 +228,7 @@ member = Table(
     metadata,
     Column("id", _rowid, primary_key=True),
     Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
-    # Exactly one of the two.
+    # Exactly one of the next two is set.
     Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), nullable=True),
     Column("group_name", _bytewise, nullable=True),
     Column("role", String, nullable=False),
@@ -243,7 +244,7 @@ robot = Table(
     metadata,
     Column("id", _rowid, primary_key=True),
     Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=True),
-    # As it logs in, prefix and project included.
+    # The full user name, with prefix and project.
     Column("name", _bytewise, nullable=False, unique=True),
     Column("description", Text, nullable=False),
     Column("secret_hash", String, nullable=False),
@@ -292,9 +293,9 @@ audit = Table(
     Column("resource_type", String, nullable=False),
     Column("resource", Text, nullable=False),
     Column("project_id", BigInteger, nullable=True),
-    # As it was called then: the project may be gone, and its name another one's.
+    # The project's name at that time: the project may be gone, and another one may have its name.
     Column("project_name", String, nullable=False, server_default=_EMPTY),
-    # What happens very often is one entry with how often it did.
+    # Frequent events of one kind share an entry with their number.
     Column("times", BigInteger, nullable=False, server_default="1"),
     Index("ix_audit_project_id_id", "project_id", "id"),
     Index("ix_audit_project_name_id", "project_name", "id"),

@@ -1,4 +1,4 @@
-"""Queries on what mirrors served and fetched, by the hour."""
+"""Queries on the traffic of mirrors, by the hour: served and fetched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ HOUR = 3600
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """``hits`` were answered from what is cached, ``misses`` from the upstream; a blob counts with its whole size."""
+    """Requests and bytes: ``hits`` were answered from the cache, ``misses`` from the upstream.
+
+    A blob counts with its whole size.
+    """
 
     hits: int = 0
     misses: int = 0
@@ -24,7 +27,7 @@ class Counts:
 
     @property
     def saved_bytes(self) -> int:
-        """What did not cross the wire a second time."""
+        """The bytes that were not downloaded from the upstream again."""
         return max(0, self.served_bytes - self.fetched_bytes)
 
 
@@ -32,11 +35,11 @@ _columns = (traffic.c.hits, traffic.c.misses, traffic.c.served_bytes, traffic.c.
 
 
 async def add(transaction: Transaction, counted: Mapping[tuple[int, int], Counts]) -> None:
-    """Add what was counted: (project id, hours since 1970) → counts. What was of a project that is gone is dropped."""
+    """Add counts by (project id, hours since 1970); drop the counts of projects that are gone."""
     wanted = sorted({project_id for project_id, _ in counted})
     there = select(project.c.id).where(project.c.id.in_(wanted)).order_by(project.c.id)
     kept = set((await transaction.execute(there.with_for_update(key_share=True, read=True))).scalars())
-    # In one order everywhere, so that no two workers wait for each other.
+    # Every worker writes in the same order, so that no two wait for each other.
     rows = [
         {
             "project_id": project_id,
@@ -57,7 +60,7 @@ async def add(transaction: Transaction, counted: Mapping[tuple[int, int], Counts
 
 
 async def totals(transaction: Transaction, project_ids: Collection[int], since: float) -> dict[int, Counts]:
-    """Sum each project's counts from the hour of ``since`` (Unix seconds) on, nothing for those without traffic."""
+    """Return the sum of each project's counts from the hour of ``since`` (Unix seconds) on; zeros without traffic."""
     statement = (
         select(traffic.c.project_id, *map(func.sum, _columns))
         .where(traffic.c.project_id.in_(sorted(project_ids)), traffic.c.hour >= int(since // HOUR))
@@ -68,9 +71,9 @@ async def totals(transaction: Transaction, project_ids: Collection[int], since: 
 
 
 async def by_hour(transaction: Transaction, project_id: int, since: float) -> dict[int, Counts]:
-    """Give a project's counts from the hour of ``since`` on, by the Unix time at which each hour begins, in order.
+    """Return a project's counts from the hour of ``since`` (Unix seconds) on, by the Unix time of each hour's begin.
 
-    Hours without traffic are left out.
+    The hours are in order; hours without traffic are left out.
     """
     here = (traffic.c.project_id == project_id) & (traffic.c.hour >= int(since // HOUR))
     rows = await transaction.execute(select(traffic.c.hour, *_columns).where(here).order_by(traffic.c.hour))
@@ -79,9 +82,9 @@ async def by_hour(transaction: Transaction, project_id: int, since: float) -> di
 
 @dataclass(frozen=True, slots=True)
 class CachedRepository:
-    """A repository of a mirror: ``name`` within the project, the bytes of its blobs, when it was last pulled from.
+    """A repository of a mirror: ``name`` is the name within the project, ``cached_bytes`` the size of its blobs.
 
-    ``pulled_at`` is in Unix seconds, 0 where it has nothing.
+    ``pulled_at`` is the time of the last pull in Unix seconds, 0 if the repository has no manifest.
     """
 
     name: str
@@ -92,7 +95,7 @@ class CachedRepository:
 
 
 async def hottest(transaction: Transaction, project_id: int, limit: int) -> list[CachedRepository]:
-    """List the project's most pulled repositories that have something cached."""
+    """List the project's most pulled repositories with a cached manifest."""
     top = (
         select(repository.c.id, repository.c.name, repository.c.pull_count)
         .where(

@@ -1,6 +1,6 @@
-"""Queries on upload sessions, and on what each was given of its project's quota.
+"""Queries on upload sessions and on the bytes reserved for each from its project's quota.
 
-Rows are locked in one order everywhere, session before project.
+Every transaction locks the session's row before the project's, so that no two wait for each other.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .tables import project, repository, upload
 
 @dataclass(frozen=True, slots=True)
 class UploadSession:
-    """An upload's row: ``digest_so_far`` is the digest of its first ``bytes_written`` bytes.
+    """An upload session's row: ``digest_so_far`` is the digest of its first ``bytes_written`` bytes.
 
-    ``charged_bytes`` are what it has been given of its project's quota.
+    ``charged_bytes`` is the number of bytes reserved for it from its project's quota.
     """
 
     id: str
@@ -45,7 +45,7 @@ _columns = (
 
 
 async def create(transaction: Transaction, session: UploadSession) -> None:
-    """Begin a session."""
+    """Write the row of a new session."""
     await transaction.execute(
         upload.insert().values(
             id=session.id,
@@ -60,14 +60,14 @@ async def create(transaction: Transaction, session: UploadSession) -> None:
 
 
 async def find(transaction: Transaction, repository_id: int, upload_id: str) -> UploadSession | None:
-    """Find a session of this repository; another repository's is not found."""
+    """Find a session of this repository; another repository's session is not found."""
     statement = select(*_columns).where(upload.c.id == upload_id, upload.c.repository_id == repository_id)
     row = (await transaction.execute(statement)).first()
     return UploadSession(*row) if row else None
 
 
 async def advance(transaction: Transaction, before: UploadSession, after: UploadSession) -> bool:
-    """Write a session's progress; False where another request has moved or ended it meanwhile."""
+    """Write a session's progress; return False if another request has advanced or ended it meanwhile."""
     statement = (
         update(upload)
         .where(upload.c.id == before.id, upload.c.bytes_written == before.bytes_written)
@@ -84,7 +84,7 @@ async def advance(transaction: Transaction, before: UploadSession, after: Upload
 async def find_with_room(
     transaction: Transaction, repository_id: int, upload_id: str
 ) -> tuple[UploadSession, int | None] | None:
-    """Find a session of this repository, and how many bytes its project has left beyond it (None: no end)."""
+    """Find a session of this repository, and how many more bytes its project has left (None for no limit)."""
     statement = (
         select(*_columns, project.c.quota_bytes - project.c.used_bytes)
         .join_from(upload, repository, repository.c.id == upload.c.repository_id)
@@ -96,10 +96,10 @@ async def find_with_room(
 
 
 async def reserve(transaction: Transaction, project_id: int, upload_id: str, total: int, ahead: int) -> int | None:
-    """Give a session what it needs of the quota for ``total`` bytes; answers how much it has, None: it has ended.
+    """Reserve ``total`` bytes of the quota for a session; return how many it has, None if the session has ended.
 
-    It is given up to ``ahead`` bytes more, so as not to ask again soon, but an eighth of what is left at most: others
-    may be sending as well. Raises QuotaExceeded.
+    Up to ``ahead`` more bytes are reserved, so that the session need not ask again soon. They are at most an eighth of
+    the rest, because other sessions may be running as well. Raises QuotaExceeded.
     """
     charged = await _charged(transaction, upload_id)
     if charged is None:
@@ -115,7 +115,7 @@ async def reserve(transaction: Transaction, project_id: int, upload_id: str, tot
 
 
 async def give_back(transaction: Transaction, project_id: int, upload_id: str, keep: int) -> None:
-    """Take from a session what it has of the quota beyond ``keep`` bytes."""
+    """Return the bytes that a session has reserved beyond ``keep`` to the project's quota."""
     charged = await _charged(transaction, upload_id)
     if charged is not None and charged > keep:
         await transaction.execute(update(upload).where(upload.c.id == upload_id).values(charged_bytes=keep))
@@ -123,25 +123,28 @@ async def give_back(transaction: Transaction, project_id: int, upload_id: str, k
 
 
 async def end(transaction: Transaction, upload_id: str) -> int | None:
-    """End a session and hand what it was given of the quota to the caller; None where it is gone already."""
+    """End a session; return its reserved bytes, None if it is gone already.
+
+    The bytes stay charged to the project: the caller uses or returns them.
+    """
     statement = delete(upload).where(upload.c.id == upload_id).returning(upload.c.charged_bytes)
     return (await transaction.execute(statement)).scalar()
 
 
 async def remove(transaction: Transaction, upload_id: str) -> bool:
-    """End a session and give its part of the quota back; False where it is gone already."""
+    """End a session and return its bytes to the quota; return False if it is gone already."""
     return bool(await _remove(transaction, [upload_id], before=None))
 
 
 async def remove_idle(transaction: Transaction, before: float, limit: int) -> list[str]:
-    """End sessions untouched since ``before``; answers the keys of their objects."""
+    """End up to ``limit`` sessions idle since ``before`` (Unix seconds); return the keys of their objects."""
     idle = select(upload.c.id).where(upload.c.updated_at < before).order_by(upload.c.updated_at).limit(limit)
-    # The time is asked again: a session may have gone on since it was chosen.
+    # The time is checked again, because a session may have made progress since it was chosen.
     return await _remove(transaction, list((await transaction.execute(idle)).scalars()), before=before)
 
 
 async def remove_of_repository(transaction: Transaction, repository_id: int, limit: int) -> list[str]:
-    """End sessions of a repository; answers the keys of their objects."""
+    """End up to ``limit`` sessions of a repository; return the keys of their objects."""
     theirs = select(upload.c.id).where(upload.c.repository_id == repository_id).limit(limit)
     return await _remove(transaction, list((await transaction.execute(theirs)).scalars()), before=None)
 

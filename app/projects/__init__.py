@@ -1,1 +1,1 @@
-"""Projects: what they are called, whether they are public, and whether they host or mirror."""
+"""Manage projects, their members, labels, quotas and the audit log."""

@@ -1,11 +1,11 @@
 """The audit log: who did what to which project, from where and when.
 
-Notes are taken in memory and written every second, so that nobody waits for them; a stop writes the rest. While the
-database is away they are kept, up to a bound that is logged when it is reached. A worker that is killed loses a second,
-and a minute's count of what was refused.
+Notes are kept in memory and written every second, so that requests do not wait for them; shutdown writes the rest.
+While the database is down they are kept, up to a limit; the log says if entries are dropped. A worker that is killed
+loses the notes of one second, and the counts of one minute of refused log-ins.
 
-Invariant: no entry has a secret in it. Resources are names of what is there; a name that was tried and is nobody's may
-be a password in the wrong field, and is not written down.
+Invariant: no entry contains a secret. Resources are names of existing things. A user name that does not exist may be a
+password in the wrong field, so it is not written.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ log = logging.getLogger(__name__)
 
 
 class Audit:
-    """Takes notes and answers what was noted; `run` writes them until cancelled, `flush` writes the rest."""
+    """Takes notes and exports entries; `run` writes notes until cancelled, `close` writes the rest."""
 
     def __init__(self, database: Database, days: int) -> None:
-        """``days``: for how long an entry is kept."""
+        """``days``: the number of days that an entry is kept."""
         self._database = database
         self._days = days
         self._notes: list[Note] = []
         self._tally = Tally()
         self._dropped = 0
         self._writing: SingleFlight[None] = SingleFlight()
-        self._away = False
+        self._database_down = False
 
     def note(
         self,
@@ -59,20 +59,20 @@ class Audit:
         resource: str,
         project: tuple[int, str] | None = None,
     ) -> None:
-        """Note what was done just now; never waits and never fails.
+        """Note an action that was done just now; never waits and never fails.
 
-        ``operation`` is a word such as create, update, delete, push, login; ``resource`` a name as people know it;
-        ``project`` its id and name, where it is one's own matter.
+        ``operation`` is a word such as create, update, delete, push, login. ``resource`` is a name as people know it.
+        ``project`` is the id and name of the project that the action belongs to, if any.
         """
         texts = _plain(principal.subject), _plain(address), operation, resource_type, _plain(resource)
         self._take(Note(time.time(), *texts, *(project or (None, ""))))
 
     def refused(self, name: str, address: str) -> None:
-        """Note that somebody was not let in as ``name``, "" where that is nobody's; counted by the minute."""
+        """Note that a log-in as ``name`` was refused, "" if no account has the name; counted by the minute."""
         self._count("refuse", "user", name, address)
 
     def refused_by_university(self, what: str, address: str) -> None:
-        """Note that a SAML message (``what``: log-in, logout) was not accepted; counted by the minute."""
+        """Note that a SAML message was not accepted; ``what`` is log-in or logout; counted by the minute."""
         self._count("reject", f"university {what}", "", address)
 
     def _count(self, operation: str, resource_type: str, resource: str, address: str) -> None:
@@ -88,10 +88,10 @@ class Audit:
             self._dropped += 1
 
     async def flush(self) -> None:
-        """Write what was noted; kept for the next time if the database is down.
+        """Write all notes; keep them for the next call if the database is down.
 
-        A cancelled caller does not stop the writing: a transaction that is broken off may hold SQLite's write lock, and
-        nobody knows what it has written.
+        A cancelled caller does not stop the writing. A cancelled transaction may keep SQLite's write lock, and it would
+        be unknown which notes it wrote.
         """
         for note in self._tally.due():
             self._take(note)
@@ -103,32 +103,32 @@ class Audit:
                 async with self._database.transaction() as transaction:
                     await audit.add(transaction, notes)
                 del self._notes[: len(notes)]
-            self._away = False
+            self._database_down = False
         except Unavailable as error:
-            if not self._away:
+            if not self._database_down:
                 log.warning("audit entries not written yet: %s", error)
-            self._away = True
+            self._database_down = True
         if self._dropped:
             log.error("%d audit entries were dropped: more than %d were waiting", self._dropped, _MOST_NOTES)
             self._dropped = 0
 
     async def close(self) -> None:
-        """Write the rest; says in the log how much could not be written."""
+        """Write the rest; log how many notes could not be written."""
         for note in self._tally.due(all_of_it=True):
             self._take(note)
         await self.flush()
         if self._notes:
-            log.error("%d audit entries are lost: the database is away", len(self._notes))
+            log.error("%d audit entries are lost: the database is down", len(self._notes))
 
     async def run(self) -> None:
-        """Write every second and remove every hour what is old, for as long as the worker lives."""
+        """Write notes every second and remove old entries every hour, until cancelled."""
         await asyncio.gather(
             repeat("writing audit entries", self.flush, _WRITE_SECONDS),
             repeat("removing old audit entries", self.remove_old, _TIDY_SECONDS, now=True),
         )
 
     async def remove_old(self) -> None:
-        """Remove entries that are older than the configured days, some at a time."""
+        """Remove entries that are older than the configured days, in batches; raises Unavailable."""
         before = time.time() - self._days * _DAY
         removed = _REMOVED_AT_ONCE
         while removed == _REMOVED_AT_ONCE:
@@ -136,7 +136,7 @@ class Audit:
                 removed = await audit.remove_older(transaction, before, _REMOVED_AT_ONCE)
 
     async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:
-        """Give every entry that is meant, the newest first, holding a page of them at a time; raises Unavailable."""
+        """Yield the chosen entries, the newest first, with one page of them in memory; raises Unavailable."""
         after: int | None = None
         while entries := await self._database.read(audit.page, Page(_EXPORTED_AT_ONCE, after), chosen):
             for entry in entries:
@@ -145,5 +145,5 @@ class Audit:
 
 
 def _plain(text: str) -> str:
-    """Cut a text to what any database takes: a user name that was tried may be anything."""
+    """Return a text that both databases can store, cut to a maximum length; a tried user name may be anything."""
     return text[:_MOST_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

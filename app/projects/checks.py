@@ -1,4 +1,4 @@
-"""What people may type: names, descriptions, sizes; each says in words what would be right."""
+"""Checks of input: names, descriptions, sizes; each error says which input is valid."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from app.access.typed import checked_text
 from app.oci.errors import Term
 from app.oci.reference import MAX_NAME, is_plain_name
 
-# A repository's name comes after it, and both together have MAX_NAME characters at most.
+# A repository's name follows the project's, and both together have at most MAX_NAME characters.
 _MOST_NAME = 128
 _MOST_TEXT = 4000
 _MOST_WORD = 255
 _MOST_BYTES = 1 << 62
 
-# First parts of paths that are not projects', now or one day; a test holds this against the routes that there are.
-# What the configuration makes is not asked about: a project that is there goes on under its name.
+# First parts of paths that belong to pages and not to projects, now or in the future. A test compares this list with
+# the routes. Projects from the configuration are not checked, so that an existing project keeps its name.
 _RESERVED = frozenset(
     {
         *("account", "addresses", "admin", "administration", "api", "assets", "auth", "c", "favicon.ico", "healthz"),
@@ -23,16 +23,16 @@ _RESERVED = frozenset(
         *("system", "user", "users", "v1", "v2"),
     }
 )
-# What people would take for Docker Hub's own images, or for the way to them.
+# Names that people would take for Docker Hub's own images or a mirror of them.
 _OFFICIAL = frozenset({"library", "docker.io", "docker", "dockerhub", "mirror"})
 
 
 def project_name(name: str, *, by_admin: bool) -> str:
-    """Give the name of a project that is to be made back; raises Invalid, and Conflict for a reserved one."""
+    """Return the name of a new project if it is valid; raises Invalid, and Conflict for a reserved name."""
     if not is_project_name(name) or len(name) > _MOST_NAME:
         raise Invalid(
-            "not a project name: %(name)r; lower-case letters and digits, with single . _ - between "
-            "them, %(most)s characters at most",
+            "%(name)r cannot be a project name; use lower-case letters and digits, with single . _ - between them, "
+            "%(most)s characters at most",
             name=name[:80],
             most=_MOST_NAME,
         )
@@ -42,25 +42,25 @@ def project_name(name: str, *, by_admin: bool) -> str:
 
 
 def is_project_name(name: str) -> bool:
-    """Say whether a project can be called that; operators give their own longer names."""
+    """Return whether a project can have that name; projects of operators may have longer names."""
     return len(name) <= MAX_NAME and is_plain_name(name)
 
 
 def text(value: str, what: Term) -> str:
-    """Give a longer text back; raises Invalid where it cannot be kept."""
+    """Return a longer text if both databases can store it; raises Invalid."""
     return checked_text(value, what, _MOST_TEXT)
 
 
 def word(value: str, what: Term) -> str:
-    """Give a short text of one line back, without the spaces around it; raises Invalid where there is none."""
+    """Return a short text of one line without the spaces around it; raises Invalid, also for an empty text."""
     value = value.strip()
     if not value or len(value) > _MOST_WORD or not value.isprintable():
-        raise Invalid("%(what)s: one to %(most)s characters, in one line", what=what, most=_MOST_WORD)
+        raise Invalid("%(what)s must have 1 to %(most)s characters in one line", what=what, most=_MOST_WORD)
     return value
 
 
 def size(value: int, what: Term, *, least: int = 0) -> int:
-    """Give a number of bytes back; raises Invalid."""
+    """Return a number of bytes if it is at least ``least``; raises Invalid."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_BYTES:
-        raise Invalid("%(what)s: a number of bytes, %(least)s at least", what=what, least=least)
+        raise Invalid("%(what)s must be a number of bytes, at least %(least)s", what=what, least=least)
     return value

@@ -1,4 +1,4 @@
-"""Labels: words with a colour that are put on artifacts, of one project or of the whole system."""
+"""Manage labels, coloured words that are attached to artifacts, of one project or of the whole system."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _COLOR = re.compile(r"#[0-9A-Fa-f]{6}\Z")
 
 
 class Labels:
-    """A label without a project is the system's: everybody sees it, administrators change it."""
+    """Labels of projects and of the system; everybody sees the system's labels, administrators change them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, label_id: int) -> Label:
-        """Read a label; raises Missing. Whose it is, the caller looks at."""
+        """Read a label; raises Missing. The caller checks to which project it belongs."""
         return await self._database.read(_find, label_id)
 
     async def create(
         self, project_id: int | None, *, name: str, description: str = "", color: str = "#6c757d"
     ) -> Label:
-        """Make a label; raises Invalid, Conflict for a name the project (or the system) has."""
+        """Make a label; raises Invalid, Missing, Conflict if the project (or the system) has one of that name."""
         name, description, color = _checked(name, description, color)
 
         async def create(transaction: Transaction) -> Label:
             if project_id is not None and not (await projects.keep(transaction, project_id, None))[0]:
-                raise Missing("the project is gone")
+                raise Missing("the project has been deleted")
             made = await labels.create(transaction, project_id, name=name, description=description, color=color)
             if made is None:
                 raise _taken(name)
@@ -45,7 +45,7 @@ class Labels:
     async def update(
         self, label_id: int, *, name: str | None = None, description: str | None = None, color: str | None = None
     ) -> Label:
-        """Change a label, what is None stays; raises Missing, Invalid, Conflict."""
+        """Change a label; None keeps a value. Raises Missing, Invalid, Conflict."""
 
         async def change(transaction: Transaction) -> Label:
             before = await _find(transaction, label_id)
@@ -68,9 +68,9 @@ class Labels:
             raise _missing()
 
     async def attach(self, project_id: int, repository_id: int, digest: Digest, label_id: int) -> None:
-        """Put a label of the artifact's project or of the system on an artifact.
+        """Attach a label of the artifact's project or of the system to an artifact.
 
-        Raises Missing where label or artifact are not there, Conflict where it is on it already.
+        Raises Missing if there is no such label or artifact, Conflict if the label is attached already.
         """
 
         async def attach(transaction: Transaction) -> bool | None:
@@ -86,7 +86,7 @@ class Labels:
             raise Conflict("the label is on this artifact already")
 
     async def detach(self, repository_id: int, digest: Digest, label_id: int) -> None:
-        """Take a label off an artifact; raises Missing."""
+        """Remove a label from an artifact; raises Missing."""
         async with self._database.transaction() as transaction:
             detached = is_id(label_id) and await labels.detach(transaction, repository_id, digest, label_id)
         if not detached:
@@ -102,7 +102,7 @@ async def _find(transaction: Transaction, label_id: int) -> Label:
 
 def _checked(name: str, description: str, color: str) -> tuple[str, str, str]:
     if not _COLOR.match(color):
-        raise Invalid("color: #rrggbb, not %(color)r", color=color[:20])
+        raise Invalid("color must be #rrggbb, not %(color)r", color=color[:20])
     return checks.word(name, Term("name")), checks.text(description, Term("description")), color.lower()
 
 
@@ -111,4 +111,4 @@ def _missing() -> Missing:
 
 
 def _taken(name: str) -> Conflict:
-    return Conflict("there is a label %(name)r here already", name=name)
+    return Conflict("there is a label %(name)r here already; choose another name", name=name)

@@ -1,4 +1,4 @@
-"""Members of projects: people and groups with a role."""
+"""Manage the members of projects: people and groups with a role."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .viewers import highest, viewer_of
 
 
 class Members:
-    """Keeps a project from losing its last project admin."""
+    """Members of projects; a project keeps at least one project admin."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -26,30 +26,33 @@ class Members:
         return await self._database.read(_find, project_id, member_id)
 
     async def own(self, project_id: int, principal: Principal) -> Member | None:
-        """Find a person's own membership, None where they are in by a group or not at all: what they may leave by."""
+        """Find a person's own membership, which they may leave; None if they belong by a group or not at all."""
         if principal.kind is not PrincipalKind.PERSON or principal.id is None:
             return None
         return await self._database.read(members.of_account, project_id, principal.id)
 
     async def role(self, project_id: int, principal: Principal) -> Role | None:
-        """Answer a person's highest role, of their own or by a group; for showing, rights come from Permissions."""
+        """Return a person's highest role, of their own or by a group, for display; rights come from Permissions."""
         found = await self._database.read(projects.roles, viewer_of(principal), [project_id])
         return highest(found.get(project_id, ()))
 
     async def add_person(self, project_id: int, username: str, role: Role) -> Member:
-        """Make somebody with an account a member; raises Missing for no account, Conflict for a member."""
+        """Make a person a member; raises Invalid, Missing if they have no account, Conflict if they are a member."""
         username = checks.word(username, Term("user name"))
 
         async def add(transaction: Transaction) -> Member:
             account = await accounts.find(transaction, username) if storable(username) else None
             if account is None:
-                raise Missing("nobody is known here as %(username)r; they must log in once first", username=username)
+                raise Missing("there is no account %(username)r; this person must log in once first", username=username)
             return await _add(transaction, project_id, role, username, account_id=account.id)
 
         return await self._database.transact(add)
 
     async def add_group(self, project_id: int, group: str, role: Role) -> Member:
-        """Make a group a member, of which nobody need have logged in yet; raises Invalid, Conflict for a member."""
+        """Make a group a member, even if none of its people has logged in yet.
+
+        Raises Invalid, Missing, Conflict if the group is a member.
+        """
         group = checks.word(group, Term("group"))
 
         async def add(transaction: Transaction) -> Member:
@@ -58,7 +61,7 @@ class Members:
         return await self._database.transact(add)
 
     async def set_role(self, project_id: int, member_id: int, role: Role, *, force: bool = False) -> Member:
-        """Change a role; raises Missing, PreconditionFailed for the last project admin unless ``force``."""
+        """Change a member's role; raises Missing, PreconditionFailed for the last project admin unless ``force``."""
 
         async def change(transaction: Transaction) -> Member:
             member = await _find(transaction, project_id, member_id)
@@ -103,7 +106,7 @@ async def _add(
 ) -> Member:
     there, _ = await projects.keep(transaction, project_id, None)
     if not there:
-        raise Missing("the project is gone")
+        raise Missing("the project has been deleted")
     member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
     if member_id is None:
         raise Conflict("%(name)s is a member already; change the role instead", name=name)
@@ -111,7 +114,7 @@ async def _add(
 
 
 async def _require_another(transaction: Transaction, member: Member) -> None:
-    """Raise PreconditionFailed where this is the project's last project admin."""
+    """Raise PreconditionFailed if this is the project's last project admin."""
     if member.role != Role.PROJECT_ADMIN:
         return
     if not await members.others_with_role(transaction, member.project_id, Role.PROJECT_ADMIN, member.id):

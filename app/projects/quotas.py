@@ -1,4 +1,4 @@
-"""Quotas of projects: how much is used, and who may set how much."""
+"""Read and set the quotas of projects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .service import check_quota
 
 
 class Quotas:
-    """What is charged, and when: `app.registry.uploads` and `app.database.blobs`."""
+    """Quotas of projects; `app.registry.uploads` and `app.database.blobs` charge the bytes."""
 
     def __init__(self, database: Database, policy: Policy) -> None:
         self._database = database
@@ -27,21 +27,22 @@ class Quotas:
         return found
 
     async def set(self, by: Principal, project_id: int, quota_bytes: int | None) -> Usage:
-        """Set a quota; None is no end.
+        """Set a quota in bytes, None for no limit; return the usage.
 
-        Raises Missing, Invalid for a negative one or a mirror (which has a cache size), and for whoever is no
-        administrator Forbidden for no end or more than the configured most, PreconditionFailed below what is used.
+        Raises Missing, and Invalid for a negative quota or a mirror, which has a cache size instead. For people who are
+        no administrators, it raises Forbidden for no limit or more than the configured maximum, and PreconditionFailed
+        for less than the used bytes.
         """
         check_quota(quota_bytes, by, self._policy)
 
         async def change(transaction: Transaction) -> None:
-            # Nothing is charged between the look and the change.
+            # The lock keeps other transactions from charging bytes between the check and the change.
             await quotas.room(transaction, project_id)
             project = await projects.get(transaction, project_id)
             if project is None:
                 raise _missing(project_id)
             if project.upstream is not None:
-                raise Invalid("%(name)s is a cache: it has a cache size, not a quota", name=project.name)
+                raise Invalid("%(name)s is a cache and has no quota; set its cache size instead", name=project.name)
             if quota_bytes is not None and quota_bytes < project.used_bytes and not by.administers:
                 raise PreconditionFailed(
                     "%(name)s uses %(used)s already; delete something first, or choose a larger quota",
@@ -55,10 +56,10 @@ class Quotas:
         return await self.usage(project_id)
 
     async def warning(self, project_id: int) -> str | None:
-        """Say in words that a project has little left, from 85 % on."""
+        """Return a warning if a project has used 85 % of its quota or more, otherwise None."""
         found = await quotas.usage(self._database, project_id)
         return found.warning if found else None
 
 
 def _missing(project_id: int) -> Missing:
-    return Missing("there is no project of the id %(number)s that you may see", number=project_id)
+    return Missing("there is no project with the id %(number)s that you may see", number=project_id)

@@ -1,6 +1,6 @@
-"""Takes projects and repositories away: out of sight at once, then piece by piece, so that no transaction is long.
+"""Remove projects and repositories: hide them at once, then remove them piece by piece in short transactions.
 
-What a worker that died has left is gone on with by `finish_removals`, which collection calls.
+If a worker dies, `finish_removals`, which garbage collection calls, removes the rest.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from functools import partial
 from app.database import Database, removals
 
 _BATCH = 100
-# What whoever asked waits for; the rest of something large is collection's.
+# The client waits for at most this many batches; garbage collection removes the rest.
 _BATCHES_AT_ONCE = 20
 
 
 async def remove_repository(database: Database, repository_id: int) -> bool:
-    """Remove a repository with its uploads, manifests and blobs; False where there is none."""
+    """Remove a repository with its uploads, manifests and blobs; return False if there is no such repository."""
     if not await database.transact(partial(removals.hide_repository, repository_id=repository_id)):
         return False
     await _empty_repository(database, repository_id, _BATCHES_AT_ONCE)
@@ -23,7 +23,7 @@ async def remove_repository(database: Database, repository_id: int) -> bool:
 
 
 async def remove_project(database: Database, project_id: int) -> bool:
-    """Remove a project with all that is in it; False where there is none."""
+    """Remove a project with all its content; return False if there is no such project."""
     if not await database.transact(partial(removals.hide_project, project_id=project_id)):
         return False
     await _empty_project(database, project_id, _BATCHES_AT_ONCE)
@@ -31,7 +31,7 @@ async def remove_project(database: Database, project_id: int) -> bool:
 
 
 async def finish_removals(database: Database) -> None:
-    """Go on with every removal that was begun and has not come to its end."""
+    """Resume every removal that has begun and not ended."""
     async with database.reading() as transaction:
         repositories = await removals.hidden_repositories(transaction)
         projects = await removals.hidden_projects(transaction)
@@ -55,13 +55,16 @@ async def _empty_project(database: Database, project_id: int, batches: int | Non
 
 
 async def _empty_repository(database: Database, repository_id: int, batches: int | None) -> int | None:
-    """Empty a repository in at most so many batches, then remove it; answers how many are left, None for no end."""
+    """Empty a repository in at most ``batches`` batches, then remove it.
+
+    Return how many batches are left. None means no limit.
+    """
     empty = partial(removals.empty_repository, repository_id=repository_id, limit=_BATCH)
     while batches != 0:
         batches = None if batches is None else batches - 1
         if await database.transact(empty):
             continue
-        # Something may have come in between: then it is emptied again.
+        # A push may have added content meanwhile; then the repository is emptied again.
         if await database.transact(partial(removals.remove_repository, repository_id=repository_id)):
             break
     return batches

@@ -1,7 +1,7 @@
-"""Projects: finds what a request names, and makes, changes, lists and removes projects.
+"""Find, make, change, list and remove projects.
 
-Nothing here asks for rights: the callers have done so (`app.web.access_control`, `app.web.v2.gate`). Only `open` looks
-at a grant, because the gate knows a project by its name alone.
+The callers (`app.web.access_control`, `app.web.v2.gate`) have checked the rights before. Only `open` checks a grant,
+because `app.web.v2.gate` knows a project by its name alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OfficialImages = Literal["explain", "alias"]
 
 
 class Unset(Enum):
-    """For arguments of which None means something: the value as it is, or by default."""
+    """A default for arguments in which None has a meaning: keep the value, or use the configured default."""
 
     UNSET = "unset"
 
@@ -44,7 +44,7 @@ UNSET = Unset.UNSET
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository a request names. ``id`` is None where nothing has been put there yet."""
+    """A repository that a request names. ``id`` is None if nothing has been pushed to it yet."""
 
     name: Name
     project_id: int
@@ -54,14 +54,14 @@ class Repository:
 
 
 class Settings(TypedDict, total=False):
-    """What a mirror can be told; None for ``cache_bytes``: no bound."""
+    """The settings of a mirror; ``cache_bytes`` is None for no limit."""
 
     official_images: OfficialImages
     cache_bytes: int | None
 
 
 class Projects:
-    """Holds no state of its own."""
+    """Projects and the repositories that requests name; it holds no state of its own."""
 
     def __init__(
         self,
@@ -70,16 +70,16 @@ class Projects:
         upstreams: Collection[str],
         encrypt: Callable[[str], str],
     ) -> None:
-        """``upstreams`` are the configured ones by name; ``encrypt`` hides an upstream's password in the database."""
+        """``upstreams`` are the names of the configured ones; ``encrypt`` encrypts credentials for the database."""
         self._database = database
         self._policy = policy
         self._upstreams = frozenset(upstreams)
         self._encrypt = encrypt
 
     async def open(self, name: Name, grant: Grant) -> Repository:
-        """Find what a name names, if the grant is for the project that has the name now.
+        """Find the repository of a name, if the grant is for the project that has the name now.
 
-        Raises TokenOutdated if it is for another one, and NameUnknown if there is no such project.
+        Raises TokenOutdated if the grant is for another project, and NameUnknown if there is no such project.
         """
         found = await projects.resolve(self._database, name.project, name.repository)
         if found is None:
@@ -90,7 +90,7 @@ class Projects:
         return Repository(name, project_id, public, upstream, repository_id)
 
     async def open_to_write(self, name: Name, grant: Grant) -> Repository:
-        """Find a repository that may be pushed to, as `open` does; raises Denied for a mirror as well."""
+        """Find a repository to push to, as `open` does; also raises Denied for a mirror, NameUnknown for no name."""
         repository = await self.open(name, grant)
         if repository.upstream is not None:
             raise Denied(
@@ -122,7 +122,7 @@ class Projects:
         return found
 
     async def page(self, principal: Principal, page: Page[str], wanted: Filter = EVERYTHING) -> list[ProjectEntry]:
-        """List the projects that the principal may see (has project:read in), by name."""
+        """List the projects in which the principal has project:read, by name."""
         viewer = viewer_of(principal)
         async with self._database.reading() as transaction:
             rows = await projects.page(transaction, viewer, page, wanted)
@@ -133,11 +133,11 @@ class Projects:
         ]
 
     async def total(self, principal: Principal, search: str = "", wanted: Filter = EVERYTHING) -> int:
-        """Count what `page` lists in all."""
+        """Count all projects that `page` lists."""
         return await self._database.read(projects.total, viewer_of(principal), wanted, search)
 
     async def entry(self, principal: Principal, project_id: int) -> ProjectEntry:
-        """Read one project as `page` would list it; raises Missing."""
+        """Read one project as `page` lists it; raises Missing."""
         project = await self.get(project_id)
         found = await self.page(principal, Page(1), Filter(name=project.name))
         if not found:
@@ -145,25 +145,25 @@ class Projects:
         return found[0]
 
     async def summary(self, project_id: int) -> Summary:
-        """Count what is in a project, and its members by role; raises Missing."""
+        """Count the content of a project, and its members by role; raises Missing."""
         found = await self._database.read(projects.summary, project_id)
         if found is None:
             raise _no_project(project_id)
         return found
 
     async def statistics(self, principal: Principal) -> Statistics:
-        """Count the projects and repositories the principal may see; bytes for administrators only, else None."""
+        """Count the projects and repositories that the principal may see; bytes are None except for administrators."""
         found = await self._database.read(projects.statistics, viewer_of(principal))
         return found if principal.administers else replace(found, used_bytes=None)
 
     def may_cache(self, principal: Principal) -> bool:
-        """Say whether the principal may make pull-through caches: administrators, and whom the configuration names."""
+        """Return whether the principal may make pull-through caches: administrators and the configured groups may."""
         in_person = principal.kind is PrincipalKind.PERSON and principal.limits is None
         return principal.administers or (in_person and not principal.groups.isdisjoint(self._policy.cache_groups))
 
     @property
     def upstreams(self) -> list[str]:
-        """Name the configured upstreams."""
+        """The names of the configured upstreams, sorted."""
         return sorted(self._upstreams)
 
     async def create(
@@ -178,11 +178,12 @@ class Projects:
         credential: tuple[str, str] | None = None,
         settings: Settings | None = None,
     ) -> Project:
-        """Make a project; its maker becomes its project admin (an access key's owner as well).
+        """Make a project; the person who makes it, also with an access key, becomes its project admin.
 
-        ``quota_bytes``: None is no end, for administrators only; unset is the configured default. ``upstream`` makes
-        a pull-through cache, with ``credential`` (user name, password) for it. Raises Invalid, Conflict for a name
-        that is taken or reserved, Forbidden for robots, too many projects, a quota beyond the most, and caches.
+        ``quota_bytes`` None means no limit, for administrators only; unset means the configured default. ``upstream``
+        makes a pull-through cache, ``credential`` is the user name and password for it. Raises Invalid, Conflict for a
+        name that is taken or reserved, and Forbidden for robots, too many projects, too large a quota, and people who
+        may not make caches.
         """
         owner_id = _maker(by)
         checks.project_name(name, by_admin=by.administers)
@@ -203,7 +204,9 @@ class Projects:
                 raise Forbidden("your account is gone; log in again")
             if owned >= self._policy.projects_per_person and not by.administers:
                 raise Forbidden(
-                    "you have %(owned)s projects, and nobody may have more; remove one, or ask for help", owned=owned
+                    "you have %(owned)s projects, the most that one person may have; delete one, or ask an "
+                    "administrator",
+                    owned=owned,
                 )
             if not await projects.create(transaction, name, owner_id=owner_id, **values):
                 raise Conflict("there is a project %(name)r already; choose another name", name=name)
@@ -225,11 +228,11 @@ class Projects:
         credential: tuple[str, str] | Unset | None = UNSET,
         settings: Settings | None = None,
     ) -> Project:
-        """Change a project; what is unset, and settings that are not among ``settings``, stay. Keeps a cache's content.
+        """Change a project; unset values, settings that are missing in ``settings`` and a cache's content stay.
 
-        Raises Missing, Invalid, Conflict where a project that hosts would become a cache or the other way round, or a
-        private cache public, and Forbidden for upstream and credential where `may_cache` says no. A quota is changed
-        by `Quotas.set`.
+        Raises Missing and Invalid. Raises Conflict if a project that hosts images would become a cache, or a private
+        cache would become public. Raises Forbidden for an upstream or a credential unless `may_cache`. `Quotas.set`
+        changes a quota.
         """
         values: dict[str, Any] = {}
         if public is not UNSET:
@@ -265,9 +268,10 @@ class Projects:
         return await self._database.transact(change)
 
     async def remove(self, project_id: int) -> None:
-        """Remove a project with all it has; gone for everybody at once, its blobs within the call, in batches.
+        """Remove a project with all its content; raises Missing.
 
-        Killed on the way, the rest is done by `finish_removals`. Raises Missing.
+        The project is hidden at once, and its content is removed in batches. `finish_removals` removes the rest of a
+        large project, or if the worker is killed.
         """
         if not await remove_project(self._database, project_id):
             raise _no_project(project_id)
@@ -275,7 +279,7 @@ class Projects:
     def _quota(self, by: Principal, quota_bytes: int | Unset | None, upstream: str | None) -> int | None:
         if upstream is not None:
             if isinstance(quota_bytes, int):
-                raise Invalid("a cache has a cache size, not a quota")
+                raise Invalid("a cache has no quota; set its cache size instead")
             return None
         if isinstance(quota_bytes, Unset):
             return self._policy.default_quota
@@ -286,7 +290,7 @@ class Projects:
         if not self.may_cache(by):
             raise _no_caches()
         if upstream is None:
-            raise Invalid("a credential goes with an upstream: say which")
+            raise Invalid("a credential needs an upstream; choose one")
         if upstream not in self._upstreams:
             raise Invalid(
                 "no upstream %(upstream)r is configured; known: %(known)s",
@@ -299,45 +303,52 @@ class Projects:
             return None
         username, password = credential
         if not username or not password:
-            raise Invalid("a credential has a user name and a password")
+            raise Invalid("a credential needs a user name and a password")
         return self._encrypt(json.dumps([username, password]))
 
 
 def require_publishable(project: Project) -> None:
-    """Raise Conflict for a private cache: what it holds may have been fetched with an account, for its members only."""
+    """Raise Conflict for a private cache, because its images may have been fetched with its members' account."""
     if project.upstream is not None and not project.public:
         raise Conflict(
-            "%(name)s is a private cache, and what is in it may have been fetched with an account; "
+            "%(name)s is a private cache, and its images may have been fetched with an account; "
             "make a new public cache instead",
             name=project.name,
         )
 
 
 def check_quota(quota_bytes: int | None, by: Principal, policy: Policy) -> None:
-    """Check a quota that somebody asks for; raises Invalid, and Forbidden where it is more than they may give."""
+    """Raise Invalid for a quota that is no size, Forbidden if it is more than the principal may set."""
     if quota_bytes is not None:
         checks.size(quota_bytes, Term("storage quota"))
     if not by.administers and (quota_bytes is None or quota_bytes > policy.most_quota):
-        raise Forbidden("a quota has %(most)s at most; ask an administrator for more", most=in_words(policy.most_quota))
+        raise Forbidden(
+            "a quota can be %(most)s at most; ask an administrator for more", most=in_words(policy.most_quota)
+        )
 
 
 def _maker(by: Principal) -> int:
-    """Say whose project it is going to be; raises Forbidden for who is nobody, or may not."""
+    """Return the account id of a new project's owner; raises Forbidden unless a person may make one."""
     everywhere = by.limits is None or UPDATE_PROJECT in by.limits.get("*", ())
     if by.kind is not PrincipalKind.PERSON or by.id is None or not everywhere:
-        raise Forbidden("people make projects: log in with your own account, not with a robot's or a limited key")
+        raise Forbidden(
+            "only people can create projects; log in with your own account, not with a robot account or a limited key"
+        )
     return by.id
 
 
 def _settings(settings: Settings, upstream: str | None) -> dict[str, Any]:
-    """Check a mirror's settings; raises Invalid."""
+    """Return a mirror's settings after checking them; raises Invalid."""
     if settings and upstream is None:
-        raise Invalid("%(settings)s goes with a cache, and this project hosts images", settings=" and ".join(settings))
+        raise Invalid(
+            "only a pull-through cache can have %(settings)s; this project hosts images",
+            settings=" and ".join(settings),
+        )
     unknown = settings.keys() - Settings.__annotations__.keys()
     if unknown:
         raise Invalid("no such setting: %(settings)s", settings=", ".join(sorted(unknown))[:200])
     if settings.get("official_images", "explain") not in get_args(OfficialImages):
-        raise Invalid("official_images: one of %(choices)s", choices=", ".join(get_args(OfficialImages)))
+        raise Invalid("official_images must be one of %(choices)s", choices=", ".join(get_args(OfficialImages)))
     bound = settings.get("cache_bytes")
     if bound is not None:
         checks.size(bound, Term("cache_bytes"), least=1)
@@ -345,17 +356,17 @@ def _settings(settings: Settings, upstream: str | None) -> dict[str, Any]:
 
 
 def _no_project(project_id: int) -> Missing:
-    return Missing("there is no project of the id %(number)s that you may see", number=project_id)
+    return Missing("there is no project with the id %(number)s that you may see", number=project_id)
 
 
 def _no_caches() -> Forbidden:
-    return Forbidden("pull-through caches are made by administrators; ask one")
+    return Forbidden("you may not create pull-through caches; ask an administrator")
 
 
 async def ensure(transaction: Transaction, repository: Repository) -> int:
-    """Answer the repository's id, making it where this is the first thing put there, or where it was just removed.
+    """Return the repository's id; make the repository if it does not exist or was just removed.
 
-    It stays until the transaction ends. Raises NameUnknown where the project is gone.
+    The repository is locked against removal until the transaction ends. Raises NameUnknown if the project is gone.
     """
     project, there = await projects.keep(transaction, repository.project_id, repository.id)
     if not project:

@@ -1,6 +1,7 @@
-"""What may be done thousands of times a minute, as few notes: guesses at passwords must not fill the audit log.
+"""Count frequent events into few notes, so that guesses at passwords do not fill the audit log.
 
-refused ──► a note at once ──► counted … ──► a note with the count, a minute later ──► … ──► a quiet minute: over
+The first event of a kind is noted at once. Events like it are counted, and the count is noted a minute later. After a
+minute without events the kind is forgotten.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import astuple, dataclass, replace
 from app.database.audit import Note
 
 _MINUTE = 60.0
-# So many kinds of notes are told apart in a minute; what is more is counted together.
+# At most this many kinds of notes are counted apart in a minute; further ones are counted together.
 _MOST_KINDS = 1000
 
 
@@ -23,14 +24,14 @@ class _Counted:
 
 
 class Tally:
-    """Lets the first note of a kind pass and counts those like it; alike are notes that differ in their time only."""
+    """Passes the first note of a kind and counts the others; notes of a kind differ only in their times."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kinds: dict[tuple[object, ...], _Counted] = {}
 
     def add(self, note: Note) -> Note | None:
-        """Count a note; answers it where it is the first and is to be written now."""
+        """Count a note; return it if it is the first of its kind and must be written now, otherwise None."""
         counted = self._kinds.get(_kind(note))
         if counted is None and len(self._kinds) >= _MOST_KINDS:
             note = replace(note, address="", resource="")
@@ -42,7 +43,7 @@ class Tally:
         return None
 
     def due(self, *, all_of_it: bool = False) -> list[Note]:
-        """Take what was counted for a minute by now, or (at a stop) for however long."""
+        """Return and reset the counts that are a minute old; ``all_of_it`` (at shutdown) returns all counts."""
         now, due = self._clock(), []
         for kind, counted in list(self._kinds.items()):
             if not all_of_it and now < counted.until:

@@ -1,4 +1,4 @@
-"""What lists need to know of whoever asks: the same rules as `Permissions.rights`, as a condition of a query."""
+"""Turn a principal into the viewer of a list: the rules of `Permissions.rights` as a condition of a query."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ _ORDER = list(Role)
 
 
 def viewer_of(principal: Principal) -> Viewer:
-    """Say whose list it is: a robot sees what it was given, a key no more than its person and what it was cut to."""
+    """Return the viewer of a list.
+
+    A robot sees the projects it has rights in. A key sees those its person may see, within the key's limits.
+    """
     only = None
     if principal.limits is not None and READ_PROJECT not in principal.limits.get("*", ()):
         only = frozenset(
             int(project) for project, rights in principal.limits.items() if project != "*" and READ_PROJECT in rights
         )
     if principal.kind is PrincipalKind.ROBOT:
-        # Without limits it was read from a token, which says of repositories what it allows, and of projects nothing.
+        # A robot without limits comes from a token, which holds rights in repositories but none in projects.
         return Viewer(everything=True, only=only if principal.limits is not None else frozenset())
     account_id = principal.id if principal.kind is PrincipalKind.PERSON else None
     return Viewer(principal.is_admin, account_id, principal.groups, only)
 
 
 def highest(roles: Iterable[str]) -> Role | None:
-    """Choose the highest of some roles."""
+    """Return the highest of some roles, None if there are none."""
     return max((Role(role) for role in roles), key=_ORDER.index, default=None)

@@ -122,7 +122,7 @@ async def test_what_is_lost_is_said(caplog: pytest.LogCaptureFixture, monkeypatc
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == [
         "2 audit entries were dropped: more than 3 were waiting",
-        "3 audit entries are lost: the database is away",
+        "3 audit entries are lost: the database is down",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Transactions on both databases: what is tried again, and what is said when the database is away."""
+"""Transactions on both databases: which are run again, and the error if the database is down."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_sqlite_is_locked_by_somebody_else(tmp_path: Path, monkeypatch: py
     await migrate(url)
     database, other = Database(url), Database(url)
     async with other.transaction():
-        with pytest.raises(Unavailable, match="database is away") as caught:
+        with pytest.raises(Unavailable, match="database is down") as caught:
             await make_project(database)
     assert "Retry-After" in caught.value.headers
     assert await make_project(database)
@@ -226,14 +226,14 @@ async def test_postgresql_goes_and_comes_back(postgres: Postgres) -> None:
     await asyncio.to_thread(postgres.stop)
     try:
         for question in (database.check(), projects.head(database, "physics"), make_project(database, "biology")):
-            with pytest.raises(Unavailable, match="database is away") as caught:
+            with pytest.raises(Unavailable, match="database is down") as caught:
                 await question
             assert caught.value.headers["Retry-After"] == "5"
     finally:
         await asyncio.to_thread(postgres.start)
 
     async def answers() -> bool:
-        # Point reads spare a database that was away a moment ago.
+        # Point reads fail at once if the database was down a moment ago.
         with suppress(Unavailable):
             return await projects.head(database, "physics") is not None
         return False
@@ -289,7 +289,7 @@ async def test_a_connection_that_ends_in_the_middle(postgres: Postgres) -> None:
         await rows(database, f"{killed} pg_backend_pid()")
         await transaction.execute(text("SELECT 1"))
 
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await database.transact(work)
     assert await rows(database, "SELECT name FROM project") == []
     await database.close()
@@ -327,7 +327,7 @@ async def test_a_server_that_has_said_that_it_is_going(postgres: Postgres) -> No
     )
     await said.wait()
     await asyncio.sleep(0.1)  # so that the driver has read it
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await projects.head(through, "physics")
     for database in (direct, through):
         await database.close()
@@ -340,16 +340,16 @@ async def test_a_server_that_has_said_that_it_is_going(postgres: Postgres) -> No
 )
 async def test_nobody_answers(url: str) -> None:
     database = Database(url)
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await database.check()
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await projects.head(database, "physics")
     await database.close()
 
 
 async def test_postgresql_does_not_know_us(postgres: Postgres) -> None:
     database = Database(postgres.url.rpartition("/")[0] + "/no_such_database")
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await database.check()
     await database.close()
 

@@ -148,7 +148,7 @@ async def test_looking_at_a_missing_file_makes_none(tmp_path: Path) -> None:
 async def test_an_older_schema_is_told_apart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrate(database_url)
     monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "of_the_future")
-    with pytest.raises(SchemaError, match=r"is at schema \d{4}, this version works with of_the_future"):
+    with pytest.raises(SchemaError, match=r"is at schema \d{4}, this version needs of_the_future"):
         await require_current(database_url)
 
 
@@ -169,5 +169,5 @@ async def schema_of_anything(url: str) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("step", [migrate, require_current])
 async def test_nobody_answers(step: Any) -> None:
-    with pytest.raises(Unavailable, match="database is away"):
+    with pytest.raises(Unavailable, match="database is down"):
         await step("postgresql://postgres@127.0.0.1:1/registry")

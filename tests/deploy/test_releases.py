@@ -182,7 +182,7 @@ async def test_a_step_does_not_wait_for_a_long_dump(postgres: Any, later: Path) 
         await dump.execute(text("LOCK TABLE manifest IN ACCESS SHARE MODE"))
         refused = await asyncio.to_thread(app, later, url, "migrate")
         assert refused.returncode == 2
-        assert "in use by something that takes long, such as a dump; nothing was changed" in refused.stderr
+        assert "such as a dump, keeps the database's tables in use; nothing was changed" in refused.stderr
     await database.close()
     assert await look(url, "SELECT version_num FROM alembic_version") == [(next_release.head(),)]
     upgraded(later, url)

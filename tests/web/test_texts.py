@@ -141,9 +141,9 @@ def test_a_term_is_translated_and_what_somebody_typed_is_not() -> None:
     texts.load()
     estonian = texts.choose("et", "")
     for what, said in ((Term("description"), "kirjeldus"), ("description", "description")):
-        error = Invalid("%(what)s: one to %(most)s characters, in one line", what=what, most=255)
+        error = Invalid("%(what)s must have 1 to %(most)s characters in one line", what=what, most=255)
         assert texts.said(error, estonian).startswith(f"{said}: ")
-        assert str(error).startswith("description: ")
+        assert str(error).startswith("description must ")
 
 
 def test_a_text_without_arguments_may_have_a_per_cent_sign() -> None:

@@ -1,6 +1,6 @@
-"""The schema's history, one file a step, forwards only; `tables.py` is where it has arrived.
+"""The schema's history, one file for each step, forwards only; `tables.py` is the result.
 
-A new step is a file in ``versions/`` that names the one before it as ``down_revision``. The contract tests say
-what still differs from `tables.py`, on both databases. SQLite rebuilds a table for most changes other than an
-added column, and dropping the old one cascades to what refers to it: such a step moves those rows aside first.
+A new step is a file in ``versions/`` that names the previous step as ``down_revision``. On both databases, contract
+tests compare the result of all steps with `tables.py`. SQLite rebuilds a table for most changes except an added column,
+and dropping the old table cascades to the rows that refer to it. Such a step moves those rows to another place first.
 """

@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps, inside the transaction that `app.database.migrate` has begun."""
+"""Run the steps for Alembic, inside the transaction that `app.database.migrate` has begun."""
 
 from __future__ import annotations
 

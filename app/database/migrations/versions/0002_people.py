@@ -1,4 +1,4 @@
-"""People's keys, members, robots, labels, the audit log; what a mirror and its budget did."""
+"""Add access keys, members, robots, labels, the audit log, and the traffic and budget of mirrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log tells which project an entry is of by its name as well, and how often something was done."""
+"""Add to each audit entry its project's name and the number of times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# What was noted before: the name of the project that is there, else the one it was made or deleted under.
+# Older entries get the project's present name, or else the name under which it was made or deleted.
 _FILL_IN = """
 UPDATE audit SET project_name = COALESCE(
     (SELECT name FROM project WHERE project.id = audit.project_id AND name NOT LIKE '~%'),

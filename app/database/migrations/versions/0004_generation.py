@@ -1,4 +1,4 @@
-"""An account has a generation: a session that was begun under another one is refused."""
+"""Add a generation to accounts: a session that began under another generation is refused."""
 
 from __future__ import annotations
 
