@@ -18,7 +18,6 @@ from tornado.web import RequestHandler
 from app.web.pages import routes as table
 from tests.api.client import basic
 from tests.images import single
-from tests.parts.valkey import Valkey
 from tests.web.http import Answer, Person
 from tests.webapi.house import ADMIN, House
 from tests.webapi.house import PASSWORD as ADMINS_PASSWORD
@@ -133,8 +132,8 @@ OPEN_BUT_NOTHING_THERE = {400, 404}
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[Scene]:
-    house = House(tmp_path_factory.mktemp("doors"), valkey_process.url)
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    house = House(tmp_path_factory.mktemp("doors"))
     scene = Scene(house)
     for project in scene.projects:
         label = scene.admin.do("createLabel", {"name": "on it", "scope": "p", "project_id": project.number}).number

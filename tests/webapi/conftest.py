@@ -6,22 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.parts.valkey import Valkey, valkey
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 
 
 @pytest.fixture(scope="session")
-def valkey_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """A Redis of this suite's own: tests of other suites empty theirs."""
-    with valkey(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The service with its API."""
-    house = House(tmp_path_factory.mktemp("house"), valkey_process.url)
+    house = House(tmp_path_factory.mktemp("house"))
     yield house
     house.close()
 

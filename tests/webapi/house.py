@@ -17,8 +17,8 @@ __all__ = ["ADMIN", "PASSWORD", "House"]
 class House:
     """``host`` is HOST:PORT, ``url`` the API's address. Close it."""
 
-    def __init__(self, folder: Path, redis: str, *, processes: int = 1) -> None:
-        """``redis`` is a Redis's URL. Clients may say by X-Forwarded-For where they are."""
+    def __init__(self, folder: Path, redis: str = "embedded:", *, processes: int = 1) -> None:
+        """``redis`` is a Redis's URL; two houses never share one, as their accounts have the same ids. Clients may say by X-Forwarded-For where they are."""
         overrides = {
             "server": {"trusted_proxies": ["127.0.0.1"]},
             "projects": {},

@@ -15,7 +15,6 @@ import pytest
 
 from tests.api.client import Registry
 from tests.parts.process import ROOT, python, wait_for
-from tests.parts.valkey import Valkey
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 
@@ -24,9 +23,9 @@ _ENOUGH = 40
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A service with two workers, which these tests stop."""
-    house = House(tmp_path_factory.mktemp("audited"), valkey_process.url, processes=2)
+    house = House(tmp_path_factory.mktemp("audited"), processes=2)
     # Whoever makes the first token makes the first signing key.
     assert Registry(house.host).ask_token().status == 200
     yield house

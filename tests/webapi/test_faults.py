@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.valkey import Valkey
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 
 
 @pytest.fixture
-def broken(tmp_path: Path, valkey_process: Valkey) -> Iterator[House]:
+def broken(tmp_path: Path) -> Iterator[House]:
     """A service of its own whose database has lost a table."""
-    house = House(tmp_path, valkey_process.url)
+    house = House(tmp_path)
     database = sqlite3.connect(tmp_path / "data" / "registry.sqlite")
     database.execute("ALTER TABLE label RENAME TO lost")
     database.close()

@@ -14,7 +14,6 @@ import pytest
 
 from tests.api.client import Answer, Registry, basic, exchange
 from tests.parts.process import wait_for
-from tests.parts.valkey import Valkey
 from tests.web.http import Person
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
@@ -29,9 +28,9 @@ _NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A service with two workers, whose clients say where they are."""
-    house = House(tmp_path_factory.mktemp("guessing"), valkey_process.url, processes=2)
+    house = House(tmp_path_factory.mktemp("guessing"), processes=2)
     yield house
     house.close()
 

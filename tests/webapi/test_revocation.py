@@ -16,7 +16,6 @@ import pytest
 
 from tests.api.client import Registry, basic
 from tests.images import single
-from tests.parts.valkey import Valkey
 from tests.web.http import Person
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
@@ -30,9 +29,9 @@ _RIGHTS = "repository:pull repository:push repository:list project:read"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory, valkey_process: Valkey) -> Iterator[House]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A service of this file's own, with two workers."""
-    house = House(tmp_path_factory.mktemp("revocation"), valkey_process.url, processes=2)
+    house = House(tmp_path_factory.mktemp("revocation"), processes=2)
     yield house
     house.close()
 
