@@ -18,7 +18,10 @@ class House:
     """``host`` is HOST:PORT, ``url`` the API's address. Close it."""
 
     def __init__(self, folder: Path, redis: str = "embedded:", *, processes: int = 1) -> None:
-        """``redis`` is a Redis's URL; two houses never share one, as their accounts have the same ids. Clients may say by X-Forwarded-For where they are."""
+        """Start the service; clients may say by X-Forwarded-For where they are.
+
+        ``redis`` is a Redis's URL. Two houses never share one, because their accounts have the same ids.
+        """
         overrides = {
             "server": {"trusted_proxies": ["127.0.0.1"]},
             "projects": {},
