@@ -23,6 +23,7 @@ CHECKED = (
     "README.md",
     "app/database",
     "app/projects",
+    "app/web/api",
     "docs",
     "bench/README.md",
     "config.yaml",

@@ -148,7 +148,7 @@ async def test_looking_at_a_missing_file_makes_none(tmp_path: Path) -> None:
 async def test_an_older_schema_is_told_apart(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     await migrate(database_url)
     monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "of_the_future")
-    with pytest.raises(SchemaError, match=r"is at schema \d{4}, this version needs of_the_future"):
+    with pytest.raises(SchemaError, match=r"is at schema \d{4}; this version needs of_the_future"):
         await require_current(database_url)
 
 

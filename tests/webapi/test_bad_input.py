@@ -30,22 +30,22 @@ def refused(answer: Answer, status: int, code: str, says: str) -> None:
         ("page=one", "page must be a whole number"),
         ("page=1.5", "page must be a whole number"),
         ("page=", "page must be a whole number"),
-        ("page=1&page=2", "page stands there twice"),
+        ("page=1&page=2", "page is given twice"),
         ("page=99999999999999999999999", "page must be a whole number"),
         ("page=1000001", "page must be 1000000 or less"),
         ("page_size=0", "page_size must be 1 or more"),
         ("page_size=101", "page_size must be 100 or less"),
-        ("colour=red", "colour is no parameter of this"),
+        ("colour=red", "unknown parameter colour"),
         ("public=maybe", "public must be true or false"),
-        ("sort=size", "orders by one of these: name, creation_time"),
-        ("sort=name,size", "orders by one of these"),
-        ("q=size=5", "size is no field to choose by"),
+        ("sort=size", "sort must be one of these: name, creation_time"),
+        ("sort=name,size", "sort must be one of these"),
+        ("q=size=5", "unknown field size"),
         ("q=name", "cannot be read"),
         ("q=public=perhaps", "true or false"),
-        ("q=" + "a" * 1001, "q must have 1000 characters or less"),
-        ("name=%00", "must have no NUL"),
+        ("q=" + "a" * 1001, "q must have 1000 characters or fewer"),
+        ("name=%00", "must not contain NUL"),
         ("name=%ff", "not UTF-8"),
-        ("name=" + "a" * 256, "255 characters or less"),
+        ("name=" + "a" * 256, "255 characters or fewer"),
     ],
 )
 def test_a_query(admin: Api, query: str, says: str) -> None:
@@ -60,14 +60,17 @@ def test_a_query(admin: Api, query: str, says: str) -> None:
         (None, "must be an object"),
         ({"project_name": 5}, "project_name must be text"),
         ({"project_name": ""}, "project_name must have 1 characters or more"),
-        ({"project_name": "x", "colour": "red"}, "has what is unknown here: colour"),
+        ({"project_name": "x", "colour": "red"}, "has unknown fields: colour"),
         ({"project_name": "x", "public": "yes"}, "public must be true or false or null"),
         ({"project_name": "x", "public": 1}, "public must be true or false or null"),
         ({"project_name": "x", "storage_limit": 1.5}, "storage_limit"),
         ({"project_name": "x", "storage_limit": -2}, "storage_limit"),
         ({"project_name": "x", "storage_limit": 10**20}, "storage_limit"),
         ({"project_name": "x", "metadata": {"public": True}}, "metadata"),
-        ({"project_name": "x", "registry_id": 12345}, "there is no upstream 12345; there are"),
+        (
+            {"project_name": "x", "registry_id": 12345},
+            "there is no upstream with the number 12345; known upstreams are",
+        ),
         ({"project_name": "Not A Name"}, ""),
         ({"project_name": "nul\0"}, "not JSON"),
         ({"project_name": "half\ud800"}, "not JSON"),
@@ -115,7 +118,7 @@ def test_paths_that_are_not_there(admin: Api, nobody: Api) -> None:
 def test_methods_that_are_not_there(admin: Api) -> None:
     for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
         answer = admin.call(method, "/projects")
-        refused(answer, 405, "METHOD_NOT_ALLOWED", "no such method")
+        refused(answer, 405, "METHOD_NOT_ALLOWED", "does not have this method")
         assert answer.headers["Allow"] == "GET, HEAD, POST"
 
 

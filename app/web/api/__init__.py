@@ -1,1 +1,1 @@
-"""The REST API ``/api/v2.0`` in Harbor's conventions; `openapi.yaml` says what there is."""
+"""Serve the REST API ``/api/v2.0`` in Harbor's conventions, as `openapi.yaml` describes it."""

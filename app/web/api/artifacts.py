@@ -1,4 +1,4 @@
-"""Artifacts of a repository: listing, reading and deleting them, their labels, and what refers to them."""
+"""List, read and delete the artifacts of a repository, with their labels and referrers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .query import Form, Term
 from .repositories import InRepository
 from .shapes import moment, some
 
-# Referrers are listed by key, and so few that a page is cut out of them.
+# Referrers can be listed only by key. They are few, so all are read and a page is cut out.
 _MOST_REFERRERS = 1000
 
 
 def artifact(found: Artifact, view: ProjectView, repository_name: str) -> dict[str, Any]:
-    """Spell an artifact as lists show it."""
+    """Return an artifact in Harbor's form for lists."""
     spelled = some(
         type=found.kind.upper() if "/" not in found.kind else found.kind,
         manifest_media_type=found.media_type,
@@ -45,7 +45,7 @@ def artifact(found: Artifact, view: ProjectView, repository_name: str) -> dict[s
 
 
 def platform(given: Platform) -> dict[str, str]:
-    """Spell a platform."""
+    """Return a platform in Harbor's form."""
     spelled = {
         "architecture": given.architecture,
         "os": given.os,
@@ -56,7 +56,7 @@ def platform(given: Platform) -> dict[str, str]:
 
 
 def tag(entry: TagEntry, repository_id: int) -> dict[str, Any]:
-    """Spell a tag."""
+    """Return a tag in Harbor's form."""
     return {
         "name": entry.name,
         "repository_id": repository_id,
@@ -66,7 +66,7 @@ def tag(entry: TagEntry, repository_id: int) -> dict[str, Any]:
 
 
 def accessory(referrer: Referrer, subject: Digest, repository: str) -> dict[str, Any]:
-    """Spell what refers to an artifact."""
+    """Return a referrer of an artifact in Harbor's form."""
     return {
         "digest": referrer.digest,
         "type": referrer.artifact_type or referrer.media_type,
@@ -77,14 +77,14 @@ def accessory(referrer: Referrer, subject: Digest, repository: str) -> dict[str,
 
 
 class InArtifacts(InRepository):
-    """What handlers of artifacts and of what is on them share."""
+    """The base of handlers of artifacts and their tags and labels."""
 
     async def resolve(self, repository_id: int, reference: str) -> Digest:
-        """Find the manifest that the path names; raises Missing."""
+        """Return the digest of the manifest that the path names; raises Missing."""
         return await self.services.artifacts.resolve(repository_id, parse_reference(reference))
 
     async def spell(self, found: Artifact, repository_name: str) -> dict[str, Any]:
-        """Spell an artifact with as much of what belongs to it as the query asks for."""
+        """Return an artifact in Harbor's form, with the tags, labels and accessories that the query asks for."""
         spelled = artifact(found, self.view, f"{self.view.name}/{repository_name}")
         if self.query["with_tag"]:
             spelled["tags"] = [tag(entry, found.repository_id) for entry in found.tags]
@@ -122,7 +122,7 @@ class ArtifactsHandler(InArtifacts):
 
     async def _get_tagged(self, repository_id: int, repository_name: str, name: str) -> None:
         if len(self.filters) > 1:
-            raise Invalid("q: tags=NAME names one artifact; it goes without anything else")
+            raise Invalid("q: tags=NAME names one artifact; remove the other fields")
         try:
             found = [await self.services.artifacts.find(repository_id, Tag.parse(name))]
         except Missing:
@@ -156,10 +156,10 @@ class AdditionHandler(InArtifacts):
         entry = await self.repository(repository_name)
         detail = await self.services.artifacts.detail(entry.id, parse_reference(reference))
         if detail.config is None:
-            raise Missing("this is no image whose config is here; an index has its history in its images")
+            raise Missing("this artifact has no image config here; the history of an index is in its images")
         steps = [
             some(
-                # Harbor's clients want a time for each step; some builders leave it out.
+                # Harbor's clients need a time for each step, but some builders leave it out.
                 created=step.created or detail.config.created or moment(detail.artifact.pushed_at),
                 created_by=step.created_by,
                 author=step.author,
@@ -202,12 +202,12 @@ def _only(term: Term | None) -> int | None:
     if term is None:
         return None
     if len(term.values) != 1:
-        raise Invalid("q: one label at a time")
+        raise Invalid("q: choose one label only")
     return int(term.value)
 
 
 def _attributes(detail: ArtifactDetail) -> dict[str, Any] | None:
-    """Spell what an image's config says of it, as Harbor does."""
+    """Return the attributes of an image's config in Harbor's form."""
     config = detail.config
     if config is None:
         return None

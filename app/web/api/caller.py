@@ -1,7 +1,7 @@
-"""Who calls the REST API: by HTTP Basic, by the cookie of a browser session, or nobody in particular.
+"""Identify the caller of the REST API: by HTTP Basic, by the cookie of a browser session, or as anonymous.
 
-A browser sends the cookie along with requests that other sites make it send. So what changes something by it must
-carry a token that only our own pages can read: Tornado's, as the forms of the pages do, here under Harbor's name.
+A browser also sends the cookie with requests that other sites cause. So a request that changes something with a cookie
+must carry a token that only our own pages can read. It is Tornado's token, as in the pages' forms, under Harbor's name.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from app.web.services import Services
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks; ``session`` only where a browser does."""
+    """The caller; ``session`` is set only if a browser session calls."""
 
     principal: Principal
     session: Session | None = None
 
 
 async def identify(handler: RequestHandler, services: Services) -> Caller:
-    """Find out who asks; raises Unauthorized for credentials that are none, TooManyRequests, Unavailable."""
+    """Return the caller; raises Unauthorized for invalid credentials, TooManyRequests, Unavailable."""
     header = handler.request.headers.get("Authorization")
     if header is None:
         signed_in = await services.browsers.signed_in(handler)
         return Caller(signed_in[1], signed_in[0]) if signed_in else Caller(ANONYMOUS)
     given = parse_authorization(header)
     if not isinstance(given, Basic):
-        raise Unauthorized("send a user name and password, or a robot account's name and secret (Basic)")
+        raise Unauthorized("use HTTP Basic with a user name and password, or with a robot account's name and secret")
     address = handler.request.remote_ip or ""
     return Caller(await services.credentials.authenticate(given.username, given.password, address))

@@ -1,7 +1,7 @@
-"""The OpenAPI document, read once, and what it says of a request made into checks.
+"""Read the OpenAPI document once and turn it into checks of requests.
 
-The document is the one place that says what there is: paths, parameters, bodies, and by ``x-needs`` who may. Beside
-what OpenAPI has words for, ``x-filters`` says which fields ``q`` may name and ``x-sort`` which ``sort`` may.
+The document is the only place that defines the API: paths, parameters, bodies, and in ``x-needs`` who may call. OpenAPI
+has no words for two more things: ``x-filters`` lists the fields that ``q`` may name, ``x-sort`` those of ``sort``.
 
 Source: OpenAPI 3.1, whose schemas are JSON Schema 2020-12.
 """
@@ -35,7 +35,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the path, the query or the head: read as the type that its schema says, and checked."""
+    """A parameter of the path, the query or the head, with the type and the checks of its schema."""
 
     name: str
     place: str
@@ -45,9 +45,9 @@ class Parameter:
     validator: Draft202012Validator
 
     def read(self, text: str) -> Any:
-        """Give the value; raises Invalid."""
+        """Return the value in the schema's type; raises Invalid."""
         if "\0" in text:
-            raise Invalid("%(name)s must have no NUL in it", name=self.name)
+            raise Invalid("%(name)s must not contain NUL", name=self.name)
         value: object = text
         if self.type == "integer" and _INTEGER.match(text):
             value = int(text)
@@ -59,7 +59,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path. ``filters`` gives the type of each field that ``q`` may name."""
+    """One method of one path. ``filters`` maps each field that ``q`` may name to its type and forms."""
 
     id: str
     needs: str
@@ -72,11 +72,11 @@ class Operation:
 
 
 class Document:
-    """The document of this package; making one reads the file."""
+    """The document of this package; the constructor reads the file."""
 
     def __init__(self) -> None:
         text = _FILE.read_text()
-        # The parser in C: every worker reads it at its start, and the one in Python takes ten times as long.
+        # The parser in C: every worker reads the file at its start, and the parser in Python takes ten times as long.
         self.content: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
         self.yaml = text.encode()
         self.json = json.dumps(self.content, ensure_ascii=False).encode()
@@ -88,7 +88,7 @@ class Document:
         }
 
     def validator(self, *pointer: str | int) -> Draft202012Validator:
-        """Make a validator of the schema at a place in the document."""
+        """Return a validator of the schema at a place in the document."""
         spelled = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in pointer)
         return Draft202012Validator({"$ref": f"{_URI}#{spelled}"}, registry=self._registry)
 
@@ -139,17 +139,17 @@ def _in_place(place: str, parameters: Sequence[Parameter]) -> dict[str, Paramete
 
 @cache
 def document() -> Document:
-    """Read the document, once for all."""
+    """Return the document; it is read at the first call only."""
     return Document()
 
 
 def check(validator: Draft202012Validator, value: object, where: str) -> None:
-    """Raise Invalid with the first fault, in words, where a value is not what its schema says."""
+    """Raise Invalid with the first fault if a value does not match its schema."""
     faults = sorted(validator.iter_errors(value), key=lambda fault: len(fault.absolute_path))
     if faults:
         raise Invalid(in_words(faults[0], where))
 
 
 def pattern(path: str) -> str:
-    """Spell a path of the document as a regular expression for the route table."""
+    """Return a path of the document as a regular expression for the route table."""
     return BASE + re.sub(r"\\{(\w{1,64})\\}", r"(?P<\1>[^/]+)", re.escape(path))

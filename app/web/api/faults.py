@@ -1,4 +1,4 @@
-"""What is wrong with a request, in words for whoever sent it; the value itself is not repeated, it may be a secret."""
+"""Describe the faults of a request to its sender, without the value, because that may be a secret."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TYPES = {
 
 
 def in_words(fault: ValidationError, where: str) -> str:
-    """Say what is wrong where; ``where`` names what was checked, a parameter or the body."""
+    """Return what is wrong and where; ``where`` names the parameter or the body that was checked."""
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault.absolute_path)
     say = _WORDS.get(str(fault.validator))
-    what = say(fault.validator_value, fault.instance, fault.schema) if say else "is not as the API's document says"
+    what = say(fault.validator_value, fault.instance, fault.schema) if say else "does not match the API's description"
     return f"{where}{path} {what}"
 
 
@@ -38,7 +38,7 @@ def _required(expected: Any, given: Any, _schema: Any) -> str:
 def _unknown(_expected: Any, given: Any, schema: Any) -> str:
     known = schema.get("properties", {})
     unknown = ", ".join(sorted(str(name)[:50] for name in given if name not in known)[:5])
-    return f"has what is unknown here: {unknown}; known are {', '.join(known) or 'none'}"
+    return f"has unknown fields: {unknown}; known fields are {', '.join(known) or 'none'}"
 
 
 _WORDS: Mapping[str, Callable[[Any, Any, Any], str]] = {
@@ -50,9 +50,9 @@ _WORDS: Mapping[str, Callable[[Any, Any, Any], str]] = {
     "minimum": lambda expected, _given, _schema: f"must be {expected} or more",
     "maximum": lambda expected, _given, _schema: f"must be {expected} or less",
     "minLength": lambda expected, _given, _schema: f"must have {expected} characters or more",
-    "maxLength": lambda expected, _given, _schema: f"must have {expected} characters or less",
+    "maxLength": lambda expected, _given, _schema: f"must have {expected} characters or fewer",
     "minItems": lambda expected, _given, _schema: f"must have {expected} entries or more",
-    "maxItems": lambda expected, _given, _schema: f"must have {expected} entries or less",
+    "maxItems": lambda expected, _given, _schema: f"must have {expected} entries or fewer",
     "minProperties": lambda expected, _given, _schema: f"must have {expected} fields or more",
     "pattern": lambda expected, _given, _schema: f"must match {expected}",
 }

@@ -1,8 +1,8 @@
-"""What every handler of the REST API shares: who asks, what the document allows, pages, errors, the audit log.
+"""The base of all handlers of the REST API: caller, checks against the document, pages, errors, the audit log.
 
-A request is read as the document says (`Operation`), then `AccessControl` admits it, then the handler's method runs. It
-finds what it asked for in `view` (the project), `query` and `body`, with the numbers and names of the path as its
-arguments. What a method may assume has been checked; what only a service can know, the service raises.
+A request is read as the document says (`Operation`), then `AccessControl` admits it, then the handler's method runs.
+The method finds its input in `view` (the project), `query` and `body`, and gets the numbers and names of the path as
+arguments. This input has been checked against the document. Services raise the errors that only they can detect.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from .caller import identify
 from .document import BASE, Operation, check
 from .query import Term, parse_query, parse_sort
 
-# The token of `RequestHandler.xsrf_token`, under the name that Harbor's pages know it by.
+# The header of the token of `RequestHandler.xsrf_token`, under the name that Harbor's pages use.
 _TOKEN = "X-Harbor-CSRF-Token"  # noqa: S105  # the name of a header
-# What ``sort`` calls the orders of lists; None is for no ``sort``.
+# The orders of lists by the values of ``sort``; None is for a request without ``sort``.
 ORDERS: Mapping[str | None, Order] = {
     None: "key",
     "name": "key",
@@ -50,23 +50,27 @@ _PROJECT = ("project_name_or_id", "project_name")
 
 
 class MethodNotAllowed(OCIError):
-    code, status, text = "METHOD_NOT_ALLOWED", 405, "this path has no such method"
+    code, status, text = (
+        "METHOD_NOT_ALLOWED",
+        405,
+        "this path does not have this method; the Allow header lists its methods",
+    )
 
 
 class UnsupportedMediaType(OCIError):
-    code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "send JSON, with Content-Type: application/json"
+    code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "send JSON with Content-Type: application/json"
 
 
 class NoToken(Forbidden):
-    text = f"a browser session changes things with the header {_TOKEN} only; the answer to any GET has its value"
+    text = f"a change in a browser session needs the header {_TOKEN}; the answer to any GET has its value"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something is that a request names by its number: in a project, or (None) in none, of the system.
+    """The project of a thing that a request names by its number; None if the thing belongs to the system.
 
-    ``otherwise`` is what whoever may not see it is told, as where it is not there; ``system_needs`` is what something
-    of the system takes.
+    ``otherwise`` is the error text for callers who may not see it, the same as if it did not exist. ``system_needs`` is
+    the need of an operation on a thing of the system.
     """
 
     project: str | int | None
@@ -77,9 +81,9 @@ class Place:
 class ApiHandler(Handler):
     """One path of the document; a subclass has one method for each of its operations."""
 
-    needs = "what the document says of each operation"
+    needs = "the document's x-needs of each operation"
 
-    # Of an operation in a project.
+    # Only operations in a project have a view.
     view: ProjectView
 
     def initialize(  # type: ignore[override]  # the route table gives services
@@ -96,14 +100,14 @@ class ApiHandler(Handler):
         self.body: Any = None
 
     def check_xsrf_cookie(self) -> None:
-        """Ask browser sessions only, whom `prepare` finds: no other credentials are sent by themselves."""
+        """Check the token of browser sessions only, because no other credentials are sent without the client's will."""
         if self.session is not None:
             self.request.headers["X-Xsrftoken"] = self.request.headers.get(_TOKEN, "")
             super().check_xsrf_cookie()
 
     async def prepare(self) -> None:
         self.set_header("Cache-Control", "no-store")
-        # Most of what changes something answers without a body.
+        # Most changes are answered without a body.
         self.clear_header("Content-Type")
         operation = self._operations.get(self.method.lower())
         if operation is None:
@@ -140,9 +144,9 @@ class ApiHandler(Handler):
         for name, values in self.request.query_arguments.items():
             if name not in operation.query:
                 known = ", ".join(operation.query) or "none"
-                raise Invalid("%(name)s is no parameter of this; known are %(known)s", name=name[:50], known=known)
+                raise Invalid("unknown parameter %(name)s; known parameters are %(known)s", name=name[:50], known=known)
             if len(values) > 1:
-                raise Invalid("%(name)s stands there twice", name=name)
+                raise Invalid("%(name)s is given twice", name=name)
             try:
                 given[name] = values[0].decode()
             except UnicodeDecodeError:
@@ -159,7 +163,9 @@ class ApiHandler(Handler):
             body = json.loads(self.request.body, parse_float=_number, parse_constant=_no_number)
             _require_plain(body)
         except (ValueError, RecursionError):
-            raise Invalid("the body is not JSON in UTF-8, or has what JSON cannot carry") from None
+            raise Invalid(
+                "the body is not JSON in UTF-8, or contains a value that JSON does not allow or NUL"
+            ) from None
         return body
 
     async def _open(self, operation: Operation, path: Mapping[str, Any]) -> None:
@@ -172,7 +178,7 @@ class ApiHandler(Handler):
         except OCIError as error:
             if error.answer_status != Missing.status:
                 raise
-            # Nobody in particular is told to log in, whether it is there or not.
+            # Anonymous callers are told to log in, whether the thing exists or not.
             access_control.admit(self.principal, "login")
             raise
         if place.project is None:
@@ -181,7 +187,7 @@ class ApiHandler(Handler):
             self.view = await access_control.open(self.principal, place.project, needs, otherwise=place.otherwise)
 
     async def place(self, path: Mapping[str, Any]) -> Place:
-        """Say where what is asked for is: in the project of the path, unless a handler knows better. Raises Missing."""
+        """Return the place of the requested thing, by default the project of the path; raises Missing."""
         if "project_name" in path:
             return Place(path["project_name"])
         named: str = path["project_name_or_id"]
@@ -189,19 +195,19 @@ class ApiHandler(Handler):
         return Place(int(named) if by_number and not self.hints["X-Is-Resource-Name"] else named)
 
     def text(self, field: str) -> str:
-        """Give what ``q`` says of a field that is text; "" where it says nothing."""
+        """Return the value of a text field in ``q``, "" if it is not there."""
         return str(self.filters[field].value) if field in self.filters else ""
 
     # -- answers
 
     def answer(self, body: object, status: int = 200) -> None:
-        """Finish with JSON."""
+        """Finish the answer with a body in JSON."""
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         _ = self.finish(json.dumps(body))
 
     def page(self, search: str = "") -> Page[Never]:
-        """Say which page of a list is asked for."""
+        """Return the requested page of a list."""
         return Page(self.limit, offset=self.offset, order=ORDERS[self.sort], search=search)
 
     @property
@@ -213,7 +219,7 @@ class ApiHandler(Handler):
         return (int(self.query["page"]) - 1) * self.limit
 
     def answer_page(self, items: Sequence[object], total: int) -> None:
-        """Finish with one page of a list, and say where the pages beside it are."""
+        """Finish with one page of a list, the total, and links to the pages before and after."""
         page = int(self.query["page"])
         others = {"prev": page - 1 if page > 1 else None, "next": page + 1 if page * self.limit < total else None}
         links = [f'<{self._link(number)}>; rel="{rel}"' for rel, number in others.items() if number is not None]
@@ -228,7 +234,7 @@ class ApiHandler(Handler):
         return f"{self.request.path}?{urlencode(arguments)}"
 
     def created(self, path: str, body: object = None) -> None:
-        """Finish by saying where the new one is, beneath `BASE`."""
+        """Finish with 201 and the new thing's ``Location``; ``path`` is relative to `BASE`."""
         self.set_header("Location", BASE + path)
         if body is None:
             self.set_status(201)
@@ -236,13 +242,13 @@ class ApiHandler(Handler):
             self.answer(body, 201)
 
     def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
-        """Put what was just done in the audit log: of `view`'s project where there is one, unless it says another."""
+        """Note an action in the audit log; ``project`` (id, name) is that of `view` by default, if there is one."""
         view = getattr(self, "view", None)
         of = project or (None if view is None else (view.id, view.name))
         self.services.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def compute_etag(self) -> None:
-        """Make none: no answer is kept."""
+        """Make no ETag, because no answer is cached."""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
@@ -251,7 +257,7 @@ class ApiHandler(Handler):
             kwargs["exc_info"] = (type(error), error, None)
         if status_code == MethodNotAllowed.status:
             self.set_header("Allow", self._allowed())
-        # A challenge makes a browser ask for a password in a window of its own; who has a session's cookie is one.
+        # A challenge makes a browser show its own password dialog. A caller with a session's cookie is a browser.
         if status_code == 401 and COOKIE not in self.request.cookies:
             self.set_header("WWW-Authenticate", 'Basic realm="registry", charset="UTF-8"')
         super().write_error(status_code, **kwargs)
@@ -264,14 +270,14 @@ _OF_STATUS: Mapping[int, type[OCIError]] = {400: Invalid, 403: NoToken, 404: Mis
 
 
 class NotFoundHandler(ApiHandler):
-    """Every path beneath ``/api`` that the document does not have."""
+    """Every path below ``/api`` that the document does not have."""
 
     async def prepare(self) -> None:
-        raise Missing("there is nothing here; %(base)s/openapi.json says what there is", base=BASE)
+        raise Missing("there is no such path; %(base)s/openapi.json lists all paths", base=BASE)
 
 
 def _number(text: str) -> float:
-    """Read 1.0 as 1: JSON knows no difference, and the schemas take both for whole numbers."""
+    """Read 1.0 as 1, because JSON does not tell them apart and the schemas take both for whole numbers."""
     value = float(text)
     return int(value) if value.is_integer() else value
 
@@ -281,7 +287,7 @@ def _no_number(_text: str) -> None:
 
 
 def _require_plain(value: object) -> None:
-    """Raise ValueError for text that no database keeps: NUL, and half a surrogate pair."""
+    """Raise ValueError for text that a database cannot store: with NUL or half a surrogate pair."""
     if isinstance(value, str):
         value.encode()
         if "\0" in value:

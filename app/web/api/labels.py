@@ -1,4 +1,4 @@
-"""Labels, of projects and of the system; the system's are there for everybody to read."""
+"""Serve the labels of projects and of the system; everybody may read the system's labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shapes import moment
 
 
 def label(row: Label) -> dict[str, Any]:
-    """Spell a label."""
+    """Return a label in Harbor's form."""
     return {
         "id": row.id,
         "name": row.name,
@@ -31,7 +31,7 @@ class LabelsHandler(ApiHandler):
         given = self.query if self.body is None else self.body
         scope, number = given.get("scope", "g"), given.get("project_id") or None
         if (scope == "p") != (number is not None):
-            raise Invalid("scope p goes with a project_id, scope g without")
+            raise Invalid("scope p needs a project_id; scope g must not have one")
         return Place(number, system_needs="nothing" if self.body is None else "admin")
 
     @property

@@ -1,4 +1,4 @@
-"""The audit log, of the system and of a project."""
+"""List and export the audit log of the system or of a project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .shapes import moment, some
 
 
 def entry(row: Entry) -> dict[str, Any]:
-    """Spell an entry of the log."""
+    """Return an entry of the log in Harbor's form."""
     kind, _, name = row.actor.partition(":")
     return some(
         id=row.id,
@@ -31,10 +31,10 @@ def entry(row: Entry) -> dict[str, Any]:
 
 
 class Logs(ApiHandler):
-    """What handlers of both logs share."""
+    """The base of handlers of both logs."""
 
     def chosen(self) -> Filter:
-        """Say which entries are meant: those of the project, where the path names one, and what ``q`` chooses."""
+        """Return the choice of entries: those of the path's project, if there is one, and of ``q``."""
         view = getattr(self, "view", None)
         since, until = self.filters["op_time"].values if "op_time" in self.filters else (None, None)
         return Filter(

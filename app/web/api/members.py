@@ -1,4 +1,4 @@
-"""Members of a project: people and groups."""
+"""Manage the members of a project: people and groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .shapes import ROLE_IDS, ROLE_NAMES, ROLES, some
 
 
 def member(row: Member) -> dict[str, Any]:
-    """Spell a member."""
+    """Return a member in Harbor's form."""
     role = Role(row.role)
     return some(
         id=row.id,
@@ -37,7 +37,7 @@ class MembersHandler(ApiHandler):
     async def post(self) -> None:
         person, group = self.body.get("member_user"), self.body.get("member_group")
         if (person is None) == (group is None):
-            raise Invalid("say either who (member_user) or which group (member_group)")
+            raise Invalid("name either a person (member_user) or a group (member_group)")
         role = ROLES[self.body["role_id"]]
         if person is not None:
             made = await self.services.members.add_person(self.view.id, await self._username(person), role)
@@ -52,11 +52,11 @@ class MembersHandler(ApiHandler):
         found = await self.services.database.read(accounts.person, given["user_id"])
         if found is None:
             raise Missing(
-                "there is nobody with the number %(number)s; people are made when they first log in",
+                "there is nobody with the number %(number)s; a person gets an account at the first log-in",
                 number=given["user_id"],
             )
         if given.get("username", found.username) != found.username:
-            raise Invalid("user_id and username are not of the same person; one of them is enough")
+            raise Invalid("user_id and username belong to different people; send one of them only")
         return found.username
 
 
@@ -77,5 +77,5 @@ class MemberHandler(ApiHandler):
 def _group(given: dict[str, Any]) -> str:
     names = {given[field] for field in ("group_name", "ldap_group_dn") if field in given}
     if len(names) != 1:
-        raise Invalid("name the group by group_name, as the university names it")
+        raise Invalid("send the university's name of the group as group_name")
     return str(names.pop())

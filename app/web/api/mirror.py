@@ -1,4 +1,4 @@
-"""What a pull-through cache does: what its upstream allows, what it is fetching, what it saved. Our own."""
+"""Show a pull-through cache's budget, running fills and traffic; Harbor does not have this."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _HOUR = 3600
 
 
 class OfMirror(ApiHandler):
-    """What handlers of a pull-through cache share."""
+    """The base of handlers of a pull-through cache."""
 
     async def prepare(self) -> None:
         await super().prepare()
         if self.view.upstream is None:
-            raise Missing("%(project)s hosts images, it is no pull-through cache", project=self.view.name)
+            raise Missing(
+                "%(project)s hosts images and is no pull-through cache; choose a project that is one",
+                project=self.view.name,
+            )
 
     @property
     def since(self) -> float:

@@ -1,4 +1,4 @@
-"""What belongs to whoever asks: who they are, what they may, their access keys and browser sessions."""
+"""Serve the caller's own account, rights, access keys and browser sessions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SCOPE = re.compile(r"/project/([1-9][0-9]{0,14})\Z")
 
 
 class Own(ApiHandler):
-    """What handlers of what is one's own share."""
+    """The base of handlers of the caller's own things."""
 
     @property
     def account_id(self) -> int:
-        """Whose it is; the door lets nobody through who has no account."""
+        """The id of the caller's account; `AccessControl` admits no caller without one."""
         if self.principal.id is None:
             raise Unauthorized
         return self.principal.id
@@ -37,7 +37,7 @@ class CurrentUserHandler(Own):
             return
         person = await self.services.database.read(accounts.person, self.account_id)
         if person is None:
-            raise Unauthorized("your account has just been deleted")
+            raise Unauthorized("your account has just been deleted; ask an administrator")
         self.answer(user(person))
 
 
@@ -49,7 +49,7 @@ class CurrentPermissionsHandler(ApiHandler):
             return
         match = _SCOPE.match(scope)
         if match is None:
-            raise Invalid("scope is /project/NUMBER")
+            raise Invalid("scope must be /project/NUMBER")
         view = await self.services.access_control.open(self.principal, int(match[1]), READ_PROJECT)
         front = "" if self.query["relative"] else f"{scope}/"
         spelled = [access(right) for right in sorted(view.rights)]

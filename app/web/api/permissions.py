@@ -1,8 +1,8 @@
-"""What a robot account or an access key may do, between Harbor's spelling and ours.
+"""Convert the rights of robot accounts and access keys between Harbor's form and ours.
 
     {"kind": "project", "namespace": "lab", "access": [{"resource": "repository", "action": "pull"}]}
 
-is {"1": ["repository:pull"]}: rights by the project's number, or by "*" for every project.
+is {"1": ["repository:pull"]}: the keys are project numbers, or "*" for every project.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .handler import ApiHandler
 async def read_permissions(
     given: Sequence[Mapping[str, Any]], access_control: AccessControl, principal: Principal
 ) -> dict[str, list[str]]:
-    """Read what is to be given; raises Missing for a project that whoever gives cannot see."""
+    """Return the rights that a request gives, in our form; raises Missing for a project that the caller cannot see."""
     rights: dict[str, set[str]] = {}
     for permission in given:
         name = permission["namespace"]
@@ -35,7 +35,7 @@ async def read_permissions(
 async def spell_permissions(
     permissions: Permissions, projects: Projects, known: Mapping[int, str]
 ) -> list[dict[str, Any]]:
-    """Spell what was given; a project that has been deleted since is left out. ``known``: names by number."""
+    """Return rights in Harbor's form, without deleted projects; ``known`` holds project names by number."""
     spelled = []
     for key, rights in sorted(permissions.items()):
         name = key if key == EVERYWHERE else await _name(int(key), projects, known)
@@ -56,7 +56,7 @@ async def _name(project_id: int, projects: Projects, known: Mapping[int, str]) -
 
 
 def access(right: str) -> dict[str, str]:
-    """Spell a right."""
+    """Return a right in Harbor's form."""
     resource, _, action = right.partition(":")
     return {"resource": resource, "action": action}
 

@@ -1,4 +1,4 @@
-"""Projects: listing, making, changing and deleting them."""
+"""List, make, change and delete projects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .shapes import NO_END, ROLE_IDS, moment, some, storage
 
 
 def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
-    """Spell a project as whoever asks sees it; ``togglable``: they may change it."""
+    """Return a project in Harbor's form; ``togglable`` says whether the caller may change it."""
     row = entry.project
     role = None if entry.role is None else ROLE_IDS[Role(entry.role)]
     return some(
@@ -49,7 +49,7 @@ class ProjectsHandler(ApiHandler):
         return Place(self.query["project_name"])
 
     async def head(self) -> None:
-        """Nothing more to say: the door was open."""
+        """Answer 200; `place` and `AccessControl` have checked the project already."""
 
     async def get(self) -> None:
         term = self.filters.get("name")
@@ -86,7 +86,7 @@ class ProjectHandler(ApiHandler):
 
     async def put(self) -> None:
         if self.body.get("project_name", self.view.name) != self.view.name:
-            raise Invalid("a project's name stays as it is")
+            raise Invalid("a project's name cannot be changed")
         given: dict[str, Any] = _proxy_cache(self.body)
         if (public := _public(self.body)) is not None:
             given["public"] = public
@@ -137,14 +137,14 @@ def _is_admin(entry: ProjectEntry, handler: ApiHandler) -> bool:
 
 
 def _in_the_way(summary: Summary) -> str | None:
-    """Say what has to go before a project can be deleted: images are never lost along with it."""
+    """Return why a project cannot be deleted, None if it can; images must be deleted first, so that none is lost."""
     if not summary.repositories:
         return None
     return f"{summary.project.name} holds {summary.repositories} repositories; delete them first"
 
 
 def _public(body: Mapping[str, Any]) -> bool | None:
-    """Read whether a project is to be public: Harbor has had two ways to say so, and the metadata win."""
+    """Return whether a project should be public, None if not given; Harbor's metadata win over its older field."""
     said = (body.get("metadata") or {}).get("public")
     return body.get("public") if said is None else bool(said == "true")
 
@@ -157,15 +157,15 @@ def _quota(body: Mapping[str, Any]) -> Any:
 
 
 def _proxy_cache(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what is said of a pull-through cache, as the arguments that `Projects` takes for it."""
+    """Return the body's settings of a pull-through cache as arguments for `Projects`; raises Invalid."""
     said = body.get("proxy_cache", {})
     given: dict[str, Any] = {}
     if said.get("username") is not None:
         if "password" not in said:
-            raise Invalid("proxy_cache.username goes with a password")
+            raise Invalid("proxy_cache.username needs a password")
         given["credential"] = (said["username"], said["password"])
     elif "password" in said:
-        raise Invalid("proxy_cache.password goes with a username")
+        raise Invalid("proxy_cache.password needs a username")
     elif "username" in said:
         given["credential"] = None
     settings = cast("Settings", {name: said[name] for name in ("cache_bytes", "official_images") if name in said})

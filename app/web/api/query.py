@@ -1,11 +1,12 @@
-"""Harbor's words for choosing from a list: ``q`` and ``sort``.
+"""Parse Harbor's parameters that choose from a list and order it: ``q`` and ``sort``.
 
     q=name=lab            is lab                    q=name=~la           has "la" in it
     q=id=[1~5]            from 1 to 5               q=name={lab "a b"}   is one of these
     q=label_id=(1 2)      has all of these          several: with commas between
-    sort=-name            by name, the other way round
+    sort=-name            by name, in reverse
 
-Both name fields, ``sort`` one, from a closed list that the document gives for each operation; anything else is refused.
+``q`` names fields and ``sort`` one field. `openapi.yaml` lists the permitted fields of each operation; a request with
+any other field is refused.
 
 Source: Harbor, src/lib/q/builder.go.
 """
@@ -51,35 +52,38 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One comparison. A range has two values, None where it is open; times are Unix seconds."""
+    """One comparison. A range has two values, None for an open end; times are Unix seconds."""
 
     form: Form
     values: tuple[Value | None, ...]
 
     @property
     def value(self) -> Value:
-        """The value of a term that has one."""
+        """The value of a term with one value."""
         (value,) = self.values
         return "" if value is None else value
 
 
 def parse_query(text: str, known: Mapping[str, str]) -> dict[str, Term]:
-    """Read ``q``; ``known`` gives each field's type and, after a space, the forms it takes. Raises Invalid."""
+    """Return the terms of ``q`` by field; raises Invalid.
+
+    ``known`` maps each field to its type and, after a space, its permitted forms.
+    """
     terms: dict[str, Term] = {}
     position = 0
     while position < len(text):
         match = _TERM.match(text, position)
         if match is None:
-            raise Invalid("q cannot be read; it is k=v, k=~v, k=[a~b], k={a b} or k=(a b), with commas between")
+            raise Invalid("q cannot be read; use k=v, k=~v, k=[a~b], k={a b} or k=(a b), with commas between")
         field = match["field"]
         if field not in known:
             raise Invalid(
-                "q: %(field)s is no field to choose by; known are %(known)s",
+                "q: unknown field %(field)s; known fields are %(known)s",
                 field=field[:50],
                 known=", ".join(known) or "none",
             )
         if field in terms or len(terms) == _MOST_TERMS:
-            raise Invalid("q: %(field)s stands there twice", field=field)
+            raise Invalid("q: %(field)s is given twice", field=field)
         terms[field] = _term(match, field, known[field])
         position = match.end()
     return terms
@@ -89,7 +93,7 @@ def _term(match: re.Match[str], field: str, allowed: str) -> Term:
     kind, _, forms = allowed.partition(" ")
     form, raw = _form(match)
     if form not in forms.split():
-        raise Invalid("q: %(field)s cannot be chosen by in that form; it takes: %(forms)s", field=field, forms=forms)
+        raise Invalid("q: %(field)s does not support this form; it supports: %(forms)s", field=field, forms=forms)
     return Term(form, tuple(_read(value, kind, field) if value else None for value in raw))
 
 
@@ -121,7 +125,7 @@ def _read(text: str, kind: str, field: str) -> Value:
         return _time(text, field)
     if kind != "string":
         raise Invalid(
-            "q: %(field)s is compared with %(kind)s",
+            "q: the value of %(field)s must be %(kind)s",
             field=field,
             kind="a whole number" if kind == "integer" else "true or false",
         )
@@ -134,17 +138,19 @@ def _time(text: str, field: str) -> float:
             return datetime.strptime(text, spelled).replace(tzinfo=UTC).timestamp()
         except ValueError:
             continue
-    raise Invalid('q: %(field)s is compared with a time, "2026-04-09 02:36:00"', field=field)
+    raise Invalid('q: the value of %(field)s must be a time such as "2026-04-09 02:36:00"', field=field)
 
 
 def parse_sort(text: str, known: Sequence[str]) -> str:
-    """Read ``sort``: one field, with "-" in front where it goes down; raises Invalid.
+    """Return ``sort`` after checking it: one field, with "-" in front for descending order; raises Invalid.
 
-    ``known`` has the fields; one with "-" in front goes down only. Names are unique, so one field is enough.
+    ``known`` lists the fields; a field with "-" in front has descending order only. Names are unique, so one field is
+    enough.
     """
     word = text.strip()
     if word not in known and word not in {f"-{field}" for field in known if not field.startswith("-")}:
         raise Invalid(
-            "sort: orders by one of these: %(known)s", known=", ".join(known) or "none, this list has one order only"
+            "sort must be one of these: %(known)s",
+            known=", ".join(known) or "none, because this list has one order only",
         )
     return word

@@ -1,4 +1,4 @@
-"""Quotas of projects; a quota has its project's number."""
+"""Serve the quotas of projects; a quota has its project's number."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .shapes import NO_END, moment, some, storage
 
 
 def quota(usage: Usage) -> dict[str, Any]:
-    """Spell a quota."""
+    """Return a quota in Harbor's form."""
     return {
         "id": usage.project_id,
         "ref": some(id=usage.project_id, name=usage.project, owner_name=usage.owner),

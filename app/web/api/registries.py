@@ -1,4 +1,4 @@
-"""Upstreams, which Harbor calls registries: set in the configuration, read-only here.
+"""List the upstreams, which Harbor calls registries; they are set in the configuration and read-only here.
 
 A client names an upstream by a number, and the configuration has names only. The number is the CRC-32 of the name. So
 no table keeps it, it outlives every change of the configuration, and a project has it even if its upstream is gone.
@@ -22,21 +22,25 @@ def number_of(name: str) -> int:
 
 
 def find(number: int, names: Iterable[str]) -> str | None:
-    """Find an upstream by its number."""
+    """Return the name of the upstream with a number, None if there is none."""
     return next((name for name in names if number_of(name) == number), None)
 
 
 def chosen(number: int, names: Iterable[str]) -> str:
-    """Find the upstream that a body names by its number; raise Invalid."""
+    """Return the upstream that a body names by its number; raises Invalid."""
     name = find(number, names)
     if name is None:
         known = ", ".join(f"{number_of(name)} ({name})" for name in sorted(names))
-        raise Invalid("there is no upstream %(number)s; there are %(known)s", number=number, known=known or "none")
+        raise Invalid(
+            "there is no upstream with the number %(number)s; known upstreams are %(known)s",
+            number=number,
+            known=known or "none",
+        )
     return name
 
 
 def registry(name: str, upstream: UpstreamConfig) -> dict[str, Any]:
-    """Spell an upstream; never what it is logged in to with."""
+    """Return an upstream in Harbor's form, without its credential."""
     kind = "docker-hub" if name == "docker.io" else "docker-registry"
     return {"id": number_of(name), "name": name, "url": upstream.url, "type": kind, "insecure": False}
 

@@ -1,4 +1,4 @@
-"""Repositories: listing, describing and deleting them."""
+"""List, describe and delete repositories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .shapes import moment
 
 
 def repository(entry: RepositoryEntry) -> dict[str, Any]:
-    """Spell a repository."""
+    """Return a repository in Harbor's form."""
     return {
         "id": entry.id,
         "project_id": entry.project_id,
@@ -27,10 +27,10 @@ def repository(entry: RepositoryEntry) -> dict[str, Any]:
 
 
 class InRepository(ApiHandler):
-    """What handlers of a repository and of what is in it share."""
+    """The base of handlers of a repository and its content."""
 
     async def repository(self, repository_name: str) -> RepositoryEntry:
-        """Find the repository of the path, whose name is encoded once more than a path is; raises Missing."""
+        """Return the repository of the path, in which its name is encoded twice; raises Missing."""
         return await self.services.repositories.find(self.view.id, unquote(repository_name))
 
 

@@ -1,4 +1,4 @@
-"""Robot accounts, of projects and of the system."""
+"""Manage the robot accounts of projects and of the system."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _DAY = 86400
 
 
 class RobotPlace(ApiHandler):
-    """What all handlers of robot accounts share."""
+    """The base of handlers of robot accounts."""
 
     @property
     def project(self) -> tuple[int, str] | None:
-        """The project that this is about, by its number and name; None for the system."""
+        """The number and name of the robot account's project; None for the system."""
         view = getattr(self, "view", None)
         return None if view is None else (view.id, view.name)
 
     @property
     def rights(self) -> frozenset[str]:
-        """What whoever asks may do there, and so may give."""
+        """The rights that the caller has there and so may give."""
         return ALL_RIGHTS if self.project is None else self.view.rights
 
     async def spell(self, row: Robot) -> dict[str, Any]:
-        """Spell a robot account."""
+        """Return a robot account in Harbor's form."""
         known = dict([self.project]) if self.project else {}
         return some(
             id=row.id,
@@ -51,7 +51,7 @@ class RobotPlace(ApiHandler):
         )
 
     async def permissions(self) -> dict[str, list[str]]:
-        """Read the rights that the body gives."""
+        """Return the rights that the body gives; raises Missing for a project that the caller cannot see."""
         return await read_permissions(self.body["permissions"], self.services.access_control, self.principal)
 
 
@@ -63,7 +63,7 @@ class RobotsHandler(RobotPlace):
         if "ProjectID" in self.filters and level in ("", "project"):
             return Place(int(self.filters["ProjectID"].value))
         if "ProjectID" in self.filters or level not in ("", "system"):
-            raise Invalid("q: Level=project goes with ProjectID, Level=system without")
+            raise Invalid("q: Level=project needs ProjectID; Level=system must not have one")
         return Place(None)
 
     async def get(self) -> None:
@@ -108,8 +108,10 @@ class RobotHandler(RobotPlace):
         before = await self.spell(self.robot)
         for field in ("name", "level"):
             if self.body.get(field, before[field]) != before[field]:
-                raise Invalid("a robot account's %(field)s stays as it is", field=field)
-        # Harbor's clients send back all that they were told: what is as it was must not begin to count anew.
+                raise Invalid(
+                    "the %(field)s of a robot account cannot be changed; send its present value or none", field=field
+                )
+        # Harbor's clients send back all fields that they received. An unchanged duration must not start again.
         days = self.body.get("duration")
         changed = self.body.get("permissions", before["permissions"]) != before["permissions"]
         after = await self.services.robots.update(
@@ -136,7 +138,7 @@ class RobotHandler(RobotPlace):
 
 
 def _project_of(body: Mapping[str, Any]) -> str | None:
-    """Say in which project a robot account is to be made; None for the system."""
+    """Return the name of the project for a new robot account; None for the system. Raises Invalid."""
     if body["level"] == "system":
         return None
     names = {permission["namespace"] for permission in body["permissions"]}

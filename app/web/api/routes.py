@@ -1,7 +1,7 @@
-"""The routes of the REST API: which handler stands behind which path of the document.
+"""Map each path of the document to its handler.
 
-The methods of a path and what each of them needs are the document's to say (`Document.paths`); a test holds the two
-against each other.
+The document defines the methods of a path and the needs of each (`Document.paths`). A test compares the document with
+the handlers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REPOSITORY = _REPOSITORIES + "/{repository_name}"
 _ARTIFACT = _REPOSITORY + "/artifacts/{reference}"
 _OWN = "/users/current"
 
-# Tried from above: what is spelled out stands before what a number could be.
+# Paths are tried in this order, so fixed paths come before those in which a number could match.
 HANDLERS: Mapping[str, type[ApiHandler]] = {
     "/projects": projects.ProjectsHandler,
     _PROJECT: projects.ProjectHandler,
@@ -98,7 +98,7 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
 
 
 def routes(services: Services) -> list[URLSpec]:
-    """Draw the routes."""
+    """Return the routes of the REST API for Tornado."""
     drawn = [
         url(pattern(path), handler, {"operations": document().paths[path], "services": services})
         for path, handler in HANDLERS.items()

@@ -1,4 +1,4 @@
-"""Small shapes that several nouns of the API share."""
+"""Make small parts of answers that several modules of the API share."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ NO_END = -1
 
 
 def some(**fields: object) -> dict[str, Any]:
-    """Make an object of the fields that are there."""
+    """Return an object of the fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def moment(seconds: float | None) -> str | None:
-    """Spell a time as Harbor does, in UTC to the millisecond."""
+    """Return a time (Unix seconds) in Harbor's form: UTC with milliseconds; None stays None."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def storage(size: int | None) -> dict[str, int]:
-    """Spell an amount of storage; None is no end."""
+    """Return an amount of storage in bytes in Harbor's form; None means no limit."""
     return {"storage": NO_END if size is None else size}
 
 
 def expiry(seconds: float | None) -> int:
-    """Spell when something ends; None is never."""
+    """Return an expiry in Unix seconds in Harbor's form; None means never."""
     return NO_END if seconds is None else int(seconds)

@@ -1,4 +1,4 @@
-"""The system as a whole: what it is, how it is, how much there is, and finding things in it."""
+"""Describe the whole system: its health, configuration, size and document; search projects and repositories."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .handler import ApiHandler
 from .projects import project
 from .shapes import moment, some
 
-# The version of Harbor's API that is followed.
+# The version of Harbor's API that this API follows.
 _HARBOR = "v2.16.0"
 _MOST_FOUND = 25
 
@@ -109,7 +109,7 @@ class SearchHandler(ApiHandler):
         try:
             return (await self.services.projects.get(project_id)).public
         except Missing:
-            # Deleted since it was found.
+            # The project was deleted after the search found it.
             return False
 
 

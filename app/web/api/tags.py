@@ -1,4 +1,4 @@
-"""Tags of an artifact."""
+"""List, add and remove the tags of an artifact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TagsHandler(InArtifacts):
     async def post(self, repository_name: str, reference: str) -> None:
         if self.view.upstream is not None:
             raise Forbidden(
-                "%(project)s is a pull-through cache: its tags are those of %(upstream)s",
+                "%(project)s is a pull-through cache: its tags come from %(upstream)s and cannot be changed here",
                 project=self.view.name,
                 upstream=self.view.upstream,
             )

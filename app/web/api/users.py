@@ -1,4 +1,4 @@
-"""People: finding them, and what administrators do to accounts."""
+"""Find people, and let administrators manage accounts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .shapes import moment, some
 
 
 def user(person: Person) -> dict[str, Any]:
-    """Spell a person."""
+    """Return a person in Harbor's form."""
     return some(
         user_id=person.id,
         username=person.username,
@@ -57,10 +57,10 @@ class UserSearchHandler(ApiHandler):
 
 
 class OnPerson(ApiHandler):
-    """What handlers of one person share."""
+    """The base of handlers of one person."""
 
     async def person(self, user_id: int) -> Person:
-        """Find the person of the path; raises Missing."""
+        """Return the person of the path; raises Missing."""
         found = await self.services.database.read(accounts.person, user_id)
         if found is None:
             raise Missing("there is nobody with the number %(number)s", number=user_id)
@@ -71,7 +71,7 @@ class UserHandler(OnPerson):
     async def get(self, user_id: int) -> None:
         is_self = self.principal.kind is PrincipalKind.PERSON and self.principal.id == user_id
         if not is_self and not self.principal.administers:
-            raise Forbidden("only administrators see the accounts of others")
+            raise Forbidden("only administrators may see the accounts of others")
         self.answer(user(await self.person(user_id)))
 
     async def delete(self, user_id: int) -> None:
@@ -95,7 +95,7 @@ class PasswordHandler(OnPerson):
     async def put(self, user_id: int) -> None:
         is_self = self.principal.id == user_id
         if not is_self and not self.principal.administers:
-            raise Forbidden("only administrators change the passwords of others")
+            raise Forbidden("only administrators may change the passwords of others")
         person = await self.person(user_id)
         if is_self:
             old = self.body.get("old_password") or ""
@@ -105,7 +105,7 @@ class PasswordHandler(OnPerson):
                 raise Forbidden("old_password is not your password") from None
         if not await self.services.accounts.set_password(person.username, self.body["new_password"]):
             raise PreconditionFailed(
-                "the password of %(username)s is kept by the university, change it there", username=person.username
+                "the university keeps the password of %(username)s; change it there", username=person.username
             )
         await self.services.sessions.forget(user_id)
         self.note("password", "account", person.username)
