@@ -51,7 +51,7 @@ async def test_a_project_is_its_makers(house: House) -> None:
     "name", ["", "A", "a b", "a..b", "a__b", "-a", "a-", "a/b", "a" * 129, "ä", "a\n", "a\0", "~1"]
 )
 async def test_a_name_that_cannot_be(house: House, name: str) -> None:
-    with pytest.raises(Invalid, match="not a project name"):
+    with pytest.raises(Invalid, match="cannot be a project name"):
         await house.project(name)
     with pytest.raises(Missing):
         await house.projects.find(name)
