@@ -49,6 +49,7 @@ CHECKED = (
     "app/web/services.py",
     "app/web/session.py",
     "app/web/token.py",
+    "app/web/v2",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"
