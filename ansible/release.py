@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make a release that the role `registry` installs: ansible/releases/registry-VERSION.tar.gz.
 
-It has app/, docs/guide/, requirements.txt and, unless --no-wheels is given, the wheels of what is required, for Python
-3.11 on x86_64, which this must be run by: a host then needs no package index. Files are those git knows in the work
-tree, as they are there now.
+It has app/, docs/guide/ and requirements.txt: the files that git knows, with their present content in the work tree.
+Unless --no-wheels is given, it also has the wheels of all requirements, so that hosts need no package index. The wheels
+are for Python 3.11 on x86_64, so this must be run by such a Python.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ ROOT = Path(__file__).resolve().parents[1]
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*\Z")
 _HOSTS = ((3, 11), "Linux", "x86_64")
 
-# pip asks this machine's Python what a requirement's condition says. Debian 12's is 3.11.2, for which redis needs:
+# pip evaluates a requirement's condition with this machine's Python. Debian 12 has 3.11.2, and redis needs this there:
 _FOR_OLDER = ("async-timeout==5.0.1",)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make a release that the role registry installs.")
-    parser.add_argument("version", help="what it is called: letters, digits, dots and dashes")
-    parser.add_argument("--no-wheels", action="store_true", help="hosts take what is required from a package index")
-    parser.add_argument("--folder", type=Path, default=ROOT / "ansible" / "releases", help="where to put it")
+    parser.add_argument("version", help="the release's name: letters, digits, dots and dashes")
+    parser.add_argument("--no-wheels", action="store_true", help="hosts fetch the requirements from a package index")
+    parser.add_argument("--folder", type=Path, default=ROOT / "ansible" / "releases", help="the folder to write it to")
     arguments = parser.parse_args()
     if not _VERSION.match(arguments.version):
-        parser.error(f"{arguments.version!r} cannot be a folder's name")
+        parser.error(f"{arguments.version!r} cannot be a folder's name; use letters, digits, dots and dashes")
     here = (sys.version_info[:2], platform.system(), platform.machine())
     if not arguments.no_wheels and here != _HOSTS:
-        parser.error(f"wheels are for {_HOSTS}, this is {here}: use such a Python, or --no-wheels")
+        parser.error(f"the wheels are for {_HOSTS}, but this is {here}: use such a Python, or --no-wheels")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     archive = arguments.folder / f"registry-{arguments.version}.tar.gz"
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _listed() -> list[str]:
-    """List what belongs to the service, in the work tree's present state."""
+    """List the service's files that exist in the work tree."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "app", "docs/guide", "requirements.txt"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603  # ours alone
     found = names.stdout.splitlines()
@@ -60,7 +60,7 @@ def _listed() -> list[str]:
 
 
 def _wheels(folder: Path) -> list[Path]:
-    """Fetch wheels, or build them of what comes without."""
+    """Fetch the wheels of all requirements, build those that the index does not have, and return their paths."""
     command = [
         sys.executable,
         "-m",
@@ -76,7 +76,7 @@ def _wheels(folder: Path) -> list[Path]:
 
 
 def _pack(archive: Path, files: dict[str, Path]) -> None:
-    """Write the same bytes for the same files, whoever runs this and whenever."""
+    """Write the archive; the same files always give the same bytes."""
     with (
         archive.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,

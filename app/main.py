@@ -72,10 +72,10 @@ from app.web.observe import Observer
 from app.web.server import Edge, make_server, stop_server
 from app.web.services import Services
 from app.web.session import BrowserSessions
+from app.web.v2.authorizer import Authorizer
 from app.web.v2.blobs import BlobHandlers
 from app.web.v2.contents import Contents
 from app.web.v2.edge import V2
-from app.web.v2.gate import Gate
 from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
@@ -219,7 +219,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
                 UploadHandlers(content.projects, Uploads(stores.database, stores.blobs), content.blobs),
                 ListingHandlers(content.projects, content.contents, Catalogue(stores.database)),
             ),
-            Gate(who.tokens, who.token_service, who.credentials),
+            Authorizer(who.tokens, who.token_service, who.credentials),
             observer,
             who.audit,
             config.fill_networks,

@@ -1,4 +1,4 @@
-"""Grants for tests that call services without the gate in front of them."""
+"""Grants for tests that call services without the authorizer in front of them."""
 
 from __future__ import annotations
 

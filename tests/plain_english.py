@@ -1,7 +1,8 @@
 """Check that prose is plain English and that commits say what they do; run by ``make lint``.
 
 A pattern cannot judge prose. It finds phrases that have a plainer form, and sentences that are too long to read once.
-Prose is Markdown without its code, docstrings, comments, the texts of raised errors, templates and the catalogue.
+Prose is Markdown without its code, docstrings, comments, the texts of raised errors, templates, the catalogue, and the
+names, descriptions and messages of playbooks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 # Files and folders whose prose is checked. A room of app/ is added once it is rewritten.
@@ -35,8 +38,22 @@ CHECKED = (
     "tests/apt.txt",
     "tests/deploy/apt.txt",
     "tests/deploy/apt-libvirt.txt",
-    "ansible/requirements.txt",
+    "ansible",
     "app/access",
+    "app/web/__init__.py",
+    "app/web/access_control.py",
+    "app/web/address.py",
+    "app/web/application.py",
+    "app/web/base.py",
+    "app/web/login.py",
+    "app/web/observe.py",
+    "app/web/ops.py",
+    "app/web/running.py",
+    "app/web/server.py",
+    "app/web/services.py",
+    "app/web/session.py",
+    "app/web/token.py",
+    "app/web/v2",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"
@@ -71,6 +88,8 @@ PLAINER: Mapping[str, str] = {
 _SUBJECT = re.compile(r"(?=.{1,72}\Z)[a-z0-9_/.-]+: [a-z].*[^.]\Z")
 # Git writes these; in a shallow clone, a merge is not told from other commits by its parents.
 _MERGE = re.compile(r"Merge (branch|branches|commit|pull request|remote-tracking branch|tag) ")
+# The keys of a playbook, a role or an alert whose values are prose.
+_SAID = frozenset({"name", "description", "short_description", "fail_msg", "msg", "summary"})
 _DIRECTIVE = re.compile(r"# ?(noqa|type:|fmt:|!)")
 
 Prose = Iterator[tuple[int, str]]  # the line, and the text that is read as one piece
@@ -156,6 +175,24 @@ def comments(text: str) -> Prose:
     yield from _joined(text, ((line, match[1]) for line, match in found if match))
 
 
+def playbook(text: str) -> Prose:
+    """Yield the comments of a file of Ansible or Prometheus, and its names, descriptions and messages."""
+    yield from comments(text)
+    nodes = list(yaml.compose_all(text, yaml.SafeLoader))
+    for node in nodes:
+        if isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.MappingNode):
+            nodes += [value for _, value in node.value]
+            said = [value for key, value in node.value if key.value in _SAID and isinstance(value, yaml.ScalarNode)]
+            yield from ((one.start_mark.line + 1, re.sub(r"\{[{%].*?[%}]\}", "X", one.value)) for one in said)
+
+
+def jinja(text: str) -> Prose:
+    """Yield the comments of a template: those of Jinja, and those of the file that it makes."""
+    return comments(re.sub(r"\{#-?(.*?)-?#\}", r"#\1", text))
+
+
 def _joined(text: str, found: Iterable[tuple[int, str]]) -> Prose:
     """Join comments that fill whole lines and follow each other."""
     alone = {number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith("#")}
@@ -189,10 +226,12 @@ def _blank(match: re.Match[str]) -> str:
 _KINDS: Mapping[str, Callable[[str], Prose]] = {
     ".csv": catalogue,
     ".html": template,
+    ".j2": jinja,
     ".md": markdown,
     ".py": python,
     ".txt": comments,
     ".yaml": comments,
+    ".yml": playbook,
     "": comments,
 }
 

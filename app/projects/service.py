@@ -1,7 +1,7 @@
 """Find, make, change, list and remove projects.
 
-The callers (`app.web.access_control`, `app.web.v2.gate`) have checked the rights before. Only `open` checks a grant,
-because `app.web.v2.gate` knows a project by its name alone.
+The callers (`app.web.access_control`, `app.web.v2.authorizer`) have checked the rights before. Only `open` checks a
+grant, because `app.web.v2.authorizer` knows a project by its name alone.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The edge: HTTP in, services called, HTTP out; nothing here decides."""
+"""The HTTP edge: handlers parse a request, call a service and write the answer; decisions belong to the services."""

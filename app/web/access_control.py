@@ -1,15 +1,15 @@
-"""The one place where pages and the REST API ask whether somebody may do something.
+"""Check in one place what a principal may do in the pages and the REST API.
 
-What a handler's method needs is said in one word:
+Each handler's method declares what it needs, in one word:
 
-    nothing             anybody may
-    login               whoever is logged in, in whatever way: in the browser, by a password, an access key or a robot
-    person              a person in person: not by a key or a robot, so that a secret that got out makes no others
-    admin               an administrator in person
-    project:read …      a right of `app.access.roles`, in the project that is named
+    nothing             everybody is allowed
+    login               any login: in the browser, or with a password, an access key or a robot account
+    person              a login without a key or a robot account, so that a leaked secret can't create more secrets
+    admin               an administrator, also without a key
+    project:read …      a right of `app.access.roles`, in the project of the request
 
-Whoever lacks project:read is told the same as where there is no such project: 404, or 401 for nobody in particular,
-whom logging in may help.
+A principal without project:read gets the same answer as for a project that doesn't exist: 404. An anonymous one gets
+401, because logging in may help.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from app.access.roles import ALL_RIGHTS, READ_PROJECT
 from app.oci.errors import Unauthorized
 from app.projects.service import Projects
 
-_LOG_IN = "log in to do this; without logging in public projects can be read, and nothing else"
+_LOG_IN = "log in to do this; without a login you can only read public projects"
 _ADMINS_ONLY = "only an administrator may do this"
-_NOT_BY_KEY = "only an administrator may do this, and not by a key"
+_NOT_BY_KEY = "an access key may not do this, not even an administrator's; log in yourself"
 
 WORDS = frozenset({"nothing", "login", "person", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectView:
-    """A project, and what whoever asks may do in it. ``upstream`` names what it mirrors, None where it hosts."""
+    """A project and the principal's rights in it. ``upstream`` names the upstream of a mirror; None if it hosts."""
 
     id: int
     name: str
@@ -45,14 +45,14 @@ class ProjectView:
 
 
 class AccessControl:
-    """Opens doors; asks the database with every question, so that a change shows with the next request."""
+    """Checks needs and rights; it reads the database every time, so a change takes effect with the next request."""
 
     def __init__(self, projects: Projects, permissions: Permissions) -> None:
         self._projects = projects
         self._permissions = permissions
 
     def admit(self, principal: Principal, needs: str) -> None:
-        """Check one of `WORDS`; raises Unauthorized for nobody in particular, Forbidden for anybody else."""
+        """Check one of `WORDS`; raises Unauthorized for an anonymous principal, Forbidden for every other."""
         if needs not in WORDS:
             raise ValueError(needs)
         if needs == "nothing":
@@ -61,17 +61,17 @@ class AccessControl:
             raise Unauthorized(_LOG_IN)
         in_person = principal.kind is PrincipalKind.PERSON and principal.limits is None
         if needs == "person" and not in_person:
-            raise Forbidden("an access key or a robot account may not do this; log in yourself")
+            raise Forbidden("access keys and robot accounts may not do this; log in yourself")
         if needs == "admin" and not principal.administers:
             raise Forbidden(_NOT_BY_KEY if principal.is_admin else _ADMINS_ONLY)
 
     async def open(
         self, principal: Principal, project: str | int | None, needs: str, *, otherwise: str | None = None
     ) -> ProjectView:
-        """Find a project by its name or id (None: the one looked for is not there) and check a right in it.
+        """Find a project by its name or id, and check a right in it. None means that the caller found no project.
 
-        ``otherwise`` is what whoever may not see it is told, where it was not asked for by its own name.
-        Raises Unauthorized, Missing, Forbidden, and Unavailable.
+        ``otherwise`` replaces the text of Missing if the request named something else than the project's name.
+        Raises Unauthorized, Missing, Forbidden and Unavailable.
         """
         if needs not in ALL_RIGHTS:
             raise ValueError(needs)
@@ -85,7 +85,7 @@ class AccessControl:
                 raise Missing(otherwise)
             raise Missing("there is no project %(project)r, or you are not a member of it", project=project)
         raise Forbidden(
-            "you may not do this in %(name)s: it takes %(right)s; ask one of its project admins",
+            "you may not do this in %(name)s: it needs the right %(right)s; ask one of its project admins",
             name=view.name,
             right=needs,
         )

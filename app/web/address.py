@@ -1,12 +1,12 @@
-"""Where a request was sent to, in one spelling, whichever way the client came.
+"""Translate a request's address into one spelling: the first of these four.
 
     /v2/mirror/library/redis/…                          the address people type
-    /mirror/v2/library/redis/…                          a mirror for containerd and k3s, under the host's own name
-    mirror.example.org  /v2/library/redis/…             a mirror at the root of a host of its own (registry-mirrors)
+    /mirror/v2/library/redis/…                          a mirror for containerd and k3s, under the registry's host name
+    mirror.example.org  /v2/library/redis/…             a mirror at the root of its own host name (registry-mirrors)
     /v2/library/redis/…?ns=docker.io                    a mirror that containerd asks by the name of its upstream
 
-all become the first. Paths are decoded before anything looks at them; what does not fit the grammar after that is
-refused there (NUL, "..", an encoded slash are in no name, tag or digest).
+A path is decoded before anything reads it. The grammar of names, tags and digests then refuses NUL, ".." and an
+encoded slash, because none of them has these.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from app.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A request's path in the one spelling, its raw query, and the mirror it was sent to other than by name.
+    """A request's path in the one spelling, and its raw query.
 
-    ``base_url`` is what ``/service/token`` is under for this client; ``project`` is what its scopes lack in front;
-    ``namespace`` is the value of ``?ns=`` where it decided the path (answered as ``OCI-Namespace``).
+    - ``base_url``: this client finds ``/service/token`` under it.
+    - ``project``: the mirror that the client left out of the path, and leaves out of its scopes too.
+    - ``namespace``: the value of ``?ns=`` if it chose the mirror. The answer repeats it as ``OCI-Namespace``.
     """
 
     path: str
@@ -34,7 +35,7 @@ class Address:
 
 
 class Addresses:
-    """Knows the mirrors and the names they are served under."""
+    """Translates addresses; it knows the mirrors and their names."""
 
     def __init__(self, config: Config) -> None:
         self._external_url = config.server.external_url.rstrip("/")
@@ -48,10 +49,10 @@ class Addresses:
         }
 
     def read(self, target: str, host: str) -> Address:
-        """Read a request's target and Host header."""
+        """Return the address that a request's target and Host header name."""
         path, _, query = target.partition("?")
         if "%" in path:
-            # What is not UTF-8 becomes a character that no grammar has.
+            # Bytes that are not UTF-8 become a character that no grammar allows.
             path = unquote_to_bytes(path).decode("utf-8", "replace")
         if self._hosts:
             known = host.lower()
@@ -61,7 +62,7 @@ class Addresses:
                 return Address(_under(project, path), query, f"{self._scheme}://{host}", project)
         if path.startswith("/v2/"):
             namespace = parse_qs(query).get("ns", [""])[0] if "ns=" in query else ""
-            # A client may be told to ask beneath a mirror's own path, and says all the same whom it means.
+            # A client that is set up with a mirror's own path still sends ?ns=; the path counts then.
             if namespace in self._by_upstream and path.split("/")[2] not in self._mirrors:
                 project = self._by_upstream[namespace]
                 return Address(_under(project, path), query, self._external_url, namespace=namespace)

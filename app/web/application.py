@@ -1,4 +1,4 @@
-"""The routes outside the distribution API: pages, the REST API, log-in, tokens, and what operators ask."""
+"""Make the Tornado application: pages, the REST API, log-in, tokens, health and metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def make_application(
     addresses: Addresses,
     cookie_secret: str,
 ) -> Application:
-    """Draw the route table; ``cookie_secret``, the same everywhere, signs what a page leaves for the next one."""
+    """Return the application with its route table.
+
+    ``cookie_secret`` signs the values that one page leaves for the next. All workers of all hosts need the same.
+    """
     shared = {"observer": services.observer}
     token = {"credentials": services.credentials, "tokens": tokens, "addresses": addresses, **shared}
     return Application(

@@ -1,4 +1,4 @@
-"""What every handler outside the distribution API shares: request id, security headers, log line, errors as JSON."""
+"""The base of all handlers outside the distribution API: request id, security headers, log line, errors as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .observe import Observer, request_id
 
 
 class Handler(RequestHandler):
-    """A handler says with ``needs`` who may call it; a test walks the routes and asks."""
+    """A handler declares with ``needs`` who may call it; a test checks every route for it."""
 
     needs: str
 
@@ -57,8 +57,8 @@ class Handler(RequestHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
         if not isinstance(error, OCIError):
-            text = self._reason if status_code < 500 else f"the registry failed; quote request {self.request_id}"
-            error = OCIError(text, status=status_code)
+            failed = f"the registry failed; tell its operators the id of this request: {self.request_id}"
+            error = OCIError(self._reason if status_code < 500 else failed, status=status_code)
         self.set_header("X-Request-Id", self.request_id)
         self.set_header("Content-Type", "application/json")
         for name, value in error.headers.items():
@@ -66,7 +66,7 @@ class Handler(RequestHandler):
         _ = self.finish(error.body())
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        # Whoever asked may have left before the answer was out.
+        # A closed stream is no fault: the client may leave before the answer is sent.
         if not isinstance(value, OCIError | HTTPError | StreamClosedError):
             super().log_exception(typ, value, tb)
 
@@ -82,7 +82,7 @@ class Handler(RequestHandler):
 
 
 class Readable(Handler):
-    """What answers HEAD as GET, of which Tornado sends the head only (RFC 9110, 9.3.2)."""
+    """A handler that answers HEAD like GET; Tornado sends only the head (RFC 9110, 9.3.2)."""
 
     async def head(self, *path: str, **named: str) -> None:
         answer = self.get(*path, **named)

@@ -1,6 +1,6 @@
-"""Logging in and out in a browser: with the university, or with a password kept here.
+"""Log people in and out in a browser: through the university, or with a password that the registry keeps.
 
-Why a university log-in was refused stands in the log, under the id of the request; the browser learns the id only.
+The log has the reason for a refused university log-in, under the id of the request. The browser only gets the id.
 """
 
 from __future__ import annotations
@@ -33,25 +33,32 @@ log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ACS = "/saml/acs"
-_CLOSED = "logging in with a password is turned off here"
-_FAILED = "the registry failed; quote request %(request)s"
-_STALE = "this form was open for too long, or came from another site; log in again"
+_CLOSED = "password logins are turned off here; log in with your university account"
+_FAILED = "the registry failed; tell its operators the id of this request: %(request)s"
+_STALE = "this form was open for too long or came from another site; log in again"
 _WRONG = "wrong user name or password; check both and log in again"
-_NOT_LET_IN = "the university's log-in was not accepted; try again, and if it stays so quote request %(request)s"
-_NOT_LET_OUT = "the university's logout was not accepted; try again, and if it stays so quote request %(request)s"
+_LOGIN_REFUSED = (
+    "the university's log-in was not accepted; "
+    "try again, and if it fails again, tell the operators the request id %(request)s"
+)
+_LOGOUT_REFUSED = (
+    "the university's logout was not accepted; "
+    "try again, and if it fails again, tell the operators the request id %(request)s"
+)
 
 
 class Passwords(Protocol):
-    """Checks a password that is kept here."""
+    """Checks a password that the registry keeps."""
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal: ...
 
 
 class LoginPage(Handler):
-    """What all that may end in the log-in page share. ``passwords`` and ``university`` are None where turned off.
+    """The base of every handler that may answer with the log-in page.
 
-    The page gets ``next_page`` (a path of ours), ``error`` (words, or ""), ``username`` (as it was typed) and whether
-    there is a ``local_login`` and a ``university_login``.
+    ``passwords`` and ``university`` are None if they are turned off. The page gets ``next_page`` (a path of the
+    registry), ``error`` (a text, or "") and ``username`` (as it was typed). ``local_login`` and ``university_login``
+    tell it which log-ins there are.
     """
 
     needs = "nothing"
@@ -105,10 +112,10 @@ class LoginPage(Handler):
         )
 
     def show_error(self, error: OCIError, next_page: str = "/", *, username: str = "") -> None:
-        """Answer with the log-in page and what went wrong, in words."""
+        """Answer with the log-in page and the error's text in the reader's language."""
         for name, value in error.headers.items():
             self.set_header(name, value)
-        # 401 belongs to the authentication of HTTP, which a form is not.
+        # A form is not HTTP authentication, so a wrong password is no 401.
         status = 403 if isinstance(error, Unauthorized) else error.answer_status
         self.show(next_page, error=texts.said(error, self.locale), status=status, username=username)
 
@@ -123,11 +130,11 @@ class LoginPage(Handler):
         self.show_error(error)
 
     def note(self, principal: Principal, operation: str, username: str, resource_type: str = "user") -> None:
-        """Put a log-in or a logout down in the audit log, or what came of one."""
+        """Write a log-in, a logout or a change that came with one to the audit log."""
         self._audit.note(principal, self.request.remote_ip or "", operation, resource_type, username)
 
     def show_refused(self, what: str, reason: Refused, answer: OCIError) -> None:
-        """Log why something of the university was refused; the browser and the audit log are not told."""
+        """Answer with ``answer`` and log the reason for a refusal; neither the browser nor the audit log gets it."""
         self._audit.refused_by_university(what, self.request.remote_ip or "")
         fields = {"request_id": self.request_id, "client": self.request.remote_ip}
         log.warning("%s refused: %s", what, reason, extra={"fields": fields})
@@ -145,7 +152,7 @@ class LoginHandler(LoginPage, Readable):
     async def post(self) -> None:
         next_page = own_page(self.get_body_argument("next", "/"))
         username = self.get_body_argument("username", "")
-        # As it was typed: a password may begin with a space.
+        # Not stripped, because a password may begin with a space.
         password = self.get_body_argument("password", "", strip=False)
         try:
             if self._passwords is None:
@@ -177,7 +184,7 @@ class LogoutHandler(LoginPage):
         if url is None:
             self.redirect("/", status=303)
             return
-        # Not a redirect: a page's form may lead to our own pages only (form-action), redirects included.
+        # Not a redirect: form-action lets a form lead to our own pages only, and that includes redirects.
         self.set_header("Refresh", f"0; url={url}")
         self.set_header("Content-Type", "text/html; charset=utf-8")
         link, text = xhtml_escape(url), xhtml_escape(self.locale.translate("Log out at the university"))
@@ -185,16 +192,16 @@ class LogoutHandler(LoginPage):
 
 
 class SamlPage(LoginPage):
-    """A page that is there with a university only."""
+    """A page that exists only if a university is configured."""
 
     @property
     def university(self) -> University:
-        """The university; the route table leads here only where there is one."""
+        """Return the university; without one, the route table has no route to this handler."""
         assert self._university is not None  # noqa: S101 - for the types
         return self._university
 
     def binding_cookie(self, name: str) -> str:
-        """Spell the name of the cookie that binds a log-in to this browser."""
+        """Return the full name of the cookie that binds a log-in to this browser."""
         return f"__Secure-{name}" if self._browsers.secure else name
 
 
@@ -206,8 +213,8 @@ class SamlLoginHandler(SamlPage):
         self.redirect(begun.url, status=303)
 
     def _bind(self, begun: Begun) -> None:
-        # The answer is posted from the identity provider's pages, and Lax cookies stay at home then. SameSite=None
-        # needs https; over http only an identity provider on this same host can answer.
+        # The identity provider's pages post the answer, and a browser sends no Lax cookies with a post from another
+        # site. SameSite=None needs https. Over http only an identity provider on this same host can answer.
         same_site = "None" if self._browsers.secure else "Lax"
         self.set_cookie(
             self.binding_cookie(begun.cookie),
@@ -222,7 +229,7 @@ class SamlLoginHandler(SamlPage):
 
 class AcsHandler(SamlPage):
     def check_xsrf_cookie(self) -> None:
-        """The identity provider's pages post here; `University.finish` asks for proof of its own."""
+        """Skip the check: the identity provider's pages post here, and `University.finish` checks its own proof."""
 
     async def post(self) -> None:
         try:
@@ -230,7 +237,7 @@ class AcsHandler(SamlPage):
                 self.get_body_arguments("SAMLResponse"), lambda name: self.get_cookie(self.binding_cookie(name))
             )
         except Refused as reason:
-            self.show_refused("log-in", reason, Denied(_NOT_LET_IN, request=self.request_id))
+            self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
             return
         person = finished.person
         username = person.username
@@ -255,7 +262,7 @@ class SlsHandler(SamlPage):
         try:
             done = await self.university.logged_out(self.request.query)
         except Refused as reason:
-            self.show_refused("logout", reason, Denied(_NOT_LET_OUT, request=self.request_id))
+            self.show_refused("logout", reason, Denied(_LOGOUT_REFUSED, request=self.request_id))
             return
         for account_id in done.account_ids:
             person = await self._database.read(accounts.person, account_id)
@@ -265,7 +272,7 @@ class SlsHandler(SamlPage):
 
 
 def routes(*, university: University | None, **shared: Any) -> list[URLSpec]:
-    """Draw the routes: `LoginPage.initialize` says what they take."""
+    """Return the routes; ``shared`` holds the other arguments of `LoginPage.initialize`."""
     given = {"university": university, **shared}
     found = [url("/login", LoginHandler, given), url("/logout", LogoutHandler, given)]
     if university is not None:
@@ -279,5 +286,5 @@ def routes(*, university: University | None, **shared: Any) -> list[URLSpec]:
 
 
 def login_address(next_page: str) -> str:
-    """Spell where to send somebody who has to log in first."""
+    """Return the address of the log-in page that leads to ``next_page`` afterwards."""
     return f"/login?next={quote(own_page(next_page), safe='')}"

@@ -1,4 +1,4 @@
-"""Seeing it: one log line and a few counters for every request."""
+"""Write one log line for every request, count it, and set up the logging of the process."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ BYTES_IN = Counter("registry_received_bytes_total", "Bytes of bodies received fr
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"})
-# How late the counters may be.
-_LATE_SECONDS = 0.1
+# The counters may lag behind by this much.
+_FLUSH_SECONDS = 0.1
 _quote = json.encoder.encode_basestring_ascii
 
 
 class Observed(Protocol):
-    """What is logged and counted of a request, whichever kind answered it."""
+    """A request of any kind, with the values that are logged and counted."""
 
     @property
     def method(self) -> str: ...
@@ -75,22 +75,22 @@ class Observed(Protocol):
 class Observer:
     """Writes the access log at once, and the request metrics a little later for many requests together.
 
-    Counters are shared by all workers through files; to tell them of each request costs more than its log line.
+    All workers share the counters through files. An update per request would cost more than its log line.
     """
 
     def __init__(self, log: TextIO) -> None:
-        """``log`` gets a line per request, straight: the logging library costs more than the rest of the line."""
+        """``log`` gets a line per request without the logging library, which costs more than the rest of the line."""
         self._log = log
         self._flushing = False
         self._series: dict[tuple[str, str, int], _Series] = {}
         self.running = Running()
 
     def began(self, call: Observed, endable: Endable | None = None) -> None:
-        """Note a request whose head has arrived; see `Running.begin`."""
+        """Add a request whose head has arrived; see `Running.begin`."""
         self.running.begin(call, endable)
 
     def finished(self, call: Observed) -> None:
-        """Note a request whose answer has ended."""
+        """Log and count a request whose answer has ended."""
         self.running.finish(call)
         seconds = time.perf_counter() - call.started
         key = (call.route, call.method, call.status)
@@ -100,7 +100,7 @@ class Observer:
         series.add(seconds, call.bytes_out, call.bytes_in)
         if not self._flushing:
             self._flushing = True
-            asyncio.get_running_loop().call_later(_LATE_SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
         self._log.write(
             f'{{"time": {time.time():.3f}, "level": "info", "logger": "access", "request_id": "{call.request_id}", '
             f'"method": {_quote(call.method)}, "path": {_quote(call.path)}, "status": {call.status}, '
@@ -109,17 +109,17 @@ class Observer:
         )
 
     def flush(self) -> None:
-        """Count what has been noted so far."""
+        """Add the finished requests to the counters now."""
         self._flushing = False
         for series in self._series.values():
             series.flush()
 
 
 class _Series:
-    """The time series of one kind of request, and what they have not been told yet."""
+    """The time series of one kind of request, and the values that they do not have yet."""
 
     def __init__(self, route: str, method: str, status: int) -> None:
-        # A method that a client made up must not make a new time series.
+        # An invented method must not make a new time series.
         method = method if method in _METHODS else "other"
         self._requests = REQUESTS.labels(route, method, str(status))
         self._seconds = SECONDS.labels(route)
@@ -146,7 +146,7 @@ class _Series:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message and what the call gave in ``extra={"fields": …}``."""
+    """Formats a record as one line of JSON: time, level, logger, message and the call's ``extra={"fields": …}``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -173,16 +173,16 @@ def configure_logging() -> None:
 
 
 def request_id(given: str | None) -> str:
-    """Take the id a proxy in front gave, where it looks like one, or make one."""
+    """Return the id from the proxy in front if it has the form of one, else a new id."""
     if given is not None and _REQUEST_ID.match(given):
         return given
-    # Unique is enough: nobody gains anything by guessing it.
+    # An id need only be unique: guessing one gains nothing.
     return f"{random.getrandbits(64):016x}"
 
 
 @lru_cache(maxsize=4096)
 def in_networks(address: str, networks: Sequence[Network]) -> bool:
-    """Say whether an address lies in one of the networks; what is no address lies in none."""
+    """Return whether an address lies in one of the networks; False for a text that is no address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""For those who run it: is it alive, do its parts answer, what does it count."""
+"""The handlers for operators: /healthz, /readyz and /metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHECK_SECONDS = 5.0
 
 
 class HealthHandler(Readable):
-    """Alive: this worker takes requests."""
+    """Answers 200: this worker is alive and takes requests."""
 
     needs = "nothing"
 
@@ -32,7 +32,10 @@ class HealthHandler(Readable):
 
 
 class ReadyHandler(Readable):
-    """Ready: the parts a request cannot do without answer. Redis away is told, and no reason to send nobody here."""
+    """Answers 200 if every required part answers, else 503.
+
+    The answer also lists the optional parts. Redis is one: a worker whose Redis is down still takes requests.
+    """
 
     needs = "nothing"
 
@@ -55,7 +58,7 @@ class ReadyHandler(Readable):
 
 
 async def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Ask all parts at once; gives `OK`, or in words what is wrong, by their names."""
+    """Ask all parts at once; return `OK` or the fault's text by the name of each part. It takes at most 5 s."""
 
     async def ask(check: Check) -> str:
         try:
@@ -72,7 +75,7 @@ async def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
 
 
 class MetricsHandler(Readable):
-    """What Prometheus scrapes: of all workers of this service together."""
+    """Answers Prometheus with the metrics of all workers of this service together."""
 
     needs = "nothing"
 

@@ -1,4 +1,4 @@
-"""The requests that this worker is answering: a stop waits for them, then ends them."""
+"""Keep the requests that this worker is answering: a stop waits for them, then ends them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Endable(Protocol):
 
 
 class Running:
-    """Every request is here from the arrival of its head to the end of its answer."""
+    """Holds each request from the arrival of its head to the end of its answer."""
 
     def __init__(self) -> None:
         self._requests: dict[object, Endable | None] = {}

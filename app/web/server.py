@@ -30,22 +30,22 @@ from .observe import Observer, in_networks, request_id
 from .v2.call import Call
 from .v2.edge import V2
 
-# Nothing but the distribution API takes a body worth mentioning.
+# Only the distribution API takes large bodies; forms and JSON are small.
 _MAX_FORM_BYTES = 1024 * 1024
-# A kept-alive connection of a client that has gone without a word; clients poll more often than that.
+# A connection is closed after this time without a request; clients that are still there poll more often.
 _IDLE_SECONDS = 120
 _MAX_BUFFER = 1024 * 1024
-# A head is smaller than this but for a few; each reading begins with so many zeros.
+# Almost every head is smaller. Tornado fills a buffer of this size with zeros before each read.
 _HEAD_CHUNK = 8 * 1024
-# What an upload may take to make safe what it has got when its connection was closed at a stop.
+# An upload has this time to store the received bytes after a stop closed its connection.
 _END_SECONDS = 3
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
-_NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS\n"
+_NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS; use http://\n"
 
 
 class Edge(HTTPServerConnectionDelegate):
-    """Sends each request where it belongs, by its address."""
+    """Passes each request to the distribution API or to the Tornado application, by its address."""
 
     def __init__(
         self, v2: V2, application: Application, addresses: Addresses, trusted_proxies: Sequence[Network]
@@ -54,7 +54,7 @@ class Edge(HTTPServerConnectionDelegate):
         self._application = application
         self._addresses = addresses
         self._trusted = tuple(trusted_proxies)
-        # Connections that have not sent the whole head of a request, and since when; the longest waiting first.
+        # The connections without the whole head of a request, with the start of their wait; the longest wait first.
         self.waiting: dict[HTTP1ServerConnection, float] = {}
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -64,7 +64,10 @@ class Edge(HTTPServerConnectionDelegate):
     def dispatch(
         self, server_conn: object, connection: HTTP1Connection, start: RequestStartLine, headers: HTTPHeaders
     ) -> tuple[HTTPMessageDelegate, Awaitable[None] | None]:
-        """Choose who answers a request whose head has arrived, and what to wait for before its body is read."""
+        """Return the delegate that answers this request, and an awaitable to wait for before its body is read.
+
+        It is called once the head has arrived.
+        """
         self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
         context: Any = connection.context
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
@@ -80,7 +83,7 @@ class Edge(HTTPServerConnectionDelegate):
 
 
 class _Request(HTTPMessageDelegate):
-    """A request until its head is there; after that everything goes to whoever answers it."""
+    """A request that waits for its head; the delegate that `Edge.dispatch` returns gets everything after it."""
 
     def __init__(self, edge: Edge, server_conn: object, connection: HTTP1Connection) -> None:
         self._edge = edge
@@ -108,10 +111,11 @@ class _Request(HTTPMessageDelegate):
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Say who a request comes from: the peer, or where that is a proxy of ours, whom it names.
+    """Return the client's address: the peer's, or if the peer is a trusted proxy, the one that the proxy names.
 
-    Proxies append: read from the right, the first address that is not one of ours is the client. What a client
-    wrote there itself stands further left and is never believed. A unix socket's peer is always ours.
+    Proxies append to X-Forwarded-For, so the list is read from the right. The first address that is no trusted proxy
+    is the client. A text that the client itself put there stands further left and is never trusted. The peer of a
+    Unix socket is always a trusted proxy.
     """
     hops = [hop.strip() for header in forwarded for hop in header.split(",")]
     address = peer
@@ -121,16 +125,16 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
 
 
 class PlainServer(HTTPServer):
-    """A server that tells a client at once that this is not TLS, instead of waiting for the rest of its hello.
+    """A server that refuses TLS at once, instead of waiting for the rest of the client's hello.
 
-    Clients that were told a registry may be insecure try TLS first, and some try for ten seconds. It is the listening
-    socket's TCP_DEFER_ACCEPT (`app.processes.bind`) that has the first bytes here with the connection.
+    A client that allows an insecure registry tries TLS first, and some try for ten seconds. The listening socket has
+    TCP_DEFER_ACCEPT (`app.processes.bind`), so the first bytes are here when the connection is accepted.
     """
 
     edge: Edge
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
-        if _greets_in_tls(stream.socket):
+        if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
         else:
             super().handle_stream(_Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK), address)
@@ -140,7 +144,7 @@ class PlainServer(HTTPServer):
         self.edge.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
 
     def close_idle(self) -> None:
-        """Close connections that have waited too long, be it between two requests or in the middle of a head."""
+        """Close the connections that have waited too long, between two requests or in the middle of a head."""
         before = time.monotonic() - _IDLE_SECONDS
         for connection, since in list(self.edge.waiting.items()):
             if since > before:
@@ -149,7 +153,7 @@ class PlainServer(HTTPServer):
 
 
 class _Stream(IOStream):
-    """A connection that sends what it is given at once; Tornado would switch that on and off with every answer."""
+    """A connection that sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer."""
 
     def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
         super().__init__(connection, max_buffer_size, read_chunk_size)
@@ -159,7 +163,7 @@ class _Stream(IOStream):
         pass
 
 
-def _greets_in_tls(connection: socket.socket) -> bool:
+def _begins_with_tls(connection: socket.socket) -> bool:
     try:
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == _TLS_HANDSHAKE
     except OSError:
@@ -167,26 +171,26 @@ def _greets_in_tls(connection: socket.socket) -> bool:
 
 
 def make_server(edge: Edge) -> HTTPServer:
-    """Make the server; sockets are added by the caller, who also stops it."""
+    """Return the server; the caller adds its sockets and stops it."""
     server = PlainServer(
         cast("Application", edge), chunk_size=256 * 1024, max_buffer_size=_MAX_BUFFER, max_header_size=64 * 1024
     )
     server.edge = edge
-    # Tornado's own timeout is set and taken back with every request; a look now and then does as well.
+    # Tornado would set a timer and remove it with every request; a periodic check costs less.
     server.conn_params.header_timeout = None
     PeriodicCallback(server.close_idle, _IDLE_SECONDS / 4 * 1000).start()
     return server
 
 
 async def stop_server(server: HTTPServer, observer: Observer, seconds: float) -> None:
-    """Take no new connections, let requests finish for at most ``seconds``, then close every connection."""
+    """Stop accepting, let requests finish for at most ``seconds``, then close every connection."""
     server.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await observer.running.drain()
     await observer.running.end(_END_SECONDS)
     await server.close_all_connections()
-    # Handlers of Tornado may still run without their connection: what they did is to be logged.
+    # Handlers of Tornado may still run without their connection; wait, so that their requests are logged.
     with suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
             await observer.running.drain()

@@ -1,4 +1,4 @@
-"""What the pages and the REST API are made from, given to each handler, put together once in `app.main`."""
+"""The services that each handler of the pages and the REST API gets; `app.main` makes this object once."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from .session import BrowserSessions
 class Services:
     """Everything behind the pages and the REST API.
 
-    ``external_url`` is what people see in their browsers' address bar. ``volume`` is the folder that the blobs are in,
-    None for an object store. ``mirrors`` names each configured mirror project by its upstream. ``mirror_hosts`` are
-    host names that are a mirror at their root; set-up snippets show the first of them. ``required`` and ``optional``
-    are the checks of the parts, as /readyz has them.
+    ``external_url`` is the address that people see in their browsers. ``volume`` is the folder with the blobs, None
+    for an object store. ``mirrors`` names each configured mirror project by its upstream. ``mirror_hosts`` are the
+    host names that serve a mirror at their root; set-up snippets show the first of them. ``required`` and
+    ``optional`` are the checks of the parts, as /readyz runs them.
     """
 
     external_url: str
@@ -70,7 +70,7 @@ class Services:
 
     @property
     def host(self) -> str:
-        """What stands before a repository's name."""
+        """Return the host, and the port if there is one, that a repository's full name begins with."""
         return self.external_url.partition("://")[2].rstrip("/")
 
     @property

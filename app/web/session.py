@@ -1,7 +1,7 @@
-"""Who a browser is logged in as: the one cookie of a session, and what it stands for right now.
+"""Read and write the session cookie, and find the account that it is logged in as.
 
-The cookie holds a secret and nothing else. It is not for scripts (HttpOnly), is sent with requests of our own pages and
-with links to them only (SameSite=Lax), and over https never without it (Secure).
+The cookie holds a secret and nothing else. Scripts can't read it (HttpOnly). A browser sends it only with requests of
+our own pages and with links to them (SameSite=Lax). If our address is https, it is never sent over http (Secure).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COOKIE = "session"
 
 
 class BrowserSessions:
-    """Reads and writes the cookie for handlers; ``secure`` where our address is https."""
+    """Reads and writes the cookie for handlers; ``secure`` tells that our address is https."""
 
     def __init__(self, sessions: Sessions, people: People, *, secure: bool) -> None:
         self._sessions = sessions
@@ -24,9 +24,10 @@ class BrowserSessions:
         self.secure = secure
 
     async def signed_in(self, handler: RequestHandler) -> tuple[Session, Principal] | None:
-        """Answer whose request this is; None for nobody's, and while Redis is away. Raises Unavailable without SQL.
+        """Return the session and its principal; None if nobody is logged in, or if Redis is down.
 
-        The account is read with every request: a changed right shows at once, and so does what ended its sessions.
+        The account is read with every request, so changed rights and ended sessions take effect at once.
+        Raises Unavailable if the database is down.
         """
         secret = handler.get_cookie(COOKIE)
         session = await self._sessions.find(secret) if secret else None
@@ -43,9 +44,9 @@ class BrowserSessions:
         saml: SamlSession | None = None,
         not_after: float | None = None,
     ) -> None:
-        """Log a browser in, under a secret nobody had before; what it was logged in as before ends.
+        """Log a browser in under a new secret, and end the session that it had before.
 
-        ``generation`` is the account's, as `Sessions.begin` wants it. Raises Unavailable where that cannot be kept.
+        ``generation`` is the account's, for `Sessions.begin`. Raises Unavailable if the session can't be stored.
         """
         before = handler.get_cookie(COOKIE)
         address, agent = handler.request.remote_ip or "", handler.request.headers.get("User-Agent", "")
@@ -55,7 +56,7 @@ class BrowserSessions:
         handler.set_cookie(COOKIE, secret, path="/", httponly=True, samesite="Lax", secure=self.secure)
 
     async def end(self, handler: RequestHandler) -> Session | None:
-        """Log a browser out; answers the session that has ended. Raises Unavailable where it may go on."""
+        """Log a browser out and return the ended session. Raises Unavailable if the session may still live."""
         secret = handler.get_cookie(COOKIE)
         handler.clear_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=self.secure)
         if not secret:

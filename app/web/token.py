@@ -1,4 +1,4 @@
-"""``/service/token``: who asks, for what, and the token for as much of it as is allowed.
+"""``/service/token``: authenticate a client and issue a token for the allowed part of the requested scopes.
 
 Source: Docker registry token specification ("Token authentication") and its OAuth2 form (POST); no refresh tokens.
 """
@@ -34,7 +34,7 @@ class TokenHandler(Handler):
         self._addresses = addresses
 
     def check_xsrf_cookie(self) -> None:
-        """No cookie is read here, so none can be abused."""
+        """Skip the check: this handler reads no cookie, so none can be abused."""
 
     async def get(self) -> None:
         await self._grant(await self._principal(), self.get_query_arguments("scope"))
@@ -42,7 +42,7 @@ class TokenHandler(Handler):
     async def post(self) -> None:
         grant_type = self.get_body_argument("grant_type", "")
         if grant_type != "password":
-            raise Unsupported("grant_type must be password; no refresh tokens are given here", status=400)
+            raise Unsupported("grant_type must be password; there are no refresh tokens here", status=400)
         claimed = Basic(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
         await self._grant(await self._authenticate(claimed), self.get_body_arguments("scope"))
 
@@ -56,7 +56,7 @@ class TokenHandler(Handler):
         if header is None:
             return ANONYMOUS
         if not isinstance(claimed, Basic):
-            raise Unauthorized("send a user name and password (Basic), or nothing at all", headers=_CHALLENGE)
+            raise Unauthorized("send a user name and password (Basic), or no Authorization header", headers=_CHALLENGE)
         return await self._authenticate(claimed)
 
     async def _authenticate(self, claimed: Basic) -> Principal:
@@ -83,7 +83,7 @@ class TokenHandler(Handler):
 
 
 def under(project: str | None, scopes: list[str]) -> list[str]:
-    """Say what a client of a transparent mirror means: ``library/redis`` there is ``mirror/library/redis`` here."""
+    """Return the scopes that a mirror's client means: it says ``library/redis`` for ``mirror/library/redis``."""
     if project is None:
         return scopes
     spelled = []

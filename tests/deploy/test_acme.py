@@ -130,7 +130,7 @@ def test_an_authority_that_gives_nothing_leaves_what_runs(site: Site) -> None:
     ("wrong", "words"),
     [
         ({"nginx_acme_email": ""}, "neither is given"),
-        ({"nginx_certificate": "x", "nginx_certificate_key": "x"}, "both is given"),
+        ({"nginx_certificate": "x", "nginx_certificate_key": "x"}, "both are given"),
         ({"nginx_acme_email": "nobody"}, "must be a mail address"),
         ({"nginx_acme_directory": "http://acme.test/"}, "must be a mail address, nginx_acme_directory an https:// URL"),
     ],

@@ -216,18 +216,18 @@ def test_objects_stay_for_as_long_as_a_copy_names_them(site: Site) -> None:
 
 
 def test_what_cannot_be_brought_back_is_refused(site: Site) -> None:
-    site.refuses("there is no whole copy in", "prepare")
+    site.refuses("there is no complete copy in", "prepare")
     site.refuses("nothing is prepared; nothing was changed", "swap")
     image = site.push("kept")
     stamp = site.does("run")
     tables = site.sql("SELECT count(*) FROM manifest")
-    site.refuses("no whole copy 2001-01-01T00-00-00Z in", "prepare", "2001-01-01T00-00-00Z")
+    site.refuses("no complete copy 2001-01-01T00-00-00Z in", "prepare", "2001-01-01T00-00-00Z")
     object_, dump, sums = min(site.keys(image)), f"dumps/{stamp}/database.dump", f"dumps/{stamp}/SHA256SUMS"
     for path, data, words in (
         (object_, None, "is missing or damaged; nothing was changed"),
         (object_, b"x", "is missing or damaged; nothing was changed"),
         (dump, site.target.read(dump)[:-100], "database.dump in"),
-        (sums, None, "there is no whole copy"),
+        (sums, None, "there is no complete copy"),
     ):
         whole = site.target.read(path)
         shutil.move(site.blobs / "objects", site.blobs / "kept")
@@ -250,7 +250,7 @@ def test_a_lost_object_is_told_and_the_copy_is_good_for_the_rest(site: Site) -> 
     (site.blobs / lost.removeprefix("blobs/")).unlink()
     done = site.command("run")
     assert done.returncode == 2
-    assert "1 objects that the database names are not in" in done.stderr
+    assert "lacks 1 objects that the database names" in done.stderr
     assert not site.metric.exists()
     assert site.keys(kept) <= site.target.files()
     assert len(site.does("list").split()) == 1

@@ -154,7 +154,7 @@ def test_vagrant_validate(topology: str, tmp_path: Path) -> None:
 def test_vagrant_is_told_what_is_wrong(tmp_path: Path) -> None:
     refused = _vagrant(tmp_path, "validate", "--ignore-provider", REGISTRY_TOPOLOGY="ring")
     assert refused.returncode != 0
-    assert "ring is neither of single, cluster" in refused.stdout + refused.stderr
+    assert "ring is unknown; use one of single, cluster" in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -184,16 +184,16 @@ def test_a_destroyed_host_comes_back(bed: Bed, release: Path, store: ObjectStore
     place.rise("first")
     with place.docker("docker1") as docker:
         people = People(place, docker)
-    place.refused("there is no whole copy in /srv/outside; nothing was changed")
+    place.refused("there is no complete copy in /srv/outside; nothing was changed")
     place.played("backup.yml")
     place.destroy()
 
     place.rise("second")
-    place.refused("there is no whole copy 2001-01-01T00-00-00Z", restore_stamp="2001-01-01T00-00-00Z")
+    place.refused("there is no complete copy 2001-01-01T00-00-00Z", restore_stamp="2001-01-01T00-00-00Z")
     half = place.outside / "dumps/2099-01-01T00-00-00Z"
     half.mkdir()
     (half / "database.dump").write_bytes(b"half")
-    place.refused("there is no whole copy 2099-01-01T00-00-00Z", restore_stamp=half.name)
+    place.refused("there is no complete copy 2099-01-01T00-00-00Z", restore_stamp=half.name)
     place.played("restore.yml")
     with place.docker("docker2") as docker:
         people.check(docker, "closed/second:1")

@@ -50,7 +50,7 @@ async def test_the_local_admin_can_be_turned_off(tmp_path: Path, redis: Valkey, 
             form = {"_xsrf": token, "username": site.username, "password": site.password}
             refused = await browser.post("/login", form)
             assert refused.status == 403
-            assert "logging in with a password is turned off here" in refused.text
+            assert "password logins are turned off here" in refused.text
             assert await browser.me() is None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.plain_english import catalogue, comments, markdown, of_message, of_text, python, template
+from tests.plain_english import catalogue, comments, jinja, markdown, of_message, of_text, playbook, python, template
 
 LONG = " ".join(["word"] * 31) + "."
 
@@ -133,3 +133,16 @@ def test_prose_of_other_files() -> None:
     page = '<p>Log in</p>\n<a href="#">{{ _("Help") }}</a>{% raw text %}'
     assert list(template(page)) == [(1, "Log in"), (2, "Help")]
     assert list(catalogue('"Log in","Logi sisse"\n')) == [(1, "Log in")]
+    assert [one for one in jinja("{#- Why. #}\nkey={{ value }}\n") if one[1]] == [(1, " Why. ")]
+
+
+def test_prose_of_a_playbook_is_comments_names_and_messages() -> None:
+    text = """\
+---
+# Why.
+- name: Check the host
+  ansible.builtin.fail:
+    msg: "{{ host }} is full."
+  register: not_prose
+"""
+    assert sorted(one for one in playbook(text) if one[1]) == [(2, " Why."), (3, "Check the host"), (5, "X is full.")]

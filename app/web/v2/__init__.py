@@ -1,1 +1,1 @@
-"""The OCI distribution API, one module per noun of the specification, one route table."""
+"""The OCI distribution API: one module per noun of the specification, and one route table."""

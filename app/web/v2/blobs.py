@@ -23,7 +23,7 @@ from .needs import PUSH
 
 Delivery = Literal["stream", "redirect", "accel"]
 
-# The locations in nginx that stand for the store's folder and for its S3 server (ansible/roles/nginx).
+# nginx's locations for the store's folder and for its S3 server (ansible/roles/nginx).
 _FOLDER, _S3 = "/_blobs", "/_objects"
 
 
@@ -66,23 +66,23 @@ class BlobHandlers:
         await call.reply(202)
 
     async def _hand_over(self, call: Call, key: str, size: int, headers: list[tuple[str, str]]) -> None:
-        """Let the object store or the web server in front send the bytes; there is at least one (S3 slices none)."""
+        """Let the object store or nginx send the bytes; ``size`` is at least 1 (S3 has no ranges of 0 bytes)."""
         place = await self._store.locate(key)
         if place is None:
             raise BlobUnknown
         if self._delivery == "redirect":
             await call.reply(307, [("Location", str(place)), ("Docker-Content-Digest", headers[1][1])])
             return
-        # nginx cuts the range out; one that lies outside is refused here, in the words of every delivery.
+        # nginx cuts the range out. A range outside the blob is refused here, with the text of every delivery.
         parse_range(call.headers.get("Range"), size)
         if isinstance(place, Path):
             target = f"{_FOLDER}/{place.parent.name}/{place.name}"
         else:
             url = urlsplit(place)
             target = f"{_S3}{url.path}?{url.query}"
-        # Which ranges are served is for nginx to say; it would say it a second time.
-        told = [header for header in headers if header[0] != "Accept-Ranges"]
-        await call.reply(200, [*told, ("X-Accel-Redirect", target)])
+        # nginx sends its own Accept-Ranges; ours would be a second one.
+        others = [header for header in headers if header[0] != "Accept-Ranges"]
+        await call.reply(200, [*others, ("X-Accel-Redirect", target)])
 
     async def _stream(self, call: Call, answer: BlobAnswer, headers: list[tuple[str, str]]) -> None:
         wanted = None if answer.size is None else parse_range(call.headers.get("Range"), answer.size)
@@ -100,7 +100,8 @@ class BlobHandlers:
             await call.send_file(place, part.start, part.stop)
         else:
             async with aclosing(self._pieces(answer, part)) as pieces:
-                # A store that is away says so before the head is out; after it only the connection could be cut.
+                # Read the first piece before the head is sent: if the store is down, the answer can still be an
+                # error. After the head, closing the connection is the only way.
                 first = await anext(pieces, b"")
                 await call.begin(status, headers, length)
                 if first:
@@ -112,5 +113,5 @@ class BlobHandlers:
     def _pieces(self, answer: BlobAnswer, part: ByteRange) -> AsyncGenerator[bytes, None]:
         if isinstance(answer.source, str):
             return self._store.read(answer.source, part.start, part.stop)
-        assert answer.source is not None  # noqa: S101  # only a HEAD is answered without a source
+        assert answer.source is not None  # noqa: S101  # only the answer to a HEAD has no source
         return answer.source(part.start, None if answer.size is None else part.stop)

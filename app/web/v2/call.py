@@ -1,8 +1,8 @@
-"""One request of the distribution API and its answer, straight on Tornado's connection.
+"""Read one request of the distribution API and write its answer, directly on Tornado's connection.
 
-Tornado's `RequestHandler` costs as much as everything else on the way of a manifest together (measured in
-bench/README.md), and buffers where blobs must stream; pulls and pushes share this instead. The body flows only as
-fast as the handler reads it, and an answer given before the body was read closes the connection after it.
+Pulls and pushes use this instead of Tornado's `RequestHandler`, which costs as much again as everything else about a
+manifest (docs/decisions/0003). It also buffers, but blobs must stream. The body arrives only as fast as the handler
+reads it. If the answer is sent before the body was read, the connection is closed after the answer.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _COMMON = (
     "Content-Security-Policy: sandbox",
 )
 _REASONS = {int(status): phrase for status, phrase in responses.items()}
-# RFC 9110, 8.6: these have no Content-Length, or one that would be taken for a promise.
+# RFC 9110, 8.6: a 204 has no Content-Length, and clients would take one in a 304 for a promise.
 _BODILESS = frozenset({204, 304})
-# A body is never as large as this; Tornado insists on a number.
+# Larger than any body, because Tornado needs a limit.
 _NO_BODY_LIMIT = 1 << 60
 _MOST_PARAMETERS = 200
-# What is read at once of a body; heads are read in smaller pieces (`app.web.server`).
+# A body is read in pieces of this size; heads are read in smaller ones (`app.web.server`).
 _BODY_CHUNK = 256 * 1024
-# For how long what a client still sends is taken and dropped after it was told that it sends it for nothing.
-_HEAR_OUT_SECONDS = 2.0
+# After an early answer, the rest of the request's body is read and dropped for this long.
+_DRAIN_SECONDS = 2.0
 
 
 def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
-    """Return whether a request announces a body, and what is wrong with how it does, None for nothing."""
+    """Return whether a request announces a body, and the error if it does so in a wrong way."""
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
     if encoding is not None and (length is not None or encoding.lower() != "chunked"):
         return True, SizeInvalid(
-            "a body comes with a Content-Length or with Transfer-Encoding: chunked, and with one of them only"
+            "send a body with either a Content-Length or Transfer-Encoding: chunked, not with both or another encoding"
         )
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
         return True, SizeInvalid("Content-Length must be a number of bytes, not %(length)r", length=length[:40])
@@ -59,7 +59,15 @@ def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
 
 
 class Call(HTTPMessageDelegate):
-    """What a handler reads from and writes to; one answer is begun exactly once, by `reply` or `begin`."""
+    """A request that a handler reads, and its answer. The handler begins the answer once, by `reply` or `begin`.
+
+    While a request has a body, two tasks work on it: Tornado's connection reads it, and the handler runs beside.
+
+    - `data_received` keeps one piece, and the connection waits on ``_taken`` until `read` has taken it.
+    - `read` waits on ``_arrived`` for a piece, for the body's end (``_complete``) or the client's leaving (``_gone``).
+    - Without a body, the connection's own task runs the handler. Then `end` comes before Tornado's `finish`, and sets
+      ``_ended``, so that `finish` ends the answer.
+    """
 
     def __init__(
         self,
@@ -75,14 +83,14 @@ class Call(HTTPMessageDelegate):
         self.address = address
         self.client_address = client_address
         self.request_id = request_id
-        # Whether Tornado has a body to read beside the answering of this call, and why it had better not.
+        # Whether Tornado reads a body while the handler runs, and the error if it must not.
         self.has_body, self.malformed = _framing(headers)
-        # What the task of the handler is cancelled by.
+        # The handler's task; `cancel` cancels it.
         self.task: asyncio.Task[None] | None = None
-        # Both are missing until the gate has let the call in.
+        # Both are missing until `admit`.
         self._grant: Grant | None = None
         self.client: Client
-        # For the audit log: operation, kind of resource, resource, project's id and name (`app.projects.audit`).
+        # For the audit log: operation, kind of resource, resource, and the project's id and name.
         self.changes: list[tuple[str, str, str, tuple[int, str]]] = []
         self.status = 0
         self.bytes_out = 0
@@ -126,7 +134,7 @@ class Call(HTTPMessageDelegate):
             self._arrived.set_result(None)
 
     def _release(self) -> None:
-        """Let Tornado go on: it waits for each piece of the body to be taken."""
+        """Let Tornado continue; it waits until each piece of the body is taken."""
         if self._taken is not None and not self._taken.done():
             self._taken.set_result(None)
 
@@ -138,29 +146,31 @@ class Call(HTTPMessageDelegate):
 
     @property
     def grant(self) -> Grant:
-        """What the client may do; only a handler may ask, because the gate has let its call in."""
+        """Return the client's rights. Only handlers may read it, because they run after `admit`."""
         assert self._grant is not None  # noqa: S101  # see `admit`
         return self._grant
 
     @property
     def subject(self) -> str:
-        """Who the client is, "" if the gate did not let it in."""
+        """Return the client's name for the log, "" if it was not admitted."""
         return "" if self._grant is None else self._grant.subject
 
     def admit(self, grant: Grant, client: Client) -> None:
-        """Say what the client may do, and how it counts where clients share."""
+        """Set the client's rights, and the client that a share of the upstream's limit is counted for."""
         self._grant, self.client = grant, client
 
     @property
     def query(self) -> Mapping[str, list[str]]:
-        """The query's parameters, each with all its values, in order; raises Unsupported (400) for too many."""
+        """Return the query's parameters, each with all its values in order; raises Unsupported (400) for too many."""
         try:
             return parse_qs(self.address.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
-            raise Unsupported("at most %(most)s parameters in one request", most=_MOST_PARAMETERS, status=400) from None
+            raise Unsupported(
+                "too many query parameters: at most %(most)s in one request", most=_MOST_PARAMETERS, status=400
+            ) from None
 
     async def read(self) -> bytes | None:
-        """Give the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
+        """Return the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
         while self._chunk is None:
             if self._complete or not self.has_body:
                 return None
@@ -178,7 +188,7 @@ class Call(HTTPMessageDelegate):
     async def reply(
         self, status: int, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", *, length: int | None = None
     ) -> None:
-        """Send a whole answer. ``length``: the Content-Length of what a HEAD would be a GET of."""
+        """Send a whole answer. ``length``: the Content-Length, in bytes, if it is not that of ``body`` (HEAD, 304)."""
         sent = self._head(status, headers, len(body) if length is None else length, body)
         if self._complete or not self.has_body:
             self.end()
@@ -186,47 +196,54 @@ class Call(HTTPMessageDelegate):
         else:
             await sent
             if self.malformed is None:
-                await self._hear_out()
+                await self._drain()
             self.cut()
 
     async def begin(self, status: int, headers: Iterable[tuple[str, str]], length: int | None) -> None:
-        """Send the head of an answer whose body follows by `write` or `send_file`; without a length, chunked."""
+        """Send the head of an answer; its body follows by `write` or `send_file`, then `end`.
+
+        ``length`` is in bytes. Without one, the body is chunked, which `send_file` can't do.
+        """
         await self._head(status, headers, length, b"")
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the body; returns when the connection has taken it. Raises ClientGone."""
+        """Send a piece of the body, and return when the connection has taken it. Raises ClientGone."""
         if self._gone:
             raise ClientGone
         await self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         self.bytes_out += len(data)
 
     async def send_file(self, path: Path, start: int, stop: int) -> None:
-        """Send bytes of a local file as the whole body, by the kernel, without copying them through Python."""
+        """Send the bytes from ``start`` to before ``stop`` of a local file as the whole body. Raises ClientGone.
+
+        The kernel sends them, without a copy through Python.
+        """
         if start == stop:
             return
         if self._connection.stream.closed():
             raise ClientGone
         loop = asyncio.get_running_loop()
-        # A descriptor of our own for the same socket: Tornado goes on watching its own, for the client's leaving.
+        # A second descriptor of the same socket, because Tornado still watches its own for the client's leaving.
         with socket.socket(fileno=os.dup(self._connection.stream.socket.fileno())) as out, path.open("rb") as file:
             out.setblocking(False)
-            # With the fallback, because sendfile's own error for a client that has left already is "not available".
+            # With the fallback, because for a client that has left, sendfile's own error is "not available".
             await loop.sock_sendfile(out, file, start, stop - start, fallback=True)
         self.bytes_out += stop - start
 
     def end(self) -> None:
-        """Finish an answer that was begun; what is left of the request's body is not read any more."""
+        """End an answer that was begun; the rest of the request's body is not read any more."""
         if self._chunked:
             _ = self._connection.write(b"0\r\n\r\n")
         if self._complete or self.has_body:
             self._connection.finish()
             self._release()
         else:
-            # Told now, Tornado would take the body that is not there for unread, and close the connection.
+            # Tornado has not called `finish` yet. Told now, it would take the missing body for an unread one, and
+            # close the connection.
             self._ended = True
 
     def cut(self) -> None:
-        """Close the connection: the only honest end of a body that cannot be completed."""
+        """Close the connection; only that tells a client that a body is incomplete."""
         self._connection.close()
         self._release()
 
@@ -235,13 +252,13 @@ class Call(HTTPMessageDelegate):
         if self.task is not None:
             self.task.cancel()
 
-    async def _hear_out(self) -> None:
-        """Take what the client still sends: a connection closed on unread bytes is reset, and the answer is lost.
+    async def _drain(self) -> None:
+        """Read and drop the rest of the body: a connection closed on unread bytes is reset, and the answer is lost.
 
         Source: RFC 9112 section 9.6.
         """
         with suppress(ClientGone, TimeoutError):
-            async with asyncio.timeout(_HEAR_OUT_SECONDS):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 while await self.read() is not None:
                     pass
 
@@ -250,8 +267,8 @@ class Call(HTTPMessageDelegate):
     ) -> asyncio.Future[None]:
         """Send the head in one piece with ``body``.
 
-        Spelled here because Tornado's own way checks and copies every header several times over, which is a fifth of
-        a manifest's cost; `HTTPConnection.write` takes a head that is ready.
+        The head is written here because Tornado would check and copy every header several times, which is a fifth of
+        a manifest's cost. `HTTPConnection.write` takes a finished head.
         """
         self.status = status
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}", *_COMMON, f"X-Request-Id: {self.request_id}"]

@@ -1,4 +1,4 @@
-"""Choose the content behind a repository by the kind of its project, for everything that is pulled."""
+"""Choose the content behind a repository: the hosted one, or the mirror of its project's upstream."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from app.registry.content import Content
 
 
 class Contents:
-    """Hosting, and a mirror per upstream."""
+    """Holds the hosted content, and one mirror per upstream."""
 
     def __init__(self, hosted: Content, mirrors: Mapping[str, Content]) -> None:
         self._hosted = hosted
         self._mirrors = mirrors
 
     def of(self, repository: Repository) -> Content:
-        """Choose the content; raises Unavailable where the project's upstream is no longer configured."""
+        """Return the content; raises Unavailable if the project's upstream is no longer configured."""
         if repository.upstream is None:
             return self._hosted
         try:
             return self._mirrors[repository.upstream]
         except KeyError:
             raise Unavailable(
-                "upstream %(upstream)r is not configured any more; tell the operators", upstream=repository.upstream
+                "upstream %(upstream)r is no longer configured; tell the operators", upstream=repository.upstream
             ) from None

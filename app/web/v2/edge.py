@@ -1,4 +1,4 @@
-"""Takes a request of the distribution API from its first line to its log line: route, permission, handler, error."""
+"""Answer a request of the distribution API: find its route, check its permission, run its handler, send its errors."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from app.projects.audit import Audit
 from app.registry.content import Client, ClientGone
 from app.web.observe import Observer, in_networks
 
+from .authorizer import Authorizer
 from .call import Call, reply_error
-from .gate import Gate
 from .routes import Endpoint, Route
 
 log = logging.getLogger(__name__)
 
 
 class Internal(OCIError):
-    """What nobody foresaw; the client is given the request's id to quote, the log has the rest."""
+    """An unforeseen failure. The client gets the request's id, and the log has the cause."""
 
 
 class V2:
-    """Answers calls."""
+    """Answers calls; an anonymous client from ``fill_networks`` may start fills."""
 
     def __init__(
         self,
         routes: Sequence[Route],
-        gate: Gate,
+        authorizer: Authorizer,
         observer: Observer,
         audit: Audit,
         fill_networks: Sequence[Network],
     ) -> None:
         self._routes = routes
-        self._gate = gate
+        self._authorizer = authorizer
         self._observer = observer
         self._audit = audit
         self._fill_networks = tuple(fill_networks)
         self._anonymous = lru_cache(maxsize=4096)(self._client_at)
 
     def answer(self, call: Call) -> Awaitable[None] | None:
-        """Begin to answer a call; return what its connection must await before it reads on, None for nothing."""
+        """Begin to answer a call; return an awaitable if the connection must wait for it before it reads a body."""
         self._observer.began(call, call)
         if call.has_body and call.malformed is None:
-            # The connection reads the body meanwhile.
+            # The connection reads the body while the handler runs.
             call.task = asyncio.get_running_loop().create_task(self._run(call))
             return None
-        # The task of the connection has nothing else to do. It must not read a malformed body either: Tornado would
-        # answer that itself, and not in the specification's words.
+        # Without a body, the connection's own task runs the handler. A malformed body must not be read either: Tornado
+        # would answer it itself, and not with the specification's JSON.
         call.task = asyncio.current_task()
         return self._run(call)
 
@@ -66,12 +66,15 @@ class V2:
             call.status = call.status or 499
             call.cut()
         except OCIError as error:
-            await self._fail(call, self._gate.challenged(error, call.address))
+            await self._fail(call, self._authorizer.challenged(error, call.address))
         except Exception:
             log.exception("request %s failed", call.request_id)
             await self._fail(
                 call,
-                Internal("the registry failed; quote request %(request)s to its operators", request=call.request_id),
+                Internal(
+                    "the registry failed; tell its operators the id of this request: %(request)s",
+                    request=call.request_id,
+                ),
             )
         finally:
             self._observer.finished(call)
@@ -82,15 +85,15 @@ class V2:
         route, arguments, endpoint = self._route(call)
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
-        grant = await self._gate.admit(call, name, endpoint)
+        grant = await self._authorizer.admit(call, name, endpoint)
         call.admit(grant, self._client(grant, call.client_address))
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
         except TokenOutdated as error:
-            self._gate.outdated(error, call, name, endpoint)
+            self._authorizer.outdated(error, call, name, endpoint)
             raise
         finally:
-            # Also where the client did not wait to hear that it was done.
+            # Also if the client left before the answer.
             for change in call.changes:
                 self._audit.note(grant.principal, call.client_address, *change)
 
@@ -102,13 +105,13 @@ class V2:
                 if endpoint is None:
                     allowed = ", ".join(route.methods)
                     raise Unsupported(
-                        "%(method)s is not served here; %(allowed)s are",
+                        "%(method)s is not allowed here; use one of: %(allowed)s",
                         method=call.method,
                         allowed=allowed,
                         headers={"Allow": allowed},
                     )
                 return route, match.groups(), endpoint
-        raise NameUnknown("the distribution API has no %(path)r", path=call.path[:200])
+        raise NameUnknown("the distribution API has no path %(path)r; check the address", path=call.path[:200])
 
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:
@@ -120,7 +123,7 @@ class V2:
 
     async def _fail(self, call: Call, error: OCIError) -> None:
         if call.status:
-            # The head is out: an error page in the middle of a body would be taken for its bytes.
+            # The head is sent: the client would take an error's text for bytes of the body.
             log.warning("request %s cut after its head: %s", call.request_id, error)
             call.cut()
             return

@@ -1,4 +1,4 @@
-"""Tags, referrers, the catalogue and the root: end-1, end-8 and end-12 of the distribution-spec."""
+"""Tags, referrers, the catalogue and ``/v2/``: end-1, end-8 and end-12 of the distribution-spec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ListingHandlers:
         query = call.query
         count, last = page_size(query), after(query)
         repository = await self._projects.open(name, call.grant)
-        # One more than asked for tells whether there is a next page.
+        # Read one tag more than the page has, to learn whether there is a next page.
         tags = await self._contents.of(repository).tags(repository, last, count + 1)
         headers = [_JSON]
         if 0 < count < len(tags):

@@ -15,7 +15,7 @@ from .call import Call
 from .contents import Contents
 from .needs import PUSH
 
-# The specification asks for ten at least; more would not fit a request line anyway.
+# The specification asks for at least ten; much more than this would not fit into a request line.
 _MOST_TAGS = 100
 
 
@@ -45,9 +45,9 @@ class ManifestHandlers:
         parsed = parse_reference(reference)
         tags = [Tag.parse(tag) for tag in call.query.get("tag", [])]
         if tags and not isinstance(parsed, Digest):
-            raise ManifestInvalid("tag parameters go with a push by digest")
+            raise ManifestInvalid("?tag= needs a push by digest: put the digest into the path")
         if len(tags) > _MOST_TAGS:
-            raise ManifestInvalid("at most %(most)s tags in one request", most=_MOST_TAGS, status=414)
+            raise ManifestInvalid("too many tags: at most %(most)s in one request", most=_MOST_TAGS, status=414)
         repository = await self._projects.open_to_write(name, call.grant)
         payload = await _payload(call)
         digest, manifest = await self._manifests.put(
@@ -57,7 +57,7 @@ class ManifestHandlers:
             call.changes.append(("push", "artifact", spelled, (repository.project_id, name.project)))
         headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
         if tags:
-            # In one header: many clients and proxies read a hundred at most.
+            # All tags in one header, because many clients and proxies read at most a hundred headers.
             headers.append(("OCI-Tag", ", ".join(tags)))
         if manifest.subject is not None:
             headers.append(("OCI-Subject", manifest.subject.digest))
@@ -101,9 +101,9 @@ async def _payload(call: Call) -> bytes:
             if len(payload) > MAX_MANIFEST_BYTES:
                 raise _too_large()
     except ClientGone as gone:
-        raise SizeInvalid("the manifest was cut short") from gone
+        raise SizeInvalid("the manifest is incomplete; push it again") from gone
     return bytes(payload)
 
 
 def _too_large() -> ManifestInvalid:
-    return ManifestInvalid("a manifest has %(most)s bytes at most", most=MAX_MANIFEST_BYTES, status=413)
+    return ManifestInvalid("a manifest may have %(most)s bytes at most", most=MAX_MANIFEST_BYTES, status=413)

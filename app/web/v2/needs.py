@@ -1,6 +1,6 @@
-"""What a method of the distribution API may need to be allowed: an action on the repository in its path, or less."""
+"""The permissions that a method of the distribution API may need: an action on the path's repository, or less."""
 
 PULL, PUSH, DELETE = "pull", "push", "delete"
 CATALOGUE = "catalogue"
-# A token of ours, whatever it allows: how clients find out that they have logged in.
+# Any token that this registry issued: a client asks with it whether its login works.
 ANY_TOKEN = "any-token"  # noqa: S105  # a word, not a secret

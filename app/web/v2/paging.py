@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 
 from app.oci.errors import Unsupported
 
-# No answer lists more than this; who asks for more, or for all, follows the Link.
+# No answer lists more than this; a client that wants more follows the Link.
 MOST = 1000
 
 
 def page_size(query: Mapping[str, list[str]]) -> int:
-    """Read ``n``; raises Unsupported (400) for what is not a number from 0."""
+    """Return ``n``, at most `MOST`; raises Unsupported (400) unless it is a whole number from 0."""
     text = query.get("n", [str(MOST)])[0]
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise Unsupported("n must be a whole number from 0, not %(text)r", text=text[:40], status=400)
@@ -20,13 +20,13 @@ def page_size(query: Mapping[str, list[str]]) -> int:
 
 
 def after(query: Mapping[str, list[str]]) -> str:
-    """Read ``last``; raises Unsupported (400) for what no name, tag or digest is."""
+    """Return ``last``, "" for none; raises Unsupported (400) if no name, tag or digest can look like that."""
     text = query.get("last", [""])[0]
     if len(text) > 512 or not text.isprintable():
-        raise Unsupported("last must be a name from an earlier page", status=400)
+        raise Unsupported("last must be the last entry of the page before", status=400)
     return text
 
 
 def next_link(path: str, parameters: Mapping[str, str]) -> tuple[str, str]:
-    """Spell the ``Link`` header to the next page."""
+    """Return the ``Link`` header to the next page."""
     return "Link", f'<{path}?{urlencode(parameters)}>; rel="next"'

@@ -1,4 +1,4 @@
-"""The route table of the distribution API: every path, method, handler and what it needs to be allowed.
+"""The route table of the distribution API: every path, method and handler, and the permission it needs.
 
 Source: OCI distribution-spec, "Endpoints" (end-1 … end-14) and the Docker registry's catalogue.
 """
@@ -22,7 +22,7 @@ Handler = Callable[..., Awaitable[None]]
 class Endpoint:
     """One method of one path. ``needs`` is one of the words of `needs`; there is no default.
 
-    ``asks``: the actions that a client is told to get a token for, where they are more than it needs.
+    ``asks``: the actions that the challenge names, if they are more than the method needs.
     """
 
     handler: Handler
@@ -32,7 +32,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path; its groups go to the handler by position, the first is the repository's name where there is one."""
+    """A path; its groups go to the handler by position. The first, if there is one, is the repository's name."""
 
     noun: str
     pattern: re.Pattern[str]
@@ -42,11 +42,11 @@ class Route:
 def routes(
     manifests: ManifestHandlers, blobs: BlobHandlers, uploads: UploadHandlers, listings: ListingHandlers
 ) -> tuple[Route, ...]:
-    """Draw the table, the busiest paths first."""
+    """Return the table, the busiest paths first."""
     manifest, blob = Endpoint(manifests.get, PULL), Endpoint(blobs.get, PULL)
-    # Who looks for a blob is about to push it, and some clients keep the token they were sent for first (ORAS for
-    # Python); who may not push gets one without.
-    look = Endpoint(blobs.get, PULL, asks="pull,push")
+    # A client that checks for a blob is about to push it, and some clients keep their first token (ORAS for Python).
+    # So the challenge names push as well; a client without the right gets a token without it.
+    check = Endpoint(blobs.get, PULL, asks="pull,push")
     tags, referrers = Endpoint(listings.tags, PULL), Endpoint(listings.referrers, PULL)
     root, catalogue = Endpoint(listings.root, ANY_TOKEN), Endpoint(listings.catalogue, CATALOGUE)
     return (
@@ -67,7 +67,7 @@ def routes(
             PUT=Endpoint(uploads.put, PUSH),
             DELETE=Endpoint(uploads.delete, PUSH),
         ),
-        _route("blobs", r"/v2/(.+)/blobs/([^/]+)", GET=blob, HEAD=look, DELETE=Endpoint(blobs.delete, DELETE)),
+        _route("blobs", r"/v2/(.+)/blobs/([^/]+)", GET=blob, HEAD=check, DELETE=Endpoint(blobs.delete, DELETE)),
         _route("tags", r"/v2/(.+)/tags/list", GET=tags, HEAD=tags),
         _route("referrers", r"/v2/(.+)/referrers/([^/]+)", GET=referrers, HEAD=referrers),
         _route("catalogue", r"/v2/_catalog", GET=catalogue, HEAD=catalogue),

@@ -41,7 +41,10 @@ class UploadHandlers:
         await _reply_created(call, name, digest)
 
     async def _mount(self, call: Call, repository: Repository, mount: str, source: str | None) -> bool:
-        """Try a mount; whatever stands in its way, the client is told to send the bytes (202), never why."""
+        """Return whether a mount succeeded and was answered.
+
+        If not, the client is asked for the bytes (202), and never learns the reason.
+        """
         try:
             digest = Digest.parse(mount)
             origin = None
@@ -66,7 +69,7 @@ class UploadHandlers:
     async def put(self, call: Call, name: Name, upload_id: str) -> None:
         digests = call.query.get("digest")
         if not digests:
-            raise DigestInvalid("the closing PUT needs ?digest=")
+            raise DigestInvalid("the closing PUT needs ?digest= with the digest of the whole blob")
         digest = Digest.parse(digests[0])
         repository = await self._projects.open_to_write(name, call.grant)
         async with await self._open(call, repository, upload_id) as receiving:
@@ -87,7 +90,7 @@ class UploadHandlers:
         length = _length(call)
         if chunk is not None and length is not None and length != chunk.length:
             raise SizeInvalid(
-                "Content-Range promises %(promised)s bytes, Content-Length %(length)s",
+                "Content-Range announces %(promised)s bytes, but Content-Length %(length)s; both must agree",
                 promised=chunk.length,
                 length=length,
             )

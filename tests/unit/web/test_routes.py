@@ -1,4 +1,4 @@
-"""The route tables: every method of every route says what it needs, in a word the gate knows."""
+"""The route tables: every method of every route says what it needs, in a known word."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_every_method_of_the_api_says_what_it_needs(route: Route) -> None:
     assert route.methods
     for method, endpoint in route.methods.items():
         assert endpoint.needs in WORDS, (route.noun, method)
-        # What is on a repository is allowed by the repository, for the gate asks by its name.
+        # Only a path with a repository needs a right in one: `Authorizer` reads its name from the path.
         assert (endpoint.needs in ON_A_REPOSITORY) == (re.compile(route.pattern).groups > 0)
 
 

@@ -1,4 +1,4 @@
-"""Lets a request of the distribution API in, or tells the client where to get a token that would."""
+"""Check the permission of a request of the distribution API, or send the client to the token service."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .call import Call
 from .needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
 from .routes import Endpoint
 
-# What a client is told to ask for, of the repository or as a whole scope where there is none: a push needs pull as
-# well, to see what is there already.
+# The actions that a challenge names for each need; without a repository, the whole scope. A push needs pull as well,
+# because clients first check which blobs are there.
 _ASKED_FOR = {PULL: "pull", PUSH: "pull,push", DELETE: "delete", CATALOGUE: "registry:catalog:*"}
 
 
-class Gate:
-    """The permission test every call passes, by names; `Projects.open` completes it. Fails closed."""
+class Authorizer:
+    """Tests every call's permission by the repository's name; `Projects.open` completes the test. It fails closed."""
 
     def __init__(self, tokens: Tokens, service: TokenService, credentials: Credentials) -> None:
         self._tokens = tokens
@@ -32,9 +32,9 @@ class Gate:
         self._credentials = credentials
 
     async def admit(self, call: Call, name: Name | None, endpoint: Endpoint) -> Grant:
-        """Return what the client may do, or raise Unauthorized with the challenge it needs.
+        """Return the client's grant, or raise Unauthorized with the challenge that the client needs.
 
-        A repository that is private and one that is not there give the same answer to an outsider.
+        An outsider gets the same answer for a private repository and for one that does not exist.
         """
         try:
             grant = await self._grant(call, name)
@@ -48,13 +48,16 @@ class Gate:
         return grant
 
     def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> None:
-        """Have the answer to a call that `admit` let in with a grant for another project ask for a new token."""
+        """Add the challenge for a new token to the error of a call whose grant is for another project.
+
+        `admit` compares names only, and a name can change hands.
+        """
         _add_challenge(error, call.address, name, endpoint, "invalid_token")
 
     def challenged(self, error: OCIError, address: Address) -> OCIError:
         """Add the required WWW-Authenticate header to a 401 raised by a handler (RFC 9110, 15.5.2).
 
-        It names no scope and no error: a token would not help, and Docker shows its own words in place of ours then.
+        It names no scope and no error: a token would not help, and Docker would show its own text instead of ours.
         """
         if isinstance(error, Unauthorized):
             base = address.base_url
@@ -87,10 +90,10 @@ def _suffices(grant: Grant, name: Name | None, needs: str) -> bool:
 def _add_challenge(
     refused: Unauthorized, address: Address, name: Name | None, endpoint: Endpoint, error: str | None
 ) -> Unauthorized:
-    """Have a refusal tell the client which token it needs; ``error`` is the challenge's word for what is wrong."""
+    """Add to a refusal the challenge that names the token the client needs; ``error`` is the challenge's error code."""
     base, scope = address.base_url, endpoint.asks or _ASKED_FOR.get(endpoint.needs, "")
     if name is not None:
-        # A client that does as it is told needs both scopes to mount.
+        # A mount needs both scopes, and a client asks only for the scopes that the challenge names.
         others = [f"repository:{other}:pull" for other in _named(address, None)]
         scope = " ".join([f"repository:{name}:{scope}", *others])
     refused.headers["WWW-Authenticate"] = challenge(f"{base}/service/token", service_name(base), scope or None, error)
@@ -98,7 +101,7 @@ def _add_challenge(
 
 
 def _named(address: Address, name: Name | None) -> list[Name]:
-    """List every repository a request names: a mount has a second one in its query."""
+    """List the repositories that a request names: a mount has a second one in its query."""
     names = [name] if name is not None else []
     with suppress(NameInvalid):
         names += [Name.parse(source) for source in parse_qs(address.query).get("from", [])[:1]]
@@ -107,9 +110,9 @@ def _named(address: Address, name: Name | None) -> list[Name]:
 
 def _lacking(name: Name | None, needs: str) -> Unauthorized:
     if name is None:
-        return Unauthorized("this token does not allow that")
+        return Unauthorized("this token does not allow that; log in as somebody who may")
     return Unauthorized(
-        "you may not %(needs)s %(name)s, or there is no such project; docker login if it is yours",
+        "you may not %(needs)s %(name)s, or there is no such project; if you are a member of it, run docker login",
         needs=needs,
         name=name,
     )
