@@ -69,11 +69,11 @@ class ChangeUserPage(Administration):
 
 _NOTED = {"appoint": "promote", "dismiss": "demote"}
 _CHANGED: Mapping[str, str] = {
-    "disable": mark("The account is disabled; its sessions have ended and its keys open nothing."),
+    "disable": mark("The account is disabled. Its sessions have ended, and its keys no longer work."),
     "enable": mark("The account is enabled."),
-    "appoint": mark("They are an administrator now."),
-    "dismiss": mark("They are no administrator any more."),
-    "delete": mark("The account is deleted; its projects stay."),
+    "appoint": mark("The user is an administrator now."),
+    "dismiss": mark("The user is no longer an administrator."),
+    "delete": mark("The account is deleted. Its projects stay."),
 }
 
 
@@ -204,10 +204,12 @@ def _plain(text: str) -> str:
 # What each part keeps, and what stands still without it.
 _PARTS: Mapping[str, str] = {
     "database": mark(
-        "Projects, people, tags and manifests. Without it nothing can be changed, and cached answers go on."
+        "Projects, people, tags and manifests. Without it nothing can be changed, but cached answers are still served."
     ),
     "storage": mark("The images' layers. Without it nothing can be pulled or pushed."),
-    "redis": mark("Browser sessions and what upstreams still allow. Without it people log in again; pulls go on."),
+    "redis": mark(
+        "Browser sessions and upstreams' limits. Without it nobody can log in with a browser, but pulls still work."
+    ),
 }
 
 

@@ -302,7 +302,9 @@ class PageHandler(Readable):
         error = kwargs.get("exc_info", (None, None, None))[1]
         said = self.said(error) if isinstance(error, OCIError) else ""
         if isinstance(error, HTTPError) and status_code == 403:
-            said = self._("This form was open for too long, or came from another site. Open the page again and repeat.")
+            said = self._(
+                "This form was open for too long, or came from another site. Open the page again and try once more."
+            )
         self.set_header("X-Request-Id", self.request_id)
         if isinstance(error, OCIError):
             for name, value in error.headers.items():

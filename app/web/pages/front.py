@@ -14,13 +14,13 @@ _DOCKER_HUB = "docker.io"
 _WHY: Mapping[Outcome, str] = {
     Outcome.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
     Outcome.MIRRORED: "",
-    Outcome.ALREADY: mark("This is an address of this registry already."),
+    Outcome.ALREADY: mark("This is already an address of this registry."),
     Outcome.MISSING_LIBRARY: mark("The hidden library/ was missing: without it, the answer is 401 unauthorized."),
     Outcome.ELSEWHERE: mark("%(registry)s is another registry and is not mirrored here; leave it as it is."),
-    Outcome.STAGE: mark("A stage of this Dockerfile, no image to pull."),
+    Outcome.STAGE: mark("A stage of this Dockerfile, not an image to pull."),
     Outcome.SCRATCH: mark("The empty image; nothing is pulled for it."),
     Outcome.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
-    Outcome.LOCAL: mark("On the machine itself; leave it as it is."),
+    Outcome.LOCAL: mark("An image on the machine itself; leave it as it is."),
     Outcome.INVALID: mark("This is not the name of an image: names are in lower case."),
 }
 

@@ -31,7 +31,7 @@ class LabelsPage(PageHandler):
             )
             self.note("create", "label", label.name)
 
-        await self.settle(create(), self._("The label is made."), f"/projects/{project}/labels")
+        await self.settle(create(), self._("The label is created."), f"/projects/{project}/labels")
 
 
 class DeleteLabelPage(PageHandler):

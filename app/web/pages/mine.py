@@ -136,4 +136,4 @@ class DeleteKeyPage(Mine):
             key = await self.services.access_keys.remove(self.account, self.chosen("key"))
             self.note("delete", "access key", key.name)
 
-        await self.settle(remove(), self._("The access key is deleted; it opens nothing any more."), "/mine/keys")
+        await self.settle(remove(), self._("The access key is deleted and no longer works."), "/mine/keys")

@@ -56,7 +56,7 @@ class NewProjectPage(PageHandler):
             self._form({**values, "password": ""}, self.mistake(error))
             return
         self.note("create", "project", made.name, (made.id, made.name))
-        self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})
+        self.flash("success", self._("The project %(name)s is created.") % {"name": made.name})
         self.redirect(f"/projects/{made.name}" + ("" if made.upstream else "/repositories"), status=303)
 
     async def _make(self) -> Project:
@@ -170,7 +170,7 @@ class DeleteProjectPage(PageHandler):
 
     async def post(self, project: str) -> None:
         if self.field("name") != self.opened.name:
-            self.flash("danger", self._("The name typed is not the project's; nothing was deleted."))
+            self.flash("danger", self._("The name that you typed is not the project's name. Nothing was deleted."))
             self.redirect(f"/projects/{project}/configuration", status=303)
             return
         await self.services.projects.remove(self.opened.id)
@@ -221,7 +221,7 @@ def read_size(page: PageHandler, field: str, unit: str) -> int | None:
         count = float(text) * _UNITS[page.field(unit, "GiB")]
         return int(count)
     except (ValueError, KeyError, OverflowError):
-        raise Invalid("%(text)s is no size; type a number, such as 10", text=text[:40]) from None
+        raise Invalid("%(text)s is not a size; type a number, such as 10", text=text[:40]) from None
 
 
 def split_size(count: int | None) -> tuple[str, str]:

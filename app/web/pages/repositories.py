@@ -146,7 +146,7 @@ class DeleteRepositoryPage(OnRepository):
     async def post(self, project: str, name: str) -> None:
         repository = await self.repository(name)
         if self.field("name") != repository.name:
-            self.flash("danger", self._("The name typed is not the repository's; nothing was deleted."))
+            self.flash("danger", self._("The name that you typed is not the repository's name. Nothing was deleted."))
             self.redirect(self.at(project, name), status=303)
             return
         await self.services.repositories.remove(repository.id)
@@ -205,7 +205,7 @@ class AttachLabelPage(OnRepository):
             await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
             self.note("attach", "artifact", self.full(name, f"@{digest}"))
 
-        await self.settle(attach(), self._("The label is on it."), self.at(project, name, digest))
+        await self.settle(attach(), self._("The label is added."), self.at(project, name, digest))
 
 
 class DetachLabelPage(OnRepository):
@@ -217,7 +217,7 @@ class DetachLabelPage(OnRepository):
             await self.services.labels.detach(repository.id, Digest.parse(digest), label)
             self.note("detach", "artifact", self.full(name, f"@{digest}"))
 
-        await self.settle(detach(), self._("The label is off."), self.at(project, name, digest))
+        await self.settle(detach(), self._("The label is removed."), self.at(project, name, digest))
 
 
 class TagRedirect(OnRepository):

@@ -95,10 +95,10 @@ class OfRobots(PageHandler):
         given: dict[str, Sequence[str]] = {}
         for place, one in enumerate(right_sets):
             if place and not one.projects:
-                raise Invalid("Name the projects that the other rights are for; * stands for all.")
+                raise Invalid("Name the projects of the other rights; * means all projects.")
             for scope in await self._scopes(one.projects):
                 if scope in given:
-                    raise Invalid("Name each project once: all that may be done in it is one set of rights.")
+                    raise Invalid("Name each project only once, with all of its rights in one set.")
                 given[scope] = sorted(one.rights)
         return given
 
@@ -183,7 +183,7 @@ class RobotPage(OfRobots):
             await self._show(found, description=about, right_sets=right_sets, error=self.mistake(error))
             return
         self.note("update", "robot", found.name)
-        self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
+        self.flash("success", self._("The robot account is changed. The change applies from its next log-in."))
         self.redirect(f"{self.home}/{found.id}", status=303)
 
     async def _find(self, robot: str) -> Robot:
@@ -258,7 +258,7 @@ class ProlongRobotPage(OfRobots):
             await self.services.robots.update(robot, by=self.principal, rights=self.rights, days=days_of(self))
             self.note("update", "robot", robot.name)
 
-        await self.settle(prolong(), self._("Its last day is moved."), self.back)
+        await self.settle(prolong(), self._("The expiry is changed."), self.back)
 
 
 class DeleteRobotPage(OfRobots):
@@ -272,7 +272,7 @@ class DeleteRobotPage(OfRobots):
             await self.services.robots.remove(robot)
             self.note("delete", "robot", robot.name)
 
-        done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
+        done = self._("The robot account is deleted. Its tokens expire within 5 minutes.")
         await self.settle(remove(), done, self.home)
 
 

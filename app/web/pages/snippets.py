@@ -49,7 +49,7 @@ def _docker(at: str, mirror_url: str | None) -> Way:
     if mirror_url is None:
         return Way("Docker", (once, build))
     every = Snippet(
-        mark("For every Docker Hub image, names left as they are; then restart Docker"),
+        mark("For every Docker Hub image, by its usual name; restart Docker afterwards"),
         f'{{"registry-mirrors": ["{mirror_url}"]}}',
         "/etc/docker/daemon.json",
     )
@@ -71,7 +71,9 @@ server = "https://registry-1.docker.io"
         (
             Snippet(mark("For every Docker Hub image"), hosts, "/etc/containerd/certs.d/docker.io/hosts.toml"),
             Snippet(
-                mark("Where the folder is not looked into yet; then restart it"), config, "/etc/containerd/config.toml"
+                mark("If containerd does not read that folder yet; restart containerd afterwards"),
+                config,
+                "/etc/containerd/config.toml",
             ),
         ),
     )
@@ -89,7 +91,7 @@ location = "{at}\""""
         (
             Snippet(mark("Pull one image"), f"podman pull {at}/library/redis:7"),
             Snippet(
-                mark("For every Docker Hub image; Docker Hub is asked where the mirror fails"),
+                mark("For every Docker Hub image; if the mirror fails, Docker Hub is asked"),
                 every,
                 "/etc/containers/registries.conf.d/mirror.conf",
             ),
@@ -111,7 +113,7 @@ configs:
     return Way(
         "k3s",
         (
-            Snippet(mark("On every node; then restart k3s"), mirrors, path),
+            Snippet(mark("On every node; restart k3s afterwards"), mirrors, path),
             Snippet(mark("For private projects, in the same file: a robot account"), login, path),
         ),
     )
@@ -148,7 +150,7 @@ publish:
     return Way(
         "GitLab CI",
         (
-            Snippet(mark("Test with images of the mirror"), test, ".gitlab-ci.yml"),
+            Snippet(mark("Test with images from the mirror"), test, ".gitlab-ci.yml"),
             Snippet(
                 mark("Build and push, with a robot account in two masked variables of the project"),
                 publish,
