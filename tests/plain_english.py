@@ -36,6 +36,8 @@ CHECKED = (
     "tests/deploy/apt-libvirt.txt",
     "ansible/requirements.txt",
     "app/access",
+    "app/web/pages",
+    "app/web/templates",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

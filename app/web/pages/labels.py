@@ -11,7 +11,7 @@ from .base import PAGE_SIZE, Listing, PageHandler
 
 
 class LabelsPage(PageHandler):
-    """A project's labels; a form sent here makes one."""
+    """A project's labels. A form sent here creates one."""
 
     needs = roles.CREATE_LABEL
     section = "projects"

@@ -1,4 +1,4 @@
-"""What to write on a machine so that it pulls through the mirror; as docs/clients.md has it, with this host's name."""
+"""The set-up of each client to pull through the mirror, as in docs/clients.md, with this host's name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .texts import mark
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Something to copy; ``about`` is a text of the catalogue, ``file`` where it goes (empty: a command line)."""
+    """A text to copy. ``about`` is a text of the catalogue; ``file`` is the file to write (empty: a command line)."""
 
     about: str
     text: str
@@ -26,10 +26,10 @@ class Way:
 
 
 def ways(external_url: str, mirror: str, mirror_url: str | None) -> Sequence[Way]:
-    """Spell the set-up of each client.
+    """List the set-up of each client.
 
-    ``mirror`` is the project that mirrors Docker Hub; ``mirror_url`` the address of a host that is it at its root,
-    which Docker's registry-mirrors needs, None where there is none.
+    ``mirror`` is the project that mirrors Docker Hub. ``mirror_url`` is the address of a host that serves this mirror
+    at its root, as Docker's registry-mirrors needs, or None.
     """
     host = external_url.partition("://")[2].rstrip("/")
     at = f"{host}/{mirror}"

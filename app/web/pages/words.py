@@ -1,4 +1,4 @@
-"""What roles, rights and audit entries are called on pages; the texts stand in the catalogue."""
+"""The names of roles, rights and audit entries on pages. They are texts of the catalogue."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLES_ABOUT: Mapping[str, str] = {
     Role.PROJECT_ADMIN: mark("manages members, robot accounts and the project"),
 }
 
-# What programs are given most, the first two by default; the rest is behind a fold.
+# The rights that programs need most; the first two are the default. The other rights are behind a fold.
 COMMON_RIGHTS: Sequence[tuple[str, str]] = (
     (roles.PULL, mark("Pull images")),
     (roles.PUSH, mark("Push images")),
@@ -74,7 +74,7 @@ OPERATIONS: Mapping[str, str] = {
     "refuse": mark("failed to log in as"),
     "reject": mark("was refused:"),
 }
-# Who does what nobody asked for by a request.
+# Actors whose actions come from no request.
 ACTORS: Mapping[str, str] = {
     COMMAND_LINE.subject: mark("the command line"),
     SERVICE.subject: mark("the registry itself"),
@@ -95,7 +95,7 @@ RESOURCES: Mapping[str, str] = {
     "signing key": mark("signing key"),
     "university log-in": mark("university log-in"),
     "university logout": mark("university logout"),
-    # Who logged in stands beside it.
+    # The person's name follows, so a log-in needs no noun.
     "user": "",
     "blob": mark("blob"),
 }
