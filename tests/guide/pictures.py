@@ -127,7 +127,7 @@ def _mari(camera: Camera, service: Service, folder: Path) -> None:
     camera.take("push-command", camera.page.locator(".drop-wide > .drop-body").first)
     camera.go(f"{at}/repositories/aligner:2.4.1")
     camera.page.get_by_label("Label", exact=True).select_option("tested")
-    camera.click("Put on").go(f"{at}/repositories/aligner:2.4.1")
+    camera.click("Add label").go(f"{at}/repositories/aligner:2.4.1")
     camera.take("artifact", camera.page.locator(".card", has=camera.page.locator("svg.layers")))
 
 
@@ -136,13 +136,13 @@ def _robots(camera: Camera, folder: Path) -> None:
     at = f"/projects/{PROJECT}/robots"
     camera.go(f"{at}/new").fill("Name", "ci").fill("Description (optional)", "Builds of the aligner")
     camera.take("new-robot", camera.page.locator(".card").first, first=".card", tight=True)
-    camera.click("Make the robot account")
+    camera.click("Create robot account")
     camera.take("robot-secret", camera.page.locator(".secret"), first="h1", tight=True)
     for name, about in (("k3s", "The cluster's nodes"), ("notebook-builder", "")):
         camera.go(f"{at}/new").fill("Name", name).fill("Description (optional)", about)
-        camera.click("Make the robot account")
+        camera.click("Create robot account")
     for name in ("laptop", "workstation"):
-        camera.go("/mine/keys").fill("Name", name).click("Make the access key")
+        camera.go("/mine/keys").fill("Name", name).click("Create access key")
     age(folder)
     camera.go(at).take("robots", camera.page.locator(".card").first)
     camera.go("/mine/keys").take("access-keys", camera.page.locator(".card").nth(1))

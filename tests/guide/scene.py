@@ -100,7 +100,7 @@ def furnish(mari: Visitor, service: Service) -> None:
     ):
         mari.go("/new-project").fill("Project name", name).fill("Storage quota", quota)
         mari.page.get_by_label("Unit").select_option(unit)
-        mari.fill("Description (optional)", about).click("Make the project")
+        mari.fill("Description (optional)", about).click("Create project")
     mari.go(f"/projects/{PROJECT}/members")
     for kind, label, name, role in (
         ("USER", "User name", "jaan.saar", "Developer"),
@@ -109,7 +109,7 @@ def furnish(mari: Visitor, service: Service) -> None:
     ):
         mari.open(kind).fill(label, name)
         mari.page.get_by_label(role, exact=False).locator("visible=true").last.check()
-        mari.click("Add")
+        mari.click("Add member")
     for name, about, colour in (
         ("tested", "Passed the nightly run", "#147a46"),
         ("released", "Used by the pipelines in production", "#1c58b8"),
@@ -117,7 +117,7 @@ def furnish(mari: Visitor, service: Service) -> None:
     ):
         mari.go(f"/projects/{PROJECT}/labels").fill("Name", name).fill("Description", about)
         mari.page.get_by_label("Colour").fill(colour)
-        mari.click("Make the label")
+        mari.click("Create label")
     admin = Registry(service.host, service.username, service.password)
     image = built(_STEPS)
     admin.push_image(f"{PROJECT}/aligner", "2.4.1", image)

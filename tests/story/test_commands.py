@@ -29,7 +29,7 @@ FILE = "weights of a model\n"
 def robot(mari: Person, lab: str) -> tuple[str, str]:
     """A robot account of a new project, by its name and secret."""
     make_project(mari, lab)
-    mari.go(f"/projects/{lab}/robots/new").fill("Name", "ci").click("Make the robot account")
+    mari.go(f"/projects/{lab}/robots/new").fill("Name", "ci").click("Create robot account")
     username, secret = (mari.page.locator(f"#secret-{what}").inner_text() for what in ("name", "text"))
     return username, secret
 

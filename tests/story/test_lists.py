@@ -55,7 +55,7 @@ def turned(person: Person) -> list[str]:
     person.click("Next", role="link")
     person.page.wait_for_url("**after=**")
     second = shown(person)
-    person.click("To the beginning", role="link")
+    person.click("First page", role="link")
     person.page.wait_for_url(lambda url: "after=" not in url)
     assert shown(person) == first
     assert len(first) == PAGE
@@ -73,7 +73,7 @@ def test_projects_are_filtered_searched_and_paged(tiina: Person, lab: str) -> No
         assert shown(tiina) == found
         expect(tiina.page.get_by_role("link", name=choice)).to_have_attribute("aria-current", "true")
     assert search(tiina, "no-such-project") == []
-    expect(tiina.page.get_by_text("No project is called that")).to_be_visible()
+    expect(tiina.page.get_by_text("No project with that name")).to_be_visible()
     tiina.go("/administration/projects")
     assert search(tiina, f"{lab}-0") == names[1:11]
 
@@ -84,7 +84,7 @@ def test_repositories_and_tags_are_searched_and_paged(tiina: Person, lab: str) -
     assert turned(tiina) == names
     assert search(tiina, "part-1") == names[10:20]
     assert search(tiina, "nothing") == []
-    tiina.click("Show all of them", role="link")
+    tiina.click("Show all", role="link")
     tiina.click("part-00", role="link")
     assert len(search(tiina, "v07", "Search by tag")) == 1
     assert search(tiina, "v99", "Search by tag") == []
@@ -95,7 +95,7 @@ def test_repositories_and_tags_are_searched_and_paged(tiina: Person, lab: str) -
     expect(tags).to_have_text(["v24", "v25", "v26"])
     tiina.click("Previous", role="link")
     expect(tags).to_have_count(PAGE)
-    tiina.open("The manifest as it is")
+    tiina.open("Raw manifest")
     tiina.page.locator(".snippet", has=tiina.page.locator("#payload")).get_by_role("button").click()
     assert json.loads(tiina.page.evaluate("navigator.clipboard.readText()"))["schemaVersion"] == 2
 
@@ -114,14 +114,14 @@ def test_a_system_robot_gets_a_new_secret(
 ) -> None:
     shell = terminal()
     tiina.go("/administration/robots").click("NEW ROBOT ACCOUNT", role="link")
-    tiina.fill("Name", lab).fill("Projects", lab).click("Make the robot account")
+    tiina.fill("Name", lab).fill("Projects", lab).click("Create robot account")
     first = tiina.copy("docker login")
     shell.type(first)
     shell.pull(f"{campus.host}/{lab}/part-03:1")
     shell.refused(f"docker push {campus.host}/{lab}/part-03:1")
     tiina.go("/administration/robots")
     assert search(tiina, lab) == [f"robot-{lab}"]
-    tiina.act_on(lab, "New secret")
+    tiina.act_on(lab, "Refresh secret")
     second = tiina.copy("docker login")
     assert "unauthorized" in shell.refused(first)
     shell.type(second)

@@ -18,9 +18,9 @@ from .work import build, make_key, make_project
 def test_another_browser_is_seen_and_logged_out(mari: Person, arrive: Opener) -> None:
     other = arrive(width=390).enter("mari", "/mine")
     mari.go("/mine/sessions").screen("sessions")
-    expect(mari.page.get_by_text("Chrome · Linux this one")).to_have_count(1)
-    while mari.page.get_by_role("button", name="Log out there").count():
-        mari.click("Log out there")
+    expect(mari.page.get_by_text("Chrome · Linux this browser")).to_have_count(1)
+    while mari.page.get_by_role("button", name="End session").count():
+        mari.click("End session")
         assert "That browser is logged out." in mari.told()
     other.go("/mine")
     assert "/login?next=%2Fmine" in other.page.url

@@ -49,7 +49,7 @@ def test_a_pull_is_counted_and_what_is_left_is_shown(
 def test_a_running_fill_shows_its_progress(visitor: Person, shell: Terminal, campus: Service, hub_process: Hub) -> None:
     hub_process.add(single("slow", sizes=(3_000_000, 1_000)), "library/slow", "1")
     visitor.go("/mirror")
-    expect(visitor.page.get_by_text("Nothing is being fetched right now.")).to_be_visible()
+    expect(visitor.page.get_by_text("Nothing is being downloaded right now.")).to_be_visible()
     hub_process.pace(bandwidth=500_000)
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -62,12 +62,12 @@ def test_a_running_fill_shows_its_progress(visitor: Person, shell: Terminal, cam
             assert "Downloaded newer image" in pulled.result()
     finally:
         hub_process.pace()
-    expect(visitor.page.get_by_text("Nothing is being fetched right now.")).to_be_visible()
+    expect(visitor.page.get_by_text("Nothing is being downloaded right now.")).to_be_visible()
 
 
 def test_what_was_left_is_drawn_over_time(visitor: Person, campus: Service) -> None:
     """It is noted at each full minute, and a line goes from there to what is left now."""
-    plot = visitor.page.get_by_role("img", name="What was left over the last 24 hours")
+    plot = visitor.page.get_by_role("img", name="Requests left over the last 24 hours")
     line = plot.locator("path.line")
     for _ in range(70):
         visitor.go("/mirror")

@@ -20,17 +20,17 @@ def test_without_scripts_a_robot_pushes(
     plain, shell = arrive(scripts=False), terminal()
     plain.enter("juri", "/new-project")
     assert plain.page.url.endswith("/new-project")
-    plain.fill("Project name", lab).fill("Storage quota", "1").click("Make the project")
-    assert f"The project {lab} is made." in plain.told()
+    plain.fill("Project name", lab).fill("Storage quota", "1").click("Create project")
+    assert f"The project {lab} is created." in plain.told()
     plain.go(f"/projects/{lab}/robots").click("NEW ROBOT ACCOUNT", role="link")
-    plain.fill("Name", "ci").click("Make the robot account")
+    plain.fill("Name", "ci").click("Create robot account")
     plain.screen("without-scripts")
     assert "Login Succeeded" in shell.type(plain.page.locator("#secret-login").inner_text())
     address = f"{campus.host}/{lab}/app:1"
     build(shell, tmp_path, address)
     shell.type(f"docker push {address}")
     plain.go(f"/projects/{lab}/configuration").fill("Type the project's name to delete it", lab)
-    plain.click("Delete the project")
+    plain.click("Delete project")
     assert "is deleted" in plain.told()
     plain.open("juri@taltech.ee").click("Log out")
     plain.page.wait_for_url(f"{campus.url}/")
@@ -45,7 +45,7 @@ def test_the_front_page_leads_to_both_ways_in(arrive: Opener, campus: Service) -
     expect(someone.page.get_by_label("Password")).to_be_visible()
     someone.go("/").click("Log in with the university account", role="link").at_university("mari")
     expect(someone.page.locator(".who")).to_have_text("mari@ut.ee")
-    someone.go("/").click("Make a new project", role="link")
+    someone.go("/").click("Create a new project", role="link")
     assert someone.page.url == f"{campus.url}/new-project"
 
 

@@ -15,8 +15,8 @@ def make_project(person: Person, name: str, *, size: str = "2", unit: str = "GiB
     person.fill("Project name", name).fill("Storage quota", size)
     person.page.get_by_label("Unit").first.select_option(unit)
     person.page.get_by_label("Private").check()
-    person.click("Make the project")
-    assert f"The project {name} is made." in person.told()
+    person.click("Create project")
+    assert f"The project {name} is created." in person.told()
 
 
 def make_robot(person: Person, project: str, name: str) -> tuple[str, str]:
@@ -24,14 +24,14 @@ def make_robot(person: Person, project: str, name: str) -> tuple[str, str]:
     person.go(f"/projects/{project}/robots").click("NEW ROBOT ACCOUNT", role="link")
     for right in ("Pull images", "Push images"):
         person.page.get_by_label(right).check()
-    person.fill("Name", name).click("Make the robot account")
+    person.fill("Name", name).click("Create robot account")
     return person.page.locator("#secret-name").inner_text(), person.copy("docker login")
 
 
 def make_key(person: Person, name: str) -> str:
     """Make an access key under Mine → Access keys; gives the ready log-in line, as it was copied."""
     person.go("/mine").click("Access keys", role="link")
-    person.fill("Name", name).click("Make the access key")
+    person.fill("Name", name).click("Create access key")
     return person.copy("docker login")
 
 
@@ -48,5 +48,5 @@ def build(shell: Terminal, folder: Path, address: str, *, size: int = 50_000, ba
 def delete_project(person: Person, name: str) -> None:
     """Delete a project by typing its name."""
     person.go(f"/projects/{name}/configuration").fill("Type the project's name to delete it", name)
-    person.click("Delete the project")
+    person.click("Delete project")
     assert f"The project {name} is deleted." in person.told()

@@ -274,9 +274,9 @@ def test_a_long_list_is_turned_and_turned_back(
     if admin.page.get_by_role("link", name="Previous", exact=True).count():
         admin.click("Previous", role="link").page.wait_for_url("**before=**")
         assert shown(admin) == first
-        admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "before=" not in url)
+        admin.click("First page", role="link").page.wait_for_url(lambda url: "before=" not in url)
         admin.click("Next", role="link").page.wait_for_url("**after=**")
-    admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "after=" not in url)
+    admin.click("First page", role="link").page.wait_for_url(lambda url: "after=" not in url)
     assert shown(admin) == first
 
 
@@ -287,7 +287,7 @@ def test_a_long_log_is_turned_and_turned_back(admin: Visitor, plenty: Plenty, pa
     expect(rows).to_have_count(PAGE)
     admin.click("Next", role="link").page.wait_for_url("**before=**")
     expect(rows.first).to_be_visible()
-    admin.click("To the beginning", role="link").page.wait_for_url(lambda url: "before=" not in url)
+    admin.click("First page", role="link").page.wait_for_url(lambda url: "before=" not in url)
     expect(rows).to_have_count(PAGE)
 
 
@@ -324,7 +324,7 @@ def secret_of(person: Visitor, back: str) -> tuple[str, str]:
     with page.expect_download() as download:
         person.click("Download", role="link")
     assert json.loads(download.value.path().read_text())["secret"] == secret
-    person.click("I have kept it", role="link").page.wait_for_url(f"**{back}")
+    person.click("Done", role="link").page.wait_for_url(f"**{back}")
     return username, secret
 
 
@@ -344,7 +344,7 @@ def login(stage: Service, path: str) -> tuple[str, str]:
 def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.empty}/robots/new").fill("Name", "all").fill("Description (optional)", "does it all")
     rights = tick_everything(mari)
-    mari.fill("Expires after", "12").click("Make the robot account")
+    mari.fill("Expires after", "12").click("Create robot account")
     username, _ = secret_of(mari, f"/projects/{plenty.empty}/robots")
     number = json.loads(
         exchange(stage.host, "GET", f"/api/v2.0/projects/{plenty.empty}", None,
@@ -361,13 +361,13 @@ def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service,
     rights = tick_everything(admin)
     admin.open("Other rights in other projects").fill("Other projects", plenty.empty)
     others = tick_everything(admin, "-2")
-    admin.fill("Expires after", "12").click("Make the robot account")
+    admin.fill("Expires after", "12").click("Create robot account")
     username, secret = secret_of(admin, "/administration/robots")
     found, about = given(stage, "/robots?page_size=100", username)
     assert found == sorted(rights + others)
     assert about["description"] == "does it all"
     assert Registry(stage.host, username, secret).ask_token().status == 200
-    admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "New secret")
+    admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "Refresh secret")
     _, fresh = secret_of(admin, "/administration/robots")
     assert Registry(stage.host, username, secret).ask_token().status == 401
     assert Registry(stage.host, username, fresh).ask_token().status == 200
@@ -392,32 +392,32 @@ def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, p
     assert "The robot account is changed" in admin.told()
     found, about = given(stage, "/robots?page_size=100", f"robot-{mark}-05")
     assert (found, about["description"]) == (sorted(rights + others), "may it all")
-    admin.fill("Expires after, from now on", "44").click("Move its last day")
+    admin.fill("Expires after, counted from now", "44").click("Change expiry")
     expect(admin.page.locator(".facts")).to_contain_text("in 44 days")
     for name, says in (("Disable", "is disabled."), ("Enable", "is enabled.")):
         admin.click(name)
         assert says in admin.told()
-    admin.click("New secret")
+    admin.click("Refresh secret")
     robot = secret_of(admin, f"{home}/{plenty.system_bot}")
     assert Registry(stage.host, *robot).ask_token().status == 200
-    admin.open("Delete this robot account").click("Delete for good")
+    admin.open("Delete robot account").click("Delete for good")
     assert "The robot account is deleted" in admin.told()
     assert Registry(stage.host, *robot).ask_token().status == 401
 
 
 def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, plenty: Plenty) -> None:
-    mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "New secret")
+    mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "Refresh secret")
     username, secret = secret_of(mari, f"/projects/{plenty.project}/robots")
     assert Registry(stage.host, username, secret).ask_token().status == 200
 
 
 def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service) -> None:
     name = f"own-{uuid.uuid4().hex[:6]}"
-    jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Make the project")
+    jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Create project")
     jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "12")
     jaan.page.get_by_label("For", exact=True).select_option(name)
     rights = tick_everything(jaan)
-    jaan.click("Make the access key")
+    jaan.click("Create access key")
     _, secret = secret_of(jaan, "/mine/keys")
     row = jaan.row(name)
     expect(row.locator(".under").first).to_contain_text(f"{name}: ")
@@ -433,8 +433,8 @@ def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service) -
 
 def test_a_key_that_ends_soon_is_told_of_on_the_other_pages(jaan: Visitor) -> None:
     name = f"ending-{uuid.uuid4().hex[:6]}"
-    jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "3").click("Make the access key")
-    jaan.go("/mine/sessions").click("Make another in good time", role="link").page.wait_for_url("**/mine/keys")
+    jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "3").click("Create access key")
+    jaan.go("/mine/sessions").click("Create another key before then", role="link").page.wait_for_url("**/mine/keys")
     row = jaan.row(name)
     row.locator("summary").click()
     row.get_by_role("button", name="Delete").click()
@@ -454,12 +454,12 @@ def test_a_member_is_given_the_role_that_was_chosen(
             # It is chosen already.
             mari.page.locator("input[name=role][value=guest]").locator("visible=true").check()
         mari.page.locator(f"input[name=role][value='{role}']").locator("visible=true").check()
-        mari.click("Add")
+        mari.click("Add member")
         expect(mari.row(name).get_by_label("Role of")).to_have_value(role)
         mari.row(name).locator("summary").click()
         mari.row(name).get_by_role("button", name="Remove").click()
         assert "The member is removed." in mari.told()
-    mari.open(fold).fill(label, name).click("Add")
+    mari.open(fold).fill(label, name).click("Add member")
     mari.row(name).get_by_label("Role of").select_option("maintainer")
     expect(mari.page.locator(".note")).to_contain_text("The role is changed.")
     expect(mari.row(name).get_by_label("Role of")).to_have_value("maintainer")
@@ -475,7 +475,7 @@ def test_a_project_is_as_it_was_asked_for(mari: Visitor, visitor: Visitor) -> No
     mari.page.get_by_label("Public").check()
     mari.page.get_by_label("Private").check()
     mari.page.get_by_label("Public").check()
-    mari.click("Make the project")
+    mari.click("Create project")
     visitor.go(f"/projects/{name}")
     mari.go(f"/projects/{name}/configuration")
     assert mari.page.get_by_label("Storage quota").input_value() == "300"
@@ -494,18 +494,18 @@ def test_a_cache_is_as_it_was_asked_for(admin: Visitor) -> None:
     admin.page.get_by_label("Upstream", exact=True).select_option("docker.io")
     admin.fill("User name there", "hub-user").fill("Password or token", "hub-password").fill("Cache size", "700")
     admin.page.get_by_label("Unit").last.select_option("MiB")
-    admin.click("Make the project")
+    admin.click("Create project")
     expect(admin.page.get_by_text("Cache of docker.io")).to_be_visible()
     admin.go(f"/projects/{name}/configuration")
     size, unit = admin.page.get_by_label("Cache size"), admin.page.get_by_label("Unit")
     assert (size.input_value(), unit.input_value()) == ("700", "MiB")
-    expect(admin.page.get_by_label("Forget the account")).to_be_visible()
+    expect(admin.page.get_by_label("Remove the stored account")).to_be_visible()
     admin.page.get_by_label("Upstream", exact=True).select_option("docker.io")
-    admin.page.get_by_label("Names without library/").select_option("alias")
+    admin.page.get_by_label("Image names without library/").select_option("alias")
     unit.select_option("GiB")
     admin.click("Save")
     assert (size.input_value(), unit.input_value()) == ("700", "GiB")
-    expect(admin.page.get_by_label("Names without library/")).to_have_value("alias")
+    expect(admin.page.get_by_label("Image names without library/")).to_have_value("alias")
 
 
 def test_an_admin_sets_a_quota_in_any_unit(admin: Visitor, mark: str) -> None:
@@ -520,7 +520,7 @@ def test_an_admin_sets_a_quota_in_any_unit(admin: Visitor, mark: str) -> None:
 
 def test_a_label_has_its_colour_and_description(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.empty}/labels").fill("Name", "red").fill("Description", "to be looked at")
-    mari.fill("Colour", "#ff0000").click("Make the label")
+    mari.fill("Colour", "#ff0000").click("Create label")
     expect(mari.row("red")).to_contain_text("to be looked at")
     assert mari.row("red").locator("circle").get_attribute("fill") == "#ff0000"
 
@@ -528,13 +528,13 @@ def test_a_label_has_its_colour_and_description(mari: Visitor, plenty: Plenty) -
 def test_a_label_is_chosen_for_an_artifact(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
     mari.page.get_by_label("Label", exact=True).select_option("label-11")
-    mari.click("Put on")
+    mari.click("Add label")
     expect(mari.page.locator(".plain-list", has_text="label-11")).to_be_visible()
 
 
 def test_the_audit_log_is_narrowed_to_what_was_done(admin: Visitor, plenty: Plenty) -> None:
     admin.go(f"/administration/audit?q={plenty.project}")
-    admin.page.get_by_label("What was done").select_option("push")
+    admin.page.get_by_label("Action").select_option("push")
     admin.page.wait_for_url("**operation=push**")
     said = admin.page.locator("table.list tbody tr .mark").all_inner_texts()
     assert said
@@ -554,5 +554,5 @@ def test_the_log_in_page_changes_its_language_and_colours(open_context: Opener) 
 def test_the_manifest_is_unfolded(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
     expect(mari.page.locator("#payload")).to_be_hidden()
-    mari.open("The manifest as it is")
+    mari.open("Raw manifest")
     assert json.loads(mari.page.locator("#payload").inner_text())["schemaVersion"] == 2

@@ -118,7 +118,7 @@ def test_where_the_keyboard_is_can_be_seen(open_context: Opener, stage: Service,
             someone.page.keyboard.press("Tab")
             visible, name = someone.page.evaluate(_FOCUS)
             assert visible, f"{path}: nothing shows that this has the focus: {name}"
-    someone.go(f"/projects/{project}/robots/new").click("Make the robot account")
+    someone.go(f"/projects/{project}/robots/new").click("Create robot account")
     someone.page.keyboard.press("Shift+Tab")
     someone.page.keyboard.press("Tab")
     assert someone.page.evaluate(_FOCUS)[0]

@@ -62,9 +62,9 @@ def test_every_mirror_one_may_see_is_listed(visitor: Visitor, admin: Visitor, mi
     assert cells[5] == "10 GiB"
     assert private not in visitor.text()
     # What the configuration names is still shown whole.
-    expect(visitor.page.get_by_role("img", name="What was left over the last 24 hours")).to_be_visible()
+    expect(visitor.page.get_by_role("img", name="Requests left over the last 24 hours")).to_be_visible()
     visitor.screen("mirrors").click(public, role="link")
-    expect(visitor.page.get_by_role("heading", name="Hottest images")).to_be_visible()
+    expect(visitor.page.get_by_role("heading", name="Most pulled images")).to_be_visible()
     expect(visitor.row("library/alpine")).to_be_visible()
     expect(admin.go("/mirror").row(private)).to_contain_text("Private")
 
@@ -106,7 +106,7 @@ def test_many_mirrors_are_turned(admin: Visitor, stage: Service, mirrors: tuple[
     within(stage.folder, make)
     admin.go("/mirror").click("Next", role="link")
     expect(admin.row(f"zz-{word}-{PAGE_SIZE - 1:02}")).to_be_visible()
-    assert admin.page.get_by_text("Hottest images").count() == 0
+    assert admin.page.get_by_text("Most pulled images").count() == 0
     admin.click("Previous", role="link")
     expect(admin.row(mirrors[0])).to_be_visible()
 
@@ -134,4 +134,4 @@ def test_upstreams_say_where_they_are_changed_and_how_they_do(
     expect(admin.go("/administration/upstreams").page.locator(".mark-good").first).to_have_text("Answers")
     admin.go("/administration/health").screen("health")
     expect(admin.page.locator(".mark-good")).to_have_text(["Answers"] * 3)
-    expect(admin.row("redis")).to_contain_text("pulls go on")
+    expect(admin.row("redis")).to_contain_text("pulls still work")

@@ -35,12 +35,12 @@ def test_the_address_helper_answers_while_somebody_types(visitor: Visitor, stage
     area.fill(DOCKERFILE)
     expect(visitor.page.locator("#answers .copy-line")).to_have_count(2)
     expect(visitor.page.locator("#answers")).to_contain_text("gcr.io is another registry")
-    visitor.screen("front-dockerfile").open("The whole text")
+    visitor.screen("front-dockerfile").open("The full text")
     visitor.page.locator("#answers .snippet").get_by_role("button", name="Copy").click()
     copied = visitor.page.evaluate("navigator.clipboard.readText()")
     assert copied.strip().startswith(f"FROM {stage.host}/mirror/library/golang:1.23 AS build\n")
     area.fill("<img src=x onerror=alert(1)>")
-    expect(visitor.page.locator("#answers")).to_contain_text("No image is named")
+    expect(visitor.page.locator("#answers")).to_contain_text("This text names no image.")
 
 
 @pytest.mark.parametrize("example", ["redis", "docker pull …", "Dockerfile", "compose.yaml"])
@@ -103,18 +103,18 @@ def test_without_scripts_the_helper_and_forms_work(open_context: Opener, stage: 
     expect(plain.page.locator("#answers .copy-line code")).to_have_text(f"{stage.host}/mirror/library/nginx:1.27")
     plain.screen("front-without-scripts").log_in("liis.kask", PASSWORD)
     name = f"plain-{uuid.uuid4().hex[:6]}"
-    plain.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Make the project")
+    plain.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Create project")
     assert name in plain.told()
     plain.go(f"/projects/{name}/configuration").fill("Type the project's name to delete it", "wrong")
-    plain.click("Delete the project")
-    assert "nothing was deleted" in plain.told()
-    plain.fill("Type the project's name to delete it", name).click("Delete the project")
+    plain.click("Delete project")
+    assert "Nothing was deleted" in plain.told()
+    plain.fill("Type the project's name to delete it", name).click("Delete project")
     assert "is deleted" in plain.told()
 
 
 def test_the_mirror_shows_what_it_saved_and_what_is_left(visitor: Visitor, stage: Service) -> None:
     visitor.go("/mirror")
-    expect(visitor.page.get_by_role("img", name="What was left over the last 24 hours")).to_be_visible()
+    expect(visitor.page.get_by_role("img", name="Requests left over the last 24 hours")).to_be_visible()
     expect(visitor.row("library/redis")).to_contain_text("2 tags")
     visitor.screen("mirror").click("library/nginx", role="link").screen("mirror-repository")
     visitor.go("/projects/mirror").screen("mirror-project").click("Cache", role="link").screen("mirror-cache")
@@ -123,7 +123,7 @@ def test_the_mirror_shows_what_it_saved_and_what_is_left(visitor: Visitor, stage
 def test_a_running_fill_shows_how_far_it_is(visitor: Visitor, stage: Service, hub_process: Hub) -> None:
     hub_process.add(multi("slow", sizes=(6_000_000, 1_000)), "library/slow", "1")
     visitor.go("/mirror")
-    expect(visitor.page.get_by_text("Nothing is being fetched right now.")).to_be_visible()
+    expect(visitor.page.get_by_text("Nothing is being downloaded right now.")).to_be_visible()
     hub_process.pace(bandwidth=600_000)
     try:
         manifest = Registry(stage.host).manifest("mirror/library/slow", "1").json()["manifests"][0]["digest"]
@@ -143,10 +143,10 @@ def test_a_running_fill_shows_how_far_it_is(visitor: Visitor, stage: Service, hu
 
 
 def test_an_access_key_is_made_used_and_deleted(jaan: Visitor, stage: Service) -> None:
-    jaan.go("/mine").screen("mine").go("/mine/keys").fill("Name", "laptop").screen("keys").click("Make the access key")
+    jaan.go("/mine").screen("mine").go("/mine/keys").fill("Name", "laptop").screen("keys").click("Create access key")
     secret = jaan.page.locator("#secret-text").inner_text()
     assert Registry(stage.host, "jaan.saar", secret).ask_token().status == 200
-    jaan.click("I have kept it", role="link")
+    jaan.click("Done", role="link")
     expect(jaan.row("laptop")).to_contain_text("every project")
     jaan.row("laptop").locator("summary").click()
     jaan.screen("key-delete").row("laptop").get_by_role("button", name="Delete").click()
@@ -158,23 +158,23 @@ def test_an_access_key_that_ends_soon_is_told_of(open_context: Opener, stage: Se
     add_person(stage.folder, "tiiu.lepp")
     tiiu = open_context().log_in("tiiu.lepp", PASSWORD)
     for name, days in (("short", "3"), ("long", "60")):
-        tiiu.go("/mine/keys").fill("Name", name).fill("Expires after", days).click("Make the access key")
+        tiiu.go("/mine/keys").fill("Name", name).fill("Expires after", days).click("Create access key")
     for path in ("/mine", "/mine/sessions", "/mine/keys"):
         tiiu.go(path)
         expect(tiiu.page.get_by_role("status")).to_have_count(1)
-        expect(tiiu.page.get_by_role("status")).to_contain_text("The access key short ends in 3 days.")
-    expect(tiiu.row("short")).to_contain_text("Ends soon")
-    expect(tiiu.row("long")).not_to_contain_text("Ends soon")
-    tiiu.screen("keys-ending").go("/mine").click("Make another in good time", role="link")
+        expect(tiiu.page.get_by_role("status")).to_contain_text("The access key short expires in 3 days.")
+    expect(tiiu.row("short")).to_contain_text("Expires soon")
+    expect(tiiu.row("long")).not_to_contain_text("Expires soon")
+    tiiu.screen("keys-ending").go("/mine").click("Create another key before then", role="link")
     assert tiiu.page.url.endswith("/mine/keys")
 
 
 def test_another_browser_is_logged_out(jaan: Visitor, open_context: Opener) -> None:
     other = open_context(width=390).log_in("jaan.saar", PASSWORD)
     jaan.go("/mine/sessions").screen("sessions")
-    assert jaan.page.get_by_text("this one").count() == 1
-    while jaan.page.get_by_role("button", name="Log out there").count():
-        jaan.click("Log out there")
+    assert jaan.page.get_by_text("this browser").count() == 1
+    while jaan.page.get_by_role("button", name="End session").count():
+        jaan.click("End session")
         assert "That browser is logged out." in jaan.told()
     other.go("/mine")
     assert "/login" in other.page.url
@@ -199,9 +199,9 @@ def test_administration_of_people(admin: Visitor, open_context: Opener) -> None:
         admin.act_on("liis.kask", what)
 
     admin.go("/administration").screen("users")
-    act("Make an administrator")
+    act("Make administrator")
     liis.go("/administration")
-    act("No administrator any more")
+    act("Remove administrator rights")
     liis.go("/administration", 403)
     act("Disable")
     expect(admin.row("liis.kask")).to_contain_text("Disabled")
@@ -217,14 +217,14 @@ def test_administration_of_people(admin: Visitor, open_context: Opener) -> None:
 def test_an_account_is_deleted(admin: Visitor, stage: Service) -> None:
     add_person(stage.folder, "kes.kadus")
     admin.go("/administration/users")
-    admin.act_on("kes.kadus", "Delete the account")
+    admin.act_on("kes.kadus", "Delete account")
     assert "The account is deleted" in admin.told()
     assert admin.page.get_by_text("kes.kadus").count() == 0
 
 
 def test_administration_of_projects(admin: Visitor) -> None:
     name = f"shared-{uuid.uuid4().hex[:6]}"
-    admin.go("/new-project").fill("Project name", name).click("Make the project")
+    admin.go("/new-project").fill("Project name", name).click("Create project")
     admin.go("/administration/projects").screen("quotas").go(f"/administration/projects?q={name}")
     admin.row(name).get_by_label(f"Quota of {name}").fill("7")
     admin.row(name).get_by_role("button", name="Set").click()
@@ -238,19 +238,19 @@ def test_a_cache_is_made_and_changed(admin: Visitor) -> None:
     admin.go("/new-project").fill("Project name", name)
     assert not admin.page.get_by_label("Upstream", exact=True).is_visible()
     admin.page.get_by_label("Proxy cache").check()
-    admin.fill("Cache size", "5").screen("project-new-cache").click("Make the project")
-    assert f"The project {name} is made." in admin.told()
+    admin.fill("Cache size", "5").screen("project-new-cache").click("Create project")
+    assert f"The project {name} is created." in admin.told()
     admin.go(f"/projects/{name}/configuration").screen("configuration-cache")
     assert admin.page.get_by_label("Cache size").input_value() == "5"
     admin.fill("Cache size", "6").fill("User name there", "hub-user").fill("Password or token", "hub-password")
-    admin.page.get_by_label("Names without library/").select_option("alias")
+    admin.page.get_by_label("Image names without library/").select_option("alias")
     admin.click("Save")
     assert "The settings are saved." in admin.told()
     assert admin.page.get_by_label("Cache size").input_value() == "6"
-    assert admin.page.get_by_label("Names without library/").input_value() == "alias"
-    admin.page.get_by_label("Forget the account").check()
+    assert admin.page.get_by_label("Image names without library/").input_value() == "alias"
+    admin.page.get_by_label("Remove the stored account").check()
     admin.click("Save")
-    assert admin.page.get_by_label("Forget the account").count() == 0
+    assert admin.page.get_by_label("Remove the stored account").count() == 0
     admin.go(f"/projects/{name}/repositories")
     assert admin.page.get_by_text("PUSH COMMAND").count() == 0
 
@@ -258,7 +258,7 @@ def test_a_cache_is_made_and_changed(admin: Visitor) -> None:
 def test_system_robots(admin: Visitor, stage: Service) -> None:
     admin.go("/administration/robots").screen("system-robots").click("NEW ROBOT ACCOUNT", role="link")
     name = f"backup-{uuid.uuid4().hex[:6]}"
-    admin.fill("Name", name).fill("Projects", "mirror").screen("system-robot-new").click("Make the robot account")
+    admin.fill("Name", name).fill("Projects", "mirror").screen("system-robot-new").click("Create robot account")
     username, secret = (admin.page.locator(f"#secret-{what}").inner_text() for what in ("name", "text"))
     assert Registry(stage.host, username, secret).ask_token("repository:mirror/library/redis:pull").status == 200
     for what in ("Disable", "Enable", "Delete"):
@@ -273,7 +273,7 @@ def test_system_robots(admin: Visitor, stage: Service) -> None:
 
 def test_the_audit_log_is_searched_and_exported(admin: Visitor) -> None:
     admin.go("/administration/audit").screen("audit")
-    admin.page.get_by_label("What was done").select_option("create")
+    admin.page.get_by_label("Action").select_option("create")
     admin.page.wait_for_url("**operation=create**")
     admin.fill("Search by person or name", "admin").page.keyboard.press("Enter")
     admin.page.wait_for_url("**q=admin**")

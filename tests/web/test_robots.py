@@ -22,7 +22,7 @@ from tests.web.scene import PASSWORD
 pytestmark = pytest.mark.usefixtures("clean_log")
 
 DAY = 86400
-ITS_LAST_DAY = "Expires after, from now on"
+EXPIRY = "Expires after, counted from now"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def make(person: Visitor, home: str, name: str, *, projects: str | None = None) 
         person.fill("Projects", projects)
     if person.page.locator("input[value='repository:push']").first.is_checked():
         person.page.locator("input[value='repository:push']").first.uncheck()
-    person.click("Make the robot account")
+    person.click("Create robot account")
     return person.page.locator("#secret-name").inner_text(), person.page.locator("#secret-text").inner_text()
 
 
@@ -100,17 +100,17 @@ def test_rights_and_description_are_changed(mari: Visitor, stage: Service, proje
 
 def test_the_last_day_is_chosen_freely(mari: Visitor, stage: Service, project: str) -> None:
     home = f"/projects/{project}/robots"
-    mari.go(f"{home}/new").fill("Name", "days").fill("Expires after", "3").click("Make the robot account")
+    mari.go(f"{home}/new").fill("Name", "days").fill("Expires after", "3").click("Create robot account")
     robot = (mari.page.locator("#secret-name").inner_text(), "")
     mari.go(home)
-    expect(mari.row("days")).to_contain_text("Ends soon")
+    expect(mari.row("days")).to_contain_text("Expires soon")
     open_page(mari, home, robot)
-    expect(mari.page.locator(".sub-head")).to_contain_text("Ends soon")
+    expect(mari.page.locator(".sub-head")).to_contain_text("Expires soon")
     for days, shown in (("123", "in 123 days"), ("365", "in 365 days"), ("1", "in 24 hours")):
-        mari.fill(ITS_LAST_DAY, days).click("Move its last day")
-        assert "Its last day is moved." in mari.told()
+        mari.fill(EXPIRY, days).click("Change expiry")
+        assert "The expiry is changed." in mari.told()
         expect(mari.page.locator(".facts")).to_contain_text(shown)
-    assert mari.page.get_by_label(ITS_LAST_DAY).get_attribute("max") == "365"
+    assert mari.page.get_by_label(EXPIRY).get_attribute("max") == "365"
     # What the field would not take is refused behind it as well.
     plain = Person(stage.host).log_in("mari.tamm", PASSWORD)
     number = mari.page.url.rpartition("/")[2]
@@ -144,10 +144,10 @@ def test_it_is_disabled_refreshed_and_deleted_on_its_page(mari: Visitor, stage: 
     assert not may(stage, robot, project, "pull")
     mari.click("Enable")
     assert may(stage, robot, project, "pull")
-    mari.click("New secret")
+    mari.click("Refresh secret")
     fresh = (robot[0], mari.page.locator("#secret-text").inner_text())
     assert (may(stage, robot, project, "pull"), may(stage, fresh, project, "pull")) == (False, True)
-    mari.click("I have kept it", role="link").open("Delete this robot account").click("Delete for good")
+    mari.click("Done", role="link").open("Delete robot account").click("Delete for good")
     assert "The robot account is deleted" in mari.told()
     assert mari.page.url.endswith(home)
     assert not may(stage, fresh, project, "pull")
@@ -206,13 +206,13 @@ def test_a_system_robot_has_different_rights_in_different_projects(
     assert [may(stage, robot, one, "push") for one in (project, other)] == [False, True]
     assert admin.page.get_by_label("Projects", exact=True).input_value() == project
     admin.fill("Other projects", f"{other}, {project}").click("Save")
-    expect(admin.page.get_by_role("alert")).to_contain_text("Name each project once")
+    expect(admin.page.get_by_role("alert")).to_contain_text("Name each project only once")
     admin.fill("Other projects", "").click("Save")
     expect(admin.page.get_by_role("alert")).to_contain_text("Name the projects")
     admin.fill("Other projects", "no-such-project").click("Save")
     expect(admin.page.get_by_role("alert")).to_be_visible()
     assert [may(stage, robot, one, "push") for one in (project, other)] == [False, True]
-    admin.fill(ITS_LAST_DAY, "-1").click("Move its last day")
+    admin.fill(EXPIRY, "-1").click("Change expiry")
     expect(admin.page.locator(".facts")).to_contain_text("never")
 
 
@@ -223,7 +223,7 @@ def test_a_robot_is_changed_without_scripts_in_estonian(open_context: Opener, pr
     plain.click("Logi sisse")
     plain.go(f"/projects/{project}/robots/new").fill("Nimi", "eesti").click("Loo robotikonto")
     plain.go(f"/projects/{project}/robots").click(f"robot-{project}+eesti", role="link")
-    plain.screen("robot-et").fill("Aegub alates praegusest", "77").click("Muuda viimast päeva")
+    plain.screen("robot-et").fill("Aegub alates praegusest", "77").click("Muuda aegumist")
     expect(plain.page.locator(".facts")).to_contain_text("77 päeva pärast")
     wide = plain.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0

@@ -61,10 +61,10 @@ def test_projects_and_repositories_are_found(mari: Visitor, secret: str) -> None
 def test_what_one_may_not_see_is_not_found(visitor: Visitor, jaan: Visitor, secret: str) -> None:
     for outsider in (visitor, jaan):
         outsider.go(f"/search?q={secret}")
-        expect(outsider.page.get_by_role("heading", name="Nothing of that name")).to_be_visible()
+        expect(outsider.page.get_by_role("heading", name="Nothing with that name")).to_be_visible()
         outsider.go("/search?q=tools/simulat")
         assert outsider.page.get_by_role("link", name=secret, exact=False).count() == 0
-    visitor.screen("search-nothing").click("Log in to search yours as well.", role="link")
+    visitor.screen("search-nothing").click("Log in to search your own too.", role="link")
     assert "/login?next=%2Fsearch%3Fq%3D" in visitor.page.url
 
 
@@ -96,7 +96,7 @@ def test_many_results_are_turned_by_key(visitor: Visitor, stage: Service) -> Non
     expect(repositories).to_have_text([f"many-{word}-{PAGE_SIZE + number}/app" for number in range(3)])
     visitor.click("Previous", role="link")
     expect(repositories).to_have_text(first)
-    visitor.go(f"/search?q={word}").click("All of these projects", role="link")
+    visitor.go(f"/search?q={word}").click("All matching projects", role="link")
     assert visitor.page.url.endswith(f"/projects?q={word}")
 
 

@@ -27,7 +27,7 @@ def lab(stage: Service) -> str:
 def robot_of(person: Visitor, project: str, name: str) -> tuple[str, str]:
     """Make a robot account with what the form proposes; gives its name and secret."""
     person.go(f"/projects/{project}/robots").click("NEW ROBOT ACCOUNT", role="link")
-    person.fill("Name", name).click("Make the robot account")
+    person.fill("Name", name).click("Create robot account")
     return person.page.locator("#secret-name").inner_text(), person.page.locator("#secret-text").inner_text()
 
 
@@ -35,8 +35,8 @@ def test_a_person_makes_a_private_project(mari: Visitor, visitor: Visitor, lab: 
     mari.go("/projects").screen("projects-empty").click("NEW PROJECT", role="link").screen("project-new")
     assert mari.page.get_by_label("Proxy cache").is_disabled()
     mari.fill("Project name", lab).fill("Storage quota", "2").fill("Description (optional)", "Images of <b>our</b> lab")
-    mari.click("Make the project")
-    assert f"The project {lab} is made." in mari.told()
+    mari.click("Create project")
+    assert f"The project {lab} is created." in mari.told()
     mari.screen("repositories-empty").go("/projects").screen("projects")
     expect(mari.row(lab)).to_contain_text("Private")
     expect(mari.row(lab)).to_contain_text("Project admin")
@@ -48,7 +48,7 @@ def test_a_person_makes_a_private_project(mari: Visitor, visitor: Visitor, lab: 
 
 
 def test_a_name_that_is_taken_comes_back_with_the_form(mari: Visitor, lab: str) -> None:
-    mari.go("/new-project").fill("Project name", lab).fill("Storage quota", "3").click("Make the project")
+    mari.go("/new-project").fill("Project name", lab).fill("Storage quota", "3").click("Create project")
     expect(mari.page.get_by_role("alert")).to_be_visible()
     assert mari.page.get_by_label("Project name").input_value() == lab
     assert mari.page.get_by_label("Storage quota").input_value() == "3"
@@ -56,7 +56,7 @@ def test_a_name_that_is_taken_comes_back_with_the_form(mari: Visitor, lab: str) 
 
 def test_a_quota_beyond_the_most_is_refused(mari: Visitor) -> None:
     mari.go("/new-project").fill("Project name", "much-too-big").fill("Storage quota", "5000")
-    mari.click("Make the project")
+    mari.click("Create project")
     expect(mari.page.get_by_role("alert")).to_be_visible()
 
 
@@ -81,8 +81,8 @@ def test_a_robot_pushes_what_an_outsider_cannot_pull(mari: Visitor, stage: Servi
     robot.push_image(f"{lab}/app/web", "1.0", multi("web", sizes=(40_000, 400_000)))
     robot.push_image(f"{lab}/app/web", "1.1", single("web 1.1", sizes=(900_000, 20_000, 3_000, 250_000)))
     assert Registry(stage.host).manifest(f"{lab}/app/web", "1.0").status == 401
-    mari.click("I have kept it", role="link")
-    expect(mari.row("ci")).to_contain_text("Good")
+    mari.click("Done", role="link")
+    expect(mari.row("ci")).to_contain_text("Active")
     assert secret not in mari.page.content()
 
 
@@ -101,7 +101,7 @@ def test_the_push_commands_are_ready_to_copy(mari: Visitor, stage: Service, lab:
 def test_repository_artifact_and_its_tags(mari: Visitor, stage: Service, lab: str) -> None:
     mari.go(f"/projects/{lab}").screen("project-summary").go(f"/projects/{lab}/repositories").screen("repositories")
     mari.click("app/web", role="link").screen("repository")
-    mari.open("Describe").fill("Description", "The <i>web</i> part").click("Save")
+    mari.open("Edit description").fill("Description", "The <i>web</i> part").click("Save")
     assert "The <i>web</i> part" in mari.text()
     mari.go(f"/projects/{lab}/repositories/app/web:1.0")
     assert re.search(r"app/web@sha256:[0-9a-f]{64}$", mari.page.url)
@@ -109,24 +109,24 @@ def test_repository_artifact_and_its_tags(mari: Visitor, stage: Service, lab: st
     mari.page.locator("table.list a.mono").first.click()
     expect(mari.page.get_by_role("img", name="Sizes of the layers")).to_be_visible()
     mari.go(f"/projects/{lab}/repositories/app/web:1.1").screen("artifact")
-    mari.fill("New tag", "stable").click("Add")
+    mari.fill("New tag", "stable").click("Add tag")
     assert "The tag stable is added." in mari.told()
     assert sorted(Registry(stage.host, *stage_login(stage)).tags(f"{lab}/app/web")) == ["1.0", "1.1", "stable"]
     mari.page.locator(".plain-list li", has_text="stable").locator("summary").click()
-    mari.page.locator(".plain-list li", has_text="stable").get_by_role("button", name="Remove the tag").click()
+    mari.page.locator(".plain-list li", has_text="stable").get_by_role("button", name="Remove tag").click()
     assert "The tag stable is removed." in mari.told()
     assert sorted(Registry(stage.host, *stage_login(stage)).tags(f"{lab}/app/web")) == ["1.0", "1.1"]
 
 
 def test_labels_are_made_put_on_and_taken_off(mari: Visitor, lab: str) -> None:
-    mari.go(f"/projects/{lab}/labels").fill("Name", "tested <ok>").click("Make the label")
-    assert "The label is made." in mari.told()
+    mari.go(f"/projects/{lab}/labels").fill("Name", "tested <ok>").click("Create label")
+    assert "The label is created." in mari.told()
     mari.screen("labels").go(f"/projects/{lab}/repositories/app/web:1.1")
     mari.page.get_by_label("Label", exact=True).select_option("tested <ok>")
-    mari.click("Put on")
-    assert "The label is on it." in mari.told()
-    mari.screen("artifact-labelled").click("Take off")
-    assert "The label is off." in mari.told()
+    mari.click("Add label")
+    assert "The label is added." in mari.told()
+    mari.screen("artifact-labelled").click("Remove label")
+    assert "The label is removed." in mari.told()
     mari.go(f"/projects/{lab}/labels")
     mari.row("tested").locator("summary").click()
     mari.row("tested").get_by_role("button", name="Delete").click()
@@ -136,7 +136,7 @@ def test_labels_are_made_put_on_and_taken_off(mari: Visitor, lab: str) -> None:
 def test_members_come_get_another_role_and_go(mari: Visitor, jaan: Visitor, lab: str) -> None:
     jaan.go(f"/projects/{lab}", 404).screen("not-found")
     mari.go(f"/projects/{lab}/members").open("USER").screen("member-add")
-    mari.fill("User name", "jaan.saar").click("Add")
+    mari.fill("User name", "jaan.saar").click("Add member")
     assert "jaan.saar is a member now." in mari.told()
     jaan.go(f"/projects/{lab}/repositories")
     expect(jaan.page.locator("summary", has_text="PUSH COMMAND")).to_be_visible()
@@ -154,7 +154,7 @@ def test_members_come_get_another_role_and_go(mari: Visitor, jaan: Visitor, lab:
 
     mari.go(f"/projects/{lab}/members").open("GROUP").fill("The group's name", "hpc-staff")
     mari.page.get_by_label("Maintainer").locator("visible=true").check()
-    mari.click("Add")
+    mari.click("Add member")
     expect(mari.row("hpc-staff")).to_contain_text("Group")
     mari.screen("members")
     mari.row("hpc-staff").locator("summary").click()
@@ -189,7 +189,7 @@ def test_a_robot_is_refreshed_disabled_and_deleted(mari: Visitor, stage: Service
     mari.screen("robots")
     act("Enable")
     assert robot.ask_token(f"repository:{lab}/app/web:pull").status == 200
-    act("New secret")
+    act("Refresh secret")
     fresh = mari.page.locator("#secret-text").inner_text()
     assert robot.ask_token(f"repository:{lab}/app/web:pull").status == 401
     assert Registry(stage.host, username, fresh).ask_token(f"repository:{lab}/app/web:pull").status == 200
@@ -222,16 +222,16 @@ def test_the_configuration_is_changed(mari: Visitor, visitor: Visitor, lab: str)
 
 def test_artifact_repository_and_project_are_deleted(mari: Visitor, stage: Service, lab: str) -> None:
     admin = Registry(stage.host, *stage_login(stage))
-    mari.go(f"/projects/{lab}/repositories/app/web:1.1").open("Delete").click("Delete the artifact")
+    mari.go(f"/projects/{lab}/repositories/app/web:1.1").open("Delete").click("Delete artifact")
     assert "The artifact is deleted" in mari.told()
     assert admin.manifest(f"{lab}/app/web", "1.1").status == 404
     mari.open("Delete")
-    assert mari.page.get_by_role("button", name="Delete the repository").is_disabled()
-    mari.fill("Type the repository's name to delete it", "app/web").click("Delete the repository")
+    assert mari.page.get_by_role("button", name="Delete repository").is_disabled()
+    mari.fill("Type the repository's name to delete it", "app/web").click("Delete repository")
     assert "The repository app/web is deleted" in mari.told()
     assert admin.manifest(f"{lab}/app/web", "1.0").status == 404
     mari.go(f"/projects/{lab}/configuration")
-    button = mari.page.get_by_role("button", name="Delete the project")
+    button = mari.page.get_by_role("button", name="Delete project")
     assert button.is_disabled()
     mari.fill("Type the project's name to delete it", lab)
     mari.screen("project-delete")

@@ -1,1 +1,1 @@
-"""The pages people see in a browser."""
+"""The pages that people see in a browser."""

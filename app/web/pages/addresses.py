@@ -1,11 +1,11 @@
-"""What the mirror's address is of each image that a pasted text names.
+"""Finds the images in a pasted text and gives the mirror's address of each.
 
-The text may be a name, command lines, a Dockerfile, a compose file, a pipeline or a Kubernetes manifest. It is read by
-the line, in time that grows with its length only, and nothing in it is ever an error: what names no image is left out.
+The text may be a name, command lines, a Dockerfile, a compose file, a pipeline or a Kubernetes manifest. It is read
+line by line, in time that is linear in its length. Nothing in it is an error: a line that names no image is left out.
 An image's tag, digest and build arguments stay as they are written.
 
-Anybody may send a text. So a repeat in a pattern here is possessive (``\\s*+``), unless the next character says whether
-it goes on. `tests.unit.test_patterns` proves of all patterns of the program that they take linear time.
+Anybody may send a text. So a repeat in a pattern here is possessive (``\\s*+``), unless the next character decides
+whether the repeat continues. `tests.unit.test_patterns` proves that all patterns of the program take linear time.
 
 Source: Docker's "familiar" names (distribution/reference), the Dockerfile reference (FROM, COPY --from, ARG).
 """
@@ -20,11 +20,11 @@ from itertools import dropwhile, islice
 
 LONGEST_TEXT = 32 * 1024
 _MOST_SPOTS = 500
-# Nobody writes longer ones, joined by backslashes or not.
+# Nobody writes longer lines, so they are skipped. Lines that backslashes join count as one.
 _LONGEST_LINE = 4096
 
 _DOCKER_HUB = "docker.io"
-# All of them are Docker Hub; the last is what people copy from their browser's address bar.
+# All of them are Docker Hub. People copy the last one from their browser's address bar.
 _HUB_HOSTS = frozenset({_DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _HUB_PAGE = re.compile(
     r"(?:https?://)?hub\.docker\.com/(?:_/(?P<official>[^/?#\s]++)|r/(?P<image>[^/?#\s]++/[^/?#\s]++)).*"
@@ -33,7 +33,7 @@ _TRANSPORT = "docker://"
 _SCHEME = re.compile(r"(?:docker|oci|https?)://")
 _PATH = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _HOST = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*(?::\d+)?\Z")
-# Longer names and defaults are no image's. A search must not read the rest of the line for each `${`.
+# No image has a longer name or default. A search must not read the rest of the line for each `${`.
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w{1,128})(?::?-(?P<fallback>[^}]{0,255}))?\}|(?P<plain>\w+))")
 _ANY_VARIABLE = r"\$(?:\w++|\{[^}]*\})"
 _REST = re.compile(
@@ -63,7 +63,7 @@ _COMMANDS = frozenset({"docker", "podman", "nerdctl", "buildah", "crictl", "ctr"
                        "ch-image", "crane", "regctl", "oras", "k3s", "kubectl", "enroot", "finch", "lima"})  # fmt: skip
 _BEFORE_A_COMMAND = frozenset({"$", ">", "#", "sudo", "run:", "-"})
 _VERBS = frozenset({"pull", "run", "create", "from", "copy", "inspect", "exec", "shell", "build", "manifest", "import"})
-# Options of `pull`, `run` and `create` that take no value; any other long one does, unless it has an `=`.
+# Options of `pull`, `run` and `create` that take no value. Any other long option takes one, unless it has an `=`.
 _FLAGS = frozenset({"--rm", "--init", "--privileged", "--read-only", "--detach", "--interactive", "--tty", "--quiet",
                     "--publish-all", "--no-healthcheck", "--all-tags", "--oom-kill-disable", "--sig-proxy", "--replace",
                     "--disable-content-trust", "--plain-http", "--tls-verify", "--force", "--nv", "--rocm", "--all",
@@ -72,25 +72,25 @@ _VALUED_LETTERS = frozenset("pvewuhlmcn")
 
 
 class Outcome(StrEnum):
-    """What became of an image's name."""
+    """The result of looking up an image's name."""
 
     OFFICIAL = "official"  # Docker Hub's own: library/ was put in
     MIRRORED = "mirrored"
     ALREADY = "already"
-    MISSING_LIBRARY = "missing library"  # this registry's address, but for the part that Docker Hub hides
-    ELSEWHERE = "elsewhere"  # a registry that nothing here mirrors
-    STAGE = "stage"  # of the same Dockerfile
+    MISSING_LIBRARY = "missing library"  # this registry's address, without the part that Docker Hub hides
+    ELSEWHERE = "elsewhere"  # a registry that is not mirrored here
+    STAGE = "stage"  # an earlier stage of the same Dockerfile
     SCRATCH = "scratch"
-    UNSET = "unset"  # hangs on a build argument that has no default
+    UNSET = "unset"  # depends on a build argument that has no default
     LOCAL = "local"
     INVALID = "invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of the text: as it was written, and the address to write instead (None: leave it as it is).
+    """One image of the text as it was written, and the address to write instead (None: leave it as it is).
 
-    ``registry`` is the host it names, or the build argument it hangs on.
+    ``registry`` is the host that the image names, or the build argument that it depends on.
     """
 
     written: str
@@ -101,7 +101,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All images of a text, each once, and the text with their addresses put in (None where nothing changes)."""
+    """All images of a text, each once, and the text with their addresses (None if nothing changes)."""
 
     images: tuple[Image, ...]
     rewritten: str | None
@@ -109,7 +109,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where in the text an image's name stands, and what it comes to."""
+    """The place of an image's name in the text, and the image."""
 
     start: int
     end: int
@@ -117,15 +117,15 @@ class _Spot:
 
 
 class AddressBook:
-    """Knows this registry's own address and which of its projects mirrors which registry."""
+    """Knows this registry's own address, and the project that mirrors each registry."""
 
     def __init__(self, host: str, mirrors: Mapping[str, str]) -> None:
-        """``mirrors``: the mirror project's name by the name of the registry, ``{"docker.io": "mirror"}``."""
+        """Keep ``mirrors``: the mirror project's name by the registry's name, such as ``{"docker.io": "mirror"}``."""
         self._host = host
         self._mirrors = dict(mirrors)
 
     def read(self, text: str) -> Reading:
-        """Find the images in a text; of a longer one the first `LONGEST_TEXT` characters are read."""
+        """Find the images in the first `LONGEST_TEXT` characters of a text."""
         text = text[:LONGEST_TEXT].replace("\r\n", "\n")
         spots = sorted(islice(_Reader(text, self).spots(), _MOST_SPOTS), key=lambda spot: spot.start)
         images = tuple(dict.fromkeys(spot.image for spot in spots))
@@ -138,7 +138,7 @@ class AddressBook:
         return Reading(images, "".join(rewritten) if position else None)
 
     def look_up(self, written: str) -> Image:
-        """Say what becomes of one name."""
+        """Return the image that one name stands for."""
         name = written
         page = _HUB_PAGE.fullmatch(name)
         if page is not None:
@@ -175,20 +175,20 @@ class AddressBook:
 
 
 class _Reader:
-    """Goes through one text; remembers a Dockerfile's stages and arguments, and the place in a YAML file."""
+    """Reads one text, and remembers a Dockerfile's stages and arguments and the place in a YAML file."""
 
     def __init__(self, text: str, book: AddressBook) -> None:
         self._text = text
         self._book = book
         self._stages: set[str] = set()
-        # A build argument's default, and where it stands.
+        # A build argument's default, and its place in the text.
         self._arguments: dict[str, tuple[str, int]] = {}
         self._services_indent: int | None = None
         self._image_indent: int | None = None
         self._dockerfile = any(map(_BEGINS_A_STAGE.match, text.split("\n")))
 
     def spots(self) -> Iterator[_Spot]:
-        """Find every image, line by line; a line that ends in a backslash goes on in the next."""
+        """Find every image, line by line. A line that ends in a backslash continues in the next."""
         offset = 0
         for line in re.split(r"(?<!\\)\n", self._text):
             if len(line) <= _LONGEST_LINE:
@@ -238,7 +238,7 @@ class _Reader:
             yield self._with_variables(written, start)
 
     def _with_variables(self, written: str, start: int) -> _Spot:
-        """Look a name up that may hang on variables: those of its tag stay, one before that needs its default."""
+        """Look up a name that may have variables. Those in the tag stay; any before it need a default."""
         last = written.rfind("/") + 1
         head = written[:last] + re.split(r"[:@](?![-+])", written[last:], maxsplit=1)[0]
         first = _VARIABLE.search(head)
@@ -249,7 +249,7 @@ class _Reader:
         if not default:
             return _Spot(start, start + len(written), Image(written, Outcome.UNSET, registry=name))
         if first.group() == written and place >= 0:
-            # The argument's default is what there is to rewrite.
+            # The whole name is the argument, so its default is rewritten.
             return self._spot(place, default)
         known = _VARIABLE.sub(lambda match: self._value(match), written)
         return _Spot(start, start + len(written), self._book.look_up(known))
@@ -285,7 +285,7 @@ class _Reader:
             yield self._with_variables(value[group], offset + value.start(group))
 
     def _yaml_value(self, line: str, image: re.Match[str] | None) -> int | None:
-        """Say where in a line the value begins that is an image, None if there is none."""
+        """Return where an image's name begins in a line, None if the line has none."""
         flow = _YAML_FLOW.match(line) if image is None else None
         if flow is not None and (place := _in_flow(flow["rest"], "image:")) is not None:
             return flow.start("rest") + place
@@ -334,7 +334,7 @@ class _Reader:
 
 
 def _options(line: str) -> Iterator[tuple[int, str]]:
-    """List what a Dockerfile's ``COPY --from=`` and ``--mount=…,from=`` name, and where in the line."""
+    """List the names in a Dockerfile's ``COPY --from=`` and ``--mount=…,from=``, with their places in the line."""
     copy = _COPY.match(line)
     for match in _WORD.finditer(line, copy.end() if copy is not None else 0):
         option, _, value = match.group().partition("=")
@@ -351,7 +351,7 @@ def _options(line: str) -> Iterator[tuple[int, str]]:
 
 
 def _in_flow(mapping: str, key: str) -> int | None:
-    """Say where behind a key the value begins in ``{name: value, …}``, None if there is no such key."""
+    """Return where the value of a key begins in ``{name: value, …}``, None if there is no such key."""
     place = 1
     for part in mapping[1:].split(","):
         bare = part.lstrip()
@@ -362,9 +362,9 @@ def _in_flow(mapping: str, key: str) -> int | None:
 
 
 def _words(line: str) -> Iterator[tuple[int, str]]:
-    """Split as a shell does, near enough: where each word begins, and the word without quotation marks around it.
+    """Split a line roughly as a shell does, into each word's place and the word without quotation marks around it.
 
-    A quotation mark that is never closed goes to the end of the line.
+    A quotation mark that is never closed reaches to the end of the line.
     """
     for match in re.finditer(r"\"[^\"]*+\"?+|'[^']*+'?+|[^\s\"']\S*+", line):
         word = match.group()
@@ -375,7 +375,7 @@ def _words(line: str) -> Iterator[tuple[int, str]]:
 
 
 def _first_argument(words: list[tuple[int, str]]) -> tuple[int, str] | None:
-    """Find what is no option and no option's value."""
+    """Return the first word that is not an option, an option's value, or ``image(s)``, with its place."""
     skip = False
     for start, word in words:
         if skip:

@@ -1,4 +1,4 @@
-"""What administrators see: people, projects and quotas, upstreams, the audit log, health."""
+"""The administrators' pages: people, projects and quotas, upstreams, the audit log, health."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .base import PAGE_SIZE, Listing, PageHandler
 from .projects import read_size, split_size
 from .texts import mark
 
-# Harbor's export is a spreadsheet as well. What begins like a formula must not become one, nor what does so behind a
-# character that a spreadsheet somewhere takes for the end of a cell.
+# The export is opened in a spreadsheet, as Harbor's is. Text that begins like a formula must not become one. The same
+# holds after a character that some spreadsheet takes for the end of a cell.
 _FORMULA = re.compile(r"(^|[;,|\t\r\n])(?=[=+\-@\t\r\n])")
 _ROWS_AT_ONCE = 500
 _MOST_MIRRORS = 500
@@ -46,7 +46,7 @@ class UsersPage(Administration):
 
 
 class ChangeUserPage(Administration):
-    """Disables, enables, appoints, dismisses or deletes somebody."""
+    """Disables, enables or deletes a person's account, or changes whether they are an administrator."""
 
     needs = "admin"
 
@@ -69,16 +69,16 @@ class ChangeUserPage(Administration):
 
 _NOTED = {"appoint": "promote", "dismiss": "demote"}
 _CHANGED: Mapping[str, str] = {
-    "disable": mark("The account is disabled; its sessions have ended and its keys open nothing."),
+    "disable": mark("The account is disabled. Its sessions have ended, and its keys no longer work."),
     "enable": mark("The account is enabled."),
-    "appoint": mark("They are an administrator now."),
-    "dismiss": mark("They are no administrator any more."),
-    "delete": mark("The account is deleted; its projects stay."),
+    "appoint": mark("The user is an administrator now."),
+    "dismiss": mark("The user is no longer an administrator."),
+    "delete": mark("The account is deleted. Its projects stay."),
 }
 
 
 class QuotasPage(Administration):
-    """Every project with what it uses; a form sent here sets one's quota."""
+    """Every project with the storage that it uses. A form sent here sets a project's quota."""
 
     needs = "admin"
 
@@ -106,7 +106,7 @@ class QuotasPage(Administration):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamView:
-    """One upstream as configuration has it, and as it is; ``health`` is `OK` or what is wrong in words."""
+    """One upstream as it is configured, and its state. ``health`` is `OK`, or says in words why it is not."""
 
     name: str
     config: UpstreamConfig
@@ -116,7 +116,7 @@ class UpstreamView:
 
 
 class UpstreamsPage(Administration):
-    """What mirrors fetch from: read-only, since config.yaml says it; asked, as the page is, whether they answer."""
+    """The upstreams of mirrors, read-only because config.yaml sets them. Opening the page checks each of them."""
 
     needs = "admin"
 
@@ -142,13 +142,13 @@ class UpstreamsPage(Administration):
 
 
 class AuditPage(Administration):
-    """Who did what, in all projects."""
+    """The audit log of all projects."""
 
     needs = "admin"
 
     async def get(self) -> None:
         search = self.query("q")
-        # The newest stand first: what comes after an entry is what was noted before it.
+        # The newest entries come first, so the next page holds the entries before this one.
         page = Page(PAGE_SIZE + 1, self.number("before"))
         chosen = audit.Filter(text=search, operation=self.query("operation"))
         found = await self.services.database.read(audit.page, page, chosen)
@@ -166,7 +166,7 @@ class AuditPage(Administration):
 
 
 class AuditExportPage(Administration):
-    """The same as a spreadsheet, however long it is."""
+    """The audit log as CSV, however long it is."""
 
     needs = "admin"
 
@@ -201,18 +201,20 @@ def _plain(text: str) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
-# What each part keeps, and what stands still without it.
+# The data that each part keeps, and the actions that fail without it.
 _PARTS: Mapping[str, str] = {
     "database": mark(
-        "Projects, people, tags and manifests. Without it nothing can be changed, and cached answers go on."
+        "Projects, people, tags and manifests. Without it nothing can be changed, but cached answers are still served."
     ),
     "storage": mark("The images' layers. Without it nothing can be pulled or pushed."),
-    "redis": mark("Browser sessions and what upstreams still allow. Without it people log in again; pulls go on."),
+    "redis": mark(
+        "Browser sessions and upstreams' limits. Without it nobody can log in with a browser, but pulls still work."
+    ),
 }
 
 
 class HealthPage(Administration):
-    """Whether the parts answer."""
+    """The parts of the service, with a check of each, and counts of projects."""
 
     needs = "admin"
 

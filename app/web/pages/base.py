@@ -1,4 +1,4 @@
-"""What every page shares: who looks at it, in which language, under which rules, and how it says what went wrong."""
+"""The base of all pages: the visitor, the language, the security headers, forms and errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ADDRESS = re.compile(r"/[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._/-]*(?::[A-Za-
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FLASH = "flash"
 _FLASH_SECONDS = 60
-# In bytes: browsers drop cookies of more than 4096, signature and base64 included.
+# In bytes. Browsers drop cookies of more than 4096 bytes, and the signature and base64 count.
 _LONGEST_FLASH = 2000
 # Bootstrap's own styles draw arrows and ticks from data: addresses.
 _POLICY = (
@@ -41,7 +41,7 @@ _POLICY = (
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 PAGE_SIZE = 25
-# The databases take every number of so many digits.
+# Both databases take any number of this many digits as an id.
 _ID_DIGITS = 18
 
 
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """One page of a list: what is on it, and the keys the next one begins after and the one before it ends at."""
+    """One page of a list, with the keys for the next page (it begins after) and the one before (it ends at)."""
 
     items: Sequence[T]
     following: str | None
@@ -58,22 +58,22 @@ class Listing(Generic[T]):
 
     @classmethod
     def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
-        """Make a page of what a service answered when asked for one more than `PAGE_SIZE`."""
+        """Make a page of a service's answer, which was asked for one item more than `PAGE_SIZE`."""
         items = found[:PAGE_SIZE]
         return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
 
 
 class PageHandler(Readable):
-    """A page, or what one of its forms does.
+    """A page, or the action of one of its forms.
 
-    ``needs`` is a word of `app.web.access_control` or a right. The path's ``project`` names the project that the right
-    is needed in, and ``self.project`` is that one. A path without a project is about the whole system: there a right is
-    an administrator's. A form that is sent to the page itself may need more, ``needs_to_send``. A form is answered by a
-    redirect with one message, or by the page with what is wrong.
+    ``needs`` is a word of `app.web.access_control` or a right. The right is needed in the project that the path names
+    as ``project``, which is then ``self.project``. A path without a project is about the whole system, and needs an
+    administrator. A form that is sent to the page itself may need more: ``needs_to_send``. The answer to a form is a
+    redirect with one message, or the page again with the mistake.
     """
 
     needs_to_send: str | None = None
-    # Which entry of the menu is lit.
+    # The entry of the menu that is marked as current.
     section = ""
 
     def initialize(self, *, services: Services) -> None:  # type: ignore[override]  # the route table gives services
@@ -110,23 +110,23 @@ class PageHandler(Readable):
 
     @property
     def opened(self) -> ProjectView:
-        """The project of a page that needs a right in one."""
+        """Return the project of a page that needs a right in one."""
         assert self.project is not None, "only pages that need a right in a project"  # noqa: S101 - for the types
         return self.project
 
     @property
     def now(self) -> float:
-        """Give the time that a page's dates are told from."""
+        """Return the time in seconds that a page's dates are relative to."""
         return time.time()
 
-    # What forms send
+    # Forms and parameters
 
     def field(self, name: str, default: str = "") -> str:
         """Read one field of a form."""
         return self.get_body_argument(name, default).strip()
 
     def ticked(self, name: str) -> bool:
-        """Say whether a box was ticked."""
+        """Return whether a box was ticked."""
         return self.field(name) != ""
 
     def query(self, name: str, default: str = "") -> str:
@@ -134,11 +134,11 @@ class PageHandler(Readable):
         return self.get_query_argument(name, default).strip()
 
     def number(self, name: str) -> int | None:
-        """Read an id in the address; a text that is none counts as not there."""
+        """Read an id in the address, None if it is missing or not an id."""
         return _id(self.query(name))
 
     def chosen(self, name: str) -> int:
-        """Read the id in a form's field; raise Invalid."""
+        """Read the id in a form's field. Raise Invalid if it is not one."""
         found = _id(self.field(name))
         if found is None:
             raise Invalid("Choose one from the list.")
@@ -147,7 +147,7 @@ class PageHandler(Readable):
     async def listing(
         self, ask: Callable[[Page[str]], Awaitable[Sequence[T]]], key: Callable[[T], str], search: str = ""
     ) -> Listing[T]:
-        """Read the page of a list that the address is about: past its ``after``, or up to its ``before``."""
+        """Read the page of a list that the address names: past its ``after``, or up to its ``before``."""
         after, before = self.query("after"), self.query("before")
         found = await ask(Page(PAGE_SIZE + 1, after or None, before or None, search=search))
         if not before:
@@ -159,14 +159,17 @@ class PageHandler(Readable):
         return Listing(items, key(items[-1]), None if is_first else key(items[0]))
 
     def mistake(self, error: OCIError) -> str:
-        """Say what is wrong with a form that is shown again; raise what is no mistake of the form."""
+        """Set the status and return the text for a form that is shown again. Raise an error of the service (5xx)."""
         if error.answer_status >= 500:
             raise error
         self.set_status(error.answer_status)
         return self.said(error)
 
     async def settle(self, doing: Awaitable[object], done: str, to: str) -> None:
-        """Do what a form asked for, then go to a page that says how it went."""
+        """Run a form's action, then redirect to a page with a message on its result.
+
+        Raise 401 and errors of the service (5xx).
+        """
         try:
             await doing
         except OCIError as error:
@@ -178,12 +181,12 @@ class PageHandler(Readable):
         self.redirect(to, status=303)
 
     def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
-        """Put what was just done into the audit log: of the page's own project, unless it says another."""
+        """Write an action to the audit log, under the page's own project or the one that is given."""
         of = project or (None if self.project is None else (self.project.id, self.project.name))
         self.services.audit.note(self.principal, self.request.remote_ip or "", operation, resource_type, resource, of)
 
     def flash(self, kind: str, text: str) -> None:
-        """Leave a message (success, warning, danger) for the next page that whoever is logged in opens."""
+        """Leave a message (success, warning, danger) for the next page of this browser session."""
         cut = text.encode(errors="replace")[:_LONGEST_FLASH].decode(errors="ignore")
         packed = json.dumps([self._whose, kind, cut], ensure_ascii=False)
         self.set_signed_cookie(_FLASH, packed, expires_days=None, max_age=_FLASH_SECONDS, **self.cookie_rules)
@@ -193,8 +196,8 @@ class PageHandler(Readable):
             return None
         packed = self.get_signed_cookie(_FLASH, max_age_days=_FLASH_SECONDS / 86400)
         self.clear_cookie(_FLASH)
-        # Signed by us, for this session: whoever plants a cookie puts none of their words into our pages by it, not
-        # even those of a message that was once for themselves.
+        # The message is signed, and bound to this session. So nobody can show their own words on our pages by planting
+        # a cookie, not even a message that was once signed for themselves.
         whose, kind, text = json.loads(packed) if packed else ("", "", "")
         return (kind, text) if whose and whose == self._whose else None
 
@@ -207,13 +210,13 @@ class PageHandler(Readable):
         return {"path": "/", "httponly": True, "samesite": "Lax", "secure": self.services.secure}
 
     async def or_missing(self, found: Awaitable[T | None]) -> T:
-        """Give what was looked for; raises Missing where it is not there."""
+        """Return the value that was looked for. Raise Missing if it is None."""
         there = await found
         if there is None:
             raise Missing
         return there
 
-    # How a page looks
+    # Rendering
 
     def get_user_locale(self) -> Locale:
         return texts.choose(self.get_cookie(texts.COOKIE), self.request.headers.get("Accept-Language", ""))
@@ -222,11 +225,11 @@ class PageHandler(Readable):
         return self.locale.translate(message, plural, count)
 
     def said(self, error: OCIError) -> str:
-        """Say an error in the language of whoever looks."""
+        """Return an error's text in the visitor's language."""
         return texts.said(error, self.locale)
 
     def show(self, template: str, **values: object) -> None:
-        """Answer with a page."""
+        """Render a template as the answer."""
         self.set_header("Content-Type", "text/html; charset=utf-8")
         self.set_header("Cache-Control", "no-store" if not self.principal.is_anonymous else "private, no-cache")
         _ = self.render(template, **values)
@@ -266,7 +269,7 @@ class PageHandler(Readable):
         }
 
     def confirm_html(self, action: str, label: str, question: str, icon: str = "trash", /, **fields: object) -> str:
-        """Draw a button that asks first: a fold with the question and the form that does it."""
+        """Return a button that asks first: a fold with the question and the form."""
         hidden = "".join(
             f'<input type="hidden" name="{xhtml_escape(name)}" value="{xhtml_escape(str(value))}">'
             for name, value in fields.items()
@@ -281,17 +284,17 @@ class PageHandler(Readable):
         )
 
     def may(self, right: str) -> bool:
-        """Say whether whoever looks has a right in this project; what they may not do has no control."""
+        """Return whether the visitor has a right in this project. Pages show no control without its right."""
         return self.project is not None and self.project.may(right)
 
     def with_query(self, **changes: object) -> str:
-        """Spell this page's address with other parameters; empty ones are left out."""
+        """Return this page's address with other parameters. Empty ones are left out."""
         now = {name: self.get_query_argument(name) for name in self.request.query_arguments}
         merged: Mapping[str, object] = {**now, **changes}
         query = urlencode({name: value for name, value in merged.items() if value not in ("", None)})
         return self.request.path + (f"?{query}" if query else "")
 
-    # What goes wrong
+    # Errors
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -302,7 +305,9 @@ class PageHandler(Readable):
         error = kwargs.get("exc_info", (None, None, None))[1]
         said = self.said(error) if isinstance(error, OCIError) else ""
         if isinstance(error, HTTPError) and status_code == 403:
-            said = self._("This form was open for too long, or came from another site. Open the page again and repeat.")
+            said = self._(
+                "This form was open for too long, or came from another site. Open the page again and try once more."
+            )
         self.set_header("X-Request-Id", self.request_id)
         if isinstance(error, OCIError):
             for name, value in error.headers.items():
@@ -315,15 +320,16 @@ def _id(text: str) -> int | None:
 
 
 class NotFoundPage(PageHandler):
-    """Every path that nothing else answers; programs get JSON, as from everywhere outside the pages.
+    """Every path that has no other handler.
 
-    Somebody may have put an image's address into the browser: HOST/project/repository leads to its page.
+    People may type an image's address into the browser, so HOST/project/repository leads to its page. Programs get
+    JSON, as from everything outside the pages.
     """
 
     needs = "nothing"
 
     def check_xsrf_cookie(self) -> None:
-        """Nothing is done here, whoever sends it."""
+        """Skip the check, because nothing is done here."""
 
     async def prepare(self) -> None:
         await self._recognise()

@@ -1,4 +1,4 @@
-"""The front page, with the address helper, and what stands beside it: the choice of a language."""
+"""The front page with the address helper, and the choice of a language."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _DOCKER_HUB = "docker.io"
 _WHY: Mapping[Outcome, str] = {
     Outcome.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
     Outcome.MIRRORED: "",
-    Outcome.ALREADY: mark("This is an address of this registry already."),
+    Outcome.ALREADY: mark("This is already an address of this registry."),
     Outcome.MISSING_LIBRARY: mark("The hidden library/ was missing: without it, the answer is 401 unauthorized."),
     Outcome.ELSEWHERE: mark("%(registry)s is another registry and is not mirrored here; leave it as it is."),
-    Outcome.STAGE: mark("A stage of this Dockerfile, no image to pull."),
+    Outcome.STAGE: mark("A stage of this Dockerfile, not an image to pull."),
     Outcome.SCRATCH: mark("The empty image; nothing is pulled for it."),
     Outcome.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
-    Outcome.LOCAL: mark("On the machine itself; leave it as it is."),
+    Outcome.LOCAL: mark("An image on the machine itself; leave it as it is."),
     Outcome.INVALID: mark("This is not the name of an image: names are in lower case."),
 }
 
 
 class FrontPage(PageHandler):
-    """Log in, find an address, set a machine up; a form sent here is the address helper's without JavaScript."""
+    """The front page. A form sent here is the address helper's, from a browser without JavaScript."""
 
     needs = "nothing"
 
@@ -57,13 +57,13 @@ class FrontPage(PageHandler):
         return AddressBook(self.services.host, self.services.mirrors).read(text)
 
     def why(self, image: Image) -> str:
-        """Say in words what became of an image's name."""
+        """Return the note on how an image's name was understood."""
         text = _WHY[image.outcome]
         return self._(text) % {"registry": image.registry} if text else ""
 
 
 class AddressesPage(FrontPage):
-    """The address helper's answers alone, for the script that asks while somebody types."""
+    """Only the address helper's answers, for the script that asks while somebody types."""
 
     needs = "nothing"
 
@@ -76,7 +76,7 @@ class AddressesPage(FrontPage):
 
 
 class LanguagePage(PageHandler):
-    """Keeps the chosen language for a year and goes back to where it was chosen."""
+    """Keeps the chosen language for a year, and returns to the page where it was chosen."""
 
     needs = "nothing"
 
@@ -88,7 +88,7 @@ class LanguagePage(PageHandler):
 
 
 def own_address(text: str) -> str:
-    """Give an address back where it leads to one of our own pages, else the front page's."""
+    """Return the address if it leads to one of our own pages, else the front page's."""
     parts = urlsplit(text)
     own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
     return text if own and not parts.netloc and not parts.scheme else "/"

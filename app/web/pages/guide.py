@@ -1,7 +1,7 @@
-"""The users' guide: docs/guide/*.md under /help, with this installation's own names in place of the text's.
+"""Serves the users' guide, docs/guide/*.md, under /help, with this installation's own names.
 
-The files stand beside app/, in the work tree as in a release. They are a closed list, read once; nothing that a
-request says becomes part of a path on the disk.
+The files lie beside app/, in the work tree and in a release. They are a closed list and read once. No part of a
+request becomes part of a path on the disk.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from . import shapes, static
 from .base import PageHandler
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "guide"
-# In the order in which they are read; the first is /help itself.
+# In reading order. The first is /help itself.
 CHAPTERS = ("index", "login", "cache", "projects", "robots", "pushing", "clusters", "trouble")
 
 _HOST, _MIRROR, _ROBOT = "registry.hpc.ut.ee", "mirror", "robot-PROJECT+"
 _PROMPT, _FAILS = "$ ", "! "
 _DOCKER_HUB = "docker.io"
-# A PNG's first chunk says how large it is (PNG specification, 11.2.2).
+# A PNG's first chunk holds its width and height (PNG specification, 11.2.2).
 _PNG_WIDTH, _PNG_HEIGHT = slice(16, 20), slice(20, 24)
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What this installation calls itself, its mirror of Docker Hub and its robot accounts."""
+    """This installation's names for itself, its mirror of Docker Hub and its robot accounts."""
 
     external_url: str
     mirror: str
     robot_prefix: str
 
     def put_into(self, text: str) -> str:
-        """Write these names where a chapter has those of the university's own installation."""
+        """Replace the names of the university's own installation in a chapter by these."""
         host = self.external_url.partition("://")[2]
-        # In an image's address, and where it is named; not the page /mirror.
+        # In an image's address and as a project's name, but not in the page's path /mirror.
         text = re.sub(rf"\b{_MIRROR}(?=/[a-z])|(?<=`){_MIRROR}(?=`)", self.mirror, text)
         for there, here in (
             (f"https://{_HOST}", self.external_url),
@@ -58,7 +58,7 @@ class Names:
 
 @cache
 def chapters() -> Mapping[str, str]:
-    """Read the chapters that there are, by name, in their order."""
+    """Read the existing chapters, by name, in their order."""
     return {name: path.read_text(encoding="utf-8") for name in CHAPTERS if (path := FOLDER / f"{name}.md").is_file()}
 
 
@@ -69,34 +69,34 @@ def pictures() -> Mapping[str, static.File]:
 
 
 def title(text: str) -> str:
-    """Give a chapter's title, its first line."""
+    """Return a chapter's title, its first line."""
     return text.partition("\n")[0].removeprefix("# ").strip()
 
 
 def address(name: str) -> str:
-    """Spell a chapter's address."""
+    """Return a chapter's address."""
     return "/help" if name == CHAPTERS[0] else f"/help/{name}"
 
 
 def commands(block: str) -> list[str]:
-    """List the commands that a console block has; the rest is what they print."""
+    """List the commands of a console block, without their output."""
     return [line.removeprefix(_PROMPT) for line in block.splitlines() if line.startswith(_PROMPT)]
 
 
 @cache
 def rendered(text: str, locale: Locale) -> str:
-    """Render a chapter; what it says of HTML is shown and never becomes any."""
+    """Render a chapter as HTML. HTML in its text is escaped."""
     parser = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
     return str(parser.render(text, {"locale": locale}))
 
 
 def anchor(heading: str) -> str:
-    """Make the anchor of a heading, as the usual renderers do."""
+    """Return the anchor of a heading, as the usual renderers make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 class _Renderer(RendererHTML):
-    """How the guide looks: headings with anchors, links between chapters, code to copy. Methods are tokens' names."""
+    """Renders headings with anchors, links between chapters and code to copy. Methods have the tokens' names."""
 
     def heading_open(self, tokens: Sequence[Token], at: int, options: Any, env: MutableMapping[str, Any]) -> str:
         tokens[at].attrSet("id", anchor(tokens[at + 1].content))
@@ -148,7 +148,7 @@ class _Renderer(RendererHTML):
 
 
 def _console(block: str) -> str:
-    """Tell what is typed from what comes back."""
+    """Render a console block so that commands and their output look different."""
     lines = []
     for line in block.splitlines():
         if line.startswith(_PROMPT):
@@ -160,7 +160,7 @@ def _console(block: str) -> str:
 
 
 class GuidePage(PageHandler):
-    """A chapter of the guide; the route table has one path for each."""
+    """A chapter of the guide. The route table has one path for each."""
 
     needs = "nothing"
     section = "help"
@@ -185,7 +185,7 @@ class GuidePage(PageHandler):
 
 
 class PictureHandler(static.StaticHandler):
-    """One of the guide's pictures, for everybody."""
+    """Serves one of the guide's pictures to everybody."""
 
     needs = "nothing"
 

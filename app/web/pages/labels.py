@@ -11,7 +11,7 @@ from .base import PAGE_SIZE, Listing, PageHandler
 
 
 class LabelsPage(PageHandler):
-    """A project's labels; a form sent here makes one."""
+    """A project's labels. A form sent here creates one."""
 
     needs = roles.CREATE_LABEL
     section = "projects"
@@ -31,7 +31,7 @@ class LabelsPage(PageHandler):
             )
             self.note("create", "label", label.name)
 
-        await self.settle(create(), self._("The label is made."), f"/projects/{project}/labels")
+        await self.settle(create(), self._("The label is created."), f"/projects/{project}/labels")
 
 
 class DeleteLabelPage(PageHandler):

@@ -1,4 +1,4 @@
-"""The log of a project; the whole one is among the pages of `administration`."""
+"""The page with a project's log. The log of all projects is a page of `administration`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .base import PAGE_SIZE, Listing, PageHandler
 
 
 class LogsPage(PageHandler):
-    """Who did what in the project."""
+    """The audit log of the project."""
 
     needs = roles.READ_LOG
     section = "projects"
 
     async def get(self, project: str) -> None:
         search = self.query("q")
-        # The newest stand first: what comes after an entry is what was noted before it.
+        # The newest entries come first, so the next page holds the entries before this one.
         page = Page(PAGE_SIZE + 1, self.number("before"))
         found = await self.services.database.read(
             audit.page, page, audit.Filter(project_id=self.opened.id, text=search)

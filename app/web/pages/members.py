@@ -1,4 +1,4 @@
-"""Who works in a project: people and groups with a role."""
+"""The pages with a project's members."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RemoveMemberPage(PageHandler):
 
 
 class LeavePage(PageHandler):
-    """Somebody takes themselves out of a project."""
+    """Removes the visitor's own membership of a project."""
 
     needs = roles.READ_PROJECT
     section = "projects"
@@ -93,7 +93,7 @@ class LeavePage(PageHandler):
 
 
 def role_of(page: PageHandler) -> Role:
-    """Read a form's role; raises Invalid."""
+    """Read a form's role. Raise Invalid if there is no such role."""
     try:
         return Role(page.field("role"))
     except ValueError:

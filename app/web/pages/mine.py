@@ -1,4 +1,4 @@
-"""What is somebody's own: their projects, their access keys, the browsers they are logged in with."""
+"""The pages of a person's account: their projects, access keys and browser sessions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _MOST_PROJECTS = 200
 
 
 class Mine(PageHandler):
-    """A page of somebody in person."""
+    """A page of the logged-in person."""
 
     needs = "person"
     section = "mine"
 
     @property
     def account(self) -> int:
-        assert self.principal.id is not None  # noqa: S101 - for the types; the word "person" lets nobody else in
+        assert self.principal.id is not None  # noqa: S101 - for the types; the word "person" admits nobody else
         return self.principal.id
 
     async def show_mine(self, template: str, **values: object) -> None:
-        """Answer with one of these pages, which says on top which access keys end soon."""
+        """Render one of these pages, with a warning on top for each access key that expires soon."""
         keys, now = await self.services.database.read(access_keys.of_account, self.account), self.now
         ending = [key for key in keys if key.expires_at and 0 < key.expires_at - now < NOTICE_SECONDS]
         self.show(template, keys=keys, ending=ending, **values)
@@ -80,7 +80,7 @@ class RevokeSessionPage(Mine):
 
 
 class KeysPage(Mine):
-    """Somebody's access keys; a form sent here makes one and shows its secret, this once."""
+    """The person's access keys. A form sent here creates one and shows its secret once."""
 
     needs = "person"
 
@@ -107,7 +107,7 @@ class KeysPage(Mine):
         if chosen == EVERYWHERE:
             return chosen
         project_id = self.chosen("scope")
-        # Another's project, guessed, is none to name.
+        # A person cannot name a project that they may not see.
         await self.services.access_control.open(self.principal, project_id, roles.READ_PROJECT)
         return str(project_id)
 
@@ -136,4 +136,4 @@ class DeleteKeyPage(Mine):
             key = await self.services.access_keys.remove(self.account, self.chosen("key"))
             self.note("delete", "access key", key.name)
 
-        await self.settle(remove(), self._("The access key is deleted; it opens nothing any more."), "/mine/keys")
+        await self.settle(remove(), self._("The access key is deleted and no longer works."), "/mine/keys")

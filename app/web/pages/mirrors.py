@@ -1,4 +1,4 @@
-"""What mirrors have cached and saved, what their upstreams still allow, and what is on its way."""
+"""The pages of mirrors: the cache, the traffic saved, the limits of upstreams and the running fills."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HOTTEST = 12
 
 @dataclass(frozen=True, slots=True)
 class AccountBudget:
-    """What one account of an upstream has left, and had."""
+    """The requests that one account of an upstream has left, now and over the last day."""
 
     view: BudgetView
     plot: plot.Plot
@@ -35,7 +35,7 @@ class AccountBudget:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that the page shows of one mirror."""
+    """Everything that the page shows of one mirror."""
 
     project: ProjectView
     room: Room
@@ -48,7 +48,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One mirror in the list of all."""
+    """One mirror in the list of all mirrors."""
 
     entry: ProjectEntry
     month: Counts
@@ -82,7 +82,7 @@ class OfMirror(PageHandler):
 
 
 class MirrorPage(OfMirror):
-    """Every mirror that whoever looks may see, by pages; and all there is to say of those the configuration names."""
+    """The list of all mirrors that the visitor may see, and the full state of those that are configured."""
 
     needs = "nothing"
 
@@ -132,7 +132,7 @@ class CachePage(OfMirror):
 
 
 class FillsPage(OfMirror):
-    """The running fills alone, for the script that asks for them again and again."""
+    """Only the running fills, for the script that refreshes them."""
 
     needs = READ_PROJECT
 

@@ -1,4 +1,4 @@
-"""Draws what an upstream still allowed over time, as the numbers of an SVG."""
+"""Draws the requests that an upstream still allowed over time, as coordinates of an SVG."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from app.database.budget_samples import BudgetSample
 
 WIDTH, HEIGHT = 760, 222
-# Room below for the hours, which telephones draw larger.
+# The hours below need room, because telephones draw them larger.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 44
-# Where nobody knew for so long, nothing is drawn in between.
+# Nothing is drawn across a longer gap between samples.
 _GAP_SECONDS = 1800
 _HOUR = 3600
 _MOST_POINTS = 400
@@ -19,7 +19,7 @@ _MOST_POINTS = 400
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A line of the grid and what is written beside it."""
+    """A line of the grid and the text beside it."""
 
     place: float
     text: str
@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Paths of an SVG of WIDTH by HEIGHT; ``last`` is where the newest sample lies, None where there is none."""
+    """Paths of an SVG of WIDTH by HEIGHT. ``last`` is the point of the newest sample, None if there is none."""
 
     lines: Sequence[str]
     areas: Sequence[str]
@@ -42,7 +42,7 @@ class Plot:
 
 
 def draw(samples: Sequence[BudgetSample], start: float, end: float) -> Plot:
-    """Draw samples, oldest first, between two times."""
+    """Plot samples, oldest first, between two times in seconds."""
     step = max(1, len(samples) // _MOST_POINTS)
     chosen = [*samples[:-1:step], samples[-1]] if samples else []
     top = max((sample.limit for sample in chosen), default=0) or 1

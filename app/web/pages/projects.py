@@ -1,4 +1,4 @@
-"""Projects: the list of them, making one, and what one is set to, up to deleting it."""
+"""The pages that list, create, show, configure and delete projects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILTERS = {"private": False, "public": True}
 
 
 class ProjectsPage(PageHandler):
-    """Every project that whoever looks may see."""
+    """The list of projects that the visitor may see."""
 
     needs = "nothing"
     section = "projects"
@@ -40,7 +40,7 @@ class ProjectsPage(PageHandler):
 
 
 class NewProjectPage(PageHandler):
-    """Makes a project; the mistakes of a form come back with it."""
+    """Creates a project. A form with a mistake is shown again."""
 
     needs = "person"
     section = "projects"
@@ -56,7 +56,7 @@ class NewProjectPage(PageHandler):
             self._form({**values, "password": ""}, self.mistake(error))
             return
         self.note("create", "project", made.name, (made.id, made.name))
-        self.flash("success", self._("The project %(name)s is made.") % {"name": made.name})
+        self.flash("success", self._("The project %(name)s is created.") % {"name": made.name})
         self.redirect(f"/projects/{made.name}" + ("" if made.upstream else "/repositories"), status=303)
 
     async def _make(self) -> Project:
@@ -89,7 +89,7 @@ class NewProjectPage(PageHandler):
 
 
 class SummaryPage(PageHandler):
-    """A project at a glance."""
+    """The summary of a project."""
 
     needs = roles.READ_PROJECT
     section = "projects"
@@ -107,7 +107,7 @@ class SummaryPage(PageHandler):
 
 
 class ConfigurationPage(PageHandler):
-    """What a project is set to."""
+    """The settings of a project."""
 
     needs = roles.UPDATE_PROJECT
     section = "projects"
@@ -158,19 +158,19 @@ class ConfigurationPage(PageHandler):
                 self.note("update", "quota", self.opened.name)
 
     def _same(self, field: str, unit: str, count: int | None) -> bool:
-        """Say whether a size was left as the form showed it, which may be rounded."""
+        """Return whether a size is unchanged. The form may have shown it rounded."""
         return (self.field(field), self.field(unit)) == split_size(count)
 
 
 class DeleteProjectPage(PageHandler):
-    """Deletes a project, once its name was typed."""
+    """Deletes a project if its name was typed."""
 
     needs = roles.DELETE_PROJECT
     section = "projects"
 
     async def post(self, project: str) -> None:
         if self.field("name") != self.opened.name:
-            self.flash("danger", self._("The name typed is not the project's; nothing was deleted."))
+            self.flash("danger", self._("The name that you typed is not the project's name. Nothing was deleted."))
             self.redirect(f"/projects/{project}/configuration", status=303)
             return
         await self.services.projects.remove(self.opened.id)
@@ -194,12 +194,12 @@ _FIELDS = (
 
 
 def quota_of(page: PageHandler) -> int | Unset | None:
-    """Read a form's quota: unset where the field is not there, None where it is empty, which is no end."""
+    """Read a form's quota in bytes: UNSET if there is no such field, None (no limit) if it is empty. Raise Invalid."""
     return read_size(page, "quota", "unit") if "quota" in page.request.body_arguments else UNSET
 
 
 def settings_of(page: PageHandler) -> Settings:
-    """Read what a mirror is set to."""
+    """Read the settings of a mirror from a form. Raise Invalid for a bad cache size."""
     settings = Settings(cache_bytes=read_size(page, "cache_size", "cache_unit"))
     if page.field("official_images"):
         settings["official_images"] = "alias" if page.field("official_images") == "alias" else "explain"
@@ -207,13 +207,13 @@ def settings_of(page: PageHandler) -> Settings:
 
 
 def credential_of(page: PageHandler) -> tuple[str, str] | None:
-    """Read user name and password for an upstream, None where there is no user name."""
+    """Read the user name and password for an upstream, None if there is no user name."""
     username = page.field("username")
     return (username, page.get_body_argument("password", "", strip=False)) if username else None
 
 
 def read_size(page: PageHandler, field: str, unit: str) -> int | None:
-    """Read a number of bytes from a number and its unit, None where it is empty; raises Invalid."""
+    """Read a number of bytes from a number and its unit, None if it is empty. Raise Invalid if it is not a number."""
     text = page.field(field).replace(",", ".")
     if not text:
         return None
@@ -221,11 +221,11 @@ def read_size(page: PageHandler, field: str, unit: str) -> int | None:
         count = float(text) * _UNITS[page.field(unit, "GiB")]
         return int(count)
     except (ValueError, KeyError, OverflowError):
-        raise Invalid("%(text)s is no size; type a number, such as 10", text=text[:40]) from None
+        raise Invalid("%(text)s is not a size; type a number, such as 10", text=text[:40]) from None
 
 
 def split_size(count: int | None) -> tuple[str, str]:
-    """Spell a number of bytes as a number and the greatest unit that leaves it whole, else in GiB."""
+    """Return a number of bytes as a number and the largest unit that keeps it whole, else in GiB."""
     if count is None:
         return "", "GiB"
     for unit, factor in reversed(_UNITS.items()):

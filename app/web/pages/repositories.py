@@ -1,4 +1,4 @@
-"""Repositories and what is in them: artifacts, their tags, layers, history and what refers to them."""
+"""The pages of repositories and their artifacts, with tags, layers, history and attachments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .base import PageHandler
 from .shapes import in_path
 
 _COLOURS = 8
-# The drawn bar's own units; a layer gets a sliver of it at least, so that none is lost.
+# Units of the drawn bar. Each layer gets at least a sliver, so that all of them can be seen.
 _BAR = 1000.0
 _SLIVER = 6.0
 _MOST_DRAWN = 120
@@ -30,7 +30,7 @@ _MOST_LABELS = 100
 
 
 class RepositoriesPage(PageHandler):
-    """A project's repositories, and how to push one."""
+    """A project's repositories, and the commands to push one."""
 
     needs = roles.LIST_REPOSITORIES
     section = "projects"
@@ -72,7 +72,7 @@ class RepositoryPage(PageHandler):
 
 
 class ArtifactPage(PageHandler):
-    """All that is known of one artifact."""
+    """All details of one artifact."""
 
     needs = roles.READ_ARTIFACT
     section = "projects"
@@ -104,7 +104,7 @@ class ArtifactPage(PageHandler):
         )
 
     async def _other_labels(self, artifact: Artifact) -> list[Label]:
-        """List the labels that can be put on an artifact: those of the project and the system that are not on it."""
+        """List the labels that can be added to an artifact: those of the project and the system that it lacks."""
         on_it = {label.id for label in artifact.labels}
         of_project = await self.services.database.read(labels.page, self.opened.id, Page(_MOST_LABELS))
         of_system = await self.services.database.read(labels.page, None, Page(_MOST_LABELS))
@@ -112,7 +112,7 @@ class ArtifactPage(PageHandler):
 
 
 class OnRepository(PageHandler):
-    """What a form does to a repository."""
+    """The action of a form on a repository."""
 
     section = "projects"
 
@@ -120,11 +120,11 @@ class OnRepository(PageHandler):
         return await self.services.repositories.find(self.opened.id, name)
 
     def at(self, project: str, name: str, digest: str = "") -> str:
-        """Spell the page's address of a repository, or of an artifact in it."""
+        """Return the address of a repository's page, or of the page of an artifact in it."""
         return f"/projects/{project}/repositories/{in_path(name)}" + (f"@{digest}" if digest else "")
 
     def full(self, name: str, rest: str = "") -> str:
-        """Spell a name as the audit log has it."""
+        """Return a repository's full name for the audit log, with ``rest`` after it."""
         return f"{self.opened.name}/{name}{rest}"
 
 
@@ -146,7 +146,7 @@ class DeleteRepositoryPage(OnRepository):
     async def post(self, project: str, name: str) -> None:
         repository = await self.repository(name)
         if self.field("name") != repository.name:
-            self.flash("danger", self._("The name typed is not the repository's; nothing was deleted."))
+            self.flash("danger", self._("The name that you typed is not the repository's name. Nothing was deleted."))
             self.redirect(self.at(project, name), status=303)
             return
         await self.services.repositories.remove(repository.id)
@@ -205,7 +205,7 @@ class AttachLabelPage(OnRepository):
             await self.services.labels.attach(self.opened.id, repository.id, Digest.parse(digest), label)
             self.note("attach", "artifact", self.full(name, f"@{digest}"))
 
-        await self.settle(attach(), self._("The label is on it."), self.at(project, name, digest))
+        await self.settle(attach(), self._("The label is added."), self.at(project, name, digest))
 
 
 class DetachLabelPage(OnRepository):
@@ -217,11 +217,11 @@ class DetachLabelPage(OnRepository):
             await self.services.labels.detach(repository.id, Digest.parse(digest), label)
             self.note("detach", "artifact", self.full(name, f"@{digest}"))
 
-        await self.settle(detach(), self._("The label is off."), self.at(project, name, digest))
+        await self.settle(detach(), self._("The label is removed."), self.at(project, name, digest))
 
 
 class TagRedirect(OnRepository):
-    """The address by a tag leads to what the tag names now; one without a tag to the repository."""
+    """Redirects an address with a tag to the page of the artifact that has the tag now."""
 
     needs = roles.READ_ARTIFACT
 
@@ -238,7 +238,7 @@ class TagRedirect(OnRepository):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One layer of the drawn bar: where it begins, how wide it is (of 1000), and its colour's number."""
+    """One layer of the drawn bar: its start and width (of 1000), and the number of its colour."""
 
     x: float
     width: float
@@ -247,7 +247,7 @@ class Block:
 
 
 def draw(layers: Sequence[Descriptor]) -> list[Block]:
-    """Lay layers side by side by their sizes, the first at the left, each wide enough to be seen."""
+    """Place layers side by side by their sizes, the first on the left, each wide enough to be seen."""
     drawn = layers[:_MOST_DRAWN]
     total = sum(layer.size for layer in drawn) or 1
     widths = [max(_SLIVER, layer.size / total * _BAR) for layer in drawn]
@@ -260,7 +260,7 @@ def draw(layers: Sequence[Descriptor]) -> list[Block]:
 
 
 def push_commands(host: str, project: str) -> list[tuple[str, list[str]]]:
-    """Spell how to push into a project, by program."""
+    """List the commands that push into a project, by program."""
     image = f"{host}/{project}/REPOSITORY:TAG"
     return [
         ("Docker", [f"docker login {host}", f"docker tag SOURCE_IMAGE:TAG {image}", f"docker push {image}"]),
@@ -271,7 +271,7 @@ def push_commands(host: str, project: str) -> list[tuple[str, list[str]]]:
 
 
 def pull_commands(at: str, reference: str, kind: str) -> list[tuple[str, str]]:
-    """Spell how to get an artifact of this kind, by program."""
+    """List the commands that pull an artifact of this kind, by program."""
     if kind == "chart":
         version = f" --version {reference[1:]}" if reference[0] == ":" else reference
         return [("Helm", f"helm pull oci://{at}{version}"), ("ORAS", f"oras pull {at}{reference}")]

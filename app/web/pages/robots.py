@@ -1,7 +1,7 @@
-"""Robot accounts, those of a project and those of the system: the list, making one, and changing one.
+"""The pages that list, create, change and delete robot accounts of a project or of the system.
 
-The pages stand at two addresses each: beneath a project, and beneath /administration for the system's robots. What an
-editor gives is checked by `app.access.robots`, each time, against what they may do themselves.
+Each page has two addresses: under a project, and under /administration for the system's robots. `app.access.robots`
+checks each time that editors give only rights that they have themselves.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .secret import show_secret
 
 @dataclass(frozen=True, slots=True)
 class RightSet:
-    """One set of rights of a form, and where they hold: names with commas between them, none for every project."""
+    """One set of rights of a form. ``projects`` holds names with commas between them; empty means every project."""
 
     projects: str
     rights: frozenset[str]
 
 
 class OfRobots(PageHandler):
-    """What all these pages share."""
+    """The base of these pages."""
 
     async def prepare(self) -> None:
         self.section = "projects" if "project" in self.path_kwargs else "administration"
@@ -40,7 +40,7 @@ class OfRobots(PageHandler):
 
     @property
     def owner(self) -> int | None:
-        """Say whose robots these are: a project's, by its id, or the system's."""
+        """Return the id of the project that has these robots, None for the system's."""
         return None if self.project is None else self.project.id
 
     @property
@@ -49,21 +49,21 @@ class OfRobots(PageHandler):
 
     @property
     def rights(self) -> frozenset[str]:
-        """What whoever looks may give here; system robots are an administrator's, who may do everything."""
+        """Return the rights that the visitor may give here. System robots are for administrators, with all rights."""
         return roles.ALL_RIGHTS if self.project is None else self.project.rights
 
     async def robot(self) -> Robot:
-        """Find the robot a form is about; raises Missing for one of another project."""
+        """Find the robot of a form. Raise Missing if it belongs to another project."""
         return await self.services.robots.find_in(self.owner, self.chosen("robot"))
 
     @property
     def back(self) -> str:
-        """Spell where a form was sent from: the robot's own page, or the list."""
+        """Return the address that a form was sent from: the robot's own page, or the list."""
         robot = self.field("robot")
         return f"{self.home}/{robot}" if self.ticked("stay") and robot.isascii() and robot.isdigit() else self.home
 
     def show_in_frame(self, name: str, **values: object) -> None:
-        """Answer with the template of that name, in the frame of the project or of the administration."""
+        """Render the template of that name, in the frame of the project or of the administration."""
         self.show(
             f"{'' if self.project else 'system-'}{name}.html",
             tab="robots",
@@ -79,7 +79,7 @@ class OfRobots(PageHandler):
         )
 
     def typed(self) -> list[RightSet]:
-        """Read the sets of rights as they stand in a form; only the first may be empty."""
+        """Read the sets of rights of a form. Only the first may be empty."""
         right_sets: list[RightSet] = []
         for suffix in suffixes():
             projects, rights = self.field(f"projects{suffix}"), frozenset(self.get_body_arguments(f"right{suffix}"))
@@ -89,16 +89,16 @@ class OfRobots(PageHandler):
         return right_sets
 
     async def permissions(self, right_sets: Sequence[RightSet]) -> dict[str, Sequence[str]]:
-        """Spell what a form gives by the projects' ids; raises Invalid, and Missing for a project that is not there."""
+        """Return a form's rights by the projects' ids. Raise Invalid, or Missing if there is no such project."""
         if self.project is not None:
             return {str(self.project.id): sorted(right_sets[0].rights)}
         given: dict[str, Sequence[str]] = {}
         for place, one in enumerate(right_sets):
             if place and not one.projects:
-                raise Invalid("Name the projects that the other rights are for; * stands for all.")
+                raise Invalid("Name the projects of the other rights; * means all projects.")
             for scope in await self._scopes(one.projects):
                 if scope in given:
-                    raise Invalid("Name each project once: all that may be done in it is one set of rights.")
+                    raise Invalid("Name each project only once, with all of its rights in one set.")
                 given[scope] = sorted(one.rights)
         return given
 
@@ -110,7 +110,7 @@ class OfRobots(PageHandler):
 
 
 class RobotsPage(OfRobots):
-    """The list."""
+    """The list of robot accounts."""
 
     needs = roles.LIST_ROBOTS
 
@@ -123,7 +123,7 @@ class RobotsPage(OfRobots):
 
 
 class NewRobotPage(OfRobots):
-    """Makes a robot account and shows its secret, this once."""
+    """Creates a robot account and shows its secret once."""
 
     needs = roles.CREATE_ROBOT
 
@@ -158,9 +158,9 @@ class NewRobotPage(OfRobots):
 
 
 class RobotPage(OfRobots):
-    """One robot account: what it is and may do, when it was used and from where; and the forms that change it.
+    """One robot account: its rights, its last use, and the forms that change it.
 
-    The one for its description and rights is sent here, and comes back with its mistakes.
+    The form for its description and rights is sent here, and is shown again if it has a mistake.
     """
 
     needs = roles.LIST_ROBOTS
@@ -183,7 +183,7 @@ class RobotPage(OfRobots):
             await self._show(found, description=about, right_sets=right_sets, error=self.mistake(error))
             return
         self.note("update", "robot", found.name)
-        self.flash("success", self._("The robot account is changed; that counts from its next log-in on."))
+        self.flash("success", self._("The robot account is changed. The change applies from its next log-in."))
         self.redirect(f"{self.home}/{found.id}", status=303)
 
     async def _find(self, robot: str) -> Robot:
@@ -192,7 +192,7 @@ class RobotPage(OfRobots):
     async def _show(
         self, robot: Robot, *, description: str | None = None, right_sets: Sequence[RightSet] = (), error: str = ""
     ) -> None:
-        """Answer with the page; with what was typed into its form, where that has a mistake."""
+        """Render the page, with the texts that were typed if the form has a mistake."""
         self.show_in_frame(
             "robot",
             robot=robot,
@@ -202,7 +202,7 @@ class RobotPage(OfRobots):
         )
 
     async def _right_sets(self, robot: Robot) -> list[RightSet]:
-        """Spell what a robot was given as a form has it; a project that has been deleted since is left out."""
+        """Return a robot's rights as a form has them. A project that was deleted since is left out."""
         names: dict[frozenset[str], list[str]] = {}
         for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
             name = scope if scope == EVERYWHERE else await self._name(int(scope))
@@ -220,7 +220,7 @@ class RobotPage(OfRobots):
 
 
 class RefreshRobotPage(OfRobots):
-    """Gives a robot account another secret and shows it, this once."""
+    """Gives a robot account a new secret and shows it once."""
 
     needs = roles.UPDATE_ROBOT
 
@@ -231,7 +231,7 @@ class RefreshRobotPage(OfRobots):
 
 
 class SwitchRobotPage(OfRobots):
-    """Disables a robot account, or lets it in again."""
+    """Disables a robot account, or enables it again."""
 
     needs = roles.UPDATE_ROBOT
 
@@ -248,7 +248,7 @@ class SwitchRobotPage(OfRobots):
 
 
 class ProlongRobotPage(OfRobots):
-    """Moves a robot's last day, to so many days from now."""
+    """Sets a robot account's expiry to a number of days from now."""
 
     needs = roles.UPDATE_ROBOT
 
@@ -258,7 +258,7 @@ class ProlongRobotPage(OfRobots):
             await self.services.robots.update(robot, by=self.principal, rights=self.rights, days=days_of(self))
             self.note("update", "robot", robot.name)
 
-        await self.settle(prolong(), self._("Its last day is moved."), self.back)
+        await self.settle(prolong(), self._("The expiry is changed."), self.back)
 
 
 class DeleteRobotPage(OfRobots):
@@ -272,12 +272,12 @@ class DeleteRobotPage(OfRobots):
             await self.services.robots.remove(robot)
             self.note("delete", "robot", robot.name)
 
-        done = self._("The robot account is deleted; tokens it was given before end within 5 minutes.")
+        done = self._("The robot account is deleted. Its tokens expire within 5 minutes.")
         await self.settle(remove(), done, self.home)
 
 
 def days_of(page: PageHandler) -> int:
-    """Read for how many days something is given; raises Invalid."""
+    """Read the number of days until something expires. Raise Invalid if it is not a number."""
     text = page.field("days")
     if not text.removeprefix("-").isdigit() or len(text) > 6:
         raise Invalid("Type a number of days.")
@@ -285,5 +285,5 @@ def days_of(page: PageHandler) -> int:
 
 
 def suffixes() -> Iterator[str]:
-    """Number the sets of rights of a form: the first has no number in its fields' names."""
+    """Yield the suffixes of fields' names, one for each set of rights. The first is empty."""
     return itertools.chain([""], (f"-{number}" for number in itertools.count(2)))

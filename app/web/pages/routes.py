@@ -1,7 +1,7 @@
 """The pages' route table.
 
-Static paths stand before those with names in them. A project's name has no slash; a repository's may, so that it comes
-last, and what is done to it is spelled before it: /projects/lab/delete-artifact/app/web@sha256:…
+Fixed paths come before those with names in them. A repository's name may have slashes, so it comes last in a path,
+after the action: /projects/lab/delete-artifact/app/web@sha256:… A project's name has no slash.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
 
 
 def routes(services: Services) -> list[url]:
-    """Draw the pages' routes; `not_found` is for what none of all routes answers."""
+    """Return the pages' routes. `NOT_FOUND` handles every path that has no route."""
     texts.load()
     given = {"services": services}
     return [

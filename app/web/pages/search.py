@@ -1,4 +1,4 @@
-"""Finds projects and repositories by a part of their names, or by an image's address as it was copied."""
+"""The page that finds projects and repositories by a part of their names, or by a copied image's address."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST = 300
 
 
 class SearchPage(PageHandler):
-    """What there is of that name among what whoever looks may see; repositories by pages, of projects the first few."""
+    """The first few projects, and pages of repositories, with that name among those that the visitor may see."""
 
     needs = "nothing"
     section = "search"
@@ -36,7 +36,7 @@ class SearchPage(PageHandler):
 
 
 def name_in(text: str, host: str) -> str:
-    """Take the repository's name out of an image's address: without our host, tag and digest."""
+    """Return the repository's name in an image's address, without our host, the tag and the digest."""
     name = text.removeprefix("https://").removeprefix("http://").removeprefix(f"{host}/")
     name, _, digest = name.partition("@")
     if digest and not digest.startswith(("sha256:", "sha512:")):

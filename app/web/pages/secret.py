@@ -1,4 +1,4 @@
-"""Shows a secret, once: it is in the answer to the form that made it and nowhere else."""
+"""Shows a secret once, in the answer to the form that created it and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .base import PageHandler
 
 
 def show_secret(page: PageHandler, username: str, secret: str, back: str, *, expires_at: float | None) -> None:
-    """Answer a form with the secret it made, ready to copy, to download and to log in with."""
+    """Answer a form with the secret that it created, ready to copy, to download and to log in with."""
     host = page.services.host
     file = json.dumps({"registry": host, "username": username, "secret": secret}, indent=2) + "\n"
     page.set_header("Cache-Control", "no-store")
@@ -19,7 +19,7 @@ def show_secret(page: PageHandler, username: str, secret: str, back: str, *, exp
         secret=secret,
         back=back,
         expires_at=expires_at,
-        # The name has no character that a shell would take for anything else; the secret is read from standard input.
+        # The name has no character that is special in a shell. Docker reads the secret from standard input.
         login=f"echo '{secret}' | docker login {host} --username '{username}' --password-stdin",
         download="data:application/json;base64," + base64.b64encode(file.encode()).decode(),
     )

@@ -1,7 +1,7 @@
-"""How numbers, times and marks look on a page.
+"""Formats numbers, times and icons for pages.
 
-What answers with markup says so in its name (`..._html`), is made of escaped parts only, and is the one kind of thing
-a template may put in raw.
+A function that returns markup has a name that ends in `_html`, and builds it of escaped parts only. A template may put
+in raw nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .texts import mark
 _DIGEST = re.compile(r"sha(?:256|512):[0-9a-f]{64,128}")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-# The first that is found counts: browsers name those they want to be taken for after themselves.
+# The first match counts, because a browser's User-Agent also names the browsers that it imitates.
 _BROWSERS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
 _SYSTEMS = (
     ("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iPadOS"), ("Windows", "Windows"), ("Mac OS", "macOS"),
@@ -40,7 +40,7 @@ _FUTURE = (
 
 
 def size(count: float | None) -> str:
-    """Spell a number of bytes in binary units, three figures at most before the unit grows."""
+    """Format a number of bytes in binary units, with at most three digits before the unit grows."""
     if count is None:
         return "–"
     value = float(count)
@@ -54,7 +54,7 @@ def size(count: float | None) -> str:
 
 
 def browser(agent: str) -> str:
-    """Name a browser and its system as people know them; one that is none of the usual ones as it names itself."""
+    """Return the usual names of a browser and its system, or else the start of its own User-Agent."""
     found = [next((name for sign, name in names if sign in agent), "") for names in (_BROWSERS, _SYSTEMS)]
     return " · ".join(filter(None, found)) or agent[:120] or "–"
 
@@ -65,37 +65,37 @@ def number(count: int) -> str:
 
 
 def short(digest: str) -> str:
-    """Cut a digest down to what people compare."""
+    """Shorten a digest to the digits that people compare."""
     algorithm, _, value = digest.partition(":")
     return f"{algorithm}:{value[:12]}"
 
 
 def short_names(text: str) -> str:
-    """Cut every digest within a text down."""
+    """Shorten every digest in a text."""
     return _DIGEST.sub(lambda match: short(match.group()), text)
 
 
 def moment(seconds: float) -> str:
-    """Spell a time in full, UTC."""
+    """Format a time in full, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def distance(seconds: float, locale: Locale, now: float | None = None) -> str:
-    """Say how long ago something was, or in how long it will be; from two months back, the day."""
+    """Return how long ago a time was, or in how long it will be. Beyond 60 days ago it is the date."""
     away = (time.time() if now is None else now) - seconds
     steps, span = (_PAST, away) if away >= 0 else (_FUTURE, -away)
     if span < _MINUTE:
         return locale.translate("just now") if away >= 0 else locale.translate("in a moment")
     for unit, until, singular, plural in steps:
         if span < until:
-            # What was is counted in full units; what is given for 30 days ends "in 30 days", not in 29 and a bit.
+            # The past is counted in full units. The future is rounded, so that a key for 30 days ends "in 30 days".
             count = int(span // unit) if away >= 0 else max(1, round(span / unit))
             return locale.translate(singular, plural, count) % {"count": count}
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
 def when_html(seconds: float | None, locale: Locale) -> str:
-    """Show a time as a distance from now, with the moment in full for whoever points at it; None is never."""
+    """Return a time as a distance from now, with the full time as a tooltip. None is never."""
     if seconds is None:
         return f'<span class="text-quiet">{xhtml_escape(locale.translate("never"))}</span>'
     iso = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -103,23 +103,23 @@ def when_html(seconds: float | None, locale: Locale) -> str:
 
 
 def icon_html(name: str) -> str:
-    """Draw one of the marks of static/icons.svg; the words beside it say what it means."""
+    """Return an icon of static/icons.svg. It is hidden from screen readers, because words beside it say the same."""
     return f'<svg class="icon" aria-hidden="true"><use href="{address("icons.svg")}#{xhtml_escape(name)}"></use></svg>'
 
 
 def dot_html(colour: str) -> str:
-    """Draw a label's colour."""
+    """Return a dot in a label's colour."""
     circle = f'<circle cx="5" cy="5" r="5" fill="{xhtml_escape(colour)}"/>'
     return f'<svg class="dot" viewBox="0 0 10 10" aria-hidden="true">{circle}</svg>'
 
 
 def copy_html(text: str, locale: Locale) -> str:
-    """Draw a button that copies this text."""
+    """Return a button that copies this text."""
     return _copy_button(f'data-copy="{xhtml_escape(text)}"', locale)
 
 
 def copy_from_html(element: str, locale: Locale) -> str:
-    """Draw a button that copies what another element, by its id, has in it."""
+    """Return a button that copies the text of another element, given by its id."""
     return _copy_button(f'data-copy-from="{xhtml_escape(element)}"', locale)
 
 
@@ -133,5 +133,5 @@ def _copy_button(what: str, locale: Locale) -> str:
 
 
 def in_path(text: str) -> str:
-    """Spell a name as part of a path, its slashes kept."""
+    """Quote a name as part of a path, but keep its slashes."""
     return quote(text, safe="/:@")

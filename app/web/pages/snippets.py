@@ -1,4 +1,4 @@
-"""What to write on a machine so that it pulls through the mirror; as docs/clients.md has it, with this host's name."""
+"""The set-up of each client to pull through the mirror, as in docs/clients.md, with this host's name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .texts import mark
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """Something to copy; ``about`` is a text of the catalogue, ``file`` where it goes (empty: a command line)."""
+    """A text to copy. ``about`` is a text of the catalogue; ``file`` is the file to write (empty: a command line)."""
 
     about: str
     text: str
@@ -26,10 +26,10 @@ class Way:
 
 
 def ways(external_url: str, mirror: str, mirror_url: str | None) -> Sequence[Way]:
-    """Spell the set-up of each client.
+    """List the set-up of each client.
 
-    ``mirror`` is the project that mirrors Docker Hub; ``mirror_url`` the address of a host that is it at its root,
-    which Docker's registry-mirrors needs, None where there is none.
+    ``mirror`` is the project that mirrors Docker Hub. ``mirror_url`` is the address of a host that serves this mirror
+    at its root, as Docker's registry-mirrors needs, or None.
     """
     host = external_url.partition("://")[2].rstrip("/")
     at = f"{host}/{mirror}"
@@ -49,7 +49,7 @@ def _docker(at: str, mirror_url: str | None) -> Way:
     if mirror_url is None:
         return Way("Docker", (once, build))
     every = Snippet(
-        mark("For every Docker Hub image, names left as they are; then restart Docker"),
+        mark("For every Docker Hub image, by its usual name; restart Docker afterwards"),
         f'{{"registry-mirrors": ["{mirror_url}"]}}',
         "/etc/docker/daemon.json",
     )
@@ -71,7 +71,9 @@ server = "https://registry-1.docker.io"
         (
             Snippet(mark("For every Docker Hub image"), hosts, "/etc/containerd/certs.d/docker.io/hosts.toml"),
             Snippet(
-                mark("Where the folder is not looked into yet; then restart it"), config, "/etc/containerd/config.toml"
+                mark("If containerd does not read that folder yet; restart containerd afterwards"),
+                config,
+                "/etc/containerd/config.toml",
             ),
         ),
     )
@@ -89,7 +91,7 @@ location = "{at}\""""
         (
             Snippet(mark("Pull one image"), f"podman pull {at}/library/redis:7"),
             Snippet(
-                mark("For every Docker Hub image; Docker Hub is asked where the mirror fails"),
+                mark("For every Docker Hub image; if the mirror fails, Docker Hub is asked"),
                 every,
                 "/etc/containers/registries.conf.d/mirror.conf",
             ),
@@ -111,7 +113,7 @@ configs:
     return Way(
         "k3s",
         (
-            Snippet(mark("On every node; then restart k3s"), mirrors, path),
+            Snippet(mark("On every node; restart k3s afterwards"), mirrors, path),
             Snippet(mark("For private projects, in the same file: a robot account"), login, path),
         ),
     )
@@ -148,7 +150,7 @@ publish:
     return Way(
         "GitLab CI",
         (
-            Snippet(mark("Test with images of the mirror"), test, ".gitlab-ci.yml"),
+            Snippet(mark("Test with images from the mirror"), test, ".gitlab-ci.yml"),
             Snippet(
                 mark("Build and push, with a robot account in two masked variables of the project"),
                 publish,

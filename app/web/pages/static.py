@@ -1,4 +1,4 @@
-"""Our styles, scripts and marks, and Bootstrap's out of the wheel it came in; a fixed set of files, kept in memory."""
+"""Serves our styles, scripts and icons, and Bootstrap's from its wheel, as a fixed set of files in memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from tornado.web import HTTPError
 from app.web.base import Readable
 
 _OURS = Path(__file__).parent.parent / "static"
-# The guide's pictures will lie in folders of their own.
 _OF_BOOTSTRAP = ("css/bootstrap.min.css",)
 _A_YEAR = 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file as it is sent; ``mark`` changes with its content."""
+    """A file as it is sent. ``mark`` changes with its content."""
 
     content: bytes
     media_type: str
@@ -31,8 +30,8 @@ class File:
 
 @cache
 def files() -> Mapping[str, File]:
-    """Read every file there is under /static/, by its path there."""
-    # The package itself is not imported: that would do no more than name this folder.
+    """Read every file under /static/, by its path there."""
+    # The package itself is not imported, because all it does is to name this folder.
     bootstrap = Path(str(distribution("XStatic-Bootstrap").locate_file("xstatic/pkg/bootstrap/data")))
     ours = {path.relative_to(_OURS).as_posix(): path for path in _OURS.rglob("*") if path.is_file()}
     return {
@@ -41,30 +40,30 @@ def files() -> Mapping[str, File]:
 
 
 def address(path: str) -> str:
-    """Spell the address of a file with its mark, so that browsers may keep it for good."""
+    """Return the address of a file with its mark, so that browsers can cache it forever."""
     return f"/static/{path}?v={files()[path].mark}"
 
 
 def read(path: Path) -> File:
-    """Read a file that is to be sent as it is."""
+    """Read a file from the disk, with its media type and mark."""
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     return File(content, media_type, hashlib.sha256(content).hexdigest()[:12])
 
 
 class StaticHandler(Readable):
-    """One of the files, for everybody."""
+    """Serves one of the files to everybody."""
 
     needs = "nothing"
 
     def check_xsrf_cookie(self) -> None:
-        """Nothing can be sent here, so that a method that is not served is told so."""
+        """Skip the check, because no form is accepted here. So an unsupported method gets 405 instead of 403."""
 
     async def get(self, path: str) -> None:
         await self.send_file(files().get(path))
 
     async def send_file(self, file: File | None) -> None:
-        """Answer with a file, for good where the address has its mark; raises HTTPError where there is none."""
+        """Answer with a file, cacheable for a year if the address has its mark. Raise HTTPError 404 if it is None."""
         if file is None:
             raise HTTPError(404)
         marked = self.get_query_argument("v", "") == file.mark

@@ -1,4 +1,4 @@
-"""What roles, rights and audit entries are called on pages; the texts stand in the catalogue."""
+"""The names of roles, rights and audit entries on pages. They are texts of the catalogue."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROLES: Mapping[str, str] = {
 ROLES_ABOUT: Mapping[str, str] = {
     Role.LIMITED_GUEST: mark("pulls images"),
     Role.GUEST: mark("pulls images, sees members and robot accounts"),
-    Role.DEVELOPER: mark("pushes images too"),
-    Role.MAINTAINER: mark("deletes images too"),
+    Role.DEVELOPER: mark("also pushes images"),
+    Role.MAINTAINER: mark("also deletes images"),
     Role.PROJECT_ADMIN: mark("manages members, robot accounts and the project"),
 }
 
-# What programs are given most, the first two by default; the rest is behind a fold.
+# The rights that programs need most; the first two are the default. The other rights are behind a fold.
 COMMON_RIGHTS: Sequence[tuple[str, str]] = (
     (roles.PULL, mark("Pull images")),
     (roles.PUSH, mark("Push images")),
@@ -43,7 +43,7 @@ OTHER_RIGHTS: Sequence[tuple[str, str]] = (
     (roles.CREATE_TAG, mark("Add tags")),
     (roles.DELETE_TAG, mark("Remove tags")),
     (roles.LIST_LABELS, mark("List labels")),
-    (roles.CREATE_LABEL, mark("Make labels")),
+    (roles.CREATE_LABEL, mark("Create labels")),
     (roles.UPDATE_LABEL, mark("Change labels")),
     (roles.DELETE_LABEL, mark("Delete labels")),
     (roles.ATTACH_LABEL, mark("Attach labels")),
@@ -62,19 +62,19 @@ OPERATIONS: Mapping[str, str] = {
     "pull": mark("pulled"),
     "login": mark("logged in"),
     "logout": mark("logged out"),
-    "refresh": mark("gave a new secret to"),
-    "expiring": mark("ends within a week:"),
+    "refresh": mark("refreshed the secret of"),
+    "expiring": mark("expires within a week:"),
     "disable": mark("disabled"),
     "enable": mark("enabled"),
-    "attach": mark("put a label on"),
-    "detach": mark("took a label off"),
-    "promote": mark("made an administrator:"),
-    "demote": mark("made an administrator no more:"),
+    "attach": mark("added a label to"),
+    "detach": mark("removed a label from"),
+    "promote": mark("gave administrator rights to"),
+    "demote": mark("removed administrator rights from"),
     "password": mark("changed the password of"),
-    "refuse": mark("was not let in as"),
+    "refuse": mark("failed to log in as"),
     "reject": mark("was refused:"),
 }
-# Who does what nobody asked for by a request.
+# Actors whose actions come from no request.
 ACTORS: Mapping[str, str] = {
     COMMAND_LINE.subject: mark("the command line"),
     SERVICE.subject: mark("the registry itself"),
@@ -95,7 +95,7 @@ RESOURCES: Mapping[str, str] = {
     "signing key": mark("signing key"),
     "university log-in": mark("university log-in"),
     "university logout": mark("university logout"),
-    # Who logged in stands beside it.
+    # The person's name follows, so a log-in needs no noun.
     "user": "",
     "blob": mark("blob"),
 }

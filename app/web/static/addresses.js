@@ -1,4 +1,4 @@
-// The address helper answers while somebody types; the service reads the text, here it is only sent.
+// The address helper answers while somebody types. The script only sends the text; the service reads it.
 
 const form = document.querySelector("[data-addresses]");
 const area = form.querySelector("textarea");
@@ -15,7 +15,7 @@ const ask = async () => {
     return;
   }
   const answer = await fetch(form.dataset.addresses, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-  // An older question's answer may come last.
+  // The answer to an older question may come last.
   if (!answer.ok || mine !== asked) return;
   answers.innerHTML = await answer.text();
   if (samples) samples.hidden = true;

@@ -1,4 +1,4 @@
-// What makes pages handier; all of them work without it.
+// Conveniences for all pages. The pages work without them.
 
 const announce = (text) => {
   const place = document.getElementById("announce");
@@ -43,7 +43,7 @@ document.addEventListener("click", (event) => {
     try {
       localStorage.setItem("theme", theme());
     } catch {
-      // storage is turned off: this page only
+      // Storage is turned off, so the choice holds for this page only.
     }
     showTheme();
   }
@@ -53,7 +53,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A slash goes to the search field, unless somebody is typing it.
+// A slash moves to the search field, unless somebody is typing in a field.
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, textarea, select, [contenteditable]");
   const field = document.querySelector("[data-slash]");
@@ -71,7 +71,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// A form field that stands for a choice elsewhere in the form: shown only while that box is ticked.
+// A part of a form that belongs to a box is shown only while the box is ticked.
 for (const box of document.querySelectorAll("[data-shows]")) {
   const part = document.getElementById(box.dataset.shows);
   const follow = () => {
@@ -87,7 +87,7 @@ for (const field of document.querySelectorAll("[data-sends]")) {
   field.addEventListener("change", () => field.form.requestSubmit());
 }
 
-// Deleting takes the name: the button stays off until it is typed.
+// The button that deletes is disabled until the name is typed.
 for (const field of document.querySelectorAll("[data-must-be]")) {
   const button = field.form.querySelector("[type=submit], button:not([type])");
   const follow = () => (button.disabled = field.value !== field.dataset.mustBe);
@@ -95,7 +95,7 @@ for (const field of document.querySelectorAll("[data-must-be]")) {
   follow();
 }
 
-// Rows of tabs that are wider than a telephone begin with the one that is open in sight.
+// A row of tabs that is wider than the screen is scrolled so that the open tab is in the middle.
 for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
   const row = tab.parentElement;
   row.scrollLeft = tab.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;

@@ -1,4 +1,4 @@
-// Parts of a page that change by themselves are fetched again every two seconds while somebody looks.
+// Parts of a page that change are fetched every two seconds while the page is visible.
 
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const ask = async () => {

@@ -1,4 +1,4 @@
-// Sets the colours before anything is drawn: those that were chosen here before, else those of the system.
+// Sets the colours before anything is drawn: those that were chosen here before, or those of the system.
 const chosen = (() => {
   try {
     return localStorage.getItem("theme");
