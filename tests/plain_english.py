@@ -40,6 +40,7 @@ CHECKED = (
     "app/database",
     "app/projects",
     "app/web",
+    "app/kit",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

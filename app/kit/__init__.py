@@ -1,1 +1,1 @@
-"""Small mechanisms that all rooms use: each stands here once, and knows nothing of what it is used for."""
+"""Small mechanisms that all packages use. Each is written here once and knows nothing of its users."""

@@ -1,4 +1,4 @@
-"""Errors of a local disk, in the words that a client reads."""
+"""Turn the errors of a local disk into errors that a client can read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_full(error: OSError) -> bool:
 
 
 def disk_failed(error: OSError) -> DiskFailed:
-    """Return the error for a client; the system's own text, which may name paths, stays out of it."""
+    """Return the error for a client. It leaves out the system's own text, which may name paths."""
     if is_full(error):
         return store_full("the registry's disk is full")
     return DiskFailed(
@@ -30,9 +30,9 @@ def disk_failed(error: OSError) -> DiskFailed:
 
 
 def store_full(what: str) -> DiskFailed:
-    """Return the 507 for a place that has no room left; ``what`` names the place."""
+    """Return the 507 for a full place; ``what`` says that it is full, as in "the registry's disk is full"."""
     return DiskFailed(
-        "%(what)s; tell its operators and try again once they have made room",
+        "%(what)s; tell its operators and try again after they have made room",
         what=what,
         status=_FULL_STATUS,
         headers={"Retry-After": "60"},
@@ -41,7 +41,7 @@ def store_full(what: str) -> DiskFailed:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise DiskFailed for an OSError inside."""
+    """Raise DiskFailed for an OSError in the block."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Repeat a job of a worker beside its requests."""
+"""Repeat a worker's background job."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 async def repeat(what: str, do: Callable[[], Awaitable[object]], seconds: float, *, now: bool = False) -> None:
-    """Run ``do`` every so many seconds until cancelled; with ``now``, the first run does not wait.
+    """Run ``do`` until cancelled, with a pause of ``seconds`` before each run; ``now`` starts the first one at once.
 
-    A failure is logged under the name ``what`` and never ends the job. When it is cancelled, a run under way is
-    finished first. A second cancellation breaks that run off.
+    A failure is logged under the name ``what`` and never ends the job. A cancelled job first finishes the run under
+    way. A second cancellation stops that run.
     """
     if not now:
         await asyncio.sleep(seconds)
@@ -24,7 +24,7 @@ async def repeat(what: str, do: Callable[[], Awaitable[object]], seconds: float,
         try:
             await asyncio.shield(run)
         except asyncio.CancelledError:
-            # A statement that is broken off leaves a connection to be closed, and aiosqlite may wait for that forever.
+            # An interrupted statement leaves a connection to be closed, and aiosqlite may wait for that forever.
             await run
             raise
         await asyncio.sleep(seconds)
@@ -36,4 +36,4 @@ async def _once(what: str, do: Callable[[], Awaitable[object]], seconds: float) 
     except OCIError as error:
         log.warning("%s put off: %s", what, error)
     except Exception:
-        log.exception("%s failed; the next time is in %g s", what, seconds)
+        log.exception("%s failed; the next run is in %g s", what, seconds)

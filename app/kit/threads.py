@@ -1,4 +1,4 @@
-"""Blocking calls in a thread, off the event loop."""
+"""Run blocking calls in a thread, off the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Args = TypeVarTuple("Args")
 
 
 async def in_thread(pool: Executor | None, call: Callable[[*Args], T], *args: *Args) -> T:
-    """Return what ``call`` returns, run in a thread of ``pool`` (None: the event loop's own threads).
+    """Run ``call`` in a thread of ``pool`` and return its result; None means the event loop's own threads.
 
-    A call that has begun runs to its end, and a cancelled caller waits for that end. So no descriptor is closed, and
-    no file removed, under a call that still uses it.
+    A call that has begun runs to its end, and a cancelled caller waits for that. So no descriptor is closed and no
+    file removed while a call still uses it.
     """
     job = asyncio.get_running_loop().run_in_executor(pool, call, *args)
     try:

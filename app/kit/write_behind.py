@@ -1,4 +1,4 @@
-"""Write-behind: notes gather in memory and are written every few seconds, off the path of requests."""
+"""Write-behind: notes gather in memory and are written every few seconds, so that no request waits for them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ V = TypeVar("V")
 
 
 class WriteBehind(ABC, Generic[K, V]):
-    """Notes by key, of which a subclass says how two of one key merge and how many are written together.
+    """Notes by key. A subclass merges two notes of one key, and writes many notes together.
 
-    A note waits in memory, is taken out to be written, and is gone once it is written. If the database is down, what
-    was taken comes back, merged with what came meanwhile. A killed worker loses what waits.
+    A note waits in memory. A flush takes it out, and drops it after it is written. If the database is down, the note
+    goes back and is merged with any newer one. A killed worker loses the notes that wait.
     """
 
     def __init__(self, what: str) -> None:
-        """``what`` names the notes in the log."""
+        """Start without notes; ``what`` names the notes in the log."""
         self._what = what
         self._notes: dict[K, V] = {}
         self._writing: SingleFlight[None] = SingleFlight()
@@ -40,25 +40,25 @@ class WriteBehind(ABC, Generic[K, V]):
 
     @abstractmethod
     async def write(self, notes: Mapping[K, V]) -> None:
-        """Write all of ``notes`` or none of them; raise Unavailable to have them kept and written later."""
+        """Write all of ``notes`` or none; raise Unavailable to keep them for a later flush."""
 
     @abstractmethod
     def merge(self, old: V, new: V) -> V:
-        """Return the note that stands for both."""
+        """Return the one note that replaces both."""
 
     def note(self, key: K, value: V) -> None:
-        """Take a note in; never waits and never fails."""
+        """Add a note; never waits and never fails."""
         if key in self._notes:
             self._notes[key] = self.merge(self._notes[key], value)
         elif len(self._notes) < _MOST_NOTES:
             self._notes[key] = value
 
     async def flush(self) -> None:
-        """Write what waits, the oldest first; one flush runs at a time, and a cancelled caller does not stop it."""
+        """Write the waiting notes, oldest first. One flush runs at a time; a cancelled caller does not stop it."""
         await self._writing.join(None, self._flush)
 
     async def run(self) -> None:
-        """Write every few seconds, for as long as the worker lives."""
+        """Write every few seconds until cancelled."""
         await repeat(f"writing {self._what}", self.flush, _FLUSH_SECONDS)
 
     async def _flush(self) -> None:

@@ -12,7 +12,7 @@ from app.oci.errors import Unavailable
 
 
 async def test_a_failure_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    troubles: list[Exception | None] = [None, Unavailable("the database is away"), KeyError("a fault of ours"), None]
+    troubles: list[Exception | None] = [None, Unavailable("the database is down"), KeyError("a fault of ours"), None]
     done = asyncio.Event()
 
     async def sweep() -> None:
@@ -29,8 +29,8 @@ async def test_a_failure_is_not_the_end(caplog: pytest.LogCaptureFixture) -> Non
         await job
     told = [(record.levelno, record.getMessage(), record.exc_info is not None) for record in caplog.records]
     assert told == [
-        (logging.WARNING, "sweeping put off: the database is away", False),
-        (logging.ERROR, "sweeping failed; the next time is in 0.001 s", True),
+        (logging.WARNING, "sweeping put off: the database is down", False),
+        (logging.ERROR, "sweeping failed; the next run is in 0.001 s", True),
     ]
 
 
