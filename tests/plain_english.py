@@ -41,6 +41,7 @@ CHECKED = (
     "app/projects",
     "app/web",
     "app/kit",
+    "app/oci",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

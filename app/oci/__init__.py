@@ -1,1 +1,1 @@
-"""The wire's vocabulary: pure values of the OCI specifications, no I/O and no state."""
+"""The vocabulary of the OCI specifications, as pure values without I/O or state."""

@@ -1,4 +1,4 @@
-"""Digests: ``algorithm:hex`` of the algorithms this registry verifies.
+"""Digests: ``algorithm:hex``, for the algorithms that this registry verifies.
 
 Source: OCI image-spec, descriptor.md, "Digests"; sha256 and sha512 are its registered algorithms.
 """
@@ -19,27 +19,28 @@ _DIGEST = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 
 class Digest(str):
-    """A digest that passed the grammar; a plain string to SQL, JSON and headers."""
+    """A digest that passed the grammar; SQL, JSON and headers see a plain string."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Check ``text`` against the grammar; raises DigestInvalid, also for an algorithm not verified here."""
+        """Return ``text`` as a digest; raises DigestInvalid, also for an algorithm that is not verified here."""
         if not _DIGEST.match(text):
             raise DigestInvalid(
-                "not a digest: %(text)r; expected sha256: or sha512: followed by the lower-case hex", text=text[:150]
+                "%(text)r is not a digest; expected sha256: or sha512: followed by lower-case hex digits",
+                text=text[:150],
             )
         return cls(text)
 
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
-        """Compute the digest of bytes that are small enough to hold."""
+        """Return the digest of bytes that fit in memory."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
     @classmethod
     def finish(cls, running: _Hash) -> Digest:
-        """Name what a running hash has seen so far; the hash can go on."""
+        """Return the digest of the bytes that a running hash has seen so far; the hash can take more."""
         return cls(f"{running.name}:{running.hexdigest()}")
 
     @property
@@ -52,7 +53,7 @@ class Digest(str):
 
 
 def new_hash(algorithm: str) -> _Hash:
-    """Start a running hash; raises DigestInvalid for an algorithm this registry does not verify."""
+    """Return a new running hash; raises DigestInvalid for an algorithm that this registry does not verify."""
     if algorithm not in ALGORITHMS:
         raise DigestInvalid(
             "digest algorithm %(algorithm)r is not supported; use sha256 or sha512", algorithm=algorithm[:40]

@@ -1,7 +1,7 @@
-"""One exception per error code of the distribution specification, so that raising one is the whole answer.
+"""One exception per error code of the distribution specification; each holds its whole answer.
 
-Source: OCI distribution-spec, "Error Codes" (code-1 … code-14); the codes ``UNAVAILABLE`` and ``UNKNOWN``
-are those of the Docker registry protocol that clients know for 5xx answers.
+Source: OCI distribution-spec, "Error Codes" (code-1 … code-14). The codes ``UNAVAILABLE`` and ``UNKNOWN`` come from
+the Docker registry protocol; clients know them for 5xx answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class Term(str):
-    """A word of ours among the arguments of an error's text; pages translate it along with the text."""
+    """An argument of an error's text that is our own word; pages translate it along with the text."""
 
     __slots__ = ()
 
@@ -20,9 +20,9 @@ class Term(str):
 class OCIError(Exception):
     """An answer of the distribution API that is not a success.
 
-    ``message`` is read by people at a terminal: it says what is wrong and what to do next. It is made of a constant
-    ``template`` and the ``arguments`` for its ``%(name)s``, so that pages can say the same in their readers' language.
-    ``headers`` go out with the answer (``Retry-After``, ``WWW-Authenticate``).
+    People at a terminal read ``message``: it says what is wrong and what to do next. It is a constant ``template``
+    filled with the ``arguments`` for its ``%(name)s``. So pages can show it in their readers' language. ``headers``
+    are sent with the answer (``Retry-After``, ``WWW-Authenticate``).
     """
 
     code: ClassVar[str] = "UNKNOWN"
@@ -47,7 +47,7 @@ class OCIError(Exception):
         self.answer_status = status or self.status
 
     def fill(self, template: str, term: Callable[[str], str] = str) -> str:
-        """Put the arguments into a text, this error's own or its translation; ``term`` translates ours among them."""
+        """Return a template, or its translation, filled with the arguments; ``term`` translates each `Term`."""
         if not self.arguments:
             return template
         return template % {
@@ -55,11 +55,11 @@ class OCIError(Exception):
         }
 
     def body(self) -> bytes:
-        """Render the specification's JSON for this one error."""
+        """Return the specification's JSON for this one error, in UTF-8."""
         error: dict[str, object] = {"code": self.code, "message": self.message}
         if self.detail is not None:
             error["detail"] = self.detail
-        # Half a surrogate pair, out of a client's own JSON, is not to be had in UTF-8 but as the escape it came as.
+        # A client's JSON may hold half a surrogate pair. UTF-8 cannot carry it, so it is sent as the same escape.
         return json.dumps({"errors": [error]}, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
 
 
@@ -72,7 +72,7 @@ class BlobUploadInvalid(OCIError):
 
 
 class RangeInvalid(OCIError):
-    """A chunk out of order, or a range that lies outside the blob."""
+    """A chunk is out of order, or a range lies outside the blob."""
 
     code, status, text = "BLOB_UPLOAD_INVALID", 416, "requested range not satisfiable"
 
@@ -130,12 +130,12 @@ class TooManyRequests(OCIError):
 
 
 class Unavailable(OCIError):
-    """A part this request cannot do without is away; always sent with ``Retry-After``."""
+    """A part that this request needs is down; always sent with ``Retry-After``."""
 
     code, status, text = "UNAVAILABLE", 503, "the registry cannot do this right now, try again"
 
 
 class UpstreamInvalid(OCIError):
-    """The upstream answered something that cannot be passed on (HTML, a wrong digest, a refused redirect)."""
+    """The upstream's answer cannot be passed on (HTML, a wrong digest, a refused redirect)."""
 
     code, status, text = "UNKNOWN", 502, "the upstream registry gave an answer that cannot be used"

@@ -1,6 +1,6 @@
-"""Manifests and image indexes: the types served, and what a payload refers to.
+"""Parse manifests and image indexes of the types that are served.
 
-A payload is kept and served byte for byte; what is parsed here is only ever read.
+A payload is kept and served byte for byte. A parsed manifest is only read, never written back.
 
 Source: OCI image-spec (manifest.md, image-index.md, descriptor.md); Docker image manifest version 2, schema 2.
 """
@@ -23,13 +23,13 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST}) | INDEX_TYPES
 
-# The specification asks for at least 4 MB; what is larger is refused before it is read.
+# The specification asks for at least 4 MB. A larger manifest is refused before it is read.
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 # RFC 6838, 4.2: a type and a subtype of at most 127 characters each.
 MAX_MEDIA_TYPE = 255
 
-# Layers that a registry need not have: their licence forbids to distribute them (image-spec, layer.md).
+# A registry need not have these layers, because their licence forbids distribution (image-spec, layer.md).
 _NON_DISTRIBUTABLE = (
     "application/vnd.docker.image.rootfs.foreign.",
     "application/vnd.oci.image.layer.nondistributable.",
@@ -38,7 +38,7 @@ _NON_DISTRIBUTABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a manifest says of one of its parts; ``size`` in bytes."""
+    """A manifest's entry for one of its parts; ``size`` in bytes."""
 
     media_type: str
     digest: Digest
@@ -67,13 +67,13 @@ class Manifest:
 
 
 def parse_manifest(payload: bytes, content_type: str | None) -> Manifest:
-    """Read a manifest or index; raises ManifestInvalid with the reason.
+    """Return a parsed manifest or index; raises ManifestInvalid with the reason.
 
-    ``content_type`` is the header's value; its parameters are ignored. Where header and ``mediaType`` are both
-    there they must be the same; where neither is, the shape decides (image-spec allows an index without one).
+    ``content_type`` is the header's value; its parameters are ignored. If both the header and ``mediaType`` are given,
+    they must be equal. If neither is, the shape decides, because image-spec allows an index without one.
     """
     try:
-        # Decoded here, for json would take UTF-16 and UTF-32 as well (RFC 8259, 8.1: UTF-8 it must be).
+        # Decoded here, because json would accept UTF-16 and UTF-32 too. RFC 8259, 8.1 allows UTF-8 only.
         document = json.loads(payload.decode())
     except (ValueError, RecursionError) as error:
         raise ManifestInvalid("the manifest is not JSON in UTF-8") from error
@@ -106,18 +106,20 @@ def _media_type(document: dict[str, Any], content_type: str | None) -> str:
         header = stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
     if header not in MANIFEST_TYPES:
         raise ManifestInvalid(
-            "manifest type %(header)r is not served here; known: %(known)s",
+            "manifest type %(header)r is not served here; use one of %(known)s",
             header=header[:100],
             known=", ".join(sorted(MANIFEST_TYPES)),
         )
     if stated is not None and stated != header:
         raise ManifestInvalid(
-            "the header says %(header)r, the manifest's mediaType %(stated)r", header=header, stated=stated[:100]
+            "the Content-Type header is %(header)r, but the manifest's mediaType is %(stated)r; make them the same",
+            header=header,
+            stated=stated[:100],
         )
     if header in INDEX_TYPES and ("config" in document or "layers" in document):
-        raise ManifestInvalid("an image index has neither config nor layers")
+        raise ManifestInvalid("an image index must not have config or layers")
     if header not in INDEX_TYPES and "manifests" in document:
-        raise ManifestInvalid("an image manifest has no manifests")
+        raise ManifestInvalid("an image manifest must not have manifests")
     return header
 
 
@@ -152,7 +154,7 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
     try:
         "".join([*annotations, *annotations.values()]).encode()
     except UnicodeEncodeError as error:
-        raise ManifestInvalid("annotations have half a surrogate pair, which is no character") from error
+        raise ManifestInvalid("annotations hold half a surrogate pair, which is not a character") from error
     return annotations
 
 
@@ -166,6 +168,6 @@ def _media_type_of(document: dict[str, Any], key: str) -> str | None:
 
 
 def _require_media_type(value: str, where: str) -> None:
-    # Not the whole grammar of RFC 6838: only what could not be stored, or put into a header, is refused.
+    # Not the whole grammar of RFC 6838: a type is refused only if it could not be stored or put into a header.
     if len(value) > MAX_MEDIA_TYPE or not (value.isascii() and value.isprintable()):
-        raise ManifestInvalid("%(where)s is no media type: %(value)r", where=where, value=value[:100])
+        raise ManifestInvalid("%(where)s is not a media type: %(value)r", where=where, value=value[:100])

@@ -1,4 +1,4 @@
-"""Byte ranges: of a blob that is read, and of a chunk that is sent.
+"""Parse and spell byte ranges, for reading blobs and for sending chunks.
 
 Source: RFC 9110 section 14 (reading); OCI distribution-spec, "Pushing a blob in chunks" (sending).
 """
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from .errors import BlobUploadInvalid, RangeInvalid
 
-# No blob has more than 19 digits of bytes, and int() takes its time over thousands of them.
+# No blob's size has more than 19 digits, and int() is slow for thousands of digits.
 _READ = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})\Z")
 _CHUNK = re.compile(r"([0-9]{1,19})-([0-9]{1,19})\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes ``start`` up to and without ``stop``."""
+    """The bytes from ``start`` up to, but not including, ``stop``."""
 
     start: int
     stop: int
@@ -27,16 +27,16 @@ class ByteRange:
         return self.stop - self.start
 
     def content_range(self, size: int) -> str:
-        """Spell the ``Content-Range`` of a 206 answer."""
+        """Return the ``Content-Range`` of a 206 answer; ``size`` is the whole blob's, in bytes."""
         return f"bytes {self.start}-{self.stop - 1}/{size}"
 
 
 def parse_range(header: str | None, size: int) -> ByteRange | None:
-    """Read a ``Range`` header for a representation of ``size`` bytes.
+    """Return the range that a ``Range`` header asks for, of a representation of ``size`` bytes.
 
     None means "send all": no header, several ranges, another unit, or a malformed one (RFC 9110 14.2 lets a
-    server ignore those). Raises RangeInvalid (416) where the range begins past the end, or ends before it begins
-    (RFC 9110 15.5.17; the conformance suite asks for it).
+    server ignore those). Raises RangeInvalid (416) if the range begins past the end, or ends before it begins
+    (RFC 9110 15.5.17; the conformance suite requires it).
     """
     match = _READ.match(header.strip()) if header else None
     if match is None:
@@ -50,7 +50,7 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
         start, stop = int(first), min(size, int(last) + 1) if last else size
     if start >= size or start >= stop:
         raise RangeInvalid(
-            "the blob has %(size)s bytes, none of them in %(header)r",
+            "the range %(header)r lies outside the blob, which has %(size)s bytes",
             size=size,
             header=header,
             headers={"Content-Range": f"bytes */{size}"},
@@ -59,12 +59,15 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
 
 
 def parse_chunk(header: str | None) -> ByteRange | None:
-    """Read the ``Content-Range`` of a chunk (``first-last``, inclusive); raises BlobUploadInvalid when malformed."""
+    """Return the range in a chunk's ``Content-Range`` (``first-last``, inclusive); None without a header.
+
+    Raises BlobUploadInvalid if it is malformed.
+    """
     if header is None:
         return None
     match = _CHUNK.match(header.strip().removeprefix("bytes ").partition("/")[0])
     if match is None or int(match[2]) < int(match[1]):
         raise BlobUploadInvalid(
-            "not a chunk's Content-Range: %(header)r; expected FIRST-LAST, both inclusive", header=header[:60]
+            "%(header)r is not a chunk's Content-Range; expected FIRST-LAST, both inclusive", header=header[:60]
         )
     return ByteRange(int(match[1]), int(match[2]) + 1)

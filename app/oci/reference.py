@@ -1,4 +1,4 @@
-"""Names, tags and references.
+"""Parse names, tags and references.
 
 Source: OCI distribution-spec, "Pulling manifests": the grammars of ``<name>`` and ``<tag-or-digest>``.
 """
@@ -15,7 +15,7 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _PLAIN_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 
-# Clients limit HOST/NAME to 255 characters; a longer name could be pushed by nobody.
+# Clients limit HOST/NAME to 255 characters, so nobody could push a longer name.
 MAX_NAME = 255
 
 
@@ -26,11 +26,11 @@ class Name(str):
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """Check ``text`` against the grammar; raises NameInvalid."""
+        """Return ``text`` as a name; raises NameInvalid if it does not fit the grammar."""
         if len(text) > MAX_NAME or not _NAME.match(text):
             raise NameInvalid(
-                "not a repository name: %(text)r; lower-case letters, digits and . _ - / only, %(most)s "
-                "characters at most",
+                "%(text)r is not a repository name; use only lower-case letters, digits and . _ - /, "
+                "at most %(most)s characters",
                 text=text[:80],
                 most=MAX_NAME,
             )
@@ -42,12 +42,12 @@ class Name(str):
 
     @property
     def repository(self) -> str:
-        """The name within its project; empty where the full name has one component only."""
+        """Return the name within its project; empty if the full name has one component only."""
         return self.partition("/")[2]
 
 
 def is_plain_name(text: str) -> bool:
-    """Return whether a project or a robot account can be called that: Harbor's grammar, which is part of a name's."""
+    """Return whether a project or a robot account can have this name: Harbor's grammar, a part of a name's."""
     return bool(_PLAIN_NAME.match(text))
 
 
@@ -58,10 +58,10 @@ class Tag(str):
 
     @classmethod
     def parse(cls, text: str) -> Tag:
-        """Check ``text`` against the grammar; raises ManifestInvalid (the specification has no code for tags)."""
+        """Return ``text`` as a tag; raises ManifestInvalid, because the specification has no code for tags."""
         if not _TAG.match(text):
             raise ManifestInvalid(
-                "not a tag: %(text)r; letters, digits and . _ - only, 128 characters at most", text=text[:140]
+                "%(text)r is not a tag; use only letters, digits and . _ -, at most 128 characters", text=text[:140]
             )
         return cls(text)
 
@@ -70,5 +70,5 @@ Reference = Tag | Digest
 
 
 def parse_reference(text: str) -> Reference:
-    """Tell a digest from a tag: only a digest has a colon; raises DigestInvalid or ManifestInvalid."""
+    """Return a digest if ``text`` has a colon, which no tag has, else a tag; raises DigestInvalid, ManifestInvalid."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)

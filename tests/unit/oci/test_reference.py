@@ -37,7 +37,7 @@ def test_names(text: str) -> None:
 
 @pytest.mark.parametrize("text", NOT_NAMES)
 def test_what_is_no_name(text: str) -> None:
-    with pytest.raises(NameInvalid, match="not a repository name") as caught:
+    with pytest.raises(NameInvalid, match="is not a repository name") as caught:
         Name.parse(text)
     assert len(caught.value.message) < 600
 
@@ -50,7 +50,7 @@ def test_tags(text: str) -> None:
 
 @pytest.mark.parametrize("text", NOT_TAGS)
 def test_what_is_no_tag(text: str) -> None:
-    with pytest.raises(ManifestInvalid, match="not a tag"):
+    with pytest.raises(ManifestInvalid, match="is not a tag"):
         Tag.parse(text)
 
 
