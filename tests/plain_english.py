@@ -42,6 +42,7 @@ CHECKED = (
     "app/web",
     "app/kit",
     "app/oci",
+    "app/cache",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

