@@ -43,6 +43,7 @@ CHECKED = (
     "app/kit",
     "app/oci",
     "app/cache",
+    "app/storage",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

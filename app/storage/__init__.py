@@ -1,4 +1,4 @@
-"""Blob bytes: a folder or S3 behind one interface."""
+"""Store the bytes of blobs in a folder or in S3, behind one interface."""
 
 from .interface import BlobStore, State, Writer, new_key
 

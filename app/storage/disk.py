@@ -1,4 +1,4 @@
-"""Blocking work on local files, off the event loop; what the folder store and S3's spool have in common."""
+"""Run blocking work on local files off the event loop, for the folder store and for S3's spool."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 Piece = bytes | memoryview
 
-# A hop to a thread costs as much as copying some 100 KB; what is handed over is larger than that, and small enough for
-# dozens of pushes in one process.
+# A hop to a thread costs as much as copying some 100 KB. A batch is larger than that, and small enough for dozens of
+# pushes in one process.
 BATCH_BYTES = 512 * 1024
-# What one system call writes. The kernel caches it in pages as large as the call, and finds such that are already
-# its own: a whole batch at once took two to three times longer on a virtual machine with memory not yet touched.
+# The bytes that one system call writes. The kernel caches them in pages as large as the call, and can reuse pages it
+# has already. On a virtual machine with untouched memory, a whole batch per call took two to three times longer.
 WRITE_BYTES = 256 * 1024
-# IOV_MAX of Linux, the most that one pwritev takes; it also bounds what a million one-byte pieces cost.
+# IOV_MAX of Linux, the most pieces that one pwritev takes. It also bounds the cost of a million one-byte pieces.
 BATCH_PIECES = 1024
-# More than there are cores: threads that wait for the disk must not hold up calls that are done at once.
+# More than there are cores, because threads that wait for the disk must not delay quick calls.
 THREADS = 32
 
 
 class Running(Protocol):
-    """A running hash, as hashlib makes them."""
+    """A running hash of hashlib."""
 
     def update(self, data: Piece, /) -> None: ...
 
@@ -43,18 +43,18 @@ class Running(Protocol):
 
 
 def new_pool() -> ThreadPoolExecutor:
-    """Make the threads of one store, which shuts them down; they start when they are first needed."""
+    """Make the thread pool of one store, which shuts it down; threads start when they are first needed."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="storage")
 
 
 async def in_pool(pool: Executor, call: Callable[[*Args], T], *args: *Args) -> T:
-    """Return what a blocking call returns, run in a thread; raise DiskFailed for its OSError."""
+    """Run a blocking call in a thread and return its result; raises DiskFailed for its OSError."""
     with disk_errors():
         return await in_thread(pool, call, *args)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable; a file's own fsync does not cover its name."""
+    """Make the names in a folder durable, because a file's own fsync does not cover its name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -63,11 +63,11 @@ def sync_folder(folder: Path) -> None:
 
 
 def lock_key(path: Path, key: str) -> io.FileIO:
-    """Take the lock that ``key`` has among all that share the file ``path``; closing what is returned gives it up.
+    """Take the lock of ``key`` among all processes that share the file ``path``; closing the returned file releases it.
 
     A lock is one byte of that file, far past its end, so a killed worker leaves nothing behind. It belongs to the
-    open file and not to the process (F_OFD_SETLK), or two requests of one worker would share it. Raises
-    BlobUploadInvalid where it is held.
+    open file and not to the process (F_OFD_SETLK). Otherwise two requests of one worker would share it. Raises
+    BlobUploadInvalid if it is held.
     """
     file = io.FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
     # struct flock: type, whence, start, length, and a process id that must be 0.
@@ -86,8 +86,8 @@ def lock_key(path: Path, key: str) -> io.FileIO:
 class AppendFile:
     """Appends to one open file; a batch is written in a thread while the next one is gathered.
 
-    So an error shows at a later call than the one it belongs to, and every call after that raises it again, but for
-    `close`, which must be the last. ``hashed`` takes in every byte appended, in the same thread.
+    So an error may surface at a later call than the one that caused it. Every call after that raises it again, except
+    `close`, which must be the last. ``hashed`` is updated with every appended byte, in the same thread.
     """
 
     def __init__(self, pool: Executor, file: io.FileIO, size: int = 0, hashed: Running | None = None) -> None:
@@ -102,7 +102,7 @@ class AppendFile:
 
     @property
     def size(self) -> int:
-        """How many bytes the file has once everything appended is written."""
+        """Return the size of the file in bytes after everything appended is written."""
         return self._written + self._pending_bytes
 
     @property
@@ -110,7 +110,7 @@ class AppendFile:
         return self._file.closed
 
     async def append(self, piece: Piece) -> None:
-        """Take a piece over; waits where the disk is slower than what comes. Raises Unavailable."""
+        """Append a piece, which must not change afterwards. Waits if the disk is slower. Raises Unavailable."""
         if not piece:
             return
         self._pending.append(piece)
@@ -119,7 +119,7 @@ class AppendFile:
             await self._hand_over()
 
     async def flush(self) -> int:
-        """Wait until everything appended is written, though not yet durable; gives the descriptor.
+        """Wait until everything appended is written, though not yet durable, and return the descriptor.
 
         Raises Unavailable, and ValueError after `close`.
         """
@@ -129,13 +129,13 @@ class AppendFile:
         return self._file.fileno()
 
     async def close(self, cut: int | None = None) -> None:
-        """Close the file, which also gives up its locks; never raises, and may be called again.
+        """Close the file, which also releases its locks; never raises, and may be called again.
 
-        ``cut``: first cut off what lies past so many bytes, which gives the room back.
+        ``cut``: first truncate the file to this many bytes, which frees the space.
         """
         if self._job is not None:
             await asyncio.wait([self._job])
-            # Asked for, or asyncio would log as forgotten what somebody has been told, or need not be.
+            # Read, because asyncio would log it as never retrieved. The caller has been told, or need not be.
             self._job.cancelled() or self._job.exception()
         self._pending.clear()
         if cut is not None and not self._file.closed:
@@ -191,7 +191,7 @@ def _groups(batch: list[Piece]) -> Iterator[list[Piece]]:
 
 
 def _without(pieces: Sequence[Piece], count: int) -> list[Piece]:
-    # A short write is rare but real: a signal, or the last free bytes of a disk.
+    # A short write is rare but happens: after a signal, or on the last free bytes of a disk.
     for number, piece in enumerate(pieces):
         if count < len(piece):
             return [memoryview(piece)[count:], *pieces[number + 1 :]]

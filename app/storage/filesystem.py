@@ -1,13 +1,13 @@
-"""Objects as files in a folder, which any number of workers, on every host that mounts it, may share.
+"""Store objects as files in a folder, which workers on every host that mounts it may share.
 
     <root>/
         objects/
             ab/                 the first two digits of the key
-                ab34…           one object: writable while it is written, read-only (0444) once it is finished
+                ab34…           one object: writable while it is written, read-only (0444) after it is finished
 
-Nothing is renamed when an upload ends, for the database's row names the object. A file that is read-only is never
-opened for writing again, so a request that comes late cannot change what was committed. Whoever writes a file
-holds its flock, which the kernel gives up when the worker dies.
+No file is renamed when an upload ends, because the database's row names the object. A read-only file is never opened
+for writing again, so a late request cannot change a committed object. A writer holds the flock of its file; the kernel
+releases it when the worker dies.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
 from .interface import State, Writer, checked
 from .trouble import damaged, upload_busy, upload_gone
 
-# A piece that must come from the disk is read in a thread; one in the page cache is copied on the event loop,
-# where it delays everyone else and is therefore smaller.
+# A piece from the disk is read in a thread. A piece from the page cache is copied on the event loop. There it delays
+# all other requests, so it is smaller.
 _PIECE = 1024 * 1024
 _CACHED_PIECE = 256 * 1024
 
@@ -40,13 +40,13 @@ _log = logging.getLogger(__name__)
 
 
 class FilesystemStore:
-    """A `BlobStore` in the folder ``root``, which is made when it is missing."""
+    """A `BlobStore` in the folder ``root``, which it makes if it is missing."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
         self._objects = self._root / "objects"
         self._pool = new_pool()
-        # Folders whose own names are known to be on disk.
+        # Folders whose own names are known to be durable.
         self._durable: set[Path] = set()
 
     async def start(self) -> None:
@@ -54,7 +54,7 @@ class FilesystemStore:
         await self.check()
 
     async def close(self) -> None:
-        """Let the threads end, after what they have begun."""
+        """Let the threads end after the calls they have begun."""
         self._pool.shutdown(wait=False)
 
     async def writer(self, key: str, state: State | None = None) -> Writer:
@@ -65,7 +65,7 @@ class FilesystemStore:
         return _FileWriter(self._pool, file, path, offset, new=state is None)
 
     async def adopt(self, key: str, path: Path) -> None:
-        """See `BlobStore.adopt`: a rename where both are on one file system, else a copy."""
+        """See `BlobStore.adopt`: a rename if both are on one file system, else a copy."""
         target = self._path(key)
         await in_pool(self._pool, self._adopt, path, target)
 
@@ -89,7 +89,7 @@ class FilesystemStore:
         return self._path(key)
 
     async def delete(self, key: str) -> None:
-        """See `BlobStore.delete`; durable, or a power cut could bring back what no row names any more."""
+        """See `BlobStore.delete`; durable, because a power cut could bring back a file that no row names any more."""
         path = self._path(key)
         await in_pool(self._pool, _remove, path)
 
@@ -153,14 +153,14 @@ class FilesystemStore:
                 back = os.pread(file.fileno(), 100, 0)
         except OSError as error:
             if is_full(error):
-                # What is there can be pulled, and a push is told: no reason to send everybody away.
+                # The objects here can be pulled, and a push gets its own error. So the store is still usable.
                 return
             raise Unavailable(
                 "the blob folder %(folder)s cannot be used: %(reason)s", folder=self._root, reason=error.strerror
             ) from error
         if back != b"probe":
             raise Unavailable(
-                "the blob folder %(folder)s cannot be used: it gives back other bytes than it took", folder=self._root
+                "the blob folder %(folder)s cannot be used: it returns other bytes than were written", folder=self._root
             )
 
 
@@ -203,8 +203,8 @@ class _FileWriter:
             await self._file.close()
 
     async def close(self) -> None:
-        """See `Writer.close`; the room that is given back may be somebody else's only one."""
-        # One that has written nothing may have been opened by an old state, and knows nothing of what is past it.
+        """See `Writer.close`; truncates the file, because another upload may need the space."""
+        # A writer that wrote nothing may have begun from an old state. Then the bytes past it are not its own.
         await self._file.close(cut=self._kept if self._file.size > self._kept else None)
 
     async def abort(self) -> None:
@@ -216,7 +216,7 @@ class _FileWriter:
             await self._file.close()
 
     def _keep(self, descriptor: int, size: int) -> None:
-        # What a writer left that was killed, or let go, may reach further.
+        # A writer that was killed or closed may have left bytes past this size.
         os.ftruncate(descriptor, size)
         os.fdatasync(descriptor)
         if self._new:
@@ -237,7 +237,7 @@ def _hold(file: io.FileIO, offset: int) -> None:
     except BlockingIOError as error:
         raise upload_busy() from error
     status = os.fstat(file.fileno())
-    # Asked under the lock: until then another could finish the file, or remove it.
+    # Read under the lock, because before that another writer could finish or remove the file.
     if status.st_nlink == 0 or _finished(status) or status.st_size < offset:
         raise upload_gone()
 
@@ -263,7 +263,7 @@ def _open_finished(path: Path) -> io.FileIO:
 
 
 def _read_cached(descriptor: int, buffer: bytearray, start: int, stop: int) -> bytes:
-    # Five times cheaper than a thread. Nothing comes back where the disk would be asked, or cannot say (NFS).
+    # Five times cheaper than a thread. Returns nothing if the disk must be read, or if the system cannot tell (NFS).
     try:
         count = os.preadv(descriptor, [buffer], start, os.RWF_NOWAIT)
     except OSError:

@@ -1,9 +1,9 @@
-"""What every blob store does; two stand behind it, a folder and S3.
+"""The interface of a blob store; a folder and S3 implement it.
 
-An *object* is the bytes of one upload or one fill under a key made by `new_key`: written once, by one writer,
-never changed and never renamed. Which digest an object is, and whether anyone may see it, is known to the
-database alone; a store never looks at content. Before a key is written the caller has put it down in the
-database as garbage-to-be, so that whatever dies half-written is found by its row and not by a walk.
+An *object* is the bytes of one upload or one fill under a key made by `new_key`. One writer writes it once; it is never
+changed or renamed. Only the database knows an object's digest and who may see it. A store never looks at content.
+Before the caller writes a key, it records the key in the database as future garbage. So garbage collection finds a
+half-written object by its row and never walks the store.
 """
 
 from __future__ import annotations
@@ -20,88 +20,89 @@ _KEY = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def new_key() -> str:
-    """Make the name of an object that is about to be written: 32 lower-case hex digits, never guessed."""
+    """Make the key of a new object: 32 random lower-case hex digits, which nobody can guess."""
     return secrets.token_hex(16)
 
 
 def checked(key: str) -> str:
-    """Give ``key`` back; raises ValueError for what `new_key` did not make, so that no key can be a path."""
+    """Return ``key``; raises ValueError if `new_key` cannot have made it, so that no key can be a path."""
     if not _KEY.match(key):
         raise ValueError("not the key of an object")
     return key
 
 
 class Writer(Protocol):
-    """Appends to one object, and keeps others from it. Ended by exactly one of `finish`, `abort` and `close`.
+    """Appends to one object and excludes other writers. The caller ends it by one of `finish`, `abort` and `close`.
 
-    An ending that raises has closed it too, as has a `suspend` that raises, and leaves what `BlobStore.delete` removes;
-    `abort` after it does nothing. After a `write` that raised, `suspend` and `finish` mostly raise as well; the last
-    state stays good.
+    If one of these or `suspend` raises, the writer is closed too, and `abort` then does nothing. The rest it leaves is
+    removed by `BlobStore.delete`. After a `write` that raised, `suspend` and `finish` mostly raise as well. The last
+    state stays valid.
     """
 
     @property
     def offset(self) -> int:
-        """How many bytes the object has so far, in this request and those before."""
+        """Return how many bytes the object has so far, from this request and earlier ones."""
 
     async def write(self, chunk: bytes | memoryview) -> None:
-        """Append; the chunk must not change afterwards, and about 2 MiB are held at most.
+        """Append a chunk, which must not change afterwards; at most about 2 MiB are held in memory.
 
-        Raises Unavailable (507 when the disk is full), which may be a later call's answer to this chunk.
+        Raises Unavailable, with status 507 if the disk is full. The error may come at a later call than its chunk.
         """
 
     async def suspend(self) -> State:
-        """Make everything written so far durable; `BlobStore.writer` goes on from the answer, after `close`.
+        """Make everything written so far durable and return its state, from which `BlobStore.writer` resumes.
 
-        Nothing can be written any more. Whoever asks puts the answer down before `close`, or the next writer would
-        begin from an older one.
+        Nothing can be written any more. The caller stores the state and then calls `close`. In the other order the next
+        writer would begin from an older state.
         """
 
     async def finish(self) -> None:
         """Make the object complete, durable and readable under its key.
 
-        Of several writers of one key at most one gets here: the others raise BlobUploadInvalid or
-        BlobUploadUnknown, and none of them changes or removes the finished object.
+        Of several writers of one key at most one can finish. The others raise BlobUploadInvalid or BlobUploadUnknown,
+        and none of them changes or removes the finished object.
         """
 
     async def close(self) -> None:
-        """Let go and leave the object as it was: what was written since is cut off by the next writer. Never raises."""
+        """Release the object as it was at its last state; the next writer cuts off later bytes. Never raises."""
 
     async def abort(self) -> None:
-        """Let go and remove what was written; never raises for what is already gone, nor touches what is finished."""
+        """Release the object and remove its bytes, unless it is finished; does not raise if they are already gone."""
 
 
 class BlobStore(Protocol):
-    """Where the bytes are. Every method raises Unavailable when the store cannot be reached."""
+    """The store of all blob bytes. Every method raises Unavailable if the store cannot be reached."""
 
     async def writer(self, key: str, state: State | None = None) -> Writer:
-        """Begin the object ``key``, or go on where ``suspend`` left it, on any worker of any host.
+        """Begin the object ``key``, or resume it from ``state``, on any worker of any host.
 
         Nothing is changed before the first `write`, `suspend` or `finish`. Bytes that a killed worker wrote after the
-        last `suspend` are cut off. Raises BlobUploadInvalid where another request is writing the same object now (S3
-        sees those on its own host here, others when they finish), BlobUploadUnknown where its bytes are gone. Of the
-        states of one upload only the newest may be used.
+        last `suspend` are cut off. Only the newest state of an upload may be used.
+
+        Raises BlobUploadUnknown if the object's bytes are gone. Raises BlobUploadInvalid if another request is writing
+        the same object now. The S3 store notices writers on other hosts only when they finish.
         """
 
     async def adopt(self, key: str, path: Path) -> None:
-        """Take a complete local file over as the object ``key``; the file at ``path`` may be gone afterwards.
+        """Store a complete local file as the object ``key``; the file at ``path`` may be gone afterwards.
 
         Open descriptors of the file stay readable.
         """
 
     def read(self, key: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Give bytes ``start`` up to ``stop`` of a finished object in pieces of at most 1 MiB.
+        """Yield the bytes from ``start`` up to ``stop`` of a finished object, in pieces of at most 1 MiB.
 
-        Raises BlobUnknown where the object is gone or not finished. The caller closes the generator.
+        Raises BlobUnknown if the object is gone or not finished. The caller closes the generator.
         """
 
     async def locate(self, key: str) -> Path | str | None:
-        """Say where a client or a web server may read the object without us.
+        """Return where a client or a web server may read the object without us; None if they cannot.
 
-        A path: a local file. A string: a presigned URL, for whom and how long the store was told. None: nowhere.
+        A path is a local file. A string is a presigned URL; the store's configuration sets its host and life.
         """
 
     async def delete(self, key: str) -> None:
-        """Remove the object and every half-written rest under its key; silent where nothing is there."""
+        """Remove the object and every half-written rest under its key; does nothing if there is none."""
 
     async def check(self) -> None:
-        """Raise Unavailable, with the reason in words, unless objects can be written and read."""
+        """Raise Unavailable, with the reason, unless objects can be written and read."""

@@ -1,4 +1,4 @@
-"""Objects in an S3 bucket, which any number of workers on any number of hosts share."""
+"""Store objects in an S3 bucket, which any number of workers on any number of hosts share."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .s3_body import FileBody
 from .s3_wire import FIRST_PART, S3Wire, part_size
 from .s3_writer import S3Writer
 
-# Parts of one adopted file that are on their way at once.
+# Parts of one adopted file that are sent at once.
 _PARTS_AT_ONCE = 3
 
 
 class S3Store:
     """A `BlobStore` in one bucket; ``spool`` is a folder of this host, shared by its workers.
 
-    Access keys that are None are looked for as AWS tools do. URLs for others are signed for
-    ``public_endpoint_url``, or ``endpoint_url`` where that is None, and are good for ``url_seconds``.
-    ``connections`` bounds what one worker opens; a blob that is streamed holds one for as long as its client takes.
+    If the access keys are None, they are looked up as AWS tools do it. Presigned URLs are signed for
+    ``public_endpoint_url``, or for ``endpoint_url`` if that is None. They are valid for ``url_seconds``. One worker
+    opens at most ``connections``; a streamed blob holds one for as long as its client takes.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class S3Store:
         )
 
     async def start(self) -> None:
-        """Make the spool folder and the client; S3 itself is not asked yet. Raises Unavailable."""
+        """Make the spool folder and the client, without a request to S3. Raises Unavailable."""
         await in_pool(self._pool, os.makedirs, self._spool, 0o700, True)
         await self._wire.start()
 

@@ -1,4 +1,4 @@
-"""What is sent to S3: bytes of a local file, read while they are sent, never held."""
+"""Send bytes of a local file to S3; they are read while they are sent and never held in memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PIECE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """Bytes of an open file, and their MD5, which S3 compares with what arrives.
+    """Bytes of an open file and their MD5, by which S3 checks the bytes that arrive.
 
-    The MD5 stands in for the signature of the payload: botocore would compute that on the event loop.
+    The MD5 replaces the signature of the payload, because botocore would compute that on the event loop.
     """
 
     descriptor: int
@@ -26,14 +26,14 @@ class FileBody:
 
     @classmethod
     def of(cls, descriptor: int, start: int, size: int) -> FileBody:
-        """Read the bytes for their MD5; blocks."""
+        """Return the body for ``size`` bytes from ``start`` on, after reading them for their MD5. Blocks."""
         source, md5 = _Slice(descriptor, start, size), hashlib.md5(usedforsecurity=False)
         while piece := source.read(_PIECE):
             md5.update(piece)
         return cls(descriptor, start, size, md5.digest())
 
     def arguments(self) -> dict[str, Any]:
-        """Give what a request takes that sends these bytes."""
+        """Return the arguments of a request that sends these bytes."""
         return {
             "Body": _Slice(self.descriptor, self.start, self.size),
             "ContentLength": self.size,
@@ -42,7 +42,7 @@ class FileBody:
 
 
 class _Slice(io.RawIOBase):
-    # Several read one descriptor at once, so the position is kept here and not in the kernel.
+    # Several slices read one descriptor at once, so each keeps its own position and does not use the kernel's.
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
 

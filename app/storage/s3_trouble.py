@@ -1,4 +1,4 @@
-"""What S3, its client library and the network between can answer, turned into errors of ours."""
+"""Turn the failures of S3, of its client library and of the network into our own errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.oci.errors import BlobUnknown, OCIError, Unavailable
 
 from .trouble import damaged, upload_gone, upload_overtaken
 
-# Only what breaks in the middle of a body is aiohttp's own; aiobotocore wraps the rest.
+# An error in the middle of a body is aiohttp's own; aiobotocore wraps all others.
 TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
 SOON = {"Retry-After": "10"}
 
@@ -22,7 +22,7 @@ _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 _OVERTAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "InvalidPart", "InvalidPartOrder"}
 _HINTS = {
     "403": "access is refused; see access_key_id, secret_access_key and the bucket's policy",
-    "404": "there is no such bucket",
+    "404": "there is no such bucket; create it, or change storage.s3.bucket",
     "EndpointConnectionError": "nothing answers there",
     "NoCredentialsError": "no access keys are configured",
 }
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def asking(request: str) -> Iterator[None]:
-    """Raise an error of ours for what goes wrong inside; ``request`` is how the log names it."""
+    """Raise one of our own errors for a failure in the block; the log names it by ``request``."""
     try:
         yield
     except TROUBLE as error:
@@ -40,7 +40,7 @@ def asking(request: str) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Say in words why S3 cannot be used; never the server's own text, which may quote what was sent."""
+    """Return why S3 cannot be used; never the server's own text, which may quote the request."""
     return _HINTS.get(_code(error), _code(error))
 
 

@@ -1,12 +1,12 @@
-"""The requests that are made of S3, by key; what S3 or the network answers instead becomes an error of ours here.
+"""Make the requests to S3, by key, and turn every failure into one of our own errors.
 
     <prefix>objects/<key>                   one finished object
     <prefix>objects/<key>.tail-<16 hex>     the last bytes of a suspended upload, too few for a part
-    <prefix>probe-<16 hex>                  what `check` writes, reads back and removes
+    <prefix>probe-<16 hex>                  a probe that `check` writes, reads back and removes
 
-A multipart upload stands under the name of the object it will become; at most one of a key is alive. A finished
-object is never replaced: what finishes one asks for ``If-None-Match: *``. Ceph 16 knows that for a PUT only and
-ignores it when a multipart upload is completed, therefore `complete` looks first.
+A multipart upload has the name of the object it will become. At most one upload per key is alive. A finished object is
+never replaced, because the request that finishes one sends ``If-None-Match: *``. Ceph 16 supports that for a PUT only,
+and ignores it when a multipart upload is completed. So `complete` first looks whether the object exists.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from .s3_body import FileBody
 from .s3_trouble import SOON, TROUBLE, asking, reason
 from .trouble import damaged, upload_overtaken
 
-# A part has 5 MiB at least (but for the last) and 5 GiB at most, an upload 10,000 parts, an object 5 TiB (Amazon S3
-# user guide, "Multipart upload limits"). Ours double every thousand parts: 8 MiB up to 8 GB, 4 GiB at last.
+# S3 allows parts of 5 MiB to 5 GiB; only the last may be smaller. It allows 10,000 parts per upload and objects up to
+# 5 TiB (Amazon S3 user guide, "Multipart upload limits"). Our part size doubles every thousand parts: 8 MiB for the
+# first 8 GB, 4 GiB for the last parts.
 MIN_PART = 5 * 1024 * 1024
 FIRST_PART = 8 * 1024 * 1024
 _PARTS_PER_SIZE = 1000
@@ -41,12 +42,12 @@ _log = logging.getLogger(__name__)
 
 
 def part_size(number: int) -> int:
-    """Say how many bytes part ``number`` has (from 1), unless it is the last or an upload was suspended in it."""
+    """Return the size in bytes of part ``number``, from 1; the last, or one that a suspend ends, may be smaller."""
     return FIRST_PART << ((number - 1) // _PARTS_PER_SIZE)
 
 
 class S3Wire:
-    """One bucket, with one client for it and one to sign URLs for what others can reach."""
+    """One bucket, with one client for our requests and one that signs URLs for others."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class S3Wire:
         self._signer: Any = None
 
     async def start(self) -> None:
-        """Make the clients, without a request yet; raises Unavailable where the configuration cannot work."""
+        """Make the clients, without a request yet; raises Unavailable if the configuration cannot work."""
         session = get_session()
         with asking("start"):
             self._client = await self._open.enter_async_context(
@@ -92,11 +93,11 @@ class S3Wire:
         await self._open.aclose()
 
     def name(self, key: str, tail: str | None = None) -> str:
-        """Spell the name of an object, or of a tail."""
+        """Return the name of an object in the bucket, or of one of its tails."""
         return f"{self._prefix}objects/{checked(key)}" + (f".tail-{tail}" if tail else "")
 
     async def put(self, key: str, body: FileBody) -> None:
-        """Make a whole object of few bytes; raises BlobUploadInvalid where there is another."""
+        """Write a whole small object; raises BlobUploadInvalid if the key has another object already."""
         try:
             with asking("PutObject"):
                 await self._client.put_object(
@@ -107,16 +108,17 @@ class S3Wire:
                 raise
 
     async def put_tail(self, key: str, body: FileBody) -> str:
-        """Keep the bytes that are too few for a part; gives the tail's name, which no other writer has."""
+        """Write the bytes that are too few for a part and return the tail's name, which no other writer has."""
         tail = secrets.token_hex(8)
         with asking("PutObject"):
             await self._client.put_object(**self._where(self.name(key, tail)), **body.arguments())
         return tail
 
     async def begin(self, key: str) -> str:
-        """Begin a multipart upload, and end every other of this key: a dead worker's, or one that came late.
+        """Begin a multipart upload, end every other one of this key, and return its id.
 
-        Of two that begin at once each asks after its own has begun, so at most one of them lives on.
+        The others belong to a dead worker or a late request. If two uploads begin at once, each lists the uploads after
+        its own has begun. So at most one of them survives.
         """
         with asking("CreateMultipartUpload"):
             answer = await self._client.create_multipart_upload(**self._where(self.name(key)), ContentType=_OCTETS)
@@ -127,7 +129,7 @@ class S3Wire:
         return upload
 
     async def part(self, key: str, upload: str, number: int, body: FileBody) -> str:
-        """Send one part; gives its ETag. Raises BlobUploadUnknown where the upload has ended."""
+        """Send one part and return its ETag; raises BlobUploadUnknown if the upload has ended."""
         with asking("UploadPart"):
             answer = await self._client.upload_part(
                 **self._where(self.name(key)), UploadId=upload, PartNumber=number, **body.arguments()
@@ -138,8 +140,8 @@ class S3Wire:
     async def complete(self, key: str, upload: str, etags: Sequence[str]) -> None:
         """Make the object of the parts with these ETags, in order.
 
-        Raises BlobUploadInvalid where a part is another by now, or the object is there already; BlobUploadUnknown
-        where the upload has ended.
+        Raises BlobUploadInvalid if a part was replaced or the object exists already, and BlobUploadUnknown if the
+        upload has ended.
         """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         there = await self._etag(key)
@@ -159,7 +161,7 @@ class S3Wire:
             else:
                 return
         await self.abort(key, upload)
-        # The answer to a first attempt may have been lost, and this be its repetition: then the object is ours.
+        # The answer to a first attempt may have been lost, and this may be the second one. Then the object is ours.
         if there != _etag_of(etags):
             raise upload_overtaken()
 
@@ -171,23 +173,23 @@ class S3Wire:
             return [it["UploadId"] async for page in pages for it in page.get("Uploads", []) if it["Key"] == name]
 
     async def abort(self, key: str, upload: str) -> None:
-        """End a multipart upload and remove its parts; silent where it has ended."""
+        """End a multipart upload and remove its parts; does nothing if it has ended."""
         with suppress(BlobUploadUnknown), asking("AbortMultipartUpload"):
             await self._client.abort_multipart_upload(**self._where(self.name(key)), UploadId=upload)
 
     async def names(self, key: str) -> list[str]:
-        """List the names that belong to a key: the object's, and its tails'."""
+        """List the names that belong to a key: those of the object and of its tails."""
         with asking("ListObjectsV2"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self.name(key))
             return [it["Key"] async for page in pages for it in page.get("Contents", [])]
 
     async def remove(self, name: str) -> None:
-        """Remove what has this name; silent where nothing has."""
+        """Remove the object of this name; does nothing if there is none."""
         with suppress(BlobUnknown), asking("DeleteObject"):
             await self._client.delete_object(**self._where(name))
 
     async def get(self, name: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Give bytes ``start`` up to ``stop``; closing the generator early closes the connection."""
+        """Yield the bytes from ``start`` up to ``stop``; closing the generator early closes the connection."""
         with asking("GetObject"):
             if start >= stop:
                 await self._client.head_object(**self._where(name))
@@ -201,7 +203,7 @@ class S3Wire:
                     yield piece
 
     async def url(self, key: str) -> str:
-        """Sign a URL to read the object for a while; nothing is asked of S3."""
+        """Return a signed URL by which the object can be read for a while; sends no request to S3."""
         with asking("sign"):
             url: str = await self._signer.generate_presigned_url(
                 "get_object",
@@ -211,7 +213,7 @@ class S3Wire:
         return url
 
     async def check(self) -> None:
-        """Raise Unavailable, with the reason in words, unless the bucket takes and gives objects."""
+        """Raise Unavailable, with the reason, unless objects can be written to the bucket and read back."""
         probe = self._where(f"{self._prefix}probe-{secrets.token_hex(8)}")
         try:
             await self._client.head_bucket(Bucket=self._bucket)
@@ -223,7 +225,7 @@ class S3Wire:
         except TROUBLE as error:
             raise self._unusable(reason(error)) from error
         if back != b"probe":
-            raise self._unusable("it gives back other bytes than it took")
+            raise self._unusable("it returns other bytes than were written")
 
     def _unusable(self, why: str) -> Unavailable:
         host = urlsplit(self._endpoint_url or "").netloc.rpartition("@")[2]
@@ -254,16 +256,16 @@ def _config(connections: int, *, own_server: bool) -> AioConfig:
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 3},
         max_pool_connections=connections,
-        # Checksums beyond Content-MD5 are Amazon's; other servers answer 501 or fail the signature.
+        # Only Amazon supports checksums other than Content-MD5. Other servers answer 501 or fail the signature.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        # A server of one's own rarely has a host name for each bucket.
+        # A private server rarely has a host name for each bucket.
         s3={"addressing_style": "path" if own_server else "auto", "payload_signing_enabled": False},
     )
 
 
 def _etag_of(etags: Sequence[str]) -> str:
-    # As S3, Ceph, MinIO and SeaweedFS compute it; empty, thus equal to none, where ETags are not MD5s (SSE-KMS).
+    # As S3, Ceph, MinIO and SeaweedFS compute it. If ETags are not MD5s (SSE-KMS), it is empty and equals no other.
     try:
         joined = b"".join(bytes.fromhex(etag) for etag in etags)
     except ValueError:

@@ -1,14 +1,14 @@
-"""Uploads to S3: parts gather in files on the local disk and go out while the next one comes in.
+"""Upload to S3: a part gathers in a file on the local disk and is sent while the next one comes in.
 
-The state of a suspended upload is all that another host needs:
+Another host needs nothing except the state of a suspended upload:
 
     {"offset": bytes so far, "upload": S3's upload id, or null before the first part, "etags": those of its parts,
-     "tail": [name, bytes] of what came after the last part, or null, "stale": name of the tail before, or null}
+     "tail": [name, bytes] of the bytes after the last part, or null, "stale": name of the tail before, or null}
 
-Who writes to one upload at the same time as another cannot harm it. On one host the second is refused by a lock.
-From elsewhere: a part that was replaced has another ETag, a later upload of the same key ends the earlier one,
-tails have names of their own, and what completes an object does not replace one; so one of the two completes
-exactly what it sent, and the other is told.
+Two writers of one upload cannot harm each other. On one host, a lock refuses the second writer. Between hosts, four
+facts protect the object. A replaced part has another ETag. A later upload of the same key ends the earlier one. Tails
+have names of their own. The request that completes an object does not replace one. So one of the two writers completes
+exactly the bytes it sent, and the other gets an error.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from .s3_body import FileBody
 from .s3_wire import MIN_PART, S3Wire, part_size
 from .trouble import upload_gone
 
-# While a part is spooled these are on their way: what S3 takes to answer is hidden, and little disk is used.
+# Parts that are being sent while the next one is spooled. This hides the latency of S3 and uses little disk.
 _IN_FLIGHT = 2
 
 _log = logging.getLogger(__name__)
 
 
 class _Spool(AppendFile):
-    """The file of one part; it has no name, so it goes with its worker."""
+    """The file of one part; it has no name, so it vanishes with its worker."""
 
     def __init__(self, pool: Executor, folder: Path) -> None:
         self._md5 = hashlib.md5(usedforsecurity=False)
         super().__init__(pool, _unnamed(folder), hashed=self._md5)
 
     async def body(self) -> FileBody:
-        """Give everything appended so far. Raises Unavailable."""
+        """Return everything appended so far as a body. Raises Unavailable."""
         descriptor = await self.flush()
         return FileBody(descriptor, 0, self.size, self._md5.digest())
 
@@ -55,7 +55,7 @@ def _unnamed(folder: Path) -> io.FileIO:
 
 
 class S3Writer:
-    """The `Writer` of one key; ``lock`` is held, and closed at the end."""
+    """The `Writer` of one key; it holds ``lock`` and closes it at the end."""
 
     def __init__(self, wire: S3Wire, pool: Executor, folder: Path, lock: io.FileIO, key: str) -> None:
         self._wire = wire
@@ -63,8 +63,8 @@ class S3Writer:
         self._folder = folder
         self._lock = lock
         self._key = key
-        # Bytes in parts, also those on their way; what is in the spool comes on top, so that a request cancelled at
-        # any await leaves the two in step.
+        # Bytes in parts, also those being sent. The bytes in the spool are not counted here, so that a request that is
+        # cancelled at any await leaves both counts consistent.
         self._sent = 0
         self._upload: str | None = None
         self._etags: list[str] = []
@@ -80,7 +80,7 @@ class S3Writer:
         return self._sent + (self._spool.size if self._spool is not None else 0)
 
     async def open(self, state: State | None) -> None:
-        """Make the first spool, and fill it with the tail; raises BlobUploadUnknown where that is gone."""
+        """Make the first spool and fill it with the tail; raises BlobUploadUnknown if the tail is gone."""
         self._spool = await in_pool(self._pool, _Spool, self._pool, self._folder)
         if state is None:
             return
@@ -97,8 +97,8 @@ class S3Writer:
         view = memoryview(chunk)
         while view:
             spool = self._current()
-            # A resumed upload repeats the boundaries of the parts that a killed worker may have sent already:
-            # Ceph refuses to complete an upload that has parts beyond the last one named.
+            # A resumed upload repeats the part boundaries of a killed worker, which may have sent more parts. Ceph
+            # refuses to complete an upload that has parts beyond the last one named.
             room = part_size(self._next) - spool.size
             if room <= 0:
                 await self._roll()
@@ -116,7 +116,7 @@ class S3Writer:
             await self._land_all()
             spool = self._current()
             tail = await self._wire.put_tail(self._key, await spool.body()) if spool.size else None
-            # The state before this one may still be what the database has: its tail stays for one more round.
+            # The database may still have the state before this one. So its tail stays until the next suspend.
             if self._stale is not None:
                 await self._wire.remove(self._wire.name(self._key, self._stale))
         except BaseException:
@@ -197,7 +197,7 @@ class S3Writer:
             self._upload = await self._wire.begin(self._key)
         spool, body = self._current(), await self._current().body()
         fresh = await in_pool(self._pool, _Spool, self._pool, self._folder)
-        # Nothing is awaited from here on: a cancelled request leaves the part either here or on its way.
+        # Nothing is awaited from here on, so a cancelled request leaves the part either spooled or being sent.
         sending = self._wire.part(self._key, self._upload, self._next, body)
         self._flying.append((asyncio.create_task(sending), spool))
         self._sent, self._spool = self._sent + spool.size, fresh
@@ -205,7 +205,7 @@ class S3Writer:
     async def _land(self) -> None:
         task, spool = self._flying[0]
         await asyncio.wait([task])
-        # A part that failed stays where it is, and fails every call after this: nothing can go on without it.
+        # A failed part stays in the queue and fails every later call, because the upload cannot complete without it.
         etag = task.result()
         self._flying.popleft()
         self._etags.append(etag)
@@ -216,7 +216,7 @@ class S3Writer:
             await self._land()
 
     async def _remove_tails(self) -> None:
-        # The object is complete: what cannot be removed now goes with it.
+        # The object is complete. A tail that cannot be removed now is removed with the object.
         try:
             for name in await self._wire.names(self._key):
                 if name != self._wire.name(self._key):
