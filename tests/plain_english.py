@@ -44,6 +44,7 @@ CHECKED = (
     "app/oci",
     "app/cache",
     "app/storage",
+    "app/registry",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

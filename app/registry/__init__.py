@@ -1,1 +1,1 @@
-"""Hosting: blobs, upload sessions, manifests, tags, referrers, and the collection of what nothing needs."""
+"""Hosting: blobs, upload sessions, manifests, tags, referrers and garbage collection."""

@@ -1,7 +1,7 @@
-"""Artifacts as people see them: manifests with their tags, sizes, platforms, history and what refers to them.
+"""Artifacts as people see them: manifests with their tags, sizes, platforms, history and referrers.
 
-An artifact is a manifest that has a tag, or that neither an index nor, as a referrer, a subject in the repository has
-beneath it: what belongs to another one is shown there.
+A list shows a manifest if it has a tag or belongs to no other manifest. The children of an index are shown with the
+index, and a referrer is shown with its subject, if that is in the repository.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
 from .image_details import Child, ImageConfig, Platform, children_of, config_of, platforms_of
 
-# Shown of an artifact's tags in a list; a page of its own has all of them.
+# The tags of an artifact that a list shows. The artifact's own page has all of them.
 _TAGS_SHOWN = 10
 _REFERRERS_SHOWN = 100
-# Larger ones are not read for a list: it shows no platforms then.
+# A larger manifest is not read for a list, which then shows no platforms.
 _MOST_LISTED_BYTES = 256 * 1024
 
 
@@ -41,8 +41,8 @@ class Artifact:
     """An artifact as lists show it; sizes in bytes, times in Unix seconds.
 
     ``kind`` is "image", "index", "chart" (Helm), "wasm", else the artifact type itself. ``size`` counts the manifest
-    and every part of it once, with an index also those of its children that are here. ``tags`` are the newest few of
-    ``tag_count``.
+    and each of its parts once. For an index, that includes the parts of the children that are here. ``tags`` are the
+    newest few of ``tag_count``.
     """
 
     repository_id: int
@@ -63,13 +63,13 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        """Its key in `Artifacts.page`."""
+        """Return the artifact's key in `Artifacts.page`."""
         return f"{self.pushed_at!r},{self.digest}"
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactDetail:
-    """An artifact with all that is known of it; ``config`` is None for what is no image or is not here (a mirror)."""
+    """An artifact with all its details; ``config`` is None if it is not an image, or not here (in a mirror)."""
 
     artifact: Artifact
     payload: bytes
@@ -88,9 +88,9 @@ class Artifacts:
         self._configs = ImageConfigs(database, store)
 
     async def page(self, repository_id: int, page: Page[str], wanted: ArtifactFilter = EVERYTHING) -> list[Artifact]:
-        """List artifacts, the last pushed first; their keys are `Artifact.key`, and they are searched by their tags.
+        """List artifacts, newest push first; their keys are `Artifact.key`, and a search matches their tags.
 
-        Raises Invalid for what is no key.
+        Raises Invalid for a wrong key.
         """
         async with self._database.reading() as transaction:
             rows = await artifacts.page(transaction, repository_id, page.with_keys(_key), wanted)
@@ -98,11 +98,11 @@ class Artifacts:
         return list(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)))
 
     async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> int:
-        """Count what `page` lists in all."""
+        """Return how many artifacts `page` would list without a limit."""
         return await self._database.read(artifacts.total, repository_id, wanted, search)
 
     async def resolve(self, repository_id: int, reference: Reference) -> Digest:
-        """Find the manifest that a tag or a digest names; raises Missing."""
+        """Return the digest of the manifest that a tag or a digest names; raises Missing."""
         if isinstance(reference, Digest):
             found = reference if await manifests.present(self._database, repository_id, reference) else None
         else:
@@ -113,12 +113,12 @@ class Artifacts:
         return found
 
     async def find(self, repository_id: int, reference: Reference) -> Artifact:
-        """Read one artifact, also one that `page` shows beneath another; raises Missing."""
+        """Return one artifact, also one that `page` shows with another; raises Missing."""
         row, found = await self._read(repository_id, reference)
         return await self._artifact(repository_id, row, found)
 
     async def detail(self, repository_id: int, reference: Reference) -> ArtifactDetail:
-        """Read all that is known of an artifact; raises Missing, and Unavailable where the store is away."""
+        """Return all details of an artifact; raises Missing, and Unavailable if the store is down."""
         row, found = await self._read(repository_id, reference)
         payload = found.payloads[row.digest]
         parsed = parse_manifest(payload, row.media_type)
@@ -140,14 +140,14 @@ class Artifacts:
     async def referrers(
         self, repository_id: int, digest: Digest, *, after: str = "", limit: int = 50
     ) -> list[Referrer]:
-        """List what names this manifest as its subject (signatures, SBOMs), by digest."""
+        """List the manifests that name this one as their subject (signatures, SBOMs), by digest, past ``after``."""
         if not storable(after):
             return []
         found, _ = await self._database.read(manifests.referrers, repository_id, digest, None, after, limit)
         return found
 
     async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
-        """Give a manifest one more tag; raises Missing, Conflict where the repository has that tag already."""
+        """Add a tag to a manifest; raises Missing, and Conflict if the repository has that tag already."""
 
         async def add(transaction: Transaction) -> bool | None:
             if not await manifests.sizes(transaction, repository_id, [digest]):
@@ -159,22 +159,22 @@ class Artifacts:
             raise _missing(digest)
         if not added:
             raise Conflict(
-                "the repository has a tag %(tag)s already; remove it first, or push it anew to move it", tag=tag
+                "the repository has a tag %(tag)s already; remove it first, or push it again to move it", tag=tag
             )
 
     async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
-        """Take a tag off a manifest, which is collected a day later where nothing else keeps it; raises Missing."""
+        """Remove a tag from a manifest, which is collected a day later if nothing else keeps it; raises Missing."""
 
         async def remove(transaction: Transaction) -> None:
             if await manifests.remove_tag(transaction, repository_id, tag) != digest:
-                # Whatever it was taken from has it again: the transaction ends here.
+                # The other manifest keeps its tag, because the error rolls the transaction back.
                 raise Missing("%(digest)s has no tag %(tag)s in this repository", digest=digest, tag=tag)
             await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
 
         await self._database.transact(remove)
 
     async def remove(self, repository_id: int, digest: Digest) -> None:
-        """Delete a manifest with its tags and what refers to it a day later; raises Missing."""
+        """Delete a manifest with its tags now, and its referrers a day later; raises Missing."""
 
         async def remove(transaction: Transaction) -> bool:
             orphans = await manifests.remove(transaction, repository_id, digest)
@@ -222,7 +222,7 @@ class Artifacts:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What belongs to the artifacts of one page, by their digests."""
+    """The tags, labels, payloads and sizes of the artifacts of one page, by their digests."""
 
     tags: Mapping[str, tuple[int, Sequence[TagEntry]]]
     labels: Mapping[str, Sequence[Label]]
@@ -241,7 +241,7 @@ async def _gather(transaction: Transaction, repository_id: int, rows: Sequence[A
 
 
 async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:
-    """Add up what is beneath each of the manifests, two levels deep: an index, its images, their blobs."""
+    """Return the size of each manifest's parts in bytes, two levels deep: an index, its images, their blobs."""
     parts: dict[str, dict[str, int]] = {digest: {} for digest in digests}
     children: dict[str, list[str]] = {}
     for part in await artifacts.parts(transaction, repository_id, digests):
@@ -261,14 +261,14 @@ async def _sizes(transaction: Transaction, repository_id: int, digests: Collecti
 
 
 def _key(text: str) -> tuple[float, str]:
-    """Read what `Artifact.key` spelled; raises Invalid."""
+    """Parse an `Artifact.key`; raises Invalid."""
     pushed_at, _, digest = text.partition(",")
     try:
         key = float(pushed_at), Digest.parse(digest)
     except (ValueError, DigestInvalid):
-        raise Invalid("not a place in this list: %(text)r; begin at its start", text=text[:120]) from None
+        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120]) from None
     if not math.isfinite(key[0]):
-        raise Invalid("not a place in this list: %(text)r; begin at its start", text=text[:120])
+        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120])
     return key
 
 

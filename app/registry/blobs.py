@@ -1,4 +1,4 @@
-"""Blobs that a repository serves: finding, mounting and deleting them."""
+"""Find, mount and delete the blobs of repositories."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .garbage_collection import GRACE_SECONDS
 
 
 class Blobs:
-    """Blobs of record; a blob exists for a repository where it is linked there, and nowhere else."""
+    """The blobs in the database; a repository has a blob only if the blob is linked there."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, repository_id: int, digest: Digest) -> StoredBlob | None:
-        """Find a blob linked in the repository."""
+        """Return a blob that is linked in the repository, else None."""
         return await blobs.linked(self._database, repository_id, digest)
 
     async def keep(self, repository_id: int, digest: Digest) -> None:
-        """Put off the collection of a blob that a client was just told it need not send."""
+        """Delay the collection of a blob by a day, because a client was told that it need not send it."""
         async with self._database.transaction() as transaction:
             await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
 
     async def mount(self, repository: Repository, digest: Digest, source: Repository | None) -> bool:
-        """Link a blob of ``source``, or without one of the same project, into ``repository``; False: not found.
+        """Link a blob of ``source`` into ``repository``; return False if it was not found.
 
-        The caller has checked that the same token may pull from ``source``. Without it only the repository's own
-        project is looked at, or a mount would tell which digests other people have (distribution-spec, end-11). What
-        comes from another project is charged to this one; raises QuotaExceeded.
+        The caller has checked that the same token may pull from ``source``. If ``source`` is None, only the
+        repository's own project is searched. Otherwise a mount would reveal the digests of other people
+        (distribution-spec, end-11). A blob from another project is charged to this one; raises QuotaExceeded.
         """
 
         async def link(transaction: Transaction) -> bool:
@@ -50,7 +50,7 @@ class Blobs:
         return await self._database.transact(link)
 
     async def delete(self, repository: Repository, digest: Digest) -> None:
-        """Take a blob out of the repository; raises BlobUnknown."""
+        """Remove a blob from the repository; raises BlobUnknown."""
 
         async def unlink(transaction: Transaction) -> bool:
             return repository.id is not None and await blobs.unlink(transaction, repository.id, digest)

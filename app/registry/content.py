@@ -1,7 +1,7 @@
-"""What a project answers to those who pull, whichever kind it is.
+"""The interface for pulls from a project of either kind, and its implementation for hosting.
 
 Hosting and mirroring are two implementations of one interface. `app.web.v2.contents` chooses one for each pull, by the
-project's kind; the implementations do not ask again.
+project's kind. The implementations do not check the kind again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Read = Callable[[int, int | None], AsyncGenerator[bytes, None]]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who is asking: ``name`` is the person, the robot or the address block that fairness counts.
+    """The client of a pull; ``name`` is the person, robot or address block that fair sharing counts.
 
-    ``may_fill``: may spend what the upstream still allows on something that is not cached yet.
+    ``may_fill``: it may spend the upstream's budget on content that is not cached yet.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Client:
 
 
 class ClientGone(Exception):
-    """The client closed its connection before it had sent, or been sent, everything."""
+    """The client closed its connection before the request or its answer was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A manifest as it goes out; ``size`` in bytes. ``payload`` is None where a HEAD was answered without having it.
+    """A manifest to be sent; ``size`` in bytes. ``payload`` is None if a HEAD was answered without fetching it.
 
-    ``warning`` says in words where it may not be the newest.
+    ``warning`` is set if the manifest may not be the newest, and gives the reason.
     """
 
     digest: Digest
@@ -55,16 +55,16 @@ class ManifestAnswer:
 
     @classmethod
     def of(cls, stored: StoredManifest, warning: str | None = None) -> Self:
-        """Answer what is stored."""
+        """Make the answer for a stored manifest."""
         return cls(stored.digest, stored.media_type, len(stored.payload), stored.payload, warning)
 
 
 @dataclass(frozen=True, slots=True)
 class BlobAnswer:
-    """A blob as it goes out; ``size`` in bytes is None only where an upstream would not say.
+    """A blob to be sent; ``size`` in bytes is None only if an upstream does not state it.
 
-    ``source`` is the key of its object where the store has it, a function that gives its bytes where they are on
-    their way (whoever calls it closes what it gives), and None where only its size was asked for.
+    ``source`` is the key of its object if the store has the blob. If the bytes are still coming, ``source`` is a
+    function that returns a generator of them, which its caller closes. It is None if only the size was asked for.
     """
 
     digest: Digest
@@ -73,27 +73,27 @@ class BlobAnswer:
 
 
 class Content(Protocol):
-    """What can be pulled from a project. Every method raises NameUnknown where there is no such repository."""
+    """The content that can be pulled from a project. Every method raises NameUnknown for an unknown repository."""
 
     async def manifest(
         self, repository: Repository, reference: Reference, client: Client, *, head: bool
     ) -> ManifestAnswer:
-        """Answer a manifest, or with ``head`` what is known of it; raises ManifestUnknown."""
+        """Return a manifest; with ``head``, the payload may be left out. Raises ManifestUnknown."""
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
-        """Answer a blob, or with ``head`` what is known of it; raises BlobUnknown."""
+        """Return a blob; with ``head``, the source may be left out. Raises BlobUnknown."""
 
     async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
-        """List tags by key, past ``after``, in ASCII order."""
+        """List at most ``limit`` tags in ASCII order, past ``after``."""
 
     async def referrers(
         self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
     ) -> tuple[list[Referrer], bool]:
-        """List what names ``subject``, by digest, past ``after``: ``limit`` at most; and say whether there are more."""
+        """Return at most ``limit`` referrers of ``subject`` by digest, past ``after``, and whether there are more."""
 
 
 class HostedContent:
-    """What people have pushed."""
+    """The content that people have pushed; implements `Content`."""
 
     def __init__(self, database: Database, payloads: Manifests, blobs: Blobs, pulls: Pulls) -> None:
         self._database = database
@@ -135,7 +135,7 @@ class HostedContent:
 
 
 def known(repository: Repository) -> int:
-    """Answer the repository's id; raises NameUnknown where nothing was ever put there."""
+    """Return the repository's id; raises NameUnknown if nothing was ever stored there."""
     if repository.id is None:
         raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
     return repository.id

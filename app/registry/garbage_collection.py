@@ -1,11 +1,11 @@
-"""Garbage collection: what nothing references any more goes a day later, by rows and never by walks.
+"""Garbage collection: remove unreferenced content a day later, by rows and never by walks through the store.
 
     a tag moves, a manifest is deleted,       ┐
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
     an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
 
-What was pushed by digest and never had a tag or an index stays: somebody pins it. What a mirror has that nothing
-references stays for as long as it is pulled now and then.
+A manifest that was pushed by digest and never had a tag or an index stays, because somebody pins it. An unreferenced
+manifest of a mirror stays for as long as it is pulled now and then.
 
 Source: the review queue of GitLab's container registry (field notes, "Metadata and garbage collection").
 """
@@ -20,27 +20,27 @@ from app.oci.digest import Digest
 from app.projects.removal import finish_removals
 from app.storage import BlobStore
 
-# A push takes hours at the worst: what it has sent already, or was told it need not send, must outlive it.
+# A push may take hours. The blobs that it has sent, or was told it need not send, must outlive it.
 GRACE_SECONDS = 24 * 3600
-# How long a mirror keeps a manifest that nothing references and nobody pulls: it can be had again, for a counted pull.
+# How long a mirror keeps an unreferenced manifest that nobody pulls. It can be fetched again, for a counted pull.
 UNPULLED_SECONDS = 7 * 24 * 3600
 _PAUSE_SECONDS = 60.0
 _BATCH = 100
 
 
 class GarbageCollection:
-    """Works the queues off; every worker may run one, rows are taken by one at a time."""
+    """Processes the queues. Every worker may run one, because each row is taken by one worker at a time."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
         self._store = store
 
     async def run(self) -> None:
-        """Collect every minute, for as long as the worker lives."""
+        """Collect every minute until cancelled."""
         await repeat("collection", self.collect, _PAUSE_SECONDS)
 
     async def collect(self) -> None:
-        """Work off all that is due now."""
+        """Process everything that is due now."""
         await finish_removals(self._database)
         while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
             pass
@@ -87,5 +87,5 @@ class GarbageCollection:
 async def _remove_manifest(transaction: Transaction, repository_id: int, digest: Digest) -> None:
     touched = await manifests.remove(transaction, repository_id, digest)
     if touched:
-        # A day more for the parts: somebody may be pushing another manifest of the same parts now.
+        # The parts get one more day, because somebody may be pushing another manifest of the same parts now.
         await manifests.ask_review(transaction, repository_id, touched, time.time() + GRACE_SECONDS)

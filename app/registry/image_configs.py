@@ -1,4 +1,4 @@
-"""Reads the configs of images out of the store, for those who look at them; each worker keeps the last few."""
+"""Read the configs of images from the store for pages and the API; each worker caches the last few."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from app.storage import BlobStore
 
 from .image_details import ImageConfig, config_of, layer_sizes, read_config
 
-# An ordinary one has some kilobytes. What is larger is not read for a list, and what is larger still not at all.
+# An ordinary config has some kilobytes. A larger one is not read for a list; the largest are not read at all.
 _MOST_LISTED_BYTES = 64 * 1024
 _MOST_BYTES = 4 * 1024 * 1024
 _MOST_KEPT = 500
 
 
 class ImageConfigs:
-    """Kept by the digest of the manifest, whose bytes never change: what was read once is good for ever."""
+    """Configs by the digest of their manifest. A digest's bytes never change, so a cached config stays valid."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
@@ -29,15 +29,15 @@ class ImageConfigs:
         self._kept: LRUCache[Digest, ImageConfig] = LRUCache(_MOST_KEPT)
 
     async def read(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
-        """Read the config of the image whose manifest this is.
+        """Return the config of the image whose manifest this is.
 
-        None for what is no image, for a config beyond 4 MiB, and where it is not here (a mirror may not have it).
-        Raises Unavailable.
+        None if the manifest is not an image's, if the config is larger than 4 MiB, or if it is not here (a mirror may
+        not have it). Raises Unavailable.
         """
         return await self._read(repository_id, digest, payload, _MOST_BYTES)
 
     async def read_soft(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
-        """Do as `read` for a list, which is shown without what cannot be had at once."""
+        """Return the config as `read` does, for a list; None also if it is larger than 64 KiB or `read` would raise."""
         try:
             return await self._read(repository_id, digest, payload, _MOST_LISTED_BYTES)
         except Unavailable:
@@ -47,7 +47,7 @@ class ImageConfigs:
         described = config_of(payload)
         if described is None or described.media_type not in IMAGE_CONFIGS:
             return None
-        # Asked every time: that another repository has it counts for nothing.
+        # Looked up every time, because a link in another repository gives no right to it.
         found = await blobs.linked(self._database, repository_id, described.digest)
         if found is None or found.size > most_bytes:
             return None

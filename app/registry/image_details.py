@@ -1,4 +1,4 @@
-"""What manifests and image configs say of themselves, read without trust: what is odd in them is left out.
+"""Read the details that manifests and image configs state, without trust: odd values are left out.
 
 Source: OCI image-spec, image-index.md ("platform") and config.md.
 """
@@ -14,16 +14,16 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import Descriptor
 
-# BuildKit puts what it says of a build into the index as if it were an image for this platform.
+# BuildKit lists its attestations in the index as images for this platform.
 _NO_PLATFORM = "unknown"
-# Of a config that somebody made to be long, people see the beginning.
+# Of a config that is long on purpose, people see the beginning.
 _MOST_ITEMS = 1000
 _MOST_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What an image runs on; ``str`` spells it linux/arm64/v8."""
+    """The platform an image runs on; ``str`` spells it linux/arm64/v8."""
 
     os: str
     architecture: str
@@ -36,7 +36,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A manifest that an index names; ``present``: it is here (a mirror may not have it yet)."""
+    """A manifest that an index names; ``size`` in bytes; ``present``: it is here (a mirror may not have it yet)."""
 
     digest: Digest
     media_type: str
@@ -48,7 +48,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class HistoryStep:
-    """One step of how an image was built; ``created`` as the image says it, ``size`` of its layer, None for none."""
+    """One step of an image's build; ``created`` as the image states it, ``size`` of its layer in bytes or None."""
 
     created: str
     created_by: str
@@ -60,7 +60,7 @@ class HistoryStep:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image's config says of it; everything may be missing, and is then empty."""
+    """The details in an image's config; each may be missing and is then empty."""
 
     platform: Platform | None = None
     created: str = ""
@@ -76,7 +76,7 @@ class ImageConfig:
 
 
 def children_of(payload: bytes) -> list[Child]:
-    """List what an index names, none of it taken for present."""
+    """List the manifests that an index names, all with ``present`` unset."""
     found = []
     for entry in _maps(_document(payload).get("manifests")):
         descriptor = _descriptor(entry)
@@ -90,12 +90,12 @@ def children_of(payload: bytes) -> list[Child]:
 
 
 def platforms_of(payload: bytes) -> Sequence[Platform]:
-    """List the platforms an index has images for; none for anything else."""
+    """List the platforms for which an index has images; empty for any other manifest."""
     return tuple(dict.fromkeys(child.platform for child in children_of(payload) if child.platform is not None))
 
 
 def config_of(payload: bytes) -> Descriptor | None:
-    """Find an image manifest's config."""
+    """Return the descriptor of an image manifest's config, None if there is none."""
     return _descriptor(_map(_document(payload).get("config")))
 
 
@@ -106,7 +106,7 @@ def layer_sizes(payload: bytes) -> list[int]:
 
 
 def read_config(content: bytes, layers: Sequence[int]) -> ImageConfig | None:
-    """Read an image's config; ``layers`` are the sizes of its layers in bytes. None where it is no JSON object."""
+    """Return an image's parsed config, None if it is not a JSON object; ``layers`` are the layers' sizes in bytes."""
     document = _document(content)
     if not document:
         return None
@@ -178,7 +178,7 @@ def _maps(value: object) -> list[Mapping[str, Any]]:
 
 
 def _text(value: object) -> str:
-    """Give a text that a page can hold: half a surrogate pair is none."""
+    """Return a text that a page can hold, without half surrogate pairs; "" for any other value."""
     return value[:_MOST_CHARACTERS].encode(errors="replace").decode() if isinstance(value, str) else ""
 
 

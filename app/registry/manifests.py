@@ -1,4 +1,4 @@
-"""Manifests and tags of record: reading, pushing and deleting them."""
+"""Read, push and delete the manifests and tags in the database."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CACHE_BYTES = 32 * 1024 * 1024
 
 
 class Manifests:
-    """Manifests of record. Payloads are kept in memory by digest: a digest's bytes never change."""
+    """The manifests in the database. Payloads are cached in memory by digest, because their bytes never change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._payloads: LRUCache[Digest, bytes] = LRUCache(_CACHE_BYTES, getsizeof=len)
 
     async def read(self, repository_id: int, digest: Digest) -> StoredManifest | None:
-        """Read a manifest of the repository; whether it is there now is asked of the database every time."""
+        """Return a manifest of the repository, else None; asks the database every time whether it is still there."""
         payload = self._payloads.get(digest)
         if payload is not None:
             found = await manifests.present(self._database, repository_id, digest)
@@ -40,7 +40,7 @@ class Manifests:
         return stored
 
     async def read_tag(self, repository_id: int, tag: Tag) -> tuple[StoredManifest, float] | None:
-        """Read what a tag stands for, and when it was last compared with the upstream (Unix seconds)."""
+        """Return a tag's manifest, and when it was last compared with the upstream (Unix seconds); None if unknown."""
         tagged = await manifests.tagged(self._database, repository_id, tag)
         if tagged is None:
             return None
@@ -58,9 +58,9 @@ class Manifests:
         content_type: str | None,
         payload: bytes,
     ) -> tuple[Digest, Manifest]:
-        """Verify a manifest and put it down with its tags, all at once.
+        """Verify a manifest and write it with its tags in one transaction; return its digest and the parsed manifest.
 
-        Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown where a part is not linked in this repository.
+        Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown if a part is not linked in this repository.
         """
         parsed = parse_manifest(payload, content_type)
         digest = Digest.of(payload, reference.algorithm if isinstance(reference, Digest) else "sha256")
@@ -82,13 +82,13 @@ class Manifests:
         return digest, parsed
 
     async def keep(self, repository_id: int, digest: Digest) -> None:
-        """Put off the collection of a manifest that a client was just told it need not send, where one is pending."""
+        """Delay a pending collection of a manifest by a day, because a client was told that it need not send it."""
         if await manifests.under_review(self._database, repository_id, digest):
             async with self._database.transaction() as transaction:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
     async def delete(self, repository: Repository, reference: Reference) -> None:
-        """Remove a tag, or a manifest with every tag of it; raises NameUnknown and ManifestUnknown."""
+        """Remove a tag, or a manifest with all its tags; raises NameUnknown and ManifestUnknown."""
         if repository.id is None:
             raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
         repository_id = repository.id
@@ -110,7 +110,7 @@ class Manifests:
 async def record(
     transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest, tags: Iterable[str]
 ) -> None:
-    """Put a verified manifest down and point tags at it; what lost a tag is looked at in a day."""
+    """Write a verified manifest and point tags at it; manifests that lost a tag are reviewed in a day."""
     await manifests.add(transaction, repository_id, digest, parsed)
     moved = await manifests.set_tags(transaction, repository_id, tags, digest)
     await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
@@ -138,7 +138,7 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
     for part in parts:
         if sizes[part.digest] != part.size:
             raise ManifestInvalid(
-                "%(digest)s has %(size)s bytes, the manifest says %(stated)s",
+                "%(digest)s has %(size)s bytes, but the manifest says %(stated)s; push a manifest with the right size",
                 digest=part.digest,
                 size=sizes[part.digest],
                 stated=part.size,
@@ -146,7 +146,7 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
 
 
 def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
-    """Say that a repository has no such manifest."""
+    """Return the error for a manifest that the repository does not have."""
     separator = "@" if isinstance(reference, Digest) else ":"
     return ManifestUnknown(
         "there is no %(name)s%(separator)s%(reference)s", name=name, separator=separator, reference=reference

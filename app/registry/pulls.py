@@ -1,6 +1,6 @@
-"""Notes when things were last pulled, and how often: what eviction and people go by.
+"""Note when manifests and blobs were last pulled, and how often, for eviction and for people.
 
-A note that is lost with a killed worker costs nothing but a little order among the least recently pulled.
+If a killed worker loses a note, only the order of the least recently pulled blobs is a little wrong.
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ class Pulls(WriteBehind[_Key, _Pulled]):
         self.note(("blob", repository_id, digest), _Pulled(time.time(), 0))
 
     def manifest(self, repository_id: int, digest: Digest, *, counts: bool = False) -> None:
-        """Note that a manifest was pulled now; ``counts``: it is what people call a pull, of one image and not a look.
+        """Note that a manifest was pulled now; ``counts``: people would call this a pull of an image.
 
         A client that pulls asks for several manifests: by HEAD first, then the index, then the image for its platform.
+        Only one of them counts.
         """
         self.note(("manifest", repository_id, digest), _Pulled(time.time(), int(counts)))
 
     def merge(self, old: _Pulled, new: _Pulled) -> _Pulled:
-        """Keep the later time, and count both."""
+        """Return the later time and the sum of both counts."""
         return _Pulled(new.at, old.pulls + new.pulls)
 
     async def write(self, notes: Mapping[_Key, _Pulled]) -> None:

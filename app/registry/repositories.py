@@ -1,4 +1,4 @@
-"""Repositories as people see them: listing, describing and deleting them."""
+"""List, describe and delete repositories for people."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from app.projects.viewers import viewer_of
 
 
 class Repositories:
-    """Repositories of hosting projects and of mirrors alike."""
+    """The repositories of hosting projects and of mirrors."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def search(self, principal: Principal, page: Page[str]) -> list[RepositoryEntry]:
-        """List repositories by full name, their key, in projects the principal may see."""
+        """List repositories in projects that the principal may see, by full name, which is their key."""
         return await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split))
 
     async def found(self, principal: Principal, text: str) -> int:
-        """Count what `search` lists in all."""
+        """Return how many repositories `search` would list without a limit."""
         return await self._database.read(repositories.found, viewer_of(principal), text)
 
     async def find(self, project_id: int, name: str) -> RepositoryEntry:
-        """Read a repository by its name within the project; raises Missing."""
+        """Return a repository by its name within the project; raises Missing."""
         found = None
         if storable(name):
             found = await self._database.read(repositories.find, project_id, name)
@@ -38,7 +38,7 @@ class Repositories:
         return found
 
     async def describe(self, repository_id: int, description: str) -> None:
-        """Set the description; raises Missing, Invalid."""
+        """Write the description; raises Missing and Invalid."""
         checks.text(description, Term("description"))
         async with self._database.transaction() as transaction:
             there = await repositories.describe(transaction, repository_id, description)
@@ -46,7 +46,7 @@ class Repositories:
             raise _gone()
 
     async def remove(self, repository_id: int) -> None:
-        """Remove a repository with all it has, its blobs in batches; gone for clients at once. Raises Missing."""
+        """Remove a repository with its content; clients see it gone at once, blobs go in batches. Raises Missing."""
         if not await remove_repository(self._database, repository_id):
             raise _gone()
 

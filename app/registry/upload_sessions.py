@@ -1,8 +1,8 @@
-"""The sessions of uploads as the database has them, and the running hashes that this worker computed for them.
+"""Keep upload sessions in the database, and their running hashes in the worker that computed them.
 
-The row of a session is the truth: which object its bytes are in, how many are safe, their digest so far, and what the
-session was given of its project's quota. A running hash lives in the worker that computed it. Another worker goes on
-writing without it, and reads the object back once, at the end, to verify it.
+The row of a session is authoritative: its object, how many bytes are safe, their digest so far, and how much of the
+project's quota the session holds. Another worker resumes the session without the running hash. It reads the object back
+once, at the end, to verify it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .garbage_collection import GRACE_SECONDS
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Running hashes kept for sessions between two requests; one that is dropped costs one reading at the end.
+# Running hashes kept for sessions between two requests. If one is dropped, the object is read once at the end.
 _MOST_HASHES = 1000
-# Of the quota, a session asks for so much ahead and keeps so much while it waits.
+# The quota that a session reserves ahead, and keeps while it waits for its next request.
 _AHEAD_BYTES = 16 * 1024 * 1024
 
 
@@ -41,14 +41,14 @@ class Hashing:
 
 
 class UploadSessions:
-    """What is done to the row of a session; each raises Unavailable without the database."""
+    """The database operations on the row of a session; each raises Unavailable if the database is down."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._hashes: LRUCache[str, Hashing] = LRUCache(_MOST_HASHES)
 
     async def begin(self, repository: Repository, algorithm: str) -> UploadSession:
-        """Write a new session; raises DigestInvalid for an algorithm not verified here."""
+        """Write a new session; raises DigestInvalid for an algorithm that is not verified here."""
         running = new_hash(algorithm)
         key = new_key()
 
@@ -64,19 +64,22 @@ class UploadSessions:
         return session
 
     async def find(self, repository_id: int, upload_id: str) -> UploadSession | None:
-        """Read a session of a repository."""
+        """Return a session of a repository, None if there is none."""
         return await self._database.read(uploads.find, repository_id, upload_id)
 
     async def find_with_room(self, known: UploadSession) -> tuple[UploadSession, int | None]:
-        """Find a session as it is known, and what its project has left; raises BlobUploadInvalid once it moved on."""
+        """Return a session and the room left in its project's quota, None without a quota.
+
+        Raises BlobUploadInvalid if the session is no longer as the caller knows it.
+        """
         found = await self._database.read(uploads.find_with_room, known.repository_id, known.id)
-        # A request that failed may have left a session with more of the quota than it had.
+        # A failed request may have left the session with more quota than before.
         if found is None or replace(found[0], charged_bytes=known.charged_bytes) != known:
             raise _moved_on()
         return found
 
     def take_hashing(self, session: UploadSession) -> Hashing | None:
-        """Give the hash of all bytes of a session and forget it here; None where another worker has it."""
+        """Return the hash of all bytes of a session and forget it here; None if another worker has it."""
         hashing = self._hashes.pop(session.id, None)
         if hashing is not None and hashing.offset == session.bytes_written:
             return hashing
@@ -91,7 +94,10 @@ class UploadSessions:
         *,
         has_quota: bool,
     ) -> None:
-        """Write how far a session has come; raises BlobUploadInvalid where it has moved on, and QuotaExceeded."""
+        """Write the progress of a session.
+
+        Raises BlobUploadInvalid if another request has changed it, and QuotaExceeded.
+        """
         async with self._database.transaction() as transaction:
             advanced = await uploads.advance(transaction, before, after)
             await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
@@ -105,13 +111,13 @@ class UploadSessions:
             self._hashes[after.id] = hashing
 
     async def commit(self, repository: Repository, session: UploadSession, size: int, digest: Digest) -> None:
-        """End a session with a blob; raises BlobUploadUnknown where it has ended, and QuotaExceeded."""
+        """End a session with a blob; raises BlobUploadUnknown if it has ended already, and QuotaExceeded."""
 
         async def commit(transaction: Transaction) -> bool:
             charged = await uploads.end(transaction, session.id)
             if charged is None:
                 return False
-            # Before the blob: in this order a review locks them.
+            # Before the blob, because a review locks the rows in this order.
             await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
             await blobs.add(transaction, digest, session.object_key, size)
             await blobs.add_link(transaction, repository.project_id, session.repository_id, digest, paid=charged)
@@ -121,7 +127,7 @@ class UploadSessions:
             raise _ended()
 
     async def drop(self, session: UploadSession) -> None:
-        """End a session and give its bytes up; raises BlobUploadUnknown where it has ended."""
+        """End a session and discard its bytes; raises BlobUploadUnknown if it has ended already."""
         self._hashes.pop(session.id, None)
         async with self._database.transaction() as transaction:
             removed = await uploads.remove(transaction, session.id)
@@ -131,7 +137,7 @@ class UploadSessions:
             raise _ended()
 
     async def reserve(self, project_id: int, upload_id: str, total: int) -> int:
-        """Take quota for ``total`` bytes and some ahead; answers for how many. Raises as `commit` does."""
+        """Reserve quota for ``total`` bytes and some ahead, and return the reserved bytes. Raises as `commit` does."""
         async with self._database.transaction() as transaction:
             charged = await uploads.reserve(transaction, project_id, upload_id, total, _AHEAD_BYTES)
         if charged is None:
@@ -139,14 +145,14 @@ class UploadSessions:
         return charged
 
     async def give_back(self, project_id: int, upload_id: str, keep: int) -> None:
-        """Return what a session has of the quota beyond ``keep`` bytes."""
+        """Release the quota that a session holds beyond ``keep`` bytes."""
         async with self._database.transaction() as transaction:
             await uploads.give_back(transaction, project_id, upload_id, keep)
 
 
 def _moved_on() -> BlobUploadInvalid:
-    return BlobUploadInvalid("another request has moved this upload on; ask for its status and go on from there")
+    return BlobUploadInvalid("another request has changed this upload; ask for its status and resume from there")
 
 
 def _ended() -> BlobUploadUnknown:
-    return BlobUploadUnknown("this upload has ended already")
+    return BlobUploadUnknown("this upload has ended already; begin a new one")

@@ -1,9 +1,8 @@
-"""Uploads: bytes arrive in any number of requests, on any worker, and become a blob when they verify.
+"""Uploads: bytes arrive in any number of requests, on any worker, and become a blob after verification.
 
-What a session is, and what one worker leaves to the next: `upload_sessions`. Where the project has a quota, a session
-asks before it takes bytes, for what the request announces or else in steps, and what it does not fit in ends it. The
-first bytes of a request are charged with what it writes at its end anyway, so that small blobs cost no transaction
-more.
+`upload_sessions` describes a session and its hand-over between workers. If the project has a quota, a session reserves
+room before it takes bytes: for the announced length, or else in steps. A session that does not fit is ended. The first
+bytes of a request are charged in the transaction that it writes at its end, so small blobs need no extra transaction.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from app.storage import BlobStore, Writer
 from .content import ClientGone
 from .upload_sessions import Hashing, UploadSessions
 
-# Hashing and writing take turns with the network in pieces of this size; a push has up to three in memory.
+# Hashing and writing alternate with the network in pieces of this size. A push has up to three of them in memory.
 _PIECE_BYTES = 512 * 1024
-# Of the quota, a session takes so much before it asks.
+# A session takes this many bytes before it reserves quota.
 _FREE_BYTES = 1024 * 1024
-# Written in `digest_so_far` where the digest of the bytes so far is not known.
+# The value of `digest_so_far` if the digest of the bytes so far is not known.
 _UNKNOWN_DIGEST = ""
 
 
@@ -42,16 +41,16 @@ class Uploads:
         self._store = store
 
     async def begin(self, repository: Repository, algorithm: str = "sha256") -> UploadSession:
-        """Begin a session; raises DigestInvalid for an algorithm not verified here."""
+        """Begin a session; raises DigestInvalid for an algorithm that is not verified here."""
         return await self._sessions.begin(repository, algorithm)
 
     async def find(self, repository: Repository, upload_id: str) -> UploadSession:
-        """Find a session of this repository; raises BlobUploadUnknown."""
+        """Return a session of this repository; raises BlobUploadUnknown."""
         session = await self._sessions.find(repository.id, upload_id) if repository.id is not None else None
         if session is not None:
             return session
         raise BlobUploadUnknown(
-            "there is no such upload here; it may have ended or been left for a day: begin a new one"
+            "there is no such upload; it may have ended, or expired after a day without a request; begin a new one"
         )
 
     @asynccontextmanager
@@ -66,17 +65,17 @@ class Uploads:
     ) -> AsyncIterator[Receiving]:
         """Open a session for the bytes of one request, ``announced`` of them if that is known.
 
-        How the block ends decides what becomes of the session and of its bytes:
+        The end of the block decides the state of the session and of its bytes:
 
-            `commit`                         a blob; the session has ended
-            the end of the block             kept: any worker may go on from here
-            ClientGone                       the same, without the length that ``chunk`` promised
-            QuotaExceeded                    the session has ended, because nobody goes on with what does not fit
-            another error                    the session stands where it stood before the request
+            `commit`                         the bytes are a blob; the session has ended
+            the end of the block             the bytes are kept; any worker may resume the session
+            ClientGone                       the same, although the length that ``chunk`` promised is missing
+            QuotaExceeded                    the session has ended, because it can never fit
+            another error                    the session is as it was before the request
             an error, and not ``resumable``  the session has ended, because nobody knows its address
 
-        Raises RangeInvalid if the chunk is not the next one, BlobUploadInvalid if the body has another length than the
-        chunk or if another request has the session, and QuotaExceeded if the project has no room.
+        Raises RangeInvalid if the chunk is not the next one, and QuotaExceeded if the project has no room. Raises
+        BlobUploadInvalid if the body is not as long as the chunk, or if another request has the session.
         """
         receiving, room = await self._open(repository, session, chunk, resumable)
         try:
@@ -89,7 +88,7 @@ class Uploads:
             raise
 
     async def cancel(self, repository: Repository, upload_id: str) -> None:
-        """End a session and give its bytes up; raises BlobUploadUnknown."""
+        """End a session and discard its bytes; raises BlobUploadUnknown."""
         await self._sessions.drop(await self.find(repository, upload_id))
 
     async def _open(
@@ -97,14 +96,14 @@ class Uploads:
     ) -> tuple[Receiving, int | None]:
         if chunk is not None and chunk.start != session.bytes_written:
             raise RangeInvalid(
-                "the next chunk begins at byte %(begin)s, this one at %(start)s",
+                "the next chunk must begin at byte %(begin)s, but this one begins at %(start)s",
                 begin=session.bytes_written,
                 start=chunk.start,
                 headers={"Range": range_header(session)},
             )
         writer = await self._store.writer(session.object_key, dict(session.state) if session.state else None)
         try:
-            # Another request may have gone on with the session, or ended it, until this one had the writer.
+            # Another request may have continued or ended the session before this one got the writer.
             session, room = await self._sessions.find_with_room(session)
         except BaseException:
             await writer.close()
@@ -123,7 +122,7 @@ class Uploads:
 
 
 class Receiving:
-    """The bytes of one request on their way into a session; handlers call `write` and `commit`."""
+    """Takes the bytes of one request into a session; handlers call `write` and `commit`."""
 
     def __init__(
         self,
@@ -150,26 +149,26 @@ class Receiving:
         self._storing: asyncio.Task[None] | None = None
         self._has_quota = has_quota
         self._charged = session.charged_bytes
-        # All bytes of the session, those included that are still on their way into the store.
+        # All bytes of the session, including those that are not in the store yet.
         self._taken = session.bytes_written
 
     @property
     def session(self) -> UploadSession:
-        """The session's row as this request found it, and after the block as it left it."""
+        """Return the session's row as this request found it; after the block, as the request left it."""
         return self._session
 
     async def announce(self, length: int, room: int) -> None:
-        """Ask for the quota of a whole body; raises QuotaExceeded."""
+        """Reserve quota for a whole body of ``length`` bytes; raises QuotaExceeded."""
         total = self._taken + length
-        # What is small is charged when it is committed, unless it is plain already that it will not fit.
+        # A small body is charged at its commit, unless it is already clear that it does not fit.
         if total <= self._charged or (total <= _FREE_BYTES and total - self._charged <= room):
             return
         await self._reserve(total)
 
     async def write(self, data: bytes) -> None:
-        """Take bytes; returns while the last full piece is still being hashed and stored, never two.
+        """Take bytes; returns while at most one full piece is still being hashed and stored.
 
-        Raises QuotaExceeded where the project has no room for them.
+        Raises QuotaExceeded if the project has no room for them.
         """
         self._taken += len(data)
         if self._has_quota and self._taken > max(self._charged, _FREE_BYTES):
@@ -179,9 +178,9 @@ class Receiving:
             await self._flush()
 
     async def commit(self, digest: Digest) -> int:
-        """Verify and make the blob visible; return its size in bytes. Raise DigestInvalid.
+        """Verify the bytes, make the blob visible and return its size in bytes. Raises DigestInvalid, QuotaExceeded.
 
-        A resumable session goes on after a wrong digest: the client may still name the right one.
+        A resumable session survives a wrong digest, because the client may still name the right one.
         """
         await self._drain()
         self._check_length()
@@ -190,7 +189,9 @@ class Receiving:
             if self._resumable:
                 await self._keep()
             raise DigestInvalid(
-                "the bytes sent have the digest %(computed)s, not %(digest)s", computed=computed, digest=digest
+                "the bytes that were sent have the digest %(computed)s, not %(digest)s",
+                computed=computed,
+                digest=digest,
             )
         size = self._writer.offset
         self._ended = True
@@ -200,7 +201,7 @@ class Receiving:
             if computed != digest:
                 await self._sessions.drop(self._session)
                 raise DigestInvalid(
-                    "the bytes sent have the digest %(computed)s, not %(digest)s; begin a new upload",
+                    "the bytes that were sent have the digest %(computed)s, not %(digest)s; begin a new upload",
                     computed=computed,
                     digest=digest,
                 )
@@ -212,14 +213,14 @@ class Receiving:
         return size
 
     async def finish(self) -> None:
-        """Keep the session unless it was committed: what has arrived is safe on any worker from now on."""
+        """Keep the session unless it was committed; from now on any worker can resume after the bytes so far."""
         if not self._ended:
             await self._drain()
             self._check_length()
             await self._keep()
 
     async def fail(self, error: BaseException) -> None:
-        """End a request that failed; does nothing if it has ended. See `Uploads.receive`."""
+        """End a failed request; does nothing if it has ended already. See `Uploads.receive`."""
         if self._ended:
             return
         if not self._resumable or isinstance(error, QuotaExceeded):
@@ -235,14 +236,17 @@ class Receiving:
             await self._let_go()
 
     async def _abort(self) -> None:
-        """End the session and give its bytes up."""
+        """End the session and discard its bytes."""
         self._ended = True
         await self._settle()
         await self._writer.abort()
         await self._sessions.drop(self._session)
 
     async def _let_go(self) -> None:
-        """Forget this request; the session stands where it stood before. Silent: the request has failed already."""
+        """Undo this request: the session is as it was before.
+
+        Does not raise if the database is down, because the request has failed already.
+        """
         self._ended = True
         await self._settle()
         try:
@@ -276,7 +280,7 @@ class Receiving:
             await self._sessions.drop(self._session)
             raise
         finally:
-            # Not before the row says so: whoever has the writer next begins where the row says.
+            # After the row is written, because the next writer begins at the size that the row states.
             await self._writer.close()
         self._session = after
 
@@ -288,11 +292,11 @@ class Receiving:
             await storing
 
     async def _settle(self) -> None:
-        """Wait for the piece under way, whatever became of it: its writer must not be closed beneath it."""
+        """Wait for the piece under way, even if it fails, because its writer must not be closed meanwhile."""
         if self._storing is not None:
             storing, self._storing = self._storing, None
             await asyncio.wait([storing])
-            # Asked for, or asyncio would log as forgotten what has failed the request in its own words already.
+            # Read, because asyncio would log it as never retrieved. The request has failed with its own error already.
             storing.cancelled() or storing.exception()
 
     async def _flush(self) -> None:
@@ -327,12 +331,12 @@ class Receiving:
         received = self._writer.offset - self._session.bytes_written
         if self._expected is not None and received != self._expected:
             raise BlobUploadInvalid(
-                "Content-Range promised %(expected)s bytes, the body had %(received)s",
+                "Content-Range promised %(expected)s bytes, but the body had %(received)s",
                 expected=self._expected,
                 received=received,
             )
 
 
 def range_header(session: UploadSession) -> str:
-    """Spell the ``Range`` of an upload's status; the specification has no spelling for no bytes but ``0-0``."""
+    """Return the ``Range`` of an upload's status; for no bytes at all, the specification has only ``0-0``."""
     return f"0-{max(0, session.bytes_written - 1)}"

@@ -204,7 +204,7 @@ def test_another_type_in_the_header(admin: Registry, empty: str, header: str) ->
 def test_a_descriptor_of_the_wrong_size(admin: Registry, empty: str, wrong: int) -> None:
     for payload in (layer(size=wrong), changed(config=descriptor(BLOB, CONFIG, size=wrong), layers=[])):
         words = refused(admin.put_manifest(empty, "latest", payload, OCI_MANIFEST), 400, "MANIFEST_INVALID")
-        assert f"has {len(BLOB)} bytes, the manifest says {wrong}" in words
+        assert f"has {len(BLOB)} bytes, but the manifest says {wrong}" in words
         nothing_kept(admin, empty, payload)
 
 
@@ -213,7 +213,7 @@ def test_a_child_of_the_wrong_size(admin: Registry, repository: str) -> None:
     admin.push_manifest(repository, digest_of(child), child, OCI_MANIFEST)
     payload = index(manifests=[descriptor(child, OCI_MANIFEST, size=1)])
     words = refused(admin.put_manifest(repository, "latest", payload, OCI_INDEX), 400, "MANIFEST_INVALID")
-    assert f"has {len(child)} bytes, the manifest says 1" in words
+    assert f"has {len(child)} bytes, but the manifest says 1" in words
 
 
 def test_one_part_with_two_sizes(admin: Registry, empty: str) -> None:
