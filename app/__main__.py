@@ -1,4 +1,4 @@
-"""``python -m app serve | migrate | check | admin …``: the registry's commands, each with ``--config FILE``."""
+"""Run the registry's commands, ``python -m app serve | migrate | check | admin …``, each with ``--config FILE``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Command = Callable[[Config, argparse.Namespace], Coroutine[Any, Any, str]]
 
 
 def main() -> int:
-    """Run a command; answers the exit status."""
+    """Run a command and return the exit status."""
     arguments = _parser().parse_args()
     try:
         config = load(arguments.config)
@@ -52,27 +52,27 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add(commands, "serve", "run the registry", None)
     _add(commands, "migrate", "bring the database to this release's schema", _migrate)
-    _add(commands, "check", "read the configuration and say whether it is good", _check)
-    admin = commands.add_parser("admin", help="look after projects, passwords and keys").add_subparsers(
+    _add(commands, "check", "read the configuration and name the first fault in it", _check)
+    admin = commands.add_parser("admin", help="manage projects, passwords and keys").add_subparsers(
         required=True, metavar="COMMAND"
     )
     project = _add(admin, "create-project", "make a project that hosts images", _create_project)
     project.add_argument("name")
-    project.add_argument("--public", action="store_true", help="anyone may pull; without it only those let in")
-    change = _add(admin, "change-project", "change a project's settings; what is not named stays", _change_project)
+    project.add_argument("--public", action="store_true", help="anyone may pull; without it, only those with access")
+    change = _add(admin, "change-project", "change a project's settings; others stay as they are", _change_project)
     change.add_argument("name")
     change.add_argument("--public", action=argparse.BooleanOptionalAction, help="whether anyone may pull")
     change.add_argument(
         "--official-images",
         choices=("explain", "alias"),
-        help="a mirror's answer to a Docker Hub name without library/",
+        help="how a mirror answers a Docker Hub name without library/",
     )
-    change.add_argument("--cache-bytes", type=int, metavar="N", help="how much a mirror may keep; 0: no bound")
+    change.add_argument("--cache-bytes", type=int, metavar="N", help="the most bytes a mirror may keep; 0: no bound")
     password = _add(
-        admin, "set-password", "change the password of a local account, asked for or read from stdin", _password
+        admin, "set-password", "change a local account's password, which is asked for or read from stdin", _password
     )
     password.add_argument("username")
-    _add(admin, "rotate-keys", "sign tokens with a new key; those given out stay good until they expire", _rotate_keys)
+    _add(admin, "rotate-keys", "sign tokens with a new key; issued tokens stay valid until they expire", _rotate_keys)
     return parser
 
 
@@ -84,9 +84,9 @@ def _add(commands: Any, name: str, text: str, command: Command | None) -> argpar
 
 
 def _prepare_metrics(config: Config) -> None:
-    # The metrics of all workers meet in files; the library looks for their folder when it is first imported. It maps
-    # them into memory, and a write that finds the disk full would kill the worker (SIGBUS): so they are in memory.
-    memory = Path("/dev/shm")  # noqa: S108  # the name is ours alone: the data folder's, made anew, for us only
+    # All workers share the metrics through files, whose folder the library reads at its first import. It maps the files
+    # into memory. A write to a full disk would kill the worker (SIGBUS), so the files are kept in memory.
+    memory = Path("/dev/shm")  # noqa: S108  # the folder is named after our data folder, and made again for us only
     name = f"registry-{hashlib.sha256(bytes(config.data_dir)).hexdigest()[:16]}"
     metrics = memory / name if os.access(memory, os.W_OK) else config.data_dir / "run" / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What an operator does by hand: ``python -m app admin …``; each works while the service runs."""
+"""Carry out an operator's commands, ``python -m app admin …``, also while the service runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from app.projects.service import require_publishable
 
 
 async def create_project(config: Config, name: str, *, public: bool) -> str:
-    """Make a project that hosts images; answers what was done, in words. Raises ValueError for a name or one taken."""
+    """Make a project that hosts images and return a message; raises ValueError if the name has a slash or is taken.
+
+    Raises NameInvalid for any other name that cannot be used.
+    """
     if Name.parse(name).repository:
-        raise ValueError(f"a project's name has no slash: {name!r}")
+        raise ValueError(f"a project's name must not have a slash: {name!r}")
     async with _opened(config) as database, database.transaction() as transaction:
         if not await projects.create(transaction, name, public=public, upstream=None, settings={}):
-            raise ValueError(f"there is a project {name} already")
+            raise ValueError(f"there is a project {name} already; choose another name")
         made = await projects.find(transaction, name)
         assert made is not None  # noqa: S101 - for the types
         await _note(transaction, "create", "project", name, (made.id, name))
@@ -35,26 +38,29 @@ async def create_project(config: Config, name: str, *, public: bool) -> str:
 
 
 async def change_project(config: Config, name: str, *, public: bool | None, settings: Mapping[str, object]) -> str:
-    """Change a project; raises ValueError where there is none, or none of a kind that has such settings.
+    """Change a project and return a message; raises ValueError if there is none, or if it has no such settings.
 
-    Raises Conflict where a private cache would become public.
+    Raises Conflict if a private cache would become public.
     """
     async with _opened(config) as database, database.transaction() as transaction:
         project = await projects.find(transaction, name)
         if project is None:
             raise ValueError(f"there is no project {name!r}")
         if settings and project.upstream is None:
-            raise ValueError(f"{name} hosts images; {' and '.join(settings)} goes with a mirror")
+            raise ValueError(f"{name} hosts images; only a mirror can have {' and '.join(settings)}")
         if public:
             require_publishable(project)
         is_public = project.public if public is None else public
         await projects.change(transaction, name, public=is_public, settings={**project.settings, **settings})
         await _note(transaction, "update", "project", name, (project.id, name))
-    return f"changed {name}; tokens given out before stay good for five minutes at most"
+    return f"changed {name}; tokens issued earlier stay valid for five minutes at most"
 
 
 async def set_password(config: Config, username: str, password: str) -> str:
-    """Change the password of a local account, which ends its sessions; raises ValueError if there is none."""
+    """Change the password of a local account, end its sessions and return a message.
+
+    Raises ValueError if there is no such account.
+    """
     cache = Cache(config.redis.url if config.redis.url != EMBEDDED else "redis://")
     async with _opened(config) as database:
         if not await Accounts(database, Throttle(cache)).set_password(username, password):
@@ -65,7 +71,7 @@ async def set_password(config: Config, username: str, password: str) -> str:
 
 
 async def rotate_keys(config: Config) -> str:
-    """Make a new signing key."""
+    """Make a new signing key and return a message."""
     async with _opened(config) as database:
         await SigningKeys(database, Secrets(read_key(config.access.secret_key, config.data_dir))).rotate(
             COMMAND_LINE, socket.gethostname()
@@ -76,7 +82,7 @@ async def rotate_keys(config: Config) -> str:
 async def _note(
     transaction: Transaction, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None
 ) -> None:
-    """Put down in the audit log what is done on this host."""
+    """Write to the audit log what the command line of this host did."""
     told = (time.time(), COMMAND_LINE.subject, socket.gethostname(), operation, resource_type, resource)
     await audit.add(transaction, [audit.Note(*told, *(project or (None, "")))])
 

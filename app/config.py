@@ -1,7 +1,7 @@
-"""config.yaml as frozen dataclasses: the defaults stand here, and an unknown key is an error that names it.
+"""Read config.yaml into frozen dataclasses, which hold the defaults; an unknown key is an error that names it.
 
-``${NAME}`` inside a value takes an environment variable; a key ``password_file`` reads the value of ``password``
-from a file; relative paths are relative to the configuration file's folder.
+``${NAME}`` inside a value is replaced by an environment variable. The key ``password_file`` reads the value of
+``password`` from a file. Relative paths are relative to the configuration file's folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 
 from app.oci.reference import is_plain_name
 
-# The value of redis.url that has the service start a Redis of its own.
+# The value of redis.url with which the service starts a private Redis.
 EMBEDDED = "embedded:"
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
@@ -33,7 +33,7 @@ _LOCAL_NETWORKS = (
 
 
 class ConfigError(Exception):
-    """What is wrong with the configuration, in one line that names the key."""
+    """The configuration has a fault. The message is one line that names the key."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Server:
     external_url: str = "http://127.0.0.1:8080"
     listen: str = "127.0.0.1:8080"
     processes: int = 1
-    # Addresses whose X-Forwarded-For is believed; a unix socket's peer always is.
+    # The X-Forwarded-For of these addresses is trusted. The peer of a unix socket always is.
     trusted_proxies: tuple[Network, ...] = ()
     drain_seconds: int = 30
 
@@ -84,7 +84,7 @@ class Credential:
 class UpstreamConfig:
     url: str
     credentials: tuple[Credential, ...] = ()
-    # Seconds a tag is served without asking the upstream whether it has moved.
+    # Seconds for which a tag is served before the upstream is asked again whether it has moved.
     fresh_for: int = 300
 
 
@@ -98,7 +98,7 @@ class ProjectConfig:
 
 @dataclass(frozen=True)
 class Admin:
-    # Off: nobody logs in with a password kept here; the account stays.
+    # If false, nobody logs in with a local password; the account stays.
     enabled: bool = True
     username: str = "admin"
     password: str | None = field(default=None, repr=False)
@@ -106,20 +106,21 @@ class Admin:
 
 @dataclass(frozen=True)
 class Access:
-    # What secrets of robots and access keys are hashed with, the same on every host; null: made up, kept in data_dir.
+    # The key by which secrets of robots and access keys are hashed, the same on every host. Null: generated once and
+    # kept in data_dir.
     secret_key: str | None = field(default=None, repr=False)
     robot_prefix: str = "robot-"
     robot_days: int = 30
     most_robot_days: int = 365
     most_key_days: int = 365
-    # A browser session ends after so long without a request, and after so long in any case; seconds.
+    # Seconds after which a browser session ends: without a request, and in any case.
     session_idle: int = 2 * 3600
     session_life: int = 12 * 3600
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What people may make for themselves. Sizes in bytes; admins are bound by none of it."""
+    """The limits on what people may create themselves; none of them binds admins. Sizes in bytes."""
 
     projects_per_person: int = 10
     default_quota: int = 10 * 1024**3
@@ -131,7 +132,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class SamlAttributes:
-    """Names an attribute may come by, the first found counts."""
+    """The names that each attribute may have; the first one found counts."""
 
     identity: tuple[str, ...] = ("urn:oid:1.3.6.1.4.1.5923.1.1.1.6", "eduPersonPrincipalName")
     mail: tuple[str, ...] = ("urn:oid:0.9.2342.19200300.100.1.3", "mail")
@@ -142,7 +143,7 @@ class SamlAttributes:
 
 @dataclass(frozen=True)
 class SamlRule:
-    """Holds where one of an attribute's values is one of ``values``; ``*`` stands for any text."""
+    """Matches if one of an attribute's values is one of ``values``; ``*`` stands for any text."""
 
     attribute: str
     values: tuple[str, ...]
@@ -151,21 +152,21 @@ class SamlRule:
 @dataclass(frozen=True)
 class Saml:
     enabled: bool = False
-    # http(s):// or file://; asked again every hour.
+    # http(s):// or file://; read again every hour.
     idp_metadata_url: str | None = None
-    # Which of several identity providers in the metadata; null: the only one.
+    # The identity provider, if the metadata has several; null: the only one.
     idp_entity_id: str | None = None
-    # Null: the address of our metadata.
+    # Null: the URL of our metadata.
     entity_id: str | None = None
     certificate: str | None = None
     private_key: str | None = field(default=None, repr=False)
-    # Shown in our metadata beside the one in use, so that the identity provider knows it before it is.
+    # Shown in our metadata beside the certificate in use, so that the identity provider knows it before it is used.
     next_certificate: str | None = None
     next_private_key: str | None = field(default=None, repr=False)
     attributes: SamlAttributes = SamlAttributes()
-    # Scopes (the part after the @) the identity provider may speak for; empty: those its metadata says.
+    # Scopes (the part after the @) for which the identity provider may assert identities. Empty: those in its metadata.
     scopes: tuple[str, ...] = ()
-    # Who may log in: whoever one of these rules holds for; empty: everybody the identity provider lets in.
+    # A person may log in if one of these rules matches. Empty: everybody whom the identity provider lets in.
     allow: tuple[SamlRule, ...] = ()
     admins: tuple[SamlRule, ...] = ()
 
@@ -183,9 +184,9 @@ class Config:
     projects: Mapping[str, ProjectConfig] = field(
         default_factory=lambda: {"mirror": ProjectConfig(upstream="docker.io")}
     )
-    # A host name of its own for a mirror project, served at its root (Docker's registry-mirrors).
+    # Host names that serve one mirror project each at their root (Docker's registry-mirrors).
     hosts: Mapping[str, str] = field(default_factory=dict)
-    # Whose anonymous requests may spend the upstream's budget on what is not cached yet.
+    # Anonymous requests from these networks may spend the upstream's budget on content that is not cached yet.
     fill_networks: tuple[Network, ...] = tuple(ip_network(network) for network in _LOCAL_NETWORKS)
     admin: Admin = Admin()
     access: Access = Access()
@@ -198,7 +199,7 @@ class Config:
 
 
 def load(path: Path) -> Config:
-    """Read and check a configuration file; raises ConfigError."""
+    """Return the configuration in a file after checking it; raises ConfigError."""
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -209,14 +210,14 @@ def load(path: Path) -> Config:
 
 
 def parse(document: object, folder: Path) -> Config:
-    """Check a configuration that was read from a file in ``folder``; raises ConfigError."""
+    """Return the configuration in the parsed YAML of a file in ``folder`` after checking it; raises ConfigError."""
     config = _absolute(_build(Config, document, "", folder), folder)
     _check(config)
     return config
 
 
 def _absolute(config: Config, folder: Path) -> Config:
-    """Take relative paths from the file's folder, also where they stand within a value."""
+    """Return the configuration with absolute paths, also within values; relative ones start at the file's folder."""
     data_dir = (folder / config.data_dir).resolve()
     listen, url = config.server.listen, config.database.url
     if listen.startswith("unix:"):
@@ -236,41 +237,43 @@ def _check(config: Config) -> None:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{key}: {url!r} is not an http:// or https:// URL")
     if parts_path(config.server.external_url):
-        raise ConfigError("server.external_url: the registry is served at the root of a host, leave the path out")
+        raise ConfigError("server.external_url: the registry is served at the root of a host; leave the path out")
     if config.server.processes < 0:
-        raise ConfigError("server.processes: 0 (one per core) or a number of processes")
+        raise ConfigError("server.processes: must be 0 (one per core) or a number of processes")
     listen_address(config.server.listen)
     if config.storage.delivery == "redirect" and config.storage.driver != "s3":
-        raise ConfigError("storage.delivery: redirect goes with driver s3 only")
+        raise ConfigError("storage.delivery: redirect works with driver s3 only; use stream or accel")
     _check_people(config)
     for name, project in config.projects.items():
         if not is_plain_name(name):
-            raise ConfigError(f"projects.{name}: a project's name has lower-case letters, digits and . _ - only")
+            raise ConfigError(f"projects.{name}: use only lower-case letters, digits and . _ - in a project's name")
         if project.upstream is not None and project.upstream not in config.upstreams:
-            raise ConfigError(f"projects.{name}.upstream: no upstream {project.upstream!r} under upstreams:")
+            raise ConfigError(f"projects.{name}.upstream: {project.upstream!r} is not listed under upstreams:; add it")
     for host, name in config.hosts.items():
         if name not in config.projects or config.projects[name].upstream is None:
-            raise ConfigError(f"hosts.{host}: {name!r} is no mirror project under projects:")
+            raise ConfigError(f"hosts.{host}: {name!r} is not a mirror project under projects:")
 
 
 def _check_people(config: Config) -> None:
     if config.saml.enabled and not config.saml.idp_metadata_url:
-        raise ConfigError("saml.idp_metadata_url: needed where saml.enabled is true; http(s):// or file://")
+        raise ConfigError("saml.idp_metadata_url: required if saml.enabled is true; use http(s):// or file://")
     if config.policy.default_quota > config.policy.most_quota:
-        raise ConfigError("policy.default_quota: more than policy.most_quota")
+        raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
     if config.access.robot_days > config.access.most_robot_days:
-        raise ConfigError("access.robot_days: more than access.most_robot_days")
+        raise ConfigError("access.robot_days: must not be more than access.most_robot_days")
     if not _ROBOT_PREFIX.match(config.access.robot_prefix):
-        raise ConfigError("access.robot_prefix: letters, digits and . _ - $ +, at least one of them not a letter")
+        raise ConfigError(
+            "access.robot_prefix: use 1 to 32 letters, digits and . _ - $ +, with at least one that is not a letter"
+        )
 
 
 def parts_path(url: str) -> str:
-    """Give the path of a URL, nothing for the bare root."""
+    """Return the path of a URL, "" for the root."""
     return urlsplit(url).path.rstrip("/")
 
 
 def listen_address(listen: str) -> Path | tuple[str, int]:
-    """Read ``server.listen``: ``unix:PATH`` or ``HOST:PORT`` (IPv6 in brackets); raises ConfigError."""
+    """Parse ``server.listen``: ``unix:PATH`` or ``HOST:PORT`` (IPv6 in brackets); raises ConfigError."""
     if listen.startswith("unix:"):
         return Path(listen.removeprefix("unix:"))
     host, _, port = listen.rpartition(":")
@@ -321,7 +324,7 @@ def _expand(text: str, path: str) -> str:
 
 
 def _value(hint: Any, value: object, path: str, folder: Path) -> Any:
-    """Check one value against a field's type."""
+    """Return one value as its field's type; raises ConfigError if it does not fit."""
     if isinstance(value, str):
         value = _expand(value, path)
     origin, arguments = get_origin(hint), get_args(hint)
@@ -331,7 +334,7 @@ def _value(hint: Any, value: object, path: str, folder: Path) -> Any:
         return None if value is None else _value(arguments[0], value, path, folder)
     if origin is Literal:
         if value not in arguments:
-            raise ConfigError(f"{path}: {value!r} is none of {', '.join(map(str, arguments))}")
+            raise ConfigError(f"{path}: {value!r} is not one of {', '.join(map(str, arguments))}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
@@ -361,4 +364,4 @@ def _network(value: object, path: str) -> Network:
     try:
         return ip_network(str(value), strict=False)
     except ValueError as error:
-        raise ConfigError(f"{path}: {value!r} is no address or network") from error
+        raise ConfigError(f"{path}: {value!r} is not an address or a network") from error

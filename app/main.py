@@ -1,6 +1,6 @@
-"""The composition root: builds the pools, stores and services of `serve`, and knows all of them.
+"""The composition root: build the pools, stores and services of `serve`.
 
-The operators' commands (`app.commands`) and `migrate` open a pool of their own for what they do.
+The operators' commands (`app.commands`) and `migrate` open database pools of their own.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What fills may take to end after the last client is gone; their spools stay and are gone on with.
+# Shutdown grace for running fills, after the last client is gone. Spool files are kept and resumed on restart.
 _FILL_SECONDS = 5.0
-# What jobs may take to finish what they are doing when a worker stops.
+# Shutdown grace for the current run of each job.
 _FINISH_SECONDS = 5
 # A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
 # never leaves the host.
@@ -97,9 +97,9 @@ _TRANSFER_SECONDS = 24 * 3600
 
 
 def serve(config: Config) -> None:
-    """Run the service until it is told to stop.
+    """Run the service until a signal stops it.
 
-    Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, where a part is not to be had.
+    Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, if a part cannot be used.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
     sockets = bind(config.server.listen, config.server.processes or os.cpu_count() or 1)
@@ -122,12 +122,12 @@ def serve(config: Config) -> None:
 
 def _restart(redis: EmbeddedRedis | None, pid: int) -> None:
     if redis is not None and pid == redis.pid:
-        log.error("the private Redis ended, starting another; what it kept is warmth and will come again")
+        log.error("the private Redis ended; starting another with an empty cache")
         asyncio.run(redis.restart())
 
 
 async def _prepare(config: Config, redis_url: str) -> None:
-    """Do once what no worker need do again: schema, projects, the admin; and find out what cannot be reached."""
+    """Make the schema, the projects and the admin once for all workers, and find out which parts cannot be reached."""
     try:
         await migrate(config.database_url)
     except Unavailable as error:
@@ -180,7 +180,7 @@ async def _open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
 def _make_store(config: Config) -> FilesystemStore | S3Store:
     if config.storage.driver == "filesystem":
         return FilesystemStore(config.data_dir / "blobs")
-    # The client of S3 takes a fifth of a start, and only those who use it wait for it.
+    # Importing the S3 client takes a fifth of the start-up time, so only installations with S3 do it.
     from app.storage.s3 import S3Store
 
     s3 = config.storage.s3
@@ -199,8 +199,8 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
 
 
 async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]) -> None:
-    """Be one worker: build everything, serve until SIGTERM, drain, take everything down in reverse."""
-    # What is imported and built by now stays: the collector need not look through it again and again.
+    """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse."""
+    # Objects imported and built by now live as long as the worker, so the garbage collector need not scan them.
     gc.freeze()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -209,7 +209,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         stores = await _open_stores(config, redis_url, stack)
         who = await _build_access(config, stores, stack)
         content = await _build_content(config, stores, who, stack)
-        # What was noted is written before the rest is taken down, which may take longer than a stop may.
+        # The audit notes are written before the rest is closed, because that may take longer than a stop allows.
         stack.push_async_callback(who.audit.close)
         observer, addresses = Observer(sys.stderr), Addresses(config)
         v2 = V2(
@@ -234,7 +234,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
 
 
 async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:
-    """Have jobs finish what they are doing, while what they need is there; one that takes long is broken off."""
+    """Let jobs finish their current run while the services they use still exist; cancel a run that takes too long."""
     for job in jobs:
         job.cancel()
     _, late = await asyncio.wait(jobs, timeout=_FINISH_SECONDS)
@@ -244,7 +244,7 @@ async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:
 
 @dataclass(frozen=True)
 class _Stores:
-    """Where things are kept; closed with the worker."""
+    """The cache, the database and the blob store; closed when the worker stops."""
 
     cache: Cache
     database: Database
@@ -261,7 +261,7 @@ async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack) ->
 
 @dataclass(frozen=True)
 class _Access:
-    """Who may do what. ``jobs`` run for as long as the worker lives."""
+    """The services for logins and permissions. ``jobs`` run for as long as the worker lives."""
 
     access_keys: AccessKeys
     accounts: Accounts
@@ -335,7 +335,7 @@ def _own_keys(config: Config) -> Sequence[KeyPair]:
 
 @dataclass(frozen=True)
 class _Content:
-    """What there is to pull. ``jobs`` run for as long as the worker lives."""
+    """The services for hosted and mirrored content. ``jobs`` run for as long as the worker lives."""
 
     blobs: Blobs
     contents: Contents
@@ -389,7 +389,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
 def _make_application(
     config: Config, stores: _Stores, who: _Access, content: _Content, observer: Observer, addresses: Addresses
 ) -> Application:
-    """Put the pages, the REST API and what operators ask together."""
+    """Make the application of the pages, the REST API and the operators' routes."""
     database = stores.database
     services = Services(
         external_url=config.server.external_url,

@@ -1,4 +1,4 @@
-"""Worker processes: forked from one supervisor, replaced when they die, ended in order.
+"""Run worker processes: fork them from one supervisor, replace dead ones and end them in order.
 
 The supervisor holds the listening sockets, so that no connection is refused while a worker is replaced.
 """
@@ -23,27 +23,29 @@ from app.config import listen_address
 
 log = logging.getLogger(__name__)
 
-# A worker that dies at once would otherwise be forked again as fast as the machine can.
+# The pause after a worker that died at once. Without it, such a worker would be forked as fast as the machine can.
 _QUICK_DEATH_SECONDS = 1.0
-# What a worker may take to close its connections once its transfers are through or their time is up.
+# The time a worker has to close its connections after its transfers have ended or run out of time.
 _EXIT_SECONDS = 10
-# A connection is handed over with its first bytes; one that says nothing is handed over after this time.
+# The kernel hands over a connection with its first bytes, and a silent one after this time.
 _DEFER_SECONDS = 5
 _KEEPALIVE_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
 
 
 def bind(listen: str, count: int) -> list[list[socket.socket]]:
-    """Open the listening sockets, a set for each of ``count`` workers; raises OSError with the address in words.
+    """Return listening sockets, a set for each of ``count`` workers; raises OSError with the address in its text.
 
-    The kernel spreads connections over the sets. A Unix socket there can be only one of, which all workers share.
+    The kernel spreads connections over the sets. There can be only one Unix socket, which all workers share. The
+    supervisor closes the sockets.
     """
     where = listen_address(listen)
     try:
         if isinstance(where, Path):
             where.parent.mkdir(parents=True, exist_ok=True)
             return [[bind_unix_socket(str(where), mode=0o660)]] * count
-        # Sockets that may share a port would share it with another registry too: one that may not finds that out.
+        # Sockets with SO_REUSEPORT would share the port even with another registry. So the port is first bound without
+        # it, which fails if the port is in use.
         for alone in bind_sockets(where[1], where[0]):
             alone.close()
         return [_listen(*where) for _ in range(count)]
@@ -55,7 +57,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     sockets = bind_sockets(port, host, reuse_port=True)
     for listening in sockets:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
-        # Connections inherit these: a client whose machine is gone is noticed, and lets go of its upload.
+        # Connections inherit these options. So a client whose machine is gone is noticed, and its upload is released.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_SECONDS // 3)
@@ -64,9 +66,9 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
 
 class Supervisor:
-    """Keeps a worker running for each set of sockets until SIGTERM or SIGINT, then lets them drain.
+    """Keeps a worker running for each set of sockets until SIGTERM or SIGINT, then lets the workers drain.
 
-    ``work`` is what a worker does with its sockets; ``other_ended`` is told of every child that ended and is no worker.
+    A worker calls ``work`` with its sockets. ``other_ended`` is called with the id of every other child that ends.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Supervisor:
         self._stopping = False
 
     def run(self) -> None:
-        """Return when every worker has ended after a signal."""
+        """Run the workers; return when all have ended after a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
@@ -125,14 +127,14 @@ class Supervisor:
             log.exception("worker failed")
         finally:
             sys.stderr.flush()
-            # Past this frame stand the supervisor's own finally clauses; they are not this process's to run.
+            # The frames above have the supervisor's finally clauses, which this process must not run.
             os._exit(code)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if not self._stopping:
             self._stopping = True
             signal.alarm(self._drain_seconds + _EXIT_SECONDS)
-            # A socket takes connections for as long as anybody has it open.
+            # A socket accepts connections for as long as any process has it open.
             self._close(keep=())
         self._signal(signal.SIGTERM)
 
@@ -151,7 +153,7 @@ class Supervisor:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent dies, however that dies (prctl(2), PR_SET_PDEATHSIG)."""
+    """Have the kernel end this process when its parent dies in any way (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

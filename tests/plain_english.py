@@ -45,6 +45,11 @@ CHECKED = (
     "app/cache",
     "app/storage",
     "app/registry",
+    "app/config.py",
+    "app/processes.py",
+    "app/main.py",
+    "app/commands.py",
+    "app/__main__.py",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"
