@@ -136,7 +136,7 @@ def next_hop(current: URL, location: str | None) -> URL:
     Raises UpstreamInvalid for one that cannot be followed, and for one that leaves https.
     """
     if not location or not _VISIBLE.match(location):
-        raise UpstreamInvalid("the upstream registry redirects to nowhere")
+        raise UpstreamInvalid("the upstream registry redirects without a usable address")
     return _as_safe_as(current, lambda: current.join(URL(location, encoded=True)))
 
 

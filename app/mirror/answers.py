@@ -77,7 +77,9 @@ class UpstreamAway(Unavailable):
 
     def __init__(self, upstream: str, reason: str) -> None:
         super().__init__(
-            f"{upstream} {reason}; what is not cached here cannot be fetched now, try again in a moment",
+            "%(upstream)s %(reason)s, so content that is not cached here cannot be fetched now; try again in a moment",
+            upstream=upstream,
+            reason=reason,
             headers={"Retry-After": str(_AWAY_RETRY_SECONDS)},
         )
         self.reason = reason
@@ -90,8 +92,10 @@ class UpstreamLimited(TooManyRequests):
         self.retry_after = retry_after
         self.seconds = parse_retry_after(retry_after, time.time()) or _LIMITED_RETRY_SECONDS
         super().__init__(
-            f"{upstream} limits how much may be pulled from here; what is cached can still be pulled, "
-            f"anything else again in {self.seconds} s",
+            "%(upstream)s limits how much this registry may pull; cached content can still be pulled, "
+            "try again for anything else in %(seconds)s s",
+            upstream=upstream,
+            seconds=self.seconds,
             headers={"Retry-After": str(self.seconds)},
         )
 
@@ -99,8 +103,11 @@ class UpstreamLimited(TooManyRequests):
 class UpstreamRefused(Denied):
     """A 401 or 403 although we sent the token asked for: the upstream shows this to nobody, or not to us."""
 
-    def __init__(self, upstream: str, message: str | None = None) -> None:
-        super().__init__(message or f"{upstream} has no such image, or a private one; check how the name is spelled")
+    def __init__(self, upstream: str, template: str | None = None) -> None:
+        super().__init__(
+            template or "%(upstream)s has no such image, or a private one; check how the name is spelled",
+            upstream=upstream,
+        )
 
 
 def carry(error: BaseException, answer: Answer | None) -> None:

@@ -77,7 +77,11 @@ class MirrorBlobs:
             # The store has it by now, or had it all along for another repository.
             admit = partial(self._admit, repository, digest)
             repository = await self._admissions.join((repository.name, digest), admit)
-        raise Unavailable(f"{digest} was removed from the cache while it was asked for", headers={"Retry-After": "1"})
+        raise Unavailable(
+            "%(digest)s was removed from the cache during this request; try again",
+            digest=digest,
+            headers={"Retry-After": "1"},
+        )
 
     async def close(self) -> None:
         """Stop what is under way; the fills are closed by their owner."""
@@ -105,8 +109,10 @@ class MirrorBlobs:
         """Return how large a blob should be that is not cached; raises Denied if the client may not have it fetched."""
         if not client.may_fill:
             raise Denied(
-                f"{digest} of {repository.name} is not cached here yet, and only those who log in may have it fetched "
-                "from outside the university: docker login, and pull again"
+                "%(digest)s of %(repository)s is not cached here yet, and only those who log in may have it fetched "
+                "from outside the university; run docker login, and pull again",
+                digest=digest,
+                repository=repository.name,
             )
         size = await self._stored.described_size(repository, digest)
         if size is None or (repository.public and access.has_accounts):

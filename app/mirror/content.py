@@ -105,13 +105,17 @@ class MirrorContent:
         if repository.upstream != _DOCKER_HUB or "/" in name.repository:
             return repository
         if not name.repository:
-            raise NameUnknown(f"{name.project}/ is a cache of Docker Hub; pull {name.project}/library/IMAGE")
+            raise NameUnknown(
+                "%(project)s/ is a cache of Docker Hub; pull %(project)s/library/IMAGE", project=name.project
+            )
         official = Name.parse(f"{name.project}/{_OFFICIAL}/{name.repository}")
         async with self._database.reading() as transaction:
             project = await projects.get(transaction, repository.project_id)
         if project is None or project.settings.get("official_images") != "alias":
             raise Unauthorized(
-                f"Docker Hub has no {name.repository!r}; its official images are under {_OFFICIAL}/: pull {official}"
+                "Docker Hub has no %(repository)r; its official images are under library/: pull %(official)s",
+                repository=name.repository,
+                official=official,
             )
         repository_id = await projects.repository_id(self._database, repository.project_id, official.repository)
         return replace(repository, name=official, id=repository_id)

@@ -124,7 +124,12 @@ class Fill:
             while not self.complete:
                 await self._wait()
             if self.size != size:
-                raise UpstreamInvalid(f"{self.digest} has {self.size} bytes, the manifest says {size}")
+                raise UpstreamInvalid(
+                    "%(digest)s has %(size)s bytes, but the manifest says %(stated)s; tell the image's publisher",
+                    digest=self.digest,
+                    size=self.size,
+                    stated=size,
+                )
             async for piece in self.read(max(start, size - 1), stop):
                 yield piece
 

@@ -58,7 +58,11 @@ class _Disputed(UpstreamInvalid):
     """The upstream says another size than the descriptors of all who wait."""
 
     def __init__(self, size: int, expected: int) -> None:
-        super().__init__(f"the upstream says the blob has {size} bytes, it should have {expected}")
+        super().__init__(
+            "the upstream says that the blob has %(size)s bytes, but the manifest says %(expected)s; try again later",
+            size=size,
+            expected=expected,
+        )
         self.size = size
 
 
@@ -140,7 +144,9 @@ class Leader:
                 raise cut
             await asyncio.sleep(_PAUSE * (fruitless + 1))
         if not spool.verified():
-            raise UpstreamInvalid(f"the upstream's bytes are not those of {self._fill.digest}; try again later")
+            raise UpstreamInvalid(
+                "the upstream's bytes do not have the digest %(digest)s; try again later", digest=self._fill.digest
+            )
 
     async def _attempt(self, spool: Spool) -> Unavailable | None:
         """Take the bytes of one upstream request; return None at its proper end, else the error that cut it."""
@@ -153,7 +159,9 @@ class Leader:
                     skip -= len(chunk) - len(fresh)
                     bound = self._fill.bound
                     if bound is not None and spool.received + len(fresh) > bound:
-                        raise UpstreamInvalid(f"the upstream gave more than the blob's {bound} bytes; try again later")
+                        raise UpstreamInvalid(
+                            "the upstream sent more than the blob's %(bound)s bytes; try again later", bound=bound
+                        )
                     if fresh:
                         await in_thread(None, spool.append, fresh)
                         self._fill.grow(spool.written)
@@ -164,7 +172,9 @@ class Leader:
         bound = self._fill.bound
         if bound is not None and spool.received < bound and (self._fill.size is not None or not spool.verified()):
             return Unavailable(
-                f"the upstream gave {spool.received} of {bound} bytes and no more; try again later",
+                "the upstream sent only %(received)s of %(bound)s bytes; try again later",
+                received=spool.received,
+                bound=bound,
                 headers={"Retry-After": "10"},
             )
         return None
@@ -178,10 +188,12 @@ class Leader:
             self._notes.add(disputed=body.size)
             raise _Disputed(body.size, max(known))
         if size == 0:  # The empty blob would have been verified without asking.
-            raise UpstreamInvalid("the upstream gave an empty body for a blob that is not empty; try again later")
+            raise UpstreamInvalid("the upstream sent an empty body for a blob that is not empty; try again later")
         if body.offset > have:
             raise UpstreamInvalid(
-                f"the upstream began at byte {body.offset} where {have} was asked for; try again later"
+                "the upstream began at byte %(offset)s, but byte %(asked)s was asked for; try again later",
+                offset=body.offset,
+                asked=have,
             )
         self._notes.add(ready=True, size=size)
         fill.answer(size)

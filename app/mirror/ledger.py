@@ -207,16 +207,16 @@ class Denials:
         if entry.verdict == "blocked":
             return self.blocked(entry.blocked_for)
         left = max(0, (entry.remaining or 0) - entry.reserved)
-        text, seconds = self._given(entry.limit or 0, entry.window or 0, left), entry.resets_in or 0
+        given, seconds = self._given(entry.limit or 0, entry.window or 0, left), entry.resets_in or 0
         if entry.verdict == "share":
             # Clients that have not asked for that long compete no more, and leave more to the others.
             seconds = min(seconds, _ACTIVE_SECONDS)
-            return self._refusal("share", f"{text}, and you have had your share of them ({entry.had})", seconds)
+            return self._refusal("share", f"{given}, and you have had your share of them ({entry.had})", seconds)
         if entry.verdict == "busy":
-            return self._refusal("busy", f"{text}, and others are being served first", _BUSY_SECONDS)
+            return self._refusal("busy", f"{given}, and other requests are served first", _BUSY_SECONDS)
         under_way = "a pull under way" if entry.reserved == 1 else "pulls under way"
         promised = f" and {entry.reserved} promised to {under_way}" if entry.reserved else ""
-        return self._refusal("spent", text + promised, seconds)
+        return self._refusal("spent", given + promised, seconds)
 
     def spent(self, rate: RateLimit) -> TooManyRequests:
         """Return what the upstream itself said; it does not say when its window began."""
@@ -229,7 +229,8 @@ class Denials:
     def stuck(self) -> Unavailable:
         """Return the error for a request whose verdict did not come in time."""
         return Unavailable(
-            f"this registry is still finding out what {self._upstream} allows; try again in a moment",
+            "this registry does not know yet how many pulls %(upstream)s allows; try again in a moment",
+            upstream=self._upstream,
             headers={"Retry-After": str(_STUCK_SECONDS)},
         )
 
@@ -238,11 +239,13 @@ class Denials:
         are = "is" if left == 1 else "are"
         return f"{self._upstream} gives this registry {pulls} in {duration(window)}, {left} {are} left"
 
-    def _refusal(self, reason: str, text: str, seconds: float) -> TooManyRequests:
+    def _refusal(self, reason: str, why: str, seconds: float) -> TooManyRequests:
         DENIED.labels(self._upstream, reason).inc()
         after = max(1, math.ceil(seconds))
         return TooManyRequests(
-            f"{text}; what is cached here can be pulled all the time, anything else again in {duration(after)}",
+            "%(why)s; cached content can still be pulled, try again for anything else in %(time)s",
+            why=why,
+            time=duration(after),
             headers={"Retry-After": str(after)},
         )
 

@@ -284,8 +284,9 @@ class MirrorManifests:
         repository = request.repository
         if not request.may_fill:
             raise Denied(
-                f"{repository.name} is not cached here yet, and only those who log in may have it fetched from "
-                "outside the university: docker login, and pull again"
+                "%(repository)s is not cached here yet, and only those who log in may have it fetched from "
+                "outside the university; run docker login, and pull again",
+                repository=repository.name,
             )
         PULLS.labels("fetched").inc()
         access = await self._access.of(repository.project_id)

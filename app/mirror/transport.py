@@ -155,7 +155,11 @@ class Transport:
         async for piece in self.pieces(response):
             body += piece
             if len(body) > limit:
-                raise UpstreamInvalid(f"{self.name} answered with more than the {limit} bytes that are taken here")
+                raise UpstreamInvalid(
+                    "%(upstream)s answered with more than %(limit)s bytes, the most that this registry takes",
+                    upstream=self.name,
+                    limit=limit,
+                )
         return bytes(body)
 
     async def spend(self, response: aiohttp.ClientResponse) -> bytes:
@@ -279,7 +283,11 @@ class Login:
             if response.status in (401, 403):
                 raise self._login_refused(url)
             if response.status != 200:
-                raise UpstreamInvalid(f"the token service of {self._transport.name} answered {response.status}")
+                raise UpstreamInvalid(
+                    "the token service of %(upstream)s answered with status %(code)s; try again later",
+                    upstream=self._transport.name,
+                    code=response.status,
+                )
             return self._read_token(await self._transport.read(response, _MAX_TOKEN_BYTES))
         finally:
             response.close()
@@ -292,7 +300,10 @@ class Login:
         document = document if isinstance(document, dict) else {}
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not _SECRET.match(token):
-            raise UpstreamInvalid(f"the token service of {self._transport.name} answered without a token")
+            raise UpstreamInvalid(
+                "the token service of %(upstream)s answered without a token; try again later",
+                upstream=self._transport.name,
+            )
         seconds = document.get("expires_in")
         if not isinstance(seconds, int) or seconds <= 0:
             seconds = _DEFAULT_TOKEN_SECONDS
@@ -302,7 +313,7 @@ class Login:
         name = self._transport.name
         account = self._credential.username if self._credential else "nobody"
         log.warning("the token service of %s at %s refused to log in %s", name, url.raw_host, account)
-        return UpstreamRefused(name, f"{name} refused this registry's login; tell the operators")
+        return UpstreamRefused(name, "%(upstream)s refused this registry's login; tell the operators")
 
     def _key(self, scope: str) -> str:
         #  <host and port of the upstream> | <account, empty for nobody> | <scope>

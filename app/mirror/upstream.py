@@ -156,18 +156,28 @@ class Upstream:
             asked = Digest(reference) if ":" in reference else None
             for expected in (asked, stated):
                 if expected is not None and Digest.of(payload, expected.algorithm) != expected:
-                    raise UpstreamInvalid(f"{self.name} sent a manifest that does not have the digest {expected}")
+                    raise UpstreamInvalid(
+                        "%(upstream)s sent a manifest that does not have the digest %(digest)s",
+                        upstream=self.name,
+                        digest=expected,
+                    )
             try:
                 manifest = parse_manifest(payload, media_type)
             except ManifestInvalid as error:
-                raise UpstreamInvalid(f"{self.name} sent a manifest that cannot be used: {error.message}") from error
+                raise UpstreamInvalid(
+                    "%(upstream)s sent a manifest that cannot be used: %(reason)s",
+                    upstream=self.name,
+                    reason=error.message,
+                ) from error
             return FetchedManifest(asked or stated or Digest.of(payload), manifest, final.answer)
 
     async def head_blob(self, repository: str, digest: Digest) -> int:
         """Return a blob's size in bytes."""
         async with self._open("head_blob", "HEAD", repository, digest, {}) as final:
             if final.response.content_length is None:
-                raise UpstreamInvalid(f"{self.name} does not say how large {digest} is")
+                raise UpstreamInvalid(
+                    "%(upstream)s does not state the size of %(digest)s", upstream=self.name, digest=digest
+                )
             return final.response.content_length
 
     @asynccontextmanager
@@ -235,7 +245,9 @@ class Upstream:
                     return _FinalReply(own, reply.response, other_host)
                 await self._transport.spend(reply.response)
                 url = next_hop(url, reply.response.headers.get("Location"))
-            raise UpstreamInvalid(f"{self.name} redirects more than {_MAX_REDIRECTS} times")
+            raise UpstreamInvalid(
+                "%(upstream)s redirects more than %(most)s times", upstream=self.name, most=_MAX_REDIRECTS
+            )
         except OCIError as error:
             carry(error, own)
             raise
@@ -252,26 +264,43 @@ class Upstream:
         if failure := self._transport.failure(response):
             return failure
         if response.status == 404:
-            return _UNKNOWN.get(_code(body), absent)(f"{self.name} has no {repository} {reference}")
+            return _UNKNOWN.get(_code(body), absent)(
+                "%(upstream)s has no %(repository)s %(reference)s",
+                upstream=self.name,
+                repository=repository,
+                reference=reference,
+            )
         if other_host:
-            return UpstreamInvalid(f"the host that {self.name} redirects to answered {response.status}")
+            return UpstreamInvalid(
+                "the host to which %(upstream)s redirects answered with status %(code)s",
+                upstream=self.name,
+                code=response.status,
+            )
         if response.status in (401, 403):
             return UpstreamRefused(self.name)
-        return UpstreamInvalid(f"{self.name} answered {response.status} for {repository} {reference}")
+        return UpstreamInvalid(
+            "%(upstream)s answered with status %(code)s for %(repository)s %(reference)s",
+            upstream=self.name,
+            code=response.status,
+            repository=repository,
+            reference=reference,
+        )
 
     def _refuse_disguise(self, response: aiohttp.ClientResponse) -> None:
         # A proxy's or a portal's page comes with status 200 too; cached, it would stay (Harbor's issue 23882).
         if _media_type(response) in _HTML_TYPES:
-            raise UpstreamInvalid(f"{self.name} answered with a web page")
+            raise UpstreamInvalid("%(upstream)s answered with a web page instead of content", upstream=self.name)
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-            raise UpstreamInvalid(f"{self.name} answered in an encoding that was not asked for")
+            raise UpstreamInvalid("%(upstream)s answered in an encoding that was not asked for", upstream=self.name)
 
     def _manifest_type(self, response: aiohttp.ClientResponse) -> str:
         media_type = _media_type(response)
         if media_type not in MANIFEST_TYPES:
             raise UpstreamInvalid(
-                f"{self.name} has this as {media_type[:100] or 'nothing in particular'!r}, which is not a type of "
-                "manifest served here; an image pushed again with a present-day client will do"
+                "%(upstream)s sent the type %(type)r, which is not a type of manifest served here; "
+                "ask the image's publisher to push it again with a current client",
+                upstream=self.name,
+                type=media_type[:100] or "(none)",
             )
         return media_type
 
@@ -282,10 +311,15 @@ class Upstream:
         try:
             stated = Digest.parse(header)
         except DigestInvalid as error:
-            raise UpstreamInvalid(f"{self.name} states a digest that is none") from error
+            raise UpstreamInvalid("%(upstream)s states a digest that is not valid", upstream=self.name) from error
         # An upstream may state its own algorithm's digest for one asked for by another.
         if ":" in reference and Digest(reference).algorithm == stated.algorithm and stated != reference:
-            raise UpstreamInvalid(f"{self.name} answered for {stated} where {reference} was asked for")
+            raise UpstreamInvalid(
+                "%(upstream)s answered with %(stated)s, but %(reference)s was asked for",
+                upstream=self.name,
+                stated=stated,
+                reference=reference,
+            )
         return stated
 
     def _ranged_size(self, response: aiohttp.ClientResponse, offset: int) -> int | None:
@@ -296,7 +330,11 @@ class Upstream:
             within = first == offset <= last and (size is None or last < size)
             if within and response.content_length in (None, last - first + 1):
                 return size
-        raise UpstreamInvalid(f"{self.name} answered with another range than from byte {offset} on")
+        raise UpstreamInvalid(
+            "%(upstream)s answered with another range than the one from byte %(offset)s on",
+            upstream=self.name,
+            offset=offset,
+        )
 
 
 def _origin(url: URL) -> tuple[str, str, int | None]:

@@ -283,8 +283,9 @@ class AccessByProject:
     def _unreadable(self, project_id: int, reason: str) -> Unavailable:
         log.warning("the credential of project %d for %s cannot be read: %s", project_id, self.name, reason)
         return Unavailable(
-            f"the account that this project keeps for {self.name} cannot be read any more; "
+            "this project's account for %(upstream)s cannot be read any more; "
             "an administrator of the project must enter it again",
+            upstream=self.name,
             headers={"Retry-After": "600"},
         )
 

@@ -80,7 +80,7 @@ def refused_in_words(answer: Answer) -> bool:
         return False
     assert (answer.status, answer.code) == (429, "TOOMANYREQUESTS"), answer
     assert 1 <= int(answer.headers["Retry-After"]) <= 21600
-    assert "what is cached here can be pulled all the time" in answer.words
+    assert "cached content can still be pulled" in answer.words
     return True
 
 

@@ -179,7 +179,7 @@ async def test_what_is_said_when_all_is_spent(new: NewPuller, upstream: Counter)
     upstream.left = 0
     puller = await new("me")
     refused = await _refusal(puller)
-    assert "docker.io gives this registry 100 pulls in 6 h, 0 are left; what is cached here" in refused.message
+    assert "docker.io gives this registry 100 pulls in 6 h, 0 are left; cached content" in refused.message
     assert WINDOW - 60 < int(refused.headers["Retry-After"]) <= WINDOW
     assert upstream.arrived == 0
 

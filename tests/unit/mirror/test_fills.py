@@ -251,7 +251,7 @@ async def test_another_worker_that_is_wrong_about_a_size_is_not_followed(stage: 
     fill = await stage.join(fills)
     assert [progress.leading for progress in fills.running()] == [False]
     watched.set()
-    with pytest.raises(UpstreamInvalid, match=f"{len(BLOB)} bytes, it should have {HALF}"):
+    with pytest.raises(UpstreamInvalid, match=f"{len(BLOB)} bytes, but the manifest says {HALF}"):
         await read_all(leader)
     assert await read_all(fill) == BLOB
     assert stage.offsets() == [0, 0]
