@@ -50,6 +50,7 @@ CHECKED = (
     "app/main.py",
     "app/commands.py",
     "app/__main__.py",
+    "app/mirror",
 )
 MOST_WORDS = 30
 _PRONOUN = "it|they|we|you|he|she|nobody|somebody|everybody|what|who|there|this|that|these|nothing|no|not|each"

@@ -1,1 +1,1 @@
-"""Pull-through: what an upstream has, fetched once, kept as long as there is room, and never past its limit."""
+"""Pull-through cache: fetch an upstream's content once, keep it while there is room, and stay within its limit."""

@@ -1,8 +1,8 @@
-"""The addresses an upstream may send us to: it must not point this service at a host behind the firewall.
+"""Check the addresses an upstream sends us to, because it must not point this service at a host behind the firewall.
 
-An address is checked at its use, so that no name can change its meaning in between. Names are checked in
-`AddressGuard.resolve`, which returns the addresses that are connected to. Addresses written out never reach a resolver;
-they are checked in `AddressGuard.check`.
+An address is checked when it is used, so that no name can change its meaning in between. `AddressGuard.resolve` checks
+names and returns the addresses for the connection. A literal address never reaches a resolver, so
+`AddressGuard.check` checks it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class AddressKind(StrEnum):
-    """The sort of place an address is; only PUBLIC is open to everyone, RESERVED to nobody."""
+    """The kind of an address; every upstream may use PUBLIC, and none may use RESERVED."""
 
     PUBLIC = "public"
     PRIVATE = "private"
@@ -33,7 +33,7 @@ class AddressKind(StrEnum):
     RESERVED = "reserved"
 
 
-# Clouds give out a machine's own credentials there; several lie outside the link-local range.
+# Clouds serve a machine's own credentials there. Several of these addresses lie outside the link-local range.
 _METADATA = frozenset(
     ip_address(text)
     for text in (
@@ -51,13 +51,13 @@ _VISIBLE = re.compile(r"[!-~]+\Z")
 
 
 def classify(text: str) -> AddressKind:
-    """Return the sort of place an address is; an IPv6 address that stands for an IPv4 one counts as that one."""
+    """Return the kind of an address; an IPv6 address that stands for an IPv4 one counts as that one."""
     try:
         address = ip_address(text)
     except ValueError:
         return AddressKind.RESERVED
     if isinstance(address, IPv6Address):
-        address = _inner(address) or IPv6Address(int(address))  # without the zone, which would hide it from _METADATA
+        address = _inner(address) or IPv6Address(int(address))  # without the zone, with which _METADATA would not match
     if address in _METADATA:
         return AddressKind.RESERVED
     if address.is_loopback:
@@ -77,10 +77,10 @@ def _inner(address: IPv6Address) -> IPv4Address | None:
 
 
 class AddressGuard(AbstractResolver):
-    """Lets connections go to the upstream itself, to public addresses, and to the sort of place the upstream is in.
+    """Allows connections to the upstream itself, to public addresses, and to addresses of the upstream's own kind.
 
-    ``home`` is the upstream's host. The operator chose it, so it is always allowed. Its sort of place is learnt each
-    time it is resolved, which is before it can redirect anywhere.
+    ``home`` is the upstream's host. The operator chose it, so it is always allowed. Its kind is learned each time it is
+    resolved, which is before it can redirect anywhere.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AddressGuard(AbstractResolver):
         self._home_kinds = frozenset({classify(home)}) if _is_literal(home) else frozenset[AddressKind]()
 
     def check(self, url: URL) -> None:
-        """Raise UpstreamInvalid if the host of ``url`` is an address out of bounds; names are left to `resolve`."""
+        """Raise UpstreamInvalid if the host of ``url`` is a forbidden address; `resolve` checks names."""
         host = url.raw_host or ""
         if _is_literal(host) and host != self._home and not self._allows(host):
             raise self._refusal(host)
@@ -100,7 +100,7 @@ class AddressGuard(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Resolve for the connector; raises UpstreamInvalid if no address is left that may be used."""
+        """Return the allowed addresses of a host for the connector; raises UpstreamInvalid if none is allowed."""
         if self._resolver is None:
             self._resolver = ThreadedResolver()
         found = await self._resolver.resolve(host, port, family)
@@ -121,19 +121,19 @@ class AddressGuard(AbstractResolver):
         return kind is AddressKind.PUBLIC or (kind is not AddressKind.RESERVED and kind in self._home_kinds)
 
     def _refusal(self, host: str) -> UpstreamInvalid:
-        log.warning("refused to follow the upstream %s to %s, an address it has no business with", self._home, host)
+        log.warning("refused to follow the upstream %s to %s, which is not an allowed address", self._home, host)
         return UpstreamInvalid("the upstream registry points to an address that is refused here; tell the operators")
 
 
 def _is_literal(host: str) -> bool:
-    # All that aiohttp takes for an address and does not resolve: no narrower than its `helpers.is_ip_address`.
+    # True for everything that aiohttp does not resolve: this must not be narrower than its `helpers.is_ip_address`.
     return ":" in host or host.replace(".", "").isdigit()
 
 
 def next_hop(current: URL, location: str | None) -> URL:
-    """Return the URL of a ``Location``, byte for byte because signed URLs bear no rewriting.
+    """Return the URL of a ``Location``, byte for byte, because a rewritten signed URL is no longer valid.
 
-    Raises UpstreamInvalid for one that cannot be followed, and for one that leaves https.
+    Raises UpstreamInvalid if it cannot be followed or leaves https.
     """
     if not location or not _VISIBLE.match(location):
         raise UpstreamInvalid("the upstream registry redirects without a usable address")
@@ -148,7 +148,7 @@ def read_realm(home: URL, realm: str) -> URL:
 def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:
     try:
         after = parse()
-        named = bool(after.raw_host and after.port)  # yarl looks at host and port no earlier than here
+        named = bool(after.raw_host and after.port)  # yarl parses host and port only here
     except ValueError:
         raise UpstreamInvalid("the upstream registry points to something that is not a URL") from None
     if not named or after.scheme not in ("http", "https") or after.user is not None or after.password is not None:

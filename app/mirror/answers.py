@@ -1,7 +1,7 @@
-"""What an upstream answers: its status, the limit it states, the logins it offers, and its failures, told apart.
+"""An upstream's answers: the status, the stated limit, the offered logins, and the kinds of failure.
 
-`UpstreamAway` and `UpstreamLimited` say nothing about the image: what is cached may be served. `UpstreamRefused`,
-the 404s and `UpstreamInvalid` (both of ``app.oci.errors``) are answers about the image, or answers not to be trusted.
+`UpstreamDown` and `UpstreamLimited` say nothing about the image, so a cached copy may be served. `UpstreamRefused`, the
+404s and `UpstreamInvalid` (both of ``app.oci.errors``) are answers about the image, or answers that cannot be trusted.
 
 Source of the limit: Docker Hub, "Pull usage and limits": ``ratelimit-limit: 100;w=21600``,
 ``ratelimit-remaining: 20;w=21600``, ``docker-ratelimit-source: 192.0.2.1``. Without these headers there is no limit.
@@ -22,7 +22,7 @@ from app.oci.errors import Denied, TooManyRequests, Unavailable
 DEFAULT_WINDOW = 6 * 3600
 _MAX_WINDOW = 31 * 86400
 MAX_RETRY_AFTER = 6 * 3600
-_AWAY_RETRY_SECONDS = 10
+_DOWN_RETRY_SECONDS = 10
 _LIMITED_RETRY_SECONDS = 60
 
 _QUOTA = re.compile(r"\s*(\d{1,9})\s*(?:;\s*w\s*=\s*(\d{1,9})\s*)?(?:;.*)?\Z", re.IGNORECASE)
@@ -33,7 +33,7 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
 _SCHEME = re.compile(rf"[ \t,]*({_WORD})(?=[ \t,]|\Z)")
 
-# A number this large is a moment (September 2001 or later) and not a number of seconds to wait: 31 years.
+# A number this large is a Unix time (September 2001 or later) and not a number of seconds to wait (31 years).
 _FIRST_MOMENT = 10**9
 
 RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage", "ping"]
@@ -41,7 +41,7 @@ RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """``remaining`` of ``limit`` pulls in a window of ``window`` seconds; ``source`` is whom the upstream counts."""
+    """``remaining`` of ``limit`` pulls in a window of ``window`` seconds; the upstream counts ``source``."""
 
     limit: int
     remaining: int
@@ -51,7 +51,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of the answer to one request; ``status`` is None if the request may have arrived and none came.
+    """The head of the answer to one request; ``status`` is None if no answer came to a request that may have arrived.
 
     ``kind`` is "storage" for hosts that the upstream redirected to. ``sent_at`` is a Unix time. ``retry_after`` is
     the header as it came.
@@ -72,21 +72,24 @@ class Challenge:
     parameters: Mapping[str, str]
 
 
-class UpstreamAway(Unavailable):
-    """Nothing, too late, half of it, or a 5xx: worth another attempt. ``reason`` is for logs, without any secret."""
+class UpstreamDown(Unavailable):
+    """The upstream did not answer, was late, cut its answer or sent a 5xx; another attempt may succeed.
+
+    ``reason`` completes the sentence that begins with the upstream's name; it holds no secret.
+    """
 
     def __init__(self, upstream: str, reason: str) -> None:
         super().__init__(
             "%(upstream)s %(reason)s, so content that is not cached here cannot be fetched now; try again in a moment",
             upstream=upstream,
             reason=reason,
-            headers={"Retry-After": str(_AWAY_RETRY_SECONDS)},
+            headers={"Retry-After": str(_DOWN_RETRY_SECONDS)},
         )
         self.reason = reason
 
 
 class UpstreamLimited(TooManyRequests):
-    """A 429. ``retry_after`` is the header as it came, ``seconds`` what was made of it, always within bounds."""
+    """A 429. ``retry_after`` is the header as it came; ``seconds`` is its value, always within bounds."""
 
     def __init__(self, upstream: str, retry_after: str | None) -> None:
         self.retry_after = retry_after
@@ -101,7 +104,7 @@ class UpstreamLimited(TooManyRequests):
 
 
 class UpstreamRefused(Denied):
-    """A 401 or 403 although we sent the token asked for: the upstream shows this to nobody, or not to us."""
+    """A 401 or 403 although we sent the requested token: the upstream shows this to nobody, or not to us."""
 
     def __init__(self, upstream: str, template: str | None = None) -> None:
         super().__init__(
@@ -111,7 +114,7 @@ class UpstreamRefused(Denied):
 
 
 def carry(error: BaseException, answer: Answer | None) -> None:
-    """Let an error carry the answer it was raised for; None leaves it as it is."""
+    """Attach to an error the answer it was raised for; does nothing for None."""
     if answer is not None:
         vars(error)["answer"] = answer
 
@@ -123,9 +126,9 @@ def answer_of(error: BaseException) -> Answer | None:
 
 
 def parse_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
-    """Return the limit that an answer states; None if ``ratelimit-remaining`` is missing or nonsense.
+    """Return the limit that an answer states; None if ``ratelimit-remaining`` is missing or malformed.
 
-    ``headers`` must not mind the case of names. A limit that is missing is taken to be what remains.
+    ``headers`` must ignore the case of names. If the limit is missing, the remaining pulls are taken as the limit.
     """
     remaining = _QUOTA.match(headers.get("ratelimit-remaining", ""))
     if remaining is None:
@@ -142,9 +145,9 @@ def parse_rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
 
 
 def parse_retry_after(header: str | None, now: float) -> int | None:
-    """Return the seconds to wait, from 1 to MAX_RETRY_AFTER; None if the header is missing or nonsense.
+    """Return the seconds to wait, from 1 to MAX_RETRY_AFTER; None if the header is missing or malformed.
 
-    Takes seconds and dates (RFC 9110, 10.2.3) and, as Docker Hub sends it, a Unix time.
+    The header may be in seconds or a date (RFC 9110, 10.2.3), or a Unix time, as Docker Hub sends it.
     """
     text = (header or "").strip()
     number = _NUMBER.match(text)
@@ -161,7 +164,7 @@ def parse_retry_after(header: str | None, now: float) -> int | None:
 
 
 def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
-    """Read every ``WWW-Authenticate`` header of an answer; what cannot be read is passed over."""
+    """Return the challenges in all ``WWW-Authenticate`` headers of an answer; skips the ones it cannot read."""
     challenges: list[Challenge] = []
     for header in headers:
         parameters: dict[str, str] | None = None

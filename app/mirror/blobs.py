@@ -1,4 +1,4 @@
-"""Blobs of a mirror: from the store if this repository was given them before, else from a fill of the upstream.
+"""Serve a mirror's blobs: from the store if the blob is linked in this repository, else from a fill of the upstream.
 
     linked in this repository? ── yes ─► the store
        │ no
@@ -6,8 +6,8 @@
        │ the store has it by now, or had it for another repository
     ask the upstream about this one ───► linked here, and from the store
 
-That the store has a digest counts for nothing: a repository's first look at a blob is answered by the upstream, which
-either sends it or, if the bytes are here for another repository, says that it would.
+A digest in the store gives a repository no right to it. The upstream decides about a repository's first pull of a blob.
+It sends the blob or, if the bytes are here for another repository, confirms by HEAD that it would.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .statistics import Traffic
 from .stored_blobs import StoredBlobs
 from .upstream_access import AccessByProject, UpstreamAccess
 
-PULLS = Counter("registry_mirror_blobs_total", "Blobs asked of a mirror, by where they came from.", ["outcome"])
+PULLS = Counter("registry_mirror_blobs_total", "Blobs requested from a mirror, by their source.", ["outcome"])
 
 
 class MirrorBlobs:
-    """Answers blobs of one upstream's mirrors."""
+    """Serves the blobs of one upstream's mirrors."""
 
     def __init__(
         self, stored: StoredBlobs, access: AccessByProject, fills: Fills, pulls: Pulls, traffic: Traffic
@@ -48,14 +48,14 @@ class MirrorBlobs:
         self._admissions: SingleFlight[Repository] = SingleFlight()
 
     async def head(self, repository: Repository, digest: Digest) -> BlobAnswer:
-        """Return how large a blob is; raises BlobUnknown, and any failure of the upstream."""
+        """Return a blob's size without its bytes; raises BlobUnknown, and any failure of the upstream."""
         cached = await self._cached(repository, digest)
         if cached is not None:
             return cached
         return BlobAnswer(digest, await self._look_up(repository, digest), None)
 
     async def get(self, repository: Repository, digest: Digest, client: Client) -> BlobAnswer:
-        """Return a blob, as it comes if it is not here yet; raises BlobUnknown, and any failure of the upstream."""
+        """Return a blob, while it still comes if it is not here yet; raises BlobUnknown, and any upstream failure."""
         for _ in range(2):
             cached = await self._cached(repository, digest)
             if cached is not None:
@@ -68,13 +68,13 @@ class MirrorBlobs:
             if fill is not None:
                 PULLS.labels("filled").inc()
                 await fill.ready()
-                # The fill may have begun for another repository: this one keeps the blob, too.
+                # The fill may have begun for another repository. This one gets a link to the blob, too.
                 self._admissions.begin((repository.name, digest), partial(self._keep, repository, digest, fill))
                 self._traffic.count(repository.project_id, Counts(misses=1, served_bytes=fill.size or size))
                 if fill.size is not None:
                     return BlobAnswer(digest, fill.size, fill.read)
                 return BlobAnswer(digest, size, partial(fill.read_as, size))
-            # The store has it by now, or had it all along for another repository.
+            # The store has the blob by now, or had it before for another repository.
             admit = partial(self._admit, repository, digest)
             repository = await self._admissions.join((repository.name, digest), admit)
         raise Unavailable(
@@ -84,7 +84,7 @@ class MirrorBlobs:
         )
 
     async def close(self) -> None:
-        """Stop what is under way; the fills are closed by their owner."""
+        """Stop the lookups and links under way; the owner of the fills closes them."""
         await self._admissions.close()
         await self._lookups.close()
 
@@ -106,7 +106,7 @@ class MirrorBlobs:
     async def _expected_size(
         self, repository: Repository, digest: Digest, client: Client, access: UpstreamAccess
     ) -> int:
-        """Return how large a blob should be that is not cached; raises Denied if the client may not have it fetched."""
+        """Return the size a missing blob should have, in bytes; raises Denied if the client may not have it fetched."""
         if not client.may_fill:
             raise Denied(
                 "%(digest)s of %(repository)s is not cached here yet, and only those who log in may have it fetched "
@@ -116,7 +116,7 @@ class MirrorBlobs:
             )
         size = await self._stored.described_size(repository, digest)
         if size is None or (repository.public and access.has_accounts):
-            # A fill may have begun for a client of another repository, and with an account: that gives no right.
+            # A fill that runs for another repository, or with an account, gives this client no right to the blob.
             size = await self._look_up(repository, digest)
         return size
 
@@ -125,7 +125,10 @@ class MirrorBlobs:
         return await self._admit(repository, digest)
 
     async def _admit(self, repository: Repository, digest: Digest) -> Repository:
-        """Link what the store has; unless that was done already, the upstream is asked about this repository."""
+        """Link a blob of the store in the repository, after asking the upstream about it; return the repository.
+
+        The upstream is not asked if the blob is linked already.
+        """
         repository = await self._stored.made_meanwhile(repository)
         if await self._stored.find(repository, digest) is not None:
             return repository

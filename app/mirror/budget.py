@@ -1,22 +1,23 @@
-"""The budget: what an upstream still lets us pull, spent before a counted GET is sent.
+"""The budget: the pulls that an upstream still allows, of which one is spent before a counted GET is sent.
 
-Promised, for any number of workers on any number of hosts that share Redis:
+These promises hold for any number of workers on any number of hosts that share Redis:
 
-- No counted GET goes past what the upstream said it still gives. A GET is reserved in the ledger (`ledger.lua`)
-  before it is sent. It stays reserved until its answer, or 60 s of silence, is taken off what remains.
-- A Redis that forgets does no harm. Every counted GET holds a lock of its host, shared with the others under way. The
-  ledger is begun, and put right after Redis failed, by a free HEAD under the same lock held alone. A missing ledger
-  sends everybody to that lock, so no new GET is sent while the HEAD is asked.
-- Without Redis, each counted GET holds the lock alone and asks the upstream by HEAD first.
-- A client that asks while others do gets up to an equal share: of what is left and of what they all have had in this
-  window. A client that has had no more than any other may go past its share. So a modest client is refused only when
-  nothing is left; what a greedy one took while it was alone stays taken. Shares are counted in GETs, are forgotten
-  with the ledger, and without Redis there are none.
+- No counted GET exceeds the pulls that the upstream said remain. A GET is reserved in the ledger (`ledger.lua`)
+  before it is sent. It stays reserved until its answer comes, or for 60 s. Then it is subtracted from the remaining
+  pulls.
+- A flushed Redis does no harm. Every counted GET holds a lock of its host, shared with the others under way. A free
+  HEAD begins a new ledger under the same lock, held exclusively. It also corrects the ledger after a failure of Redis.
+  A missing ledger sends every worker to that lock, so no new GET is sent during the HEAD.
+- Without Redis, each counted GET holds the lock exclusively and asks the upstream by HEAD first.
+- Clients that compete get up to an equal share of the remaining pulls and of all they have had in this window. A client
+  that has had no more than any other may exceed its share. So a modest client is refused only if nothing is left. A
+  client keeps the pulls it took while it was alone. Shares are counted in GETs and are lost with the ledger. Without
+  Redis there are none.
 
-Not promised, because nobody can: that others behind the same address spend nothing between the upstream's last word
-and our GET. The ledger asks again after some seconds, and goes one by one near the end. Such others are also: another
-host after a flush, one that is cut off from Redis, and a worker killed while its GET was under way, if Redis goes with
-it.
+One thing cannot be promised: that others behind the same address spend nothing between the upstream's last answer and
+our GET. So the ledger asks again after some seconds, and near the end it allows one GET at a time. Such others may also
+be our own: another host after a flush, a host that cannot reach Redis, or a worker killed during its GET together with
+Redis.
 
 Source: Docker Hub, "Pull usage and limits".
 """
@@ -35,22 +36,22 @@ from pathlib import Path
 from app.cache import AWAY, Away, Cache, keys
 from app.oci.errors import OCIError
 
-from .answers import Answer, RateLimit, UpstreamAway, answer_of, parse_retry_after
+from .answers import Answer, RateLimit, UpstreamDown, answer_of, parse_retry_after
 from .ledger import FLIGHT_SECONDS, QUEUE_SECONDS, UNSAID, Denials, Entry, HostLedger, Ledger, Probe
 from .statistics import BudgetView
 
-# A 429 that neither says when to come back nor that all is spent is the upstream's guard against abuse.
+# A 429 that states neither a time nor an empty budget comes from the upstream's guard against abuse. Wait this long.
 _ABUSE_SECONDS = 60
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
-# More cannot all be served by GETs that are given back, and each of them asks Redis several times a second.
+# Returned GETs could not serve more waiting requests, and each one asks Redis several times a second.
 _MOST_WAITING = 32
-# Longer than a script may be on its way, so that the last word arrives last.
+# The pause is longer than a script may be on its way, so that the newest message arrives last.
 _TELL_SECONDS, _TELLINGS = 1.0, 60
 _FREE_SECONDS = 60.0
 
 
 class Spend:
-    """One counted GET that may be sent now. Made by `Budget.spend`, over with its block."""
+    """One counted GET that may be sent now; made by `Budget.spend` and valid in its block."""
 
     def __init__(self, budget: Budget, ledger: Ledger | None, source: str) -> None:
         self.id = secrets.token_hex(8)
@@ -60,16 +61,16 @@ class Spend:
         self._budget = budget
 
     async def answered(self, answer: Answer | None, *, keep_hold: bool = True) -> None:
-        """Take the GET off the ledger by its answer; a later call does nothing.
+        """Settle the GET in the ledger by its answer; a later call does nothing.
 
-        Without an answer that says more, the GET is taken for counted: the upstream may have counted it. What was held
-        with it is given back unless a manifest came and ``keep_hold``.
+        If the answer states no limit, the GET is taken as counted, because the upstream may have counted it. The GETs
+        that were held with it are released, unless a manifest came and ``keep_hold`` is set.
         """
         if self.settled:
             return
         self.settled = True
-        # A token service's answer says nothing of the GET. Neither does a 401: the upstream does not count it, but it
-        # may count the GET that follows the login.
+        # A token service's answer says nothing about the GET. Neither does a 401: the upstream does not count it, but
+        # it may count the GET after the login.
         if answer is None or answer.kind != "get_manifest" or answer.status == 401:
             await self._budget.settle(self, None, fine=False, keep_hold=False)
             return
@@ -80,7 +81,7 @@ class Spend:
 
 
 class Budget:
-    """What ``upstream`` gives ``account`` (empty: nobody), from whichever address this host leaves by.
+    """The pulls that ``upstream`` allows ``account`` (empty: anonymous) from the address of this host.
 
     ``lock`` is a file of this host, one per budget, in a folder that exists. ``probe`` sends the upstream a HEAD that
     is not counted. It returns the limit that the answer states, None if it states none, and raises without an answer.
@@ -106,20 +107,21 @@ class Budget:
         self._untold: set[asyncio.Task[None]] = set()
         self._waiting: Counter[str] = Counter()
         self._alone = asyncio.Lock()
-        # This worker's own knowledge, for the time without Redis; monotonic.
+        # This worker's own knowledge, for times without Redis; in monotonic seconds.
         self._blocked_until = 0.0
         self._last_probe: tuple[float, RateLimit] | None = None
 
     @asynccontextmanager
     async def spend(self, client: str, image: str, *, also_hold: int = 0, wait: float = 10.0) -> AsyncIterator[Spend]:
-        """Reserve a counted GET for the time of the block, in which it is sent; at most one GET, for 60 s at most.
+        """Reserve a counted GET, which the block sends: at most one GET, for at most 60 s.
 
-        ``client`` competes with others: a person, a robot, an address block. A cold image takes two: the first GET says
-        ``also_hold=1``, and the second, for the same ``image``, has it for 15 s. Waits up to ``wait`` seconds for GETs
-        that others may give back. Raises TooManyRequests, with Retry-After and the reason in words, and as the probe.
+        ``client`` competes with others: a person, a robot or an address block. A cold image needs two GETs. The first
+        one sets ``also_hold=1``, and the second, for the same ``image``, is held for 15 s. Waits up to ``wait`` seconds
+        for GETs that other clients may release. Raises TooManyRequests with Retry-After and the reason, and the errors
+        of the probe.
 
-        The block tells the spend the answer it got. An error that leaves the block carries its answer; any other end
-        counts as no answer. A block must not be entered within another: the two would wait for each other.
+        The block passes its answer to `Spend.answered`. An error that leaves the block carries its answer; any other
+        end counts as no answer. A block must not be entered within another, because the two would wait for each other.
         """
         async with AsyncExitStack() as stack:
             spend = await self._obtain(stack, client, image, also_hold, wait)
@@ -132,13 +134,13 @@ class Budget:
                 raise
             except TimeoutError:
                 if flight.expired():
-                    raise UpstreamAway(self.upstream, "does not answer") from None
+                    raise UpstreamDown(self.upstream, "does not answer") from None
                 raise
             finally:
                 await spend.answered(None)
 
     async def observe(self, answer: Answer | None) -> None:
-        """Take in the answer to a HEAD of a manifest, which is not counted; anything else says nothing of the limit."""
+        """Record the limit in the answer to a HEAD of a manifest, which is not counted; ignores other answers."""
         if answer is None or answer.kind != "head_manifest":
             return
         if answer.rate is not None:
@@ -149,7 +151,7 @@ class Budget:
             await self.refused(answer.retry_after, answer.rate)
 
     async def refused(self, retry_after: str | None, rate: RateLimit | None) -> None:
-        """Take in a 429: nothing counted is sent before Retry-After is over."""
+        """Record a 429; no counted GET is sent until Retry-After is over."""
         seconds = parse_retry_after(retry_after, time.time())
         if seconds is None:
             if rate is not None and rate.remaining == 0:
@@ -159,10 +161,10 @@ class Budget:
         self._host.told(await self._host.ledger().block(seconds))
 
     async def view(self) -> BudgetView:
-        """Return how the budget stands, after setting the gauges by it."""
+        """Return the state of the budget, after setting the gauges from it."""
         source = self._host.source
         if source is None:
-            # This worker has asked the upstream nothing yet; another one may have.
+            # This worker has not asked the upstream yet, but another one may have.
             known = await self._cache.get(keys.budget_source(self.upstream, self.account))
             source = known.decode() if known else None
         entry = self._host.told(await self._host.ledger(source).view())
@@ -181,7 +183,7 @@ class Budget:
         )
 
     async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> None:
-        """Take a GET off the ledger that has its answer, or will have none."""
+        """Settle a GET in the ledger that has its answer, or will have none."""
         if rate is not None:
             self._host.notice(rate)
         elsewhere = rate is not None and spend.source != self._host.source
@@ -194,7 +196,7 @@ class Budget:
             self._host.told(await self._host.ledger().observe(rate, 0.0))
 
     def _later(self, tell: Callable[[], Awaitable[Entry | Away]]) -> None:
-        """Tell the ledger when Redis is back, so that nothing stays reserved for a minute that nobody uses."""
+        """Call ``tell`` again until Redis is back, so that no unused GET stays reserved for a minute."""
 
         async def tell_later() -> None:
             for _ in range(_TELLINGS):
@@ -219,8 +221,8 @@ class Budget:
             elif isinstance(outcome, Entry) and outcome.verdict == "late":
                 continue
             elif isinstance(outcome, Entry) and outcome.verdict != "stale":
-                crowded = self._waiting[client] >= _MOST_WAITING and not outcome.promised
-                if not outcome.waiting or crowded or loop.time() >= begun + wait:
+                too_many = self._waiting[client] >= _MOST_WAITING and not outcome.promised
+                if not outcome.waiting or too_many or loop.time() >= begun + wait:
                     raise self._denials.denied(outcome)
                 await self._pause(client, pause)
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
@@ -233,7 +235,7 @@ class Budget:
     async def _attempt(
         self, stack: AsyncExitStack, client: str, image: str, also_hold: int
     ) -> Spend | Entry | Away | None:
-        """Ask the ledger once; return None if it is in doubt. With a Spend, the host's lock goes into ``stack``."""
+        """Ask the ledger once; return None if it is in doubt. With a Spend, ``stack`` gets the host's lock."""
         if self._cache.away:
             return self._host.told(AWAY)
         async with AsyncExitStack() as inner:
@@ -244,7 +246,7 @@ class Budget:
             spend = Spend(self, ledger, self._host.source or UNSAID)
             entry = self._host.told(await ledger.spend(spend.id, client, image, also_hold))
             if isinstance(entry, Away):
-                self._later(partial(ledger.forget, spend.id))  # it may have been granted
+                self._later(partial(ledger.forget, spend.id))  # Redis may have granted it
                 return entry
             if entry.verdict not in ("granted", "free"):
                 return entry
@@ -254,7 +256,7 @@ class Budget:
             return spend
 
     async def _attempt_alone(self, stack: AsyncExitStack, need: int) -> Spend | None:
-        """Ask the upstream itself, while no other GET of this host is under way; return None if Redis answers again."""
+        """Ask the upstream itself while no other GET of this host is under way; return None if Redis answers again."""
         spend = Spend(self, None, UNSAID)
         if time.monotonic() < self._host.free_until:
             await stack.enter_async_context(self._host.on_host(shared=True))
@@ -290,7 +292,7 @@ class Budget:
                 del self._waiting[client]
 
     def _check_last_probe(self, need: int) -> None:
-        """Refuse by what a probe said a second ago: what remains only falls."""
+        """Raise TooManyRequests if a probe of the last second left too few pulls, because their number only falls."""
         if self._last_probe is not None:
             at, rate = self._last_probe
             if rate.remaining < need and time.monotonic() - at < 1:

@@ -1,4 +1,4 @@
-"""A mirror project, as those who pull see it: hosting's interface over an upstream's images."""
+"""Serve the content of a mirror project: hosting's interface over an upstream's images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WARM = PULLS.labels("warm")
 
 
 class MirrorContent:
-    """Implements `app.registry.content.Content`; tags and referrers are those that are cached."""
+    """Implements `app.registry.content.Content`; lists only cached tags and referrers."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class MirrorContent:
             self._traffic.count(project_id, counts)
 
     async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:
-        """Return a manifest that is served without asking anybody: of a digest that is here, or a tag that is fresh."""
+        """Return a manifest that needs no question to the upstream: a cached digest or a fresh tag; else None."""
         if repository.id is None:
             return None
         if isinstance(reference, Digest):
@@ -96,10 +96,10 @@ class MirrorContent:
         return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
     async def _meant(self, repository: Repository) -> Repository:
-        """Return the repository meant: with ``official_images: alias`` a one-part name means library/NAME.
+        """Return the repository that a name means: with ``official_images: alias``, a one-part name means library/NAME.
 
-        There is no redirect, because the client's token is for the name it typed. Raises Unauthorized, with the name to
-        type instead, if the project has no alias.
+        There is no redirect, because the client's token is for the name it typed. If the project has no alias, raises
+        Unauthorized with the name to type instead.
         """
         name = repository.name
         if repository.upstream != _DOCKER_HUB or "/" in name.repository:

@@ -1,4 +1,4 @@
-"""Eviction: keeps a mirror within its bound by unlinking its least recently pulled blobs, which are then collected."""
+"""Eviction: keep a mirror within its bound by unlinking its least recently pulled blobs, which are then collected."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from app.kit.jobs import repeat
 EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
 
 _PAUSE_SECONDS = 60.0
-# A blob that was pulled just now may still be on its way to a client, and the note of it on its way to the database.
+# A blob that was just pulled may still be sent to a client, and its note may not be in the database yet.
 _IN_USE_SECONDS = 300
 _BATCH = 100
-# Down to a little below the bound, so that the next blob does not start it again.
+# Evict to a little below the bound, so that the next blob does not start it again.
 _DOWN_TO = 0.95
 
 log = logging.getLogger(__name__)
 
 
 class Eviction:
-    """Evicts from every mirror that has a bound; any number of workers may do it at once."""
+    """Evicts blobs from every mirror that has a bound; several workers may do it at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def run(self) -> None:
-        """Make room every minute, for as long as the worker lives."""
+        """Make room every minute until cancelled."""
         await repeat("eviction", self.make_room, _PAUSE_SECONDS)
 
     async def make_room(self) -> None:
-        """Bring every mirror below its bound, as far as blobs that are in use allow."""
+        """Evict blobs until every mirror is below its bound or the rest of its blobs is in use."""
         async with self._database.reading() as transaction:
             mirrors = await projects.mirrors(transaction)
         for project in mirrors:
@@ -52,7 +52,7 @@ class Eviction:
                     break
                 if await blobs.unlink(transaction, repository_id, digest):
                     unlinked += 1
-                    # Another repository of the project may still have it, and it is charged once for all of them.
+                    # Another repository of the project may still have it; a project is charged once for a blob.
                     if not await blobs.linked_in_project(transaction, project.id, digest):
                         freed += size
             return unlinked, freed
@@ -60,7 +60,7 @@ class Eviction:
         while too_many > 0:
             unlinked, freed = await self._database.transact(evict)
             if not unlinked:
-                log.warning("%s is over its bound and all of it is in use", project.name)
+                log.warning("%s is over its bound, but all of its blobs are in use", project.name)
                 return
             EVICTED.labels(project.name).inc(freed)
             too_many -= freed

@@ -1,4 +1,4 @@
-"""A fill in one process: the blob as its clients read it while it grows, and how a follower learns of its growth."""
+"""A fill in one process: clients read the blob while it grows, and a follower watches its growth."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _LOOK_EVERY = 0.02  # seconds between two looks at a part that another process w
 class Fill:
     """One blob on its way from the upstream.
 
-    Nobody closes it: the open part is closed with the last reference, which may be long after the fill has ended. The
-    methods after `read_as` are for the leader or follower that drives it.
+    Nobody closes it: the open part is closed with its last reference, which may be long after the fill has ended. The
+    methods after `read_as` are for the leader or follower that drives the fill.
 
-    The clients that wait bring the blob's size from descriptors, of manifests that may be wrong or malicious. A fill
-    fails by them only if the upstream agrees with none: nobody spoils a blob for those who know it right.
+    Waiting clients bring the blob's size from descriptors, whose manifests may be wrong or malicious. A fill fails
+    because of sizes only if the upstream agrees with none of them. So a wrong descriptor spoils no blob for others.
     """
 
     def __init__(self, digest: Digest) -> None:
         self.digest = digest
         self.started = time.time()
-        # The repositories (full names) whose clients wait for it in this process, and how many read it now.
+        # In this process: the repositories (full names) whose clients wait for it, and how many clients read it now.
         self.repositories: set[str] = set()
         self.readers = 0
         self.leading = False
-        # In bytes: what the upstream says, and what the descriptors of the clients say.
+        # In bytes: the size that the upstream states, and those of the clients' descriptors.
         self.size: int | None = None
         self.expected: set[int] = set()
         self.file: SpoolFile | None = None
@@ -51,11 +51,11 @@ class Fill:
 
     @property
     def bound(self) -> int | None:
-        """How many bytes may come, as far as anybody says."""
+        """Return how many bytes may come at most; None if neither upstream nor descriptors say."""
         return max(self.expected, default=None) if self.size is None else self.size
 
     def progress(self) -> FillProgress:
-        """Return how far it is, for people."""
+        """Return the fill's progress, for people."""
         return FillProgress(
             self.digest,
             self.readable,
@@ -67,7 +67,7 @@ class Fill:
         )
 
     async def opened(self) -> bool:
-        """Return True when the part can be read; False when the store got the blob before that.
+        """Wait and return True when the part can be read, or False when the store got the blob before that.
 
         Raises the fill's failure.
         """
@@ -78,7 +78,7 @@ class Fill:
         return self.file is not None
 
     async def ready(self) -> None:
-        """Return when the upstream has answered; ``size`` then is the blob's, or None if the upstream did not say.
+        """Wait until the upstream has answered; then ``size`` is the blob's, or None if the upstream did not state it.
 
         Raises the fill's failure.
         """
@@ -86,16 +86,16 @@ class Fill:
             await self._wait()
 
     async def done(self) -> None:
-        """Return when the blob is committed; raises the fill's failure."""
+        """Wait until the blob is committed; raises the fill's failure."""
         while not self.over:
             await self._news.wait()
         self._raise_failure()
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """Give bytes ``start`` up to ``stop``, or up to the end, as they come, in pieces of at most 256 KiB.
+        """Yield the bytes from ``start`` up to ``stop`` or the end, as they come, in pieces of at most 256 KiB.
 
-        The last byte of a blob comes when its digest is verified: nobody gets the whole of a corrupt one. Raises
-        the fill's failure; if all bytes are here and only their commit failed, they are given nevertheless.
+        The last byte of a blob comes after its digest is verified, so nobody gets the whole of a corrupt blob. Raises
+        the fill's failure. If all bytes are here and only their commit failed, they are still yielded.
         """
         self.readers += 1
         try:
@@ -113,9 +113,9 @@ class Fill:
             self.readers -= 1
 
     async def read_as(self, size: int, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
-        """As `read`, for a client that a descriptor promised ``size`` bytes, if the upstream did not say the size.
+        """Yield as `read` does, for a client whose descriptor says ``size`` bytes, if the upstream states no size.
 
-        The last of them comes when the blob is verified to have so many. Raises UpstreamInvalid if it has not.
+        The last byte comes after the blob's size is verified. Raises UpstreamInvalid if it is another.
         """
         stop = size if stop is None else min(stop, size)
         async for piece in self.read(start, min(stop, size - 1)):
@@ -139,13 +139,13 @@ class Fill:
         self._wake()
 
     def answer(self, size: int | None) -> None:
-        """Note that the upstream has answered; it says the size, or nothing."""
+        """Note that the upstream has answered, with a size in bytes or without one."""
         self.size = size if self.size is None else self.size
         self.answered = True
         self._wake()
 
     def grow(self, readable: int) -> None:
-        """Let readers have more, with the bytes of the next few milliseconds: waking 64 of them is expensive."""
+        """Let readers read more, after a few milliseconds, because waking 64 readers for each chunk is expensive."""
         self.readable = readable
         if self._gathering is None:
             self._gathering = asyncio.get_running_loop().call_later(_GATHER, self._wake)
@@ -157,7 +157,7 @@ class Fill:
         self._wake()
 
     def end(self, failure: OCIError | None) -> None:
-        """Note that nobody drives it any more: it is committed, or has failed."""
+        """Note that the fill is over: it is committed, or has failed."""
         self.over, self._failure = True, failure
         self._wake()
 
@@ -179,10 +179,10 @@ class Fill:
 
 
 class Follower:
-    """Drives a fill in a process that does not lead it: looks at the part that grows, and reads the leader's notes.
+    """Drives a fill in a process that does not lead it: watches the growing part and reads the leader's notes.
 
-    The leader's last note says how the fill ended. If the lock comes free without that note, the leader was killed;
-    then `follow` returns with the lock taken, and the process leads.
+    The leader's last note says how the fill ended. If the lock becomes free without that note, the leader was killed.
+    Then `follow` returns and holds the lock, and the process leads.
     """
 
     def __init__(self, fill: Fill, paths: SpoolPaths, lock: LockFile) -> None:
@@ -192,7 +192,7 @@ class Follower:
         self._notes = Notes(lock)
 
     async def follow(self) -> None:
-        """Return when the fill is over or nobody leads it any more; raises the leader's failure."""
+        """Wait until the fill is over or nobody leads it any more; raises the leader's failure."""
         while not self._lock.try_lock():
             self._look()
             if self._fill.over:
@@ -212,7 +212,7 @@ class Follower:
             return
         if told["ended"] is not None:
             if told.get("disputed") in fill.expected:
-                return  # The upstream was right, and a client here knows it: this process will lead.
+                return  # A client here agrees with the upstream's size, so this process will lead.
             raise revive(told["ended"])
         if fill.file is None or fill.complete:
             fill.end(None)
@@ -228,6 +228,6 @@ class Follower:
         try:
             file = SpoolFile(self._paths.part, os.O_RDONLY)
         except FileNotFoundError:
-            return  # Committed just now: the notes will say so.
-        if self._lock.linked():  # Else it may be the part of a later fill.
+            return  # The blob was committed just now; the notes will say so.
+        if self._lock.linked():  # Otherwise it may be the part of a later fill.
             self._fill.open(file, file.size())

@@ -1,9 +1,10 @@
 """Fills: one upstream fetch of a blob for all clients of a host, who read it from its first byte while it grows.
 
-The first process that takes the lock of the spool (see `spool`) leads; the others follow it. A leader that is killed
-loses its lock to the kernel, and a follower that finds the lock free leads from the bytes that are there. A fill
-belongs to no client, it runs in a task of its own; its end reaches all who wait for it, in every process, and nobody
-who comes later.
+The first process that takes the lock of the spool (see `spool`) leads; the others follow it. The kernel releases the
+lock of a killed leader. A follower that finds the lock free becomes the leader and resumes from the bytes on disk.
+
+A fill belongs to no client and runs in a task of its own. Its end reaches every waiter in every process, and no later
+client.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from .upstream import BlobBody, Upstream
 RUNNING = Gauge("registry_fills_running", "Fills that workers lead or follow now.", multiprocess_mode="livesum")
 FILLS = Counter("registry_fills_total", "Fills that have ended: led or followed to their end, or failed.", ["outcome"])
 
-_FRUITLESS = 5  # attempts in a row that brought no byte
-_FRUITLESS_OPENING = 2  # while the upstream has answered nobody yet: clients had better be told soon
+# A fill fails after this many attempts in a row that brought no byte.
+_FRUITLESS = 5
+# The same before the upstream's first answer, because until then clients wait without any answer.
+_FRUITLESS_OPENING = 2
 _PAUSE = 0.1  # seconds before the second attempt; longer before each further one
 
 log = logging.getLogger(__name__)
@@ -41,10 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BlobRequest:
-    """A blob that a client may have and that is not here; ``size`` in bytes is a descriptor's, None if unknown.
+    """A missing blob that a client may have; ``size`` in bytes is a descriptor's, None if unknown.
 
-    It is fetched by ``client`` into the folder ``spool``, which the processes of the host share. Fills of another
-    upstream, or with another account, have another folder.
+    ``client`` fetches it into the folder ``spool``, which the processes of the host share. Fills of another upstream,
+    or with another account, have another folder.
     """
 
     repository: Repository
@@ -55,7 +58,7 @@ class BlobRequest:
 
 
 class _Disputed(UpstreamInvalid):
-    """The upstream says another size than the descriptors of all who wait."""
+    """The upstream states another size than the descriptors of all waiting clients."""
 
     def __init__(self, size: int, expected: int) -> None:
         super().__init__(
@@ -69,8 +72,9 @@ class _Disputed(UpstreamInvalid):
 class Leader:
     """Drives a fill in the one process of the host that holds its lock: fetches the blob and commits it.
 
-    It notes for the followers what they cannot see in the part: that the upstream has answered, that all bytes are
-    verified, how the fill ended. Its last note is written after the lock file is gone from its path.
+    It writes notes for the followers, because they cannot see everything in the part. The notes say that the upstream
+    has answered, that all bytes are verified, and how the fill ended. The last note is written after the lock file was
+    removed from its path.
     """
 
     def __init__(
@@ -83,25 +87,25 @@ class Leader:
         self._notes = Notes(lock)
 
     async def lead(self) -> None:
-        """Bring the fill to its end; raises its failure, which the followers have been told."""
+        """Bring the fill to its end; raises its failure, which the notes tell the followers."""
         try:
             self._notes.clear()
             await self._bring()
         except Exception as error:
             self._note_end(error if isinstance(error, OCIError) else OCIError())
             raise
-        with suppress(OSError):  # What stays is taken for a leftover.
+        with suppress(OSError):  # A part that stays is later removed as a leftover.
             await in_thread(None, self._paths.part.unlink, True)
         self._note_end(None)
         self._fill.end(None)
 
     def _note_end(self, failure: OCIError | None) -> None:
-        with suppress(OSError, OCIError):  # Followers that miss it find the lock free, and begin afresh.
+        with suppress(OSError, OCIError):  # Followers that miss the note find the lock free and begin again.
             self._paths.lock.unlink(missing_ok=True)
             self._notes.add(ended=describe(failure) if failure else None)
 
     async def _bring(self) -> None:
-        """Get the blob into the store; anything else that happens to it is an exception."""
+        """Fetch the blob, verify it and commit it to the store; raises the failure if that cannot be done."""
         midway = self._fill.file is not None and not self._fill.complete
         # Another worker may have committed it after the client's look at the store.
         if not midway and await self._stored.present(self._fill.digest):
@@ -121,7 +125,7 @@ class Leader:
         await self._stored.commit(self._request.repository, self._fill.digest, self._paths.part, spool.received)
 
     async def _take_over(self, spool: Spool) -> None:
-        """Resume from the bytes that an earlier leader left, if they are the blob or surely less than the blob."""
+        """Resume from the bytes that an earlier leader left, if they are the whole blob or surely less than it."""
         while await in_thread(None, spool.rehash):
             pass
         bound = self._fill.bound
@@ -149,7 +153,7 @@ class Leader:
             )
 
     async def _attempt(self, spool: Spool) -> Unavailable | None:
-        """Take the bytes of one upstream request; return None at its proper end, else the error that cut it."""
+        """Take the bytes of one upstream request; return None if it ended properly, else the error that cut it."""
         repository = self._request.repository.name.repository
         try:
             async with self._request.client.open_blob(repository, self._fill.digest, spool.received) as body:
@@ -180,14 +184,14 @@ class Leader:
         return None
 
     def _check(self, body: BlobBody, have: int) -> int:
-        """Compare an answer with what is known and asked for; return the number of bytes to skip."""
+        """Compare an answer with the known size and the requested offset; return the number of bytes to skip."""
         fill = self._fill
         size = body.size if fill.size is None else fill.size
         known = fill.expected if fill.size is None else {fill.size}
         if body.size is not None and known and body.size not in known:
             self._notes.add(disputed=body.size)
             raise _Disputed(body.size, max(known))
-        if size == 0:  # The empty blob would have been verified without asking.
+        if size == 0:  # An empty blob would have been verified without a request.
             raise UpstreamInvalid("the upstream sent an empty body for a blob that is not empty; try again later")
         if body.offset > have:
             raise UpstreamInvalid(
@@ -210,10 +214,10 @@ class Fills:
         self._closing = False
 
     async def join(self, request: BlobRequest) -> Fill | None:
-        """Return the fill of a blob on this host, starting it if none runs; None if the store has the blob by now.
+        """Return the fill of a blob on this host, and start it if none runs; None if the store has the blob by now.
 
-        The caller has made sure that its client may have the blob. Raises the fill's failure if it ends before there is
-        anything to read.
+        The caller has checked that its client may have the blob. Raises the fill's failure if it ends before its part
+        can be read.
         """
         if self._closing:
             raise _stopping()
@@ -230,11 +234,11 @@ class Fills:
         return fill if await fill.opened() else None
 
     def running(self) -> list[FillProgress]:
-        """List the fills this process leads or follows, oldest first."""
+        """List the fills that this process leads or follows, oldest first."""
         return [fill.progress() for fill in self._fills.values()]
 
     async def close(self, timeout: float) -> None:
-        """Let what runs end within ``timeout`` seconds, then stop it; another worker resumes it, or a later one."""
+        """Let running fills end within ``timeout`` seconds, then stop them; another or a later worker resumes them."""
         self._closing = True
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout)
@@ -243,7 +247,7 @@ class Fills:
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self, fill: Fill, request: BlobRequest) -> None:
-        """Lead or follow until the fill has ended; its failure is the fill's, not raised here."""
+        """Lead or follow until the fill has ended; sets its failure on the fill and does not raise it."""
         RUNNING.inc()
         try:
             while not fill.over:
@@ -270,12 +274,12 @@ class Fills:
         with lock:
             if not lock.try_lock():
                 await Follower(fill, paths, lock).follow()
-            elif lock.linked():  # Else a leader has just ended, and its lock is no longer the lock.
+            elif lock.linked():  # Otherwise a leader has just ended and removed this lock file.
                 fill.leading = True
                 try:
                     await Leader(fill, request, self._stored, paths, lock).lead()
                 except _Disputed as dispute:
-                    # A client that agrees with the upstream may have joined meanwhile: then the fill begins again.
+                    # If a client that agrees with the upstream has joined meanwhile, the fill begins again.
                     if dispute.size not in fill.expected:
                         raise
 

@@ -1,23 +1,23 @@
--- The ledger of one budget. What it promises, and why: budget.py; the numbers in `rules`: ledger.py.
+-- The ledger of one budget. Its promises and their reasons are in budget.py, the numbers of `rules` in ledger.py.
 --
--- KEYS[1]  one hash, so that whatever takes it (FLUSHALL, eviction, expiry) takes it whole: half a ledger would
---          forget what is promised and go on giving.
+-- KEYS[1]  one hash, so that FLUSHALL, eviction and expiry remove all of it. Half a ledger would forget reserved
+--          GETs and grant too many.
 --   limit window remaining   as the upstream said; until a new window begins, remaining only falls
 --   since                    when this window was first seen
 --   heard                    when the upstream last said what remains
 --   landed                   when remaining last fell, or a counted GET came back
---   guessed                  how many GETs were taken for counted without the upstream saying so
+--   guessed                  how many GETs were taken as counted although the upstream did not say so
 --   free                     until when the upstream is taken to have no limit
---   blocked                  until when the upstream wants to see no counted GET (429)
+--   blocked                  until when the upstream wants no counted GET (429)
 --   f:ID      until                          a GET in flight
 --   h:ID      {till, count, client, image}  GETs held for the rest of an image
---   c:CLIENT  {asked, spent}                 who asked when, and got how many in this window
--- ARGV[1] what to do, ARGV[2] its arguments, ARGV[3] the rules; answers JSON.
+--   c:CLIENT  {asked, spent}                 when a client last asked, and how many GETs it got in this window
+-- ARGV[1] the operation, ARGV[2] its arguments, ARGV[3] the rules; returns JSON.
 
 local key, ask, rules = KEYS[1], cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 local now = ask.now
 if not now then
-  -- The server's clock: those of the hosts need not agree. Four digits, as many as cjson writes, and never ahead.
+  -- The server's clock, because the hosts' clocks may differ. Rounded down to four digits, as many as cjson writes.
   local time = redis.call('TIME')
   now = tonumber(time[1]) + math.floor(tonumber(time[2]) / 100) / 10000
 end
@@ -65,7 +65,7 @@ local function guess()
   end
 end
 
--- A GET that never came back is taken for counted; a hold that nobody used is given back.
+-- A GET without an answer is taken as counted. A hold that nobody used is released.
 local function sweep()
   for id, till in pairs(flights) do
     if till <= now then land(id, till) guess() end
@@ -107,9 +107,9 @@ local function begin_window()
   end
 end
 
--- Take in what the upstream said in answer to a request that left at `sent`. More than is known is believed only of
--- a request that left after every GET before it had landed; only `seeding`, which is done while no GET of this host
--- is in flight, begins a ledger. Answers whether it was taken in.
+-- Take in the limit that the upstream stated in answer to a request sent at `sent`; return whether it was taken in.
+-- A higher number of remaining pulls is believed only if the request was sent after every earlier GET had landed.
+-- Only `seeding` begins a ledger; it is done while no GET of this host is in flight.
 local function learn(rate, sent, seeding)
   local after = sent > (ledger.landed or 0)
   local quiet = sent >= (ledger.landed or 0) + rules.quiet
@@ -135,7 +135,7 @@ local function learn(rate, sent, seeding)
   return true
 end
 
--- No limit was heard of when there is one after all, or the other way round: the ledger begins anew.
+-- The upstream has a limit although it was taken to have none, or the other way round. The ledger begins again.
 local function forget_limit()
   unset('remaining')
   unset('free')
@@ -143,8 +143,8 @@ local function forget_limit()
   set('landed', now)
 end
 
--- Whether `client` may have `need` more: up to an equal share of all there is between those who asked lately, or
--- more as long as none of them has had less.
+-- Return whether `client` may have `need` more, and its share. It may have up to an equal share of all pulls between
+-- the clients that asked lately, or more as long as none of them has had less.
 local function fair(client, need)
   local pool, rivals, least = ledger.remaining - flying() - held(), 0, nil
   for id, other in pairs(clients) do
@@ -203,7 +203,7 @@ local function spend()
   return answer
 end
 
--- The answer to a counted GET, or the lack of one. What it says of more is not listened to: see `learn`.
+-- Record the answer to a counted GET, or that none came. A higher number in it is not believed: see `learn`.
 local function settle()
   local reserved = flights[ask.id] ~= nil
   land(ask.id, now)

@@ -1,7 +1,7 @@
-"""The budget ledger: its script in Redis, when this host believes it, and what a client is told that it refuses.
+"""The budget ledger: its script in Redis, this host's trust in it, and its refusals as errors.
 
-One atomic script, `ledger.lua`, keeps everything in one key and counts by the clock of the Redis server, so the clocks
-of the hosts need not agree. What is promised: budget.py.
+One atomic script, `ledger.lua`, keeps everything in one key. It uses the clock of the Redis server, so the hosts'
+clocks may differ. The promises are in budget.py.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .answers import RateLimit
 from .locks import host_lock
 
 _LABELS = ["upstream", "account"]
-# All workers share one budget: the one that heard of it last knows it best.
+# All workers share one budget, so the newest value of any worker is the best.
 _MODE: Final = "mostrecent"
 LIMIT = Gauge(
     "registry_budget_limit",
-    "Counted pulls the upstream gives in a window; +Inf: any number.",
+    "Counted pulls that the upstream allows in a window; +Inf: no limit.",
     _LABELS,
     multiprocess_mode=_MODE,
 )
@@ -44,14 +44,16 @@ REMAINING = Gauge(
 RESET = Gauge(
     "registry_budget_reset_seconds", "Seconds until the window is over at the latest.", _LABELS, multiprocess_mode=_MODE
 )
-DENIED = Counter("registry_budget_denied_total", "Pulls refused for want of budget.", ["upstream", "reason"])
+DENIED = Counter(
+    "registry_budget_denied_total", "Pulls refused because the budget does not allow them.", ["upstream", "reason"]
+)
 
-# A counted GET is cut off after this long: one that has no answer by then belongs to a dead worker.
+# A counted GET is cancelled after this long. If the ledger has no answer by then, the GET's worker is dead.
 FLIGHT_SECONDS = 60.0
-# A client that asked this lately counts as a competitor: pulls in a row come with pauses of this order.
+# A client that asked within this time counts as a competitor. Pulls in a row have pauses of this order.
 _ACTIVE_SECONDS = 180
 _KEPT_SECONDS = 86400
-# How long a request may queue on a host: for its lock, or for Redis to make up its mind.
+# How long a request may wait on a host, for the lock or for a verdict of the ledger.
 QUEUE_SECONDS = 30.0
 _SEEDINGS = 3
 _STUCK_SECONDS = _BUSY_SECONDS = 5
@@ -59,22 +61,22 @@ UNSAID = "-"
 
 _RULES = {
     "flight": FLIGHT_SECONDS,
-    # A client asks for the manifest of its platform right after the index; this is a slow client on a slow line.
+    # A client asks for the manifest of its platform right after the index. This allows for a slow client.
     "hold": 15,
-    # Answers out of order, and upstream servers that do not agree with each other yet, are over by then.
+    # After this time, answers are no longer out of order and the upstream's servers agree with each other.
     "quiet": 60,
-    # Others spend from the same address. What the upstream said last is acted upon for this long …
+    # Others spend from the same address. So the upstream's last answer allows GETs for this long …
     "known": 10,
-    # … and refused by for this long: a refusal costs nobody anything, and need not cost the upstream a HEAD.
+    # … and it justifies refusals for this long. A refusal spends nothing, so it need not cost the upstream a HEAD.
     "known_to_deny": 60,
-    # With so few left, one GET at a time goes, each on what the one before it reported. Otherwise what others spend
-    # meanwhile would make several of ours one too many. It also leaves others time to ask, if one client asks for all.
+    # With so few left, only one GET is sent at a time, based on the answer to the one before it. Otherwise the pulls
+    # of others could make several of ours exceed the limit. It also gives others time to ask, if one client wants all.
     "near": 10,
     "known_near": 0.5,
     "active": _ACTIVE_SECONDS,
     # How long "no limit" is believed.
     "free": 60,
-    # An unused ledger is kept so much longer than its window.
+    # An unused ledger is kept for this long after its window.
     "keep": _KEPT_SECONDS,
 }
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
@@ -85,12 +87,21 @@ Probe = Callable[[], Awaitable[RateLimit | None]]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the ledger says, right after it did what it was told. Times are Unix times of the Redis server.
+    """The state of the ledger right after an operation. Times are Unix times of the Redis server.
 
-    ``verdict`` answers `Ledger.spend`. It is "granted" for a counted GET, or "free" if there is no limit. It is a
-    refusal if the call came "late" (ask again), the ledger is "stale" (ask the upstream first) or "busy" (one at a time
-    now), all is "spent", the client had its "share", or the upstream "blocked" us. ``waiting``: something may yet be
-    given back; ``promised``: what the client waits for is held for it. ``had``: what the client got.
+    ``verdict`` answers `Ledger.spend`:
+
+        granted  for a counted GET
+        free     there is no limit
+        late     the call came too late; ask again
+        stale    ask the upstream first
+        busy     only one GET at a time is sent now
+        spent    no pulls are left
+        share    the client had its share
+        blocked  the upstream wants no counted GET now
+
+    ``waiting``: a GET may still be released. ``promised``: the GET that the client waits for is held for it. ``had``:
+    the number of GETs the client got or holds.
     """
 
     now: float
@@ -112,40 +123,40 @@ class Entry:
 
     @property
     def resets_in(self) -> float | None:
-        """In how many seconds the window is over at the latest; None if there is none."""
+        """Return in how many seconds the window is over at the latest; None if there is no window."""
         return None if self.since is None or self.window is None else max(0.0, self.since + self.window - self.now)
 
     @property
     def blocked_for(self) -> float:
-        """For how many more seconds the upstream wants no counted GET."""
+        """Return for how many more seconds the upstream wants no counted GET."""
         return max(0.0, (self.blocked or 0.0) - self.now)
 
 
 class Ledger:
-    """The ledger at ``key``. If Redis is down, every method returns AWAY; its call may be carried out then, or later.
+    """The ledger at ``key``. If Redis is down, every method returns AWAY; its call may still be carried out later.
 
-    ``clock`` stands in for the Redis server's, for a test that does not want to wait six hours.
+    ``clock`` replaces the Redis server's in tests, which cannot wait six hours.
     """
 
     def __init__(self, cache: Cache, key: str, clock: Callable[[], float] | None = None) -> None:
         self._cache = cache
         self._key = key
         self._clock = clock
-        # How far the server's clock is ahead of our monotonic one, at least; None before its first answer.
+        # By how many seconds, at least, the server's clock is ahead of our monotonic one; None before its first answer.
         self._ahead: float | None = None
 
     async def spend(self, spend_id: str, client: str, image: str, also_hold: int) -> Entry | Away:
-        """Ask for one GET now, and ``also_hold`` more for the same image in the next seconds.
+        """Reserve one GET now, and ``also_hold`` more for the same image in the next seconds.
 
-        With nothing to hold, what was held for the image is used first. A Redis that finds this after we have given
-        up waiting reserves nothing.
+        If nothing is to be held, a GET that was held for the image is used first. If Redis runs the script after we
+        have stopped waiting, it reserves nothing.
         """
         return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
-        """Note what came of a GET; without ``rate`` it is taken for counted. ``fine``: the upstream sent a manifest.
+        """Record the end of a GET; without ``rate`` it is taken as counted. ``fine``: the upstream sent a manifest.
 
-        Without ``keep_hold``, what was held with the GET is given back.
+        Without ``keep_hold``, the GETs held with this one are released.
         """
         return await self._do("settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id)
 
@@ -156,27 +167,27 @@ class Ledger:
     async def seed(self, rate: RateLimit | None, sent: float) -> Entry | Away:
         """Begin the ledger, or correct it, by an answer to a request sent at ``sent``; None: there is no limit.
 
-        Only for a caller that kept every counted GET of its host from being sent meanwhile. Not ``seeded`` if a GET
-        of another host was answered since: the upstream must be asked again.
+        The caller must have kept its host from sending any counted GET meanwhile. The entry is not ``seeded`` if a GET
+        of another host was answered since then. In that case the upstream must be asked again.
         """
         return await self._do("seed", rate=_plain(rate), sent=sent)
 
     async def block(self, seconds: float) -> Entry | Away:
-        """Grant nothing counted for so long."""
+        """Grant no counted GET for ``seconds``."""
         return await self._do("block", seconds=seconds)
 
     async def forget(self, spend_id: str) -> Entry | Away:
-        """Give back a GET that was never sent, with what was held with it."""
+        """Release a GET that was never sent, and the GETs held with it."""
         return await self._do("forget", id=spend_id, drop=spend_id)
 
     async def view(self) -> Entry | Away:
-        """Return how the ledger stands."""
+        """Return the state of the ledger and each client's GETs."""
         return await self._do("view")
 
     async def _do(self, what: str, **ask: Any) -> Entry | Away:
         def arguments() -> list[str]:
             ask["now"] = self._clock() if self._clock else None
-            # Past this we have given up waiting.
+            # The server's time at which we stop waiting for the answer.
             ask["by"] = self._server_time() + PATIENCE if self._ahead is not None else None
             wanted = json.dumps({name: value for name, value in ask.items() if value is not None})
             return [what, wanted, json.dumps(_RULES)]
@@ -190,14 +201,14 @@ class Ledger:
         return entry
 
     def _server_time(self) -> float:
-        """Return the server's time, rather too early than too late; 0 before its first answer."""
+        """Return the server's time, too early rather than too late; 0 before its first answer."""
         if self._clock is not None:
             return self._clock()
         return 0.0 if self._ahead is None else time.monotonic() + self._ahead
 
 
 class Denials:
-    """The refusals of one upstream's budget, in words, counted by their reason."""
+    """Makes the refusals of one upstream's budget, and counts them by reason."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -209,7 +220,7 @@ class Denials:
         left = max(0, (entry.remaining or 0) - entry.reserved)
         given, seconds = self._given(entry.limit or 0, entry.window or 0, left), entry.resets_in or 0
         if entry.verdict == "share":
-            # Clients that have not asked for that long compete no more, and leave more to the others.
+            # Clients that have not asked for so long no longer compete, which leaves more for the others.
             seconds = min(seconds, _ACTIVE_SECONDS)
             return self._refusal("share", f"{given}, and you have had your share of them ({entry.had})", seconds)
         if entry.verdict == "busy":
@@ -219,7 +230,7 @@ class Denials:
         return self._refusal("spent", given + promised, seconds)
 
     def spent(self, rate: RateLimit) -> TooManyRequests:
-        """Return what the upstream itself said; it does not say when its window began."""
+        """Return the refusal for a limit that the upstream itself stated; it does not state when its window began."""
         return self._refusal("spent", self._given(rate.limit, rate.window, rate.remaining), rate.window)
 
     def blocked(self, seconds: float) -> TooManyRequests:
@@ -253,13 +264,13 @@ class Denials:
 class HostLedger:
     """The ledger of one budget as this host sees it; the arguments are those of `Budget`.
 
-    The ledger is believed, or in doubt. It is in doubt before this worker has heard of it, and after Redis failed any
-    worker of the host: a file says so to all of them. A worker that finds it in doubt takes the host's lock alone, so
-    that no counted GET of the host is under way, asks the upstream by HEAD, seeds the ledger with the answer and
-    removes the file. Every counted GET shares the lock, so none is sent meanwhile.
+    The ledger is trusted or in doubt. It is in doubt until this worker has an answer from the upstream. It is also in
+    doubt after Redis failed any worker of the host; a file tells all of them. A worker that finds it in doubt takes the
+    host's lock exclusively, so that no counted GET of the host is under way. It asks the upstream by HEAD, seeds the
+    ledger with the answer and removes the file. Every counted GET shares the lock, so none is sent meanwhile.
 
-    ``source`` is whom the upstream counts, None before it has said. ``free_until`` (monotonic): until when this worker
-    itself believes that there is no limit, for use without Redis.
+    The upstream counts ``source``, which is None before it has said so. This worker itself trusts until ``free_until``
+    (monotonic seconds) that there is no limit, for use without Redis.
     """
 
     def __init__(
@@ -278,7 +289,7 @@ class HostLedger:
         self._upstream = upstream
         self._account = account
         self._lock = lock
-        self._gate = lock.with_name(lock.name + ".gate")
+        self._queue_lock = lock.with_name(lock.name + ".queue")
         self._doubt = lock.with_name(lock.name + ".doubt")
         self._probe = probe
         self._denials = denials
@@ -288,7 +299,7 @@ class HostLedger:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the ledger must be put right before it is asked for anything."""
+        """Return whether the ledger must be corrected before it can grant anything."""
         return self.source is None or self._doubt.exists()
 
     def doubt(self) -> None:
@@ -296,11 +307,11 @@ class HostLedger:
         self._doubt.touch()
 
     async def refreshed(self) -> None:
-        """Wait for the refresh that is under way, if any; raises what it raises."""
+        """Wait for the refresh that is under way, if any; raises its error."""
         await self._refreshing.wait(None)
 
     async def refresh(self, seen: Entry | None) -> None:
-        """Put the ledger right by asking the upstream; all of this worker that want it share one refresh.
+        """Correct the ledger by asking the upstream; all callers in this worker share one refresh.
 
         ``seen`` is the entry that made the caller ask, None if the ledger was in doubt.
         """
@@ -329,21 +340,21 @@ class HostLedger:
 
     @asynccontextmanager
     async def on_host(self, *, shared: bool) -> AsyncIterator[None]:
-        """Hold this host's lock during the block; raises Unavailable if it does not come free.
+        """Hold this host's lock during the block; raises Unavailable if it does not become free in time.
 
-        A gate stands before the lock. A worker that wants the lock alone keeps the gate while it waits, so the workers
-        that share the lock cannot starve it.
+        Every worker takes the queue lock before the lock itself. A worker that wants the lock exclusively keeps the
+        queue lock while it waits. So workers that share the lock cannot starve it.
         """
         async with AsyncExitStack() as stack:
             try:
-                async with host_lock(self._gate, shared=shared, timeout=QUEUE_SECONDS):
+                async with host_lock(self._queue_lock, shared=shared, timeout=QUEUE_SECONDS):
                     await stack.enter_async_context(host_lock(self._lock, shared=shared, timeout=QUEUE_SECONDS))
             except TimeoutError as error:
                 raise self._denials.stuck() from error
             yield
 
     def ledger(self, source: str | None = None) -> Ledger:
-        """Return the ledger of the source that the upstream counts now, or of another one."""
+        """Return the ledger of ``source``, or of the one that the upstream counts now."""
         source = source or self.source or UNSAID
         if source not in self._ledgers:
             key = keys.budget(self._upstream, self._account, source)
@@ -351,13 +362,13 @@ class HostLedger:
         return self._ledgers[source]
 
     def notice(self, rate: RateLimit) -> None:
-        """Take in from an answer that there is a limit, and for whom."""
+        """Note that an answer states a limit, and which source it counts."""
         if rate.source is not None:
             self.source = _block(rate.source)
         self.free_until = 0.0
 
     def told(self, entry: Entry | Away) -> Entry | Away:
-        """Return what the ledger says, after setting the gauges by it; if Redis was down, put the ledger in doubt."""
+        """Return the ledger's entry after setting the gauges from it; if Redis was down, put the ledger in doubt."""
         if isinstance(entry, Away):
             with suppress(OSError):
                 self._doubt.touch()
@@ -385,7 +396,7 @@ def _plain(rate: RateLimit | None) -> dict[str, Any] | None:
 
 
 def _block(source: str) -> str:
-    """Return whom the upstream counts: an address, or anything else it says; it counts IPv6 by /64."""
+    """Return the source that the upstream counts: IPv6 addresses by their /64, anything else as it is."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Locks: between all processes of one host, and the manifest lock, which reaches over hosts.
+"""Locks between all processes of one host, and the manifest lock, which works across hosts.
 
 A host's lock is a `flock` on a file; the kernel releases it when its holder is killed. Every `LockFile` is an open
 file description of its own, so two tasks of one process exclude each other as two processes do. The holder may remove
-the file: a lock counts only while the locked file is still the one at its path.
+the file, so a lock counts only while the locked file is still the one at its path.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from app.oci.digest import Digest
 from app.oci.reference import Name
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
-# A leader on another host is waited for no longer than this. Two leaders at once do the work twice, and both right.
+# The longest wait for a leader on another host. Two leaders at once do the work twice, but both do it correctly.
 _LEASE_SECONDS = 30.0
 _LEASE_PAUSE = 0.05
 
 
 class LockFile:
-    """One open description of a lock file, which is made, with its folder, if it is missing. Closing it releases it.
+    """One open description of a lock file; makes the file and its folder if missing. Closing it releases the lock.
 
     Raises OSError if the file can be neither opened nor made.
     """
@@ -51,7 +51,7 @@ class LockFile:
         return True
 
     def linked(self) -> bool:
-        """Return whether this is still the file at its path: a former holder may have removed or replaced it."""
+        """Return whether this is still the file at its path; a former holder may have removed or replaced it."""
         try:
             there = self.path.stat()
         except FileNotFoundError:
@@ -92,9 +92,9 @@ async def host_lock(
 ) -> AsyncIterator[None]:
     """Hold the lock at ``path`` during the block, after waiting for it without blocking the loop.
 
-    Waiters are not served in turn, and a stream of shared holders can keep an exclusive one waiting. Raises
-    TimeoutError if the lock did not come free within ``timeout`` seconds; 0 tries once. ``remove``, for exclusive
-    locks: the file is removed at the end, so that locks named after passing things leave nothing behind.
+    Waiters are not served in order, and a stream of shared holders can keep an exclusive one waiting. Raises
+    TimeoutError if the lock did not become free within ``timeout`` seconds; 0 tries once. With ``remove``, for
+    exclusive locks, the file is removed at the end, so that short-lived names leave no files behind.
     """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
@@ -116,8 +116,8 @@ async def host_lock(
 class ManifestLock:
     """Locks for the manifests of one upstream's repositories; ``locks`` is a folder of this host.
 
-    Within a host the file's lock lets one process at a time get a manifest. Between hosts a lease in Redis does, for as
-    long as Redis answers. Without Redis two hosts may get the same manifest at once, which costs a GET and no more.
+    Within a host, the file's lock lets one process at a time fetch a manifest. Between hosts, a lease in Redis does the
+    same while Redis answers. Without Redis, two hosts may fetch the same manifest at once, which costs one more GET.
     """
 
     def __init__(self, cache: Cache, locks: Path) -> None:
@@ -126,7 +126,7 @@ class ManifestLock:
 
     @asynccontextmanager
     async def hold(self, name: Name, reference: str) -> AsyncIterator[None]:
-        """Be the only one to get this manifest during the block."""
+        """Hold the lock of this manifest during the block."""
         what = f"{name}:{reference}"
         async with AsyncExitStack() as stack:
             lock = self._locks / f"manifest-{Digest.of(what.encode()).hex[:32]}"
@@ -134,7 +134,7 @@ class ManifestLock:
             lease = Lease(self._cache, keys.lease("manifest", what))
             stack.push_async_callback(lease.release)
             until = time.monotonic() + _LEASE_SECONDS
-            # The holder may be on another host: there is nothing here that an event could come from.
+            # The holder may be on another host, so no event of this process can tell that it has finished.
             while await lease.acquire() is Claim.TAKEN and time.monotonic() < until:  # noqa: ASYNC110
                 await asyncio.sleep(_LEASE_PAUSE)
             yield

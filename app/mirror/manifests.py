@@ -1,18 +1,18 @@
-"""Manifests of a mirror: which digest a tag stands for now, and getting manifests that are not here yet.
+"""Resolve references of a mirror: find the digest of a tag, and fetch manifests that are not here yet.
 
-fresh ──────────────────────────────► served, the upstream is not asked
-older ── HEAD ── unchanged ─────────► served
-          │  └── changed, or new ───► GET, counted ─► recorded, served
-          ├── away, slow, 429, junk ► the tag as last known, with a Warning
-          ├── 401, 403 ─────────────► refused, whatever is cached
-          └── 404 ──────────────────► not there, remembered for a minute
+    fresh ───────────────────────────────► served, the upstream is not asked
+    older ── HEAD ── unchanged ──────────► served
+              │  └── changed, or new ────► GET, counted ─► recorded, served
+              ├── down, slow, 429, wrong ► the tag as last known, with a Warning
+              ├── 401, 403 ──────────────► refused, even if the manifest is cached
+              └── 404 ───────────────────► not there, remembered for a minute
 
-A client's HEAD of a manifest that is not cached costs a HEAD of the upstream and no more. Clients send one for a tag
-and then a GET for the digest, so the tag is noted, and recorded with the manifest when that comes.
+A client's HEAD of a manifest that is not cached costs only a HEAD of the upstream. Clients send one for a tag and then
+a GET for the digest. So the tag is noted, and recorded with the manifest when that comes.
 
-Three rings keep a manifest from being fetched twice at once. Requests of one worker join one task (single-flight). The
-tasks of all workers take the manifest lock one after the other. A task that has the lock looks into SQL first, because
-the one before it may have recorded the manifest.
+Three mechanisms keep a manifest from being fetched twice at once. Requests of one worker join one task
+(single-flight). The tasks of all workers take the manifest lock one after the other. A task with the lock reads SQL
+first, because the task before it may have recorded the manifest.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from app.registry.content import Client, ManifestAnswer
 from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS
 from app.registry.manifests import record, unknown_manifest
 
-from .answers import UpstreamAway, UpstreamLimited
+from .answers import UpstreamDown, UpstreamLimited
 from .locks import ManifestLock
 from .negative_cache import NegativeCache, TagNotes
 from .statistics import Traffic
 from .upstream import FetchedManifest, ManifestHead
 from .upstream_access import AccessByProject
 
-PULLS = Counter("registry_mirror_manifests_total", "Manifests asked of a mirror, by what became of it.", ["outcome"])
+PULLS = Counter("registry_mirror_manifests_total", "Manifests requested from a mirror, by outcome.", ["outcome"])
 
-# If an older manifest is here, nobody waits longer than this for a newer one.
+# If an older manifest is here, no client waits longer than this for a newer one.
 _HURRY_SECONDS = 3.0
-# After the upstream failed one request that had an older manifest, the others are spared the wait for so long.
+# After the upstream failed a request that had an older manifest, other such requests do not wait for it for this long.
 _SPARE_SECONDS = 10.0
-_UNUSABLE = "answers with what cannot be used"
+_UNUSABLE = "answers with a manifest that cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A manifest that is in the database now; ``warning``, in words, if it may not be the newest.
+    """A manifest that is in the database now; ``warning`` gives the reason if it may not be the newest.
 
     ``fetched``: it was not there before.
     """
@@ -98,14 +98,14 @@ class MirrorManifests:
         self._spare_until = 0.0
 
     def is_fresh(self, checked_at: float) -> bool:
-        """Return whether a tag that was compared with the upstream then (Unix seconds) is served without asking."""
+        """Return whether a tag is still fresh that was compared with the upstream at ``checked_at`` (Unix seconds)."""
         return time.time() - checked_at < self._fresh_for
 
     async def look_up(self, repository: Repository, reference: Reference) -> ManifestAnswer | None:
-        """Return what the upstream's HEAD says of a manifest that is not cached; None if that takes `resolve`.
+        """Return the upstream's HEAD of a manifest that is not cached; None if `resolve` is needed.
 
-        It does for a tag known here, which may be served although the upstream fails, and for a manifest that the
-        HEAD does not wholly describe. Raises ManifestUnknown, and any failure of the upstream.
+        `resolve` is needed for a tag known here, because it may be served although the upstream fails. It is also
+        needed if the HEAD does not describe the manifest fully. Raises ManifestUnknown, and any upstream failure.
         """
         await self._refuse_missing(repository, reference)
         if isinstance(reference, Tag) and await self._known(repository, reference) is not None:
@@ -113,9 +113,9 @@ class MirrorManifests:
         return await self._lookups.join((repository.name, reference), partial(self._look_up, repository, reference))
 
     async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
-        """Return the manifest that a reference stands for which is not fresh here, after getting it.
+        """Return the manifest of a reference that is not fresh here, after asking the upstream and fetching it.
 
-        Raises ManifestUnknown, and any failure of the upstream if nothing older is cached.
+        Raises ManifestUnknown, and any failure of the upstream if no older manifest is cached.
         """
         await self._refuse_missing(repository, reference)
         key = (repository.name, reference, client.may_fill)
@@ -127,7 +127,7 @@ class MirrorManifests:
         return await self._resolving.join(key, partial(self._resolve, request))
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Stop the tasks under way."""
         await self._resolving.close()
         await self._lookups.close()
 
@@ -147,7 +147,7 @@ class MirrorManifests:
         if digest is None or not head.size:
             return None
         if isinstance(reference, Tag):
-            # Before the look into SQL: a task that records the manifest meanwhile finds the note.
+            # Before SQL is read, so that a task that records the manifest meanwhile finds the note.
             await self._tag_notes.add(repository.name, reference, digest)
             if await self._present(await self._repository_id(repository), digest):
                 return None
@@ -167,7 +167,7 @@ class MirrorManifests:
     async def _refresh(self, request: _Request, tag: Tag) -> Resolved:
         repository = request.repository
         async with self._lock.hold(repository.name, tag):
-            # The holder before may have found out that there is no such tag.
+            # The previous holder of the lock may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
             known = await self._known(repository, tag)
             if known is not None and self.is_fresh(known[1]):
@@ -175,16 +175,16 @@ class MirrorManifests:
                 return Resolved(*known[0])
             stale = known[0] if known else None
             if stale is not None and time.monotonic() < self._spare_until:
-                return self._serve_stale(repository, tag, stale, "did not answer a moment ago")
+                return self._serve_stale(repository, tag, stale, "failed a moment ago")
             try:
                 return await self._ask(request, tag, stale)
-            except (UpstreamAway, UpstreamInvalid, TooManyRequests) as error:
+            except (UpstreamDown, UpstreamInvalid, TooManyRequests) as error:
                 if stale is None:
                     raise
                 if isinstance(error, UpstreamInvalid):
                     return self._serve_stale(repository, tag, stale, _UNUSABLE)
-                if not isinstance(error, UpstreamAway | UpstreamLimited):
-                    return self._serve_stale(repository, tag, stale, "gives no more pulls now")
+                if not isinstance(error, UpstreamDown | UpstreamLimited):
+                    return self._serve_stale(repository, tag, stale, "allows no more pulls now")
                 self._spare_until = time.monotonic() + _SPARE_SECONDS
                 return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
@@ -215,7 +215,7 @@ class MirrorManifests:
     ) -> Resolved:
         repository = request.repository
         if stale is not None and not request.may_fill:
-            return self._serve_stale(repository, tag, stale, "has a newer one, which is fetched for those who log in")
+            return self._serve_stale(repository, tag, stale, "has a newer one, which is fetched only after a login")
         wanted = head.digest or tag
         if stale is not None and await self._negative.is_unusable(repository.name, wanted):
             return self._serve_stale(repository, tag, stale, _UNUSABLE)
@@ -232,14 +232,14 @@ class MirrorManifests:
             async with asyncio.timeout(_HURRY_SECONDS if hurry else None):
                 return await access.look_up(path, reference, public=repository.public)
         except TimeoutError as error:
-            raise UpstreamAway(self._access.name, "is slow to answer") from error
+            raise UpstreamDown(self._access.name, "is slow to answer") from error
 
     def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
-        return Resolved(*stale, warning=f"{repository.name}:{tag} as last known here: {self._access.name} {reason}")
+        return Resolved(*stale, warning=f"{repository.name}:{tag} may be out of date: {self._access.name} {reason}")
 
     async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
-        """Remember a 404 for a minute; a tag that is gone upstream is gone here, its manifest a day later."""
+        """Note a 404 for a minute; a tag that is gone upstream is removed here, and its manifest a day later."""
         PULLS.labels("unknown").inc()
         await self._negative.note_missing(repository.name, reference)
         if repository.id is None or isinstance(reference, Digest):
@@ -275,7 +275,7 @@ class MirrorManifests:
             return await self._record(repository, fetched, [])
 
     async def _is_child(self, repository_id: int, digest: Digest) -> bool:
-        """Return whether an index that is here names the manifest: then there is no need to ask for its type."""
+        """Return whether an index that is here names the manifest; if so, its type need not be asked for."""
         return await manifests.part_size(self._database, repository_id, digest, is_manifest=True) is not None
 
     # both
@@ -297,20 +297,20 @@ class MirrorManifests:
             try:
                 return await access.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
-                # That one client has had its share is no answer for the others; the upstream's own limit is.
+                # If one client has had its share, the next one may pay. The upstream's own limit holds for all.
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
     async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
         noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
-        # A tag that is known by now was compared with the upstream no earlier than it was noted.
+        # A tag that is known by now was compared with the upstream at or after the time of its note.
         tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
 
         async def write(transaction: Transaction) -> int:
             repository_id = await ensure(transaction, repository)
             await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
             if not tags:
-                # A manifest without a tag never loses one, so nothing else would have it reviewed.
+                # A manifest without a tag never loses one, so no other event would put it up for review.
                 look_at = time.time() + UNPULLED_SECONDS
                 await manifests.ask_review(transaction, repository_id, [fetched.digest], look_at)
             return repository_id

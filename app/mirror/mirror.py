@@ -1,4 +1,4 @@
-"""The mirror of one upstream in one worker: put together here, and started and closed by `main`."""
+"""Build the mirror of one upstream in one worker; `main` starts and closes it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ from .upstream_access import AccessByProject
 _REPORT_SECONDS = 1.0
 # A budget that becomes known within a minute is sampled soon after.
 _SAMPLE_SECONDS = 10.0
-# A part that nobody has resumed for so long is not worth resuming.
+# A part that nobody has resumed for this long is not worth resuming.
 _STALE_SPOOL_SECONDS = 24 * 3600
 
 
 class Mirror:
-    """One upstream: `start` it, hand out its `content`, let people see its `access`, `close` it."""
+    """The mirror of one upstream; the owner calls `start` and `close`.
+
+    `content` serves pulls, and `access` shows the budgets.
+    """
 
     def __init__(
         self,
@@ -48,10 +51,10 @@ class Mirror:
         pulls: Pulls,
         decrypt: Callable[[str], str],
     ) -> None:
-        """``decrypt`` reads the credentials that projects keep for the upstream (`app.access.secrets.Secrets`)."""
+        """Build the parts; ``decrypt`` reads the projects' credentials for it (`app.access.secrets.Secrets`)."""
         locks = spool / "locks"
         locks.mkdir(parents=True, exist_ok=True)
-        # A fill's bytes are its upstream's: two upstreams never share one, whatever digest they name.
+        # A fill's bytes come from one upstream. Two upstreams never share a fill, even for the same digest.
         self._spool = spool / name.replace("/", "_")
         self.access = AccessByProject(
             name,

@@ -1,12 +1,15 @@
-"""The two files of a fill, through which the processes of a host share it.
+"""Read and write the two files by which the processes of a host share a fill.
 
     FOLDER/<algorithm>-<hex>.part    the blob's bytes from the first one on; grows
     FOLDER/<algorithm>-<hex>.lock    locked by the leader; its notes for the other processes, one JSON object a line
 
-Invariants. Only the holder of the lock writes, renames or removes either file. The blob's last byte is written when the
-digest is verified and not before, so any bytes in a part may be given to anyone, and a part as long as the blob is the
-blob. A leader's last note, how the fill ended, is written after the lock file was removed. So only processes that had
-it open, because they followed this very fill, can read it, and a later fill never finds it.
+Invariants:
+
+- Only the holder of the lock writes, renames or removes either file.
+- The blob's last byte is written only after the digest is verified. So a part as long as the blob is the blob, and any
+  bytes before may be sent to any client.
+- A leader's last note says how the fill ended. It is written after the lock file was removed. So only the processes
+  that followed this fill, and have the file open, can read it. A later fill never finds it.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ class SpoolPaths:
 
 
 class SpoolFile:
-    """An open part. Closed when nothing refers to it any more: its readers outlive the fill, the path and the lock."""
+    """An open part. It is closed with its last reference, because readers may outlive the fill, path and lock."""
 
     def __init__(self, path: Path, flags: int) -> None:
         self.fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
@@ -54,11 +57,11 @@ class SpoolFile:
             close(self.fd)
 
     def size(self) -> int:
-        """Return how many bytes the part has now."""
+        """Return the size of the part in bytes."""
         return os.fstat(self.fd).st_size
 
     async def read(self, start: int, stop: int) -> bytes:
-        """Return bytes of the part; off the loop only if they must come from the disk."""
+        """Return bytes of the part; uses a thread only if they must come from the disk."""
         if self._in_memory(stop - 1):
             return os.pread(self.fd, stop - start, start)
         return await in_thread(None, os.pread, self.fd, stop - start, start)
@@ -68,7 +71,7 @@ class SpoolFile:
             return os.preadv(self.fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
         except BlockingIOError:
             return False
-        except OSError:  # file systems without the flag: those in memory, on older kernels
+        except OSError:  # A file system without the flag: on older kernels, one in memory.
             return True
 
 
@@ -96,7 +99,7 @@ class Spool:
         return bool(piece)
 
     def append(self, chunk: bytes) -> None:
-        """Hash a chunk, and write all bytes so far but the last. Blocks; raises DiskFailed."""
+        """Hash a chunk, and write all bytes so far except the last one. Blocks; raises DiskFailed."""
         self._hash.update(chunk)
         self.received += len(chunk)
         self._write(self._held)
@@ -108,22 +111,22 @@ class Spool:
         return Digest.finish(self._hash) == self._digest
 
     def release_last_byte(self) -> None:
-        """Let readers see the end; only after the digest is verified."""
+        """Write the last byte, so that readers see the end; call it only after the digest is verified."""
         self._write(self._held)
         self._held = b""
 
     def restart(self) -> None:
-        """Throw away the bytes that an earlier leader left."""
+        """Discard the bytes that an earlier leader left."""
         self.remove()
         self._open()
 
     def remove(self) -> None:
-        """Remove the part and give its space back, although other processes have it open. Raises nothing."""
+        """Remove the part and free its space, even if other processes have it open. Raises nothing."""
         try:
             os.ftruncate(self.file.fd, 0)
             self._path.unlink(missing_ok=True)
         except OSError:
-            pass  # The disk does not even remove a file. The next leader meets it again and says so.
+            pass  # The disk cannot even remove a file. The next leader gets the same error and raises it.
 
     def _write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
@@ -135,10 +138,10 @@ class Spool:
 
 
 class Notes:
-    """A leader's notes for the followers in other processes, in the lock file; each line has all of them.
+    """A leader's notes for the followers in other processes, in the lock file; each line has all notes so far.
 
-    ``spool``: the part stands, this is its inode. ``ready``: the upstream has answered, and ``size`` is in bytes or
-    null. ``verified``: all bytes are there. ``disputed``: the size by the upstream, if no descriptor agrees.
+    ``spool``: the part exists and has this inode. ``ready``: the upstream has answered, and ``size`` is in bytes or
+    null. ``verified``: all bytes are there. ``disputed``: the upstream's size in bytes, if no descriptor agrees.
     ``ended``: null if the blob was committed, else the failure.
     """
 
@@ -148,12 +151,12 @@ class Notes:
         self._end = 0
 
     def clear(self) -> None:
-        """Begin as the new leader: the notes of a killed one no longer hold."""
+        """Remove the notes of a killed leader, which are no longer true."""
         with disk_errors():
             os.ftruncate(self._lock.fd, 0)
 
     def add(self, **note: Any) -> None:
-        """Add to the notes; nothing is written if they say it already."""
+        """Add to the notes; writes nothing if they are the same already."""
         if note.items() <= self._said.items():
             return
         self._said |= note
@@ -163,14 +166,14 @@ class Notes:
         self._end += len(line)
 
     def read(self) -> dict[str, Any]:
-        """Return the last line; one that is being written is left for the next look."""
+        """Return the notes of the last complete line, {} before the first."""
         lines = os.pread(self._lock.fd, _NOTES_LIMIT, 0).split(b"\n")
         notes: dict[str, Any] = json.loads(lines[-2]) if len(lines) > 1 else {}
         return notes
 
 
 def describe(error: OCIError) -> dict[str, Any]:
-    """Return a failure as a note."""
+    """Return a failure as a note, which `revive` reads."""
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     return {
         "class": kind.__name__,
@@ -182,7 +185,7 @@ def describe(error: OCIError) -> dict[str, Any]:
 
 
 def revive(note: dict[str, Any]) -> OCIError:
-    """Return the failure of a note as a new error: every waiter raises one of its own."""
+    """Return the failure of a note as a new error, because every waiter must raise one of its own."""
     kind = getattr(errors, note["class"])
     error: OCIError = kind(note["message"], detail=note["detail"], headers=note["headers"], status=note["status"])
     return error

@@ -1,6 +1,6 @@
-"""What a worker does, reported for people: traffic by the hour, budgets by the minute, fills that run now.
+"""Report a worker's activity to people: traffic by the hour, budgets by the minute, and running fills.
 
-Nothing here decides anything. A report that is lost with a killed worker, or with Redis, costs nobody a pull.
+No decision depends on these reports. If one is lost with a killed worker or with Redis, no pull fails.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _SAMPLES_KEPT_SECONDS = 7 * 24 * 3600
 # A living worker reports its fills again about every second.
 _OLD_REPORT_SECONDS = 5
 
-# KEYS[1] one hash: worker → "<when, by the server's clock> <its report>"; gone a minute after the last report.
+# KEYS[1] one hash: worker → "<time by the server's clock> <its report>"; it expires a minute after the last report.
 # ARGV: the worker, its report ('': the worker has nothing to report any more).
 _REPORT = """
 if ARGV[2] == '' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 redis.call('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1] .. ' ' .. ARGV[2])
 return redis.call('EXPIRE', KEYS[1], 60)
 """
-# ARGV: after how many seconds a report is old.
+# ARGV: the seconds after which a report is old.
 _REPORTS = """
 local now, heard, fields = tonumber(redis.call('TIME')[1]), {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #fields, 2 do
@@ -45,9 +45,9 @@ return heard
 
 @dataclass(frozen=True, slots=True)
 class BudgetView:
-    """How a budget stands. Times are Unix times; None: not known now, or there is none.
+    """The state of a budget. Times are Unix times; None means unknown or none.
 
-    Once the window is over, at ``resets_at``, nobody knows what remains until the upstream has said it again.
+    After the window ends, at ``resets_at``, the remaining pulls are unknown until the upstream states them again.
     """
 
     upstream: str
@@ -97,7 +97,7 @@ _TrafficKey = tuple[int, int]  # project id, hours since 1970
 
 
 class Traffic(WriteBehind[_TrafficKey, Counts]):
-    """Counts of what one worker's mirrors serve and fetch, by project and hour."""
+    """Counts of the content that one worker's mirrors serve and fetch, by project and hour."""
 
     def __init__(self, database: Database) -> None:
         super().__init__("traffic")
@@ -117,13 +117,13 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
         )
 
     async def write(self, notes: Mapping[_TrafficKey, Counts]) -> None:
-        """Add the counts to those of record; raise Unavailable."""
+        """Add the counts to those in the database; raises Unavailable."""
         async with self._database.transaction() as transaction:
             await traffic.add(transaction, notes)
 
 
 class BudgetHistory:
-    """Samples of one upstream's budgets, one a minute: the first worker that comes in a minute writes it for all."""
+    """Samples of one upstream's budgets, one a minute; the first worker in a minute writes it for all."""
 
     def __init__(self, database: Database, cache: Cache, upstream: str) -> None:
         self._database = database
@@ -131,7 +131,7 @@ class BudgetHistory:
         self._upstream = upstream
 
     async def sample(self, budgets: Iterable[BudgetView]) -> None:
-        """Write what is known now, unless this minute has its sample. Redis down: nothing is written."""
+        """Write the known budgets, unless this minute has its sample. If Redis is down, nothing is written."""
         now = time.time()
         known = [
             (view.account, view.limit, view.remaining)
@@ -157,7 +157,7 @@ class FillReport:
         self._reported = False
 
     async def report(self, running: Iterable[FillProgress]) -> None:
-        """Replace the report; to be called about once a second, and with nothing when the worker stops."""
+        """Replace the report; the caller does so about once a second, and with an empty list when the worker stops."""
         fills = [
             {
                 "upstream": self._upstream,
@@ -177,7 +177,7 @@ class FillReport:
 
 
 async def running_fills(cache: Cache) -> list[RunningFill]:
-    """List the fills that run anywhere, oldest first; none if Redis is down."""
+    """List the fills that run on any host, oldest first; none if Redis is down."""
     reports = await cache.script(_REPORTS, [keys.fills()], lambda: [_OLD_REPORT_SECONDS])
     if reports is AWAY:
         return []
@@ -189,7 +189,7 @@ async def running_fills(cache: Cache) -> list[RunningFill]:
 
 
 def _joined(upstream: str, digest: str, parts: list[dict[str, Any]]) -> RunningFill:
-    """Put together what the leader of a fill and its followers report."""
+    """Return one fill from the reports of its leader and its followers."""
     sizes = [part["size"] for part in parts if part["size"] is not None]
     return RunningFill(
         upstream=upstream,

@@ -1,6 +1,6 @@
-"""What people see of a mirror project: how hot its cache is, what it saved, what the upstream still gives, what runs.
+"""Show people the state of a mirror project: its hottest content, its traffic, the upstream's budget, running fills.
 
-The caller has let the person in to the project; `MirrorStatus.fills` shows no more than that project's fills.
+The caller has checked that the person may see the project. `MirrorStatus.fills` shows only that project's fills.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .upstream_access import AccessByProject
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The bytes that a mirror's blobs take up and may take up; ``bound`` is None if there is none."""
+    """The bytes that a mirror's blobs use, and the most they may use; ``bound`` is None if there is no bound."""
 
     used: int
     bound: int | None
 
 
 class MirrorStatus:
-    """Answers pages and API on any worker; ``access`` is this worker's, by the upstream's name."""
+    """Serves pages and the API on any worker; ``access`` is this worker's, by the upstream's name."""
 
     def __init__(self, database: Database, cache: Cache, access: Mapping[str, AccessByProject]) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class MirrorStatus:
         self._access = access
 
     async def room(self, project_id: int) -> Room:
-        """Return how full a mirror is; a project that is gone uses nothing."""
+        """Return the used and the allowed bytes of a mirror; a project that is gone uses none."""
         project = await self._database.read(projects.get, project_id)
         if project is None:
             return Room(0, None)
@@ -41,11 +41,11 @@ class MirrorStatus:
         return Room(project.used_bytes, bound if isinstance(bound, int) else None)
 
     async def totals(self, project_id: int, since: float) -> Counts:
-        """Return the sums of what a mirror served and fetched from the hour of ``since`` (Unix seconds) on."""
+        """Return the sums of a mirror's traffic from the hour of ``since`` (Unix seconds) on."""
         return (await self._database.read(traffic.totals, [project_id], since))[project_id]
 
     async def budgets(self, upstream: str, project_id: int | None = None) -> Sequence[BudgetView]:
-        """List how the budgets of the accounts stand that a project uses; with None, of the configured accounts.
+        """List the budgets of the accounts that a project uses; with None, those of the configured accounts.
 
         Empty if the upstream is not configured. Raises Unavailable if the project's own credential cannot be read.
         """
@@ -54,13 +54,13 @@ class MirrorStatus:
 
     @property
     def checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """The checks whether each upstream answers, by its name; a check raises, in words, if it does not."""
+        """Return a check for each upstream, by its name; a check raises an error if the upstream does not answer."""
         return {name: access.ping for name, access in sorted(self._access.items())}
 
     async def fills(self, project: str | None = None) -> list[RunningFill]:
-        """List the fills that run on any worker of any host, oldest first: all, or those for a project's repositories.
+        """List the fills on all workers of all hosts, oldest first: all, or those for a project's repositories.
 
-        Repositories of other projects are not named then. Empty if Redis is down.
+        With a project, repositories of other projects are not named. Empty if Redis is down.
         """
         running = await running_fills(self._cache)
         if project is None:

@@ -1,4 +1,4 @@
-"""The blobs that a mirror has here: bytes in the store, rows in SQL, links by repository."""
+"""Find and record a mirror's stored blobs: bytes in the store, rows in SQL, links by repository."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from app.storage import BlobStore, new_key
 
 from .statistics import Traffic
 
-# Until the verified bytes are in the store and recorded, their object is garbage-to-be (see app.storage.interface).
+# Until the verified bytes are stored and recorded, their object is future garbage (see app.storage.interface).
 _COMMIT_SECONDS = 24 * 3600
 
 
 class StoredBlobs:
-    """Finds, takes over and links blobs."""
+    """Finds, commits and links blobs."""
 
     def __init__(self, database: Database, store: BlobStore, traffic: Traffic) -> None:
         self._database = database
@@ -27,21 +27,21 @@ class StoredBlobs:
         self._traffic = traffic
 
     async def find(self, repository: Repository, digest: Digest) -> StoredBlob | None:
-        """Return the blob if it is linked in the repository: that the store has it counts for nothing."""
+        """Return the blob if it is linked in the repository, else None, even if the store has it."""
         return None if repository.id is None else await blobs.linked(self._database, repository.id, digest)
 
     async def described_size(self, repository: Repository, digest: Digest) -> int | None:
-        """Return the size in bytes by a manifest of the repository that names the blob; None if none does."""
+        """Return the size in bytes that a manifest of the repository gives for the blob; None if none names it."""
         if repository.id is None:
             return None
         return await manifests.part_size(self._database, repository.id, digest, is_manifest=False)
 
     async def present(self, digest: Digest) -> bool:
-        """Return whether the store has the blob, for whichever repository."""
+        """Return whether the store has the blob, for any repository."""
         return await blobs.present(self._database, digest)
 
     async def commit(self, repository: Repository, digest: Digest, path: Path, size: int) -> None:
-        """Take over a verified file of ``size`` bytes, which may move, and link its blob; raises Unavailable."""
+        """Store a verified file of ``size`` bytes, which may move, and link its blob; raises Unavailable."""
         key = new_key()
         async with self._database.transaction() as transaction:
             await blobs.discard(transaction, key, _COMMIT_SECONDS)
@@ -63,7 +63,7 @@ class StoredBlobs:
         return replace(repository, id=await self._database.transact(link))
 
     async def made_meanwhile(self, repository: Repository) -> Repository:
-        """Return the repository with the id it has by now: it may have been made since the request came."""
+        """Return the repository with its current id, because it may have been made since the request came."""
         if repository.id is not None:
             return repository
         made = await projects.repository_id(self._database, repository.project_id, repository.name.repository)

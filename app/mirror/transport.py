@@ -1,8 +1,8 @@
-"""One request, one answer: the connections to an upstream, its logins, and how their failures are named.
+"""Send one request to an upstream and return its answer, log in if needed, and turn failures into errors.
 
-Nothing here follows a redirect or keeps a cookie; each hop is checked by the guard and counted. A credential is sent to
-the realm of the upstream's own challenge, or to the upstream itself for Basic, and to nobody else. Tokens are shared
-with the other workers through a cache; the credential never is.
+No function here follows a redirect or keeps a cookie. The guard checks each hop, and each hop is counted. A credential
+is sent only to the realm of the upstream's own challenge or, for Basic, to the upstream itself. Tokens are shared with
+other workers through a cache; the credential never is.
 
 Source of the logins: the "Token Authentication Specification" of the Docker registry protocol.
 """
@@ -34,7 +34,7 @@ from .answers import (
     Answer,
     Challenge,
     RequestKind,
-    UpstreamAway,
+    UpstreamDown,
     UpstreamLimited,
     UpstreamRefused,
     carry,
@@ -49,21 +49,21 @@ _MAX_SPENT_BYTES = 64 * 1024
 _MAX_TOKEN_BYTES = 64 * 1024
 _DEFAULT_TOKEN_SECONDS = 60
 _MAX_TOKEN_SECONDS = 3600
-# Taken off a token's life, for the request that carries it and for clocks that differ between hosts.
+# Subtracted from a token's life, for the request that carries it and for clocks that differ between hosts.
 _MARGIN_SECONDS = 10
 _MOST_HELD = 10_000
 _SECRET = re.compile(r"[!-~]{1,32768}\Z")
 
 REQUESTS = Counter(
     "registry_upstream_requests_total",
-    "Requests sent to an upstream and where it points.",
+    "Requests sent to an upstream, and to the hosts it points to.",
     ["upstream", "kind", "status"],
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds: until connected, until the answer's headers are there, between two reads. Never for the whole."""
+    """In seconds: for the connection, for the answer's headers, and between two reads. There is no total timeout."""
 
     connect: float = 5
     answer: float = 15
@@ -79,7 +79,7 @@ class Reply:
 
 
 class Transport:
-    """The connections to one upstream and to the hosts it points to; started and closed once."""
+    """The connections to one upstream and to the hosts it points to; the owner calls `start` and `close` once."""
 
     def __init__(self, name: str, guard: AddressGuard, timeouts: Timeouts) -> None:
         self.name = name
@@ -88,9 +88,9 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Make the session; connects to nothing yet."""
+        """Make the session, without a connection yet."""
         self._session = aiohttp.ClientSession(
-            # No limit on connections: stalled bodies must not keep a HEAD waiting, and fills are bounded by themselves.
+            # No limit on connections, because stalled bodies must not delay a HEAD, and fills have their own bound.
             connector=aiohttp.TCPConnector(resolver=self._guard, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -107,15 +107,15 @@ class Transport:
             self._session = None
 
     async def send(self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]) -> Reply:
-        """Send one request, count it, and return its reply, whatever its status; the caller closes the response.
+        """Send one request, count it, and return its reply with any status; the caller closes the response.
 
-        Raises UpstreamAway if no answer comes in time; it carries an answer without a status, since the request may
-        have arrived. Raises UpstreamInvalid if the guard refuses the address.
+        Raises UpstreamDown if no answer comes in time. The error carries an answer without a status, because the
+        request may have arrived. Raises UpstreamInvalid if the guard refuses the address.
         """
         if self._session is None:
             raise RuntimeError("the upstream's client was used before start() or after close()")
         self._guard.check(url)
-        # aiohttp repeats a GET whose connection is closed on it; one that counts must not be sent twice unseen.
+        # aiohttp repeats a GET if its connection is closed. A counted GET must not be sent twice without our knowledge.
         middlewares = (_only_once,) if kind == "get_manifest" else ()
         sent_at = time.time()
         try:
@@ -127,30 +127,30 @@ class Transport:
             raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed") from None
         except (aiohttp.ClientError, OSError, _Unanswered) as error:
             REQUESTS.labels(self.name, kind, "none").inc()
-            # The error is not chained and not always shown: the text of some has the whole URL, signatures and all.
+            # The error is not chained and not always shown, because some texts have the whole URL with signatures.
             shown = error if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             log.warning("%s: no answer from %s to %s: %s", self.name, url.raw_host, kind, shown)
-            away = self._away(error)
-            carry(away, Answer(kind, None, None, None, sent_at))
-            raise away from None
+            down = self._down(error)
+            carry(down, Answer(kind, None, None, None, sent_at))
+            raise down from None
         REQUESTS.labels(self.name, kind, str(response.status)).inc()
-        # What a token service or a host of blobs limits is not the budget of pulls.
+        # A limit of a token service or a blob host is not the budget of pulls.
         rate = None if kind in ("token", "storage") else parse_rate_limit(response.headers)
         return Reply(Answer(kind, response.status, rate, response.headers.get("Retry-After"), sent_at), response)
 
     async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Give a body as it comes, at most MAX_CHUNK bytes at once; raises UpstreamAway if it stalls or is cut."""
+        """Yield a body in pieces of at most MAX_CHUNK bytes; raises UpstreamDown if it stalls or is cut."""
         try:
             async for piece in response.content.iter_chunked(MAX_CHUNK):
                 yield piece
         except TimeoutError:
-            raise UpstreamAway(self.name, "stalled") from None
-        # RuntimeError is aiohttp's for a read between the moment a connection breaks and the moment it is told so.
+            raise UpstreamDown(self.name, "stalled") from None
+        # aiohttp raises RuntimeError for a read after a connection broke and before aiohttp has noticed.
         except (aiohttp.ClientError, OSError, RuntimeError):
-            raise UpstreamAway(self.name, "cut the connection") from None
+            raise UpstreamDown(self.name, "cut the connection") from None
 
     async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
-        """Return a small body whole; raises UpstreamInvalid past ``limit`` bytes, UpstreamAway if it is cut."""
+        """Return a whole small body; raises UpstreamInvalid past ``limit`` bytes, and UpstreamDown if it is cut."""
         body = bytearray()
         async for piece in self.pieces(response):
             body += piece
@@ -163,7 +163,7 @@ class Transport:
         return bytes(body)
 
     async def spend(self, response: aiohttp.ClientResponse) -> bytes:
-        """Return the body of an unwanted answer and close it, so that its connection serves again; never raises."""
+        """Return the body of an unwanted answer and close it, so that its connection can be reused; never raises."""
         try:
             async with asyncio.timeout(self._timeouts.answer):
                 return await self.read(response, _MAX_SPENT_BYTES)
@@ -173,23 +173,23 @@ class Transport:
             response.close()
 
     def failure(self, response: aiohttp.ClientResponse) -> OCIError | None:
-        """Return the error for a status that says nothing about what was asked for: 429, 408 and 5xx."""
+        """Return the error for a status that says nothing about the requested content: 429, 408 and 5xx; else None."""
         if response.status == 429:
             return UpstreamLimited(self.name, response.headers.get("Retry-After"))
         if response.status == 408 or response.status >= 500:
-            return UpstreamAway(self.name, f"answered with status {response.status}")
+            return UpstreamDown(self.name, f"answered with status {response.status}")
         return None
 
-    def _away(self, error: Exception) -> UpstreamAway:
+    def _down(self, error: Exception) -> UpstreamDown:
         if isinstance(error, TimeoutError):
-            return UpstreamAway(self.name, "does not answer")
+            return UpstreamDown(self.name, "does not answer")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return UpstreamAway(self.name, "cannot be reached")
-        return UpstreamAway(self.name, "closed the connection without an answer")
+            return UpstreamDown(self.name, "cannot be reached")
+        return UpstreamDown(self.name, "closed the connection without an answer")
 
 
 class _Unanswered(Exception):
-    """A connection that was closed on us, named so that aiohttp does not try again by itself."""
+    """The upstream closed the connection; with a class of our own, aiohttp does not repeat the request."""
 
 
 async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -202,7 +202,7 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
 
 
 class TokenCache(Protocol):
-    """Keeps tokens for all workers. Neither method raises: a cache that is down is empty."""
+    """Keeps tokens for all workers. Neither method raises; if the cache is down, it seems empty."""
 
     async def get(self, key: str) -> str | None:
         """Return the value, None if there is none."""
@@ -225,12 +225,12 @@ class Login:
         self._home = home
         self._credential = credential
         self._cache = cache
-        # The headers that are good now, by scope.
+        # The valid headers, by scope.
         self._held: TLRUCache[str, _Held, float] = TLRUCache(_MOST_HELD, lambda _, held, now: held.until, time.time)
         self._renewals: SingleFlight[str] = SingleFlight()
 
     async def header(self, scope: str) -> str | None:
-        """Return the header to try first; None if only a challenge can tell."""
+        """Return the header to try first; None if none is known before a challenge."""
         held = self._held.get(scope)
         if held is not None:
             return held.header
@@ -241,9 +241,10 @@ class Login:
         return f"Bearer {token}"
 
     async def renew(self, scope: str, challenges: list[Challenge], rejected: str | None) -> str:
-        """Return a header for the challenges of a 401 that came for ``rejected``; all who wait share one request.
+        """Return a header for the challenges of a 401 that rejected ``rejected``; all waiters share one request.
 
-        Raises UpstreamRefused if there is no way to log in, or the login is refused; else as `Transport.send`.
+        Raises UpstreamRefused if there is no way to log in or the login is refused, and the errors of
+        `Transport.send`.
         """
         held = self._held.get(scope)
         if held is not None and held.header != rejected:
@@ -251,7 +252,7 @@ class Login:
         return await self._renewals.join(scope, partial(self._renew, scope, challenges))
 
     async def close(self) -> None:
-        """End what is under way; callers that wait for it are cancelled."""
+        """Cancel the requests for tokens and the callers that wait for them."""
         await self._renewals.close()
 
     async def _renew(self, scope: str, challenges: list[Challenge]) -> str:

@@ -1,7 +1,7 @@
-"""The client of one upstream registry: its answers are believed only as far as they are checked here.
+"""The client of one upstream registry, whose answers are checked here before they are trusted.
 
-A manifest is whole and matches its digest when it leaves this module. A blob is a stream: its length is checked
-here, its digest by the reader that reaches its end.
+A manifest is whole and matches its digest when it leaves this module. A blob is a stream. Its length is checked here,
+and its digest by the reader that reaches its end.
 
 Source: OCI distribution-spec, "Pull".
 """
@@ -32,7 +32,7 @@ from app.oci.errors import (
 from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
 from .address_guard import AddressGuard, next_hop
-from .answers import Answer, RequestKind, UpstreamAway, UpstreamRefused, carry, parse_challenges
+from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
 from .transport import Login, Timeouts, TokenCache, Transport
 
 _MAX_REDIRECTS = 5
@@ -45,7 +45,7 @@ _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """What a HEAD says; ``digest`` and ``size`` are None if the upstream leaves them out."""
+    """The result of a HEAD; ``digest`` and ``size`` (bytes) are None if the upstream leaves them out."""
 
     digest: Digest | None
     media_type: str
@@ -55,7 +55,7 @@ class ManifestHead:
 
 @dataclass(frozen=True, slots=True)
 class FetchedManifest:
-    """A manifest whose payload has this digest; if it was asked for by digest, it is that one."""
+    """A manifest whose payload has ``digest``, which is the requested one if the request was by digest."""
 
     digest: Digest
     manifest: Manifest
@@ -63,7 +63,7 @@ class FetchedManifest:
 
 
 class BlobBody:
-    """A blob on its way. ``offset`` is the first byte given, ``size`` that of the whole blob, None if unknown."""
+    """A blob that is being received; ``offset`` is its first byte, ``size`` the whole blob's in bytes or None."""
 
     def __init__(self, transport: Transport, response: aiohttp.ClientResponse, offset: int, size: int | None) -> None:
         self.offset = offset
@@ -72,16 +72,16 @@ class BlobBody:
         self._response = response
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Give the bytes from ``offset`` to the end, in pieces of at most 256 KiB.
+        """Yield the bytes from ``offset`` to the end, in pieces of at most 256 KiB.
 
-        Raises UpstreamAway if they stop, or end before ``size``; opening again further on is worth a try.
+        Raises UpstreamDown if they stop, or end before ``size``. The caller may open the blob again further on.
         """
         position = self.offset
         async for piece in self._transport.pieces(self._response):
             position += len(piece)
             yield piece
         if self.size is not None and position != self.size:
-            raise UpstreamAway(self._transport.name, "ended a blob too early")
+            raise UpstreamDown(self._transport.name, "ended a blob too early")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,11 @@ class _FinalReply:
 
 
 class Upstream:
-    """One registry, seen with one account or as nobody; ``url`` is its address without ``/v2/``.
+    """One registry, used with one account or anonymously; ``url`` is its address without ``/v2/``.
 
-    Every method raises UpstreamAway, UpstreamLimited, UpstreamRefused and UpstreamInvalid as answers.py has them, and
-    the 404 that the upstream gives: ManifestUnknown, BlobUnknown or NameUnknown. The answer of the upstream itself,
-    never that of a host it redirects to, is in what is returned and on what is raised (`answers.answer_of`).
+    Every method raises UpstreamDown, UpstreamLimited, UpstreamRefused and UpstreamInvalid (see answers.py). For the
+    upstream's 404 it raises ManifestUnknown, BlobUnknown or NameUnknown. Results and errors (`answers.answer_of`) carry
+    the answer of the upstream itself, never that of a host it redirects to.
     """
 
     def __init__(
@@ -117,18 +117,18 @@ class Upstream:
         self._login = Login(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:
-        """Make ready; connects to nothing yet."""
+        """Make the session, without a connection yet."""
         await self._transport.start()
 
     async def close(self) -> None:
-        """Close every connection; bodies still being read end with UpstreamAway."""
+        """Close every connection; bodies that are still being read end with UpstreamDown."""
         await self._login.close()
         await self._transport.close()
 
     async def ping(self) -> None:
-        """Ask whether it answers at all, which nobody counts (distribution-spec, "Determining Support").
+        """Ask whether the upstream answers at all, which is not counted (distribution-spec, "Determining Support").
 
-        That it wants a login is an answer as well.
+        A 401 is an answer as well.
         """
         url = URL(f"{self._home}/v2/", encoded=True)
         response = (await self._transport.send("ping", "GET", url, {})).response
@@ -138,7 +138,7 @@ class Upstream:
             raise failure
 
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
-        """Ask what a reference stands for now; not counted by Docker Hub."""
+        """Return the upstream's HEAD of a reference; Docker Hub does not count it."""
         async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as final:
             return ManifestHead(
                 digest=self._stated_digest(final.response, reference),
@@ -148,7 +148,7 @@ class Upstream:
             )
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
-        """Fetch a manifest, at most 4 MiB of a known type; Docker Hub counts it, and it is sent once at most."""
+        """Return a manifest of a known type, at most 4 MiB; Docker Hub counts the GET, which is sent at most once."""
         async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
             media_type = self._manifest_type(final.response)
             stated = self._stated_digest(final.response, reference)
@@ -182,7 +182,7 @@ class Upstream:
 
     @asynccontextmanager
     async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
-        """Open a blob, from ``offset`` on if the upstream knows ranges, else from its beginning: see `BlobBody.offset`.
+        """Open a blob from ``offset`` on, or from its beginning if the upstream ignores ranges; see `BlobBody.offset`.
 
         Leaving the context ends the transfer.
         """
@@ -233,7 +233,7 @@ class Upstream:
     async def _follow(
         self, kind: RequestKind, method: str, url: URL, headers: dict[str, str], authorization: str | None
     ) -> _FinalReply:
-        """Send, and follow redirects; a failure on the way carries the upstream's own last answer, if there is one."""
+        """Send a request and follow redirects; a failure carries the upstream's own last answer, if there is one."""
         own: Answer | None = None
         try:
             for _ in range(_MAX_REDIRECTS + 1):
@@ -287,7 +287,7 @@ class Upstream:
         )
 
     def _refuse_disguise(self, response: aiohttp.ClientResponse) -> None:
-        # A proxy's or a portal's page comes with status 200 too; cached, it would stay (Harbor's issue 23882).
+        # A proxy or portal sends its page with status 200. If it were cached, it would stay (Harbor's issue 23882).
         if _media_type(response) in _HTML_TYPES:
             raise UpstreamInvalid("%(upstream)s answered with a web page instead of content", upstream=self.name)
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
@@ -312,7 +312,7 @@ class Upstream:
             stated = Digest.parse(header)
         except DigestInvalid as error:
             raise UpstreamInvalid("%(upstream)s states a digest that is not valid", upstream=self.name) from error
-        # An upstream may state its own algorithm's digest for one asked for by another.
+        # An upstream may state a digest of its own algorithm, although another algorithm's was asked for.
         if ":" in reference and Digest(reference).algorithm == stated.algorithm and stated != reference:
             raise UpstreamInvalid(
                 "%(upstream)s answered with %(stated)s, but %(reference)s was asked for",

@@ -1,11 +1,11 @@
-"""How an upstream is reached: with which accounts, within which budget, and whose they are.
+"""Reach an upstream with the right accounts and budgets, which are the configured ones or a project's own.
 
-A lookup client asks for nothing that is counted; a pull client fetches. What a public project may show is what the
-upstream shows to anybody. So a public project is looked up without an account, even if pulls are made with one.
+A lookup client sends only requests that are not counted; a pull client fetches. A public project may show only content
+that the upstream shows to anybody. So lookups for a public project use no account, even if its pulls use one.
 
-A project with a credential of its own has a budget, tokens and fills of its own. No other project joins a fill that was
-begun with its account, and another project that claims the same user name gets nothing by its tokens. What is cached
-stays when the credential changes.
+A project with a credential of its own has its own budget, tokens and fills. No other project joins a fill that was
+begun with its account. Another project with the same user name cannot use its tokens. Cached content stays when the
+credential changes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .budget import Budget
 from .statistics import BudgetView
 from .upstream import FetchedManifest, ManifestHead, Upstream
 
-# Of so many images looked up lately, one is still there for a probe.
+# The latest lookups that a probe may repeat. One of these images is still there.
 _MOST_LOOKUPS = 4
-# An upstream that has answered 429 to a lookup is left alone for so long.
+# After an upstream answered 429 to a lookup, it gets no other lookup for this long.
 _SPARE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -48,10 +48,10 @@ class _Account:
 
 
 class UpstreamAccess:
-    """One upstream with some accounts, in their order; `start` it and `close` it.
+    """One upstream with some accounts, in their order; the owner calls `start` and `close`.
 
-    ``spool`` is the folder of the fills that are fetched with them. ``owner`` says in words whose accounts they are,
-    nothing for the configured ones. ``tokens`` keeps theirs apart.
+    ``spool`` is the folder of the fills that use these accounts. ``owner`` names their project; it is empty for the
+    configured ones. ``tokens`` is a prefix that keeps their tokens separate.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class UpstreamAccess:
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
         used: Sequence[Credential | None] = credentials or [None]
         self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
-        # Fetches blobs, which no upstream counts.
+        # This client also fetches blobs, which no upstream counts.
         self.pull_client = self._accounts[0].client
         self._anonymous = Upstream(name, url, None, shared) if credentials else self.pull_client
 
@@ -84,19 +84,19 @@ class UpstreamAccess:
     ) -> _Account:
         account = credential.username if credential else ""
         if self._owner:
-            # A ledger of its own: a wrong password under another project's user name must not spend from theirs.
+            # Each owner has its own ledger. A wrong password under another project's user name must not spend from it.
             account = f"{account} ({self._owner})"
         client = Upstream(self.name, url, credential, tokens)
-        # A file of its own for each budget; a user name could hold what no file name may.
+        # Each budget has its own file. Its name is a hash, because a user name may hold characters that files cannot.
         lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
         return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client)))
 
     def lookup_client(self, *, public: bool) -> Upstream:
-        """Return the client that sees what a project of this publicity may show."""
+        """Return the client that sees only content that a public project, or a private one, may show."""
         return self._anonymous if public else self.pull_client
 
     async def start(self) -> None:
-        """Make ready; connects to nothing yet."""
+        """Start the clients, without a connection yet."""
         for client in self._clients():
             await client.start()
 
@@ -106,7 +106,7 @@ class UpstreamAccess:
             await client.close()
 
     async def look_up(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
-        """Ask what a reference stands for, which no upstream counts; raises as `Upstream.head_manifest` does."""
+        """Return the HEAD of a reference, which no upstream counts; raises the errors of `Upstream.head_manifest`."""
         client = self.lookup_client(public=public)
         limited = self._limited.get(client)
         if limited is not None:
@@ -120,10 +120,10 @@ class UpstreamAccess:
         return head
 
     async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
-        """Fetch a manifest within the budget of the first account that has any left, in the name of ``client``.
+        """Return a manifest, fetched for ``client`` within the budget of the first account that has pulls left.
 
-        ``media_type`` comes from a lookup: an index is followed by one of its children, for which one more GET is held.
-        Raises TooManyRequests, and as `Upstream.get_manifest` does.
+        ``media_type`` comes from a lookup. After an index the client asks for one of its children, so one more GET is
+        held for it. Raises TooManyRequests, and the errors of `Upstream.get_manifest`.
         """
         if not self._looked_up:
             self._looked_up.append((repository, reference))
@@ -133,23 +133,23 @@ class UpstreamAccess:
             try:
                 async with account.budget.spend(client, repository, also_hold=hold) as spend:
                     fetched = await account.client.get_manifest(repository, reference)
-                    # A manifest that is no index has no child to be asked for next.
+                    # A manifest that is not an index has no child that the client asks for next.
                     await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
                     return fetched
             except TooManyRequests as error:
                 refusal = error
-        assert refusal is not None  # noqa: S101  # there is always an account, be it nobody's
+        assert refusal is not None  # noqa: S101  # there is always an account; it may be the anonymous one
         raise refusal
 
     async def budgets(self) -> list[BudgetView]:
-        """Return how each account's budget stands."""
+        """Return the budget of each account."""
         return [await account.budget.view() for account in self._accounts]
 
     def _clients(self) -> set[Upstream]:
         return {self._anonymous, *(account.client for account in self._accounts)}
 
     async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
-        """Ask by HEAD; the budget of the account, if it has one, takes in what the answer says of the limit."""
+        """Return a HEAD, after recording the limit that its answer states in the account's budget, if it has one."""
         try:
             head = await client.head_manifest(repository, reference)
         except OCIError as error:
@@ -164,16 +164,16 @@ class UpstreamAccess:
                 await account.budget.observe(answer)
 
     async def _probe(self, client: Upstream) -> RateLimit | None:
-        """Return the limit that the upstream states for what was looked up lately: it has that, whatever its name.
+        """Return the limit that the upstream states for one of the latest lookups, which it is known to have.
 
-        Of the last few references one is still there. Raises what the upstream answers if none is.
+        Of the last few references one is still there. If none is, raises the error of the last answer.
         """
         looked_up = list(self._looked_up)
         while True:
             try:
                 return (await self._head(client, *looked_up.pop())).answer.rate
             except (ManifestUnknown, NameUnknown, UpstreamRefused):
-                # Gone since, or private: that is no answer for a client that waits for another image.
+                # The image is gone or private. A client that waits for another image must not get this error.
                 if not looked_up:
                     raise
 
@@ -187,11 +187,10 @@ class _Own:
 
 
 class AccessByProject:
-    """One upstream as its projects reach it; `start` it and `close` it.
+    """The access of all projects to one upstream; the owner calls `start` and `close`.
 
-    ``spool`` is the folder of this upstream's fills; the folders of projects with a credential of their own stand
-    beside it. ``decrypt`` reads a project's credential, a JSON list of user name and password, and raises ValueError
-    if it cannot.
+    ``spool`` is the folder of this upstream's fills. Projects with a credential of their own have folders beside it.
+    ``decrypt`` returns a project's credential as a JSON list of user name and password, or raises ValueError.
     """
 
     def __init__(
@@ -215,11 +214,11 @@ class AccessByProject:
         self._decrypt = decrypt
         self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool)
         self._own: dict[int, _Own] = {}
-        # What was under way with a former credential ends with it.
+        # Requests that began with a former credential may still use it, so it is closed only with this object.
         self._former: list[UpstreamAccess] = []
 
     async def start(self) -> None:
-        """Make ready; connects to nothing yet."""
+        """Start the configured access, without a connection yet."""
         await self._configured.start()
 
     async def close(self) -> None:
@@ -228,7 +227,7 @@ class AccessByProject:
             await access.close()
 
     async def of(self, project_id: int) -> UpstreamAccess:
-        """Return a project's access; asked whenever something is not cached, so that a change counts at once.
+        """Return a project's access; called for every cache miss, so that a changed credential is used at once.
 
         Raises Unavailable if the project's own credential cannot be read.
         """
@@ -242,16 +241,16 @@ class AccessByProject:
         return await self._make(project_id, kept)
 
     async def ping(self) -> None:
-        """Ask whether the upstream answers; raises as `Upstream.ping` does."""
+        """Ask whether the upstream answers; raises the errors of `Upstream.ping`."""
         await self._configured.pull_client.ping()
 
     async def budgets(self, project_id: int | None = None) -> list[BudgetView]:
-        """Return how the budget of each account stands that a project uses; with None, of each configured account."""
+        """Return the budget of each account that a project uses; with None, of each configured account."""
         access = self._configured if project_id is None else await self.of(project_id)
         return await access.budgets()
 
     async def all_budgets(self) -> list[BudgetView]:
-        """Return how the budget of each account stands that this worker has used."""
+        """Return the budget of each account that this worker has used."""
         return [view for access in self._all() for view in await access.budgets()]
 
     async def _make(self, project_id: int, kept: str) -> UpstreamAccess:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from app.mirror.address_guard import AddressGuard
-from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, UpstreamRefused, answer_of
+from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
@@ -198,13 +198,13 @@ STATUSES: list[tuple[int, bytes, type[OCIError]]] = [
     (404, NOT_JSON, ManifestUnknown),
     (404, b"x" * 1_000_000, ManifestUnknown),
     (405, b"", UpstreamInvalid),
-    (408, b"", UpstreamAway),
+    (408, b"", UpstreamDown),
     (416, b"", UpstreamInvalid),
     (429, errors("TOOMANYREQUESTS"), UpstreamLimited),
     (429, b"", UpstreamLimited),
-    (500, errors("UNKNOWN"), UpstreamAway),
-    (502, NOT_JSON, UpstreamAway),
-    (503, b"", UpstreamAway),
+    (500, errors("UNKNOWN"), UpstreamDown),
+    (502, NOT_JSON, UpstreamDown),
+    (503, b"", UpstreamDown),
     (201, MANIFEST, UpstreamInvalid),
     (204, b"", UpstreamInvalid),
     (206, MANIFEST, UpstreamInvalid),
@@ -284,7 +284,7 @@ async def test_an_upstream_that_is_not_there_is_away() -> None:
         bound.bind(("127.0.0.1", 0))
         sent = Sent()
         async with client(f"http://127.0.0.1:{bound.getsockname()[1]}") as upstream:
-            with pytest.raises(UpstreamAway) as raised:
+            with pytest.raises(UpstreamDown) as raised:
                 await upstream.get_manifest(REPOSITORY, "latest")
     assert sent.kinds == {("get_manifest", "none"): 1}
     unanswered(raised.value)
@@ -293,7 +293,7 @@ async def test_an_upstream_that_is_not_there_is_away() -> None:
 
 async def test_a_name_that_does_not_resolve_is_away() -> None:
     async with client("http://nowhere.invalid") as upstream:
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await upstream.head_manifest(REPOSITORY, "latest")
 
 
@@ -304,7 +304,7 @@ async def test_an_upstream_that_says_nothing_is_away() -> None:
 
     sent = Sent()
     async with serving(handler) as server, client(server.url, timeouts=Timeouts(answer=0.2)) as upstream:
-        with pytest.raises(UpstreamAway) as raised:
+        with pytest.raises(UpstreamDown) as raised:
             await upstream.get_manifest(REPOSITORY, "latest")
     assert sent.kinds == {("get_manifest", "none"): 1}
     unanswered(raised.value)
@@ -319,7 +319,7 @@ async def test_a_manifest_that_stalls_is_away() -> None:
         return response
 
     async with serving(handler) as server, client(server.url, timeouts=Timeouts(idle=0.2)) as upstream:
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await upstream.get_manifest(REPOSITORY, "latest")
 
 
@@ -338,7 +338,7 @@ async def test_an_answer_that_breaks_off_is_away_and_a_counted_get_is_sent_once(
 
     sent = Sent()
     async with serving(handler) as server, client(server.url) as upstream:
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await upstream.get_manifest(REPOSITORY, "latest")
     assert server.lines == [f"GET /v2/{REPOSITORY}/manifests/latest"]
     assert sent.kinds.total() == 1
@@ -350,7 +350,7 @@ async def test_a_counted_get_is_not_repeated_on_a_used_connection_either() -> No
 
     async with serving(handler) as server, client(server.url) as upstream:
         await upstream.head_manifest(REPOSITORY, "latest")
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await upstream.get_manifest(REPOSITORY, "latest")
     assert [request.method for request in server.seen] == ["HEAD", "GET"]
 
@@ -358,7 +358,7 @@ async def test_a_counted_get_is_not_repeated_on_a_used_connection_either() -> No
 async def test_no_error_shows_more_than_is_meant_for_clients(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "app")
     async with client("http://127.0.0.1:1/secret-path") as upstream:
-        with pytest.raises(UpstreamAway) as raised:
+        with pytest.raises(UpstreamDown) as raised:
             await upstream.get_manifest(REPOSITORY, "latest")
     assert "secret-path" not in raised.value.message + str(raised.value) + caplog.text
     assert raised.value.__cause__ is None

@@ -8,7 +8,7 @@ import gzip
 import pytest
 from aiohttp import web
 
-from app.mirror.answers import UpstreamAway
+from app.mirror.answers import UpstreamDown
 from app.mirror.transport import Timeouts
 from app.mirror.upstream import Upstream
 from app.oci.errors import UpstreamInvalid
@@ -106,7 +106,7 @@ async def test_a_range_that_ends_before_the_blob_does_is_no_end() -> None:
     ):
         chunks = body.chunks()
         assert await anext(chunks) == BLOB[1000:2000]
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await anext(chunks)
 
 
@@ -133,7 +133,7 @@ async def test_a_body_that_is_cut_gives_what_came_and_is_away(head: str, body: b
 
     got = bytearray()
     async with serving(handler) as server, client(server.url) as upstream:
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await collect(upstream, got)
     assert BLOB.startswith(got)
 
@@ -154,7 +154,7 @@ async def test_a_body_that_stalls_is_away() -> None:
     ):
         chunks = body.chunks()
         assert await anext(chunks) == BLOB[:1000]
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await anext(chunks)
 
 
@@ -199,7 +199,7 @@ async def test_closing_the_client_ends_a_body_as_a_cut_would() -> None:
         chunks = body.chunks()
         await anext(chunks)
         await upstream.close()
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await anext(chunks)
 
 

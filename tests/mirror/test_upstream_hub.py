@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.config import Credential
-from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, UpstreamRefused
+from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused
 from app.mirror.transport import Timeouts
 from app.mirror.upstream import BlobBody, Upstream
 from app.oci.digest import Digest
@@ -122,7 +122,7 @@ async def test_a_blob_that_is_cut_goes_on_where_it_was(hub: Hub, upstream: Upstr
     data, got = AMD64.blobs[digest], bytearray()
     hub.fault("cdn", "cut")
     async with upstream.open_blob(REPOSITORY, Digest(digest)) as body:
-        with pytest.raises(UpstreamAway):
+        with pytest.raises(UpstreamDown):
             await collect(body, got)
     assert 0 < len(got) < len(data)
     assert got + await read(upstream, digest, len(got)) == data
@@ -135,23 +135,23 @@ async def test_a_blob_that_is_cut_goes_on_where_it_was(hub: Hub, upstream: Upstr
         ("manifest", "html", {}, UpstreamInvalid),
         ("manifest", "corrupt", {}, UpstreamInvalid),
         ("manifest", "wrong_length", {"delta": -10}, UpstreamInvalid),
-        ("manifest", "wrong_length", {"delta": 10}, UpstreamAway),
-        ("manifest", "cut", {}, UpstreamAway),
-        ("manifest", "stall", {"after": 10}, UpstreamAway),
+        ("manifest", "wrong_length", {"delta": 10}, UpstreamDown),
+        ("manifest", "cut", {}, UpstreamDown),
+        ("manifest", "stall", {"after": 10}, UpstreamDown),
         ("manifest", "status", {"status": 401}, UpstreamRefused),
         ("manifest", "status", {"status": 403}, UpstreamRefused),
         ("manifest", "status", {"status": 404}, ManifestUnknown),
         ("manifest", "status", {"status": 429}, UpstreamLimited),
         ("manifest", "status", {"status": 429, "retry_after": "33"}, UpstreamLimited),
-        ("manifest", "status", {"status": 500}, UpstreamAway),
+        ("manifest", "status", {"status": 500}, UpstreamDown),
         ("manifest", "redirect", {"url": "http://169.254.169.254/"}, UpstreamInvalid),
         ("manifest", "realm", {"url": "http://10.0.0.1/token"}, UpstreamInvalid),
         ("manifest", "no_digest", {}, None),
         ("manifest", "chunked", {}, None),
         ("token", "html", {}, UpstreamInvalid),
         ("token", "status", {"status": 429}, UpstreamLimited),
-        ("token", "status", {"status": 500}, UpstreamAway),
-        ("token", "cut", {}, UpstreamAway),
+        ("token", "status", {"status": 500}, UpstreamDown),
+        ("token", "cut", {}, UpstreamDown),
     ],
 )
 async def test_a_manifest_with_a_fault(
@@ -178,10 +178,10 @@ async def test_a_manifest_with_a_fault(
     ("kind", "action", "details", "error"),
     [
         ("cdn", "html", {}, UpstreamInvalid),
-        ("cdn", "stall", {"after": 10}, UpstreamAway),
-        ("cdn", "cut", {}, UpstreamAway),
-        ("cdn", "wrong_length", {"delta": 10}, UpstreamAway),
-        ("cdn", "status", {"status": 500}, UpstreamAway),
+        ("cdn", "stall", {"after": 10}, UpstreamDown),
+        ("cdn", "cut", {}, UpstreamDown),
+        ("cdn", "wrong_length", {"delta": 10}, UpstreamDown),
+        ("cdn", "status", {"status": 500}, UpstreamDown),
         ("blob", "redirect", {"url": "http://10.0.0.1/x"}, UpstreamInvalid),
         ("blob", "status", {"status": 429}, UpstreamLimited),
         ("blob", "relative", {}, None),
@@ -211,7 +211,7 @@ async def test_a_blob_with_a_fault(
 async def test_an_upstream_that_goes_away_and_comes_back(hub: Hub, upstream: Upstream) -> None:
     await upstream.head_manifest(REPOSITORY, "8.0")
     hub.down()
-    with pytest.raises(UpstreamAway):
+    with pytest.raises(UpstreamDown):
         await upstream.head_manifest(REPOSITORY, "8.0")
     hub.up()
     assert (await upstream.head_manifest(REPOSITORY, "8.0")).digest == IMAGE.digest

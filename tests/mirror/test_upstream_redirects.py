@@ -9,7 +9,7 @@ from aiohttp import web
 
 from app.config import Credential
 from app.mirror.address_guard import AddressGuard, AddressKind, classify
-from app.mirror.answers import RateLimit, UpstreamAway, UpstreamLimited, answer_of
+from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, answer_of
 from app.mirror.transport import basic
 from app.mirror.upstream import Upstream
 from app.oci.errors import BlobUnknown, OCIError, UpstreamInvalid
@@ -177,7 +177,7 @@ async def test_five_redirects_are_followed_and_no_more(hops: int) -> None:
         (403, {}, UpstreamInvalid),
         (404, {}, BlobUnknown),
         (429, {"Retry-After": "3"}, UpstreamLimited),
-        (503, {}, UpstreamAway),
+        (503, {}, UpstreamDown),
         (200, {"Content-Type": "text/html"}, UpstreamInvalid),
     ],
 )

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from app.config import Credential
 from app.mirror.address_guard import AddressGuard, AddressKind
-from app.mirror.answers import UpstreamAway, UpstreamLimited, UpstreamRefused
+from app.mirror.answers import UpstreamDown, UpstreamLimited, UpstreamRefused
 from app.mirror.transport import basic
 from app.oci.errors import OCIError, UpstreamInvalid
 
@@ -256,7 +256,7 @@ async def test_a_token_lives_as_long_as_it_says_less_a_margin(expires_in: object
         (401, b"", {}, UpstreamRefused),
         (403, b"", {}, UpstreamRefused),
         (429, b"", {"Retry-After": "9"}, UpstreamLimited),
-        (500, b"", {}, UpstreamAway),
+        (500, b"", {}, UpstreamDown),
     ],
 )
 async def test_a_realm_that_gives_no_token(

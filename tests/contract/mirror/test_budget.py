@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from app.cache import Cache
 from app.mirror import budget as room
-from app.mirror.answers import Answer, RateLimit, UpstreamAway, UpstreamLimited, carry
+from app.mirror.answers import Answer, RateLimit, UpstreamDown, UpstreamLimited, carry
 from app.mirror.budget import Budget
 from app.mirror.ledger import duration
 from app.oci.errors import OCIError, TooManyRequests
@@ -280,7 +280,7 @@ async def test_a_get_that_ends_in_an_exception_counts(new: NewPuller) -> None:
 async def test_a_get_is_cut_off_when_its_time_is_up(new: NewPuller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "FLIGHT_SECONDS", 0.05)
     puller = await new("me")
-    with pytest.raises(UpstreamAway):
+    with pytest.raises(UpstreamDown):
         async with puller.budget.spend("me", "image"):
             await asyncio.sleep(60)
     assert (await puller.budget.view()).remaining == LIMIT - 1
@@ -374,7 +374,7 @@ async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(
     async def probe() -> RateLimit | None:
         asked.append(time.time())
         await asyncio.sleep(0.2)
-        raise UpstreamAway("docker.io", "is away")
+        raise UpstreamDown("docker.io", "is away")
 
     cache = Cache(valkey.url)
     budget = Budget(cache, "docker.io", "", tmp_path / "budget", probe)
@@ -384,7 +384,7 @@ async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(
             pytest.fail("a GET was let go")
 
     ends = await asyncio.gather(*(pull() for _ in range(20)), return_exceptions=True)
-    assert [type(end) for end in ends] == [UpstreamAway] * 20
+    assert [type(end) for end in ends] == [UpstreamDown] * 20
     assert len(asked) == 1
     await cache.close()
 
