@@ -29,7 +29,7 @@ def serve(folder: Path, document: Any) -> subprocess.CompletedProcess[str]:
     ("document", "words"),
     [
         ({"server": {"lisen": "x"}}, "server.lisen: unknown key"),
-        ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is none of filesystem, s3"),
+        ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is not one of filesystem, s3"),
         (
             {"database": {"url": f"postgresql://registry@{_NOBODY}/registry"}},
             f"postgresql+asyncpg://registry@{_NOBODY}/registry cannot be used: ",
