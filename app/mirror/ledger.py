@@ -289,7 +289,8 @@ class HostLedger:
         self._upstream = upstream
         self._account = account
         self._lock = lock
-        self._queue_lock = lock.with_name(lock.name + ".queue")
+        # The file keeps its old name, because workers of an older release share it during an upgrade.
+        self._queue_lock = lock.with_name(lock.name + ".gate")
         self._doubt = lock.with_name(lock.name + ".doubt")
         self._probe = probe
         self._denials = denials
