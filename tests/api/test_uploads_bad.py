@@ -104,7 +104,7 @@ def test_a_chunk_that_is_not_the_next(
 ) -> None:
     path = session if method == "PATCH" else closing(session, DIGEST)
     answer = admin.call(method, path, fresh(last - first + 1), {"Content-Range": f"{first}-{last}"})
-    assert f"begins at byte 100000, this one at {first}" in refused(answer, 416, "BLOB_UPLOAD_INVALID")
+    assert f"begin at byte 100000, but this one begins at {first}" in refused(answer, 416, "BLOB_UPLOAD_INVALID")
     assert answer["Range"] == "0-99999"
     finish(admin, name, session, 100_000)
 
