@@ -1,6 +1,6 @@
 """Who may what, in process: the route tables of the REST API and the pages, for everybody who could ask.
 
-The tables of what is expected are those of the suites `webapi` and `web`, which ask samples of it over HTTP.
+The suites `webapi` and `web` have the tables of the expected answers, and ask for samples over HTTP.
 """
 
 from __future__ import annotations

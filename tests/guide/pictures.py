@@ -6,14 +6,11 @@ where that name is. Run it after a change of the pages, look at what comes out, 
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, sync_playwright
+from playwright.sync_api import Browser, Locator
 
 from app.web.pages.guide import FOLDER
 from tests.parts.service import Service
@@ -48,24 +45,13 @@ def main() -> int:
         folder = Path(scratch)
         with Hub(folder / "hub") as hub, Service(folder, upstream=hub.url, overrides=overrides) as service:
             prepare(service, hub, folder)
-            with _browser(service.host) as chromium:
+            there = f"--host-resolver-rules=MAP {_HOST}:80 {service.host}"
+            with browser_part.browser("--disable-features=HttpsUpgrades", there) as chromium:
                 _anonymous(Camera(chromium))
                 _mari(Camera(chromium), service, folder)
     for path in sorted(IMAGES.glob("*.png")):
         print(f"{path.stat().st_size:>8} {path.relative_to(FOLDER.parents[1])}")
     return 0
-
-
-@contextmanager
-def _browser(host: str) -> Iterator[Browser]:
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                 "--disable-features=HttpsUpgrades", f"--host-resolver-rules=MAP {_HOST}:80 {host}"]  # fmt: skip
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        try:
-            yield chromium
-        finally:
-            chromium.close()
 
 
 class Camera(Visitor):

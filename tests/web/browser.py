@@ -22,10 +22,10 @@ def missing() -> str | None:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Start it; every context taken from it is a person of its own."""
+def browser(*arguments: str) -> Iterator[Browser]:
+    """Start it, with further arguments of Chromium; every context taken from it is a person of its own."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_binary(), args=list(_ARGUMENTS))
+        chromium = playwright.chromium.launch(executable_path=_binary(), args=[*_ARGUMENTS, *arguments])
         try:
             yield chromium
         finally:

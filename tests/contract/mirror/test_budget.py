@@ -374,7 +374,7 @@ async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(
     async def probe() -> RateLimit | None:
         asked.append(time.time())
         await asyncio.sleep(0.2)
-        raise UpstreamDown("docker.io", "is away")
+        raise UpstreamDown("docker.io", "does not answer")
 
     cache = Cache(valkey.url)
     budget = Budget(cache, "docker.io", "", tmp_path / "budget", probe)
