@@ -17,6 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from .preloaded import Fork
+from .preloaded import start as fork
+
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 
@@ -33,16 +36,24 @@ class Process:
     """One process; what it prints goes to ``folder/name.log``."""
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None
-    ) -> None:
-        """Start it, in the project's root and as the leader of a process group."""
+        self, name: str, command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None,
+        preload: bool = False,
+    ) -> None:  # fmt: skip
+        """Start it, in the project's root and as the leader of a process group.
+
+        ``preload``: the command is ``python -m MODULE …``, and the libraries of the service are imported already.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{name}.log"
+        own = {**os.environ, **(environment or {})}
+        self._popen: subprocess.Popen[bytes] | Fork
         with self.log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True,
-                env={**os.environ, **(environment or {})},
-            )  # fmt: skip
+            if preload:
+                self._popen = fork(command[2], command[3:], log.fileno(), str(ROOT), own)
+            else:
+                self._popen = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True, env=own
+                )
 
     @property
     def pid(self) -> int:

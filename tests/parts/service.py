@@ -63,7 +63,10 @@ class Service:
     def start(self) -> None:
         """Start it and wait until `/readyz` answers 200; raises RuntimeError with its log where it ends first."""
         self._process = Process(
-            "service", python("-m", self._module, "serve", "--config", str(self.config)), self.folder
+            "service",
+            python("-m", self._module, "serve", "--config", str(self.config)),
+            self.folder,
+            preload=True,
         )
         self._process.until(lambda: answers(f"{self.url}/readyz"))
 

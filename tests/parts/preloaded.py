@@ -1,0 +1,126 @@
+"""Start Python programs as forks of a process that has imported their libraries, which is half of what a start costs.
+
+The process is one for each worker of a run, and ends with it. It imports no module of ours, and not the metrics'
+library, which reads its folder from the environment at its import. A program begins in a fork as with ``python -m``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NoReturn
+
+# What `app.main` imports that takes longest.
+_LIBRARIES = (
+    "aiohttp", "aiosqlite", "alembic.context", "argon2", "asyncpg", "cachetools", "cryptography.x509", "jsonschema",
+    "jwt", "markdown_it", "onelogin.saml2.auth", "redis.asyncio", "sqlalchemy.dialects.postgresql.asyncpg",
+    "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.ext.asyncio", "tornado.web", "yaml",
+)  # fmt: skip
+_LONGEST_REQUEST = 1 << 18
+
+
+class Fork:
+    """A running program, as `subprocess.Popen` shows one: a process of another parent, which tells how it ended."""
+
+    def __init__(self, pid: int, ended: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = ended
+
+    def poll(self) -> int | None:
+        """Return the exit code, -N after signal N; None while it runs."""
+        return self._read(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code; raises subprocess.TimeoutExpired after ``timeout`` seconds."""
+        code = self._read(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal; does nothing if the program has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def _read(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self._ended], [], [], timeout)[0]:
+            self.returncode = os.waitstatus_to_exitcode(int(os.read(self._ended, 16)))
+            os.close(self._ended)
+        return self.returncode
+
+
+def start(module: str, arguments: Sequence[str], output: int, cwd: str, environment: Mapping[str, str]) -> Fork:
+    """Start ``python -m module`` as the leader of a session; ``output`` is the file that it prints to."""
+    request = {"module": module, "arguments": arguments, "cwd": cwd, "environment": dict(environment)}
+    told, ended = os.pipe()
+    parent = _parent()
+    socket.send_fds(parent, [json.dumps(request).encode()], [output, ended])
+    os.close(ended)
+    return Fork(int(parent.recv(16)), told)
+
+
+@cache
+def _parent() -> socket.socket:
+    """Start the process with the libraries; it ends when our end of the socket is closed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [sys.executable, "-m", __spec__.name, str(theirs.fileno())]
+        subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+    return ours
+
+
+def _serve(connection: socket.socket) -> None:
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()
+    running: dict[int, tuple[int, int]] = {}  # by a descriptor that is readable when the program has ended
+    while True:
+        readable = select.select([connection.fileno(), *running], [], [])[0]
+        for ready in running.keys() & readable:
+            pid, ended = running.pop(ready)
+            os.write(ended, b"%d" % os.waitpid(pid, 0)[1])
+            os.close(ready)
+            os.close(ended)
+        if connection.fileno() in readable:
+            message, descriptors, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
+            if not message:
+                return
+            output, ended = descriptors
+            pid = os.fork()
+            if pid == 0:
+                connection.close()
+                for descriptor in [ended, *running, *(own for _, own in running.values())]:
+                    os.close(descriptor)
+                _become(json.loads(message), output)
+            os.close(output)
+            running[os.pidfd_open(pid)] = pid, ended
+            connection.send(b"%d" % pid)
+
+
+def _become(request: dict[str, Any], output: int) -> NoReturn:
+    """Be the program until it ends, by an exception that ends this process as it would end the program."""
+    os.setsid()
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    os.close(output)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [request["module"], *request["arguments"]]
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    raise SystemExit
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
