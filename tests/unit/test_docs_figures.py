@@ -105,7 +105,7 @@ def limits() -> list[list[str]]:
         ],
         ["a connection without a request", f"{whole(constant('web', '_IDLE_SECONDS') / MINUTE)} minutes"],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
-        ["redirects of an upstream", whole(constant("mirror", "_MAX_REDIRECTS"))],
+        ["redirects of an upstream", whole(constant("mirror", "MAX_REDIRECTS"))],
     ]
 
 

@@ -21,6 +21,12 @@ def error(status: int, code: str, message: str, headers: Mapping[str, str] | Non
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
+def storage_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Make an error in an object store's XML."""
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
+
+
 def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None) -> web.Response | None:
     """Give the answer that a fault puts in place of the real one; None where it leaves or only bends that.
 
@@ -32,6 +38,8 @@ def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None) -> 
         headers = dict(challenge or {}) if fault.status == 401 else {}
         if fault.retry_after is not None:
             headers["Retry-After"] = fault.retry_after
+        if fault.kind == "cdn":
+            return storage_error(fault.status, "PlannedFault", "planned fault", headers)
         unknown = "BLOB_UNKNOWN" if fault.kind == "blob" else "MANIFEST_UNKNOWN"
         code = unknown if fault.status == 404 else _CODES.get(fault.status, "UNKNOWN")
         return error(fault.status, code, "planned fault", headers)
