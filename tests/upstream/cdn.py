@@ -55,7 +55,7 @@ class Cdn:
         if request.method == "GET":
             state.counters.blob_gets[digest] += 1
         fault = state.fault("cdn", request)
-        await state.hold(fault)
+        await state.hold(fault, request)
         if answer := wire.instead(fault):
             return answer
         body = state.content.blobs.get(digest)
