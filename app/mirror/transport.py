@@ -34,7 +34,7 @@ _MAX_SPENT_BYTES = 64 * 1024
 # and tokens are the longest ones in use.
 _MAX_HEADER_BYTES = 256 * 1024
 # aiohttp closes a kept connection that was idle for this long, so after this time no older one is left.
-_KEPT_SECONDS = 15.0
+_KEEP_ALIVE_SECONDS = 15.0
 
 REQUESTS = Counter(
     "registry_upstream_requests_total",
@@ -79,7 +79,9 @@ class Transport:
     async def start(self) -> None:
         """Make the sessions, without a connection yet."""
         # No limit on connections, because stalled bodies must not delay a HEAD, and fills have their own bound.
-        self._kept = self._session(aiohttp.TCPConnector(resolver=self._guard, limit=0, keepalive_timeout=_KEPT_SECONDS))
+        self._kept = self._session(
+            aiohttp.TCPConnector(resolver=self._guard, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        )
         self._single = self._session(aiohttp.TCPConnector(resolver=self._guard, limit=0, force_close=True))
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
@@ -128,7 +130,7 @@ class Transport:
                 return await self._attempt(self._kept, kind, method, url, headers)
             except _DeadConnection:
                 # The other kept connections may have died at the same time.
-                self._distrusts_until = time.monotonic() + _KEPT_SECONDS
+                self._distrusts_until = time.monotonic() + _KEEP_ALIVE_SECONDS
         return await self._attempt(self._single, kind, method, url, headers)
 
     async def _attempt(
