@@ -3,7 +3,8 @@
     r:row:HASH                           a row of SQL (project, tag, manifest, blob), for a minute in which SQL may be
                                          down; HASH is of the query: app/database/snapshots.py
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
-    r:unusable:REPOSITORY:REFERENCE      an upstream's manifest that could not be used, for as long as a tag is fresh
+    r:unusable:REPOSITORY:REFERENCE      why an upstream's manifest could not be used, in JSON; 6 h for a digest that
+                                         never can be, else 5 min
     r:named:REPOSITORY:DIGEST            the tags a HEAD of the upstream found for a missing manifest; a set, 5 min
     r:fills                              the fills that run: worker → time and report, in JSON; a hash
     r:sampled:UPSTREAM:MINUTE            a worker has sampled the budget in that minute since 1970

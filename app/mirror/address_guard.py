@@ -141,8 +141,18 @@ def next_hop(current: URL, location: str | None) -> URL:
 
 
 def read_realm(home: URL, realm: str) -> URL:
-    """Return the address of a token service; raises UpstreamInvalid if credentials must not be sent there."""
-    return _as_safe_as(home, lambda: URL(realm))
+    """Return the address of a token service, which may be relative to the registry's ``home``.
+
+    Raises UpstreamInvalid if there is none or credentials must not be sent there.
+    """
+    if not realm:
+        raise UpstreamInvalid("the upstream registry asks for a login without an address for it")
+    return _as_safe_as(home, lambda: home.join(URL(realm)))
+
+
+def origin(url: URL) -> tuple[str, str, int | None]:
+    """Return what makes two URLs be of the same server: scheme, host and port."""
+    return url.scheme, (url.raw_host or "").lower(), url.port
 
 
 def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:

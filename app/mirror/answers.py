@@ -1,7 +1,8 @@
 """An upstream's answers: the status, the stated limit, the offered logins, and the kinds of failure.
 
-`UpstreamDown` and `UpstreamLimited` say nothing about the image, so a cached copy may be served. `UpstreamRefused`, the
-404s and `UpstreamInvalid` (both of ``app.oci.errors``) are answers about the image, or answers that cannot be trusted.
+`UpstreamDown` and `UpstreamLimited` say nothing about the image, so a cached copy may be served. `UpstreamRefused` and
+the 404s of ``app.oci.errors`` are answers about the image. `UpstreamInvalid` is an answer that cannot be used. A 401,
+403 or 404 is an answer about the image only in a registry's words (`replies.is_registrys_word`).
 
 Source of the limit: Docker Hub, "Pull usage and limits": ``ratelimit-limit: 100;w=21600``,
 ``ratelimit-remaining: 20;w=21600``, ``docker-ratelimit-source: 192.0.2.1``. Without these headers there is no limit.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from app.oci.errors import Denied, TooManyRequests, Unavailable
+from app.oci.errors import Denied, TooManyRequests, Unavailable, UpstreamInvalid
 
 DEFAULT_WINDOW = 6 * 3600
 _MAX_WINDOW = 31 * 86400
@@ -30,7 +31,8 @@ _NUMBER = re.compile(r"(\d{1,15})(?:\.\d*)?\Z")
 _SOURCE = re.compile(r"[0-9A-Za-z.:_-]{1,100}\Z")
 
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|({_WORD}))')
+# A value without quotes may be any URL, although RFC 9110 asks for quotes there.
+_PARAMETER = re.compile(rf'[ \t,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^ \t,"]+))')
 _SCHEME = re.compile(rf"[ \t,]*({_WORD})(?=[ \t,]|\Z)")
 
 # A number this large is a Unix time (September 2001 or later) and not a number of seconds to wait (31 years).
@@ -86,6 +88,18 @@ class UpstreamDown(Unavailable):
             headers={"Retry-After": str(_DOWN_RETRY_SECONDS)},
         )
         self.reason = reason
+
+
+class WordlessRefusal(UpstreamDown):
+    """A 401, 403 or 404 that is no registry's word: the page of a firewall, a proxy, a portal or a storage host."""
+
+    def __init__(self, upstream: str, status: int) -> None:
+        super().__init__(upstream, f"answered with status {status}, but not as a registry does")
+        self.refused_with = status
+
+
+class ManifestUnusable(UpstreamInvalid):
+    """A manifest that cannot be used because of what it is; another GET of its digest would bring the same."""
 
 
 class UpstreamLimited(TooManyRequests):

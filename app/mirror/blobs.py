@@ -101,7 +101,8 @@ class MirrorBlobs:
     async def _ask_size(self, repository: Repository, digest: Digest) -> int:
         access = await self._access.of(repository.project_id)
         client = access.lookup_client(public=repository.public)
-        return await client.head_blob(repository.name.repository, digest)
+        described = await self._stored.described_size(repository, digest)
+        return await client.head_blob(repository.name.repository, digest, described)
 
     async def _expected_size(
         self, repository: Repository, digest: Digest, client: Client, access: UpstreamAccess

@@ -2,10 +2,17 @@
 
     fresh ───────────────────────────────► served, the upstream is not asked
     older ── HEAD ── unchanged ──────────► served
-              │  └── changed, or new ────► GET, counted ─► recorded, served
+              │  ├── changed, or new ────► GET, counted ─► recorded, served
+              │  └── not described ──────► the same GET: no digest, or no HEAD of manifests at all (400, 405, 501)
               ├── down, slow, 429, wrong ► the tag as last known, with a Warning
-              ├── 401, 403 ──────────────► refused, even if the manifest is cached
-              └── 404 ───────────────────► not there, remembered for a minute
+              ├── 401, 403 in words ─────► refused, even if the manifest is cached
+              ├── 404 in words ──────────► not there, remembered for a minute
+              └── the same, no words ────► GET if it is not counted; else, or if that says no more, as if down
+
+Only a registry's words count as a refusal (`replies.is_registrys_word`). If nothing older is here, a GET's 404 without
+words is a 404 for the client, too, which nobody remembers.
+
+A manifest that came and cannot be used is remembered with the reason. So it costs one GET, not one for each client.
 
 A client's HEAD of a manifest that is not cached costs only a HEAD of the upstream. Clients send one for a tag and then
 a GET for the digest. So the tag is noted, and recorded with the manifest when that comes.
@@ -19,6 +26,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,7 +46,7 @@ from app.registry.content import Client, ManifestAnswer
 from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS
 from app.registry.manifests import record, unknown_manifest
 
-from .answers import UpstreamDown, UpstreamLimited
+from .answers import UpstreamDown, UpstreamLimited, WordlessRefusal, answer_of
 from .locks import ManifestLock
 from .negative_cache import NegativeCache, TagNotes
 from .statistics import Traffic
@@ -50,7 +59,6 @@ PULLS = Counter("registry_mirror_manifests_total", "Manifests requested from a m
 _HURRY_SECONDS = 3.0
 # After the upstream failed a request that had an older manifest, other such requests do not wait for it for this long.
 _SPARE_SECONDS = 10.0
-_UNUSABLE = "answers with a manifest that cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +98,7 @@ class MirrorManifests:
         self._lock = ManifestLock(cache, locks)
         self._fresh_for = fresh_for
         self._traffic = traffic
-        self._negative = NegativeCache(cache, fresh_for)
+        self._negative = NegativeCache(cache)
         self._tag_notes = TagNotes(cache)
         self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
         self._resolving: SingleFlight[Resolved] = SingleFlight()
@@ -139,26 +147,41 @@ class MirrorManifests:
 
     async def _look_up(self, repository: Repository, reference: Tag | Digest) -> ManifestAnswer | None:
         try:
-            head = await self._head(repository, reference, hurry=False)
-        except (ManifestUnknown, NameUnknown):
-            await self._forget(repository, reference)
-            raise
-        digest = reference if isinstance(reference, Digest) else head.digest
-        if digest is None or not head.size:
+            async with self._forgetting(repository, reference):
+                head = await self._head(repository, reference, hurry=False)
+        except WordlessRefusal:
             return None
+        digest = reference if isinstance(reference, Digest) else head.digest
+        if digest is None or not head.media_type:
+            return None
+        size = head.size or await self._described_size(repository, digest)
+        if size is None:
+            return None
+        await self._refuse_unusable(repository, digest)
         if isinstance(reference, Tag):
             # Before SQL is read, so that a task that records the manifest meanwhile finds the note.
             await self._tag_notes.add(repository.name, reference, digest)
             if await self._present(await self._repository_id(repository), digest):
                 return None
         PULLS.labels("looked").inc()
-        return ManifestAnswer(digest, head.media_type, head.size, None)
+        return ManifestAnswer(digest, head.media_type, size, None)
+
+    async def _refuse_unusable(self, repository: Repository, reference: str) -> None:
+        """Raise UpstreamInvalid if a GET lately brought a manifest that cannot be used."""
+        reason = await self._negative.unusable(repository.name, reference)
+        if reason is not None:
+            raise reason
 
     async def _resolve(self, request: _Request) -> Resolved:
         try:
             if isinstance(request.reference, Digest):
                 return await self._fetch_digest(request, request.reference)
             return await self._refresh(request, request.reference)
+        except WordlessRefusal as error:
+            answer = answer_of(error)
+            if error.refused_with == 404 and answer is not None and answer.kind == "get_manifest":
+                raise unknown_manifest(request.repository.name, request.reference) from error
+            raise
         finally:
             del self._requests[request.repository.name, request.reference, request.may_fill]
 
@@ -182,7 +205,9 @@ class MirrorManifests:
                 if stale is None:
                     raise
                 if isinstance(error, UpstreamInvalid):
-                    return self._serve_stale(repository, tag, stale, _UNUSABLE)
+                    return self._serve_stale(repository, tag, stale, "answers with a manifest that cannot be used")
+                if isinstance(error, WordlessRefusal):
+                    return self._serve_stale(repository, tag, stale, "answers as no registry does")
                 if not isinstance(error, UpstreamDown | UpstreamLimited):
                     return self._serve_stale(repository, tag, stale, "allows no more pulls now")
                 self._spare_until = time.monotonic() + _SPARE_SECONDS
@@ -190,11 +215,11 @@ class MirrorManifests:
 
     async def _ask(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved:
         repository = request.repository
-        try:
-            head = await self._head(repository, tag, hurry=stale is not None)
-        except (ManifestUnknown, NameUnknown):
-            await self._forget(repository, tag)
-            raise
+        async with self._forgetting(repository, tag):
+            try:
+                head = await self._head(repository, tag, hurry=stale is not None)
+            except WordlessRefusal as refusal:
+                return await self._record(repository, await self._ask_by_get(request, refusal), [tag])
         if stale is not None and head.digest == stale[1]:
             async with self._database.transaction() as transaction:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
@@ -217,13 +242,9 @@ class MirrorManifests:
         if stale is not None and not request.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, which is fetched only after a login")
         wanted = head.digest or tag
-        if stale is not None and await self._negative.is_unusable(repository.name, wanted):
-            return self._serve_stale(repository, tag, stale, _UNUSABLE)
-        try:
+        await self._refuse_unusable(repository, wanted)
+        async with self._forgetting(repository, wanted):
             fetched = await self._pull(request, wanted, head.media_type)
-        except UpstreamInvalid:
-            await self._negative.note_unusable(repository.name, wanted)
-            raise
         return await self._record(repository, fetched, [tag])
 
     async def _head(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
@@ -237,6 +258,15 @@ class MirrorManifests:
     def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
         return Resolved(*stale, warning=f"{repository.name}:{tag} may be out of date: {self._access.name} {reason}")
+
+    @asynccontextmanager
+    async def _forgetting(self, repository: Repository, reference: Tag | Digest) -> AsyncIterator[None]:
+        """Forget a reference if the upstream says in a registry's words that it has no such manifest."""
+        try:
+            yield
+        except (ManifestUnknown, NameUnknown):
+            await self._forget(repository, reference)
+            raise
 
     async def _forget(self, repository: Repository, reference: Tag | Digest) -> None:
         """Note a 404 for a minute; a tag that is gone upstream is removed here, and its manifest a day later."""
@@ -264,23 +294,55 @@ class MirrorManifests:
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
                 PULLS.labels("waited").inc()
                 return Resolved(repository_id, digest)
-            media_type = None
-            try:
-                if repository_id is None or not await self._is_child(repository_id, digest):
-                    media_type = (await self._head(repository, digest, hurry=False)).media_type
-                fetched = await self._pull(request, digest, media_type)
-            except (ManifestUnknown, NameUnknown):
-                await self._forget(repository, digest)
-                raise
+            await self._refuse_unusable(repository, digest)
+            async with self._forgetting(repository, digest):
+                fetched = await self._fetch_absent(request, digest)
             return await self._record(repository, fetched, [])
 
-    async def _is_child(self, repository_id: int, digest: Digest) -> bool:
-        """Return whether an index that is here names the manifest; if so, its type need not be asked for."""
-        return await manifests.part_size(self._database, repository_id, digest, is_manifest=True) is not None
+    async def _fetch_absent(self, request: _Request, digest: Digest) -> FetchedManifest:
+        if await self._described_size(request.repository, digest) is not None:
+            return await self._pull(request, digest, None)  # An index names it, so its type need not be asked for.
+        try:
+            head = await self._head(request.repository, digest, hurry=False)
+        except WordlessRefusal as refusal:
+            return await self._ask_by_get(request, refusal)
+        return await self._pull(request, digest, head.media_type)
+
+    async def _described_size(self, repository: Repository, digest: Digest) -> int | None:
+        """Return the size in bytes that an index that is here gives for the manifest; None if no index names it."""
+        repository_id = await self._repository_id(repository)
+        if repository_id is None:
+            return None
+        return await manifests.part_size(self._database, repository_id, digest, is_manifest=True)
 
     # both
 
-    async def _pull(self, request: _Request, reference: str, media_type: str | None) -> FetchedManifest:
+    async def _ask_by_get(self, request: _Request, refusal: WordlessRefusal) -> FetchedManifest:
+        """Return a manifest whose HEAD was refused without words; raises the refusal if no GET may be sent."""
+        repository, reference = request.repository, request.reference
+        if not request.may_fill:
+            raise refusal
+        await self._refuse_unusable(repository, reference)
+        access = await self._access.of(repository.project_id)
+        async with self._noting_unusable(repository, reference):
+            fetched = await access.fetch_uncounted(repository.name.repository, reference, public=repository.public)
+        if fetched is None:
+            raise refusal
+        PULLS.labels("fetched").inc()
+        return fetched
+
+    @asynccontextmanager
+    async def _noting_unusable(self, repository: Repository, reference: Tag | Digest) -> AsyncIterator[None]:
+        """Remember that a GET, which may have been counted, brought nothing that can be used."""
+        try:
+            yield
+        except UpstreamInvalid as error:
+            answer = answer_of(error)
+            if answer is not None and answer.kind == "get_manifest" and answer.status is not None:
+                await self._negative.note_unusable(repository.name, reference, error)
+            raise
+
+    async def _pull(self, request: _Request, reference: Tag | Digest, media_type: str | None) -> FetchedManifest:
         repository = request.repository
         if not request.may_fill:
             raise Denied(
@@ -295,7 +357,8 @@ class MirrorManifests:
             client = next(client for client in request.clients if client not in tried)
             tried.add(client)
             try:
-                return await access.pull(repository.name.repository, reference, client, media_type)
+                async with self._noting_unusable(repository, reference):
+                    return await access.pull(repository.name.repository, reference, client, media_type)
             except TooManyRequests as error:
                 # If one client has had its share, the next one may pay. The upstream's own limit holds for all.
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 from app.cache import AWAY, Cache, keys
 from app.oci.digest import Digest
+from app.oci.errors import OCIError, UpstreamInvalid
 from app.oci.reference import Name, Tag
 
+from .answers import ManifestUnusable
+from .spool import describe, revive
+
 _MISSING_SECONDS = 60
+# A digest that cannot be used will never be, so it costs one GET in a window of Docker Hub. A manifest that came spoilt
+# may come right the next time, and a tag may move.
+_UNUSABLE_SECONDS = 6 * 3600
+_SPOILT_SECONDS = 300
 # A client that asks for a tag by HEAD asks for the digest right after. This allows for a slow client, or a person.
 _NAMED_SECONDS = 300
 
@@ -16,11 +26,10 @@ _MEMBERS = "return redis.call('SMEMBERS', KEYS[1])"
 
 
 class NegativeCache:
-    """References that lately had no usable manifest; unusable ones are fetched again after ``unusable_for`` seconds."""
+    """References that lately had no usable manifest."""
 
-    def __init__(self, cache: Cache, unusable_for: int) -> None:
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._unusable_for = unusable_for
 
     async def is_missing(self, name: Name, reference: str) -> bool:
         """Return whether the upstream answered 404 within the last minute."""
@@ -30,13 +39,20 @@ class NegativeCache:
         """Note a 404."""
         await self._cache.set(keys.missing(name, reference), b"1", _MISSING_SECONDS)
 
-    async def is_unusable(self, name: Name, reference: str) -> bool:
-        """Return whether a counted GET lately brought a manifest that could not be used."""
-        return await self._cache.get(keys.unusable(name, reference)) is not None
+    async def unusable(self, name: Name, reference: str) -> OCIError | None:
+        """Return why a counted GET brought a manifest that cannot be used; None if none did lately."""
+        kept = await self._cache.get(keys.unusable(name, reference))
+        note = None if kept is None else json.loads(kept)
+        if note is None or isinstance(note, dict):
+            return None if note is None else revive(note)
+        return UpstreamInvalid()  # The workers of an older release note no reason.
 
-    async def note_unusable(self, name: Name, reference: str) -> None:
-        """Note a manifest that could not be used, because the next counted GET would be wasted, too."""
-        await self._cache.set(keys.unusable(name, reference), b"1", self._unusable_for)
+    async def note_unusable(self, name: Name, reference: Tag | Digest, reason: UpstreamInvalid) -> None:
+        """Note that a manifest could not be used, because the next counted GET would be wasted, too."""
+        lasting = isinstance(reason, ManifestUnusable) and isinstance(reference, Digest)
+        note = json.dumps(describe(reason)).encode()
+        seconds = _UNUSABLE_SECONDS if lasting else _SPOILT_SECONDS
+        await self._cache.set(keys.unusable(name, reference), note, seconds)
 
 
 class TagNotes:

@@ -1,58 +1,40 @@
-"""Send one request to an upstream and return its answer, log in if needed, and turn failures into errors.
+"""Send one request to an upstream and return its answer, and turn failures into errors.
 
-No function here follows a redirect or keeps a cookie. The guard checks each hop, and each hop is counted. A credential
-is sent only to the realm of the upstream's own challenge or, for Basic, to the upstream itself. Tokens are shared with
-other workers through a cache; the credential never is.
+No function here follows a redirect or keeps a cookie. The guard checks each hop, and each hop is counted.
 
-Source of the logins: the "Token Authentication Specification" of the Docker registry protocol.
+A kept connection may be dead without a sign, for example if a NAT has forgotten it. So a reused connection has little
+time to answer, and then the request is repeated on a new one. A counted GET is never repeated: it always has a new
+connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import aiohttp
-from cachetools import TLRUCache
 from prometheus_client import Counter
 from yarl import URL
 
-from app.config import Credential
-from app.kit.single_flight import SingleFlight
 from app.oci.errors import OCIError, UpstreamInvalid
 
-from .address_guard import AddressGuard, read_realm
-from .answers import (
-    Answer,
-    Challenge,
-    RequestKind,
-    UpstreamDown,
-    UpstreamLimited,
-    UpstreamRefused,
-    carry,
-    parse_rate_limit,
-)
+from .address_guard import AddressGuard
+from .answers import Answer, RequestKind, UpstreamDown, UpstreamLimited, carry, parse_rate_limit
 
 log = logging.getLogger(__name__)
 
 USER_AGENT = "registry.hpc.ut.ee (pull-through mirror)"
 MAX_CHUNK = 256 * 1024
 _MAX_SPENT_BYTES = 64 * 1024
-_MAX_TOKEN_BYTES = 64 * 1024
-_DEFAULT_TOKEN_SECONDS = 60
-_MAX_TOKEN_SECONDS = 3600
-# Subtracted from a token's life, for the request that carries it and for clocks that differ between hosts.
-_MARGIN_SECONDS = 10
-_MOST_HELD = 10_000
-_SECRET = re.compile(r"[!-~]{1,32768}\Z")
+# One header of an answer, and the first line. nginx refuses answers of 8 KiB, Docker those of 10 MiB. Signed addresses
+# and tokens are the longest ones in use.
+_MAX_HEADER_BYTES = 256 * 1024
+# aiohttp closes a kept connection that was idle for this long, so after this time no older one is left.
+_KEEP_ALIVE_SECONDS = 15.0
 
 REQUESTS = Counter(
     "registry_upstream_requests_total",
@@ -63,11 +45,15 @@ REQUESTS = Counter(
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """In seconds: for the connection, for the answer's headers, and between two reads. There is no total timeout."""
+    """In seconds: for the connection, for the answer's headers, and between two reads. There is no total timeout.
+
+    ``reused``: for the answer's headers on a kept connection, before the request is repeated on a new one.
+    """
 
     connect: float = 5
     answer: float = 15
     idle: float = 30
+    reused: float = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,43 +71,77 @@ class Transport:
         self.name = name
         self._guard = guard
         self._timeouts = timeouts
-        self._session: aiohttp.ClientSession | None = None
+        self._kept: aiohttp.ClientSession | None = None
+        self._single: aiohttp.ClientSession | None = None
+        # Until then (monotonic seconds) no connection is reused, because one was found dead.
+        self._distrusts_until = 0.0
 
     async def start(self) -> None:
-        """Make the session, without a connection yet."""
-        self._session = aiohttp.ClientSession(
-            # No limit on connections, because stalled bodies must not delay a HEAD, and fills have their own bound.
-            connector=aiohttp.TCPConnector(resolver=self._guard, limit=0),
+        """Make the sessions, without a connection yet."""
+        # No limit on connections, because stalled bodies must not delay a HEAD, and fills have their own bound.
+        self._kept = self._session(
+            aiohttp.TCPConnector(resolver=self._guard, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        )
+        self._single = self._session(aiohttp.TCPConnector(resolver=self._guard, limit=0, force_close=True))
+
+    def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(self._hurry)
+        return aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             read_bufsize=MAX_CHUNK,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
             timeout=aiohttp.ClientTimeout(sock_connect=self._timeouts.connect, sock_read=self._timeouts.idle),
+            trace_configs=[trace],
+            middlewares=(_only_once,),
         )
+
+    async def _hurry(self, session: aiohttp.ClientSession, context: SimpleNamespace, parameters: object) -> None:
+        sending: _Sending = context.trace_request_ctx
+        sending.reused = True
+        sending.deadline.reschedule(asyncio.get_running_loop().time() + self._timeouts.reused)
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        if self._kept is not None and self._single is not None:
+            await self._kept.close()
+            await self._single.close()
             await self._guard.close()
-            self._session = None
+            self._kept = self._single = None
 
-    async def send(self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]) -> Reply:
+    async def send(
+        self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str], *, once: bool = False
+    ) -> Reply:
         """Send one request, count it, and return its reply with any status; the caller closes the response.
 
-        Raises UpstreamDown if no answer comes in time. The error carries an answer without a status, because the
-        request may have arrived. Raises UpstreamInvalid if the guard refuses the address.
+        With ``once``, the request is sent on a new connection and never repeated. Raises UpstreamDown if no answer
+        comes in time. The error carries an answer without a status, because the request may have arrived. Raises
+        UpstreamInvalid if the guard refuses the address.
         """
-        if self._session is None:
+        if self._kept is None or self._single is None:
             raise RuntimeError("the upstream's client was used before start() or after close()")
         self._guard.check(url)
-        # aiohttp repeats a GET if its connection is closed. A counted GET must not be sent twice without our knowledge.
-        middlewares = (_only_once,) if kind == "get_manifest" else ()
+        if not once and time.monotonic() >= self._distrusts_until:
+            try:
+                return await self._attempt(self._kept, kind, method, url, headers)
+            except _DeadConnection:
+                # The other kept connections may have died at the same time.
+                self._distrusts_until = time.monotonic() + _KEEP_ALIVE_SECONDS
+        return await self._attempt(self._single, kind, method, url, headers)
+
+    async def _attempt(
+        self, session: aiohttp.ClientSession, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]
+    ) -> Reply:
         sent_at = time.time()
+        sending = _Sending(asyncio.timeout(self._timeouts.answer))
         try:
-            async with asyncio.timeout(self._timeouts.answer):
-                response = await self._session.request(
-                    method, url, headers=headers, allow_redirects=False, middlewares=middlewares
+            async with sending.deadline:
+                response = await session.request(
+                    method, url, headers=headers, allow_redirects=False, trace_request_ctx=sending
                 )
         except aiohttp.InvalidURL:
             raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed") from None
@@ -130,6 +150,8 @@ class Transport:
             # The error is not chained and not always shown, because some texts have the whole URL with signatures.
             shown = error if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
             log.warning("%s: no answer from %s to %s: %s", self.name, url.raw_host, kind, shown)
+            if sending.reused:
+                raise _DeadConnection from None
             down = self._down(error)
             carry(down, Answer(kind, None, None, None, sent_at))
             raise down from None
@@ -188,6 +210,18 @@ class Transport:
         return UpstreamDown(self.name, "closed the connection without an answer")
 
 
+@dataclass(slots=True)
+class _Sending:
+    """A request that waits for its answer, and whether it went out on a kept connection."""
+
+    deadline: asyncio.Timeout
+    reused: bool = False
+
+
+class _DeadConnection(Exception):
+    """A kept connection brought no answer."""
+
+
 class _Unanswered(Exception):
     """The upstream closed the connection; with a class of our own, aiohttp does not repeat the request."""
 
@@ -199,129 +233,3 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise _Unanswered from error
-
-
-class TokenCache(Protocol):
-    """Keeps tokens for all workers. Neither method raises; if the cache is down, it seems empty."""
-
-    async def get(self, key: str) -> str | None:
-        """Return the value, None if there is none."""
-
-    async def set(self, key: str, value: str, ttl: int) -> None:
-        """Keep ``value``, a secret, for ``ttl`` seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    header: str = field(repr=False)
-    until: float
-
-
-class Login:
-    """The ``Authorization`` headers for one upstream and one account, by scope."""
-
-    def __init__(self, transport: Transport, home: URL, credential: Credential | None, cache: TokenCache) -> None:
-        self._transport = transport
-        self._home = home
-        self._credential = credential
-        self._cache = cache
-        # The valid headers, by scope.
-        self._held: TLRUCache[str, _Held, float] = TLRUCache(_MOST_HELD, lambda _, held, now: held.until, time.time)
-        self._renewals: SingleFlight[str] = SingleFlight()
-
-    async def header(self, scope: str) -> str | None:
-        """Return the header to try first; None if none is known before a challenge."""
-        held = self._held.get(scope)
-        if held is not None:
-            return held.header
-        until, _, token = (await self._cache.get(self._key(scope)) or "").partition(" ")
-        if not until.isdecimal() or int(until) <= time.time() or not _SECRET.match(token):
-            return None
-        self._held[scope] = _Held(f"Bearer {token}", float(until))
-        return f"Bearer {token}"
-
-    async def renew(self, scope: str, challenges: list[Challenge], rejected: str | None) -> str:
-        """Return a header for the challenges of a 401 that rejected ``rejected``; all waiters share one request.
-
-        Raises UpstreamRefused if there is no way to log in or the login is refused, and the errors of
-        `Transport.send`.
-        """
-        held = self._held.get(scope)
-        if held is not None and held.header != rejected:
-            return held.header
-        return await self._renewals.join(scope, partial(self._renew, scope, challenges))
-
-    async def close(self) -> None:
-        """Cancel the requests for tokens and the callers that wait for them."""
-        await self._renewals.close()
-
-    async def _renew(self, scope: str, challenges: list[Challenge]) -> str:
-        by_scheme = {challenge.scheme: challenge.parameters for challenge in reversed(challenges)}
-        if "bearer" in by_scheme:
-            sent_at = time.time()
-            token, seconds = await self._fetch(scope, by_scheme["bearer"])
-            header, until = f"Bearer {token}", sent_at + seconds - _MARGIN_SECONDS
-            if (ttl := int(until - time.time())) > 0:
-                await self._cache.set(self._key(scope), f"{int(until)} {token}", ttl)
-        elif "basic" in by_scheme and self._credential is not None:
-            header, until = basic(self._credential), time.time() + _MAX_TOKEN_SECONDS
-        else:
-            raise UpstreamRefused(self._transport.name)
-        self._held[scope] = _Held(header, until)
-        return header
-
-    async def _fetch(self, scope: str, challenge: Mapping[str, str]) -> tuple[str, float]:
-        url = read_realm(self._home, challenge.get("realm", ""))
-        query = {"service": challenge["service"]} if "service" in challenge else {}
-        url = url.extend_query(query | {"scope": challenge.get("scope") or scope})
-        headers = {"Accept": "application/json"}
-        if self._credential is not None:
-            headers["Authorization"] = basic(self._credential)
-        response = (await self._transport.send("token", "GET", url, headers)).response
-        try:
-            if failure := self._transport.failure(response):
-                raise failure
-            if response.status in (401, 403):
-                raise self._login_refused(url)
-            if response.status != 200:
-                raise UpstreamInvalid(
-                    "the token service of %(upstream)s answered with status %(code)s; try again later",
-                    upstream=self._transport.name,
-                    code=response.status,
-                )
-            return self._read_token(await self._transport.read(response, _MAX_TOKEN_BYTES))
-        finally:
-            response.close()
-
-    def _read_token(self, body: bytes) -> tuple[str, float]:
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            document = None
-        document = document if isinstance(document, dict) else {}
-        token = document.get("token") or document.get("access_token")
-        if not isinstance(token, str) or not _SECRET.match(token):
-            raise UpstreamInvalid(
-                "the token service of %(upstream)s answered without a token; try again later",
-                upstream=self._transport.name,
-            )
-        seconds = document.get("expires_in")
-        if not isinstance(seconds, int) or seconds <= 0:
-            seconds = _DEFAULT_TOKEN_SECONDS
-        return token, min(seconds, _MAX_TOKEN_SECONDS)
-
-    def _login_refused(self, url: URL) -> UpstreamRefused:
-        name = self._transport.name
-        account = self._credential.username if self._credential else "nobody"
-        log.warning("the token service of %s at %s refused to log in %s", name, url.raw_host, account)
-        return UpstreamRefused(name, "%(upstream)s refused this registry's login; tell the operators")
-
-    def _key(self, scope: str) -> str:
-        #  <host and port of the upstream> | <account, empty for nobody> | <scope>
-        username = self._credential.username if self._credential else ""
-        return f"{self._home.authority}|{username}|{scope}"
-
-
-def basic(credential: Credential) -> str:
-    """Return the header of a Basic login."""
-    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()

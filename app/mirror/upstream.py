@@ -8,9 +8,8 @@ Source: OCI distribution-spec, "Pull".
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -20,37 +19,39 @@ from yarl import URL
 
 from app.config import Credential
 from app.oci.digest import Digest
-from app.oci.errors import (
-    BlobUnknown,
-    DigestInvalid,
-    ManifestInvalid,
-    ManifestUnknown,
-    NameUnknown,
-    OCIError,
-    UpstreamInvalid,
-)
+from app.oci.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
 from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 
-from .address_guard import AddressGuard, next_hop
-from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
-from .transport import Login, Timeouts, TokenCache, Transport
+from . import replies
+from .address_guard import AddressGuard
+from .answers import Answer, ManifestUnusable, RequestKind, UpstreamDown, UpstreamRefused, WordlessRefusal, carry
+from .login import TokenCache
+from .requests import FinalReply, Requests
+from .transport import Timeouts, Transport
 
-_MAX_REDIRECTS = 5
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
+# The label says nothing about the kind of a manifest, so the manifest itself does.
+_ANY_LABELS = frozenset({"", "application/json", "application/octet-stream", "text/plain", "text/html"})
+_REFUSALS = frozenset({401, 403, 404})
+# Answers of registries that serve no HEAD of manifests; Docker asks them by GET, too.
+_NO_HEAD = frozenset({400, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestHead:
-    """The result of a HEAD; ``digest`` and ``size`` (bytes) are None if the upstream leaves them out."""
+    """The result of a HEAD, as far as the upstream describes the manifest.
+
+    ``digest`` and ``size`` (bytes) are None and ``media_type`` is "" if it leaves them out. ``served`` is False if it
+    serves no HEAD of manifests; then the answer says nothing about a limit either.
+    """
 
     digest: Digest | None
     media_type: str
     size: int | None
     answer: Answer
+    served: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +85,12 @@ class BlobBody:
             raise UpstreamDown(self._transport.name, "ended a blob too early")
 
 
-@dataclass(frozen=True, slots=True)
-class _FinalReply:
-    """The reply after all redirects. ``answer`` is the upstream's own; ``other_host``: another host replied."""
-
-    answer: Answer
-    response: aiohttp.ClientResponse
-    other_host: bool
-
-
 class Upstream:
     """One registry, used with one account or anonymously; ``url`` is its address without ``/v2/``.
 
-    Every method raises UpstreamDown, UpstreamLimited, UpstreamRefused and UpstreamInvalid (see answers.py). For the
-    upstream's 404 it raises ManifestUnknown, BlobUnknown or NameUnknown. Results and errors (`answers.answer_of`) carry
-    the answer of the upstream itself, never that of a host it redirects to.
+    Every method raises UpstreamDown, UpstreamLimited, UpstreamRefused and UpstreamInvalid (see answers.py). For a 404
+    in a registry's words it raises ManifestUnknown, BlobUnknown or NameUnknown. Results and errors
+    (`answers.answer_of`) carry the answer of the upstream itself, never that of a host it redirects to.
     """
 
     def __init__(
@@ -114,7 +106,7 @@ class Upstream:
         self.name = name
         self._home = URL(url.rstrip("/"))
         self._transport = Transport(name, guard or AddressGuard(self._home.raw_host or ""), timeouts or Timeouts())
-        self._login = Login(self._transport, self._home, credential, tokens)
+        self._requests = Requests(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:
         """Make the session, without a connection yet."""
@@ -122,7 +114,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close every connection; bodies that are still being read end with UpstreamDown."""
-        await self._login.close()
+        await self._requests.close()
         await self._transport.close()
 
     async def ping(self) -> None:
@@ -138,57 +130,106 @@ class Upstream:
             raise failure
 
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
-        """Return the upstream's HEAD of a reference; Docker Hub does not count it."""
-        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS) as final:
-            return ManifestHead(
-                digest=self._stated_digest(final.response, reference),
-                media_type=self._manifest_type(final.response),
-                size=final.response.content_length,
-                answer=final.answer,
-            )
+        """Return the upstream's HEAD of a reference; Docker Hub does not count it.
+
+        Raises ManifestUnusable for a manifest whose GET would be in vain.
+        """
+        async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS, _NO_HEAD) as final:
+            response = final.response
+            if response.status != 200:
+                return ManifestHead(None, "", None, final.answer, served=False)
+            if replies.is_page(response):
+                raise self._page()
+            label, size, stated = replies.media_type(response), response.content_length, replies.stated_digest(response)
+            if label.startswith(_SCHEMA_1):
+                raise ManifestUnusable(
+                    "%(upstream)s has %(reference)s only in the old format schema 1, which is not served here; "
+                    "ask the image's publisher to push it again with a current client",
+                    upstream=self.name,
+                    reference=reference,
+                )
+            if size is not None and size > MAX_MANIFEST_BYTES:
+                raise self._too_large()
+            if _contradicts(stated, reference):
+                return ManifestHead(None, "", None, final.answer)
+            return ManifestHead(stated, label if label in MANIFEST_TYPES else "", size, final.answer)
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
-        """Return a manifest of a known type, at most 4 MiB; Docker Hub counts the GET, which is sent at most once."""
-        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
-            media_type = self._manifest_type(final.response)
-            stated = self._stated_digest(final.response, reference)
-            payload = await self._transport.read(final.response, MAX_MANIFEST_BYTES)
-            asked = Digest(reference) if ":" in reference else None
-            for expected in (asked, stated):
-                if expected is not None and Digest.of(payload, expected.algorithm) != expected:
-                    raise UpstreamInvalid(
-                        "%(upstream)s sent a manifest that does not have the digest %(digest)s",
-                        upstream=self.name,
-                        digest=expected,
-                    )
-            try:
-                manifest = parse_manifest(payload, media_type)
-            except ManifestInvalid as error:
-                raise UpstreamInvalid(
-                    "%(upstream)s sent a manifest that cannot be used: %(reason)s",
-                    upstream=self.name,
-                    reason=error.message,
-                ) from error
-            return FetchedManifest(asked or stated or Digest.of(payload), manifest, final.answer)
+        """Return a manifest of at most 4 MiB; Docker Hub counts the GET, which is sent at most once.
 
-    async def head_blob(self, repository: str, digest: Digest) -> int:
-        """Return a blob's size in bytes."""
-        async with self._open("head_blob", "HEAD", repository, digest, {}) as final:
-            if final.response.content_length is None:
+        Its digest decides, whatever its label is. Raises ManifestUnusable, and UpstreamInvalid for another digest.
+        """
+        async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
+            label, page = replies.media_type(final.response), replies.is_page(final.response)
+            stated = replies.stated_digest(final.response)
+            expected = Digest(reference) if ":" in reference else stated
+            payload = await self._read_manifest(final.response)
+            digest = expected or Digest.of(payload)
+            try:
+                manifest = self._parse(payload, digest, "" if label in _ANY_LABELS else label)
+            except UpstreamInvalid:
+                if page:
+                    raise self._page() from None
+                raise
+            return FetchedManifest(digest, manifest, final.answer)
+
+    async def _read_manifest(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            return await self._transport.read(response, MAX_MANIFEST_BYTES)
+        except UpstreamInvalid:
+            raise self._too_large() from None
+
+    def _parse(self, payload: bytes, digest: Digest, label: str) -> Manifest:
+        if Digest.of(payload, digest.algorithm) != digest:
+            raise UpstreamInvalid(
+                "%(upstream)s sent a manifest that does not have the digest %(digest)s",
+                upstream=self.name,
+                digest=digest,
+            )
+        try:
+            return parse_manifest(payload, label)
+        except ManifestInvalid as error:
+            raise ManifestUnusable(
+                "%(upstream)s sent a manifest that cannot be used: %(reason)s",
+                upstream=self.name,
+                reason=error.message,
+            ) from error
+
+    async def head_blob(self, repository: str, digest: Digest, described: int | None = None) -> int:
+        """Return a blob's size in bytes; ``described`` is the size in a manifest, used if the upstream states none.
+
+        A GET of one byte follows a HEAD that is refused without a registry's words. Storage hosts refuse a HEAD of an
+        address that was signed for a GET. No upstream counts either of them.
+        """
+        async with self._open("head_blob", "HEAD", repository, digest, {}, _NO_HEAD | _REFUSALS) as final:
+            response = final.response
+            if response.status == 200:
+                self._refuse_page(response, described)
+                size = response.content_length or described
+                if size is not None or digest == Digest.of(b"", digest.algorithm):
+                    return size or 0
+        async with self._open("get_blob", "GET", repository, digest, {"Range": "bytes=0-0"}) as final:
+            response = final.response
+            size = self._ranged_size(response, 0) if response.status == 206 else response.content_length
+            size = described if size is None else size
+            self._refuse_page(response, None if response.status == 206 else described)
+            if size is None:
                 raise UpstreamInvalid(
                     "%(upstream)s does not state the size of %(digest)s", upstream=self.name, digest=digest
                 )
-            return final.response.content_length
+            return size
 
     @asynccontextmanager
     async def open_blob(self, repository: str, digest: Digest, offset: int = 0) -> AsyncIterator[BlobBody]:
         """Open a blob from ``offset`` on, or from its beginning if the upstream ignores ranges; see `BlobBody.offset`.
 
-        Leaving the context ends the transfer.
+        Its label does not matter, because its reader verifies the digest. Leaving the context ends the transfer.
         """
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         async with self._open("get_blob", "GET", repository, digest, headers) as final:
             response = final.response
+            if response.content_length is None and replies.is_page(response):
+                raise self._page()
             if response.status == 206:
                 yield BlobBody(self._transport, response, offset, self._ranged_size(response, offset))
             else:
@@ -196,88 +237,71 @@ class Upstream:
 
     @asynccontextmanager
     async def _open(
-        self, kind: RequestKind, method: str, repository: str, reference: str, headers: dict[str, str]
-    ) -> AsyncIterator[_FinalReply]:
+        self,
+        kind: RequestKind,
+        method: str,
+        repository: str,
+        reference: str,
+        headers: dict[str, str],
+        unexplained: AbstractSet[int] = frozenset(),
+    ) -> AsyncIterator[FinalReply]:
+        """Open the content of a reference; raises the error for any other answer.
+
+        Answers with a status of ``unexplained`` are returned, too, unless a registry says in words what they mean.
+        """
         noun = "blobs" if kind.endswith("blob") else "manifests"
         path = f"/v2/{quote(repository, safe='/')}/{noun}/{quote(reference, safe=':')}"
         url = URL(f"{self._home}{path}", encoded=True)
-        final = await self._send_logged_in(kind, method, url, repository, headers)
+        final = await self._requests.send(kind, method, url, repository, headers)
         response = final.response
         try:
-            if response.status != 200 and not (response.status == 206 and "Range" in headers):
-                absent = BlobUnknown if noun == "blobs" else ManifestUnknown
-                body = await self._transport.spend(response)
-                raise self._error(response, body, final.other_host, absent, repository, reference)
-            self._refuse_disguise(response)
-            yield final
+            if response.status == 200 or (response.status == 206 and "Range" in headers):
+                yield final
+                return
+            body = await self._transport.spend(response)
+            worded = self._is_worded(final, body)
+            if response.status in unexplained and not (worded and response.status in _REFUSALS):
+                yield final
+                return
+            raise self._error(final, body, worded, noun, repository, reference)
         except OCIError as error:
             carry(error, final.answer)
             raise
         finally:
             response.close()
 
-    async def _send_logged_in(
-        self, kind: RequestKind, method: str, url: URL, repository: str, headers: dict[str, str]
-    ) -> _FinalReply:
-        scope = f"repository:{repository}:pull"
-        authorization = await self._login.header(scope)
-        final = await self._follow(kind, method, url, headers, authorization)
+    def _is_worded(self, final: FinalReply, body: bytes) -> bool:
+        """Return whether a registry said it; another host must say more than that it wants a login."""
         response = final.response
-        if response.status != 401 or final.other_host:
-            return final
-        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
-        await self._transport.spend(response)
-        authorization = await self._login.renew(scope, challenges, authorization)
-        return await self._follow(kind, method, url, headers, authorization)
-
-    async def _follow(
-        self, kind: RequestKind, method: str, url: URL, headers: dict[str, str], authorization: str | None
-    ) -> _FinalReply:
-        """Send a request and follow redirects; a failure carries the upstream's own last answer, if there is one."""
-        own: Answer | None = None
-        try:
-            for _ in range(_MAX_REDIRECTS + 1):
-                other_host = _origin(url) != _origin(self._home)
-                login = {"Authorization": authorization} if authorization and not other_host else {}
-                reply = await self._transport.send("storage" if other_host else kind, method, url, headers | login)
-                own = own if other_host and own is not None else reply.answer
-                if reply.response.status not in _REDIRECTS:
-                    return _FinalReply(own, reply.response, other_host)
-                await self._transport.spend(reply.response)
-                url = next_hop(url, reply.response.headers.get("Location"))
-            raise UpstreamInvalid(
-                "%(upstream)s redirects more than %(most)s times", upstream=self.name, most=_MAX_REDIRECTS
-            )
-        except OCIError as error:
-            carry(error, own)
-            raise
+        asks = not final.other_host and bool(replies.challenges(response))
+        return asks or replies.is_registrys_word(response, body)
 
     def _error(
-        self,
-        response: aiohttp.ClientResponse,
-        body: bytes,
-        other_host: bool,
-        absent: type[OCIError],
-        repository: str,
-        reference: str,
+        self, final: FinalReply, body: bytes, worded: bool, noun: str, repository: str, reference: str
     ) -> OCIError:
+        response = final.response
         if failure := self._transport.failure(response):
             return failure
-        if response.status == 404:
-            return _UNKNOWN.get(_code(body), absent)(
+        absent = BlobUnknown if noun == "blobs" else ManifestUnknown
+        # Nothing is forgotten because of a missing blob, so a registry that has no words for it is believed.
+        believed = worded or (absent is BlobUnknown and not final.other_host)
+        if response.status == 404 and believed:
+            return _UNKNOWN.get(replies.error_code(body), absent)(
                 "%(upstream)s has no %(repository)s %(reference)s",
                 upstream=self.name,
                 repository=repository,
                 reference=reference,
             )
-        if other_host:
+        if response.status in _REFUSALS and not worded:
+            return WordlessRefusal(self.name, response.status)
+        if response.status in (401, 403):
+            return UpstreamRefused(self.name)
+        if final.other_host:
             return UpstreamInvalid(
                 "the host to which %(upstream)s redirects answered with status %(code)s",
                 upstream=self.name,
                 code=response.status,
             )
-        if response.status in (401, 403):
-            return UpstreamRefused(self.name)
         return UpstreamInvalid(
             "%(upstream)s answered with status %(code)s for %(repository)s %(reference)s",
             upstream=self.name,
@@ -286,50 +310,26 @@ class Upstream:
             reference=reference,
         )
 
-    def _refuse_disguise(self, response: aiohttp.ClientResponse) -> None:
+    def _page(self) -> UpstreamDown:
         # A proxy or portal sends its page with status 200. If it were cached, it would stay (Harbor's issue 23882).
-        if _media_type(response) in _HTML_TYPES:
-            raise UpstreamInvalid("%(upstream)s answered with a web page instead of content", upstream=self.name)
-        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-            raise UpstreamInvalid("%(upstream)s answered in an encoding that was not asked for", upstream=self.name)
+        return UpstreamDown(self.name, "answered with a web page instead of content")
 
-    def _manifest_type(self, response: aiohttp.ClientResponse) -> str:
-        media_type = _media_type(response)
-        if media_type not in MANIFEST_TYPES:
-            raise UpstreamInvalid(
-                "%(upstream)s sent the type %(type)r, which is not a type of manifest served here; "
-                "ask the image's publisher to push it again with a current client",
-                upstream=self.name,
-                type=media_type[:100] or "(none)",
-            )
-        return media_type
+    def _refuse_page(self, response: aiohttp.ClientResponse, described: int | None) -> None:
+        """Raise UpstreamDown for a web page in place of a blob, unless it has the blob's size in bytes."""
+        if replies.is_page(response) and (described is None or response.content_length != described):
+            raise self._page()
 
-    def _stated_digest(self, response: aiohttp.ClientResponse, reference: str) -> Digest | None:
-        header = response.headers.get("Docker-Content-Digest")
-        if header is None:
-            return None
-        try:
-            stated = Digest.parse(header)
-        except DigestInvalid as error:
-            raise UpstreamInvalid("%(upstream)s states a digest that is not valid", upstream=self.name) from error
-        # An upstream may state a digest of its own algorithm, although another algorithm's was asked for.
-        if ":" in reference and Digest(reference).algorithm == stated.algorithm and stated != reference:
-            raise UpstreamInvalid(
-                "%(upstream)s answered with %(stated)s, but %(reference)s was asked for",
-                upstream=self.name,
-                stated=stated,
-                reference=reference,
-            )
-        return stated
+    def _too_large(self) -> ManifestUnusable:
+        return ManifestUnusable(
+            "%(upstream)s has a manifest of more than %(limit)s bytes, the most that this registry takes",
+            upstream=self.name,
+            limit=MAX_MANIFEST_BYTES,
+        )
 
     def _ranged_size(self, response: aiohttp.ClientResponse, offset: int) -> int | None:
-        match = _CONTENT_RANGE.match(response.headers.get("Content-Range", "").strip())
-        size = None if match is None or match[3] == "*" else int(match[3])
-        if match is not None:
-            first, last = int(match[1]), int(match[2])
-            within = first == offset <= last and (size is None or last < size)
-            if within and response.content_length in (None, last - first + 1):
-                return size
+        right, size = replies.ranged_size(response, offset)
+        if right:
+            return size
         raise UpstreamInvalid(
             "%(upstream)s answered with another range than the one from byte %(offset)s on",
             upstream=self.name,
@@ -337,18 +337,11 @@ class Upstream:
         )
 
 
-def _origin(url: URL) -> tuple[str, str, int | None]:
-    return url.scheme, (url.raw_host or "").lower(), url.port
+def _contradicts(stated: Digest | None, reference: str) -> bool:
+    """Return whether an upstream describes another manifest than the one that was asked for by digest.
 
-
-def _media_type(response: aiohttp.ClientResponse) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _code(body: bytes) -> str:
-    """Return the code of an answer in the specification's JSON, "" if it is something else."""
-    try:
-        code = json.loads(body)["errors"][0]["code"]
-    except (ValueError, RecursionError, LookupError, TypeError):
-        return ""
-    return code if isinstance(code, str) else ""
+    It may state a digest of its own algorithm, although another algorithm's was asked for.
+    """
+    if stated is None or ":" not in reference:
+        return False
+    return Digest(reference).algorithm == stated.algorithm and stated != reference

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cachetools import TTLCache
+from cachetools import TLRUCache, TTLCache
 
 from app.cache import Cache, keys
 from app.config import Credential
@@ -73,6 +73,10 @@ class UpstreamAccess:
         shared = _SharedTokens(cache, tokens)
         self._looked_up: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
+        # The limits that answers to each client stated, until their window is over.
+        self._stated: TLRUCache[Upstream, RateLimit, float] = TLRUCache(
+            100, lambda _, rate, now: now + rate.window, time.monotonic
+        )
         used: Sequence[Credential | None] = credentials or [None]
         self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
         # This client also fetches blobs, which no upstream counts.
@@ -132,7 +136,7 @@ class UpstreamAccess:
         for account in self._accounts:
             try:
                 async with account.budget.spend(client, repository, also_hold=hold) as spend:
-                    fetched = await account.client.get_manifest(repository, reference)
+                    fetched = await self._get(account.client, repository, reference)
                     # A manifest that is not an index has no child that the client asks for next.
                     await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
                     return fetched
@@ -141,12 +145,32 @@ class UpstreamAccess:
         assert refusal is not None  # noqa: S101  # there is always an account; it may be the anonymous one
         raise refusal
 
+    async def fetch_uncounted(self, repository: str, reference: str, *, public: bool) -> FetchedManifest | None:
+        """Return a manifest by a GET outside the budget; None if the upstream may count it, so that none was sent.
+
+        An upstream counts if any of its answers stated a limit in the current window. Raises the errors of
+        `Upstream.get_manifest`.
+        """
+        client = self.lookup_client(public=public)
+        if client in self._stated or any(view.limit is not None for view in await self.budgets()):
+            return None
+        return await self._get(client, repository, reference)
+
     async def budgets(self) -> list[BudgetView]:
         """Return the budget of each account."""
         return [await account.budget.view() for account in self._accounts]
 
     def _clients(self) -> set[Upstream]:
         return {self._anonymous, *(account.client for account in self._accounts)}
+
+    async def _get(self, client: Upstream, repository: str, reference: str) -> FetchedManifest:
+        try:
+            fetched = await client.get_manifest(repository, reference)
+        except OCIError as error:
+            self._hear(client, answer_of(error))
+            raise
+        self._hear(client, fetched.answer)
+        return fetched
 
     async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
         """Return a HEAD, after recording the limit that its answer states in the account's budget, if it has one."""
@@ -158,7 +182,12 @@ class UpstreamAccess:
         await self._observe(client, head.answer)
         return head
 
+    def _hear(self, client: Upstream, answer: Answer | None) -> None:
+        if answer is not None and answer.rate is not None:
+            self._stated[client] = answer.rate
+
     async def _observe(self, client: Upstream, answer: Answer | None) -> None:
+        self._hear(client, answer)
         for account in self._accounts:
             if account.client is client:
                 await account.budget.observe(answer)
@@ -166,12 +195,14 @@ class UpstreamAccess:
     async def _probe(self, client: Upstream) -> RateLimit | None:
         """Return the limit that the upstream states for one of the latest lookups, which it is known to have.
 
-        Of the last few references one is still there. If none is, raises the error of the last answer.
+        Of the last few references one is still there. If none is, raises the error of the last answer. If the upstream
+        serves no HEAD, the limit that it stated last still holds.
         """
         looked_up = list(self._looked_up)
         while True:
             try:
-                return (await self._head(client, *looked_up.pop())).answer.rate
+                head = await self._head(client, *looked_up.pop())
+                return head.answer.rate if head.served else self._stated.get(client)
             except (ManifestUnknown, NameUnknown, UpstreamRefused):
                 # The image is gone or private. A client that waits for another image must not get this error.
                 if not looked_up:

@@ -39,21 +39,18 @@ def layer_of(image: Image) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     ("method", "action", "details", "status"),
     [
-        ("HEAD", "html", {}, 502),
+        ("HEAD", "html", {}, 503),
         ("HEAD", "redirect", {"url": "http://127.0.0.1:9/v2/"}, 503),
         ("HEAD", "redirect", {"url": "ftp://127.0.0.1/"}, 502),
         ("HEAD", "redirect", {"url": ""}, 502),
         ("HEAD", "status", {"status": 299}, 502),
         ("HEAD", "status", {"status": 302}, 502),
-        ("HEAD", "status", {"status": 400}, 502),
+        ("HEAD", "status", {"status": 410}, 502),
         ("HEAD", "status", {"status": 408}, 503),
-        ("GET", "html", {}, 502),
-        ("GET", "corrupt", {}, 502),
+        ("GET", "html", {}, 503),
         ("GET", "wrong_length", {"delta": 10}, 503),
-        ("GET", "wrong_length", {"delta": -10}, 502),
         ("GET", "cut", {}, 503),
         ("GET", "redirect", {"url": "http://127.0.0.1:9/v2/"}, 503),
-        ("GET", "status", {"status": 299}, 502),
         ("GET", "status", {"status": 500}, 503),
     ],
 )
@@ -80,6 +77,32 @@ async def test_a_manifest_that_cannot_be_used(
         await clients[0].pull(name, "8.0", image)
 
 
+@pytest.mark.parametrize(
+    ("action", "details"),
+    [("corrupt", {}), ("wrong_length", {"delta": -10}), ("status", {"status": 299}), ("status", {"status": 418})],
+)
+async def test_a_manifest_that_cannot_be_used_costs_once(
+    hub: Hub, service: Service, repository: str, make: Make, action: Any, details: dict[str, Any]
+) -> None:
+    image = hub.add(make(sizes=(100,)), repository, "8.0")
+    name = f"mirror/{repository}"
+    hub.fault("manifest", action, method="GET", times=None, **details)
+    said = set()
+    async with crowd(service, _CROWD) as clients:
+        for reference in ("8.0", image.digest):
+            for _ in range(2):
+                for answer in await at_once(clients, partial(_pull, name, reference)):
+                    assert answer.status == 502, answer
+                    said.add(answer.words)
+                answer = await clients[0].manifest(name, reference, method="HEAD")
+                assert answer.status == 502
+        assert hub.counters().requests[f"GET /v2/{repository}/manifests/{image.digest}"] == 1
+        assert len(said) == 1, "whoever comes later gets the reason, too"
+        # A tag that moves is asked for at once.
+        hub.clear_faults()
+        await clients[0].pull(name, "8.0", hub.add(make(sizes=(100,)), repository, "8.0"))
+
+
 @pytest.mark.parametrize("action", ["chunked", "no_digest"])
 async def test_a_manifest_that_is_only_spelled_unusually(
     hub: Hub, client: Client, repository: str, make: Make, action: Any
@@ -94,12 +117,12 @@ async def test_a_manifest_that_is_only_spelled_unusually(
 @pytest.mark.parametrize(
     ("action", "details", "status"),
     [
-        ("html", {}, 502),
+        ("html", {}, 503),
         ("cut", {"after": 10}, 503),
-        ("status", {"status": 400}, 502),
+        ("status", {"status": 400}, 503),
         ("status", {"status": 403}, 403),
         ("status", {"status": 500}, 503),
-        ("redirect", {"url": "http://127.0.0.1:9/token"}, 502),
+        ("redirect", {"url": "http://127.0.0.1:9/token"}, 503),
     ],
 )
 async def test_a_token_service_that_is_none(
@@ -165,8 +188,8 @@ async def _sent_elsewhere(service: Service) -> float:
         ("cdn", "html", {}, 502),
         ("cdn", "wrong_length", {"delta": 10}, 502),
         ("cdn", "wrong_length", {"delta": -10}, 502),
-        ("cdn", "status", {"status": 403}, 502),
-        ("cdn", "status", {"status": 404}, 404),
+        ("cdn", "status", {"status": 403}, 503),
+        ("cdn", "status", {"status": 404}, 503),
         ("cdn", "status", {"status": 500}, 503),
         ("cdn", "status", {"status": 206}, 502),
         ("cdn", "status", {"status": 429, "retry_after": "3"}, 429),

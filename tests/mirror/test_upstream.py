@@ -7,12 +7,21 @@ import gzip
 import json
 import logging
 import socket
+from collections import Counter
 
 import pytest
 from aiohttp import web
 
 from app.mirror.address_guard import AddressGuard
-from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
+from app.mirror.answers import (
+    ManifestUnusable,
+    RateLimit,
+    UpstreamDown,
+    UpstreamLimited,
+    UpstreamRefused,
+    WordlessRefusal,
+    answer_of,
+)
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
@@ -99,32 +108,76 @@ async def test_what_is_not_a_name_cannot_change_the_request() -> None:
     assert server.lines == ["HEAD /v2/a%3Fb%23c%20%252e/manifests/x%2F..%2Fy%3Fz"]
 
 
-NOT_JSON = b"<!doctype html><title>Log in to the network</title>"
 OTHER = Digest.of(b"other")
+NOT_JSON = b"<!doctype html><title>Log in to the network</title>"
+
+
+PAGE = {"body": NOT_JSON, "Content_Type": "text/html; charset=utf-8", "Docker_Content_Digest": None}
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "error"),
     [
-        {"body": NOT_JSON, "Content_Type": "text/html; charset=utf-8", "Docker_Content_Digest": None},
-        {"Content_Type": "text/html"},
-        {"Content_Type": "application/json"},
-        {"Content_Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"},
-        {"Content_Type": "application/octet-stream"},
-        {"Content_Type": "application/vnd.oci.image.index.v1+json"},
-        {"body": MANIFEST[:-1] + b" "},
-        {"body": MANIFEST[:-10]},
-        {"body": MANIFEST + b"\n", "Docker_Content_Digest": None},
-        {"Docker_Content_Digest": OTHER},
-        {"Docker_Content_Digest": "sha256:abc"},
-        {"Docker_Content_Digest": "md5:d41d8cd98f00b204e9800998ecf8427e"},
-        {"Content_Encoding": "gzip", "body": gzip.compress(MANIFEST)},
+        (PAGE, UpstreamDown),
+        ({"body": NOT_JSON}, UpstreamInvalid),
+        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, ManifestUnusable),
+        ({"body": MANIFEST[:-1] + b" "}, UpstreamInvalid),
+        ({"body": MANIFEST[:-10]}, UpstreamInvalid),
+        ({"body": MANIFEST + b"\n", "Docker_Content_Digest": None}, UpstreamInvalid),
+        ({"Content_Encoding": "gzip", "body": gzip.compress(MANIFEST)}, UpstreamInvalid),
     ],
 )
-async def test_a_manifest_that_is_not_what_was_asked_for_is_refused(changes: dict[str, str]) -> None:
+async def test_a_manifest_that_is_not_what_was_asked_for_is_refused(
+    changes: dict[str, str], error: type[OCIError]
+) -> None:
     async with serving(manifest(**changes)) as server, client(server.url) as upstream:
-        with pytest.raises(UpstreamInvalid):
+        with pytest.raises(error) as raised:
             await upstream.get_manifest(REPOSITORY, MANIFEST_DIGEST)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("reference", ["latest", MANIFEST_DIGEST])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Content_Type": "application/json"},
+        {"Content_Type": "application/octet-stream"},
+        {"Content_Type": "text/plain; charset=utf-8"},
+        {"Content_Type": ""},
+        {"Content_Type": "text/html"},
+        {"Content_Encoding": "gzip"},
+        {"Docker_Content_Digest": None},
+        {"Docker_Content_Digest": ""},
+        {"Docker_Content_Digest": f'"{MANIFEST_DIGEST}"'},
+        {"Docker_Content_Digest": f"{MANIFEST_DIGEST}, {MANIFEST_DIGEST}"},
+        {"Docker_Content_Digest": f"{MANIFEST_DIGEST}, {OTHER}"},
+        {"Docker_Content_Digest": "sha256:abc"},
+        {"Docker_Content_Digest": "md5:d41d8cd98f00b204e9800998ecf8427e"},
+    ],
+)
+async def test_a_manifest_with_an_odd_head_is_what_its_bytes_are(changes: dict[str, str], reference: str) -> None:
+    async with serving(manifest(**changes)) as server, client(server.url) as upstream:
+        head = await upstream.head_manifest(REPOSITORY, reference)
+        fetched = await upstream.get_manifest(REPOSITORY, reference)
+    assert head.digest in (None, MANIFEST_DIGEST)
+    assert head.media_type in ("", MANIFEST_TYPE)
+    assert (fetched.digest, fetched.manifest.payload) == (MANIFEST_DIGEST, MANIFEST)
+    assert fetched.manifest.media_type == MANIFEST_TYPE
+
+
+async def test_bytes_of_the_right_digest_count_more_than_a_stated_one() -> None:
+    async with serving(manifest(Docker_Content_Digest=OTHER)) as server, client(server.url) as upstream:
+        assert (await upstream.get_manifest(REPOSITORY, MANIFEST_DIGEST)).digest == MANIFEST_DIGEST
+        head = await upstream.head_manifest(REPOSITORY, MANIFEST_DIGEST)
+        assert (head.digest, head.media_type, head.size) == (None, "", None)
+        with pytest.raises(UpstreamInvalid):
+            await upstream.get_manifest(REPOSITORY, "latest")
+
+
+@pytest.mark.parametrize("size", [100, 8_000, 60_000, 250_000])
+async def test_headers_may_be_large(size: int) -> None:
+    async with serving(manifest(Content_Security_Policy="x" * size)) as server, client(server.url) as upstream:
+        assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
 
 
 @pytest.mark.parametrize(
@@ -141,12 +194,31 @@ async def test_what_is_no_manifest_is_refused_under_its_own_digest_too(body: byt
 
 
 @pytest.mark.parametrize(
-    "changes", [{"Content_Type": "text/html"}, {"Docker_Content_Digest": OTHER}, {"Docker_Content_Digest": "x"}]
+    ("changes", "error"),
+    [
+        (PAGE, UpstreamDown),
+        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+json"}, ManifestUnusable),
+        ({"body": b"x" * (MAX_MANIFEST_BYTES + 1)}, ManifestUnusable),
+    ],
 )
-async def test_a_head_is_believed_no_more_than_a_get(changes: dict[str, str]) -> None:
+async def test_a_head_saves_the_get_of_what_cannot_be_used(changes: dict[str, str], error: type[OCIError]) -> None:
     async with serving(manifest(**changes)) as server, client(server.url) as upstream:
-        with pytest.raises(UpstreamInvalid):
-            await upstream.head_manifest(REPOSITORY, MANIFEST_DIGEST)
+        with pytest.raises(error):
+            await upstream.head_manifest(REPOSITORY, "latest")
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+@pytest.mark.parametrize("body", [b"", b'{"errors":[{"code":"UNSUPPORTED"}]}'])
+async def test_a_registry_may_serve_no_head_of_manifests(status: int, body: bytes) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return web.Response(status=status, body=body, content_type="application/json")
+        return await manifest()(request)
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        head = await upstream.head_manifest(REPOSITORY, "latest")
+        assert (head.served, head.digest, head.media_type, head.size) == (False, None, "", None)
+        assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
 
 
 def unanswered(error: OCIError) -> None:
@@ -189,14 +261,16 @@ STATUSES: list[tuple[int, bytes, type[OCIError]]] = [
     (400, b"", UpstreamInvalid),
     (401, errors("UNAUTHORIZED"), UpstreamRefused),
     (403, errors("DENIED"), UpstreamRefused),
-    (403, NOT_JSON, UpstreamRefused),
+    (401, b"", WordlessRefusal),
+    (403, NOT_JSON, WordlessRefusal),
     (404, errors("MANIFEST_UNKNOWN"), ManifestUnknown),
     (404, errors("NAME_UNKNOWN"), NameUnknown),
     (404, errors("SOMETHING_ELSE"), ManifestUnknown),
-    (404, b'{"errors":[]}', ManifestUnknown),
-    (404, b'{"errors":[{"code":{}}]}', ManifestUnknown),
-    (404, NOT_JSON, ManifestUnknown),
-    (404, b"x" * 1_000_000, ManifestUnknown),
+    (404, b'{"errors":[]}', WordlessRefusal),
+    (404, b'{"errors":[{"code":{}}]}', WordlessRefusal),
+    (404, NOT_JSON, WordlessRefusal),
+    (404, b"", WordlessRefusal),
+    (404, b"x" * 1_000_000, WordlessRefusal),
     (405, b"", UpstreamInvalid),
     (408, b"", UpstreamDown),
     (416, b"", UpstreamInvalid),
@@ -220,9 +294,43 @@ async def test_each_status_has_its_error(status: int, body: bytes, error: type[O
             await upstream.get_manifest(REPOSITORY, "latest")
         assert type(raised.value) is error
         assert "untrusted" not in raised.value.message
-        with pytest.raises(OCIError) as raised_by_head:
+
+
+JSON, PAGES = {"Content-Type": "application/json"}, {"Content-Type": "text/html"}
+VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error"),
+    [
+        (403, JSON, UpstreamRefused),
+        (403, PAGES | VERSION, UpstreamRefused),
+        (403, PAGES, WordlessRefusal),
+        (403, {}, WordlessRefusal),
+        (404, {"Content-Type": "application/json; charset=utf-8"}, ManifestUnknown),
+        (404, VERSION, ManifestUnknown),
+        (404, PAGES, WordlessRefusal),
+        (404, {"WWW-Authenticate": 'Bearer realm="x"'}, WordlessRefusal),
+        (401, JSON, UpstreamRefused),
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, UpstreamRefused),
+        (401, {"WWW-Authenticate": "Negotiate"}, WordlessRefusal),
+        (401, PAGES, WordlessRefusal),
+        (429, {}, UpstreamLimited),
+        (500, {}, UpstreamDown),
+    ],
+)
+async def test_only_a_registry_can_refuse_a_head(status: int, headers: dict[str, str], error: type[OCIError]) -> None:
+    async with serving(always(status, b"", headers)) as server, client(server.url) as upstream:
+        with pytest.raises(error) as raised:
             await upstream.head_manifest(REPOSITORY, "latest")
-        assert raised_by_head.value.answer_status == raised.value.answer_status
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_the_distribution_header_makes_any_refusal_a_registrys(method: str) -> None:
+    async with serving(always(404, NOT_JSON, PAGES | VERSION)) as server, client(server.url) as upstream:
+        with pytest.raises(ManifestUnknown):
+            await (upstream.head_manifest if method == "HEAD" else upstream.get_manifest)(REPOSITORY, "latest")
 
 
 async def test_a_missing_blob_is_told_from_a_missing_manifest() -> None:
@@ -266,7 +374,7 @@ async def test_a_manifest_comes_with_what_its_answer_says_of_the_limit() -> None
     assert head.sent_at <= get.sent_at
 
 
-@pytest.mark.parametrize("changes", [{"body": MANIFEST + b" "}, {"Content_Type": "text/html"}])
+@pytest.mark.parametrize("changes", [{"body": MANIFEST + b" "}, {"body": b"{}"}])
 async def test_an_answer_that_is_not_believed_still_counts(changes: dict[str, str]) -> None:
     async with (
         serving(manifest(ratelimit_remaining="99;w=21600", **changes)) as server,
@@ -353,6 +461,51 @@ async def test_a_counted_get_is_not_repeated_on_a_used_connection_either() -> No
         with pytest.raises(UpstreamDown):
             await upstream.get_manifest(REPOSITORY, "latest")
     assert [request.method for request in server.seen] == ["HEAD", "GET"]
+
+
+class Forgetful:
+    """Answers the first request on each connection, as behind a NAT that forgets connections; ``served`` by them."""
+
+    def __init__(self) -> None:
+        self.served: Counter[object] = Counter()
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self.served[request.transport] += 1
+        if self.served[request.transport] > 1:
+            await asyncio.Event().wait()
+        return await manifest()(request)
+
+
+async def test_a_dead_connection_costs_a_repeat_and_no_more() -> None:
+    handler = Forgetful()
+    timeouts = Timeouts(answer=60, reused=0.1)
+    async with serving(handler) as server, client(server.url, timeouts=timeouts) as upstream:
+        for _ in range(2):
+            assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+        # Then no connection is trusted for a while.
+        assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+    assert sorted(handler.served.values()) == [1, 1, 2]
+
+
+async def test_a_counted_get_never_meets_a_dead_connection() -> None:
+    handler = Forgetful()
+    async with serving(handler) as server, client(server.url) as upstream:
+        await upstream.head_manifest(REPOSITORY, "latest")
+        for _ in range(2):
+            await upstream.get_manifest(REPOSITORY, "latest")
+    assert server.lines[1:] == [f"GET /v2/{REPOSITORY}/manifests/latest"] * 2
+    assert list(handler.served.values()) == [1, 1, 1]
+
+
+async def test_a_kept_connection_that_is_closed_costs_a_repeat() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        served[request.transport] += 1
+        return await (raw(request, "") if served[request.transport] > 1 else manifest()(request))
+
+    served: Counter[object] = Counter()
+    async with serving(handler) as server, client(server.url) as upstream:
+        for _ in range(2):
+            assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
 
 
 async def test_no_error_shows_more_than_is_meant_for_clients(caplog: pytest.LogCaptureFixture) -> None:

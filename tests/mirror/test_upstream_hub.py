@@ -132,7 +132,7 @@ async def test_a_blob_that_is_cut_goes_on_where_it_was(hub: Hub, upstream: Upstr
 @pytest.mark.parametrize(
     ("kind", "action", "details", "error"),
     [
-        ("manifest", "html", {}, UpstreamInvalid),
+        ("manifest", "html", {}, UpstreamDown),
         ("manifest", "corrupt", {}, UpstreamInvalid),
         ("manifest", "wrong_length", {"delta": -10}, UpstreamInvalid),
         ("manifest", "wrong_length", {"delta": 10}, UpstreamDown),
@@ -148,7 +148,7 @@ async def test_a_blob_that_is_cut_goes_on_where_it_was(hub: Hub, upstream: Upstr
         ("manifest", "realm", {"url": "http://10.0.0.1/token"}, UpstreamInvalid),
         ("manifest", "no_digest", {}, None),
         ("manifest", "chunked", {}, None),
-        ("token", "html", {}, UpstreamInvalid),
+        ("token", "html", {}, UpstreamDown),
         ("token", "status", {"status": 429}, UpstreamLimited),
         ("token", "status", {"status": 500}, UpstreamDown),
         ("token", "cut", {}, UpstreamDown),
@@ -177,7 +177,6 @@ async def test_a_manifest_with_a_fault(
 @pytest.mark.parametrize(
     ("kind", "action", "details", "error"),
     [
-        ("cdn", "html", {}, UpstreamInvalid),
         ("cdn", "stall", {"after": 10}, UpstreamDown),
         ("cdn", "cut", {}, UpstreamDown),
         ("cdn", "wrong_length", {"delta": 10}, UpstreamDown),

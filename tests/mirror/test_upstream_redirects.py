@@ -9,8 +9,8 @@ from aiohttp import web
 
 from app.config import Credential
 from app.mirror.address_guard import AddressGuard, AddressKind, classify
-from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, answer_of
-from app.mirror.transport import basic
+from app.mirror.answers import RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
+from app.mirror.login import basic
 from app.mirror.upstream import Upstream
 from app.oci.errors import BlobUnknown, OCIError, UpstreamInvalid
 
@@ -22,6 +22,7 @@ from .odd_upstream import (
     Handler,
     Names,
     Sent,
+    Server,
     always,
     client,
     manifest,
@@ -173,12 +174,12 @@ async def test_five_redirects_are_followed_and_no_more(hops: int) -> None:
     ("status", "headers", "error"),
     [
         (400, {}, UpstreamInvalid),
-        (401, {"WWW-Authenticate": 'Basic realm="give me"'}, UpstreamInvalid),
-        (403, {}, UpstreamInvalid),
-        (404, {}, BlobUnknown),
+        (401, {"WWW-Authenticate": 'Basic realm="give me"'}, UpstreamDown),
+        (403, {"Content-Type": "application/xml"}, UpstreamDown),
+        (404, {"Content-Type": "application/xml"}, UpstreamDown),
         (429, {"Retry-After": "3"}, UpstreamLimited),
         (503, {}, UpstreamDown),
-        (200, {"Content-Type": "text/html"}, UpstreamInvalid),
+        (404, {"Docker-Distribution-Api-Version": "registry/2.0"}, BlobUnknown),
     ],
 )
 async def test_what_another_host_refuses_is_no_verdict_on_the_image(
@@ -194,9 +195,45 @@ async def test_what_another_host_refuses_is_no_verdict_on_the_image(
     assert [request.authorization for request in cdn.seen] == [None]
 
 
-async def test_another_host_cannot_ask_for_the_login() -> None:
+def vanity(other: Server) -> Handler:
+    """An address that asks for a login and redirects everything to another registry."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != basic(ROBOT):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return web.Response(status=307, headers={"Location": f"{other.url}{request.path}"})
+
+    return handler
+
+
+async def test_another_registry_gets_a_token_of_its_own() -> None:
+    async def registry(request: web.Request) -> web.StreamResponse:
+        if request.path == "/token":
+            return web.json_response({"token": "there", "expires_in": 300})
+        if request.headers.get("Authorization") != "Bearer there":
+            challenge = f'Bearer realm="http://{request.host}/token",service=there'
+            return web.Response(status=401, headers={"WWW-Authenticate": challenge})
+        return await (manifest()(request) if "/manifests/" in request.path else storage_of_registry())
+
+    async def storage_of_registry() -> web.StreamResponse:
+        return web.Response(body=BLOB, headers=OCTETS)
+
+    async with (
+        serving(registry, "127.0.0.2") as other,
+        serving(vanity(other)) as server,
+        client(server.url, credential=ROBOT) as upstream,
+    ):
+        assert (await upstream.head_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+        assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+        assert await read(upstream) == BLOB
+    assert {request.authorization for request in other.seen} == {None, "Bearer there"}
+    assert sum(request.path.startswith("/token") for request in other.seen) == 1
+    assert {request.authorization for request in server.seen} == {None, basic(ROBOT)}
+
+
+async def test_another_host_never_gets_the_login_that_it_asks_for() -> None:
     async def cdn_asks(request: web.Request) -> web.StreamResponse:
-        challenge = f'Bearer realm="http://{request.host}/token"'
+        challenge = f'Bearer realm="http://{request.host}/token", Basic realm="x"'
         return web.Response(status=401, headers={"WWW-Authenticate": challenge})
 
     async with (
@@ -205,10 +242,10 @@ async def test_another_host_cannot_ask_for_the_login() -> None:
         client(server.url, credential=ROBOT) as upstream,
     ):
         for _ in range(2):  # the second time a login is at hand from the start
-            with pytest.raises(UpstreamInvalid):
+            with pytest.raises(UpstreamRefused):
                 await read(upstream)
-    assert cdn.lines == ["GET /x", "GET /x"]
-    assert [request.authorization for request in cdn.seen] == [None, None]
+    assert [line.partition("?")[0] for line in cdn.lines] == ["GET /x", "GET /token"] * 2
+    assert {request.authorization for request in cdn.seen} == {None}
 
 
 @pytest.mark.parametrize(

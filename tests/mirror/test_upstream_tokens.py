@@ -15,7 +15,7 @@ from aiohttp import web
 from app.config import Credential
 from app.mirror.address_guard import AddressGuard, AddressKind
 from app.mirror.answers import UpstreamDown, UpstreamLimited, UpstreamRefused
-from app.mirror.transport import basic
+from app.mirror.login import basic
 from app.oci.errors import OCIError, UpstreamInvalid
 
 from .odd_upstream import MANIFEST_DIGEST, REPOSITORY, Cache, Sent, always, client, manifest, serving
@@ -157,7 +157,7 @@ async def test_a_failed_token_reaches_everybody_and_is_not_remembered() -> None:
         got = await asyncio.gather(
             *(upstream.get_manifest(REPOSITORY, "latest") for _ in range(5)), return_exceptions=True
         )
-        assert {type(error) for error in got} == {UpstreamInvalid}
+        assert {type(error) for error in got} == {UpstreamDown}
         hub.answer.clear()
         await upstream.get_manifest(REPOSITORY, "latest")
 
@@ -243,18 +243,22 @@ async def test_a_token_lives_as_long_as_it_says_less_a_margin(expires_in: object
 @pytest.mark.parametrize(
     ("status", "body", "headers", "error"),
     [
-        (200, b"<html>", {"Content-Type": "text/html"}, UpstreamInvalid),
-        (200, b"{}", {}, UpstreamInvalid),
-        (200, b"[]", {}, UpstreamInvalid),
-        (200, b'{"token": 5}', {}, UpstreamInvalid),
-        (200, json.dumps({"token": "a\r\nX-Injected: b"}).encode(), {}, UpstreamInvalid),
-        (200, json.dumps({"token": "a b"}).encode(), {}, UpstreamInvalid),
+        (200, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
+        (200, b"{}", {}, UpstreamDown),
+        (200, b"[]", {}, UpstreamDown),
+        (200, b'{"token": 5}', {}, UpstreamDown),
+        (200, json.dumps({"token": "a\r\nX-Injected: b"}).encode(), {}, UpstreamDown),
+        (200, json.dumps({"token": "a b"}).encode(), {}, UpstreamDown),
         (200, json.dumps({"token": "x" * 100_000}).encode(), {}, UpstreamInvalid),
-        (200, b"[" * 60_000, {}, UpstreamInvalid),
-        (302, b"", {"Location": "/elsewhere"}, UpstreamInvalid),
-        (404, b"", {}, UpstreamInvalid),
-        (401, b"", {}, UpstreamRefused),
-        (403, b"", {}, UpstreamRefused),
+        (200, b"[" * 60_000, {}, UpstreamDown),
+        (302, b"", {}, UpstreamInvalid),
+        (404, b"", {}, UpstreamDown),
+        (401, b"", {}, UpstreamDown),
+        (401, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
+        (403, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
+        (401, b'{"details":"incorrect username or password"}', {}, UpstreamRefused),
+        (401, b"Auth failed.", {"WWW-Authenticate": 'Basic realm="x"'}, UpstreamRefused),
+        (403, b'{"errors":[{"code":"DENIED"}]}', {}, UpstreamRefused),
         (429, b"", {"Retry-After": "9"}, UpstreamLimited),
         (500, b"", {}, UpstreamDown),
     ],
@@ -276,12 +280,20 @@ async def test_a_realm_that_gives_no_token(
 
 
 @pytest.mark.parametrize(
-    "challenge",
-    ["", "Negotiate", 'Basic realm="x"', "Digest realm=x, nonce=y", "Bearer", 'Bearer realm=""', "Bearer x"],
+    ("challenge", "error"),
+    [
+        ("", UpstreamDown),
+        ("Negotiate", UpstreamDown),
+        ("Digest realm=x, nonce=y", UpstreamDown),
+        ('Basic realm="x"', UpstreamRefused),
+        ("Bearer", UpstreamInvalid),
+        ('Bearer realm=""', UpstreamInvalid),
+        ("Bearer x", UpstreamInvalid),
+    ],
 )
-async def test_a_challenge_that_cannot_be_answered(challenge: str) -> None:
+async def test_a_challenge_that_cannot_be_answered(challenge: str, error: type[OCIError]) -> None:
     async with serving(always(401, b"", {"WWW-Authenticate": challenge})) as server, client(server.url) as upstream:
-        with pytest.raises((UpstreamRefused, UpstreamInvalid)):
+        with pytest.raises(error):
             await upstream.get_manifest(REPOSITORY, "latest")
     assert len(server.seen) == 1
 
@@ -295,7 +307,7 @@ async def test_a_challenge_that_cannot_be_answered(challenge: str) -> None:
         "http://[::ffff:169.254.169.254]/token",
         "http://robot@127.0.0.1/token",
         "file:///etc/passwd",
-        "/token",
+        "//10.0.0.1/token",
     ],
 )
 async def test_a_realm_within_gets_nothing(realm: str) -> None:
@@ -321,3 +333,44 @@ async def test_a_public_upstream_cannot_send_the_credential_to_loopback() -> Non
             with pytest.raises(UpstreamInvalid):
                 await upstream.get_manifest(REPOSITORY, "latest")
     assert auth.seen == []
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Bearer realm="/token",service="hub"',
+        "Bearer realm=/token,service=hub",
+        "Bearer realm=http://{host}/token,service=hub",
+        'Bearer realm="http://{host}/token?a=b" service="hub"',
+    ],
+)
+async def test_a_realm_may_be_relative_or_without_quotes(challenge: str) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.path == "/token":
+            return web.json_response({"token": "t"})
+        if request.headers.get("Authorization") == "Bearer t":
+            return await manifest()(request)
+        return web.Response(status=401, headers={"WWW-Authenticate": challenge.format(host=request.host)})
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+    assert parse_qs(urlsplit(server.seen[1].path).query)["service"] == ["hub"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_a_token_service_may_redirect_and_another_host_sees_no_credential(host: str) -> None:
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        return await hub.token()
+
+    async def realm(request: web.Request) -> web.StreamResponse:
+        if request.path == "/moved":
+            return web.Response(status=302, headers={"Location": f"{other.url}/t"})
+        return web.Response(status=301, headers={"Location": "/moved"})
+
+    hub = Hub()
+    async with serving(elsewhere, host) as other, serving(realm) as auth, serving(hub) as server:
+        hub.realm = f"{auth.url}/token"
+        async with client(server.url, credential=ROBOT) as upstream:
+            assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
+    assert [request.authorization for request in auth.seen] == [basic(ROBOT)] * 2
+    assert [request.authorization for request in other.seen] == [None]

@@ -105,7 +105,8 @@ def limits() -> list[list[str]]:
         ],
         ["a connection without a request", f"{whole(constant('web', '_IDLE_SECONDS') / MINUTE)} minutes"],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
-        ["redirects of an upstream", whole(constant("mirror", "_MAX_REDIRECTS"))],
+        ["redirects of an upstream or its token service", whole(constant("mirror", "MAX_REDIRECTS"))],
+        ["one header of an upstream's answer", f"{whole(constant('mirror', '_MAX_HEADER_BYTES') / KIB)} KiB"],
     ]
 
 
@@ -119,6 +120,9 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "files on the local disk, {} MiB first", "storage/FIRST_PART", MIB),
     ("architecture", "no answer in {} s", "mirror/_HURRY_SECONDS", 1),
     ("architecture", "asks for no other tag that is here for {} s", "mirror/_SPARE_SECONDS", 1),
+    ("architecture", "the reason: {} h by digest", "mirror/_UNUSABLE_SECONDS", HOUR),
+    ("architecture", "{} min by tag", "mirror/_SPOILT_SECONDS", MINUTE),
+    ("architecture", "For {} s no connection is reused", "mirror/_KEEP_ALIVE_SECONDS", 1),
     ("architecture", "looks at the part every {} ms", "mirror/_LOOK_EVERY", 0.001),
     ("architecture", "or {} s of silence", "mirror/FLIGHT_SECONDS", 1),
     ("architecture", "within {} minutes", "mirror/_ACTIVE_SECONDS", MINUTE),
@@ -160,6 +164,7 @@ def test_architecture_md_has_the_time_outs_of_an_upstream() -> None:
     waits = Timeouts()
     expected = f"{waits.connect} s to connect, {waits.answer} s for an answer's head, {waits.idle} s without a byte"
     assert expected in in_one_line(ARCHITECTURE)
+    assert f"A kept connection has {waits.reused} s for the head" in in_one_line(ARCHITECTURE)
 
 
 def test_architecture_md_has_the_rules_of_the_ledger() -> None:

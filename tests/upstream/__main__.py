@@ -27,7 +27,9 @@ async def _serve(port: int, cdn_host: str) -> None:
     state = State()
     cdn = Cdn(state)
     listeners = {
-        "registry": Listener([*Registry(state).routes(), *cdn.routes(own_host=False)], "127.0.0.1", port),
+        "registry": Listener(
+            [*Registry(state).routes(), *cdn.routes(own_host=False), *Realm(state).routes()], "127.0.0.1", port
+        ),
         "realm": Listener(Realm(state).routes(), "127.0.0.1", 0),
         "cdn": Listener(cdn.routes(), cdn_host, 0),
     }

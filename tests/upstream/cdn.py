@@ -42,25 +42,25 @@ class Cdn:
 
     async def blob(self, request: web.Request) -> web.StreamResponse:
         if "Authorization" in request.headers:
-            return _refuse(400, "InvalidArgument", "Only one auth mechanism allowed")
+            return wire.storage_error(400, "InvalidArgument", "Only one auth mechanism allowed")
         return await self.blob_beside_registry(request)
 
     async def blob_beside_registry(self, request: web.Request) -> web.StreamResponse:
         state, digest = self._state, request.match_info["digest"]
         expires = request.query.get("expires", "")
         if request.query.get("signature") != _signature(request.method, digest, expires):
-            return _refuse(403, "SignatureDoesNotMatch", "The signature is wrong")
+            return wire.storage_error(403, "SignatureDoesNotMatch", "The signature is wrong")
         if int(expires) < time.time():
-            return _refuse(403, "AccessDenied", "Request has expired")
+            return wire.storage_error(403, "AccessDenied", "Request has expired")
         if request.method == "GET":
             state.counters.blob_gets[digest] += 1
         fault = state.fault("cdn", request)
-        await state.hold(fault)
+        await state.hold(fault, request)
         if answer := wire.instead(fault):
             return answer
         body = state.content.blobs.get(digest)
         if body is None:
-            return _refuse(404, "NoSuchKey", "The specified key does not exist")
+            return wire.storage_error(404, "NoSuchKey", "The specified key does not exist")
         return await self._send(request, digest, body, fault)
 
     async def _send(self, request: web.Request, digest: str, body: bytes, fault: Fault | None) -> web.StreamResponse:
@@ -85,8 +85,3 @@ def _span(first: str, last: str, size: int) -> tuple[int, int]:
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(size, int(last) + 1) if last else size
-
-
-def _refuse(status: int, code: str, message: str) -> web.Response:
-    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return web.Response(status=status, text=text, content_type="application/xml")

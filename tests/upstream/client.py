@@ -20,6 +20,7 @@ from tests.parts.process import Process, python
 
 from .counters import Counters
 from .faults import Action, Fault, Kind
+from .state import Logins
 
 LOOPBACK = "127.0.0.1"
 ListenerName = Literal["registry", "realm", "cdn"]
@@ -98,6 +99,10 @@ class Hub:
     def lifetimes(self, *, token: float = 300, link: int = 300) -> None:
         """Set how many seconds new tokens and new links to the CDN live."""
         self._call("lifetimes", token=token, link=link)
+
+    def logins(self, kind: Logins) -> None:
+        """Set how clients log in: "bearer" as at Docker Hub, "basic" alone, or "none" at all."""
+        self._call("logins", kind=kind)
 
     def revoke_tokens(self) -> None:
         """Make every token that is out worthless."""

@@ -26,7 +26,8 @@ class Control:
     def routes(self) -> list[web.RouteDef]:
         calls: list[Call] = [
             self.add, self.tag, self.remove, self.account, self.limit, self.leave, self.spend, self.pace,
-            self.lifetimes, self.revoke, self.fault, self.clear_faults, self.counters, self.reset_counters, self.reset,
+            self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults, self.counters, self.reset_counters,
+            self.reset,
         ]  # fmt: skip
         return [
             web.put("/blobs/{digest}", self.put_blob),
@@ -84,6 +85,9 @@ class Control:
 
     def lifetimes(self, call: dict[str, Any]) -> None:
         self._state.tokens.lifetime, self._state.links_live = call["token"], call["link"]
+
+    def logins(self, call: dict[str, Any]) -> None:
+        self._state.logins = call["kind"]
 
     def revoke(self, call: dict[str, Any]) -> None:
         self._state.tokens.revoke()

@@ -11,12 +11,18 @@ from typing import Literal, get_args
 Kind = Literal["ping", "token", "manifest", "blob", "cdn"]
 Action = Literal[
     "status", "html", "corrupt", "wrong_length", "cut", "stall", "slow", "redirect", "relative", "realm",
-    "no_range", "chunked", "no_digest",
+    "no_range", "chunked", "no_digest", "page", "moved", "header", "no_length", "challenge", "get_signed", "forgotten",
 ]  # fmt: skip
 _BODY_ONLY = ("corrupt", "wrong_length", "cut", "slow", "chunked")
+_OF_CHALLENGES = ("realm", "challenge")
 _WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "cdn")
 _KINDS_ONLY: dict[Action, tuple[Kind, ...]] = {
     "no_digest": ("manifest",),
+    "header": ("token", "manifest", "cdn"),
+    "no_length": ("manifest", "cdn"),
+    "moved": ("token", "manifest", "blob"),
+    "challenge": ("ping", "manifest", "blob"),
+    "get_signed": ("blob",),
     "no_range": ("cdn",),
     "relative": ("blob",),
     "realm": ("ping", "manifest", "blob"),
@@ -28,11 +34,15 @@ class Fault:
     """One planned fault; a request is struck by one at most.
 
     ``path`` is a pattern (`fnmatch`) for the decoded path, with or without its query; ``times`` None means until
-    cleared. Faults strike requests that would have been served; ``realm`` alone strikes challenges. By action:
+    cleared. Faults strike requests that would have been served; ``realm`` and ``challenge`` strike challenges. By
+    action:
 
     status        answer ``status``, with ``retry_after`` verbatim if given
     html          200 and a page, as a captive portal would
+    page          answer ``status`` with a page and no registry's word, as a firewall would
     redirect      307 to ``url``
+    moved         307 to ``url`` with the path and query of the request
+    forgotten     nothing at all on a connection that has served a request, as behind a NAT that forgot it
     stall         nothing for ``seconds`` or until cleared, before the answer or ``after`` bytes; then it goes on
     corrupt       one byte is another; the length is right
     wrong_length  Content-Length is off by ``delta``; where it promises too much the connection then closes
@@ -40,9 +50,13 @@ class Fault:
     slow          ``rate`` bytes a second, until cleared
     chunked       no Content-Length
     no_digest     no Docker-Content-Digest
+    no_length     no Content-Length in the answer to a HEAD
+    header        the header line ``text``
     no_range      the whole blob with 200, whatever range was asked for
     relative      the blob's Location is relative
     realm         the challenge names ``url`` as its realm
+    challenge     the challenge is ``text``
+    get_signed    the link to the CDN is signed for a GET, whatever the method
     """
 
     kind: Kind
@@ -57,6 +71,7 @@ class Fault:
     seconds: float = 3600.0
     rate: int = 100
     url: str = ""
+    text: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a fault that could not strike: a test that plans it would prove nothing."""
@@ -95,7 +110,7 @@ class Faults:
     def take(self, kind: str, method: str, path: str, path_and_query: str, *, challenge: bool = False) -> Fault | None:
         """Give the fault that strikes this request and count it down."""
         for position, (fault, left) in enumerate(self._planned):
-            if (fault.action == "realm") == challenge and fault.strikes(kind, method, path, path_and_query):
+            if (fault.action in _OF_CHALLENGES) == challenge and fault.strikes(kind, method, path, path_and_query):
                 if left == 1:
                     del self._planned[position]
                 elif left is not None:

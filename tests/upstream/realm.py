@@ -23,8 +23,8 @@ class Realm:
         state = self._state
         state.counters.token += 1
         fault = state.fault("token", request)
-        await state.hold(fault)
-        if answer := wire.instead(fault):
+        await state.hold(fault, request)
+        if answer := wire.instead(fault, path=request.path_qs):
             return answer
         authorization = request.headers.get("Authorization")
         user = state.tokens.login(authorization) if authorization is not None else None

@@ -7,6 +7,7 @@ Only GETs of manifests count against the limit. Blobs are redirected, nothing ca
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 
@@ -40,11 +41,11 @@ class Registry:
 
     async def ping(self, request: web.Request) -> web.StreamResponse:
         state = self._state
-        if state.tokens.check(request.headers.get("Authorization")) is None:
+        if self._token(request, None) is None:
             return self._challenge("ping", request, None)
         state.counters.ping += 1
         fault = state.fault("ping", request)
-        await state.hold(fault)
+        await state.hold(fault, request)
         return wire.instead(fault) or web.json_response({})
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
@@ -54,11 +55,11 @@ class Registry:
         if token is None or repository is None:
             return self._challenge("manifest", request, name)
         fault = state.fault("manifest", request)
-        await state.hold(fault)
+        await state.hold(fault, request)
         if not counted:
             counters.head_manifest += 1
         source = token.user or request.remote or ""
-        refused = wire.instead(fault, self._challenge_headers(name, fault)) or (
+        refused = wire.instead(fault, self._challenge_headers(name, fault), path=request.path_qs) or (
             self._count(source, token.user) if counted else None
         )
         if refused is not None:
@@ -104,14 +105,15 @@ class Registry:
         else:
             counters.get_blob += 1
         fault = state.fault("blob", request)
-        await state.hold(fault)
-        if answer := wire.instead(fault, self._challenge_headers(name, fault)):
+        await state.hold(fault, request)
+        if answer := wire.instead(fault, self._challenge_headers(name, fault), path=request.path_qs):
             return answer
         if digest not in repository.blobs:
             return wire.error(404, "BLOB_UNKNOWN", "blob unknown to registry")
         counters.redirects += 1
         base = "" if fault is not None and fault.action == "relative" else state.cdn_url
-        return web.Response(status=307, headers={"Location": base + sign(request.method, digest, state.links_live)})
+        method = "GET" if fault is not None and fault.action == "get_signed" else request.method
+        return web.Response(status=307, headers={"Location": base + sign(method, digest, state.links_live)})
 
     async def tags(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
@@ -129,10 +131,21 @@ class Registry:
 
     def _allowed(self, request: web.Request) -> tuple[Token | None, Repository | None]:
         name = request.match_info["name"]
-        token = self._state.tokens.check(request.headers.get("Authorization"))
+        token = self._token(request, name)
         if token is None or name not in token.pulls:
             return None, None
         return token, self._state.content.repositories.get(name)
+
+    def _token(self, request: web.Request, name: str | None) -> Token | None:
+        """Give the token of a request; one made up where there is no token service but Basic, or no login at all."""
+        state, authorization = self._state, request.headers.get("Authorization")
+        if state.logins == "bearer":
+            return state.tokens.check(authorization)
+        user = state.tokens.login(authorization) if authorization and state.logins == "basic" else None
+        if state.logins == "basic" and user is None:
+            return None
+        pulls = {name} if name is not None and state.content.may_pull(name, user) else set()
+        return Token(user, frozenset(pulls), math.inf)
 
     def _challenge(self, kind: Kind, request: web.Request, name: str | None) -> web.Response:
         self._state.counters.unauthorized += 1
@@ -141,6 +154,10 @@ class Registry:
 
     def _challenge_headers(self, name: str | None, fault: Fault | None) -> dict[str, str]:
         """Spell the challenge that goes with a 401, a planned one too."""
+        if fault is not None and fault.action == "challenge":
+            return {"WWW-Authenticate": fault.text}
+        if self._state.logins == "basic":
+            return {"WWW-Authenticate": 'Basic realm="registry"'}
         realm = fault.url if fault is not None and fault.action == "realm" else self._state.realm_url
         challenge = f'Bearer realm="{realm}",service="{SERVICE}"'
         if name is not None:

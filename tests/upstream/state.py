@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -16,17 +18,22 @@ from .limits import Limits
 from .line import Line
 from .tokens import Tokens
 
+Logins = Literal["bearer", "basic", "none"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
 class State:
-    """Base URLs are set once the listeners know their ports; ``links_live`` is in seconds, of links to the CDN."""
+    """Base URLs are set once the listeners know their ports; ``links_live`` is in seconds, of links to the CDN.
+
+    ``logins``: tokens of the realm as at Docker Hub, Basic alone, or none at all.
+    """
 
     registry_url: str = ""
     realm_url: str = ""
     cdn_url: str = ""
     links_live: int = 300
+    logins: Logins = "bearer"
     content: Content = field(default_factory=Content)
     tokens: Tokens = field(default_factory=Tokens)
     limits: Limits = field(default_factory=Limits)
@@ -34,12 +41,13 @@ class State:
     counters: Counters = field(default_factory=Counters)
     line: Line = field(default_factory=Line)
     under_way: Counter[str] = field(default_factory=Counter)
+    connections: WeakKeyDictionary[object, int] = field(default_factory=WeakKeyDictionary)
 
     def reset(self) -> None:
         """Forget everything but the listeners and their ports."""
         self.faults.clear()
         self.content, self.tokens, self.limits = Content(), Tokens(), Limits()
-        self.counters, self.line, self.links_live = Counters(), Line(), 300
+        self.counters, self.line, self.links_live, self.logins = Counters(), Line(), 300, "bearer"
 
     def gate(self, kind: Kind, handler: Handler) -> Handler:
         """Count the request and let it travel before ``handler`` sees it."""
@@ -47,6 +55,7 @@ class State:
         async def passed(request: web.Request) -> web.StreamResponse:
             self.counters.requests[f"{request.method} {request.path}"] += 1
             self.under_way[kind] += 1
+            self.connections[request.transport] = self.connections.get(request.transport, 0) + 1
             self.counters.under_way(kind, self.under_way[kind])
             try:
                 await self.line.travel()
@@ -63,7 +72,9 @@ class State:
             self.counters.faults += 1
         return fault
 
-    async def hold(self, fault: Fault | None) -> None:
+    async def hold(self, fault: Fault | None, request: web.Request) -> None:
         """Sit out a stall that comes before the answer."""
-        if fault is not None and fault.action == "stall" and fault.after is None:
+        stalls = fault is not None and fault.action == "stall" and fault.after is None
+        forgotten = fault is not None and fault.action == "forgotten" and self.connections[request.transport] > 1
+        if fault is not None and (stalls or forgotten):
             await pause(self.faults.over, fault.seconds)

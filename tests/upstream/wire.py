@@ -21,10 +21,16 @@ def error(status: int, code: str, message: str, headers: Mapping[str, str] | Non
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
-def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None) -> web.Response | None:
+def storage_error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Make an error in an object store's XML."""
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return web.Response(status=status, text=text, content_type="application/xml", headers=headers)
+
+
+def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None, *, path: str = "") -> web.Response | None:
     """Give the answer that a fault puts in place of the real one; None where it leaves or only bends that.
 
-    ``challenge`` goes with a planned 401.
+    ``challenge`` goes with a planned 401, ``path`` is that of the request with its query.
     """
     if fault is None:
         return None
@@ -32,13 +38,19 @@ def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None) -> 
         headers = dict(challenge or {}) if fault.status == 401 else {}
         if fault.retry_after is not None:
             headers["Retry-After"] = fault.retry_after
+        if fault.kind == "cdn":
+            return storage_error(fault.status, "PlannedFault", "planned fault", headers)
         unknown = "BLOB_UNKNOWN" if fault.kind == "blob" else "MANIFEST_UNKNOWN"
         code = unknown if fault.status == 404 else _CODES.get(fault.status, "UNKNOWN")
         return error(fault.status, code, "planned fault", headers)
-    if fault.action == "html":
-        return web.Response(body=_PAGE, content_type="text/html")
+    if fault.action in ("html", "page"):
+        return web.Response(
+            status=200 if fault.action == "html" else fault.status, body=_PAGE, content_type="text/html"
+        )
     if fault.action == "redirect":
         return web.Response(status=307, headers={"Location": fault.url})
+    if fault.action == "moved":
+        return web.Response(status=307, headers={"Location": fault.url + path})
     return None
 
 
@@ -59,8 +71,11 @@ async def send(
         response.headers.popall("Docker-Content-Digest", None)
     if action == "chunked" and request.method != "HEAD":
         response.enable_chunked_encoding()
-    elif action != "chunked":
+    elif action != "chunked" and not (action == "no_length" and request.method == "HEAD"):
         response.content_length = len(body) + (fault.delta if fault and action == "wrong_length" else 0)
+    if fault is not None and action == "header":
+        name, _, value = fault.text.partition(":")
+        response.headers[name] = value.strip()
     if action == "corrupt":
         body = _corrupt(body)
     try:

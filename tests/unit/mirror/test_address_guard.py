@@ -203,7 +203,7 @@ def test_http_may_lead_to_https_and_no_further_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "realm", ["", "/token", "http://auth.test/token", "https://a:b@auth.test/", "https://[", "ldap://x"]
+    "realm", ["", "//[", "http://auth.test/token", "https://a:b@auth.test/", "https://[", "ldap://x"]
 )
 def test_a_realm_that_is_no_https_url_gets_no_credential(realm: str) -> None:
     with pytest.raises(UpstreamInvalid):
@@ -213,3 +213,7 @@ def test_a_realm_that_is_no_https_url_gets_no_credential(realm: str) -> None:
 def test_a_realm_is_taken_as_it_is() -> None:
     assert str(read_realm(URL("https://registry.test"), "https://auth.test/token")) == "https://auth.test/token"
     assert str(read_realm(URL("http://127.0.0.1:5000"), "http://127.0.0.1:5001/t")) == "http://127.0.0.1:5001/t"
+
+
+def test_a_realm_may_be_relative_to_the_registry() -> None:
+    assert str(read_realm(URL("https://registry.test/hub"), "/token")) == "https://registry.test/token"

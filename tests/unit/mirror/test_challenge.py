@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.config import Credential
 from app.mirror.answers import Challenge, parse_challenges
-from app.mirror.transport import basic
+from app.mirror.login import basic
 
 HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/redis:pull"'
 
