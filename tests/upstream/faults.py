@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-Kind = Literal["ping", "token", "manifest", "blob", "cdn"]
+Kind = Literal["ping", "token", "manifest", "blob", "list", "cdn"]
 Action = Literal[
     "status", "html", "corrupt", "wrong_length", "cut", "stall", "slow", "redirect", "relative", "realm",
     "no_range", "chunked", "no_digest",
 ]  # fmt: skip
 _BODY_ONLY = ("corrupt", "wrong_length", "cut", "slow", "chunked")
-_WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "cdn")
+_WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "list", "cdn")
 _KINDS_ONLY: dict[Action, tuple[Kind, ...]] = {
     "no_digest": ("manifest",),
     "no_range": ("cdn",),
     "relative": ("blob",),
-    "realm": ("ping", "manifest", "blob"),
+    "realm": ("ping", "manifest", "blob", "list"),
 }
 
 
