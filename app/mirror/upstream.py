@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -27,9 +28,10 @@ from app.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     OCIError,
+    Unsupported,
     UpstreamInvalid,
 )
-from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, OCI_INDEX, Manifest, parse_manifest
 
 from .address_guard import AddressGuard, next_hop
 from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
@@ -41,6 +43,9 @@ _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
+_ACCEPT_LISTS = {"Accept": f"application/json, {OCI_INDEX}"}
+# A registry without a list answers with one of these, or with 404.
+_UNSUPPORTED = frozenset({400, 405, 406, 415, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,14 @@ class FetchedManifest:
     digest: Digest
     manifest: Manifest
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a list, a JSON object; ``more``: the list goes on after it, also if that may not be asked for."""
+
+    document: Mapping[str, Any]
+    more: bool
 
 
 class BlobBody:
@@ -335,6 +348,74 @@ class Upstream:
             upstream=self.name,
             offset=offset,
         )
+
+    async def list_pages(self, repository: str, path: str) -> AsyncGenerator[ListPage, None]:
+        """Yield the pages of a list, each of at most 4 MiB; ``path`` is the list's path within the repository.
+
+        The ``Link`` of a page leads to the next one, but never to another origin or to a page that came before. Raises
+        Unsupported if the registry says that it has no such list.
+        """
+        following: URL | None = URL(f"{self._home}/v2/{quote(repository, safe='/')}/{path}", encoded=True)
+        asked: set[URL] = set()
+        while following is not None:
+            url, following = following, None
+            asked.add(url)
+            final = await self._send_logged_in("list", "GET", url, repository, _ACCEPT_LISTS)
+            response = final.response
+            try:
+                document = await self._read_list(final, repository, path)
+            except OCIError as error:
+                carry(error, final.answer)
+                raise
+            finally:
+                response.close()
+            target = _next_link(response)
+            if target is not None:
+                base = response.url if final.other_host else url
+                following = _same_origin(base, target)
+                following = None if following in asked else following
+            yield ListPage(document, more=target is not None)
+
+    async def _read_list(self, final: _FinalReply, repository: str, path: str) -> Mapping[str, Any]:
+        response = final.response
+        if response.status != 200:
+            body = await self._transport.spend(response)
+            if response.status in _UNSUPPORTED and _is_from_registry(response, body):
+                raise Unsupported("%(upstream)s does not offer this list", upstream=self.name)
+            raise self._error(response, body, final.other_host, NameUnknown, repository, path)
+        self._refuse_disguise(response)
+        try:
+            document = json.loads(await self._transport.read(response, MAX_MANIFEST_BYTES))
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise UpstreamInvalid("%(upstream)s answered with a list that cannot be used", upstream=self.name)
+        return document
+
+
+def _next_link(response: aiohttp.ClientResponse) -> str | None:
+    """Return the target of the ``Link`` to the next page, as it is spelled (RFC 8288, 3)."""
+    for header in response.headers.getall("Link", []):
+        # A target may hold a comma, but no "<", so each of these begins a link.
+        for link in header.split("<")[1:]:
+            target, _, parameters = link.partition(">")
+            spelled = parameters.lower().replace(" ", "").replace('"', "").replace(",", ";")
+            if "rel=next" in spelled.split(";"):
+                return target
+    return None
+
+
+def _same_origin(base: URL, target: str) -> URL | None:
+    """Return the URL of a ``Link``, None if it cannot be followed or leads to another origin."""
+    try:
+        url = next_hop(base, target)
+    except UpstreamInvalid:
+        return None
+    return url if _origin(url) == _origin(base) else None
+
+
+def _is_from_registry(response: aiohttp.ClientResponse, body: bytes) -> bool:
+    return bool(_code(body)) or "Docker-Distribution-Api-Version" in response.headers
 
 
 def _origin(url: URL) -> tuple[str, str, int | None]:

@@ -14,7 +14,8 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,22 @@ class UpstreamAccess:
         """Return the client that sees only content that a public project, or a private one, may show."""
         return self._anonymous if public else self.pull_client
 
+    @contextmanager
+    def uncounted(self, *, public: bool) -> Iterator[Upstream]:
+        """Lend the lookup client for requests that no upstream counts; after a 429 it gets none for a while.
+
+        Raises UpstreamLimited then, too.
+        """
+        client = self.lookup_client(public=public)
+        limited = self._limited.get(client)
+        if limited is not None:
+            raise UpstreamLimited(self.name, limited.retry_after)
+        try:
+            yield client
+        except UpstreamLimited as error:
+            self._limited[client] = error
+            raise
+
     async def start(self) -> None:
         """Start the clients, without a connection yet."""
         for client in self._clients():
@@ -107,15 +124,8 @@ class UpstreamAccess:
 
     async def look_up(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Return the HEAD of a reference, which no upstream counts; raises the errors of `Upstream.head_manifest`."""
-        client = self.lookup_client(public=public)
-        limited = self._limited.get(client)
-        if limited is not None:
-            raise UpstreamLimited(self.name, limited.retry_after)
-        try:
+        with self.uncounted(public=public) as client:
             head = await self._head(client, repository, reference)
-        except UpstreamLimited as error:
-            self._limited[client] = error
-            raise
         self._looked_up.append((repository, reference))
         return head
 
