@@ -59,7 +59,7 @@ class MirrorContent:
             _WARM.inc()
             self._note(known(repository), repository.project_id, warm, head=head, fetched=False)
             return ManifestAnswer.of(warm)
-        if head and (looked := await self._manifests.look_up(repository, reference)) is not None:
+        if head and client.may_fill and (looked := await self._manifests.look_up(repository, reference)) is not None:
             return looked
         resolved = await self._manifests.resolve(repository, reference, client)
         found = await self._stored.read(resolved.repository_id, resolved.digest)
@@ -71,7 +71,7 @@ class MirrorContent:
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository = await self._meant(repository)
         if head:
-            return await self._blobs.head(repository, digest)
+            return await self._blobs.head(repository, digest, client)
         return await self._blobs.get(repository, digest, client)
 
     async def tags(self, repository: Repository, after: str, limit: int, client: Client) -> Listed[str]:
