@@ -3,6 +3,9 @@
 A lookup client sends only requests that are not counted; a pull client fetches. A public project may show only content
 that the upstream shows to anybody. So lookups for a public project use no account, even if its pulls use one.
 
+A private project that a member made, and not an operator, never uses the configured accounts. Without a credential of
+its own it sees what anybody may see.
+
 A project with a credential of its own has its own budget, tokens and fills. No other project joins a fill that was
 begun with its account. Another project with the same user name cannot use its tokens. Cached content stays when the
 credential changes.
@@ -223,13 +226,18 @@ class AccessByProject:
         self._locks = locks
         self._decrypt = decrypt
         self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool)
+        # With a folder of its own, because nobody without the accounts may join a fill that was begun with one.
+        apart = spool.with_name(f"{spool.name}.anonymous")
+        anonymous = UpstreamAccess(name, url, [], cache, locks, apart) if credentials else self._configured
+        self._anonymous = anonymous
         self._own: dict[int, _Own] = {}
         # Requests that began with a former credential may still use it, so it is closed only with this object.
         self._former: list[UpstreamAccess] = []
 
     async def start(self) -> None:
-        """Start the configured access, without a connection yet."""
-        await self._configured.start()
+        """Start the clients, without a connection yet."""
+        for access in {self._configured, self._anonymous}:
+            await access.start()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -242,9 +250,9 @@ class AccessByProject:
         Raises Unavailable if the project's own credential cannot be read.
         """
         async with self._database.reading() as transaction:
-            kept = await projects.upstream_credential(transaction, project_id)
+            kept, may_use_configured = await projects.upstream_account(transaction, project_id)
         if kept is None:
-            return self._configured
+            return self._configured if may_use_configured else self._anonymous
         known = self._own.get(project_id)
         if known is not None and known.kept == kept:
             return known.access
@@ -299,7 +307,8 @@ class AccessByProject:
         )
 
     def _all(self) -> list[UpstreamAccess]:
-        return [self._configured, *(own.access for own in self._own.values())]
+        shared = dict.fromkeys((self._configured, self._anonymous))
+        return [*shared, *(own.access for own in self._own.values())]
 
 
 class _SharedTokens:
