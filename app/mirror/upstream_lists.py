@@ -49,7 +49,7 @@ _MOST_PAGES = 200
 _MOST_BYTES = 8 * 1024 * 1024
 _ENTRY_BYTES = 60
 # Lists that a worker holds parsed.
-_HELD_BYTES = 16 * 1024 * 1024
+_PARSED_BYTES = 16 * 1024 * 1024
 # If the upstream fails, a list is served for so long after it was read.
 _KEPT_SECONDS = 24 * 3600
 _ABSENT_SECONDS = 60
@@ -119,7 +119,7 @@ class UpstreamLists:
         self._cache = cache
         self._lock = ManifestLock(cache, locks)
         self._fresh_for = fresh_for
-        self._held: LRUCache[str, UpstreamList] = LRUCache(_HELD_BYTES, UpstreamList.size)
+        self._held: LRUCache[str, UpstreamList] = LRUCache(_PARSED_BYTES, UpstreamList.size)
         self._failed: TTLCache[str, OCIError, float] = TTLCache(1000, _SPARE_SECONDS, time.monotonic)
         self._reading: SingleFlight[UpstreamList] = SingleFlight()
 
@@ -192,7 +192,7 @@ class UpstreamLists:
         return kept
 
     def _hold(self, key: str, found: UpstreamList) -> None:
-        if found.size() <= _HELD_BYTES:
+        if found.size() <= _PARSED_BYTES:
             self._held[key] = found
 
     async def _refresh(self, wanted: _Wanted) -> UpstreamList:

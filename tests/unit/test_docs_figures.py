@@ -106,6 +106,14 @@ def limits() -> list[list[str]]:
         ["a connection without a request", f"{whole(constant('web', '_IDLE_SECONDS') / MINUTE)} minutes"],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
         ["redirects of an upstream", whole(constant("mirror", "_MAX_REDIRECTS"))],
+        [
+            "a list of an upstream",
+            (
+                f"{whole(constant('mirror', '_MOST_PAGES'))} pages, "
+                f"{whole(constant('mirror', '_MOST_BYTES') / MIB)} MiB in memory: about 100,000 tags"
+            ),
+        ],
+        ["lists of upstreams remembered by a worker", f"{whole(constant('mirror', '_PARSED_BYTES') / MIB)} MiB"],
     ]
 
 
