@@ -167,20 +167,21 @@ def index(children: Mapping[str, Image], *, style: Style = "oci") -> Image:
 
 
 def referrer(subject: Image, artifact_type: str, **annotations: str) -> Image:
-    """Build an artifact without layers that refers to ``subject``, such as a signature."""
+    """Build an artifact that refers to ``subject``, such as a signature: one layer, and annotations."""
+    data = f"{artifact_type} of {subject.digest}".encode()
     payload = _json(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": artifact_type,
             "config": _descriptor("application/vnd.oci.empty.v1+json", b"{}"),
-            "layers": [],
+            "layers": [_descriptor("application/octet-stream", data)],
             "subject": _descriptor(subject.media_type, subject.payload),
             "annotations": annotations,
         }
     )
     digest = digest_of(payload)
-    return Image({digest_of(b"{}"): b"{}"}, {digest: (OCI_MANIFEST, payload)}, digest)
+    return Image({digest_of(blob): blob for blob in (b"{}", data)}, {digest: (OCI_MANIFEST, payload)}, digest)
 
 
 def referrers_tag(*referrers: Image) -> Image:

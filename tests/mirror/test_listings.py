@@ -233,6 +233,40 @@ async def test_referrers_are_the_upstreams(
 
 
 @pytest.mark.parametrize("api", [True, False])
+async def test_a_signature_is_found_as_notation_asks_for_it(
+    hub: Hub, service: Service, client: Client, repository: str, *, api: bool
+) -> None:
+    """What `notation verify` sends, in its order: the tag, the signatures, a signature's manifest, its envelope."""
+    kind = "application/vnd.cncf.notary.signature"
+    image = hub.add(single(repository, sizes=(100,)), repository, "1")
+    signature = hub.add(referrer(image, kind), repository)
+    hub.referrers_api(there=api)
+    if not api:
+        hub.add(referrers_tag(signature), repository, image.digest.replace(":", "-"))
+    name = f"mirror/{repository}"
+    answer = await client.manifest(name, "1", method="HEAD")
+    assert answer.headers["Docker-Content-Digest"] == image.digest
+    answer = await referrers(client, repository, image, "?artifactType=application%2Fvnd.cncf.notary.signature")
+    assert (digests(answer), answer.headers["OCI-Filters-Applied"]) == ([signature.digest], "artifactType")
+    await client.pull_manifest(name, signature.digest, signature.digest, signature)
+    await client.pull_blob(name, signature.layers[0], signature)
+
+
+async def test_a_signature_is_found_by_its_tag(
+    hub: Hub, service: Service, client: Client, repository: str, make: Make
+) -> None:
+    """cosign's older way: tags that are spelled after the digest, here for an image with a signature alone."""
+    image, signature = hub.add(make(sizes=(100,)), repository, "1"), make(sizes=(50,))
+    prefix = image.digest.replace(":", "-")
+    hub.add(signature, repository, f"{prefix}.sig")
+    name = f"mirror/{repository}"
+    await client.pull(name, f"{prefix}.sig", signature)
+    for absent in ("att", "sbom"):
+        for method in ("HEAD", "GET"):
+            assert (await client.manifest(name, f"{prefix}.{absent}", method=method)).status == 404
+
+
+@pytest.mark.parametrize("api", [True, False])
 async def test_no_referrers_are_none_only_by_the_upstreams_word(
     hub: Hub, service: Service, client: Client, repository: str, *, api: bool
 ) -> None:
