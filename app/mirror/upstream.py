@@ -35,6 +35,7 @@ from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, OCI_INDEX, Mani
 
 from .address_guard import AddressGuard, next_hop
 from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
+from .links import next_page, same_origin
 from .transport import Login, Timeouts, TokenCache, Transport
 
 _MAX_REDIRECTS = 5
@@ -369,10 +370,9 @@ class Upstream:
                 raise
             finally:
                 response.close()
-            target = _next_link(response)
+            target = next_page(response.headers.getall("Link", []))
             if target is not None:
-                base = response.url if final.other_host else url
-                following = _same_origin(base, target)
+                following = same_origin(response.url if final.other_host else url, target)
                 following = None if following in asked else following
             yield ListPage(document, more=target is not None)
 
@@ -391,27 +391,6 @@ class Upstream:
         if not isinstance(document, dict):
             raise UpstreamInvalid("%(upstream)s answered with a list that cannot be used", upstream=self.name)
         return document
-
-
-def _next_link(response: aiohttp.ClientResponse) -> str | None:
-    """Return the target of the ``Link`` to the next page, as it is spelled (RFC 8288, 3)."""
-    for header in response.headers.getall("Link", []):
-        # A target may hold a comma, but no "<", so each of these begins a link.
-        for link in header.split("<")[1:]:
-            target, _, parameters = link.partition(">")
-            spelled = parameters.lower().replace(" ", "").replace('"', "").replace(",", ";")
-            if "rel=next" in spelled.split(";"):
-                return target
-    return None
-
-
-def _same_origin(base: URL, target: str) -> URL | None:
-    """Return the URL of a ``Link``, None if it cannot be followed or leads to another origin."""
-    try:
-        url = next_hop(base, target)
-    except UpstreamInvalid:
-        return None
-    return url if _origin(url) == _origin(base) else None
 
 
 def _is_from_registry(response: aiohttp.ClientResponse, body: bytes) -> bool:

@@ -81,13 +81,18 @@ class UpstreamList:
         return sum(map(len, self.entries)) + _ENTRY_BYTES * (1 + len(self.entries))
 
     def packed(self) -> bytes:
-        """Return it for Redis."""
-        return zlib.compress(json.dumps([self.entries, self.read_at, self.absent, self.cut]).encode(), 1)
+        """Return it for Redis: the time it was read at, a blank, and the rest compressed."""
+        rest = json.dumps([self.absent, self.cut, self.entries]).encode()
+        return b"%b %b" % (repr(self.read_at).encode(), zlib.compress(rest, 1))
 
     @classmethod
-    def unpacked(cls, packed: bytes) -> UpstreamList:
-        """Return what `packed` made."""
-        return cls(*json.loads(zlib.decompress(packed)))
+    def unpacked(cls, packed: bytes, newer_than: float = 0.0) -> UpstreamList | None:
+        """Return what `packed` made; None, without unpacking it, if it was read no later than ``newer_than``."""
+        read_at, _, rest = packed.partition(b" ")
+        if float(read_at) <= newer_than:
+            return None
+        absent, cut, entries = json.loads(zlib.decompress(rest))
+        return cls(entries, float(read_at), absent, cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +190,9 @@ class UpstreamLists:
         if held is not None and self._is_fresh(held):
             return held
         packed = await self._cache.get(key)
-        kept = UpstreamList.unpacked(packed) if packed is not None else None
-        if kept is None or (held is not None and held.read_at >= kept.read_at):
+        newer_than = held.read_at if held is not None else 0.0
+        kept = UpstreamList.unpacked(packed, newer_than) if packed is not None else None
+        if kept is None:
             return held
         self._hold(key, kept)
         return kept

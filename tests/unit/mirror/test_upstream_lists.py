@@ -36,7 +36,8 @@ def test_descriptors_are_read_as_they_are(document: dict[str, Any], read: list[s
 def test_a_list_is_paged_by_its_keys_and_survives_redis() -> None:
     entries = sorted(referrer_entries({"manifests": [{"digest": B}, {"digest": A}]}) or [])
     found = UpstreamList(entries, 12.5, cut=True)
-    assert UpstreamList.unpacked(found.packed()) == found
+    assert UpstreamList.unpacked(found.packed()) == UpstreamList.unpacked(found.packed(), 12.0) == found
+    assert UpstreamList.unpacked(found.packed(), 12.5) is None
     assert [key_of(entry) for entry in found.after("")] == [A, B]
     assert [key_of(entry) for entry in found.after(A)] == [B]
     assert list(found.after(B)) == []
