@@ -153,6 +153,7 @@ async def _prepare(config: Config, redis_url: str) -> None:
                 await projects.create(
                     transaction, name, public=project.public, upstream=project.upstream, settings=settings
                 )
+                await projects.mark_as_configured(transaction, name, public=project.public, upstream=project.upstream)
         password = None
         if config.admin.enabled:
             accounts = Accounts(database, Throttle(cache))

@@ -166,6 +166,37 @@ def index(children: Mapping[str, Image], *, style: Style = "oci") -> Image:
     return Image(blobs, manifests | {digest: (media_type, payload)}, digest)
 
 
+def referrer(subject: Image, artifact_type: str, **annotations: str) -> Image:
+    """Build an artifact that refers to ``subject``, such as a signature: one layer, and annotations."""
+    data = f"{artifact_type} of {subject.digest}".encode()
+    payload = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": _descriptor("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [_descriptor("application/octet-stream", data)],
+            "subject": _descriptor(subject.media_type, subject.payload),
+            "annotations": annotations,
+        }
+    )
+    digest = digest_of(payload)
+    return Image({digest_of(blob): blob for blob in (b"{}", data)}, {digest: (OCI_MANIFEST, payload)}, digest)
+
+
+def referrers_tag(*referrers: Image) -> Image:
+    """Build the index that clients put under the subject's tag if a registry has no API for referrers."""
+    entries = [
+        _descriptor(one.media_type, one.payload)
+        | {"artifactType": one.document["artifactType"], "annotations": one.document["annotations"]}
+        for one in referrers
+    ]
+    payload = _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    digest = digest_of(payload)
+    manifests = {name: manifest for one in referrers for name, manifest in one.manifests.items()}
+    return Image({digest_of(b"{}"): b"{}"}, manifests | {digest: (OCI_INDEX, payload)}, digest)
+
+
 @functools.cache
 def multi(seed: str = "app", *, style: Style = "oci", sizes: tuple[int, ...] = (2_000, 30_000)) -> Image:
     """Build an index of an image for each of `PLATFORMS`."""

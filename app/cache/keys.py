@@ -5,6 +5,8 @@
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
     r:unusable:REPOSITORY:REFERENCE      why an upstream's manifest could not be used, in JSON; 6 h for a digest that
                                          never can be, else 5 min
+    r:listing:PROJECT:UPSTREAM:LIST      an upstream's tags or referrers, as a project (its id) sees them; a day
+    r:outsiders:UPSTREAM                 how many tags the upstream was asked for in this minute because of outsiders
     r:named:REPOSITORY:DIGEST            the tags a HEAD of the upstream found for a missing manifest; a set, 5 min
     r:fills                              the fills that run: worker → time and report, in JSON; a hash
     r:sampled:UPSTREAM:MINUTE            a worker has sampled the budget in that minute since 1970
@@ -37,6 +39,15 @@ def missing(repository: str, reference: str) -> str:
 
 def unusable(repository: str, reference: str) -> str:
     return _key("unusable", repository, reference)
+
+
+def listing(project_id: int, upstream: str, what: str) -> str:
+    """Return the key of an upstream's list; ``what`` is its path there."""
+    return _key("listing", str(project_id), upstream, what)
+
+
+def outsiders(upstream: str) -> str:
+    return _key("outsiders", upstream)
 
 
 def named(repository: str, digest: str) -> str:

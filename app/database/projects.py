@@ -379,7 +379,20 @@ async def summary(transaction: Transaction, project_id: int) -> Summary | None:
     )
 
 
-async def upstream_credential(transaction: Transaction, project_id: int) -> str | None:
-    """Read a mirror's credential for its upstream, encrypted as it was stored; None if there is none."""
-    statement = select(project.c.upstream_credential).where(project.c.id == project_id)
-    return (await transaction.execute(statement)).scalar()
+async def upstream_account(transaction: Transaction, project_id: int) -> tuple[str | None, bool]:
+    """Read a mirror's credential for its upstream, and whether it may use the configured accounts without one.
+
+    The credential is encrypted as it was stored, None if there is none. A public mirror may use the accounts, because
+    it shows only what anybody may see. A private one may if operators made it.
+    """
+    may_use = or_(project.c.public, project.c.uses_configured_account)
+    statement = select(project.c.upstream_credential, may_use).where(project.c.id == project_id)
+    row = (await transaction.execute(statement)).first()
+    return (row[0], bool(row[1])) if row else (None, False)
+
+
+async def mark_as_configured(transaction: Transaction, name: str, *, public: bool, upstream: str | None) -> None:
+    """Let a project that is as the configuration made it use the configured accounts of its upstream."""
+    here = (project.c.name == name) & project.c.owner_id.is_(None)
+    same = (project.c.upstream == upstream) & (project.c.public == public)
+    await transaction.execute(update(project).where(here, same).values(uses_configured_account=True))

@@ -38,6 +38,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -75,6 +76,8 @@ project = Table(
     Column("quota_bytes", BigInteger, nullable=True),
     # User name and password for the upstream, encrypted (app.access.secrets).
     Column("upstream_credential", Text, nullable=True),
+    # Whether it may see with the upstream's configured accounts while it is private: operators made it.
+    Column("uses_configured_account", Boolean, nullable=False, server_default=false()),
     Index("ix_project_owner_id", "owner_id"),
 )
 

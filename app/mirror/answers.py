@@ -38,7 +38,7 @@ _SCHEME = re.compile(rf"[ \t,]*({_WORD})(?=[ \t,]|\Z)")
 # A number this large is a Unix time (September 2001 or later) and not a number of seconds to wait (31 years).
 _FIRST_MOMENT = 10**9
 
-RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "token", "storage", "ping"]
+RequestKind = Literal["head_manifest", "get_manifest", "head_blob", "get_blob", "list", "token", "storage", "ping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,10 @@ class UpstreamRefused(Denied):
             template or "%(upstream)s has no such image, or a private one; check how the name is spelled",
             upstream=upstream,
         )
+
+
+class NotCached(Denied):
+    """The content is not here, and this client may not cause requests to the upstream."""
 
 
 def carry(error: BaseException, answer: Answer | None) -> None:

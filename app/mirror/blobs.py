@@ -19,11 +19,12 @@ from prometheus_client import Counter
 from app.database.traffic import Counts
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
-from app.oci.errors import Denied, Unavailable
+from app.oci.errors import Unavailable
 from app.projects.service import Repository
 from app.registry.content import BlobAnswer, Client
 from app.registry.pulls import Pulls
 
+from .answers import NotCached
 from .fill import Fill
 from .fills import BlobRequest, Fills
 from .statistics import Traffic
@@ -47,11 +48,12 @@ class MirrorBlobs:
         self._lookups: SingleFlight[int] = SingleFlight()
         self._admissions: SingleFlight[Repository] = SingleFlight()
 
-    async def head(self, repository: Repository, digest: Digest) -> BlobAnswer:
-        """Return a blob's size without its bytes; raises BlobUnknown, and any failure of the upstream."""
+    async def head(self, repository: Repository, digest: Digest, client: Client) -> BlobAnswer:
+        """Return a blob's size without its bytes; raises BlobUnknown, NotCached, and any failure of the upstream."""
         cached = await self._cached(repository, digest)
         if cached is not None:
             return cached
+        _require_insider(repository, digest, client)
         return BlobAnswer(digest, await self._look_up(repository, digest), None)
 
     async def get(self, repository: Repository, digest: Digest, client: Client) -> BlobAnswer:
@@ -107,14 +109,8 @@ class MirrorBlobs:
     async def _expected_size(
         self, repository: Repository, digest: Digest, client: Client, access: UpstreamAccess
     ) -> int:
-        """Return the size a missing blob should have, in bytes; raises Denied if the client may not have it fetched."""
-        if not client.may_fill:
-            raise Denied(
-                "%(digest)s of %(repository)s is not cached here yet, and only those who log in may have it fetched "
-                "from outside the university; run docker login, and pull again",
-                digest=digest,
-                repository=repository.name,
-            )
+        """Return the size a missing blob should have, in bytes; raises NotCached if the client may not fill."""
+        _require_insider(repository, digest, client)
         size = await self._stored.described_size(repository, digest)
         if size is None or (repository.public and access.has_accounts):
             # A fill that runs for another repository, or with an account, gives this client no right to the blob.
@@ -135,3 +131,14 @@ class MirrorBlobs:
             return repository
         await self._look_up(repository, digest)
         return await self._stored.link(repository, digest)
+
+
+def _require_insider(repository: Repository, digest: Digest, client: Client) -> None:
+    """Raise NotCached for a client whose requests for missing blobs must not reach the upstream."""
+    if not client.may_fill:
+        raise NotCached(
+            "%(digest)s of %(repository)s is not cached here yet, and only those who log in may have it fetched "
+            "from outside the university; run docker login, and pull again",
+            digest=digest,
+            repository=repository.name,
+        )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from app.database import Database, projects
-from app.database.manifests import Referrer, StoredManifest
+from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
-from app.oci.reference import Name, Reference
+from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository
-from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer, known
+from app.registry.content import BlobAnswer, Client, Descriptor, Listed, ManifestAnswer, known
 from app.registry.manifests import Manifests, unknown_manifest
 from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
+from .listings import Fetch, MirrorListings
 from .manifests import PULLS, MirrorManifests
 from .statistics import Traffic
 
@@ -28,23 +30,23 @@ _WARM = PULLS.labels("warm")
 
 
 class MirrorContent:
-    """Implements `app.registry.content.Content`; lists only cached tags and referrers."""
+    """Implements `app.registry.content.Content`."""
 
     def __init__(
         self,
         database: Database,
-        hosted: HostedContent,
         stored: Manifests,
         manifests: MirrorManifests,
         blobs: MirrorBlobs,
+        listings: Callable[[Fetch], MirrorListings],
         pulls: Pulls,
         traffic: Traffic,
     ) -> None:
         self._database = database
-        self._hosted = hosted
         self._stored = stored
         self._manifests = manifests
         self._blobs = blobs
+        self._listings = listings(self._tagged)
         self._pulls = pulls
         self._traffic = traffic
 
@@ -57,7 +59,7 @@ class MirrorContent:
             _WARM.inc()
             self._note(known(repository), repository.project_id, warm, head=head, fetched=False)
             return ManifestAnswer.of(warm)
-        if head and (looked := await self._manifests.look_up(repository, reference)) is not None:
+        if head and client.may_fill and (looked := await self._manifests.look_up(repository, reference)) is not None:
             return looked
         resolved = await self._manifests.resolve(repository, reference, client)
         found = await self._stored.read(resolved.repository_id, resolved.digest)
@@ -69,16 +71,26 @@ class MirrorContent:
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         repository = await self._meant(repository)
         if head:
-            return await self._blobs.head(repository, digest)
+            return await self._blobs.head(repository, digest, client)
         return await self._blobs.get(repository, digest, client)
 
-    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
-        return await self._hosted.tags(await self._meant(repository), after, limit)
+    async def tags(self, repository: Repository, after: str, limit: int, client: Client) -> Listed[str]:
+        return await self._listings.tags(await self._meant(repository), after, limit, client)
 
     async def referrers(
-        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> tuple[list[Referrer], bool]:
-        return await self._hosted.referrers(await self._meant(repository), subject, artifact_type, after, limit)
+        self,
+        repository: Repository,
+        subject: Digest,
+        artifact_type: str | None,
+        after: str,
+        limit: int,
+        client: Client,
+    ) -> Listed[Descriptor]:
+        meant = await self._meant(repository)
+        return await self._listings.referrers(meant, subject, artifact_type, after, limit, client)
+
+    async def _tagged(self, repository: Repository, tag: Tag, client: Client) -> ManifestAnswer:
+        return await self.manifest(repository, tag, client, head=False)
 
     def _note(self, repository_id: int, project_id: int, found: StoredManifest, *, head: bool, fetched: bool) -> None:
         self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)

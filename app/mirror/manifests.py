@@ -39,16 +39,17 @@ from app.database import Database, Transaction, manifests, projects
 from app.database.traffic import Counts
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
-from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
+from app.oci.errors import ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client, ManifestAnswer
 from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS
 from app.registry.manifests import record, unknown_manifest
 
-from .answers import UpstreamDown, UpstreamLimited, WordlessRefusal, answer_of
+from .answers import NotCached, UpstreamDown, UpstreamLimited, WordlessRefusal, answer_of
 from .locks import ManifestLock
 from .negative_cache import NegativeCache, TagNotes
+from .outsiders import Outsiders
 from .statistics import Traffic
 from .upstream import FetchedManifest, ManifestHead
 from .upstream_access import AccessByProject
@@ -100,6 +101,7 @@ class MirrorManifests:
         self._traffic = traffic
         self._negative = NegativeCache(cache)
         self._tag_notes = TagNotes(cache)
+        self._outsiders = Outsiders(cache, access.name)
         self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
         self._resolving: SingleFlight[Resolved] = SingleFlight()
         self._lookups: SingleFlight[ManifestAnswer | None] = SingleFlight()
@@ -123,9 +125,11 @@ class MirrorManifests:
     async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
         """Return the manifest of a reference that is not fresh here, after asking the upstream and fetching it.
 
-        Raises ManifestUnknown, and any failure of the upstream if no older manifest is cached.
+        Raises ManifestUnknown, NotCached, and any failure of the upstream if no older manifest is cached.
         """
         await self._refuse_missing(repository, reference)
+        if not client.may_fill and (isinstance(reference, Digest) or await self._known(repository, reference) is None):
+            raise _not_cached(repository)
         key = (repository.name, reference, client.may_fill)
         request = self._requests.get(key)
         if request is None:
@@ -199,6 +203,8 @@ class MirrorManifests:
             stale = known[0] if known else None
             if stale is not None and time.monotonic() < self._spare_until:
                 return self._serve_stale(repository, tag, stale, "failed a moment ago")
+            if stale is not None and not request.may_fill and not await self._outsiders.may_ask():
+                return self._serve_stale(repository, tag, stale, "is asked only so often without a login")
             try:
                 return await self._ask(request, tag, stale)
             except (UpstreamDown, UpstreamInvalid, TooManyRequests) as error:
@@ -345,11 +351,7 @@ class MirrorManifests:
     async def _pull(self, request: _Request, reference: Tag | Digest, media_type: str | None) -> FetchedManifest:
         repository = request.repository
         if not request.may_fill:
-            raise Denied(
-                "%(repository)s is not cached here yet, and only those who log in may have it fetched from "
-                "outside the university; run docker login, and pull again",
-                repository=repository.name,
-            )
+            raise _not_cached(repository)
         PULLS.labels("fetched").inc()
         access = await self._access.of(repository.project_id)
         tried: set[str] = set()
@@ -406,3 +408,11 @@ class MirrorManifests:
 
     async def _present(self, repository_id: int | None, digest: Digest) -> bool:
         return repository_id is not None and await manifests.present(self._database, repository_id, digest) is not None
+
+
+def _not_cached(repository: Repository) -> NotCached:
+    return NotCached(
+        "%(repository)s is not cached here yet, and only those who log in may have it fetched from "
+        "outside the university; run docker login, and pull again",
+        repository=repository.name,
+    )

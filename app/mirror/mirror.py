@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from app.cache import Cache
@@ -18,11 +19,13 @@ from app.storage import BlobStore
 from .blobs import MirrorBlobs
 from .content import MirrorContent
 from .fills import Fills
+from .listings import MirrorListings
 from .manifests import MirrorManifests
 from .spool import sweep
 from .statistics import BudgetHistory, FillReport, Traffic
 from .stored_blobs import StoredBlobs
 from .upstream_access import AccessByProject
+from .upstream_lists import UpstreamLists
 
 _REPORT_SECONDS = 1.0
 # A budget that becomes known within a minute is sampled soon after.
@@ -69,10 +72,12 @@ class Mirror:
         self._name = name
         self._traffic = Traffic(database)
         self._manifests = MirrorManifests(database, self.access, cache, locks, config.fresh_for, self._traffic)
+        self._lists = UpstreamLists(self.access, cache, locks, config.fresh_for)
         stored_blobs = StoredBlobs(database, store, self._traffic)
         self._fills = Fills(stored_blobs)
         self._blobs = MirrorBlobs(stored_blobs, self.access, self._fills, pulls, self._traffic)
-        self.content = MirrorContent(database, hosted, stored, self._manifests, self._blobs, pulls, self._traffic)
+        listings = partial(MirrorListings, name, hosted, self._lists)
+        self.content = MirrorContent(database, stored, self._manifests, self._blobs, listings, pulls, self._traffic)
         self._fill_report = FillReport(cache, name)
         self._budget_history = BudgetHistory(database, cache, name)
         self._jobs: list[asyncio.Task[None]] = []
@@ -92,6 +97,7 @@ class Mirror:
         """Let running fills end within ``seconds``, then stop everything and close every connection."""
         await self._fills.close(seconds)
         await self._manifests.close()
+        await self._lists.close()
         await self._blobs.close()
         await self.access.close()
         for job in self._jobs:

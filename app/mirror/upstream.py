@@ -8,10 +8,12 @@ Source: OCI distribution-spec, "Pull".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -19,12 +21,21 @@ from yarl import URL
 
 from app.config import Credential
 from app.oci.digest import Digest
-from app.oci.errors import BlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
-from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from app.oci.errors import (
+    BlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    OCIError,
+    Unsupported,
+    UpstreamInvalid,
+)
+from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, OCI_INDEX, Manifest, parse_manifest
 
 from . import replies
 from .address_guard import AddressGuard
 from .answers import Answer, ManifestUnusable, RequestKind, UpstreamDown, UpstreamRefused, WordlessRefusal, carry
+from .links import next_page, same_origin
 from .login import TokenCache
 from .requests import FinalReply, Requests
 from .transport import Timeouts, Transport
@@ -37,6 +48,9 @@ _ANY_LABELS = frozenset({"", "application/json", "application/octet-stream", "te
 _REFUSALS = frozenset({401, 403, 404})
 # Answers of registries that serve no HEAD of manifests; Docker asks them by GET, too.
 _NO_HEAD = frozenset({400, 405, 501})
+_ACCEPT_LISTS = {"Accept": f"application/json, {OCI_INDEX}"}
+# A registry without a list answers with one of these, or with 404.
+_UNSUPPORTED = frozenset({400, 405, 406, 415, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,14 @@ class FetchedManifest:
     digest: Digest
     manifest: Manifest
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a list, a JSON object; ``more``: the list goes on after it, also if that may not be asked for."""
+
+    document: Mapping[str, Any]
+    more: bool
 
 
 class BlobBody:
@@ -263,7 +285,8 @@ class Upstream:
             if response.status in unexplained and not (worded and response.status in _REFUSALS):
                 yield final
                 return
-            raise self._error(final, body, worded, noun, repository, reference)
+            absent = BlobUnknown if noun == "blobs" else ManifestUnknown
+            raise self._error(final, body, worded, absent, repository, reference)
         except OCIError as error:
             carry(error, final.answer)
             raise
@@ -277,12 +300,17 @@ class Upstream:
         return asks or replies.is_registrys_word(response, body)
 
     def _error(
-        self, final: FinalReply, body: bytes, worded: bool, noun: str, repository: str, reference: str
+        self,
+        final: FinalReply,
+        body: bytes,
+        worded: bool,
+        absent: type[OCIError],
+        repository: str,
+        reference: str,
     ) -> OCIError:
         response = final.response
         if failure := self._transport.failure(response):
             return failure
-        absent = BlobUnknown if noun == "blobs" else ManifestUnknown
         # Nothing is forgotten because of a missing blob, so a registry that has no words for it is believed.
         believed = worded or (absent is BlobUnknown and not final.other_host)
         if response.status == 404 and believed:
@@ -335,6 +363,50 @@ class Upstream:
             upstream=self.name,
             offset=offset,
         )
+
+    async def list_pages(self, repository: str, path: str) -> AsyncGenerator[ListPage, None]:
+        """Yield the pages of a list, each of at most 4 MiB; ``path`` is the list's path within the repository.
+
+        The ``Link`` of a page leads to the next one, but never to another origin or to a page that came before. Raises
+        Unsupported if the registry says that it has no such list.
+        """
+        following: URL | None = URL(f"{self._home}/v2/{quote(repository, safe='/')}/{path}", encoded=True)
+        asked: set[URL] = set()
+        while following is not None:
+            url, following = following, None
+            asked.add(url)
+            final = await self._requests.send("list", "GET", url, repository, _ACCEPT_LISTS)
+            response = final.response
+            try:
+                document = await self._read_list(final, repository, path)
+            except OCIError as error:
+                carry(error, final.answer)
+                raise
+            finally:
+                response.close()
+            target = next_page(response.headers.getall("Link", []))
+            if target is not None:
+                following = same_origin(response.url if final.other_host else url, target)
+                following = None if following in asked else following
+            yield ListPage(document, more=target is not None)
+
+    async def _read_list(self, final: FinalReply, repository: str, path: str) -> Mapping[str, Any]:
+        response = final.response
+        if response.status != 200:
+            body = await self._transport.spend(response)
+            worded = self._is_worded(final, body)
+            if response.status in _UNSUPPORTED and worded:
+                raise Unsupported("%(upstream)s does not offer this list", upstream=self.name)
+            raise self._error(final, body, worded, NameUnknown, repository, path)
+        if replies.is_page(response):
+            raise self._page()
+        try:
+            document = json.loads(await self._transport.read(response, MAX_MANIFEST_BYTES))
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise UpstreamInvalid("%(upstream)s answered with a list that cannot be used", upstream=self.name)
+        return document
 
 
 def _contradicts(stated: Digest | None, reference: str) -> bool:

@@ -3,6 +3,9 @@
 A lookup client sends only requests that are not counted; a pull client fetches. A public project may show only content
 that the upstream shows to anybody. So lookups for a public project use no account, even if its pulls use one.
 
+A private project that a member made, and not an operator, never uses the configured accounts. Without a credential of
+its own it sees what anybody may see.
+
 A project with a credential of its own has its own budget, tokens and fills. No other project joins a fill that was
 begun with its account. Another project with the same user name cannot use its tokens. Cached content stays when the
 credential changes.
@@ -14,7 +17,8 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,6 +103,22 @@ class UpstreamAccess:
         """Return the client that sees only content that a public project, or a private one, may show."""
         return self._anonymous if public else self.pull_client
 
+    @contextmanager
+    def uncounted(self, *, public: bool) -> Iterator[Upstream]:
+        """Lend the lookup client for requests that no upstream counts; after a 429 it gets none for a while.
+
+        Raises UpstreamLimited then, too.
+        """
+        client = self.lookup_client(public=public)
+        limited = self._limited.get(client)
+        if limited is not None:
+            raise UpstreamLimited(self.name, limited.retry_after)
+        try:
+            yield client
+        except UpstreamLimited as error:
+            self._limited[client] = error
+            raise
+
     async def start(self) -> None:
         """Start the clients, without a connection yet."""
         for client in self._clients():
@@ -111,15 +131,8 @@ class UpstreamAccess:
 
     async def look_up(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Return the HEAD of a reference, which no upstream counts; raises the errors of `Upstream.head_manifest`."""
-        client = self.lookup_client(public=public)
-        limited = self._limited.get(client)
-        if limited is not None:
-            raise UpstreamLimited(self.name, limited.retry_after)
-        try:
+        with self.uncounted(public=public) as client:
             head = await self._head(client, repository, reference)
-        except UpstreamLimited as error:
-            self._limited[client] = error
-            raise
         self._looked_up.append((repository, reference))
         return head
 
@@ -244,13 +257,18 @@ class AccessByProject:
         self._locks = locks
         self._decrypt = decrypt
         self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool)
+        # With a folder of its own, because nobody without the accounts may join a fill that was begun with one.
+        apart = spool.with_name(f"{spool.name}.anonymous")
+        anonymous = UpstreamAccess(name, url, [], cache, locks, apart) if credentials else self._configured
+        self._anonymous = anonymous
         self._own: dict[int, _Own] = {}
         # Requests that began with a former credential may still use it, so it is closed only with this object.
         self._former: list[UpstreamAccess] = []
 
     async def start(self) -> None:
-        """Start the configured access, without a connection yet."""
-        await self._configured.start()
+        """Start the clients, without a connection yet."""
+        for access in {self._configured, self._anonymous}:
+            await access.start()
 
     async def close(self) -> None:
         """Close every connection."""
@@ -263,9 +281,9 @@ class AccessByProject:
         Raises Unavailable if the project's own credential cannot be read.
         """
         async with self._database.reading() as transaction:
-            kept = await projects.upstream_credential(transaction, project_id)
+            kept, may_use_configured = await projects.upstream_account(transaction, project_id)
         if kept is None:
-            return self._configured
+            return self._configured if may_use_configured else self._anonymous
         known = self._own.get(project_id)
         if known is not None and known.kept == kept:
             return known.access
@@ -320,7 +338,8 @@ class AccessByProject:
         )
 
     def _all(self) -> list[UpstreamAccess]:
-        return [self._configured, *(own.access for own in self._own.values())]
+        shared = dict.fromkeys((self._configured, self._anonymous))
+        return [*shared, *(own.access for own in self._own.values())]
 
 
 class _SharedTokens:

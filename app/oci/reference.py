@@ -66,6 +66,11 @@ class Tag(str):
         return cls(text)
 
 
+def is_tag(text: str) -> bool:
+    """Return whether a tag can be spelled like this."""
+    return bool(_TAG.match(text))
+
+
 Reference = Tag | Digest
 
 

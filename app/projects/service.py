@@ -7,7 +7,7 @@ grant, because `app.web.v2.authorizer` knows a project by its name alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal, TypedDict, get_args
@@ -193,6 +193,7 @@ class Projects:
             "quota_bytes": self._quota(by, quota_bytes, upstream),
             "upstream": upstream,
             "settings": _settings(settings or {}, upstream),
+            "uses_configured_account": by.administers,
         }
         if upstream is not None or credential is not None:
             self._check_upstream(by, upstream)
@@ -259,6 +260,7 @@ class Projects:
                 require_publishable(project)
             if settings is not None:
                 values["settings"] = {**project.settings, **_settings(settings, project.upstream)}
+            values.update(_account_use(by, project, values))
             if values:
                 await projects.change(transaction, project.name, **values)
             changed = await projects.get(transaction, project_id)
@@ -305,6 +307,18 @@ class Projects:
         if not username or not password:
             raise Invalid("a credential needs a user name and a password")
         return self._encrypt(json.dumps([username, password]))
+
+
+def _account_use(by: Principal, project: Project, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what else changes if a member changes what decides with which account a mirror sees its upstream.
+
+    Only operators decide which private project sees with their account.
+    """
+    now = {"public": project.public, "upstream": project.upstream}
+    same = all(values.get(key, value) == value for key, value in now.items())
+    return (
+        {} if by.administers or (same and "upstream_credential" not in values) else {"uses_configured_account": False}
+    )
 
 
 def require_publishable(project: Project) -> None:

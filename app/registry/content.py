@@ -6,9 +6,9 @@ project's kind. The implementations do not check the kind again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from app.database import Database, manifests
 from app.database.manifests import Referrer, StoredManifest
@@ -22,6 +22,9 @@ from .blobs import Blobs
 from .manifests import Manifests, unknown_manifest
 from .pulls import Pulls
 
+T = TypeVar("T")
+# As a list of referrers shows it, a JSON object (image-spec, descriptor.md).
+Descriptor = Mapping[str, object]
 Read = Callable[[int, int | None], AsyncGenerator[bytes, None]]
 
 
@@ -72,8 +75,17 @@ class BlobAnswer:
     source: str | Read | None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """A page of a list, and whether the list goes on. ``warning`` gives the reason if it may not be up to date."""
+
+    entries: Sequence[T]
+    more: bool
+    warning: str | None = None
+
+
 class Content(Protocol):
-    """The content that can be pulled from a project. Every method raises NameUnknown for an unknown repository."""
+    """The content that can be pulled from a project. Methods raise NameUnknown for an unknown repository."""
 
     async def manifest(
         self, repository: Repository, reference: Reference, client: Client, *, head: bool
@@ -83,13 +95,19 @@ class Content(Protocol):
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         """Return a blob; with ``head``, the source may be left out. Raises BlobUnknown."""
 
-    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
+    async def tags(self, repository: Repository, after: str, limit: int, client: Client) -> Listed[str]:
         """List at most ``limit`` tags in ASCII order, past ``after``."""
 
     async def referrers(
-        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> tuple[list[Referrer], bool]:
-        """Return at most ``limit`` referrers of ``subject`` by digest, past ``after``, and whether there are more."""
+        self,
+        repository: Repository,
+        subject: Digest,
+        artifact_type: str | None,
+        after: str,
+        limit: int,
+        client: Client,
+    ) -> Listed[Descriptor]:
+        """List at most ``limit`` referrers of ``subject`` by digest, past ``after``; none of an unknown repository."""
 
 
 class HostedContent:
@@ -123,15 +141,39 @@ class HostedContent:
         self._pulls.blob(repository_id, digest)
         return BlobAnswer(digest, found.size, found.object_key)
 
-    async def tags(self, repository: Repository, after: str, limit: int) -> list[str]:
-        repository_id = known(repository)
-        return await self._database.read(manifests.tags, repository_id, after, limit)
+    async def tags(self, repository: Repository, after: str, limit: int, client: Client) -> Listed[str]:
+        # One tag more than the page has, to learn whether there is a next page.
+        found = await self._database.read(manifests.tags, known(repository), after, limit + 1)
+        return Listed(found[:limit], len(found) > limit)
 
     async def referrers(
-        self, repository: Repository, subject: Digest, artifact_type: str | None, after: str, limit: int
-    ) -> tuple[list[Referrer], bool]:
-        repository_id = known(repository)
-        return await self._database.read(manifests.referrers, repository_id, subject, artifact_type, after, limit)
+        self,
+        repository: Repository,
+        subject: Digest,
+        artifact_type: str | None,
+        after: str,
+        limit: int,
+        client: Client,
+    ) -> Listed[Descriptor]:
+        if repository.id is None:
+            return Listed((), more=False)
+        found, more = await self._database.read(
+            manifests.referrers, repository.id, subject, artifact_type, after, limit
+        )
+        return Listed([_descriptor(referrer) for referrer in found], more)
+
+
+def _descriptor(referrer: Referrer) -> Descriptor:
+    descriptor: dict[str, object] = {
+        "mediaType": referrer.media_type,
+        "digest": referrer.digest,
+        "size": referrer.size,
+    }
+    if referrer.artifact_type:
+        descriptor["artifactType"] = referrer.artifact_type
+    if referrer.annotations:
+        descriptor["annotations"] = referrer.annotations
+    return descriptor
 
 
 def known(repository: Repository) -> int:

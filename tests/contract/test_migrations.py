@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from app.database import Database
+from app.database import Database, projects
 from app.database.migrate import SchemaError, migrate, require_current
 from app.database.tables import metadata
 from app.oci.errors import Unavailable
@@ -93,7 +93,7 @@ async def test_what_was_noted_before_is_given_the_name_of_its_project(database_u
     ]  # fmt: skip
     database = Database(database_url)
     async with database.transaction() as transaction:
-        await transaction.run_sync(before_names)
+        await transaction.run_sync(before, "0003")
         project = "INSERT INTO project (id, name, public, settings, created_at) VALUES (7, 'lab', :public, '{}', 1)"
         await transaction.execute(text(project), {"public": False})
         for at, values in enumerate(noted):
@@ -110,12 +110,36 @@ async def test_what_was_noted_before_is_given_the_name_of_its_project(database_u
     await database.close()
 
 
-def before_names(connection: Connection) -> None:
-    """Make the schema as it was before entries of the audit log had a project's name."""
+async def test_only_administrators_private_caches_go_on_with_the_configured_account(database_url: str) -> None:
+    database = Database(database_url)
+    async with database.transaction() as transaction:
+        await transaction.run_sync(before, "0005")
+        for number, is_admin in ((1, True), (2, False)):
+            account = (
+                "INSERT INTO account (id, username, is_admin, disabled, created_at) VALUES (:id, :name, :is, :no, 1)"
+            )
+            await transaction.execute(
+                text(account), {"id": number, "name": f"person {number}", "is": is_admin, "no": False}
+            )
+        for number, owner in ((1, 1), (2, 2), (3, None)):
+            project = (
+                "INSERT INTO project (id, name, public, upstream, settings, created_at, owner_id)"
+                " VALUES (:id, :name, :public, 'docker.io', '{}', 1, :owner)"
+            )
+            row = {"id": number, "name": f"cache-{number}", "public": False, "owner": owner}
+            await transaction.execute(text(project), row)
+    await migrate(database_url)
+    may = [(await database.read(projects.upstream_account, number))[1] for number in (1, 2, 3)]
+    assert may == [True, False, False]
+    await database.close()
+
+
+def before(connection: Connection, revision: str) -> None:
+    """Make the schema as it was before a revision."""
     config = Config()
     config.set_main_option("script_location", "app.database:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "0002")
+    command.upgrade(config, f"{int(revision) - 1:04}")
 
 
 async def test_several_processes_at_once(database_url: str) -> None:

@@ -165,6 +165,55 @@ async def test_a_cache(house: House, who: str) -> None:
         await house.projects.update(await house.person("jaan"), made.id, upstream="docker.io")
 
 
+async def sees_with_the_configured_account(house: House, project_id: int) -> bool:
+    return (await house.database.read(projects.upstream_account, project_id))[1]
+
+
+async def test_only_operators_have_a_private_cache_see_with_the_configured_account(house: House) -> None:
+    admin, member = await house.admin(), await house.person("mari", groups=("cachers",))
+    limited = await house.person("admin", is_admin=True, limits={"*": frozenset({UPDATE_PROJECT})})
+    for by, may in ((admin, True), (member, False)):
+        name = f"of-{by.name}"
+        made = await house.projects.create(by, name=name, public=False, upstream="docker.io")
+        assert await sees_with_the_configured_account(house, made.id) is may
+        # A public one shows only what anybody may see, and may pull with the account.
+        made = await house.projects.create(by, name=f"{name}-open", public=True, upstream="docker.io")
+        assert await sees_with_the_configured_account(house, made.id)
+        await house.projects.update(by, made.id, public=False)
+        assert await sees_with_the_configured_account(house, made.id) is may
+    changes: list[dict[str, Any]] = [{"upstream": "quay.io"}, {"credential": ("a", "b")}, {"credential": None}]
+    for number, change in enumerate(changes):
+        made = await house.projects.create(admin, name=f"lent-{number}", public=False, upstream="docker.io")
+        await house.projects.update(member, made.id, public=False, description="as it was", upstream="docker.io")
+        assert await sees_with_the_configured_account(house, made.id)
+        await house.projects.update(member, made.id, **change)
+        assert not await sees_with_the_configured_account(house, made.id)
+    with pytest.raises(Forbidden):
+        await house.projects.create(limited, name="limited", public=False, upstream="docker.io")
+
+
+async def test_a_project_of_the_configuration_is_the_operators(house: House) -> None:
+    async def mark(name: str, *, public: bool = False, upstream: str = "docker.io") -> int:
+        async with house.database.transaction() as transaction:
+            await projects.create(transaction, name, public=public, upstream=upstream, settings={})
+            await projects.mark_as_configured(transaction, name, public=public, upstream=upstream)
+            found = await projects.find(transaction, name)
+        assert found is not None
+        return found.id
+
+    configured = await mark("vault")
+    assert await sees_with_the_configured_account(house, configured)
+    member = await house.person("mari", groups=("cachers",))
+    await house.projects.update(member, configured, upstream="quay.io")
+    assert not await sees_with_the_configured_account(house, configured)
+    # The next start finds another project than the configuration has.
+    await mark("vault")
+    assert not await sees_with_the_configured_account(house, configured)
+    theirs = await house.projects.create(member, name="theirs", public=False, upstream="docker.io")
+    await mark("theirs")
+    assert not await sees_with_the_configured_account(house, theirs.id)
+
+
 @pytest.mark.parametrize(
     "wanted",
     [

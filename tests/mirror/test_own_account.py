@@ -55,6 +55,11 @@ class House:
         await self.keep(name, None if account is None else SECRETS.encrypt(json.dumps(account)))
         return found.id
 
+    async def lend(self, name: str) -> None:
+        """Have a project without an account of its own see with the configured one, as operators' projects do."""
+        async with self.database.transaction() as transaction:
+            await projects.change(transaction, name, uses_configured_account=True)
+
     async def keep(self, name: str, kept: str | None) -> None:
         async with self.database.transaction() as transaction:
             await projects.change(transaction, name, upstream_credential=kept)
@@ -71,6 +76,15 @@ class House:
     async def blob(self, name: str, digest: str, *, head: bool = False) -> BlobAnswer:
         repository = await self.open(name)
         return await self._mirror.content.blob(repository, Digest(digest), Client("me", may_fill=True), head=head)
+
+    async def tags(self, name: str) -> list[str]:
+        found = await self._mirror.content.tags(await self.open(name), "", 10, Client("me", may_fill=True))
+        return list(found.entries)
+
+    async def referrers(self, name: str, subject: str) -> int:
+        repository, client = await self.open(name), Client("me", may_fill=True)
+        found = await self._mirror.content.referrers(repository, Digest(subject), None, "", 10, client)
+        return len(found.entries)
 
     async def pull(self, name: str, reference: str, image: Image) -> None:
         """Pull an image of one manifest whole."""
@@ -211,6 +225,41 @@ async def test_a_change_counts_at_once_and_leaves_the_cache(hub: Hub, accounts: 
     await refused(home.manifest("mine/ours/app", "1"), Denied)  # it has to be asked after, and is not to be seen now
     answer = await home.manifest("mine/ours/app", private.digest)
     assert answer.payload == private.payload
+
+
+async def test_a_members_private_cache_does_not_see_with_the_configured_account(
+    tmp_path: Path, hub: Hub, accounts: Hub, valkey: Valkey, make: Make
+) -> None:
+    secret = hub.add(make(sizes=(300_000,)), "ours/app", "1", readers=[OURS])
+    hub.add(Image({}, secret.manifests, secret.digest), "library/lure", "1")
+    other = hub.add(make(sizes=(10,)), "library/app", "1")
+    (layer,) = secret.layers
+    hub.limit(5)
+    async with house(tmp_path, hub, valkey, credentials=[Credential(*account(OURS))]) as home:
+        await home.project("vault", None)
+        await home.lend("vault")
+        theirs = await home.project("theirs", None)
+        for head in (True, False):
+            await refused(home.manifest("theirs/ours/app", "1", head=head), Denied)
+            await refused(home.manifest("theirs/ours/app", secret.digest, head=head), Denied)
+            await refused(home.blob("theirs/ours/app", layer, head=head), Denied)
+        await refused(home.tags("theirs/ours/app"), Denied)
+        await refused(home.referrers("theirs/ours/app", secret.digest), Denied)
+        assert await home.tags("vault/ours/app") == ["1"]
+        # Nor is a fill joined that was begun with the account, by an image that names the private one's parts.
+        await home.manifest("theirs/library/lure", "1")
+        hub.fault("cdn", "stall", path=f"/data/{layer}", after=1_000)
+        reading = asyncio.ensure_future(_read(await home.blob("vault/ours/app", layer)))
+        error = await refused(home.blob("theirs/library/lure", layer), OCIError)
+        assert error.answer_status == 404
+        hub.clear_faults()
+        assert await reading == secret.blobs[layer]
+        await home.pull("vault/ours/app", "1", secret)
+        error = await refused(home.blob("theirs/library/lure", layer), OCIError)
+        assert error.answer_status == 404
+        await home.pull("theirs/library/app", "1", other)
+        (nobody,) = await home.status.budgets("docker.io", theirs)
+        assert (nobody.account, nobody.remaining) == ("", 3)
 
 
 async def test_a_user_name_alone_opens_nothing(hub: Hub, accounts: Hub, home: House, make: Make) -> None:

@@ -262,17 +262,16 @@ async def test_an_outsider_pulls_what_is_cached_and_starts_no_fill(
     image = hub.add(make(sizes=(50_000,)), repository, "8.0")
     name, layer = f"mirror/{repository}", layer_of(image)
     for reference in ("8.0", image.digest):
-        # To be told what there is costs nothing; and a refusal of a HEAD could not say what to do.
-        answer = await outsider.manifest(name, reference, method="HEAD")
-        assert (answer.status, answer.headers["Docker-Content-Digest"]) == (200, image.digest)
+        assert (await outsider.manifest(name, reference, method="HEAD")).status == 403
         answer = await outsider.manifest(name, reference)
         assert (answer.status, answer.code) == (403, "DENIED")
         assert "docker login" in answer.words
     answer = await outsider.blob(name, layer)
     assert (answer.status, answer.code) == (403, "DENIED")
     assert "docker login" in answer.words
-    asked = hub.counters()
-    assert (asked.get_manifest, asked.get_blob) == (0, 0)
+    assert (await outsider.blob(name, layer, method="HEAD")).status == 403
+    # An abuse limit counts every request, also those for names that an outsider made up.
+    assert hub.counters().requests.total() == 0
 
     await client.pull(name, "8.0", image)
     await committed(service)
@@ -289,6 +288,25 @@ async def test_an_outsider_pulls_what_is_cached_and_starts_no_fill(
     await client.pull(name, "8.0", new)
     await committed(service)
     await outsider.pull(name, "8.0", new)
+
+
+async def test_outsiders_have_tags_compared_only_so_often(
+    hub: Hub, service: Service, client: Client, outsider: Client, project: str, repository: str, make: Make
+) -> None:
+    most = 60
+    image = hub.add(make(sizes=(10,)), repository, *(f"v{number}" for number in range(most + 20)))
+    name = f"{project}/{repository}"
+    for number in range(most + 20):
+        await client.manifest(name, f"v{number}")
+    let_time_pass(service, name)
+    hub.reset_counters()
+    for number in range(most + 20):
+        answer = await outsider.manifest(name, f"v{number}")
+        assert (answer.status, answer.headers["Docker-Content-Digest"]) == (200, image.digest)
+        assert ("Warning" in answer.headers) == (number >= most)
+    assert hub.counters().head_manifest == most
+    # What outsiders did is nobody else's loss.
+    assert "Warning" not in (await client.manifest(name, f"v{most + 1}")).headers
 
 
 async def test_who_logs_in_may_have_it_fetched_from_anywhere(

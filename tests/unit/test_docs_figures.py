@@ -107,6 +107,14 @@ def limits() -> list[list[str]]:
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
         ["redirects of an upstream or its token service", whole(constant("mirror", "MAX_REDIRECTS"))],
         ["one header of an upstream's answer", f"{whole(constant('mirror', '_MAX_HEADER_BYTES') / KIB)} KiB"],
+        [
+            "a list of an upstream",
+            (
+                f"{whole(constant('mirror', '_MOST_PAGES'))} pages, "
+                f"{whole(constant('mirror', '_MOST_BYTES') / MIB)} MiB in memory: about 100,000 tags"
+            ),
+        ],
+        ["lists of upstreams remembered by a worker", f"{whole(constant('mirror', '_PARSED_BYTES') / MIB)} MiB"],
     ]
 
 

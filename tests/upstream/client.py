@@ -73,6 +73,10 @@ class Hub:
         """Remove a tag, a manifest by digest, or (None) the repository."""
         self._call("remove", repository=repository, reference=reference)
 
+    def referrers_api(self, *, there: bool) -> None:
+        """Have the API for referrers, or answer it as an unknown path."""
+        self._call("referrers_api", there=there)
+
     def account(self, username: str, password: str) -> None:
         """Make an account that the realm takes."""
         self._call("account", username=username, password=password)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -20,9 +22,21 @@ class Repository:
         digest = self.tags.get(reference, reference)
         return (digest, *self.manifests[digest]) if digest in self.manifests else None
 
+    def referrers(self, subject: str) -> list[dict[str, Any]]:
+        """List the descriptors of the manifests that name ``subject``, by digest."""
+        found = []
+        for digest, (media_type, payload) in sorted(self.manifests.items()):
+            document = json.loads(payload)
+            if document.get("subject", {}).get("digest") == subject:
+                descriptor = {"mediaType": media_type, "digest": digest, "size": len(payload)}
+                descriptor["artifactType"] = document.get("artifactType") or document["config"]["mediaType"]
+                found.append(descriptor | {"annotations": document.get("annotations", {})})
+        return found
+
 
 class Content:
     def __init__(self) -> None:
+        self.referrers_api = True
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
 

@@ -25,8 +25,9 @@ class Control:
 
     def routes(self) -> list[web.RouteDef]:
         calls: list[Call] = [
-            self.add, self.tag, self.remove, self.account, self.limit, self.leave, self.spend, self.pace,
-            self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults, self.counters, self.reset_counters,
+            self.add, self.tag, self.remove, self.referrers_api, self.account, self.limit, self.leave, self.spend,
+            self.pace, self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults, self.counters,
+            self.reset_counters,
             self.reset,
         ]  # fmt: skip
         return [
@@ -63,6 +64,9 @@ class Control:
 
     def remove(self, call: dict[str, Any]) -> None:
         self._state.content.remove(call["repository"], call["reference"])
+
+    def referrers_api(self, call: dict[str, Any]) -> None:
+        self._state.content.referrers_api = call["there"]
 
     def account(self, call: dict[str, Any]) -> None:
         self._state.tokens.accounts[call["username"]] = call["password"]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-Kind = Literal["ping", "token", "manifest", "blob", "cdn"]
+Kind = Literal["ping", "token", "manifest", "blob", "list", "cdn"]
 Action = Literal[
     "status", "html", "corrupt", "wrong_length", "cut", "stall", "slow", "redirect", "relative", "realm",
     "no_range", "chunked", "no_digest", "page", "moved", "header", "no_length", "challenge", "get_signed", "forgotten",
 ]  # fmt: skip
 _BODY_ONLY = ("corrupt", "wrong_length", "cut", "slow", "chunked")
 _OF_CHALLENGES = ("realm", "challenge")
-_WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "cdn")
+_WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "list", "cdn")
 _KINDS_ONLY: dict[Action, tuple[Kind, ...]] = {
     "no_digest": ("manifest",),
     "header": ("token", "manifest", "cdn"),
@@ -25,7 +25,7 @@ _KINDS_ONLY: dict[Action, tuple[Kind, ...]] = {
     "get_signed": ("blob",),
     "no_range": ("cdn",),
     "relative": ("blob",),
-    "realm": ("ping", "manifest", "blob"),
+    "realm": ("ping", "manifest", "blob", "list"),
 }
 
 

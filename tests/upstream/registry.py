@@ -1,7 +1,8 @@
 """The registry's listener: `/v2/` as Docker Hub answers it.
 
 A name that is private, unknown or of one component (`redis`: `library/` is not implied) gets 401, not 404.
-Only GETs of manifests count against the limit. Blobs are redirected, nothing can be pushed.
+Only GETs of manifests count against the limit. Blobs are redirected, nothing can be pushed. Tags come a thousand to a
+page, referrers one, if there is an API for them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
+
+from tests.images import OCI_INDEX
 
 from . import wire
 from .cdn import sign
@@ -21,6 +24,7 @@ from .state import State
 from .tokens import Token
 
 SERVICE = "registry.docker.io"
+_MOST_TAGS = 1000
 _DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 
@@ -35,7 +39,8 @@ class Registry:
             web.get("/v2/", gate("ping", self.ping), allow_head=False),
             web.get(name + "/manifests/{reference}", manifests),
             web.get(name + "/blobs/{digest:[^/]+:[^/]+}", blobs),
-            web.get(name + "/tags/list", gate("ping", self.tags)),
+            web.get(name + "/tags/list", gate("list", self.tags), allow_head=False),
+            web.get(name + "/referrers/{digest:[^/]+:[^/]+}", gate("list", self.referrers), allow_head=False),
             web.route("*", "/v2/{name:.*}", gate("ping", self.refuse)),
         ]
 
@@ -117,16 +122,51 @@ class Registry:
 
     async def tags(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
+
+        def page(repository: Repository) -> tuple[dict[str, object], str | None]:
+            tags = sorted(tag for tag in repository.tags if tag > request.query.get("last", ""))
+            count = min(int(request.query.get("n", _MOST_TAGS)), _MOST_TAGS)
+            more = f"/v2/{name}/tags/list?n={count}&last={tags[count - 1]}" if len(tags) > count else None
+            return {"name": name, "tags": tags[:count]}, more
+
+        return await self._list(request, page, "application/json")
+
+    async def referrers(self, request: web.Request) -> web.StreamResponse:
+        name, subject = request.match_info["name"], request.match_info["digest"]
+        if not self._state.content.referrers_api:
+            return await self.refuse(request)
+
+        def page(repository: Repository) -> tuple[dict[str, object], str | None]:
+            found = [one for one in repository.referrers(subject) if one["digest"] > request.query.get("last", "")]
+            more = f"/v2/{name}/referrers/{subject}?last={found[0]['digest']}" if len(found) > 1 else None
+            return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found[:1]}, more
+
+        return await self._list(request, page, OCI_INDEX)
+
+    async def _list(
+        self,
+        request: web.Request,
+        page: Callable[[Repository], tuple[dict[str, object], str | None]],
+        content_type: str,
+    ) -> web.StreamResponse:
+        state, name = self._state, request.match_info["name"]
         token, repository = self._allowed(request)
         if token is None or repository is None:
-            return self._challenge("ping", request, name)
-        return web.json_response({"name": name, "tags": sorted(repository.tags)})
+            return self._challenge("list", request, name)
+        state.counters.list += 1
+        fault = state.fault("list", request)
+        await state.hold(fault, request)
+        if answer := wire.instead(fault, self._challenge_headers(name, fault)):
+            return answer
+        document, more = page(repository)
+        headers = {"Content-Type": content_type} | ({"Link": f'<{more}>; rel="next"'} if more else {})
+        return await wire.send(request, state, json.dumps(document).encode(), headers, fault=fault)
 
     async def refuse(self, request: web.Request) -> web.StreamResponse:
         """Answer everything else, pushes among it: no token ever holds more than pull."""
         if request.method in ("GET", "HEAD"):
             return wire.error(404, "NOT_FOUND", "no such route")
-        name = re.split("/(?:blobs|manifests|tags)/", request.match_info["name"])[0]
+        name = re.split("/(?:blobs|manifests|referrers|tags)/", request.match_info["name"])[0]
         return self._challenge("ping", request, name)
 
     def _allowed(self, request: web.Request) -> tuple[Token | None, Repository | None]:

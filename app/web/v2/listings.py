@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX
 from app.oci.reference import Name
 from app.projects.service import Projects
 from app.registry.catalogue import Catalogue
+from app.registry.content import Listed
 
 from .call import Call
 from .contents import Contents
@@ -30,12 +32,11 @@ class ListingHandlers:
         query = call.query
         count, last = page_size(query), after(query)
         repository = await self._projects.open(name, call.grant)
-        # Read one tag more than the page has, to learn whether there is a next page.
-        tags = await self._contents.of(repository).tags(repository, last, count + 1)
-        headers = [_JSON]
-        if 0 < count < len(tags):
-            headers.append(next_link(f"/v2/{name}/tags/list", {"n": str(count), "last": tags[count - 1]}))
-        await _reply(call, headers, {"name": name, "tags": tags[:count]})
+        tags = await self._contents.of(repository).tags(repository, last, count, call.client)
+        headers = [_JSON, *_warning(tags)]
+        if tags.more and tags.entries:
+            headers.append(next_link(f"/v2/{name}/tags/list", {"n": str(count), "last": tags.entries[-1]}))
+        await _reply(call, headers, {"name": name, "tags": tags.entries})
 
     async def referrers(self, call: Call, name: Name, reference: str) -> None:
         query = call.query
@@ -43,26 +44,16 @@ class ListingHandlers:
         kind = query.get("artifactType", [""])[0] or None
         subject = Digest.parse(reference)
         repository = await self._projects.open(name, call.grant)
-        found, there_are_more = (
-            await self._contents.of(repository).referrers(repository, subject, kind, last, count)
-            if repository.id is not None
-            else ([], False)
-        )
-        headers = [("Content-Type", OCI_INDEX)]
+        found = await self._contents.of(repository).referrers(repository, subject, kind, last, count, call.client)
+        headers = [("Content-Type", OCI_INDEX), *_warning(found)]
         if kind is not None:
             headers.append(("OCI-Filters-Applied", "artifactType"))
-        if there_are_more:
-            more = {"n": str(count), "last": found[-1].digest} | ({"artifactType": kind} if kind else {})
+        if found.more and found.entries:
+            more = {"n": str(count), "last": str(found.entries[-1]["digest"])}
+            more |= {"artifactType": kind} if kind else {}
             headers.append(next_link(f"/v2/{name}/referrers/{subject}", more))
-        descriptors = []
-        for item in found:
-            descriptor: dict[str, object] = {"mediaType": item.media_type, "digest": item.digest, "size": item.size}
-            if item.artifact_type:
-                descriptor["artifactType"] = item.artifact_type
-            if item.annotations:
-                descriptor["annotations"] = item.annotations
-            descriptors.append(descriptor)
-        await _reply(call, headers, {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors})
+        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found.entries}
+        await _reply(call, headers, document)
 
     async def catalogue(self, call: Call) -> None:
         query = call.query
@@ -72,6 +63,10 @@ class ListingHandlers:
         if 0 < count < len(names):
             headers.append(next_link("/v2/_catalog", {"n": str(count), "last": names[count - 1]}))
         await _reply(call, headers, {"repositories": names[:count]})
+
+
+def _warning(listed: Listed[Any]) -> list[tuple[str, str]]:
+    return [] if listed.warning is None else [("Warning", f'299 - "{listed.warning}"')]
 
 
 async def _reply(call: Call, headers: list[tuple[str, str]], document: object) -> None:
