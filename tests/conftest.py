@@ -5,11 +5,13 @@ Every worker of a run (pytest-xdist) has session fixtures of its own, and takes 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import botocore.loaders
 import pytest
 
 from tests.parts import dockerd as dockerd_part
@@ -17,6 +19,9 @@ from tests.parts import postgres as postgres_part
 from tests.parts import valkey as valkey_part
 from tests.parts import weed as weed_part
 from tests.upstream.client import Hub
+
+# Each S3 client reads the same descriptions of Amazon's API, which takes longer than most tests. One copy is enough.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
 LONGEST_FIRST = ("deploy/test_single.py",)

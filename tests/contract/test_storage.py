@@ -85,7 +85,7 @@ def worker(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     def start(description: Description, key: str, state: State | None, size: int) -> Process:
         order = {"store": description, "key": key, "state": state, "size": size, "then": "hang"}
         command = python("-m", "tests.contract.storage_worker", json.dumps(order))
-        process = Process(f"worker-{len(started)}", command, tmp_path)
+        process = Process(f"worker-{len(started)}", command, tmp_path, preload=True)
         started.append(process)
         process.until(lambda: "written" in process.output())
         return process

@@ -6,6 +6,7 @@ library, which reads its folder from the environment at its import. A program be
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -76,7 +77,13 @@ def _parent() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = [sys.executable, "-m", __spec__.name, str(theirs.fileno())]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+
+    def end() -> None:
+        ours.close()
+        process.wait(10)
+
+    atexit.register(end)
     return ours
 
 

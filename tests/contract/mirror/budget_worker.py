@@ -1,12 +1,14 @@
 """A worker process that pulls cold images through the budget, many at once, and how a test starts one.
 
-It prints "ready", pulls once its standard input is closed, and prints a line of JSON for each pull's end.
+It prints "ready", pulls at SIGUSR1, and prints a line of JSON for each pull's end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -20,8 +22,9 @@ from app.cache import Cache
 from app.mirror.answers import Answer, RateLimit, RequestKind, parse_rate_limit
 from app.mirror.budget import Budget
 from app.oci.errors import OCIError
+from tests.parts.process import Process, eventually, python
 
-ROOT = Path(__file__).parents[3]
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ async def _main(plan: Plan) -> None:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         puller = Puller(plan, session, cache)
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        await told.wait()
 
         async def one(number: int) -> None:
             print(json.dumps(await puller.pull(f"{plan.client}/{number}")), flush=True)
@@ -94,41 +99,43 @@ async def _main(plan: Plan) -> None:
 class Worker:
     """A started worker."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self.pid = process.pid
 
     async def ready(self) -> None:
         """Wait until it could begin."""
-        assert self._process.stdout is not None
-        assert await self._process.stdout.readline() == b"ready\n"
+
+        async def ready() -> bool:
+            return bool(self._process.output())
+
+        await eventually(ready, what="a worker to be ready")
 
     def go(self) -> None:
         """Let it pull."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._process.send(signal.SIGUSR1)
 
     async def ends(self) -> list[list[str]]:
         """Wait for all its pulls, those until its death where it is killed."""
-        assert self._process.stdout is not None
-        ends = [json.loads(line) for line in (await self._process.stdout.read()).splitlines()]
-        await self._process.wait()
-        return ends
+
+        async def ended() -> bool:
+            return not self._process.running
+
+        await eventually(ended, what="a worker to end", timeout=90)
+        lines = self._process.output().splitlines(keepends=True)
+        # Warnings are printed between them.
+        return [json.loads(line) for line in lines if line.startswith("[") and line.endswith("\n")]
 
 
 @asynccontextmanager
 async def worker(plan: Plan) -> AsyncIterator[Worker]:
     """Start one; ended with the block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.contract.mirror.budget_worker", json.dumps(asdict(plan)),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, limit=2**20,
-    )  # fmt: skip
+    name = f"worker-{next(_numbers)}"
+    process = Process(name, python("-m", __name__, json.dumps(asdict(plan))), Path(plan.lock).parent, preload=True)
     try:
         yield Worker(process)
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        process.stop(signal.SIGKILL)
 
 
 if __name__ == "__main__":

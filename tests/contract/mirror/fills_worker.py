@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import signal
 import sys
@@ -17,29 +18,41 @@ from typing import Any
 
 from app.mirror.fills import Fills
 from app.oci.errors import OCIError
+from tests.parts.process import Process, eventually, python
 from tests.unit.mirror.fills_stage import Stage
 
-ROOT = Path(__file__).parents[3]
+_numbers = itertools.count(1)
 
 
 class Worker:
     """A started worker, its output read line by line."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self._process = process
         self.pid = process.pid
+        self._read = 0
         self._ends: list[dict[str, Any]] = []
 
     async def event(self, kind: str) -> dict[str, Any]:
         """Wait for the next line of this kind."""
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            told: dict[str, Any] = json.loads(line)
+        while True:
+            told = await eventually(self._next, what=f"a word of {kind!r} from worker {self.pid}", timeout=60)
             if told["event"] == "end":
                 self._ends.append(told)
             if told["event"] == kind:
                 return told
-        raise AssertionError(f"worker {self.pid} ended without a word of {kind!r}")
+
+    async def _next(self) -> dict[str, Any] | None:
+        running = self._process.running
+        lines = self._process.output().splitlines(keepends=True)
+        # Warnings are printed between them.
+        lines = [line for line in lines if line.startswith("{") and line.endswith("\n")]
+        if len(lines) == self._read:
+            assert running, f"worker {self.pid} has ended"
+            return None
+        self._read += 1
+        told: dict[str, Any] = json.loads(lines[self._read - 1])
+        return told
 
     async def ends(self, clients: int) -> list[dict[str, Any]]:
         """Wait until every client has ended, and give what each got."""
@@ -47,25 +60,21 @@ class Worker:
             await self.event("end")
         return self._ends
 
-    async def kill(self) -> None:
-        self._process.kill()
-        await self._process.wait()
+    def kill(self) -> None:
+        self._process.stop(signal.SIGKILL)
 
     def terminate(self) -> None:
-        self._process.terminate()
+        self._process.send(signal.SIGTERM)
 
 
 @asynccontextmanager
 async def worker(stage: Stage, clients: int) -> AsyncIterator[Worker]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, str(stage.folder), str(clients), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-    )
+    name = f"fills-worker-{next(_numbers)}"
+    process = Process(name, python("-m", __name__, str(stage.folder), str(clients)), stage.folder, preload=True)
     try:
         yield Worker(process)
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        process.stop(signal.SIGKILL)
 
 
 def _say(event: str, **more: object) -> None:

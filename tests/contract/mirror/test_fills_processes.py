@@ -82,7 +82,7 @@ async def test_leaders_killed_one_after_another(stage: Stage) -> None:
             await _until_part_has(stage, chunks * CHUNK - 1)
             (dead,) = [one for one in workers if one.pid == stage.requests()[-1][1]]
             workers.remove(dead)
-            await dead.kill()
+            dead.kill()
             await _until_led_by_another(stage, dead.pid)
         stage.open_gate(None)
         _whole(await workers[0].ends(CLIENTS), stage)
@@ -126,7 +126,7 @@ async def test_a_leader_killed_while_it_commits(stage: Stage, trouble: str, offs
                 await one.event("read")
         await until((stage.folder / "hangs").exists)
         (stage.folder / "commit-trouble").unlink()
-        await leader.kill()
+        leader.kill()
         _whole(await follower.ends(CLIENTS), stage)
     assert stage.offsets() == offsets, "a file that was moved without a record is fetched again, one in place is not"
     assert stage.commits() == [len(BLOB)]
