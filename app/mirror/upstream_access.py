@@ -3,6 +3,9 @@
 A lookup client sends only requests that are not counted; a pull client fetches. A public project may show only content
 that the upstream shows to anybody. So lookups for a public project use no account, even if its pulls use one.
 
+Docker Hub does not count every image: for those of verified publishers and sponsored projects it states no limit. So
+each account learns by a HEAD of its own which repositories are counted for it (`UpstreamAccess.pull`).
+
 A project with a credential of its own has its own budget, tokens and fills. No other project joins a fill that was
 begun with its account. Another project with the same user name cannot use its tokens. Cached content stays when the
 credential changes.
@@ -25,16 +28,19 @@ from app.cache import Cache, keys
 from app.config import Credential
 from app.database import Database, projects
 from app.oci.digest import Digest
-from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable
+from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
 from app.oci.manifest import INDEX_TYPES
 
-from .answers import Answer, RateLimit, UpstreamLimited, UpstreamRefused, answer_of
+from .answers import Answer, RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
 from .budget import Budget
 from .statistics import BudgetView
 from .upstream import FetchedManifest, ManifestHead, Upstream
 
-# The latest lookups that a probe may repeat. One of these images is still there.
+# The latest HEADs of counted images, one of which a probe may repeat. One of these images is still there.
 _MOST_LOOKUPS = 4
+# Whether a repository is counted is asked again after this long.
+_COUNTED_SECONDS = 600
+_COUNTED, _UNCOUNTED = b"1", b"0"
 # After an upstream answered 429 to a lookup, it gets no other lookup for this long.
 _SPARE_SECONDS = 10.0
 
@@ -43,8 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Account:
+    """An account, and the latest references that the upstream counts for it."""
+
     client: Upstream
     budget: Budget
+    counted: deque[tuple[str, str]]
 
 
 class UpstreamAccess:
@@ -68,10 +77,10 @@ class UpstreamAccess:
     ) -> None:
         self.name = name
         self.spool = spool
+        self._cache = cache
         self.has_accounts = bool(credentials)
         self._owner = owner
         shared = _SharedTokens(cache, tokens)
-        self._looked_up: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
         used: Sequence[Credential | None] = credentials or [None]
         self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
@@ -89,7 +98,8 @@ class UpstreamAccess:
         client = Upstream(self.name, url, credential, tokens)
         # Each budget has its own file. Its name is a hash, because a user name may hold characters that files cannot.
         lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
-        return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client)))
+        seen: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
+        return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client, seen)), seen)
 
     def lookup_client(self, *, public: bool) -> Upstream:
         """Return the client that sees only content that a public project, or a private one, may show."""
@@ -116,7 +126,6 @@ class UpstreamAccess:
         except UpstreamLimited as error:
             self._limited[client] = error
             raise
-        self._looked_up.append((repository, reference))
         return head
 
     async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
@@ -125,21 +134,61 @@ class UpstreamAccess:
         ``media_type`` comes from a lookup. After an index the client asks for one of its children, so one more GET is
         held for it. Raises TooManyRequests, and the errors of `Upstream.get_manifest`.
         """
-        if not self._looked_up:
-            self._looked_up.append((repository, reference))
-        hold = 1 if media_type in INDEX_TYPES else 0
         refusal: TooManyRequests | None = None
         for account in self._accounts:
             try:
-                async with account.budget.spend(client, repository, also_hold=hold) as spend:
-                    fetched = await account.client.get_manifest(repository, reference)
-                    # A manifest that is not an index has no child that the client asks for next.
-                    await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
-                    return fetched
+                if not await self._is_counted(account, repository, reference):
+                    return await self._pull_uncounted(account, repository, reference)
+                return await self._pull_counted(account, repository, reference, client, media_type)
             except TooManyRequests as error:
                 refusal = error
         assert refusal is not None  # noqa: S101  # there is always an account; it may be the anonymous one
         raise refusal
+
+    async def _pull_counted(
+        self, account: _Account, repository: str, reference: str, client: str, media_type: str | None
+    ) -> FetchedManifest:
+        if not account.counted:
+            account.counted.append((repository, reference))
+        hold = 1 if media_type in INDEX_TYPES else 0
+        async with account.budget.spend(client, repository, also_hold=hold) as spend:
+            fetched = await account.client.get_manifest(repository, reference)
+            # A manifest that is not an index has no child that the client asks for next.
+            await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
+            return fetched
+
+    async def _pull_uncounted(self, account: _Account, repository: str, reference: str) -> FetchedManifest:
+        await account.budget.require_open()
+        try:
+            fetched = await account.client.get_manifest(repository, reference)
+        except OCIError as error:
+            await self._learn(account, repository, reference, answer_of(error))
+            raise
+        await self._learn(account, repository, reference, fetched.answer)
+        return fetched
+
+    async def _is_counted(self, account: _Account, repository: str, reference: str) -> bool:
+        """Return whether the upstream counts pulls of a repository for this account, which a HEAD of its own tells."""
+        known = await self._cache.get(keys.counted(self.name, account.budget.account, repository))
+        if known is not None:
+            return known == _COUNTED
+        try:
+            answer: Answer | None = (await self._head(account.client, repository, reference)).answer
+        except UpstreamInvalid as error:
+            answer = answer_of(error)
+        return answer is not None and answer.rate is not None
+
+    async def _learn(self, account: _Account, repository: str, reference: str, answer: Answer | None) -> None:
+        """Record the limit that an answer states for a repository, and whether it states one."""
+        await account.budget.observe(answer)
+        if answer is None or answer.kind not in ("head_manifest", "get_manifest"):
+            return
+        if answer.rate is not None and answer.status == 200:
+            account.counted.append((repository, reference))
+        if answer.rate is None and answer.status != 200:
+            return
+        note = keys.counted(self.name, account.budget.account, repository)
+        await self._cache.set(note, _UNCOUNTED if answer.rate is None else _COUNTED, _COUNTED_SECONDS)
 
     async def budgets(self) -> list[BudgetView]:
         """Return the budget of each account."""
@@ -149,33 +198,34 @@ class UpstreamAccess:
         return {self._anonymous, *(account.client for account in self._accounts)}
 
     async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
-        """Return a HEAD, after recording the limit that its answer states in the account's budget, if it has one."""
+        """Return a HEAD, after recording for the account of ``client``, if it has one, what its answer states."""
+        account = next((account for account in self._accounts if account.client is client), None)
         try:
             head = await client.head_manifest(repository, reference)
         except OCIError as error:
-            await self._observe(client, answer_of(error))
+            if account is not None:
+                await self._learn(account, repository, reference, answer_of(error))
             raise
-        await self._observe(client, head.answer)
+        if account is not None:
+            await self._learn(account, repository, reference, head.answer)
         return head
 
-    async def _observe(self, client: Upstream, answer: Answer | None) -> None:
-        for account in self._accounts:
-            if account.client is client:
-                await account.budget.observe(answer)
+    async def _probe(self, client: Upstream, counted: deque[tuple[str, str]]) -> RateLimit:
+        """Return the limit that the upstream states for one of the latest ``counted`` references.
 
-    async def _probe(self, client: Upstream) -> RateLimit | None:
-        """Return the limit that the upstream states for one of the latest lookups, which it is known to have.
-
-        Of the last few references one is still there. If none is, raises the error of the last answer.
+        One of the last few is still there and still counted. If none is there, raises the error of the last answer.
         """
-        looked_up = list(self._looked_up)
-        while True:
+        failure: OCIError | None = None
+        for repository, reference in reversed(tuple(counted)):
             try:
-                return (await self._head(client, *looked_up.pop())).answer.rate
-            except (ManifestUnknown, NameUnknown, UpstreamRefused):
+                rate = (await self._head(client, repository, reference)).answer.rate
+            except (ManifestUnknown, NameUnknown, UpstreamRefused) as error:
                 # The image is gone or private. A client that waits for another image must not get this error.
-                if not looked_up:
-                    raise
+                failure = error
+                continue
+            if rate is not None:
+                return rate
+        raise failure or UpstreamDown(self.name, "does not state how many pulls are left")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from pathlib import Path
 import aiohttp
 
 from app.cache import Cache
-from app.mirror.answers import Answer, RateLimit, RequestKind, parse_rate_limit
+from app.mirror.answers import Answer, RateLimit, RequestKind, UpstreamDown, parse_rate_limit
 from app.mirror.budget import Budget
+from app.mirror.ledger import WAIT_SECONDS
 from app.oci.errors import OCIError
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +35,7 @@ class Plan:
     client: str = "somebody"
     pulls: int = 20
     pairs: bool = False
-    wait: float = 10.0
+    wait: float = WAIT_SECONDS
 
 
 class Puller:
@@ -45,11 +46,13 @@ class Puller:
         self._session = session
         self.budget = Budget(cache, "docker.io", "", Path(plan.lock), self._probe)
 
-    async def _probe(self) -> RateLimit | None:
+    async def _probe(self) -> RateLimit:
         sent_at = time.time()
         async with self._session.head(self._plan.upstream) as response:
             answer = _answer("head_manifest", response, sent_at)
         await self.budget.observe(answer)
+        if answer.rate is None:
+            raise UpstreamDown("docker.io", "states no limit")
         return answer.rate
 
     async def pull(self, image: str) -> list[str]:
