@@ -13,6 +13,9 @@
     r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/transport.py
     r:budget:UPSTREAM:ACCOUNT:SOURCE     the budget ledger, one hash: app/mirror/ledger.lua draws its fields
     r:source:UPSTREAM:ACCOUNT            the SOURCE of the newest ledger, for workers that have not asked the upstream
+    r:unlimited:UPSTREAM:ACCOUNT         the upstream sent an image for which it stated no limit; a day
+    r:counted:UPSTREAM:ACCOUNT:REPOSITORY
+                                         whether the upstream counts pulls of its repository; 10 minutes
     r:lease:KIND:WHAT                    the id of the lease's holder; expires when it is no longer renewed
     r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
     r:session:ID                         a browser session: app/access/sessions.py spells these three
@@ -74,6 +77,14 @@ def budget(upstream: str, account: str, source: str) -> str:
 
 def budget_source(upstream: str, account: str) -> str:
     return _key("source", upstream, account)
+
+
+def unlimited(upstream: str, account: str) -> str:
+    return _key("unlimited", upstream, account)
+
+
+def counted(upstream: str, account: str, repository: str) -> str:
+    return _key("counted", upstream, account, repository)
 
 
 def lease(kind: str, what: str) -> str:

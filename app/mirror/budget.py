@@ -9,6 +9,8 @@ These promises hold for any number of workers on any number of hosts that share 
   HEAD begins a new ledger under the same lock, held exclusively. It also corrects the ledger after a failure of Redis.
   A missing ledger sends every worker to that lock, so no new GET is sent during the HEAD.
 - Without Redis, each counted GET holds the lock exclusively and asks the upstream by HEAD first.
+- An image for which the upstream states no limit to the account is not counted, for example of a verified publisher.
+  Its GET bypasses the ledger, and its answer teaches the ledger nothing unless it states a limit after all.
 - Clients that compete get up to an equal share of the remaining pulls and of all they have had in this window. A client
   that has had no more than any other may exceed its share. So a modest client is refused only if nothing is left. A
   client keeps the pulls it took while it was alone. Shares are counted in GETs and are lost with the ledger. Without
@@ -37,7 +39,18 @@ from app.cache import AWAY, Away, Cache, keys
 from app.oci.errors import OCIError
 
 from .answers import Answer, RateLimit, UpstreamDown, answer_of, parse_retry_after
-from .ledger import FLIGHT_SECONDS, QUEUE_SECONDS, UNSAID, Denials, Entry, HostLedger, Ledger, Probe
+from .ledger import (
+    FLIGHT_SECONDS,
+    QUEUE_SECONDS,
+    UNLIMITED_SECONDS,
+    UNSAID,
+    WAIT_SECONDS,
+    Denials,
+    Entry,
+    HostLedger,
+    Ledger,
+    Probe,
+)
 from .statistics import BudgetView
 
 # A 429 that states neither a time nor an empty budget comes from the upstream's guard against abuse. Wait this long.
@@ -47,7 +60,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.03, 0.3
 _MOST_WAITING = 32
 # The pause is longer than a script may be on its way, so that the newest message arrives last.
 _TELL_SECONDS, _TELLINGS = 1.0, 60
-_FREE_SECONDS = 60.0
 
 
 class Spend:
@@ -72,10 +84,9 @@ class Spend:
         # A token service's answer says nothing about the GET. Neither does a 401: the upstream does not count it, but
         # it may count the GET after the login.
         if answer is None or answer.kind != "get_manifest" or answer.status == 401:
-            await self._budget.settle(self, None, fine=False, keep_hold=False)
+            await self._budget.settle(self, None, keep_hold=False)
             return
-        fine = answer.status == 200
-        await self._budget.settle(self, answer.rate, fine=fine, keep_hold=fine and keep_hold)
+        await self._budget.settle(self, answer.rate, keep_hold=answer.status == 200 and keep_hold)
         if answer.status == 429:
             await self._budget.refused(answer.retry_after, answer.rate)
 
@@ -83,8 +94,8 @@ class Spend:
 class Budget:
     """The pulls that ``upstream`` allows ``account`` (empty: anonymous) from the address of this host.
 
-    ``lock`` is a file of this host, one per budget, in a folder that exists. ``probe`` sends the upstream a HEAD that
-    is not counted. It returns the limit that the answer states, None if it states none, and raises without an answer.
+    ``lock`` is a file of this host, one per budget, in a folder that exists. ``probe`` sends the upstream a HEAD, which
+    is not counted, of an image that is counted. It returns the limit that the answer states, and raises without one.
     """
 
     def __init__(
@@ -112,7 +123,9 @@ class Budget:
         self._last_probe: tuple[float, RateLimit] | None = None
 
     @asynccontextmanager
-    async def spend(self, client: str, image: str, *, also_hold: int = 0, wait: float = 10.0) -> AsyncIterator[Spend]:
+    async def spend(
+        self, client: str, image: str, *, also_hold: int = 0, wait: float = WAIT_SECONDS
+    ) -> AsyncIterator[Spend]:
         """Reserve a counted GET, which the block sends: at most one GET, for at most 60 s.
 
         ``client`` competes with others: a person, a robot or an address block. A cold image needs two GETs. The first
@@ -139,14 +152,28 @@ class Budget:
             finally:
                 await spend.answered(None)
 
+    async def require_open(self) -> None:
+        """Raise TooManyRequests while the upstream wants no GET at all; the caller sends one that is not counted."""
+        blocked = self._blocked_until - time.monotonic()
+        entry = self._host.told(await self._host.ledger().view())
+        if not isinstance(entry, Away):
+            blocked = max(blocked, entry.blocked_for)
+        if blocked > 0:
+            raise self._denials.blocked(blocked)
+
     async def observe(self, answer: Answer | None) -> None:
-        """Record the limit in the answer to a HEAD of a manifest, which is not counted; ignores other answers."""
-        if answer is None or answer.kind != "head_manifest":
+        """Record the limit in the answer to a request that was not reserved: a HEAD, or a GET that is not counted.
+
+        Ignores the answers of token services and of other hosts.
+        """
+        if answer is None or answer.kind not in ("head_manifest", "get_manifest"):
             return
         if answer.rate is not None:
             self._host.notice(answer.rate)
             age = (self._clock or time.time)() - answer.sent_at
             self._host.told(await self._host.ledger().observe(answer.rate, age))
+        elif answer.kind == "get_manifest" and answer.status == 200 and self._host.source is None:
+            await self._cache.set(keys.unlimited(self.upstream, self.account), b"1", UNLIMITED_SECONDS)
         if answer.status == 429:
             await self.refused(answer.retry_after, answer.rate)
 
@@ -161,35 +188,41 @@ class Budget:
         self._host.told(await self._host.ledger().block(seconds))
 
     async def view(self) -> BudgetView:
-        """Return the state of the budget, after setting the gauges from it."""
-        source = self._host.source
+        """Return the state of the budget, after setting the gauges from it.
+
+        It is unlimited if the upstream sent images and has stated no limit for any.
+        """
+        source, unlimited = self._host.source, False
         if source is None:
             # This worker has not asked the upstream yet, but another one may have.
             known = await self._cache.get(keys.budget_source(self.upstream, self.account))
             source = known.decode() if known else None
+            unlimited = not known and await self._cache.get(keys.unlimited(self.upstream, self.account)) is not None
         entry = self._host.told(await self._host.ledger(source).view())
         if isinstance(entry, Away):
             return BudgetView(self.upstream, self.account, False, None, None, 0, None, None, {})
+        if unlimited:
+            self._host.show_unlimited()
         return BudgetView(
             upstream=self.upstream,
             account=self.account,
-            unlimited=entry.free,
-            limit=None if entry.free else entry.limit,
-            remaining=None if entry.free or entry.resets_in == 0 else entry.remaining,
+            unlimited=unlimited,
+            limit=entry.limit,
+            remaining=None if entry.resets_in == 0 else entry.remaining,
             reserved=entry.reserved,
             resets_at=None if entry.resets_in is None else entry.now + entry.resets_in,
             blocked_until=entry.blocked if entry.blocked_for else None,
             clients=entry.clients,
         )
 
-    async def settle(self, spend: Spend, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> None:
+    async def settle(self, spend: Spend, rate: RateLimit | None, *, keep_hold: bool) -> None:
         """Settle a GET in the ledger that has its answer, or will have none."""
         if rate is not None:
             self._host.notice(rate)
         elsewhere = rate is not None and spend.source != self._host.source
         if spend.ledger is not None:
             ours = None if elsewhere else rate
-            settle = partial(spend.ledger.settle, spend.id, ours, fine=fine, keep_hold=keep_hold)
+            settle = partial(spend.ledger.settle, spend.id, ours, keep_hold=keep_hold)
             if isinstance(self._host.told(await settle()), Away):
                 self._later(settle)
         if rate is not None and elsewhere:
@@ -248,19 +281,14 @@ class Budget:
             if isinstance(entry, Away):
                 self._later(partial(ledger.forget, spend.id))  # Redis may have granted it
                 return entry
-            if entry.verdict not in ("granted", "free"):
+            if entry.verdict != "granted":
                 return entry
-            if entry.free:
-                self._host.free_until = time.monotonic() + _FREE_SECONDS
             await stack.enter_async_context(inner.pop_all())
             return spend
 
     async def _attempt_alone(self, stack: AsyncExitStack, need: int) -> Spend | None:
         """Ask the upstream itself while no other GET of this host is under way; return None if Redis answers again."""
         spend = Spend(self, None, UNSAID)
-        if time.monotonic() < self._host.free_until:
-            await stack.enter_async_context(self._host.on_host(shared=True))
-            return spend
         self._check_last_probe(need)
         async with AsyncExitStack() as inner:
             await inner.enter_async_context(self._alone)
@@ -272,13 +300,9 @@ class Budget:
                 self._host.doubt()
             except OSError as error:
                 raise self._denials.stuck() from error
-            rate = await self._probe()
-            if rate is None:
-                self._host.free_until = time.monotonic() + _FREE_SECONDS
-            else:
-                self._last_probe = time.monotonic(), rate
-                self._check_last_probe(need)
-                self._last_probe = None
+            self._last_probe = time.monotonic(), await self._probe()
+            self._check_last_probe(need)
+            self._last_probe = None
             await stack.enter_async_context(inner.pop_all())
             return spend
 

@@ -7,7 +7,6 @@
 --   heard                    when the upstream last said what remains
 --   landed                   when remaining last fell, or a counted GET came back
 --   guessed                  how many GETs were taken as counted although the upstream did not say so
---   free                     until when the upstream is taken to have no limit
 --   blocked                  until when the upstream wants no counted GET (429)
 --   f:ID      until                          a GET in flight
 --   h:ID      {till, count, client, image}  GETs held for the rest of an image
@@ -35,11 +34,6 @@ end
 local function set(field, value)
   ledger[field] = value
   redis.call('HSET', key, field, string.format('%.14g', value))
-end
-
-local function unset(field)
-  ledger[field] = nil
-  redis.call('HDEL', key, field)
 end
 
 local function land(id, at)
@@ -135,14 +129,6 @@ local function learn(rate, sent, seeding)
   return true
 end
 
--- The upstream has a limit although it was taken to have none, or the other way round. The ledger begins again.
-local function forget_limit()
-  unset('remaining')
-  unset('free')
-  unset('heard')
-  set('landed', now)
-end
-
 -- Return whether `client` may have `need` more, and its share. It may have up to an equal share of all pulls between
 -- the clients that asked lately, or more as long as none of them has had less.
 local function fair(client, need)
@@ -163,7 +149,6 @@ local function spend()
   me.asked = now
   keep_client(ask.client, me)
   if ledger.blocked and ledger.blocked > now then return {verdict = 'blocked'} end
-  if ledger.free and ledger.free > now then return {verdict = 'free'} end
   if not ledger.remaining or now >= ledger.since + ledger.window then return {verdict = 'stale'} end
 
   local left, own = ledger.remaining - flying(), nil
@@ -182,7 +167,8 @@ local function spend()
     if not may then answer.verdict = 'share' end
   end
   if answer.verdict ~= 'granted' then
-    answer.waiting, known = not own and held() > 0, rules.known_to_deny
+    -- A hold may lapse, and a GET in flight may turn out not to be counted.
+    answer.waiting, known = not own and held() + flying() > 0, rules.known_to_deny
   elseif near and flying() > 0 then
     return {verdict = 'busy', waiting = true, promised = own ~= nil}
   elseif near then known = rules.known_near
@@ -207,27 +193,16 @@ end
 local function settle()
   local reserved = flights[ask.id] ~= nil
   land(ask.id, now)
-  if ask.rate and ledger.free then forget_limit()
-  elseif ask.rate and ledger.remaining then learn(ask.rate, 0, false)
-  elseif reserved then guess()
-  elseif ask.fine and ledger.free then set('free', now + rules.free) end
+  if ask.rate and ledger.remaining then learn(ask.rate, 0, false)
+  elseif reserved then guess() end
 end
 
 local answer = {}
 sweep()
 if ARGV[1] == 'spend' then answer = spend()
 elseif ARGV[1] == 'settle' then settle()
-elseif ARGV[1] == 'observe' then
-  if ledger.free then forget_limit() else learn(ask.rate, math.min(ask.sent, now), false) end
-elseif ARGV[1] == 'seed' then
-  if ask.rate then
-    unset('free')
-    answer.seeded = learn(ask.rate, ask.sent, true)
-  else
-    forget_limit()
-    set('free', now + rules.free)
-    answer.seeded = true
-  end
+elseif ARGV[1] == 'observe' then learn(ask.rate, math.min(ask.sent, now), false)
+elseif ARGV[1] == 'seed' then answer.seeded = learn(ask.rate, ask.sent, true)
 elseif ARGV[1] == 'forget' then
   flights[ask.id] = nil
   redis.call('HDEL', key, 'f:' .. ask.id)
@@ -236,7 +211,7 @@ end
 if ask.drop and holds[ask.drop] then keep_hold(ask.drop, {count = 0}) end
 redis.call('EXPIRE', key, math.ceil((ledger.window or 0) + rules.keep))
 
-answer.now, answer.free = now, ledger.free ~= nil and ledger.free > now
+answer.now = now
 answer.reserved, answer.had = flying() + held(), ask.client and had(ask.client) or 0
 for _, field in ipairs({'limit', 'window', 'remaining', 'since', 'heard', 'blocked'}) do answer[field] = ledger[field] end
 if ARGV[1] == 'view' then

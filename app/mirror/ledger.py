@@ -31,7 +31,7 @@ _LABELS = ["upstream", "account"]
 _MODE: Final = "mostrecent"
 LIMIT = Gauge(
     "registry_budget_limit",
-    "Counted pulls that the upstream allows in a window; +Inf: no limit.",
+    "Counted pulls that the upstream allows in a window; +Inf: it has stated no limit.",
     _LABELS,
     multiprocess_mode=_MODE,
 )
@@ -52,7 +52,11 @@ DENIED = Counter(
 FLIGHT_SECONDS = 60.0
 # A client that asked within this time counts as a competitor. Pulls in a row have pauses of this order.
 _ACTIVE_SECONDS = 180
-_KEPT_SECONDS = 86400
+_KEPT_SECONDS = UNLIMITED_SECONDS = 86400
+# After an index, a GET for the client's platform is held for this long. A waiting client outlives several holds, so
+# that a hold that lapses is used by somebody.
+HOLD_SECONDS = 5
+WAIT_SECONDS = 4 * HOLD_SECONDS
 # How long a request may wait on a host, for the lock or for a verdict of the ledger.
 QUEUE_SECONDS = 30.0
 _SEEDINGS = 3
@@ -62,7 +66,7 @@ UNSAID = "-"
 _RULES = {
     "flight": FLIGHT_SECONDS,
     # A client asks for the manifest of its platform right after the index. This allows for a slow client.
-    "hold": 15,
+    "hold": HOLD_SECONDS,
     # After this time, answers are no longer out of order and the upstream's servers agree with each other.
     "quiet": 60,
     # Others spend from the same address. So the upstream's last answer allows GETs for this long …
@@ -74,15 +78,13 @@ _RULES = {
     "near": 10,
     "known_near": 0.5,
     "active": _ACTIVE_SECONDS,
-    # How long "no limit" is believed.
-    "free": 60,
     # An unused ledger is kept for this long after its window.
     "keep": _KEPT_SECONDS,
 }
 _SCRIPT = (Path(__file__).parent / "ledger.lua").read_text(encoding="utf-8")
 
-Verdict = Literal["granted", "free", "late", "stale", "busy", "spent", "share", "blocked"]
-Probe = Callable[[], Awaitable[RateLimit | None]]
+Verdict = Literal["granted", "late", "stale", "busy", "spent", "share", "blocked"]
+Probe = Callable[[], Awaitable[RateLimit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,6 @@ class Entry:
     ``verdict`` answers `Ledger.spend`:
 
         granted  for a counted GET
-        free     there is no limit
         late     the call came too late; ask again
         stale    ask the upstream first
         busy     only one GET at a time is sent now
@@ -105,7 +106,6 @@ class Entry:
     """
 
     now: float
-    free: bool
     reserved: int
     had: int
     verdict: Verdict | None = None
@@ -153,19 +153,19 @@ class Ledger:
         """
         return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
 
-    async def settle(self, spend_id: str, rate: RateLimit | None, *, fine: bool, keep_hold: bool) -> Entry | Away:
-        """Record the end of a GET; without ``rate`` it is taken as counted. ``fine``: the upstream sent a manifest.
+    async def settle(self, spend_id: str, rate: RateLimit | None, *, keep_hold: bool) -> Entry | Away:
+        """Record the end of a GET; without ``rate`` it is taken as counted.
 
         Without ``keep_hold``, the GETs held with this one are released.
         """
-        return await self._do("settle", id=spend_id, rate=_plain(rate), fine=fine, drop=None if keep_hold else spend_id)
+        return await self._do("settle", id=spend_id, rate=_plain(rate), drop=None if keep_hold else spend_id)
 
     async def observe(self, rate: RateLimit, age: float) -> Entry | Away:
         """Take in an answer to a request that was sent ``age`` seconds ago and was not counted."""
         return await self._do("observe", rate=_plain(rate), sent=self._server_time() - max(0.0, age))
 
-    async def seed(self, rate: RateLimit | None, sent: float) -> Entry | Away:
-        """Begin the ledger, or correct it, by an answer to a request sent at ``sent``; None: there is no limit.
+    async def seed(self, rate: RateLimit, sent: float) -> Entry | Away:
+        """Begin the ledger, or correct it, by an answer to a request sent at ``sent``.
 
         The caller must have kept its host from sending any counted GET meanwhile. The entry is not ``seeded`` if a GET
         of another host was answered since then. In that case the upstream must be asked again.
@@ -269,8 +269,7 @@ class HostLedger:
     host's lock exclusively, so that no counted GET of the host is under way. It asks the upstream by HEAD, seeds the
     ledger with the answer and removes the file. Every counted GET shares the lock, so none is sent meanwhile.
 
-    The upstream counts ``source``, which is None before it has said so. This worker itself trusts until ``free_until``
-    (monotonic seconds) that there is no limit, for use without Redis.
+    The upstream counts ``source``, which is None before it has said so.
     """
 
     def __init__(
@@ -284,7 +283,6 @@ class HostLedger:
         clock: Callable[[], float] | None,
     ) -> None:
         self.source: str | None = None
-        self.free_until = 0.0
         self._cache = cache
         self._upstream = upstream
         self._account = account
@@ -324,12 +322,11 @@ class HostLedger:
                 entry = self.told(await self.ledger().view())
                 if isinstance(entry, Away):
                     return
-                if not self.doubtful and (entry.free or (entry.heard and (seen is None or entry.heard != seen.heard))):
+                if not self.doubtful and entry.heard and (seen is None or entry.heard != seen.heard):
                     return  # another worker has asked meanwhile
                 rate = await self._probe()
                 self.source = self.source or UNSAID
-                if rate is not None:
-                    self.notice(rate)
+                self.notice(rate)
                 seeded = self.told(await self.ledger().seed(rate, entry.now))
                 if isinstance(seeded, Away):
                     return
@@ -366,21 +363,22 @@ class HostLedger:
         """Note that an answer states a limit, and which source it counts."""
         if rate.source is not None:
             self.source = _block(rate.source)
-        self.free_until = 0.0
 
     def told(self, entry: Entry | Away) -> Entry | Away:
         """Return the ledger's entry after setting the gauges from it; if Redis was down, put the ledger in doubt."""
         if isinstance(entry, Away):
             with suppress(OSError):
                 self._doubt.touch()
-        elif entry.free:
-            LIMIT.labels(self._upstream, self._account).set(math.inf)
-            REMAINING.labels(self._upstream, self._account).set(math.inf)
         elif entry.limit is not None and entry.remaining is not None:
             LIMIT.labels(self._upstream, self._account).set(entry.limit)
             REMAINING.labels(self._upstream, self._account).set(entry.remaining)
             RESET.labels(self._upstream, self._account).set(entry.resets_in or 0)
         return entry
+
+    def show_unlimited(self) -> None:
+        """Set the gauges of an upstream that has stated no limit."""
+        LIMIT.labels(self._upstream, self._account).set(math.inf)
+        REMAINING.labels(self._upstream, self._account).set(math.inf)
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,9 @@ that the upstream shows to anybody. So lookups for a public project use no accou
 A private project that a member made, and not an operator, never uses the configured accounts. Without a credential of
 its own it sees what anybody may see.
 
+Docker Hub does not count every image: for those of verified publishers and sponsored projects it states no limit. So
+each account learns by a HEAD of its own which repositories are counted for it (`UpstreamAccess.pull`).
+
 A project with a credential of its own has its own budget, tokens and fills. No other project joins a fill that was
 begun with its account. Another project with the same user name cannot use its tokens. Cached content stays when the
 credential changes.
@@ -29,16 +32,19 @@ from app.cache import Cache, keys
 from app.config import Credential
 from app.database import Database, projects
 from app.oci.digest import Digest
-from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable
+from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
 from app.oci.manifest import INDEX_TYPES
 
-from .answers import Answer, RateLimit, UpstreamLimited, UpstreamRefused, answer_of
+from .answers import Answer, RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
 from .budget import Budget
 from .statistics import BudgetView
 from .upstream import FetchedManifest, ManifestHead, Upstream
 
-# The latest lookups that a probe may repeat. One of these images is still there.
+# The latest HEADs of counted images, one of which a probe may repeat. One of these images is still there.
 _MOST_LOOKUPS = 4
+# Whether a repository is counted is asked again after this long.
+_COUNTED_SECONDS = 600
+_COUNTED, _UNCOUNTED = b"1", b"0"
 # After an upstream answered 429 to a lookup, it gets no other lookup for this long.
 _SPARE_SECONDS = 10.0
 
@@ -47,8 +53,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Account:
+    """An account, and the latest references that the upstream counts for it."""
+
     client: Upstream
     budget: Budget
+    counted: deque[tuple[str, str]]
 
 
 class UpstreamAccess:
@@ -72,10 +81,10 @@ class UpstreamAccess:
     ) -> None:
         self.name = name
         self.spool = spool
+        self._cache = cache
         self.has_accounts = bool(credentials)
         self._owner = owner
         shared = _SharedTokens(cache, tokens)
-        self._looked_up: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
         self._limited: TTLCache[Upstream, UpstreamLimited, float] = TTLCache(2, _SPARE_SECONDS, time.monotonic)
         # The limits that answers to each client stated, until their window is over.
         self._stated: TLRUCache[Upstream, RateLimit, float] = TLRUCache(
@@ -97,7 +106,8 @@ class UpstreamAccess:
         client = Upstream(self.name, url, credential, tokens)
         # Each budget has its own file. Its name is a hash, because a user name may hold characters that files cannot.
         lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
-        return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client)))
+        seen: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
+        return _Account(client, Budget(cache, self.name, account, lock, partial(self._probe, client, seen)), seen)
 
     def lookup_client(self, *, public: bool) -> Upstream:
         """Return the client that sees only content that a public project, or a private one, may show."""
@@ -132,9 +142,7 @@ class UpstreamAccess:
     async def look_up(self, repository: str, reference: str, *, public: bool) -> ManifestHead:
         """Return the HEAD of a reference, which no upstream counts; raises the errors of `Upstream.head_manifest`."""
         with self.uncounted(public=public) as client:
-            head = await self._head(client, repository, reference)
-        self._looked_up.append((repository, reference))
-        return head
+            return await self._head(client, repository, reference)
 
     async def pull(self, repository: str, reference: str, client: str, media_type: str | None) -> FetchedManifest:
         """Return a manifest, fetched for ``client`` within the budget of the first account that has pulls left.
@@ -142,17 +150,13 @@ class UpstreamAccess:
         ``media_type`` comes from a lookup. After an index the client asks for one of its children, so one more GET is
         held for it. Raises TooManyRequests, and the errors of `Upstream.get_manifest`.
         """
-        if not self._looked_up:
-            self._looked_up.append((repository, reference))
-        hold = 1 if media_type in INDEX_TYPES else 0
         refusal: TooManyRequests | None = None
         for account in self._accounts:
             try:
-                async with account.budget.spend(client, repository, also_hold=hold) as spend:
-                    fetched = await self._get(account.client, repository, reference)
-                    # A manifest that is not an index has no child that the client asks for next.
-                    await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
-                    return fetched
+                if not await self._is_counted(account, repository, reference):
+                    await account.budget.require_open()
+                    return await self._get(account.client, repository, reference)
+                return await self._pull_counted(account, repository, reference, client, media_type)
             except TooManyRequests as error:
                 refusal = error
         assert refusal is not None  # noqa: S101  # there is always an account; it may be the anonymous one
@@ -169,6 +173,33 @@ class UpstreamAccess:
             return None
         return await self._get(client, repository, reference)
 
+    async def _pull_counted(
+        self, account: _Account, repository: str, reference: str, client: str, media_type: str | None
+    ) -> FetchedManifest:
+        if not account.counted:
+            account.counted.append((repository, reference))
+        hold = 1 if media_type in INDEX_TYPES else 0
+        async with account.budget.spend(client, repository, also_hold=hold) as spend:
+            fetched = await account.client.get_manifest(repository, reference)
+            if fetched.answer.rate is not None:
+                self._stated[account.client] = fetched.answer.rate
+            # A manifest that is not an index has no child that the client asks for next.
+            await spend.answered(fetched.answer, keep_hold=fetched.manifest.is_index)
+            return fetched
+
+    async def _is_counted(self, account: _Account, repository: str, reference: str) -> bool:
+        """Return whether the upstream counts pulls of a repository for this account, which a HEAD of its own tells."""
+        known = await self._cache.get(keys.counted(self.name, account.budget.account, repository))
+        if known is not None:
+            return known == _COUNTED
+        try:
+            head = await self._head(account.client, repository, reference)
+        except UpstreamInvalid as error:
+            answer = answer_of(error)
+            return answer is not None and answer.rate is not None
+        # Without a HEAD, only a GET can state a limit, and it did if one is known.
+        return head.answer.rate is not None or (not head.served and account.client in self._stated)
+
     async def budgets(self) -> list[BudgetView]:
         """Return the budget of each account."""
         return [await account.budget.view() for account in self._accounts]
@@ -177,49 +208,61 @@ class UpstreamAccess:
         return {self._anonymous, *(account.client for account in self._accounts)}
 
     async def _get(self, client: Upstream, repository: str, reference: str) -> FetchedManifest:
+        """Return a manifest by a GET outside the budget."""
         try:
             fetched = await client.get_manifest(repository, reference)
         except OCIError as error:
-            self._hear(client, answer_of(error))
+            await self._learn(client, repository, reference, answer_of(error))
             raise
-        self._hear(client, fetched.answer)
+        await self._learn(client, repository, reference, fetched.answer)
         return fetched
 
     async def _head(self, client: Upstream, repository: str, reference: str) -> ManifestHead:
-        """Return a HEAD, after recording the limit that its answer states in the account's budget, if it has one."""
         try:
             head = await client.head_manifest(repository, reference)
         except OCIError as error:
-            await self._observe(client, answer_of(error))
+            await self._learn(client, repository, reference, answer_of(error))
             raise
-        await self._observe(client, head.answer)
+        await self._learn(client, repository, reference, head.answer)
         return head
 
-    def _hear(self, client: Upstream, answer: Answer | None) -> None:
-        if answer is not None and answer.rate is not None:
-            self._stated[client] = answer.rate
+    async def _learn(self, client: Upstream, repository: str, reference: str, answer: Answer | None) -> None:
+        """Record what an answer to a GET outside the budget, or to a HEAD, says of limits.
 
-    async def _observe(self, client: Upstream, answer: Answer | None) -> None:
-        self._hear(client, answer)
-        for account in self._accounts:
-            if account.client is client:
-                await account.budget.observe(answer)
-
-    async def _probe(self, client: Upstream) -> RateLimit | None:
-        """Return the limit that the upstream states for one of the latest lookups, which it is known to have.
-
-        Of the last few references one is still there. If none is, raises the error of the last answer. If the upstream
-        serves no HEAD, the limit that it stated last still holds.
+        That is the stated limit, and whether the upstream counts the repository for the account of ``client``.
         """
-        looked_up = list(self._looked_up)
-        while True:
+        if answer is None or answer.kind not in ("head_manifest", "get_manifest"):
+            return
+        if answer.rate is not None:
+            self._stated[client] = answer.rate
+        for account in self._accounts:
+            if account.client is not client:
+                continue
+            await account.budget.observe(answer)
+            if answer.rate is not None and answer.status == 200:
+                account.counted.append((repository, reference))
+            if answer.rate is not None or answer.status == 200:
+                note = keys.counted(self.name, account.budget.account, repository)
+                await self._cache.set(note, _UNCOUNTED if answer.rate is None else _COUNTED, _COUNTED_SECONDS)
+
+    async def _probe(self, client: Upstream, counted: deque[tuple[str, str]]) -> RateLimit:
+        """Return the limit that the upstream states for one of the latest ``counted`` references.
+
+        One of the last few is still there and still counted. If none is there, raises the error of the last answer. If
+        the upstream serves no HEAD, the limit that it stated last still holds.
+        """
+        failure: OCIError | None = None
+        for repository, reference in reversed(tuple(counted)):
             try:
-                head = await self._head(client, *looked_up.pop())
-                return head.answer.rate if head.served else self._stated.get(client)
-            except (ManifestUnknown, NameUnknown, UpstreamRefused):
+                head = await self._head(client, repository, reference)
+                rate = head.answer.rate if head.served else self._stated.get(client)
+            except (ManifestUnknown, NameUnknown, UpstreamRefused) as error:
                 # The image is gone or private. A client that waits for another image must not get this error.
-                if not looked_up:
-                    raise
+                failure = error
+                continue
+            if rate is not None:
+                return rate
+        raise failure or UpstreamDown(self.name, "does not state how many pulls are left")
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,12 +157,69 @@ async def test_an_index_is_not_begun_that_could_not_be_ended(limited: Hub, budge
         leave(limited, valkey, 3)
         await clients[0].pull_manifest(f"mirror/{first}", "1", one.digest, one)
         # One is left besides the one promised to the image that was begun.
-        assert refused_in_words(await clients[1].manifest(f"mirror/{second}", "1"))
-        await clients[0].pull(f"mirror/{first}", "1", one)
+        refused, _ = await asyncio.gather(
+            clients[1].manifest(f"mirror/{second}", "1"), clients[0].pull(f"mirror/{first}", "1", one)
+        )
+        assert refused_in_words(refused)
         assert refused_in_words(await clients[2].manifest(f"mirror/{third}", "1"))
         leave(limited, valkey, 2)
         await clients[1].pull(f"mirror/{second}", "1", two)
     assert (limited.counters().get_manifest, limited.counters().get_manifest_429) == (4, 0)
+
+
+async def test_what_is_not_counted_is_pulled_when_nothing_is_left(
+    limited: Hub, budgeted: Service, valkey: Valkey
+) -> None:
+    names, image = cold(limited, 2), multi("sponsored")
+    limited.add(image, "library/sponsored", "1")
+    limited.uncount("library/sponsored")
+    async with crowd(budgeted, 2) as clients:
+        leave(limited, valkey, 1)
+        assert not refused_in_words(await clients[0].manifest(f"mirror/{names[0]}", "1"))
+        assert refused_in_words(await clients[0].manifest(f"mirror/{names[1]}", "1"))
+        await asyncio.gather(*(client.pull("mirror/library/sponsored", "1", image) for client in clients))
+        # What was not counted taught nothing: the rest is still known.
+        assert refused_in_words(await clients[1].manifest(f"mirror/{names[1]}", "1"))
+        metrics = (await clients[0].ask("GET", "/metrics")).body.decode()
+    asked = limited.counters()
+    assert (asked.get_manifest, asked.get_manifest_uncounted, asked.get_manifest_429) == (1, 2, 0)
+    gauges = [line for line in metrics.splitlines() if line.startswith("registry_budget_limit{")]
+    assert gauges
+    assert not any(line.endswith("Inf") for line in gauges)
+
+
+async def test_an_image_that_is_counted_from_now_on_is_reserved(
+    limited: Hub, budgeted: Service, valkey: Valkey
+) -> None:
+    first, second, third = (single(f"moves {number}", sizes=(100,)) for number in range(3))
+    limited.add(first, "library/moves", "1")
+    limited.add(second, "library/moves", "2")
+    limited.add(third, "library/moves", "3")
+    limited.uncount("library/moves")
+    async with crowd(budgeted, 1) as (client,):
+        leave(limited, valkey, 1)
+        await client.pull("mirror/library/moves", "1", first)
+        limited.count("library/moves")
+        assert not refused_in_words(await client.manifest("mirror/library/moves", "2"))
+        assert refused_in_words(await client.manifest("mirror/library/moves", "3"))
+    asked = limited.counters()
+    assert (asked.get_manifest, asked.get_manifest_uncounted, asked.get_manifest_429) == (1, 1, 0)
+
+
+async def test_askers_of_an_index_alone_leave_nothing_unused(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    names = [f"library/only{next(_numbers)}" for _ in range(40)]
+    for name in names:
+        limited.add(multi(name), name, "1")
+    async with crowd(budgeted, 40) as clients:
+        leave(limited, valkey, 10)
+        answers = await asyncio.gather(
+            *(client.manifest(f"mirror/{name}", "1") for client, name in zip(clients, names, strict=True))
+        )
+    served = [refused_in_words(answer) for answer in answers].count(False)
+    asked = limited.counters()
+    # An index that could not be ended is not begun, so the very last GET waits for an image of one manifest.
+    assert served == asked.get_manifest == 9
+    assert asked.get_manifest_429 == 0
 
 
 async def test_a_greedy_client_does_not_starve_a_modest_one(limited: Hub, budgeted: Service, valkey: Valkey) -> None:

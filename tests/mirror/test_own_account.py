@@ -209,6 +209,36 @@ async def test_each_project_has_a_budget_of_its_own(hub: Hub, accounts: Hub, hom
     assert await home.status.budgets("quay.io") == []
 
 
+async def test_what_is_not_counted_for_nobody_may_be_counted_for_an_account(
+    hub: Hub, accounts: Hub, home: House, make: Make
+) -> None:
+    hub.limit(0, source="127.0.0.1")
+    for_nobody, for_all = "library/sponsored", "library/verified"
+    images = {name: hub.add(make(), name, "1") for name in (for_nobody, for_all)}
+    hub.uncount(for_nobody, source="127.0.0.1")
+    hub.uncount(for_all)
+    mine = await home.project("mine", account(OURS), public=True)
+    plain = await home.project("plain", None, public=True)
+    for name, image in images.items():
+        for project in ("plain", "mine"):
+            index = await home.manifest(f"{project}/{name}", "1")
+            child = await home.manifest(f"{project}/{name}", next(iter(set(image.manifests) - {image.digest})))
+            assert (index.digest, child.payload is not None) == (image.digest, True)
+    asked = hub.counters()
+    assert (asked.get_manifest_uncounted, asked.get_manifest, asked.get_manifest_429) == (6, 2, 0)
+    (own,) = await home.status.budgets("docker.io", mine)
+    assert (own.remaining, own.reserved, own.unlimited) == (5, 0, False)
+    await refused(home.manifest(f"plain/{hub_name(hub, make)}", "1"), TooManyRequests)
+    (nobody,) = await home.status.budgets("docker.io", plain)
+    assert (nobody.remaining, nobody.unlimited) == (0, False)
+
+
+def hub_name(hub: Hub, make: Make) -> str:
+    """Put an image under a name that the upstream counts."""
+    hub.add(make(sizes=(10,)), "library/counted", "1")
+    return "library/counted"
+
+
 async def test_a_change_counts_at_once_and_leaves_the_cache(hub: Hub, accounts: Hub, home: House, make: Make) -> None:
     image = hub.add(make(sizes=(5_000,)), "both/app", "1", readers=[OURS, THEIRS])
     private = hub.add(make(sizes=(5_000,)), "ours/app", "1", readers=[OURS])

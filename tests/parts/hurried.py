@@ -16,7 +16,7 @@ from app.config import Config
 def cut() -> None:
     """Cut them in this process, and in those that it forks."""
     # Metrics must be prepared before the modules that define them are imported.
-    from app.mirror import manifests, mirror, transport, upstream, upstream_access, upstream_lists
+    from app.mirror import ledger, manifests, mirror, transport, upstream, upstream_access, upstream_lists
     from app.mirror.budget import Budget
 
     vars(upstream)["Timeouts"] = partial(transport.Timeouts, answer=5, idle=10)
@@ -24,7 +24,7 @@ def cut() -> None:
     mirror._SAMPLE_SECONDS = 1.0
     defaults = inspect.unwrap(Budget.spend).__kwdefaults__
     assert defaults is not None
-    defaults["wait"] = 4.0
+    ledger._RULES["hold"], defaults["wait"] = 1, 6.0
 
 
 def main() -> int:

@@ -88,6 +88,14 @@ class Hub:
         """
         self._call("limit", count=count, window=window, source=source)
 
+    def uncount(self, repository: str, *, source: str | None = None) -> None:
+        """Count no GET of ``repository`` any more, for ``source`` or (None) for all, and state no limit for it."""
+        self._call("uncount", repository=repository, source=source)
+
+    def count(self, repository: str) -> None:
+        """Count the GETs of ``repository`` again."""
+        self._call("count", repository=repository)
+
     def leave(self, remaining: int, *, source: str = LOOPBACK) -> None:
         """Make ``remaining`` what is left to ``source``."""
         self._call("leave", remaining=remaining, source=source)

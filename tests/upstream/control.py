@@ -25,9 +25,9 @@ class Control:
 
     def routes(self) -> list[web.RouteDef]:
         calls: list[Call] = [
-            self.add, self.tag, self.remove, self.referrers_api, self.account, self.limit, self.leave, self.spend,
-            self.pace, self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults, self.counters,
-            self.reset_counters,
+            self.add, self.tag, self.remove, self.referrers_api, self.account, self.limit, self.uncount, self.count,
+            self.leave, self.spend, self.pace, self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults,
+            self.counters, self.reset_counters,
             self.reset,
         ]  # fmt: skip
         return [
@@ -77,6 +77,13 @@ class Control:
             self._state.limits.default = limit
         else:
             self._state.limits.by_source[call["source"]] = limit
+
+    def uncount(self, call: dict[str, Any]) -> None:
+        self._state.limits.uncounted.add((call["repository"], call["source"]))
+
+    def count(self, call: dict[str, Any]) -> None:
+        uncounted = self._state.limits.uncounted
+        uncounted -= {one for one in uncounted if one[0] == call["repository"]}
 
     def leave(self, call: dict[str, Any]) -> None:
         self._state.limits.leave(call["source"], call["remaining"])

@@ -23,10 +23,16 @@ class Limit:
 class Limits:
     default: Limit = field(default_factory=Limit)
     by_source: dict[str, Limit] = field(default_factory=dict)
+    # Repositories of verified publishers and sponsored projects, with the source for which they are not counted.
+    uncounted: set[tuple[str, str | None]] = field(default_factory=set)
     _spent: defaultdict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
     def of(self, source: str) -> Limit:
         return self.by_source.get(source, self.default)
+
+    def counts(self, repository: str, source: str) -> bool:
+        """Say whether a GET of a manifest of ``repository`` counts, and its limit is stated."""
+        return self.uncounted.isdisjoint({(repository, None), (repository, source)})
 
     def remaining(self, source: str) -> int:
         """Count what the source has left now; 0 where it has no limit."""

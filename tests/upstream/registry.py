@@ -65,17 +65,20 @@ class Registry:
             counters.head_manifest += 1
         source = token.user or request.remote or ""
         refused = wire.instead(fault, self._challenge_headers(name, fault), path=request.path_qs) or (
-            self._count(source, token.user) if counted else None
+            self._count(name, source, token.user) if counted else None
         )
         if refused is not None:
             if counted and refused.status == 429:
                 counters.get_manifest_429 += 1
             return refused
-        limits = state.limits.headers(source, token.user)
+        limits = state.limits.headers(source, token.user) if state.limits.counts(name, source) else {}
         return await self._send_manifest(request, repository, limits, fault)
 
-    def _count(self, source: str, user: str | None) -> web.Response | None:
+    def _count(self, name: str, source: str, user: str | None) -> web.Response | None:
         state = self._state
+        if not state.limits.counts(name, source):
+            state.counters.get_manifest_uncounted += 1
+            return None
         if state.limits.take(source):
             state.counters.get_manifest += 1
             return None

@@ -19,8 +19,9 @@ from pathlib import Path
 import aiohttp
 
 from app.cache import Cache
-from app.mirror.answers import Answer, RateLimit, RequestKind, parse_rate_limit
+from app.mirror.answers import Answer, RateLimit, RequestKind, UpstreamDown, parse_rate_limit
 from app.mirror.budget import Budget
+from app.mirror.ledger import WAIT_SECONDS
 from app.oci.errors import OCIError
 from tests.parts.process import Process, eventually, python
 
@@ -37,7 +38,7 @@ class Plan:
     client: str = "somebody"
     pulls: int = 20
     pairs: bool = False
-    wait: float = 10.0
+    wait: float = WAIT_SECONDS
 
 
 class Puller:
@@ -48,11 +49,13 @@ class Puller:
         self._session = session
         self.budget = Budget(cache, "docker.io", "", Path(plan.lock), self._probe)
 
-    async def _probe(self) -> RateLimit | None:
+    async def _probe(self) -> RateLimit:
         sent_at = time.time()
         async with self._session.head(self._plan.upstream) as response:
             answer = _answer("head_manifest", response, sent_at)
         await self.budget.observe(answer)
+        if answer.rate is None:
+            raise UpstreamDown("docker.io", "states no limit")
         return answer.rate
 
     async def pull(self, image: str) -> list[str]:

@@ -17,6 +17,7 @@ from prometheus_client import REGISTRY
 
 from app.cache import Cache
 from app.mirror import budget as room
+from app.mirror import ledger
 from app.mirror.answers import Answer, RateLimit, UpstreamDown, UpstreamLimited, carry
 from app.mirror.budget import Budget
 from app.mirror.ledger import duration
@@ -150,7 +151,7 @@ async def test_what_lands_while_redis_is_away_is_settled_when_it_is_back(
 
 
 async def test_a_stream_of_gets_does_not_keep_a_probe_from_its_turn(new: NewPuller, upstream: Counter) -> None:
-    upstream.source = None
+    upstream.left = 10_000
     busy, newcomer = await new("busy"), await new("newcomer")
     stop = asyncio.Event()
 
@@ -348,7 +349,7 @@ async def test_a_429_that_is_raised_blocks(new: NewPuller) -> None:
     assert 60 < int((await _refusal(puller)).headers["Retry-After"]) <= 77
 
 
-async def test_heads_are_observed_and_nothing_else(new: NewPuller) -> None:
+async def test_heads_are_observed_and_no_storage(new: NewPuller) -> None:
     puller = await new("me")
     await puller.pull("image")
     rate = RateLimit(LIMIT, 55, WINDOW, "192.0.2.1")
@@ -356,7 +357,7 @@ async def test_heads_are_observed_and_nothing_else(new: NewPuller) -> None:
     for other in (
         None,
         headed(200, None),
-        got(200, replace(rate, remaining=40)),
+        replace(got(200, replace(rate, remaining=40)), kind="storage"),
         headed(200, replace(rate, remaining=90)),
     ):
         await puller.budget.observe(other)
@@ -371,7 +372,7 @@ async def test_a_probe_that_fails_is_everybodys_answer_and_lets_nothing_go(
 ) -> None:
     asked: list[float] = []
 
-    async def probe() -> RateLimit | None:
+    async def probe() -> RateLimit:
         asked.append(time.time())
         await asyncio.sleep(0.2)
         raise UpstreamDown("docker.io", "does not answer")
@@ -416,31 +417,60 @@ async def test_each_source_has_a_ledger_of_its_own(new: NewPuller, upstream: Cou
     assert (await one.budget.view()).remaining == (await other.budget.view()).remaining == 48
 
 
-async def test_a_limit_that_appears_is_kept(new: NewPuller, upstream: Counter) -> None:
-    upstream.source = None
-    puller = await new("me")
-    assert await _many(puller, 5) == ["200"] * 5
-    assert (await puller.budget.view()).unlimited
-    upstream.source, upstream.left = "192.0.2.1", 3
-    assert await puller.pull("image") == ["200"]
-    assert await _many(puller, 5) == ["200"] * 2 + ["TOOMANYREQUESTS"] * 3
-    assert upstream.past == 0
-
-
-async def test_without_a_limit_nobody_queues_while_redis_is_away(
-    new: NewPuller, upstream: Counter, valkey: Valkey
+async def test_an_image_that_is_not_counted_shows_no_limit_only_where_none_was_stated(
+    new: NewPuller, upstream: Counter
 ) -> None:
-    upstream.source = None
+    one, other = await new("me"), await new("me")
+    assert not (await one.budget.view()).unlimited
+    await one.budget.observe(got(200, None))
+    assert (await one.budget.view()).unlimited
+    assert (await other.budget.view()).unlimited, "other workers show it, too"
+    await one.pull("image")
+    for budget in (one.budget, other.budget):
+        await budget.observe(got(200, None))
+        view = await budget.view()
+        assert (view.unlimited, view.limit, view.remaining) == (False, LIMIT, LIMIT - 1)
+    assert REGISTRY.get_sample_value("registry_budget_limit", {"upstream": "docker.io", "account": ""}) == LIMIT
+
+
+async def test_a_get_that_was_not_reserved_lowers_what_is_left(new: NewPuller, upstream: Counter) -> None:
     puller = await new("me")
     await puller.pull("image")
-    valkey.stop()
-    try:
-        flying = await _take_off(upstream, puller, 10)
-        upstream.gate.set()
-        assert await flying == ["200"] * 10
-        assert upstream.heads == 1
-    finally:
-        valkey.start()
+    await puller.budget.observe(got(200, RateLimit(LIMIT, 40, WINDOW, "192.0.2.1")))
+    assert (await puller.budget.view()).remaining == 40
+
+
+async def test_a_get_that_is_not_counted_waits_as_the_upstream_asks(new: NewPuller) -> None:
+    one, other = await new("me"), await new("you")
+    await one.budget.require_open()
+    await one.budget.observe(replace(got(429, None), retry_after="77"))
+    for puller in (one, other):
+        with pytest.raises(TooManyRequests) as caught:
+            await puller.budget.require_open()
+        assert 60 < int(caught.value.headers["Retry-After"]) <= 77
+
+
+async def test_what_is_held_for_nobody_is_used_by_those_who_wait(
+    new: NewPuller, upstream: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ledger._RULES, "hold", 0.5)
+    upstream.left = 10
+    crowd = [await new(f"client {number}") for number in range(4)]
+
+    async def ask(number: int) -> bool:
+        try:
+            async with crowd[number % 4].budget.spend(
+                f"client {number}", f"image {number}", also_hold=1, wait=2
+            ) as spend:
+                await spend.answered(got(200, None))
+        except TooManyRequests:
+            return False
+        return True
+
+    await crowd[0].pull("image")
+    served = await asyncio.gather(*(ask(number) for number in range(40)))
+    assert (served.count(True), upstream.past) == (8, 0), "nine were left, and the last GET cannot end an index"
+    assert ledger.WAIT_SECONDS >= 4 * ledger.HOLD_SECONDS
 
 
 @pytest.mark.parametrize(

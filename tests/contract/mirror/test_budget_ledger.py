@@ -37,12 +37,13 @@ class Book:
         self._ledger = Ledger(cache, "budget:test", self.clock)
         self._ids = 0
 
-    async def seed(self, remaining: int | None, *, limit: int = 100) -> Entry:
-        sent = (await self.view()).now
-        return _there(await self._ledger.seed(_rate(remaining, limit), sent))
+    async def seed(self, remaining: int, *, limit: int = 100) -> Entry:
+        return await self.seed_late(remaining, (await self.view()).now, limit=limit)
 
-    async def seed_late(self, remaining: int, sent: float) -> Entry:
-        return _there(await self._ledger.seed(_rate(remaining), sent))
+    async def seed_late(self, remaining: int, sent: float, *, limit: int = 100) -> Entry:
+        rate = _rate(remaining, limit)
+        assert rate is not None
+        return _there(await self._ledger.seed(rate, sent))
 
     async def spend(self, client: str, *, also_hold: int = 0, image: str = "image") -> tuple[str, Entry]:
         self._ids += 1
@@ -57,8 +58,7 @@ class Book:
         return entry
 
     async def settle(self, spend_id: str, remaining: int | None, *, keep_hold: bool = True) -> Entry:
-        rate = _rate(remaining)
-        return _there(await self._ledger.settle(spend_id, rate, fine=remaining is not None, keep_hold=keep_hold))
+        return _there(await self._ledger.settle(spend_id, _rate(remaining), keep_hold=keep_hold))
 
     async def observe(self, remaining: int, age: float = 0.0) -> Entry:
         rate = _rate(remaining)
@@ -263,22 +263,6 @@ async def test_an_answer_from_before_the_last_landing_begins_no_window(book: Boo
     sent = (await book.view()).now
     await book.settle(spend_id, 29)
     assert (await book.seed_late(30, sent)).remaining == 29
-
-
-async def test_no_limit_is_believed_for_a_minute(book: Book) -> None:
-    await book.seed(None)
-    spend_id, entry = await book.spend("me", also_hold=1)
-    assert (entry.verdict, entry.reserved) == ("free", 0)
-    book.clock.now += 50
-    await book.settle("x", None, keep_hold=True)
-    book.clock.now += 20
-    assert (await book.spend("me"))[1].verdict == "stale"
-    await book.seed(None)
-    await book.observe(10)
-    assert (await book.spend("me"))[1].verdict == "stale"
-    await book.seed(10)
-    assert (await book.spend("me"))[1].verdict == "granted"
-    await book.settle(spend_id, 9)
 
 
 async def test_a_block_outlives_the_seeding(book: Book) -> None:

@@ -207,11 +207,3 @@ async def test_a_modest_client_gets_through_beside_a_greedy_one(upstream: Counte
         pulls = [pull for one in mass for pull in await one.ends()]
     assert {tuple(pull) for pull in pulls} == {("200", "200"), ("TOOMANYREQUESTS",)}
     assert upstream.past == 0
-
-
-async def test_an_upstream_without_a_limit_is_asked_once_a_worker(upstream: Counter, plan: Plan) -> None:
-    upstream.source = None
-    async with AsyncExitStack() as stack:
-        ends = await _ends(await _start(stack, [plan] * WORKERS))
-    assert ends == {"200": 60}
-    assert upstream.heads <= WORKERS
