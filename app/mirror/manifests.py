@@ -31,6 +31,7 @@ from app.database.traffic import Counts
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
+from app.oci.manifest import CARRIED_TYPES
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 from app.registry.content import Client, ManifestAnswer
@@ -144,7 +145,7 @@ class MirrorManifests:
             await self._forget(repository, reference)
             raise
         digest = reference if isinstance(reference, Digest) else head.digest
-        if digest is None or not head.size:
+        if digest is None or not head.size or head.media_type not in CARRIED_TYPES:
             return None
         if isinstance(reference, Tag):
             # Before SQL is read, so that a task that records the manifest meanwhile finds the note.

@@ -24,12 +24,13 @@ from app.oci.errors import (
     BlobUnknown,
     DigestInvalid,
     ManifestInvalid,
+    ManifestOutdated,
     ManifestUnknown,
     NameUnknown,
     OCIError,
     UpstreamInvalid,
 )
-from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from app.oci.manifest import CARRIED_TYPES, MAX_MANIFEST_BYTES, SCHEMA_1_TYPES, Manifest, SchemaOne, parse_manifest
 
 from .address_guard import AddressGuard, next_hop
 from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
@@ -40,7 +41,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z")
-_ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
+_ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(CARRIED_TYPES))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,11 @@ class Upstream:
             )
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
-        """Return a manifest of a known type, at most 4 MiB; Docker Hub counts the GET, which is sent at most once."""
+        """Return a manifest of at most 4 MiB, whatever its JSON says; raises ManifestOutdated for schema 1.
+
+        Docker Hub counts the GET, which is sent at most once.
+        """
         async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
-            media_type = self._manifest_type(final.response)
             stated = self._stated_digest(final.response, reference)
             payload = await self._transport.read(final.response, MAX_MANIFEST_BYTES)
             asked = Digest(reference) if ":" in reference else None
@@ -162,7 +165,9 @@ class Upstream:
                         digest=expected,
                     )
             try:
-                manifest = parse_manifest(payload, media_type)
+                manifest = parse_manifest(payload, _media_type(final.response))
+            except SchemaOne as error:
+                raise self._outdated() from error
             except ManifestInvalid as error:
                 raise UpstreamInvalid(
                     "%(upstream)s sent a manifest that cannot be used: %(reason)s",
@@ -294,15 +299,18 @@ class Upstream:
             raise UpstreamInvalid("%(upstream)s answered in an encoding that was not asked for", upstream=self.name)
 
     def _manifest_type(self, response: aiohttp.ClientResponse) -> str:
+        """Return the stated type, which need not be a manifest's; raises ManifestOutdated for schema 1."""
         media_type = _media_type(response)
-        if media_type not in MANIFEST_TYPES:
-            raise UpstreamInvalid(
-                "%(upstream)s sent the type %(type)r, which is not a type of manifest served here; "
-                "ask the image's publisher to push it again with a current client",
-                upstream=self.name,
-                type=media_type[:100] or "(none)",
-            )
+        if media_type in SCHEMA_1_TYPES:
+            raise self._outdated()
         return media_type
+
+    def _outdated(self) -> ManifestOutdated:
+        return ManifestOutdated(
+            "%(upstream)s has this image only in the old format schema 1, which current clients cannot run; "
+            "ask the image's publisher to push it again with a current client",
+            upstream=self.name,
+        )
 
     def _stated_digest(self, response: aiohttp.ClientResponse, reference: str) -> Digest | None:
         header = response.headers.get("Docker-Content-Digest")
