@@ -33,6 +33,9 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+_DEFAULT_PLATFORM = Platform("linux", "amd64")
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """An entry of an index; ``size`` in bytes is 0 if the index does not state it.
@@ -93,6 +96,12 @@ def children_of(payload: bytes) -> list[Child]:
 def platforms_of(payload: bytes) -> Sequence[Platform]:
     """List the platforms for which an index has images; empty for any other manifest."""
     return tuple(dict.fromkeys(child.platform for child in children_of(payload) if child.platform is not None))
+
+
+def default_child(payload: bytes) -> Digest | None:
+    """Return the image for linux/amd64 in an index, None if it has none."""
+    children = (child.digest for child in children_of(payload) if child.platform == _DEFAULT_PLATFORM)
+    return next(children, None)
 
 
 def config_of(payload: bytes) -> Descriptor | None:
