@@ -15,6 +15,7 @@ from tests.parts.service import Service
 from tests.upstream.client import Hub
 
 from .client import Client
+from .conftest import Make
 from .inside import sql
 
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
@@ -100,6 +101,35 @@ async def test_an_index_in_an_index(hub: Hub, client: Client, repository: str) -
         assert (await client.manifest(name, reference)).body == expected
     assert (await client.manifest(name, ABSENT["digest"])).status == 404
     await client.pull_blob(name, digest_of(BLOB), image)
+
+
+async def test_conditions_cost_a_head(hub: Hub, client: Client, repository: str, make: Make) -> None:
+    """A client that has the manifest already costs no counted pull, also where nothing is cached."""
+    image, name = hub.add(make(sizes=(1000,)), repository, "8.0"), f"mirror/{repository}"
+    (layer,) = image.layers
+    for path, digest in ((f"manifests/{image.digest}", image.digest), ("manifests/8.0", image.digest),
+                         (f"blobs/{layer}", layer)):  # fmt: skip
+        for header, status in (("If-None-Match", 304), ("If-Match", 412)):
+            value = f'"{digest}"' if status == 304 else '"other"'
+            answer = await client.ask("GET", f"/v2/{name}/{path}", {header: value})
+            assert (answer.status, answer.headers["ETag"]) == (status, f'"{digest}"')
+    assert (hub.counters().get_manifest, hub.counters().get_blob) == (0, 0)
+    answer = await client.ask("GET", f"/v2/{name}/manifests/8.0", {"If-None-Match": '"other"'})
+    assert (answer.status, answer.body) == (200, image.payload)
+    answer = await client.ask(
+        "GET", f"/v2/{name}/blobs/{layer}", {"If-None-Match": '"other"', "If-Range": '"other"', "Range": "bytes=0-1"}
+    )
+    assert (answer.status, answer.body) == (200, image.blobs[layer])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_who_reads_no_indexes(hub: Hub, client: Client, repository: str, make: Make, method: str) -> None:
+    docker, name = hub.add(make(style="docker"), repository, "docker"), f"mirror/{repository}"
+    oci, headers = hub.add(make(), repository, "oci"), {"Accept": DOCKER_MANIFEST}
+    answer = await client.ask(method, f"/v2/{name}/manifests/docker", headers)
+    assert answer.headers["Docker-Content-Digest"] == docker.platform("linux/amd64").digest
+    for reference in ("oci", oci.digest):
+        assert (await client.ask(method, f"/v2/{name}/manifests/{reference}", headers)).status == 404
 
 
 async def test_schema_1_is_named(hub: Hub, client: Client, repository: str) -> None:

@@ -46,12 +46,13 @@ _BODY_CHUNK = 256 * 1024
 _DRAIN_SECONDS = 2.0
 
 
-def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
+def _framing(version: str, headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
     """Return whether a request announces a body, and the error if it does so in a wrong way."""
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
-    if encoding is not None and (length is not None or encoding.lower() != "chunked"):
+    # RFC 9112, 6.1: a proxy that speaks HTTP/1.0 does not know the coding, and may have taken the body for a request.
+    if encoding is not None and (length is not None or encoding.lower() != "chunked" or version == "HTTP/1.0"):
         return True, SizeInvalid(
             "send a body with either a Content-Length or Transfer-Encoding: chunked, not with both or another encoding"
         )
@@ -88,7 +89,7 @@ class Call(Delegate):
         self.client_address = client_address
         self.request_id = request_id
         # Whether Tornado reads a body while the handler runs, and the error if it must not.
-        self.has_body, malformed = _framing(headers)
+        self.has_body, malformed = _framing(start.version, headers)
         self.malformed: OCIError | None = fault or malformed
         # Removed from the headers, because Tornado would say "continue" before the client is admitted.
         expects = self.has_body and headers.pop("Expect", "").lower() == "100-continue"
