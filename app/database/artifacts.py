@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, select
 
 from app.oci.digest import Digest
 from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
@@ -17,7 +17,7 @@ from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 from . import keyset
 from .engine import Transaction, insert
 from .keyset import Page
-from .tables import manifest, manifest_label, part, tag
+from .tables import link, manifest, manifest_label, part, tag
 from .text import equals, has
 
 IMAGE_CONFIGS = frozenset(
@@ -169,11 +169,20 @@ async def parts(transaction: Transaction, repository_id: int, manifests: Collect
 
 async def present(transaction: Transaction, repository_id: int, digests: Collection[str]) -> set[str]:
     """Return which of the manifests the repository has."""
+    return await _present(transaction, manifest, repository_id, digests)
+
+
+async def linked(transaction: Transaction, repository_id: int, digests: Collection[str]) -> set[str]:
+    """Return which of the blobs the repository links."""
+    return await _present(transaction, link, repository_id, digests)
+
+
+async def _present(transaction: Transaction, table: Table, repository_id: int, digests: Collection[str]) -> set[str]:
     found: set[str] = set()
     wanted = sorted(digests)
     for start in range(0, len(wanted), 500):
-        statement = select(manifest.c.digest).where(
-            manifest.c.repository_id == repository_id, manifest.c.digest.in_(wanted[start : start + 500])
+        statement = select(table.c.digest).where(
+            table.c.repository_id == repository_id, table.c.digest.in_(wanted[start : start + 500])
         )
         found.update((await transaction.execute(statement)).scalars())
     return found

@@ -97,9 +97,10 @@ async def payload(database: Database, repository_id: int, digest: Digest) -> Sto
 
 
 async def part_size(database: Database, repository_id: int, digest: Digest, *, is_manifest: bool) -> int | None:
-    """Return the size in bytes that the repository's manifests state for a blob or manifest; None if none names it."""
+    """Return the size in bytes that the repository's manifests state for a blob or manifest; None if none does."""
     row = await database.point(_part_size, repository_id, digest, is_manifest)
-    return row[0] if row else None
+    # 0 stands for a size that the manifest does not state.
+    return row[0] or None if row else None
 
 
 async def sizes(transaction: Transaction, repository_id: int, digests: Iterable[Digest]) -> dict[str, int]:
@@ -119,8 +120,17 @@ async def sizes(transaction: Transaction, repository_id: int, digests: Iterable[
     return found
 
 
-async def add(transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest) -> None:
-    """Write a manifest and its parts; a manifest that exists already stays as it is."""
+async def add(
+    transaction: Transaction,
+    repository_id: int,
+    digest: Digest,
+    parsed: Manifest,
+    known: Mapping[str, int] | None = None,
+) -> None:
+    """Write a manifest and its parts; a manifest that exists already stays as it is.
+
+    ``known``: the sizes of parts in bytes, for those that the manifest does not state.
+    """
     now = time.time()
     statement = insert(transaction, manifest).values(
         repository_id=repository_id,
@@ -135,15 +145,19 @@ async def add(transaction: Transaction, repository_id: int, digest: Digest, pars
         pulled_at=now,
     )
     await transaction.execute(statement.on_conflict_do_nothing())
+    # An index keeps its other entries as blobs, and as manifests too if they are here as such.
+    here = await sizes(transaction, repository_id, {entry.digest for entry in parsed.others}) if parsed.others else {}
+    children = (*parsed.manifests, *(entry for entry in parsed.others if entry.digest in here))
     rows: dict[tuple[str, bool], dict[str, Any]] = {}
-    for descriptors, is_manifest in ((parsed.blobs, False), (parsed.manifests, True)):
+    for descriptors, is_manifest in (((*parsed.blobs, *parsed.others), False), (children, True)):
         for descriptor in descriptors:
+            stated = (known or {}).get(descriptor.digest, 0) if descriptor.size is None else descriptor.size
             rows[descriptor.digest, is_manifest] = {
                 "repository_id": repository_id,
                 "manifest": digest,
                 "digest": descriptor.digest,
                 "is_manifest": is_manifest,
-                "size": descriptor.size,
+                "size": stated,
             }
     if rows:
         await transaction.execute(insert(transaction, part).on_conflict_do_nothing(), list(rows.values()))

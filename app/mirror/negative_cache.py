@@ -6,7 +6,7 @@ import json
 
 from app.cache import AWAY, Cache, keys
 from app.oci.digest import Digest
-from app.oci.errors import OCIError, UpstreamInvalid
+from app.oci.errors import ManifestOutdated, OCIError, UpstreamInvalid
 from app.oci.reference import Name, Tag
 
 from .answers import ManifestUnusable
@@ -49,7 +49,7 @@ class NegativeCache:
 
     async def note_unusable(self, name: Name, reference: Tag | Digest, reason: UpstreamInvalid) -> None:
         """Note that a manifest could not be used, because the next counted GET would be wasted, too."""
-        lasting = isinstance(reason, ManifestUnusable) and isinstance(reference, Digest)
+        lasting = isinstance(reason, ManifestUnusable | ManifestOutdated) and isinstance(reference, Digest)
         note = json.dumps(describe(reason)).encode()
         seconds = _UNUSABLE_SECONDS if lasting else _SPOILT_SECONDS
         await self._cache.set(keys.unusable(name, reference), note, seconds)

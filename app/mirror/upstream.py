@@ -24,13 +24,22 @@ from app.oci.digest import Digest
 from app.oci.errors import (
     BlobUnknown,
     ManifestInvalid,
+    ManifestOutdated,
     ManifestUnknown,
     NameUnknown,
     OCIError,
     Unsupported,
     UpstreamInvalid,
 )
-from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES, OCI_INDEX, Manifest, parse_manifest
+from app.oci.manifest import (
+    CARRIED_TYPES,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    SCHEMA_1_TYPES,
+    Manifest,
+    SchemaOne,
+    parse_manifest,
+)
 
 from . import replies
 from .address_guard import AddressGuard
@@ -41,10 +50,7 @@ from .requests import FinalReply, Requests
 from .transport import Timeouts, Transport
 
 _UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
-_ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
-# The label says nothing about the kind of a manifest, so the manifest itself does.
-_ANY_LABELS = frozenset({"", "application/json", "application/octet-stream", "text/plain", "text/html"})
+_ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(CARRIED_TYPES))}
 _REFUSALS = frozenset({401, 403, 404})
 # Answers of registries that serve no HEAD of manifests; Docker asks them by GET, too.
 _NO_HEAD = frozenset({400, 405, 501})
@@ -154,7 +160,7 @@ class Upstream:
     async def head_manifest(self, repository: str, reference: str) -> ManifestHead:
         """Return the upstream's HEAD of a reference; Docker Hub does not count it.
 
-        Raises ManifestUnusable for a manifest whose GET would be in vain.
+        Raises ManifestUnusable or ManifestOutdated for a manifest whose GET would be in vain.
         """
         async with self._open("head_manifest", "HEAD", repository, reference, _ACCEPT_MANIFESTS, _NO_HEAD) as final:
             response = final.response
@@ -163,23 +169,19 @@ class Upstream:
             if replies.is_page(response):
                 raise self._page()
             label, size, stated = replies.media_type(response), response.content_length, replies.stated_digest(response)
-            if label.startswith(_SCHEMA_1):
-                raise ManifestUnusable(
-                    "%(upstream)s has %(reference)s only in the old format schema 1, which is not served here; "
-                    "ask the image's publisher to push it again with a current client",
-                    upstream=self.name,
-                    reference=reference,
-                )
+            if label in SCHEMA_1_TYPES:
+                raise self._outdated()
             if size is not None and size > MAX_MANIFEST_BYTES:
                 raise self._too_large()
             if _contradicts(stated, reference):
                 return ManifestHead(None, "", None, final.answer)
-            return ManifestHead(stated, label if label in MANIFEST_TYPES else "", size, final.answer)
+            return ManifestHead(stated, label if label in CARRIED_TYPES else "", size, final.answer)
 
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
-        """Return a manifest of at most 4 MiB; Docker Hub counts the GET, which is sent at most once.
+        """Return a manifest of at most 4 MiB, whatever its JSON says.
 
-        Its digest decides, whatever its label is. Raises ManifestUnusable, and UpstreamInvalid for another digest.
+        Docker Hub counts the GET, which is sent at most once. Its digest decides, whatever its label is. Raises ManifestUnusable, ManifestOutdated, and UpstreamInvalid
+        for another digest.
         """
         async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
             label, page = replies.media_type(final.response), replies.is_page(final.response)
@@ -188,7 +190,7 @@ class Upstream:
             payload = await self._read_manifest(final.response)
             digest = expected or Digest.of(payload)
             try:
-                manifest = self._parse(payload, digest, "" if label in _ANY_LABELS else label)
+                manifest = self._parse(payload, digest, label)
             except UpstreamInvalid:
                 if page:
                     raise self._page() from None
@@ -210,6 +212,8 @@ class Upstream:
             )
         try:
             return parse_manifest(payload, label)
+        except SchemaOne as error:
+            raise self._outdated() from error
         except ManifestInvalid as error:
             raise ManifestUnusable(
                 "%(upstream)s sent a manifest that cannot be used: %(reason)s",
@@ -352,6 +356,13 @@ class Upstream:
             "%(upstream)s has a manifest of more than %(limit)s bytes, the most that this registry takes",
             upstream=self.name,
             limit=MAX_MANIFEST_BYTES,
+        )
+
+    def _outdated(self) -> ManifestOutdated:
+        return ManifestOutdated(
+            "%(upstream)s has this image only in the old format schema 1, which current clients cannot run; "
+            "ask the image's publisher to push it again with a current client",
+            upstream=self.name,
         )
 
     def _ranged_size(self, response: aiohttp.ClientResponse, offset: int) -> int | None:

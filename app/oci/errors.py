@@ -139,3 +139,9 @@ class UpstreamInvalid(OCIError):
     """The upstream's answer cannot be passed on (HTML, a wrong digest, a refused redirect)."""
 
     code, status, text = "UNKNOWN", 502, "the upstream registry gave an answer that cannot be used"
+
+
+class ManifestOutdated(UpstreamInvalid):
+    """The upstream has the image only in schema 1. Docker shows the words of a 404, and those of no 5xx."""
+
+    code, status, text = "MANIFEST_UNKNOWN", 404, "the upstream registry has this image only in the old format schema 1"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
-from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, TagEntry, kind_of
+from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, Part, TagEntry, kind_of
 from app.database.keyset import Page
 from app.database.labels import Label
 from app.database.manifests import Referrer
@@ -27,7 +27,7 @@ from app.storage import BlobStore
 
 from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
-from .image_details import Child, ImageConfig, Platform, children_of, config_of, platforms_of
+from .image_details import Child, ImageConfig, Platform, children_of, platforms_of
 
 # The tags of an artifact that a list shows. The artifact's own page has all of them.
 _TAGS_SHOWN = 10
@@ -123,17 +123,20 @@ class Artifacts:
         payload = found.payloads[row.digest]
         parsed = parse_manifest(payload, row.media_type)
         children = children_of(payload) if parsed.is_index else []
+        digests = [child.digest for child in children]
         async with self._database.reading() as transaction:
-            here = await artifacts.present(transaction, repository_id, [child.digest for child in children])
+            here = await artifacts.present(transaction, repository_id, digests)
+            stored = await artifacts.linked(transaction, repository_id, set(digests) - here)
             referrers, _ = await manifests.referrers(transaction, repository_id, row.digest, None, "", _REFERRERS_SHOWN)
-        config = None if parsed.is_index else config_of(payload)
         return ArtifactDetail(
             artifact=await self._artifact(repository_id, row, found),
             payload=payload,
-            layers=() if parsed.is_index else parsed.blobs[1:],
-            config_type=config.media_type if config else None,
+            layers=parsed.layers,
+            config_type=parsed.config.media_type or None if parsed.config else None,
             config=await self._configs.read(repository_id, row.digest, payload),
-            children=[replace(child, present=child.digest in here) for child in children],
+            children=[
+                replace(child, present=child.digest in here, stored=child.digest in stored) for child in children
+            ],
             referrers=referrers,
         )
 
@@ -243,20 +246,20 @@ async def _gather(transaction: Transaction, repository_id: int, rows: Sequence[A
 async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:
     """Return the size of each manifest's parts in bytes, two levels deep: an index, its images, their blobs."""
     parts: dict[str, dict[str, int]] = {digest: {} for digest in digests}
-    children: dict[str, list[str]] = {}
+    children: dict[str, list[Part]] = {}
     for part in await artifacts.parts(transaction, repository_id, digests):
         if part.is_manifest:
-            children.setdefault(part.digest, []).append(part.manifest)
-        parts[part.manifest][part.digest] = part.size
+            children.setdefault(part.digest, []).append(part)
+        else:
+            parts[part.manifest][part.digest] = part.size
     here = await artifacts.present(transaction, repository_id, children)
-    for child, parents in children.items():
-        if child not in here:
-            for parent in parents:
-                del parts[parent][child]
+    for child in here:
+        for part in children[child]:
+            parts[part.manifest][child] = part.size
     for part in await artifacts.parts(transaction, repository_id, here):
         if not part.is_manifest:
             for parent in children[part.manifest]:
-                parts[parent][part.digest] = part.size
+                parts[parent.manifest][part.digest] = part.size
     return {digest: sum(beneath.values()) for digest, beneath in parts.items()}
 
 

@@ -5,14 +5,13 @@ Source: OCI image-spec, image-index.md ("platform") and config.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.oci.digest import Digest
-from app.oci.errors import DigestInvalid
-from app.oci.manifest import Descriptor
+from app.oci.errors import DigestInvalid, ManifestInvalid
+from app.oci.manifest import Descriptor, member, read_object
 
 # BuildKit lists its attestations in the index as images for this platform.
 _NO_PLATFORM = "unknown"
@@ -34,16 +33,23 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+_DEFAULT_PLATFORM = Platform("linux", "amd64")
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A manifest that an index names; ``size`` in bytes; ``present``: it is here (a mirror may not have it yet)."""
+    """An entry of an index; ``size`` in bytes is 0 if the index does not state it.
+
+    ``present``: it is a manifest that is here; a mirror may not have it yet. ``stored``: it is a blob that is here.
+    """
 
     digest: Digest
     media_type: str
     size: int
     platform: Platform | None
     annotations: Mapping[str, str]
-    present: bool
+    present: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +82,14 @@ class ImageConfig:
 
 
 def children_of(payload: bytes) -> list[Child]:
-    """List the manifests that an index names, all with ``present`` unset."""
+    """List the entries of an index, all with ``present`` and ``stored`` unset."""
     found = []
-    for entry in _maps(_document(payload).get("manifests")):
+    for entry in _maps(member(_document(payload), "manifests")):
         descriptor = _descriptor(entry)
         if descriptor is not None:
-            platform = _platform(_map(entry.get("platform")))
-            annotations = _strings(entry.get("annotations"))
-            found.append(
-                Child(descriptor.digest, descriptor.media_type, descriptor.size, platform, annotations, present=False)
-            )
+            platform = _platform(_map(member(entry, "platform")))
+            annotations = _strings(member(entry, "annotations"))
+            found.append(Child(descriptor.digest, descriptor.media_type, descriptor.size or 0, platform, annotations))
     return found
 
 
@@ -94,15 +98,21 @@ def platforms_of(payload: bytes) -> Sequence[Platform]:
     return tuple(dict.fromkeys(child.platform for child in children_of(payload) if child.platform is not None))
 
 
+def default_child(payload: bytes) -> Digest | None:
+    """Return the image for linux/amd64 in an index, None if it has none."""
+    children = (child.digest for child in children_of(payload) if child.platform == _DEFAULT_PLATFORM)
+    return next(children, None)
+
+
 def config_of(payload: bytes) -> Descriptor | None:
     """Return the descriptor of an image manifest's config, None if there is none."""
-    return _descriptor(_map(_document(payload).get("config")))
+    return _descriptor(_map(member(_document(payload), "config")))
 
 
 def layer_sizes(payload: bytes) -> list[int]:
     """List the sizes of an image manifest's layers in bytes, the lowest first."""
-    found = [_descriptor(entry) for entry in _maps(_document(payload).get("layers"))]
-    return [descriptor.size if descriptor else 0 for descriptor in found]
+    found = [_descriptor(entry) for entry in _maps(member(_document(payload), "layers"))]
+    return [(descriptor.size if descriptor else None) or 0 for descriptor in found]
 
 
 def read_config(content: bytes, layers: Sequence[int]) -> ImageConfig | None:
@@ -153,19 +163,19 @@ def _platform(value: Mapping[str, Any]) -> Platform | None:
 
 
 def _descriptor(value: Mapping[str, Any]) -> Descriptor | None:
-    size = value.get("size")
-    if not isinstance(size, int) or isinstance(size, bool):
+    size = member(value, "size")
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool)):
         return None
     try:
-        return Descriptor(_text(value.get("mediaType")), Digest.parse(_text(value.get("digest"))), size)
+        return Descriptor(_text(member(value, "mediaType")), Digest.parse(_text(member(value, "digest"))), size)
     except DigestInvalid:
         return None
 
 
 def _document(content: bytes) -> Mapping[str, Any]:
     try:
-        return _map(json.loads(content.decode()))
-    except (ValueError, RecursionError):
+        return read_object(content)[0]
+    except ManifestInvalid:
         return {}
 
 

@@ -63,6 +63,8 @@ class Manifests:
         Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown if a part is not linked in this repository.
         """
         parsed = parse_manifest(payload, content_type)
+        if parsed.fault is not None:
+            raise parsed.fault
         digest = Digest.of(payload, reference.algorithm if isinstance(reference, Digest) else "sha256")
         if isinstance(reference, Digest) and digest != reference:
             raise DigestInvalid(
@@ -72,8 +74,8 @@ class Manifests:
 
         async def put(transaction: Transaction) -> None:
             repository_id = await ensure(transaction, repository)
-            await _require_parts(transaction, repository_id, parsed)
-            await record(transaction, repository_id, digest, parsed, names)
+            sizes = await _require_parts(transaction, repository_id, parsed)
+            await record(transaction, repository_id, digest, parsed, names, sizes)
             if not names:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
@@ -108,22 +110,37 @@ class Manifests:
 
 
 async def record(
-    transaction: Transaction, repository_id: int, digest: Digest, parsed: Manifest, tags: Iterable[str]
+    transaction: Transaction,
+    repository_id: int,
+    digest: Digest,
+    parsed: Manifest,
+    tags: Iterable[str],
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
-    """Write a verified manifest and point tags at it; manifests that lost a tag are reviewed in a day."""
-    await manifests.add(transaction, repository_id, digest, parsed)
+    """Write a verified manifest and point tags at it; manifests that lost a tag are reviewed in a day.
+
+    ``sizes``: the sizes (bytes) of parts that are here, because a manifest need not state them.
+    """
+    await manifests.add(transaction, repository_id, digest, parsed, sizes)
     moved = await manifests.set_tags(transaction, repository_id, tags, digest)
     await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
 
 
-async def _require_parts(transaction: Transaction, repository_id: int, parsed: Manifest) -> None:
-    needed = [part for part in parsed.blobs if part.distributable]
-    _require(needed, await blobs.linked_sizes(transaction, repository_id, {part.digest for part in needed}), "blob")
-    children = {part.digest for part in parsed.manifests}
-    _require(parsed.manifests, await manifests.sizes(transaction, repository_id, children), "manifest")
+async def _require_parts(transaction: Transaction, repository_id: int, parsed: Manifest) -> dict[str, int]:
+    """Return the sizes of a manifest's parts in bytes, by digest; raises ManifestBlobUnknown and ManifestInvalid."""
+    needed = [part for part in (*parsed.blobs, *parsed.others) if part.distributable]
+    linked = await blobs.linked_sizes(transaction, repository_id, {part.digest for part in needed})
+    children = {part.digest for part in (*parsed.manifests, *parsed.others)}
+    here = await manifests.sizes(transaction, repository_id, children)
+    others = {part.digest for part in parsed.others}
+    _require(parsed.blobs, linked, "blob")
+    _require([part for part in parsed.manifests if part.digest not in others], here, "manifest")
+    _require(parsed.others, here | linked, "blob")
+    return here | linked
 
 
 def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -> None:
+    parts = [part for part in parts if part.distributable]
     missing = sorted({part.digest for part in parts if part.digest not in sizes})
     if missing:
         raise ManifestBlobUnknown(
@@ -136,7 +153,7 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
             detail=[{"digest": digest} for digest in missing[:100]],
         )
     for part in parts:
-        if sizes[part.digest] != part.size:
+        if part.size not in (None, sizes[part.digest]):
             raise ManifestInvalid(
                 "%(digest)s has %(size)s bytes, but the manifest says %(stated)s; push a manifest with the right size",
                 digest=part.digest,

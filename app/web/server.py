@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import Awaitable, Sequence
@@ -10,7 +11,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
-from tornado.httpserver import HTTPServer
+from tornado.httpserver import HTTPServer, _HTTPRequestContext
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -24,8 +25,10 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from app.config import Network
+from app.oci.errors import Unsupported
 
 from .address import Addresses
+from .connection import Connection, Delegate
 from .observe import Observer, in_networks, request_id
 from .v2.call import Call
 from .v2.edge import V2
@@ -41,6 +44,9 @@ _HEAD_CHUNK = 8 * 1024
 _END_SECONDS = 3
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
+# RFC 9112, 3.2.2: what a client sends that takes us for a proxy.
+_ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([/?].*)?\Z", re.IGNORECASE)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(:[0-9]*)?\Z")
 _NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS; use http://\n"
 
 
@@ -70,11 +76,12 @@ class Edge(HTTPServerConnectionDelegate):
         """
         self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
         context: Any = connection.context
+        start, fault = read_target(start, headers)
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
         address = self._addresses.read(start.path, headers.get("Host", ""))
-        if address.path.startswith("/v2/") or address.path == "/v2":
+        if fault is not None or address.path.startswith("/v2/") or address.path == "/v2":
             given = headers.get_list("X-Request-Id")
-            call = Call(connection, start, headers, address, peer, request_id(given[0] if given else None))
+            call = Call(connection, start, headers, address, peer, request_id(given[0] if given else None), fault)
             return call, self._v2.answer(call)
         context.remote_ip = peer
         connection.set_max_body_size(_MAX_FORM_BYTES)
@@ -82,7 +89,7 @@ class Edge(HTTPServerConnectionDelegate):
         return delegate, delegate.headers_received(start, headers)
 
 
-class _Request(HTTPMessageDelegate):
+class _Request(Delegate):
     """A request that waits for its head; the delegate that `Edge.dispatch` returns gets everything after it."""
 
     def __init__(self, edge: Edge, server_conn: object, connection: HTTP1Connection) -> None:
@@ -108,6 +115,28 @@ class _Request(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         if self._delegate is not None:
             self._delegate.on_connection_close()
+
+    def spoil(self) -> bool:
+        return isinstance(self._delegate, Delegate) and self._delegate.spoil()
+
+
+def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestStartLine, Unsupported | None]:
+    """Return the start line with a path as its target, and the error if the request does not say its host once.
+
+    A target that is a whole URL replaces the Host header.
+    """
+    hosts = headers.get_list("Host")
+    named_once = len(hosts) == 1 or (not hosts and start.version == "HTTP/1.0")
+    host = hosts[0] if hosts else ""
+    match = None if start.path.startswith("/") else _ABSOLUTE_FORM.match(start.path)
+    if match is not None:
+        host, path = match[1], match[2] or "/"
+        named_once = named_once and host != ""
+        start = start._replace(path=path if path.startswith("/") else f"/{path}")
+        headers["Host"] = host
+    if named_once and _HOST.match(host):
+        return start, None
+    return start, Unsupported("the request must name its host once, in a Host header such as HOST:PORT", status=400)
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
@@ -137,7 +166,11 @@ class PlainServer(HTTPServer):
         if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
         else:
-            super().handle_stream(_Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK), address)
+            stream = _Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
+            context = _HTTPRequestContext(stream, address, self.protocol, self.trusted_downstream)
+            connection = Connection(stream, self.conn_params, context)
+            self._connections.add(connection)
+            connection.start_serving(self)
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)

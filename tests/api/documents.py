@@ -44,6 +44,16 @@ def image(*layers: bytes, config: bytes = EMPTY, media_type: str = OCI_MANIFEST,
     return document(**{key: value for key, value in fields.items() if value is not None})
 
 
+def buildkit_cache(*layers: bytes, config: bytes = EMPTY) -> bytes:
+    """Spell the index that BuildKit before 0.21 exports a cache as: its entries are blobs."""
+    entries = [
+        descriptor(data, annotations={"containerd.io/uncompressed": digest_of(data), "buildkit/createdat": "x"})
+        for data in layers
+    ]
+    entries.append(descriptor(config, "application/vnd.buildkit.cacheconfig.v0"))
+    return document(schemaVersion=2, mediaType=OCI_INDEX, manifests=entries)
+
+
 def index(*children: bytes, media_type: str = OCI_INDEX, child_type: str = OCI_MANIFEST, **more: Any) -> bytes:
     """Spell an image index of these manifests."""
     fields: dict[str, Any] = {

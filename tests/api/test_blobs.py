@@ -148,3 +148,30 @@ def test_a_manifest_is_no_blob(admin: Registry, name: str) -> None:
     payload = image()
     digest = admin.push_manifest(name, "latest", payload, "application/vnd.oci.image.manifest.v1+json")
     refused(admin.blob(name, digest), 404, "BLOB_UNKNOWN")
+
+
+@pytest.mark.parametrize(
+    ("if_range", "status"),
+    [('"{digest}"', 206), ('W/"{digest}"', 200), ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)],
+)
+def test_if_range(outsider: Registry, stored: tuple[str, str], if_range: str, status: int) -> None:
+    """A range is of what the client has, or all is sent."""
+    headers = {"Range": "bytes=5-9", "If-Range": if_range.format(digest=stored[1])}
+    assert expect(outsider.blob(*stored, headers), status).body == (DATA[5:10] if status == 206 else DATA)
+    outside = headers | {"Range": "bytes=9999-"}
+    assert outsider.blob(*stored, outside).status == (416 if status == 206 else 200)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_blob_that_the_client_has(outsider: Registry, stored: tuple[str, str], method: str) -> None:
+    name, digest = stored
+    for header, status in ((f'"{digest}"', 304), (f'W/"{digest}"', 304), ("*", 304), ('"other"', 200)):
+        headers = {"If-None-Match": header, "Range": "bytes=0-1"}
+        answer = expect(
+            outsider.call(method, f"/v2/{name}/blobs/{digest}", None, headers),
+            206 if (status, method) == (200, "GET") else status,
+        )
+        assert answer["ETag"] == f'"{digest}"'
+        assert status == 200 or (answer.body == b"" and answer.get("Content-Length") is None)
+    old = {"If-Modified-Since": "Wed, 21 Oct 2015 07:28:00 GMT", "If-Unmodified-Since": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    expect(outsider.call(method, f"/v2/{name}/blobs/{digest}", None, old), 200)

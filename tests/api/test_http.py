@@ -68,6 +68,102 @@ def test_a_framing_that_is_none(admin: Registry, session: str, bearer: dict[str,
     assert expect(admin.call("GET", session), 204)["Range"] == "0-0"
 
 
+def test_chunks_are_unknown_to_http_1_0(admin: Registry, session: str, bearer: dict[str, str]) -> None:
+    with Connection(admin.host) as connection:
+        lines = head(
+            "PATCH", session, {"Host": "x", "Transfer-Encoding": "chunked", "Connection": "keep-alive", **bearer}
+        )
+        connection.send(lines.replace(b"HTTP/1.1", b"HTTP/1.0") + b"5\r\nhello\r\n0\r\n\r\n")
+        refused(connection.answer(), 400, "SIZE_INVALID")
+        assert connection.ended()
+
+
+CHUNKED = {
+    "plain": b"5\r\nhello\r\n0\r\n\r\n",
+    "zeros and upper case": b"0000A\r\nhellohello\r\n000\r\n\r\n",
+    "an extension": b"5;sig=abc\r\nhello\r\n0\r\n\r\n",
+    "extensions, one quoted": b'5 ; a="b;c" ; d\r\nhello\r\n0;x\r\n\r\n',
+    "a trailer": b"5\r\nhello\r\n0\r\nX-Checksum: 1\r\n\r\n",
+    "trailers that belong into a head": b"5\r\nhello\r\n0\r\nContent-Length: 9\r\nTransfer-Encoding: x\r\n\r\n",
+    "many small chunks": b"1;x\r\nh\r\n" * 3000 + b"0\r\n\r\n",
+    "long extensions of long chunks": (b"2000;%b\r\n%b\r\n" % (b"x" * 3000, b"h" * 0x2000)) * 20 + b"0\r\n\r\n",
+    "no chunk": b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("body", CHUNKED.values(), ids=CHUNKED)
+def test_chunks(admin: Registry, session: str, bearer: dict[str, str], body: bytes) -> None:
+    """What belongs to the coding is dropped, and the connection serves the next request."""
+    headers = {**bearer, "Transfer-Encoding": "Chunked"}
+    with Connection(admin.host) as connection:
+        connection.request("PATCH", session, headers, body)
+        answer = expect(connection.answer(), 202)
+        sent = body.count(b"h") if b"ell" not in body else 5 * body.count(b"hello")
+        assert answer["Range"] == f"0-{max(sent - 1, 0)}"
+        connection.request("GET", session, bearer)
+        assert expect(connection.answer(), 204)["Range"] == answer["Range"]
+
+
+BROKEN_CHUNKS = {
+    "no size": b"\r\nhello\r\n0\r\n\r\n",
+    "a size in words": b"five\r\nhello\r\n0\r\n\r\n",
+    "a sign": b"+5\r\nhello\r\n0\r\n\r\n",
+    "0x": b"0x5\r\nhello\r\n0\r\n\r\n",
+    "a space": b"5 \r\nhello\r\n0\r\n\r\n",
+    "larger than anything": b"F" * 32 + b"\r\nhello\r\n0\r\n\r\n",
+    "longer than its size": b"4\r\nhello\r\n0\r\n\r\n",
+    "a bare line feed": b"5\nhello\r\n0\r\n\r\n",
+    "a bare line feed in an extension": b"5;x\ny\r\nhello\r\n0\r\n\r\n",
+    "a NUL in an extension": b"5;\0\r\nhello\r\n0\r\n\r\n",
+    "a folded trailer": b"5\r\nhello\r\n0\r\nX: 1\r\n 2\r\n\r\n",
+    "a trailer without a colon": b"5\r\nhello\r\n0\r\nGET /v2/ HTTP/1.1\r\n\r\n",
+    "a bare line feed in a trailer": b"5\r\nhello\r\n0\r\nX: 1\nY: 2\r\n\r\n",
+    "extensions without end": (b"1;%b\r\nh\r\n" % (b"x" * 100)) * 300 + b"0\r\n\r\n",
+    "trailers without end": b"5\r\nhello\r\n0\r\n" + b"X-Y: z\r\n" * 5000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("body", BROKEN_CHUNKS.values(), ids=BROKEN_CHUNKS)
+def test_broken_chunks(admin: Registry, name: str, session: str, bearer: dict[str, str], body: bytes) -> None:
+    """Told in the specification's JSON; nothing after it is taken for a request, and the upload can go on."""
+    headers = {**bearer, "Transfer-Encoding": "chunked"}
+    for method, path in (("PATCH", session), ("PUT", f"/v2/{name}/manifests/x")):
+        with Connection(admin.host) as connection:
+            connection.request(method, path, headers, body + head("GET", "/v2/", {"Host": "x"}))
+            answer = connection.answer()
+            assert connection.ended(), "what followed was taken for a request"
+        check_answer(answer, method, path)
+        refused(answer, 400, "SIZE_INVALID")
+    assert expect(admin.call("PATCH", session, b"hello"), 202)
+
+
+def test_a_line_without_end(admin: Registry, session: str, bearer: dict[str, str]) -> None:
+    with Connection(admin.host) as connection:
+        connection.request("PATCH", session, {**bearer, "Transfer-Encoding": "chunked"}, b"5;" + b"x" * 10_000_000)
+        assert connection.ended()
+
+
+@pytest.mark.parametrize("lines", [[], ["Host: a", "Host: a"], ["Host: a, b"], ["Host: a/b"], ["Host: me@a"]])
+@pytest.mark.parametrize("path", ["/v2/", "/", "/service/token", "/api/v2.0/projects"])
+def test_a_host_is_named_once(admin: Registry, lines: list[str], path: str) -> None:
+    with Connection(admin.host) as connection:
+        connection.send("\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode())
+        answer = connection.answer()
+    check_answer(answer, "GET", path)
+    assert "Host header" in refused(answer, 400, "UNSUPPORTED")
+
+
+def test_a_target_that_is_a_whole_url(admin: Registry, name: str, bearer: dict[str, str]) -> None:
+    digest = admin.push_blob(name, b"data")
+    for target in (f"http://{admin.host}/v2/{name}/blobs/{digest}", f"HTTP://else.where/v2/{name}/blobs/{digest}"):
+        with Connection(admin.host) as connection:
+            connection.request("GET", target, bearer)
+            assert expect(connection.answer(), 200).body == b"data"
+    with Connection(admin.host) as connection:
+        connection.request("GET", f"http://{admin.host}/healthz")
+        expect(connection.answer(), 200)
+
+
 HEADS = {
     "no host": b"GET /v2/ HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
@@ -287,6 +383,28 @@ class TestKeepAlive:
                 connection.send(b"GET /v2/ HTTP/%b\r\nHost: x\r\n%b\r\n" % (version.encode(), headers))
                 refused(connection.answer(), 401, "UNAUTHORIZED")
                 assert connection.ended()
+
+    @pytest.mark.parametrize("expects", ["100-continue", "100-Continue"])
+    def test_who_waits_to_send_is_admitted_first(
+        self, admin: Registry, name: str, session: str, bearer: dict[str, str], expects: str
+    ) -> None:
+        """The refusal is the first that is heard, and no "continue" comes before it."""
+        large = {"Expect": expects, "Content-Length": str(10**9)}
+        for method, path, headers, status in (
+            ("PATCH", session, {}, 401),
+            ("PATCH", f"{session}-gone", bearer, 404),
+            ("PUT", f"/v2/{name}/manifests/x", bearer, 413),
+            ("PATCH", session, bearer | {"Content-Range": "5-1000000004"}, 416),
+            ("PATCH", session, bearer | {"Transfer-Encoding": "chunked"}, 400),
+        ):
+            with Connection(admin.host) as connection:
+                connection.request(method, path, {**headers, **large})
+                assert connection.socket.recv(1000).startswith(b"HTTP/1.1 %d " % status)
+        with Connection(admin.host) as connection:
+            connection.request("PATCH", session, {**bearer, "Expect": expects, "Content-Length": "5"})
+            assert connection.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            connection.send(b"hello")
+            assert expect(connection.answer(), 202)["Range"] == "0-4"
 
     def test_expect_100_continue(self, admin: Registry, name: str, bearer: dict[str, str]) -> None:
         data = fresh()

@@ -15,6 +15,7 @@ from tests.api.documents import (
     EMPTY_TYPE,
     OCI_INDEX,
     OCI_MANIFEST,
+    buildkit_cache,
     descriptor,
     document,
     fresh,
@@ -278,7 +279,8 @@ class TestTagParameters:
         ('W/"{digest}"', 304),
         ('"other", "{digest}"', 304),
         ('"other"', 200),
-        ("{digest}", 200),
+        ("{digest}", 304),
+        ("*", 304),
         ("", 200),
     ],
 )
@@ -292,6 +294,77 @@ def test_if_none_match(
         answer = expect(outsider.call(method, path, None, {"If-None-Match": header.format(digest=digest)}), status)
         assert answer["ETag"] == f'"{digest}"'
         assert answer.body == (payload if (status, method) == (200, "GET") else b"")
+
+
+@pytest.mark.parametrize(("header", "status"), [('"{digest}"', 200), ("*", 200), ('"other"', 412)])
+def test_if_match(
+    admin: Registry, outsider: Registry, name: str, parts: tuple[bytes, bytes], header: str, status: int
+) -> None:
+    payload = image(*parts)
+    digest = admin.push_manifest(name, "latest", payload, OCI_MANIFEST)
+    for path in (f"manifests/{digest}", "manifests/latest", f"blobs/{digest_of(parts[0])}"):
+        tag = digest_of(parts[0]) if path.startswith("blobs") else digest
+        for method in ("GET", "HEAD"):
+            headers = {"If-Match": header.format(digest=tag)}
+            answer = expect(outsider.call(method, f"/v2/{name}/{path}", None, headers), status)
+            assert answer["ETag"] == f'"{tag}"'
+    headers = {"If-Match": "*", "If-None-Match": "*"}
+    assert outsider.call("GET", f"/v2/{name}/manifests/none", None, headers).status == 404
+    assert outsider.call("GET", f"/v2/{name}/blobs/{digest_of(b'none')}", None, headers).status == 404
+
+
+SINGLE = f"{DOCKER_MANIFEST}, {OCI_MANIFEST}"
+
+
+def test_who_reads_no_indexes(admin: Registry, outsider: Registry, name: str) -> None:
+    """As distribution: an image of a Docker list, an error for an OCI index; a list by its digest stays what it is."""
+    docker, oci = multi("accept docker", style="docker"), multi("accept oci")
+    for tag, picture in (("docker", docker), ("oci", oci)):
+        admin.push_image(name, tag, picture)
+    only = docker.platform("linux/amd64")
+    for method in ("GET", "HEAD"):
+        answer = expect(outsider.call(method, f"/v2/{name}/manifests/docker", None, {"Accept": SINGLE}), 200)
+        assert (answer["Docker-Content-Digest"], answer["Content-Type"]) == (only.digest, DOCKER_MANIFEST)
+        assert answer["Content-Length"] == str(len(only.payload))
+        by_digest = outsider.call(method, f"/v2/{name}/manifests/{docker.digest}", None, {"Accept": SINGLE})
+        assert by_digest["Content-Type"] == DOCKER_LIST
+        for reference in ("oci", oci.digest):
+            answer = outsider.call(method, f"/v2/{name}/manifests/{reference}", None, {"Accept": SINGLE})
+            assert answer.status == 404
+    words = refused(
+        outsider.call("GET", f"/v2/{name}/manifests/oci", None, {"Accept": SINGLE}), 404, "MANIFEST_UNKNOWN"
+    )
+    assert "index" in words
+    for accept in ("*/*", "application/json", f"{SINGLE}, */*;q=0.1"):
+        assert outsider.call("GET", f"/v2/{name}/manifests/oci", None, {"Accept": accept}).body == oci.payload
+
+
+def test_a_docker_list_without_the_default_platform(admin: Registry, outsider: Registry, name: str) -> None:
+    payload = index(media_type=DOCKER_LIST)
+    admin.push_manifest(name, "list", payload, DOCKER_LIST)
+    assert outsider.call("GET", f"/v2/{name}/manifests/list", None, {"Accept": SINGLE}).status == 404
+
+
+def test_a_cache_of_buildkit(admin: Registry, outsider: Registry, name: str, parts: tuple[bytes, bytes]) -> None:
+    """The requests of ``--cache-to`` and ``--cache-from``: blobs, an index of them, and the same again."""
+    cache = buildkit_cache(*parts)
+    for data in (EMPTY, *parts):
+        digest = digest_of(data)
+        assert admin.call("HEAD", f"/v2/{name}/blobs/{digest}").status == 200
+    assert admin.call("HEAD", f"/v2/{name}/manifests/cache", None, {"Accept": f"{OCI_INDEX}, */*"}).status == 404
+    created(admin.put_manifest(name, "cache", cache, OCI_INDEX), name, digest_of(cache))
+    accept = {"Accept": f"{SINGLE}, */*"}
+    assert outsider.call("HEAD", f"/v2/{name}/manifests/cache", None, accept)["Content-Type"] == OCI_INDEX
+    assert outsider.call("GET", f"/v2/{name}/manifests/cache", None, accept).body == cache
+    for data in (EMPTY, *parts):
+        assert outsider.blob(name, digest_of(data)).body == data
+    # Into another repository, BuildKit mounts what the first one has.
+    other = f"{name}-2"
+    both = admin.token(f"repository:{other}:pull,push", f"repository:{name}:pull")
+    for data in (EMPTY, *parts):
+        query = f"mount={digest_of(data)}&from={name}"
+        expect(admin.call("POST", f"/v2/{other}/blobs/uploads/?{query}", b"", token=both), 201)
+    expect(admin.put_manifest(other, "cache", cache, OCI_INDEX), 201)
 
 
 class TestDelete:

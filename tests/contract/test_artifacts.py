@@ -23,7 +23,7 @@ from app.oci.reference import Tag
 from app.registry.content import Client, HostedContent
 from app.registry.image_details import Platform
 from app.registry.pulls import Pulls
-from tests.api.documents import CONFIG, EMPTY, EMPTY_TYPE, descriptor, image, index
+from tests.api.documents import CONFIG, EMPTY, EMPTY_TYPE, buildkit_cache, descriptor, image, index
 
 from .house import House
 from .rows import rows
@@ -133,6 +133,23 @@ async def test_an_index_shows_its_children_beneath_it(house: House) -> None:
     # A child that has a tag of its own stands by itself as well.
     await house.artifacts.add_tag(await house.id_of(), Digest.of(images[0]), Tag("amd64"))
     assert ["amd64"] in await names(house)
+
+
+async def test_an_index_of_blobs_shows_them_and_counts_them(house: House) -> None:
+    payload = buildkit_cache(BASE, TOP, config=config())
+    detail = await house.artifacts.detail(await house.id_of(), await house.push(payload, "cache", media_type=OCI_INDEX))
+    assert [(child.digest, child.present, child.stored) for child in detail.children] == [
+        (Digest.of(data), False, True) for data in (BASE, TOP, config())
+    ]
+    assert detail.artifact.size == len(payload) + len(BASE) + len(TOP) + len(config())
+
+
+async def test_parts_without_a_size_are_counted_as_they_are(house: House) -> None:
+    entries = [{"digest": Digest.of(BASE)}, {"digest": Digest.of(TOP), "size": None}]
+    payload = image(config=config(), layers=entries)
+    detail = await house.artifacts.detail(await house.id_of(), await house.push(payload, "v1"))
+    assert [layer.size for layer in detail.layers] == [None, None]
+    assert detail.artifact.size == len(payload) + len(BASE) + len(TOP) + len(config())
 
 
 async def put_down(house: House, payload: bytes, entries: list[dict[str, Any]]) -> None:

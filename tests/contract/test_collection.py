@@ -26,7 +26,7 @@ from app.registry.garbage_collection import GRACE_SECONDS, GarbageCollection
 from app.registry.manifests import Manifests
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
-from tests.api.documents import EMPTY, descriptor, image, index
+from tests.api.documents import EMPTY, buildkit_cache, descriptor, image, index
 from tests.grants import everything
 
 from .rows import make_project, rows, used_bytes
@@ -193,6 +193,29 @@ class TestManifests:
         assert not await house.has(top)
         assert not await house.has(digest)
         assert await house.serves(*LAYERS[:2]) == [False, True]
+
+    async def test_an_index_keeps_its_blobs(self, house: House) -> None:
+        """A cache of BuildKit: its layers are there for as long as the index is."""
+        await house.push_blobs(EMPTY, *LAYERS[:3])
+        await house.push("cache", buildkit_cache(*LAYERS[:2]), OCI_INDEX)
+        await house.days_later()
+        assert await house.serves(EMPTY, *LAYERS[:3]) == [True, True, True, False]
+        await house.push("cache", buildkit_cache(LAYERS[1]), OCI_INDEX)
+        await house.days_later()
+        assert await house.serves(EMPTY, *LAYERS[:2]) == [True, False, True]
+        await house.manifests.delete(await house.open(), Tag("cache"))
+        await house.days_later()
+        assert await house.serves(EMPTY, LAYERS[1]) == [False, False]
+        assert await used_bytes(house.database) == 0
+
+    async def test_an_entry_without_a_type_may_be_a_blob_or_a_manifest(self, house: House) -> None:
+        digest = await house.push_image(None, LAYERS[0])
+        await house.push_blobs(LAYERS[1])
+        entries = [{"digest": digest}, {"digest": Digest.of(LAYERS[1])}]
+        await house.push("mixed", index(manifests=entries), OCI_INDEX)
+        await house.days_later()
+        assert await house.has(digest)
+        assert await house.serves(*LAYERS[:2]) == [True, True]
 
     async def test_a_child_with_a_tag_of_its_own_stays(self, house: House) -> None:
         digest = await house.push_image("child", LAYERS[0])

@@ -57,6 +57,9 @@ def test_blobs_are_redirected_to_the_object_store(service: Service, image: Image
         assert fetch(answer["Location"], {}).body == data
         part = fetch(answer["Location"], {"Range": "bytes=1-3"})
         assert (part.status, part.body) == (206, data[1:4])
+        conditions = {"If-None-Match": f'"{digest}"'}, {"If-Match": '"other"'}, {"If-Match": f'"{digest}"'}
+        statuses = [outsider.blob("lab/parts", digest, condition).status for condition in conditions]
+        assert statuses == [304, 412, 307]
         head = expect(outsider.call("HEAD", f"/v2/lab/parts/blobs/{digest}"), 200)
         assert head["Content-Length"] == str(len(data))
 

@@ -19,9 +19,11 @@ from tests.api.client import Answer, Registry, basic, digest_of, expect, refused
 from tests.api.documents import fresh
 from tests.conftest import require
 from tests.contract.storage_line import Line
+from tests.images import single
 from tests.parts.process import free_port, run, wait_for
 from tests.parts.service import Service
 from tests.parts.weed import ObjectStore
+from tests.upstream.client import Hub
 
 from . import webserver as part
 from .authority import Authority
@@ -234,6 +236,49 @@ def test_if_range_holds_for_this_blob_only(delivery: FromS3, ranged: tuple[str, 
         assert answer.body == (data[1:3] if status == 206 else data)
 
 
+def test_conditions(delivery: FromS3, ranged: tuple[str, bytes]) -> None:
+    for _ in range(2):  # cold or cached, then cached
+        _check_conditions(delivery, *ranged)
+
+
+def test_conditions_on_a_manifest_that_nginx_caches(authority: Authority, tmp_path: Path, hub_process: Hub) -> None:
+    image = hub_process.add(single("conditions"), "library/conditions", "1")
+    with (
+        Service(tmp_path / "service", upstream=hub_process.url) as service,
+        webserver(tmp_path / "nginx", authority, service.host) as nginx,
+    ):
+        token = Registry(service.host).token("repository:mirror/library/conditions:pull")
+        for condition, status in (
+            ({"If-None-Match": f'"{image.digest}"'}, 304),
+            ({"If-None-Match": '"other"'}, 200),
+            ({"If-Match": '"other"'}, 412),
+            ({"If-Match": f'"{image.digest}"'}, 200),
+        ) * 2:
+            headers = {"Authorization": f"Bearer {token}", **condition}
+            answer = expect(nginx.call("GET", "/v2/mirror/library/conditions/manifests/1", headers), status)
+            assert status != 200 or answer.body == image.payload
+            assert status != 304 or answer["ETag"] == f'"{image.digest}"'
+            if status == 412:
+                refused(answer, 412, "UNSUPPORTED")
+
+
+def _check_conditions(delivery: Delivery, digest: str, data: bytes) -> None:
+    """Check that the worker's answer to a precondition reaches the client, and nginx adds none of its own."""
+    for condition, status in (
+        ({"If-None-Match": f'W/"{digest}"'}, 304),
+        ({"If-None-Match": '"other"'}, 200),
+        ({"If-Match": '"other"'}, 412),
+        ({"If-Match": f'"{digest}"'}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Range": f'"{digest}"', "Range": "bytes=1-2"}, 206),
+        ({"If-Range": '"other"', "Range": "bytes=1-2"}, 200),
+        ({"If-Range": '"other"', "Range": f"bytes={len(data)}-"}, 200),
+    ):
+        answer = expect(delivery.get(digest, condition), status)
+        assert answer["ETag"] == f'"{digest}"', condition
+        assert status != 200 or answer.body == data
+
+
 def test_get_has_the_headers_of_head(delivery: FromS3, ranged: tuple[str, bytes]) -> None:
     digest, _ = ranged
     head, cold, cached = delivery.get(digest, method="HEAD"), *(delivery.get(digest) for _ in range(2))
@@ -365,6 +410,7 @@ def test_blobs_of_a_folder(authority: Authority, tmp_path: Path) -> None:
         # Of a file, nginx says when it was changed as well.
         assert {name: value for name, value in _headers(whole).items() if name != "Last-Modified"} == _headers(head)
         assert expect(folder.get(digest, {"Range": "bytes=5-9"}), 206).body == data[5:10]
+        _check_conditions(folder, digest, data)
         refused(folder.get(digest, {"Range": "bytes=100000-"}), 416, "BLOB_UPLOAD_INVALID")
         assert folder.get(folder.push(b"")).body == b""
         shutil.rmtree(tmp_path / "service/data/blobs/objects")

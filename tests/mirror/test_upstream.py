@@ -24,8 +24,8 @@ from app.mirror.answers import (
 )
 from app.mirror.transport import Timeouts
 from app.oci.digest import Digest
-from app.oci.errors import BlobUnknown, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
-from app.oci.manifest import MANIFEST_TYPES, MAX_MANIFEST_BYTES
+from app.oci.errors import BlobUnknown, ManifestOutdated, ManifestUnknown, NameUnknown, OCIError, UpstreamInvalid
+from app.oci.manifest import CARRIED_TYPES, MAX_MANIFEST_BYTES, SCHEMA_1_TYPES
 
 from .odd_upstream import (
     BLOB_DIGEST,
@@ -55,7 +55,7 @@ async def test_a_manifest_is_asked_for_as_a_client_of_docker_hub_would() -> None
         f"GET /v2/{REPOSITORY}/manifests/{MANIFEST_DIGEST}",
     ]
     for request in server.seen:
-        assert set(request.headers["Accept"].split(", ")) == MANIFEST_TYPES
+        assert set(request.headers["Accept"].split(", ")) == CARRIED_TYPES
         assert request.headers["Accept-Encoding"] == "identity"
         assert "registry" in request.headers["User-Agent"]
         assert request.authorization is None
@@ -120,7 +120,7 @@ PAGE = {"body": NOT_JSON, "Content_Type": "text/html; charset=utf-8", "Docker_Co
     [
         (PAGE, UpstreamDown),
         ({"body": NOT_JSON}, UpstreamInvalid),
-        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, ManifestUnusable),
+        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, ManifestOutdated),
         ({"body": MANIFEST[:-1] + b" "}, UpstreamInvalid),
         ({"body": MANIFEST[:-10]}, UpstreamInvalid),
         ({"body": MANIFEST + b"\n", "Docker_Content_Digest": None}, UpstreamInvalid),
@@ -180,9 +180,25 @@ async def test_headers_may_be_large(size: int) -> None:
         assert (await upstream.get_manifest(REPOSITORY, "latest")).digest == MANIFEST_DIGEST
 
 
+@pytest.mark.parametrize("stated", sorted(SCHEMA_1_TYPES))
+async def test_schema_1_is_refused_before_its_get(stated: str) -> None:
+    async with serving(manifest(Content_Type=stated)) as server, client(server.url) as upstream:
+        for ask in (upstream.head_manifest, upstream.get_manifest):
+            with pytest.raises(ManifestOutdated, match="schema 1") as caught:
+                await ask(REPOSITORY, "latest")
+            assert (caught.value.code, caught.value.answer_status) == ("MANIFEST_UNKNOWN", 404)
+
+
+@pytest.mark.parametrize("stated", ["application/json", "application/octet-stream", "text/plain", "x/y", ""])
+async def test_a_manifest_says_itself_what_it_is_if_its_label_does_not(stated: str) -> None:
+    async with serving(manifest(Content_Type=stated)) as server, client(server.url) as upstream:
+        fetched = await upstream.get_manifest(REPOSITORY, "latest")
+    assert fetched.manifest.media_type == MANIFEST_TYPE
+
+
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", NOT_JSON, b'{"schemaVersion":1}', b'{"schemaVersion":2}', b"[" * 100_000, b"\xff\xfe"],
+    [b"", b"null", b"[]", NOT_JSON, b'{"fsLayers":[]}', b"[" * 100_000, b"\xff\xfe"],
 )
 async def test_what_is_no_manifest_is_refused_under_its_own_digest_too(body: bytes) -> None:
     async with (

@@ -87,6 +87,10 @@ def limits() -> list[list[str]]:
             ),
         ],
         [
+            "the extensions of chunks and the trailers of a body",
+            f"{whole(constant('web', '_MOST_EXCESS') / KIB)} KiB more than twice its content",
+        ],
+        [
             "a request's head; a form for a token",
             f"{head[1]} KiB; {whole(constant('web', '_MAX_FORM_BYTES') / MIB)} MiB",
         ],

@@ -15,9 +15,11 @@ from app.web.access_control import WORDS
 from app.web.pages import routes as table
 from app.web.pages.base import PageHandler
 from app.web.pages.front import own_address
-from tests.api.client import Registry
-from tests.images import single
+from tests.api.client import Registry, digest_of
+from tests.api.documents import OCI_INDEX, OCI_MANIFEST, buildkit_cache, descriptor, document, image
+from tests.images import Image, single
 from tests.parts.service import Service
+from tests.upstream.client import Hub
 from tests.web.http import Person
 from tests.web.scene import PASSWORD
 
@@ -239,3 +241,37 @@ def test_the_application_adds_no_page_of_its_own() -> None:
 
 class _Nothing:
     observer = None
+
+
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+ODD_PAYLOADS = {
+    "a cache of BuildKit": (buildkit_cache(b"a layer", config=b"the config"), OCI_INDEX),
+    "null annotations": (image(b"a layer", config=b"the config", annotations={"a": None}), OCI_MANIFEST),
+    "layers without sizes": (
+        image(config=b"the config", layers=[{"digest": digest_of(b"a layer")}]),
+        OCI_MANIFEST,
+    ),
+    "manifests null": (b'{"schemaVersion": 2, "manifests": null}', OCI_INDEX),
+    "an artifact of ORAS": (
+        document(mediaType=ARTIFACT, artifactType="a/b", blobs=[descriptor(b"a layer"), {"digest": "blake3:x"}, None]),
+        ARTIFACT,
+    ),
+    "nothing that is understood": (
+        b'\xef\xbb\xbf{"config": 1, "layers": "x", "annotations": [], "subject": 5}',
+        OCI_MANIFEST,
+    ),
+}
+
+
+@pytest.mark.parametrize(("payload", "media_type"), ODD_PAYLOADS.values(), ids=ODD_PAYLOADS)
+def test_odd_artifacts_have_pages(stage: Service, hub_process: Hub, payload: bytes, media_type: str) -> None:
+    """As a mirror has them, in the page and in the API."""
+    digest, name = digest_of(payload), f"odd/{uuid.uuid4().hex[:6]}"
+    blobs = {digest_of(blob): blob for blob in (b"a layer", b"the config")}
+    hub_process.add(Image(blobs, {digest: (media_type, payload)}, digest), name, "odd")
+    assert Registry(stage.host).manifest(f"mirror/{name}", "odd").body == payload
+    person = Person(stage.host)
+    page = f"/projects/mirror/repositories/{name}"
+    artifact = f"/api/v2.0/projects/mirror/repositories/{name.replace('/', '%252F')}/artifacts"
+    for path in (page, f"{page}@{digest}", artifact, f"{artifact}/{digest}"):
+        assert person.get(path).status == 200, path

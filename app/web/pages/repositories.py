@@ -249,8 +249,8 @@ class Block:
 def draw(layers: Sequence[Descriptor]) -> list[Block]:
     """Place layers side by side by their sizes, the first on the left, each wide enough to be seen."""
     drawn = layers[:_MOST_DRAWN]
-    total = sum(layer.size for layer in drawn) or 1
-    widths = [max(_SLIVER, layer.size / total * _BAR) for layer in drawn]
+    total = sum(layer.size or 0 for layer in drawn) or 1
+    widths = [max(_SLIVER, (layer.size or 0) / total * _BAR) for layer in drawn]
     scale = _BAR / (sum(widths) or 1)
     blocks, x = [], 0.0
     for number, (layer, width) in enumerate(zip(drawn, widths, strict=True)):

@@ -20,12 +20,14 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
+from tornado.httputil import HTTPHeaders, RequestStartLine
 
 from app.access.tokens import Grant
+from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
+from app.web.connection import Delegate
 
 _COMMON = (
     "Docker-Distribution-Api-Version: registry/2.0",
@@ -44,12 +46,13 @@ _BODY_CHUNK = 256 * 1024
 _DRAIN_SECONDS = 2.0
 
 
-def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
+def _framing(version: str, headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
     """Return whether a request announces a body, and the error if it does so in a wrong way."""
     if "Content-Length" not in headers and "Transfer-Encoding" not in headers:
         return False, None
     length, encoding = headers.get("Content-Length"), headers.get("Transfer-Encoding")
-    if encoding is not None and (length is not None or encoding.lower() != "chunked"):
+    # RFC 9112, 6.1: a proxy that speaks HTTP/1.0 does not know the coding, and may have taken the body for a request.
+    if encoding is not None and (length is not None or encoding.lower() != "chunked" or version == "HTTP/1.0"):
         return True, SizeInvalid(
             "send a body with either a Content-Length or Transfer-Encoding: chunked, not with both or another encoding"
         )
@@ -58,7 +61,7 @@ def _framing(headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
     return length != "0", None
 
 
-class Call(HTTPMessageDelegate):
+class Call(Delegate):
     """A request that a handler reads, and its answer. The handler begins the answer once, by `reply` or `begin`.
 
     While a request has a body, two tasks work on it: Tornado's connection reads it, and the handler runs beside.
@@ -77,14 +80,20 @@ class Call(HTTPMessageDelegate):
         address: Address,
         client_address: str,
         request_id: str,
+        fault: OCIError | None = None,
     ) -> None:
+        """``fault``: what is wrong with the head, if that is already known."""
         self.method = start.method
         self.headers = headers
         self.address = address
         self.client_address = client_address
         self.request_id = request_id
         # Whether Tornado reads a body while the handler runs, and the error if it must not.
-        self.has_body, self.malformed = _framing(headers)
+        self.has_body, malformed = _framing(start.version, headers)
+        self.malformed: OCIError | None = fault or malformed
+        # Removed from the headers, because Tornado would say "continue" before the client is admitted.
+        expects = self.has_body and headers.pop("Expect", "").lower() == "100-continue"
+        self._must_continue = expects and start.version == "HTTP/1.1"
         # The handler's task; `cancel` cancels it.
         self.task: asyncio.Task[None] | None = None
         # Both are missing until `admit`.
@@ -118,7 +127,7 @@ class Call(HTTPMessageDelegate):
         return self._taken
 
     def finish(self) -> None:
-        self._complete = True
+        self._complete = self.malformed is None or not self.has_body
         if self._ended:
             self._connection.finish()
         else:
@@ -128,6 +137,11 @@ class Call(HTTPMessageDelegate):
         self._gone = True
         self._wake()
         self._release()
+
+    def spoil(self) -> bool:
+        self.malformed = SizeInvalid("the body is not in proper chunks; send it again")
+        self._wake()
+        return True
 
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
@@ -160,6 +174,11 @@ class Call(HTTPMessageDelegate):
         self._grant, self.client = grant, client
 
     @property
+    def conditions(self) -> Conditions:
+        """Return the request's preconditions."""
+        return Conditions(self.headers.get("If-Match"), self.headers.get("If-None-Match"))
+
+    @property
     def query(self) -> Mapping[str, list[str]]:
         """Return the query's parameters, each with all its values in order; raises Unsupported (400) for too many."""
         try:
@@ -170,12 +189,17 @@ class Call(HTTPMessageDelegate):
             ) from None
 
     async def read(self) -> bytes | None:
-        """Return the next piece of the body (at most 256 KiB), None at its end; raises ClientGone."""
+        """Return the next piece of the body (at most 256 KiB), None at its end; raises ClientGone and SizeInvalid."""
         while self._chunk is None:
             if self._complete or not self.has_body:
                 return None
+            if self.malformed is not None:
+                raise self.malformed
             if self._gone:
                 raise ClientGone
+            if self._must_continue:
+                self._must_continue = False
+                _ = self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
         chunk, self._chunk = self._chunk, None
@@ -257,7 +281,7 @@ class Call(HTTPMessageDelegate):
 
         Source: RFC 9112 section 9.6.
         """
-        with suppress(ClientGone, TimeoutError):
+        with suppress(ClientGone, SizeInvalid, TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while await self.read() is not None:
                     pass
@@ -271,6 +295,7 @@ class Call(HTTPMessageDelegate):
         a manifest's cost. `HTTPConnection.write` takes a finished head.
         """
         self.status = status
+        self._must_continue = False
         lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}", *_COMMON, f"X-Request-Id: {self.request_id}"]
         if self.address.namespace is not None:
             lines.append(f"OCI-Namespace: {self.address.namespace}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from app.oci.accept import reads_indexes
+from app.oci.conditions import etag
 from app.oci.digest import Digest
-from app.oci.errors import ManifestInvalid, SizeInvalid
-from app.oci.manifest import MAX_MANIFEST_BYTES
+from app.oci.errors import ManifestInvalid, ManifestUnknown, SizeInvalid
+from app.oci.manifest import DOCKER_LIST, INDEX_TYPES, MAX_MANIFEST_BYTES
 from app.oci.reference import Name, Reference, Tag, parse_reference
 from app.projects.quotas import Quotas
-from app.projects.service import Projects
+from app.projects.service import Projects, Repository
 from app.registry.content import ClientGone, ManifestAnswer
+from app.registry.image_details import default_child
 from app.registry.manifests import Manifests
 
 from .call import Call
@@ -30,16 +33,41 @@ class ManifestHandlers:
         parsed = parse_reference(reference)
         repository = await self._projects.open(name, call.grant)
         head = call.method == "HEAD"
-        answer = await self._contents.of(repository).manifest(repository, parsed, call.client, head=head)
-        headers = _headers(answer)
+        conditions = call.conditions
+        # A condition is tested before the payload is asked for, which may cost an upstream's pull.
+        answer = await self._find(call, repository, parsed, head=head or conditions.any)
+        if conditions.any:
+            if conditions.not_modified(answer.digest):
+                await call.reply(304, _headers(answer), length=0)
+                return
+            if not head:
+                answer = await self._find(call, repository, parsed, head=False)
         if head and repository.id is not None and repository.upstream is None and call.grant.allows(name, PUSH):
             await self._manifests.keep(repository.id, answer.digest)
-        etag = call.headers.get("If-None-Match")
-        if etag is not None and f'"{answer.digest}"' in etag:
-            await call.reply(304, headers, length=0)
-        else:
-            body = b"" if head or answer.payload is None else answer.payload
-            await call.reply(200, headers, body, length=answer.size)
+        body = b"" if head or answer.payload is None else answer.payload
+        await call.reply(200, _headers(answer), body, length=answer.size)
+
+    async def _find(self, call: Call, repository: Repository, reference: Reference, *, head: bool) -> ManifestAnswer:
+        """Return a manifest; for a client that reads no indexes, one of a single image. Raises ManifestUnknown.
+
+        As in distribution, that is the image for linux/amd64 of a Docker list, and an error for an OCI index.
+        """
+        content, accept = self._contents.of(repository), call.headers.get("Accept")
+        answer = await content.manifest(repository, reference, call.client, head=head)
+        if answer.media_type not in INDEX_TYPES or reads_indexes(accept):
+            return answer
+        if answer.media_type == DOCKER_LIST:
+            if isinstance(reference, Digest):
+                return answer
+            if answer.payload is None:
+                answer = await content.manifest(repository, reference, call.client, head=False)
+            chosen = default_child(answer.payload or b"")
+            if chosen is not None:
+                return await content.manifest(repository, chosen, call.client, head=head)
+        raise ManifestUnknown(
+            "%(name)s is an image index, but the request's Accept header names no type of index; use a newer client",
+            name=_spelled(repository.name, reference),
+        )
 
     async def put(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
@@ -83,7 +111,8 @@ def _headers(answer: ManifestAnswer) -> list[tuple[str, str]]:
     headers = [
         ("Content-Type", answer.media_type),
         ("Docker-Content-Digest", answer.digest),
-        ("ETag", f'"{answer.digest}"'),
+        ("ETag", etag(answer.digest)),
+        ("Vary", "Accept"),
     ]
     if answer.warning is not None:
         headers.append(("Warning", f'299 - "{answer.warning}"'))

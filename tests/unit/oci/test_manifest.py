@@ -14,8 +14,10 @@ from app.oci.errors import ManifestInvalid
 from app.oci.manifest import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    OCI_ARTIFACT,
     OCI_INDEX,
     OCI_MANIFEST,
+    ORAS_ARTIFACT,
     Descriptor,
     Manifest,
     parse_manifest,
@@ -44,6 +46,14 @@ def without(document: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 def parse(document: object, content_type: str | None = None) -> Manifest:
     return parse_manifest(json.dumps(document).encode(), content_type)
+
+
+def push(payload: bytes, content_type: str | None = None) -> Manifest:
+    """Parse as hosting does."""
+    parsed = parse_manifest(payload, content_type)
+    if parsed.fault is not None:
+        raise parsed.fault
+    return parsed
 
 
 def test_an_image() -> None:
@@ -88,7 +98,7 @@ def test_an_index() -> None:
     ],
 )
 def test_the_media_type(document: object, content_type: str | None, expected: str) -> None:
-    assert parse(document, content_type).media_type == expected
+    assert push(json.dumps(document).encode(), content_type).media_type == expected
 
 
 @pytest.mark.parametrize(
@@ -102,27 +112,30 @@ def test_the_media_type(document: object, content_type: str | None, expected: st
         image(layers=[descriptor(size=0), descriptor(size=2**63 - 1), descriptor(Digest.of(b"", "sha512"))]),
         image(unknown={"deep": [1, {"x": None}]}, layers=[descriptor(urls=["https://example.org"], data="e30=", x=1)]),
         image(annotations={"\x00": "\N{SNOWMAN}\x00 \U0001f600"}),
-        index(manifests=[]),
+        index(manifests=[]), index(manifests=[descriptor(LAYER)]),
         index(manifests=[descriptor(CHILD, platform={"os": "linux"})] * 3),
+        # As distribution does: Go reads null and a missing member as nothing.
+        image(annotations={"a": None}), image(manifests=None), image(layers=[without(descriptor(), "size")]),
+        image(layers=[without(descriptor(), "mediaType"), descriptor(mediaType=""), descriptor(size=None)]),
+        index(manifests=None), index(config=None, layers=None), without(index(), "manifests"),
+        {"SchemaVersion": 2, "MEDIATYPE": OCI_MANIFEST, "Config": image()["config"], "Layers": [descriptor()]},
     ],
-)
+)  # fmt: skip
 def test_what_is_taken(document: object) -> None:
-    assert parse(document).payload == json.dumps(document).encode()
+    assert push(json.dumps(document).encode()).fault is None
 
 
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ([], "not a JSON object"), ("text", "not a JSON object"), (None, "not a JSON object"), ({}, "schemaVersion"),
+        ([], "not a JSON object"), ("text", "not a JSON object"), (None, "not a JSON object"), ({}, "neither a type"),
         (image(schemaVersion=1), "schemaVersion must be 2"), (image(schemaVersion="2"), "schemaVersion"),
         (without(image(), "config"), "config must be a descriptor"), (image(config=None), "config must be"),
         (image(config=[]), "config must be"), (image(layers={}), "layers must be a list"),
         (image(layers="x"), "layers must be a list"), (image(layers=[None]), r"layers\[0\] must be a descriptor"),
         (image(layers=[descriptor(), 5]), r"layers\[1\] must be a descriptor"),
-        (image(layers=[without(descriptor(), "digest")]), "needs mediaType and digest"),
-        (image(layers=[without(descriptor(), "mediaType")]), "needs mediaType and digest"),
-        (image(layers=[descriptor(mediaType=5)]), "needs mediaType and digest"),
-        (image(layers=[without(descriptor(), "size")]), "needs a size"),
+        (image(layers=[without(descriptor(), "digest")]), r"layers\[0\] needs a digest"),
+        (image(layers=[descriptor(mediaType=5)]), r"layers\[0\].mediaType must be a string"),
         (image(layers=[descriptor(size=-1)]), "needs a size"), (image(layers=[descriptor(size=1.5)]), "needs a size"),
         (image(layers=[descriptor(size="5")]), "needs a size"), (image(layers=[descriptor(size=True)]), "needs a size"),
         (image(layers=[descriptor(size=2**63)]), "needs a size"), (image(layers=[descriptor(size=1e3)]), "needs a"),
@@ -137,20 +150,23 @@ def test_what_is_taken(document: object) -> None:
         (image(subject="x"), "subject must be a descriptor"),
         (image(subject=descriptor("x")), "subject: 'x' is not a digest"),
         (image(annotations=["x"]), "annotations must map"), (image(annotations={"a": 1}), "annotations must map"),
-        (image(annotations={"a": None}), "annotations must map"), (image(annotations={"a": "\ud800"}), "surrogate"),
+        (image(annotations={"a": {}}), "annotations must map"), (image(annotations={"a": "\ud800"}), "surrogate"),
         (image(annotations={"\udfff": "a"}), "surrogate"),
         (image(manifests=[]), "an image manifest must not have manifests"),
         (index(config=descriptor()), "must not have config or layers"),
         (index(layers=[]), "must not have config or layers"),
-        (without(index(), "manifests"), "manifests must be a list"), (index(manifests=None), "must be a list"),
-        (index(manifests=[descriptor(size=None)]), r"manifests\[0\] needs a size"),
-        (image(mediaType="application/vnd.docker.distribution.manifest.v1+json"), "is not served here"),
+        (index(manifests={}), "manifests must be a list"), (index(manifests=[None]), "must be a descriptor"),
+        (index(manifests=[descriptor(size="5")]), r"manifests\[0\] needs a size"),
+        (image(mediaType="application/vnd.docker.distribution.manifest.v1+json"), "schema 1"),
+        ({"schemaVersion": 1, "fsLayers": [], "history": []}, "schema 1"),
+        ({"schemaVersion": 2}, "neither a type nor config"),
+        ({"mediaType": OCI_ARTIFACT, "blobs": []}, "is not served here"),
         (image(mediaType="text/html"), "is not served here; use one of application/vnd.docker"),
     ],
 )  # fmt: skip
 def test_what_is_refused(document: object, reason: str) -> None:
     with pytest.raises(ManifestInvalid, match=reason) as caught:
-        parse(document)
+        push(json.dumps(document).encode())
     json.loads(caught.value.body())
 
 
@@ -165,7 +181,7 @@ def test_what_is_refused(document: object, reason: str) -> None:
 )  # fmt: skip
 def test_another_type_than_the_header_says(document: object, content_type: str) -> None:
     with pytest.raises(ManifestInvalid):
-        parse(document, content_type)
+        push(json.dumps(document).encode(), content_type)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +194,60 @@ def test_another_type_than_the_header_says(document: object, content_type: str) 
     ],
 )  # fmt: skip
 def test_what_is_not_json(payload: bytes) -> None:
-    with pytest.raises(ManifestInvalid):
-        parse_manifest(payload, None)
+    with pytest.raises(ManifestInvalid, match="JSON"):
+        push(payload)
+
+
+@pytest.mark.parametrize(
+    ("document", "header", "media_type", "blobs", "manifests"),
+    [
+        (image(annotations={"a": None, "b": 5}), OCI_MANIFEST, OCI_MANIFEST, [CONFIG, LAYER], []),
+        (image(annotations=[]), OCI_MANIFEST, OCI_MANIFEST, [CONFIG, LAYER], []),
+        (image(schemaVersion="2"), "text/plain", OCI_MANIFEST, [CONFIG, LAYER], []),
+        (image(mediaType=DOCKER_MANIFEST), OCI_MANIFEST, OCI_MANIFEST, [CONFIG, LAYER], []),
+        (without(image(), "mediaType"), "text/plain", OCI_MANIFEST, [CONFIG, LAYER], []),
+        (image(mediaType="x/y"), None, OCI_MANIFEST, [CONFIG, LAYER], []),
+        (image(config=None), OCI_MANIFEST, OCI_MANIFEST, [LAYER], []),
+        (image(layers={}), OCI_MANIFEST, OCI_MANIFEST, [CONFIG], []),
+        (image(layers=[None, descriptor(size=-1), descriptor("blake3:" + "a" * 64)]), None, OCI_MANIFEST,
+         [CONFIG, LAYER], []),
+        (image(manifests=[descriptor(CHILD, mediaType="")]), OCI_INDEX, OCI_INDEX, [CONFIG, LAYER], [CHILD]),
+        (index(mediaType=DOCKER_LIST), OCI_INDEX, OCI_INDEX, [], [CHILD]),
+        (index(manifests="x", subject=5), OCI_INDEX, OCI_INDEX, [], []),
+        ({"Manifests": [{"Digest": CHILD, "Size": 5, "mEdiatype": OCI_MANIFEST}]}, "", OCI_INDEX, [], [CHILD]),
+        ({"blobs": [descriptor()]}, "", OCI_ARTIFACT, [LAYER], []),
+        ({"mediaType": ORAS_ARTIFACT, "blobs": [descriptor()]}, "", ORAS_ARTIFACT, [LAYER], []),
+        ({}, OCI_MANIFEST, OCI_MANIFEST, [], []),
+    ],
+)  # fmt: skip
+def test_what_a_mirror_carries(
+    document: object, header: str | None, media_type: str, blobs: list[Digest], manifests: list[Digest]
+) -> None:
+    """Hosting refuses each of these; a mirror links what is understood of it."""
+    parsed = parse(document, header)
+    assert parsed.fault is not None or parsed.annotations == {"a": "", "b": ""}
+    assert parsed.media_type == media_type
+    assert [part.digest for part in parsed.blobs] == blobs
+    assert [part.digest for part in parsed.manifests] == manifests
+
+
+@pytest.mark.parametrize("payload", [b"\xef\xbb\xbf" + json.dumps(image()).encode(), b'{"config": null, "x": "\xff"}'])
+def test_what_is_nearly_json(payload: bytes) -> None:
+    assert parse_manifest(payload, None).media_type == OCI_MANIFEST
+
+
+def test_annotations_that_go_reads_as_texts() -> None:
+    assert parse(image(annotations={"a": None, "b": 5, "c": "d"})).annotations == {"a": "", "c": "d"}
+    assert parse(image(annotations={"\ud800": "\udfff"})).annotations == {"?": "?"}
+
+
+def test_the_entries_of_an_index_that_may_be_blobs() -> None:
+    """A cache of BuildKit has layers there, and entries without a type may be either."""
+    cache = "application/vnd.buildkit.cacheconfig.v0"
+    parsed = parse(index(manifests=[descriptor(LAYER), descriptor(CONFIG, mediaType=cache), {"digest": CHILD}]))
+    assert parsed.fault is None
+    assert [part.digest for part in parsed.others] == [LAYER, CONFIG, CHILD]
+    assert [part.digest for part in parsed.manifests] == [CHILD]
 
 
 @pytest.mark.parametrize(

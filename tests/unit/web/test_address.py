@@ -6,10 +6,11 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from tornado.httputil import HTTPHeaders, RequestStartLine
 
 from app.config import parse
 from app.web.address import Address, Addresses
-from app.web.server import client_address
+from app.web.server import client_address, read_target
 
 BASE = "https://registry.example.org"
 ADDRESSES = Addresses(
@@ -79,3 +80,57 @@ def test_bytes_that_are_no_text_become_what_no_name_has() -> None:
 )
 def test_only_our_proxies_say_who_the_client_is(peer: str, forwarded: list[str], expected: str) -> None:
     assert client_address(peer, forwarded, (ip_network("10.0.0.0/24"),)) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "hosts", "path", "host"),
+    [
+        ("/v2/", ["a.example"], "/v2/", "a.example"),
+        ("/v2/", ["[::1]:5000"], "/v2/", "[::1]:5000"),
+        ("/v2/", ["a_b.example:"], "/v2/", "a_b.example:"),
+        ("/v2/", [""], "/v2/", ""),
+        ("http://b.example/v2/?n=1", ["a.example"], "/v2/?n=1", "b.example"),
+        ("HTTPS://b.example:443/v2/", ["a.example"], "/v2/", "b.example:443"),
+        ("http://b.example", ["a.example"], "/", "b.example"),
+        ("http://b.example?x=http://c/", ["a.example"], "/?x=http://c/", "b.example"),
+        ("http://b.example//v2/", ["a.example"], "//v2/", "b.example"),
+        ("//b.example/v2/", ["a.example"], "//b.example/v2/", "a.example"),
+    ],
+)
+def test_a_target_may_be_a_whole_url(target: str, hosts: list[str], path: str, host: str) -> None:
+    headers = _headers(hosts)
+    start, fault = read_target(RequestStartLine("GET", target, "HTTP/1.1"), headers)
+    assert (start.path, headers["Host"], fault) == (path, host, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "hosts", "version"),
+    [
+        ("/v2/", [], "HTTP/1.1"),
+        ("http://a.example/v2/", [], "HTTP/1.1"),
+        ("/v2/", ["a.example", "a.example"], "HTTP/1.1"),
+        ("/v2/", ["a.example", "b.example"], "HTTP/1.0"),
+        ("/v2/", ["a.example, b.example"], "HTTP/1.1"),
+        ("/v2/", ["a.example/v2"], "HTTP/1.1"),
+        ("/v2/", ["me@a.example"], "HTTP/1.1"),
+        ("/v2/", ["a.example:port"], "HTTP/1.1"),
+        ("/v2/", ["\xff"], "HTTP/1.1"),
+        ("http:///v2/", ["a.example"], "HTTP/1.1"),
+        ("http://me:secret@a.example/v2/", ["a.example"], "HTTP/1.1"),
+    ],
+)
+def test_a_host_is_named_once(target: str, hosts: list[str], version: str) -> None:
+    _, fault = read_target(RequestStartLine("GET", target, version), _headers(hosts))
+    assert fault is not None
+    assert fault.answer_status == 400
+
+
+def test_old_clients_need_no_host() -> None:
+    assert read_target(RequestStartLine("GET", "/healthz", "HTTP/1.0"), HTTPHeaders())[1] is None
+
+
+def _headers(hosts: list[str]) -> HTTPHeaders:
+    headers = HTTPHeaders()
+    for host in hosts:
+        headers.add("Host", host)
+    return headers
