@@ -34,8 +34,8 @@ class ListingHandlers:
         tags = await self._contents.of(repository).tags(repository, last, count + 1)
         headers = [_JSON]
         if 0 < count < len(tags):
-            headers.append(next_link(f"/v2/{name}/tags/list", {"n": str(count), "last": tags[count - 1]}))
-        await _reply(call, headers, {"name": name, "tags": tags[:count]})
+            headers.append(next_link(call, {"n": str(count), "last": tags[count - 1]}))
+        await _reply(call, headers, {"name": call.address.spelled(name), "tags": tags[:count]})
 
     async def referrers(self, call: Call, name: Name, reference: str) -> None:
         query = call.query
@@ -53,7 +53,7 @@ class ListingHandlers:
             headers.append(("OCI-Filters-Applied", "artifactType"))
         if there_are_more:
             more = {"n": str(count), "last": found[-1].digest} | ({"artifactType": kind} if kind else {})
-            headers.append(next_link(f"/v2/{name}/referrers/{subject}", more))
+            headers.append(next_link(call, more))
         descriptors = []
         for item in found:
             descriptor: dict[str, object] = {"mediaType": item.media_type, "digest": item.digest, "size": item.size}
@@ -70,7 +70,7 @@ class ListingHandlers:
         names = await self._catalogue.page(last, count + 1, everything=call.grant.may_list_everything)
         headers = [_JSON]
         if 0 < count < len(names):
-            headers.append(next_link("/v2/_catalog", {"n": str(count), "last": names[count - 1]}))
+            headers.append(next_link(call, {"n": str(count), "last": names[count - 1]}))
         await _reply(call, headers, {"repositories": names[:count]})
 
 
