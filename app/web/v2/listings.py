@@ -67,11 +67,11 @@ class ListingHandlers:
     async def catalogue(self, call: Call) -> None:
         query = call.query
         count, last = page_size(query), after(query)
-        names = await self._catalogue.page(last, count + 1, everything=call.grant.may_list_everything)
+        names, more = await self._catalogue.page(last, count, everything=call.grant.may_list_everything)
         headers = [_JSON]
-        if 0 < count < len(names):
-            headers.append(next_link(call, {"n": str(count), "last": names[count - 1]}))
-        await _reply(call, headers, {"repositories": names[:count]})
+        if more is not None:
+            headers.append(next_link(call, {"n": str(count), "last": more}))
+        await _reply(call, headers, {"repositories": names})
 
 
 async def _reply(call: Call, headers: list[tuple[str, str]], document: object) -> None:

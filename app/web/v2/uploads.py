@@ -10,6 +10,7 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
 from app.oci.ranges import parse_chunk
 from app.oci.reference import Name
+from app.projects.allowed_names import is_served
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.uploads import Receiving, Uploads, range_header
@@ -53,6 +54,8 @@ class UploadHandlers:
                 if not call.grant.allows(source_name, "pull"):
                     return False
                 origin = await self._projects.open(source_name, call.grant)
+                if not is_served(origin.settings, source_name.repository):
+                    return False
         except (DigestInvalid, NameInvalid, NameUnknown, TokenOutdated):
             return False
         if not await self._blobs.mount(repository, digest, origin):
