@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from urllib.parse import urlencode
 
 import pytest
@@ -88,6 +89,38 @@ async def test_basic_without_a_token_is_read_the_same_way(
             assert (answer.status, answer.code) == (401, "UNAUTHORIZED"), path
         answer = await client.ask("DELETE", f"/v2/mirror/{repository}/manifests/{image.digest}", headers)
         assert answer.status == 401
+
+
+@pytest.mark.parametrize("secret", [{"username": HUB_USER[0], "password": HUB_USER[1]}, {"refresh_token": "x"}, None])
+def test_containerd_with_one_file_for_all_registries(
+    hub: Hub, service: Service, make: Make, project: str, secret: dict[str, str] | None
+) -> None:
+    """Its requests with `_default/hosts.toml`: a registry by ``ns``, and its own scope beside the one it is told."""
+    for mirror, namespace in (("mirror", "docker.io"), (project, f"{project}.example")):
+        number = next(_numbers)
+        name, image = f"somebody/app{number}", hub.add(make(sizes=(100,)), f"somebody/app{number}", "1")
+        path = f"/v2/{name}/manifests/1?ns={namespace}"
+        refused = exchange(service.host, "HEAD", path, None, {})
+        told = dict(re.findall(r'(\w+)="([^"]*)"', refused["WWW-Authenticate"]))
+        realm = told["realm"].removeprefix(service.url)
+        assert (refused.status, realm) == (401, f"/{mirror}/service/token")
+        scopes = " ".join(sorted({f"repository:{name}:pull", *told["scope"].split(" ")}))
+        if secret is None:
+            query = urlencode({"scope": scopes, "service": told["service"]})
+            answer = exchange(service.host, "GET", f"{realm}?{query}", None, {})
+        else:
+            grant_type = "password" if "password" in secret else "refresh_token"
+            form = {"scope": scopes, "service": told["service"], "grant_type": grant_type, **secret}
+            answer = exchange(service.host, "POST", realm, urlencode(form).encode(), FORM)
+        assert answer.status == 200, answer
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        found = exchange(service.host, "HEAD", path, None, headers)
+        assert (found.status, found["Docker-Content-Digest"]) == (200, image.digest)
+        for kind, digest in (("manifests", image.digest), ("blobs", image.layers[0])):
+            answer = exchange(service.host, "GET", f"/v2/{name}/{kind}/{digest}?ns={namespace}", None, headers)
+            assert (answer.status, answer["OCI-Namespace"]) == (200, namespace)
+    # This registry is not mirrored; containerd asks it itself.
+    assert exchange(service.host, "HEAD", "/v2/library/x/manifests/1?ns=registry.k8s.io", None, {}).status == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
