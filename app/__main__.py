@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         help="how a mirror answers a Docker Hub name without library/",
     )
     change.add_argument("--cache-bytes", type=int, metavar="N", help="the most bytes a mirror may keep; 0: no bound")
+    for word in ("allowed", "denied"):
+        change.add_argument(
+            f"--{word}-names",
+            nargs="*",
+            metavar="GLOB",
+            help=f"the names within a mirror that are {word}, such as 'library/*'; without any: no such rule",
+        )
     password = _add(
         admin, "set-password", "change a local account's password, which is asked for or read from stdin", _password
     )
@@ -118,12 +125,17 @@ async def _create_project(config: Config, arguments: argparse.Namespace) -> str:
 
 async def _change_project(config: Config, arguments: argparse.Namespace) -> str:
     from app.commands import change_project
+    from app.oci.errors import Term
+    from app.projects.allowed_names import checked_globs
 
     settings: dict[str, object] = {}
     if arguments.official_images is not None:
         settings["official_images"] = arguments.official_images
     if arguments.cache_bytes is not None:
         settings["cache_bytes"] = arguments.cache_bytes or None
+    for key in ("allowed_names", "denied_names"):
+        if getattr(arguments, key) is not None:
+            settings[key] = checked_globs(getattr(arguments, key), Term(key))
     return await change_project(config, arguments.name, public=arguments.public, settings=settings)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from app.oci.globs import is_glob
 from app.oci.reference import is_plain_name
 
 # The value of redis.url with which the service starts a private Redis.
@@ -94,6 +95,9 @@ class ProjectConfig:
     upstream: str | None = None
     official_images: Literal["explain", "alias"] = "explain"
     cache_bytes: int | None = None
+    # Globs over the names of repositories within a mirror (`app.oci.globs`): an empty list of allowed ones allows all.
+    allowed_names: tuple[str, ...] = ()
+    denied_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,13 +249,21 @@ def _check(config: Config) -> None:
         raise ConfigError("storage.delivery: redirect works with driver s3 only; use stream or accel")
     _check_people(config)
     for name, project in config.projects.items():
-        if not is_plain_name(name):
-            raise ConfigError(f"projects.{name}: use only lower-case letters, digits and . _ - in a project's name")
-        if project.upstream is not None and project.upstream not in config.upstreams:
-            raise ConfigError(f"projects.{name}.upstream: {project.upstream!r} is not listed under upstreams:; add it")
+        _check_project(config, name, project)
     for host, name in config.hosts.items():
         if name not in config.projects or config.projects[name].upstream is None:
             raise ConfigError(f"hosts.{host}: {name!r} is not a mirror project under projects:")
+
+
+def _check_project(config: Config, name: str, project: ProjectConfig) -> None:
+    if not is_plain_name(name):
+        raise ConfigError(f"projects.{name}: use only lower-case letters, digits and . _ - in a project's name")
+    if project.upstream is not None and project.upstream not in config.upstreams:
+        raise ConfigError(f"projects.{name}.upstream: {project.upstream!r} is not listed under upstreams:; add it")
+    for key in ("allowed_names", "denied_names"):
+        for glob in getattr(project, key):
+            if not is_glob(glob):
+                raise ConfigError(f"projects.{name}.{key}: {glob!r} is no name or glob; use *, **, ? and {{a,b}}")
 
 
 def _check_people(config: Config) -> None:

@@ -149,7 +149,12 @@ async def _prepare(config: Config, redis_url: str) -> None:
             _own_keys(config)
         async with database.transaction() as transaction:
             for name, project in config.projects.items():
-                settings = {"official_images": project.official_images, "cache_bytes": project.cache_bytes}
+                settings = {
+                    "official_images": project.official_images,
+                    "cache_bytes": project.cache_bytes,
+                    "allowed_names": list(project.allowed_names),
+                    "denied_names": list(project.denied_names),
+                }
                 await projects.create(
                     transaction, name, public=project.public, upstream=project.upstream, settings=settings
                 )

@@ -10,7 +10,8 @@ import base64
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -32,6 +33,9 @@ _MEMORY_KIB, _PASSES = 19456, 2
 _HASHES_AT_ONCE = 2
 _REMEMBERED_FOR = 60
 _MAX_REMEMBERED = 1024
+# For `Accounts.patience`, in seconds: a hash before the first one was measured, and the questions to SQL and Redis
+# around a hash. The measured maximum fades by this factor with each shorter hash.
+_UNMEASURED, _AROUND, _FADING = 0.1, 0.05, 0.9
 _MAX_USERNAME = 255
 _MAX_PASSWORD = 1024
 _MIN_PASSWORD = 8
@@ -56,8 +60,15 @@ class Accounts:
         self._throttle = throttle
         self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
+        self._in_line = 0
+        self._longest = _UNMEASURED
         self._secret = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(_MAX_REMEMBERED, _REMEMBERED_FOR, timer=clock)
+
+    @property
+    def patience(self) -> float:
+        """The seconds in which a check of a password ends that begins now, with those that stand in line before it."""
+        return _AROUND + self._longest * (1 + self._in_line // _HASHES_AT_ONCE)
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
         """Check a password and return its account's principal.
@@ -75,7 +86,7 @@ class Accounts:
         proof = hmac.digest(self._secret, f"{username}\0{password}\0{known}".encode(), "sha256")
         if account is not None and proof in self._remembered:
             return person(account)
-        async with self._hashing:
+        async with self._turn():
             # The proof is looked up again, because another log-in may have left it while this one waited. So a class
             # that logs in at once with one account costs one hash. The count of failures is checked in here as well:
             # of many guesses at once, only as many get past it as are hashed at a time.
@@ -151,15 +162,27 @@ class Accounts:
     async def _find(self, username: str) -> accounts.Account | None:
         return await self._database.read(accounts.find, username)
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        self._in_line += 1
+        try:
+            async with self._hashing:
+                yield
+        finally:
+            self._in_line -= 1
+
     async def _hash(self, password: str) -> str:
-        async with self._hashing:
+        async with self._turn():
             return await in_thread(None, self._hasher.hash, password)
 
     async def _verify(self, password_hash: str, password: str) -> bool:
+        began = time.monotonic()
         try:
             return await in_thread(None, self._hasher.verify, password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
+        finally:
+            self._longest = max(time.monotonic() - began, self._longest * _FADING)
 
 
 def person(account: accounts.Account) -> Principal:

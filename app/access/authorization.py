@@ -29,8 +29,13 @@ class Basic:
     password: str = field(repr=False)
 
 
-def parse_authorization(header: str | None) -> Bearer | Basic | None:
-    """Return the credentials of an ``Authorization`` header; None if it is missing or has another scheme.
+@dataclass(frozen=True, slots=True)
+class OtherScheme:
+    """Credentials that this registry has no use for."""
+
+
+def parse_authorization(header: str | None) -> Bearer | Basic | OtherScheme | None:
+    """Return the credentials of an ``Authorization`` header; None if it is missing, empty or claims nobody.
 
     Raises Unauthorized if Basic or Bearer credentials are malformed.
     """
@@ -41,10 +46,17 @@ def parse_authorization(header: str | None) -> Bearer | Basic | None:
         if not token:
             raise Unauthorized("the Authorization header has no token; ask the token service for one")
         return Bearer(token)
-    return _basic(credentials.strip()) if scheme == "basic" else None
+    if scheme == "basic":
+        return _basic(credentials.strip())
+    return OtherScheme() if scheme else None
 
 
-def _basic(credentials: str) -> Basic:
+def claimed(username: str, password: str) -> Basic | None:
+    """Return what a client claims, None if both are empty: engines without a login send that."""
+    return Basic(username, password) if username or password else None
+
+
+def _basic(credentials: str) -> Basic | None:
     try:
         plain = base64.b64decode(credentials, validate=True).decode() if len(credentials) <= _MAX_BASIC else ""
     except ValueError:
@@ -53,4 +65,4 @@ def _basic(credentials: str) -> Basic:
     username, colon, password = plain.partition(":")
     if not colon:
         raise Unauthorized("the Basic credentials cannot be read; send base64 of USER:PASSWORD in UTF-8")
-    return Basic(username, password)
+    return claimed(username, password)

@@ -11,18 +11,19 @@ Nothing about it is cached, so a robot account or a key that was just disabled o
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from app.database import Database, access_keys, robots
+from app.database import Database, access_keys, credentials, robots
 from app.database.access_keys import AccessKey, Holder
 from app.database.robots import Robot
-from app.oci.errors import Unauthorized
+from app.oci.errors import Unauthorized, Unavailable
 
 from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
-from .principal import Principal, PrincipalKind
+from .principal import ANONYMOUS, Principal, PrincipalKind
 from .refusals import FAILED, Refusals
 from .secrets import Secrets
 from .throttle import Throttle
@@ -59,6 +60,26 @@ class Credentials:
         except FAILED:
             await self._refusals.add(username, address)
             raise
+
+    async def authenticate_or_anonymous(self, username: str, password: str, address: str) -> Principal:
+        """Return the principal, or the anonymous one if the credentials are not right here; for public content only.
+
+        Engines send the login of another registry to its mirror. So a name that is nobody's here is not counted, noted
+        or hashed. A wrong secret for a known name counts, and after many failures no password is checked. All these
+        answers come after the same time, so that nobody learns from it which names exist (docs/decisions/0025).
+        """
+        loop = asyncio.get_running_loop()
+        answer_at = loop.time() + self._accounts.patience
+        try:
+            if await self._is_known(username):
+                return await self.authenticate(username, password, address)
+        except (*FAILED, Unavailable):
+            pass
+        await asyncio.sleep(answer_at - loop.time())
+        return ANONYMOUS
+
+    async def _is_known(self, username: str) -> bool:
+        return acceptable(username, "-") and await self._database.read(credentials.is_name, username)
 
     async def _check(self, username: str, password: str, address: str) -> Principal:
         if not acceptable(username, password):

@@ -31,6 +31,11 @@ class Permissions:
         rights = await self.rights(principal, head[0], public=head[1])
         return Access(frozenset(action for action, right in ACTION_RIGHTS.items() if right in rights), head[0])
 
+    async def is_public_mirror(self, project_name: str) -> bool:
+        """Return whether a project mirrors an upstream for everybody; raises Unavailable."""
+        head = await projects.head(self._database, project_name)
+        return head is not None and head[1] and head[2] is not None
+
     async def rights(self, principal: Principal, project_id: int, *, public: bool) -> frozenset[str]:
         """Return every right that the principal has in a project; raises Unavailable."""
         everybodys = PUBLIC_RIGHTS if public else NO_RIGHTS

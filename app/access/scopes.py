@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
-from app.oci.errors import NameInvalid
+from app.oci.errors import NameInvalid, Unsupported
 from app.oci.reference import Name
 
 PULL = frozenset({"pull"})
@@ -53,11 +52,16 @@ class Access:
 def parse_scopes(values: Iterable[str]) -> Scopes:
     """Return the scopes of a request's ``scope`` parameters, each with one scope or several separated by spaces.
 
-    Scopes after the first `MAX_SCOPES` are left out.
+    Raises Unsupported (400) for more than `MAX_SCOPES`: a token for some of them would fail later, without a reason.
     """
     repositories: dict[Name, frozenset[str]] = {}
     catalogue = False
-    for scope in islice((scope for value in values for scope in value.split()), MAX_SCOPES):
+    asked = [scope for value in values for scope in value.split()]
+    if len(asked) > MAX_SCOPES:
+        raise Unsupported(
+            "too many scopes: a token is for %(most)s at most; ask for several tokens", most=MAX_SCOPES, status=400
+        )
+    for scope in asked:
         # A host with a port would make four parts; a name with a host belongs to another registry.
         kind, name, actions = parts if len(parts := scope.split(":")) == 3 else ("", "", "")
         if kind == "registry":

@@ -9,7 +9,7 @@ from app.oci.reference import Name
 
 from .permissions import Permissions
 from .principal import Principal
-from .scopes import ALL_ACTIONS, Access, Scopes
+from .scopes import ALL_ACTIONS, PULL, Access, Scopes
 from .tokens import LIFETIME, Grant, IssuedToken, Tokens
 
 
@@ -28,6 +28,23 @@ class TokenService:
         # Everybody may list the catalogue. It shows public projects only, unless `Grant.may_list_everything`.
         allowed = await self._allowed(principal, scopes.repositories)
         return await self._tokens.issue(principal, allowed, catalogue=scopes.catalogue)
+
+    async def is_for_anybody(self, scopes: Scopes) -> bool:
+        """Return whether all the scopes together are no more than pull from public mirrors; raises Unavailable.
+
+        containerd asks for a repository of a mirror by two names in one request: the mirror's and the upstream's. The
+        second one is no scope of its own, whether a project here has that name or not.
+        """
+        names = scopes.repositories
+        if scopes.catalogue or any(actions != PULL for actions in names.values()):
+            return False
+        mirrored = {name for name in names if await self._permissions.is_public_mirror(name.project)}
+        at_upstream = {name.repository for name in mirrored}
+        return bool(mirrored) and all(name in mirrored or name in at_upstream for name in names)
+
+    async def is_public_mirror(self, name: Name) -> bool:
+        """Return whether a repository is in a public mirror; raises Unavailable."""
+        return await self._permissions.is_public_mirror(name.project)
 
     async def basic_grant(self, principal: Principal, *names: Name) -> Grant:
         """Return a grant without a token, for one request: all that the principal may do in these repositories."""

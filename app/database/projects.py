@@ -5,17 +5,22 @@ The WHERE of a list holds the viewer's rights: a page is cut from the projects t
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Text,
     and_,
     bindparam,
     case,
+    cast,
     exists,
     func,
     or_,
@@ -135,7 +140,15 @@ _repository_id = PointQuery(
     )
 )
 _resolve = PointQuery(
-    select(project.c.id, project.c.public, project.c.upstream, repository.c.id, project.c.created_at)
+    select(
+        project.c.id,
+        project.c.public,
+        project.c.upstream,
+        repository.c.id,
+        project.c.created_at,
+        # As text, because the two drivers differ in what they make of JSON.
+        cast(project.c.settings, Text),
+    )
     .join_from(
         project,
         repository,
@@ -154,14 +167,20 @@ async def head(database: Database, name: str) -> tuple[int, bool, str | None] | 
 
 async def resolve(
     database: Database, name: str, repository_name: str
-) -> tuple[int, bool, str | None, int | None, float] | None:
+) -> tuple[int, bool, str | None, int | None, float, Mapping[str, Any]] | None:
     """Find a project and a repository in it by name.
 
-    Return the project's id, whether it is public, its upstream, the repository's id, and the project's creation time
-    (Unix seconds). The repository's id is None if there is no such repository.
+    Return the project's id, whether it is public, its upstream, the repository's id, the project's creation time (Unix
+    seconds), and its settings. The repository's id is None if there is no such repository.
     """
     row = await database.point(_resolve, repository_name, name)
-    return (row[0], bool(row[1]), row[2], row[3], row[4]) if row else None
+    return (row[0], bool(row[1]), row[2], row[3], row[4], _settings(row[5])) if row else None
+
+
+@lru_cache(maxsize=1024)
+def _settings(text: str) -> Mapping[str, Any]:
+    """Read settings as a point query finds them; pulls find the same few again and again."""
+    return MappingProxyType(json.loads(text))
 
 
 async def repository_id(database: Database, project_id: int, name: str) -> int | None:
@@ -248,10 +267,13 @@ async def keep(transaction: Transaction, project_id: int, repository_id: int | N
 
 async def catalogue(
     transaction: Transaction, after: tuple[str, str], limit: int, *, everything: bool
-) -> list[tuple[str, str]]:
-    """List (project, repository) pairs that hold a manifest, after ``after``, of public projects or of all."""
+) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """List repositories that hold a manifest, after ``after``, of public projects or of all.
+
+    Each is the project's name, the repository's name and the project's settings.
+    """
     statement = (
-        select(project.c.name, repository.c.name)
+        select(project.c.name, repository.c.name, project.c.settings)
         .join_from(project, repository, repository.c.project_id == project.c.id)
         .where(
             # The comparison of pairs below implies this condition, but this one lets the walk begin at that project.
@@ -266,7 +288,7 @@ async def catalogue(
     )
     if not everything:
         statement = statement.where(project.c.public)
-    return [(row[0], row[1]) for row in await transaction.execute(statement)]
+    return [(row[0], row[1], row[2]) for row in await transaction.execute(statement)]
 
 
 _ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {

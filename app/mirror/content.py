@@ -12,6 +12,7 @@ from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
 from app.oci.reference import Name, Reference, Tag
+from app.projects.allowed_names import require_served
 from app.projects.service import Repository
 from app.registry.content import BlobAnswer, Client, Descriptor, Listed, ManifestAnswer, known
 from app.registry.manifests import Manifests, unknown_manifest
@@ -111,23 +112,24 @@ class MirrorContent:
         """Return the repository that a name means: with ``official_images: alias``, a one-part name means library/NAME.
 
         There is no redirect, because the client's token is for the name it typed. If the project has no alias, raises
-        Unauthorized with the name to type instead.
+        Unauthorized with the name to type instead. Raises Denied if the operators do not allow the name, whether it is
+        cached or not (`app.projects.allowed_names`).
         """
         name = repository.name
         if repository.upstream != _DOCKER_HUB or "/" in name.repository:
+            require_served(repository.settings, name)
             return repository
         if not name.repository:
             raise NameUnknown(
                 "%(project)s/ is a cache of Docker Hub; pull %(project)s/library/IMAGE", project=name.project
             )
         official = Name.parse(f"{name.project}/{_OFFICIAL}/{name.repository}")
-        async with self._database.reading() as transaction:
-            project = await projects.get(transaction, repository.project_id)
-        if project is None or project.settings.get("official_images") != "alias":
+        if repository.settings.get("official_images") != "alias":
             raise Unauthorized(
                 "Docker Hub has no %(repository)r; its official images are under library/: pull %(official)s",
                 repository=name.repository,
                 official=official,
             )
+        require_served(repository.settings, official)
         repository_id = await projects.repository_id(self._database, repository.project_id, official.repository)
         return replace(repository, name=official, id=repository_id)

@@ -180,8 +180,8 @@ class Upstream:
     async def get_manifest(self, repository: str, reference: str) -> FetchedManifest:
         """Return a manifest of at most 4 MiB, whatever its JSON says.
 
-        Docker Hub counts the GET, which is sent at most once. Its digest decides, whatever its label is. Raises ManifestUnusable, ManifestOutdated, and UpstreamInvalid
-        for another digest.
+        Docker Hub counts the GET, which is sent at most once. Its digest decides, whatever its label is. Raises
+        ManifestUnusable, ManifestOutdated, and UpstreamInvalid for another digest.
         """
         async with self._open("get_manifest", "GET", repository, reference, _ACCEPT_MANIFESTS) as final:
             label, page = replies.media_type(final.response), replies.is_page(final.response)

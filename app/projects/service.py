@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, TypedDict, get_args
 
@@ -27,6 +27,7 @@ from app.oci.errors import Denied, NameUnknown, Term
 from app.oci.reference import Name
 
 from . import checks
+from .allowed_names import checked_globs
 from .removal import remove_project
 from .viewers import highest, viewer_of
 
@@ -51,13 +52,16 @@ class Repository:
     public: bool
     upstream: str | None
     id: int | None
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 class Settings(TypedDict, total=False):
-    """The settings of a mirror; ``cache_bytes`` is None for no limit."""
+    """The settings of a mirror; ``cache_bytes`` is None for no limit, no ``allowed_names`` means that all are."""
 
     official_images: OfficialImages
     cache_bytes: int | None
+    allowed_names: list[str]
+    denied_names: list[str]
 
 
 class Projects:
@@ -85,9 +89,9 @@ class Projects:
         if found is None:
             grant.require(name, NO_PROJECT, made_at=0.0)
             raise NameUnknown("there is no project %(name)r", name=name.project)
-        project_id, public, upstream, repository_id, made_at = found
+        project_id, public, upstream, repository_id, made_at, settings = found
         grant.require(name, project_id, made_at)
-        return Repository(name, project_id, public, upstream, repository_id)
+        return Repository(name, project_id, public, upstream, repository_id, settings)
 
     async def open_to_write(self, name: Name, grant: Grant) -> Repository:
         """Find a repository to push to, as `open` does; also raises Denied for a mirror, NameUnknown for no name."""
@@ -366,6 +370,8 @@ def _settings(settings: Settings, upstream: str | None) -> dict[str, Any]:
     bound = settings.get("cache_bytes")
     if bound is not None:
         checks.size(bound, Term("cache_bytes"), least=1)
+    checked_globs(settings.get("allowed_names", []), Term("allowed_names"))
+    checked_globs(settings.get("denied_names", []), Term("denied_names"))
     return dict(settings)
 
 

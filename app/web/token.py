@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import time
 
-from app.access.authorization import Basic, parse_authorization
+from app.access.authorization import Basic, claimed, parse_authorization
 from app.access.credentials import Credentials
 from app.access.principal import ANONYMOUS, Principal
-from app.access.scopes import parse_scopes
+from app.access.scopes import Scopes, parse_scopes
 from app.access.service import TokenService
 from app.oci.errors import Unauthorized, Unsupported
 
@@ -37,40 +37,47 @@ class TokenHandler(Handler):
         """Skip the check: this handler reads no cookie, so none can be abused."""
 
     async def get(self) -> None:
-        await self._grant(await self._principal(), self.get_query_arguments("scope"))
+        scopes = self._scopes(self.get_query_arguments("scope"))
+        try:
+            given = parse_authorization(self.request.headers.get("Authorization"))
+        except Unauthorized as error:
+            error.headers.update(_CHALLENGE)
+            raise
+        if given is not None and not isinstance(given, Basic):
+            raise Unauthorized("send a user name and password (Basic), or no Authorization header", headers=_CHALLENGE)
+        await self._grant(await self._principal(given, scopes), scopes)
 
     async def post(self) -> None:
+        scopes = self._scopes(self.get_body_arguments("scope"))
+        given = claimed(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
         grant_type = self.get_body_argument("grant_type", "")
-        if grant_type != "password":
+        if grant_type == "refresh_token" and await self._tokens.is_for_anybody(scopes):
+            # The token is another registry's, which an engine sends to all mirrors of that registry.
+            given = None
+        elif grant_type != "password":
             raise Unsupported("grant_type must be password; there are no refresh tokens here", status=400)
-        claimed = Basic(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
-        await self._grant(await self._authenticate(claimed), self.get_body_arguments("scope"))
+        await self._grant(await self._principal(given, scopes), scopes)
 
-    async def _principal(self) -> Principal:
-        header = self.request.headers.get("Authorization")
-        try:
-            claimed = parse_authorization(header)
-        except Unauthorized as error:
-            error.headers.update(_CHALLENGE)
-            raise
-        if header is None:
-            return ANONYMOUS
-        if not isinstance(claimed, Basic):
-            raise Unauthorized("send a user name and password (Basic), or no Authorization header", headers=_CHALLENGE)
-        return await self._authenticate(claimed)
-
-    async def _authenticate(self, claimed: Basic) -> Principal:
-        address = self.request.remote_ip or ""
-        try:
-            return await self._credentials.authenticate(claimed.username, claimed.password, address)
-        except Unauthorized as error:
-            error.headers.update(_CHALLENGE)
-            raise
-
-    async def _grant(self, principal: Principal, scopes: list[str]) -> None:
-        self.subject = principal.subject
+    def _scopes(self, asked: list[str]) -> Scopes:
         address = self._addresses.read(self.request.uri or "", self.request.host)
-        issued = await self._tokens.grant(principal, parse_scopes(under(address.project, scopes)))
+        address.require_mirrored()
+        return parse_scopes(under(address.project, asked))
+
+    async def _principal(self, given: Basic | None, scopes: Scopes) -> Principal:
+        if given is None:
+            return ANONYMOUS
+        address = self.request.remote_ip or ""
+        if await self._tokens.is_for_anybody(scopes):
+            return await self._credentials.authenticate_or_anonymous(given.username, given.password, address)
+        try:
+            return await self._credentials.authenticate(given.username, given.password, address)
+        except Unauthorized as error:
+            error.headers.update(_CHALLENGE)
+            raise
+
+    async def _grant(self, principal: Principal, scopes: Scopes) -> None:
+        self.subject = principal.subject
+        issued = await self._tokens.grant(principal, scopes)
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
         body = {
@@ -83,12 +90,15 @@ class TokenHandler(Handler):
 
 
 def under(project: str | None, scopes: list[str]) -> list[str]:
-    """Return the scopes that a mirror's client means: it says ``library/redis`` for ``mirror/library/redis``."""
+    """Return the scopes that a mirror's client means: it says ``library/redis`` for ``mirror/library/redis``.
+
+    Without exception: ``mirror/app`` is the upstream's repository of that name, in ``mirror/mirror/app``.
+    """
     if project is None:
         return scopes
     spelled = []
     for scope in (scope for value in scopes for scope in value.split()):
         kind, colon, rest = scope.partition(":")
-        inside = rest.startswith(f"{project}/")
-        spelled.append(scope if kind != "repository" or inside else f"{kind}{colon}{project}/{rest}")
+        of_repository = kind.partition("(")[0] == "repository"
+        spelled.append(f"{kind}{colon}{project}/{rest}" if of_repository else scope)
     return spelled

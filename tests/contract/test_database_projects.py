@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,8 +53,8 @@ async def test_names_resolve(database: Database) -> None:
     project = await make_project(database)
     repository = await make_repository(database, project, "team/app")
     made_at = float((await rows(database, "SELECT created_at FROM project WHERE name = 'physics'"))[0][0])
-    assert await projects.resolve(database, "physics", "team/app") == (project, True, None, repository, made_at)
-    assert await projects.resolve(database, "physics", "team") == (project, True, None, None, made_at)
+    assert await projects.resolve(database, "physics", "team/app") == (project, True, None, repository, made_at, {})
+    assert await projects.resolve(database, "physics", "team") == (project, True, None, None, made_at, {})
     assert await projects.resolve(database, "biology", "team/app") is None
 
 
@@ -79,18 +80,20 @@ async def test_the_catalogue(database: Database) -> None:
     ordered = sorted(expected, key=lambda entry: (entry[0].encode(), entry[1].encode()))
 
     for everything in (True, False):
-        visible = [entry[:2] for entry in ordered if everything or entry[2]]
+        visible: list[tuple[str, str, Mapping[str, Any]]] = [
+            (*entry[:2], {}) for entry in ordered if everything or entry[2]
+        ]
         async with database.reading() as transaction:
             assert await projects.catalogue(transaction, ("", ""), 100, everything=everything) == visible
-            paged: list[tuple[str, str]] = []
+            paged: list[tuple[str, str, Mapping[str, Any]]] = []
             while page := await projects.catalogue(
-                transaction, paged[-1] if paged else ("", ""), 3, everything=everything
+                transaction, paged[-1][:2] if paged else ("", ""), 3, everything=everything
             ):
                 paged += page
             assert paged == visible
     async with database.reading() as transaction:
         after = await projects.catalogue(transaction, ("a", "a/b"), 2, everything=True)
-    assert after == [("a", "z"), ("a-b", "a")]
+    assert after == [("a", "z", {}), ("a-b", "a", {})]
 
 
 def session(repository: int, **changes: Any) -> UploadSession:

@@ -40,6 +40,12 @@ def two_workers(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> I
             **{name: {"upstream": f"{name}.example"} for name in _SPARE},
             "mirror": {"upstream": "docker.io"},
             "official": {"upstream": "docker.io", "official_images": "alias"},
+            "ruled": {
+                "upstream": "docker.io",
+                "official_images": "alias",
+                "allowed_names": ["library/*", "{good,better}/**"],
+                "denied_names": ["**/miner*"],
+            },
             "team": {"upstream": "docker.io", "public": False},
             "paid": {"upstream": "paid.example"},
             "vault": {"upstream": "paid.example", "public": False},

@@ -123,16 +123,83 @@ async def test_a_mirror_by_the_name_of_its_upstream(
         assert answer.status == 200
         assert "OCI-Namespace" not in answer.headers
 
-        answer = await client.manifest(repository, "8.0", query="?ns=ghcr.io")
-        assert answer.status in (401, 404)
+        for foreign in (f"/v2/{repository}", "/v2/lab/app", f"/mirror/v2/{repository}"):
+            for method in ("GET", "HEAD"):
+                answer = await client.ask(method, f"{foreign}/manifests/8.0?ns=ghcr.io")
+                # containerd asks ghcr.io itself then.
+                assert answer.status == 404
+                assert method == "HEAD" or answer.code == "NAME_UNKNOWN"
 
 
-async def test_an_upstreams_namespace_may_be_called_as_the_mirror(hub: Hub, service: Service, make: Make) -> None:
-    image = hub.add(make(sizes=(10,)), "mirror/app", "1")
-    async with Client(service.url, host=MIRROR_HOST) as client:
-        await client.pull("mirror/app", "1", image)
+@pytest.mark.parametrize("told", [True, False], ids=["scope-as-told", "scope-of-its-own"])
+async def test_an_upstreams_namespace_may_be_called_as_the_mirror(
+    hub: Hub, service: Service, repository: str, make: Make, told: bool
+) -> None:
+    name = f"mirror/{repository.removeprefix('library/')}"
+    image = hub.add(make(), name, "1")
+    for url, host, query in (
+        (service.url, MIRROR_HOST, ""),
+        (f"{service.url}/mirror", None, ""),
+        (service.url, None, "?ns=docker.io"),
+    ):
+        async with Client(url, host=host, asks_for=None if told else f"repository:{name}:pull") as client:
+            answer = await client.manifest(name, "1", query=query)
+            assert (answer.status, answer.body) == (200, image.payload), (url, host, query)
+            answer = await client.ask("GET", f"/v2/{name}/tags/list{query}")
+            assert answer.document == {"name": name, "tags": ["1"]}
     async with Client(service.url) as client:
-        await client.pull("mirror/mirror/app", "1", image)
+        await client.pull(f"mirror/{name}", "1", image)
+
+
+async def test_elsewhere_a_token_says_whether_a_path_names_the_mirror(
+    hub: Hub, service: Service, make: Make, project: str
+) -> None:
+    """containerd asks for the scope of the image's own name beside the one that it is told."""
+    namespaced, other = hub.add(make(), f"{project}/app", "1"), hub.add(make(), "somebody/app", "1")
+    query = f"?ns={project}.example"
+    for own, asked, image, namespace in (
+        (f"{project}/app", f"{project}/app", namespaced, f"{project}.example"),
+        ("somebody/app", f"{project}/somebody/app", other, None),
+    ):
+        # It is told the name without the mirror, because the token service is the mirror's own.
+        told = f"repository:{asked.removeprefix(f'{project}/')}:pull"
+        async with Client(service.url, asks_for=f"repository:{own}:pull {told}") as client:
+            answer = await client.manifest(asked, "1", query=query)
+            assert (answer.status, answer.body) == (200, image.payload), own
+            assert f'realm="{service.url}/{project}/service/token"' in client.challenges[0]
+            assert f'scope="{told}"' in client.challenges[0]
+            assert answer.headers.get("OCI-Namespace") == namespace
+
+
+@pytest.mark.parametrize(
+    ("place", "host", "query"),
+    [
+        ("/v2/mirror/", None, ""),
+        ("/mirror/v2/", None, ""),
+        ("/v2/", MIRROR_HOST, ""),
+        ("/v2/", None, "ns=docker.io"),
+        ("/v2/", None, "ns=Index.Docker.io%3A443"),
+        ("/v2/mirror/", None, "ns=docker.io"),
+    ],
+)
+async def test_the_pages_of_a_list_are_found_where_its_client_is(
+    hub: Hub, service: Service, repository: str, make: Make, place: str, host: str | None, query: str
+) -> None:
+    image = make(sizes=(10,))
+    for tag in ("a", "b", "c"):
+        hub.add(image, repository, tag)
+    async with Client(service.url) as typed:
+        for tag in ("a", "b", "c"):
+            assert (await typed.manifest(f"mirror/{repository}", tag)).status == 200
+    at, tags = f"{place}{repository}/tags/list?n=1&{query}", []
+    async with Client(service.url, host=host) as client:
+        for _ in range(3):
+            answer = await client.ask("GET", at)
+            assert answer.status == 200, at
+            assert answer.document["name"] == f"{place}{repository}".partition("/v2/")[2]
+            tags += answer.document["tags"]
+            at = answer.headers.get("Link", "<>").split("<")[1].split(">")[0]
+    assert (tags, at) == (["a", "b", "c"], "")
 
 
 async def test_addresses_do_not_cross_into_other_projects(service: Service) -> None:

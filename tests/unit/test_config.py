@@ -37,6 +37,11 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"projects": {"lab": {"upstream": "quay.io"}}}, "projects.lab.upstream: 'quay.io' is not listed"),
         ({"projects": {"Lab": {}}}, "projects.Lab"),
         ({"projects": {"mirror": {"upstream": "docker.io", "official_images": "maybe"}}}, "official_images"),
+        (
+            {"projects": {"mirror": {"upstream": "docker.io", "denied_names": ["A"]}}},
+            "projects.mirror.denied_names: 'A'",
+        ),
+        ({"projects": {"mirror": {"allowed_names": "library/*"}}}, "allowed_names: expected a list"),
         ({"hosts": {"mirror.example.org": "lab"}}, "hosts.mirror.example.org: 'lab' is not a mirror project"),
         ({"admin": {"password_file": "/nowhere/secret"}}, "admin.password_file: cannot read /nowhere/secret"),
         ({"admin": {"password": "${NO_SUCH_VARIABLE_HERE}"}}, "the environment has no variable NO_SUCH_VARIABLE_HERE"),

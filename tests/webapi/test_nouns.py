@@ -152,13 +152,17 @@ def test_a_pull_through_cache(admin: Api, ann: Api) -> None:
     assert b"not-to-be-seen" not in found.body
     assert found.json()["proxy_cache"] == {
         "has_credential": True, "cache_bytes": 10**9, "official_images": "explain",
+        "allowed_names": [], "denied_names": [],
     }  # fmt: skip
     assert found.json()["registry_id"] == upstream["id"]
-    change = {"proxy_cache": {"username": None, "official_images": "alias"}}
+    rules = {"allowed_names": ["library/*", "bitnami/**"], "denied_names": ["*/miner*"]}
+    change = {"proxy_cache": {"username": None, "official_images": "alias", **rules}}
     assert admin.do("updateProject", change, project_name_or_id="hub").status == 200
     assert admin.do("getProject", project_name_or_id="hub").json()["proxy_cache"] == {
-        "has_credential": False, "cache_bytes": 10**9, "official_images": "alias",
+        "has_credential": False, "cache_bytes": 10**9, "official_images": "alias", **rules,
     }  # fmt: skip
+    bad = {"proxy_cache": {"denied_names": ["no name"]}}
+    assert admin.call("PUT", "/projects/hub", bad).status == 400
     traffic = ann.do("getMirrorTraffic", project_name="hub").json()
     assert (traffic["total"]["hits"], traffic["hours"], traffic["bound_bytes"]) == (0, [], 10**9)
     assert ann.do("listMirrorFills", project_name="hub").json() == []

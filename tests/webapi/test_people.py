@@ -96,6 +96,15 @@ def test_a_private_cache_stays_private(admin: Api, house: House) -> None:
     assert admin.do("getProject", project_name_or_id="own-hub").json()["metadata"] == {"public": "false"}
     saved = browser.post("/projects/own-hub/configuration", {"access": "private", "description": "ours"})
     assert browser.message(saved).startswith("success")
+    rules = {"allowed_names": "library/*\r\n good/** ", "denied_names": "No Name"}
+    form = {"access": "private", "description": "ours", **rules}
+    assert "no name or glob" in browser.message(browser.post("/projects/own-hub/configuration", form))
+    saved = browser.post("/projects/own-hub/configuration", {**form, "denied_names": ""})
+    assert browser.message(saved).startswith("success")
+    shown = browser.get("/projects/own-hub/configuration").text
+    assert "library/*\ngood/**</textarea>" in shown
+    cache = admin.do("getProject", project_name_or_id="own-hub").json()["proxy_cache"]
+    assert (cache["allowed_names"], cache["denied_names"]) == (["library/*", "good/**"], [])
     assert admin.do("deleteProject", project_name_or_id="own-hub").status == 200
 
 

@@ -27,11 +27,10 @@ class Caller:
 
 async def identify(handler: RequestHandler, services: Services) -> Caller:
     """Return the caller; raises Unauthorized for invalid credentials, TooManyRequests, Unavailable."""
-    header = handler.request.headers.get("Authorization")
-    if header is None:
+    given = parse_authorization(handler.request.headers.get("Authorization"))
+    if given is None:
         signed_in = await services.browsers.signed_in(handler)
         return Caller(signed_in[1], signed_in[0]) if signed_in else Caller(ANONYMOUS)
-    given = parse_authorization(header)
     if not isinstance(given, Basic):
         raise Unauthorized("use HTTP Basic with a user name and password, or with a robot account's name and secret")
     address = handler.request.remote_ip or ""

@@ -40,6 +40,8 @@ def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
             "has_credential": row.has_credential,
             "cache_bytes": row.settings.get("cache_bytes"),
             "official_images": row.settings.get("official_images", "explain"),
+            "allowed_names": row.settings.get("allowed_names", []),
+            "denied_names": row.settings.get("denied_names", []),
         },
     )
 
@@ -168,7 +170,7 @@ def _proxy_cache(body: Mapping[str, Any]) -> dict[str, Any]:
         raise Invalid("proxy_cache.password needs a username")
     elif "username" in said:
         given["credential"] = None
-    settings = cast("Settings", {name: said[name] for name in ("cache_bytes", "official_images") if name in said})
+    settings = cast("Settings", {name: said[name] for name in Settings.__annotations__ if name in said})
     if settings:
         given["settings"] = settings
     return given

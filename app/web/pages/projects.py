@@ -203,6 +203,10 @@ def settings_of(page: PageHandler) -> Settings:
     settings = Settings(cache_bytes=read_size(page, "cache_size", "cache_unit"))
     if page.field("official_images"):
         settings["official_images"] = "alias" if page.field("official_images") == "alias" else "explain"
+    if "allowed_names" in page.request.body_arguments:
+        settings["allowed_names"] = page.field("allowed_names").split()
+    if "denied_names" in page.request.body_arguments:
+        settings["denied_names"] = page.field("denied_names").split()
     return settings
 
 

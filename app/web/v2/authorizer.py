@@ -12,7 +12,7 @@ from app.access.service import TokenService
 from app.access.tokens import Grant, TokenOutdated, Tokens
 from app.oci.errors import NameInvalid, OCIError, Unauthorized
 from app.oci.reference import Name
-from app.web.address import Address
+from app.web.address import DOCKER_HUB, Address, fold
 
 from .call import Call
 from .needs import ANY_TOKEN, CATALOGUE, DELETE, PULL, PUSH
@@ -31,21 +31,24 @@ class Authorizer:
         self._service = service
         self._credentials = credentials
 
-    async def admit(self, call: Call, name: Name | None, endpoint: Endpoint) -> Grant:
-        """Return the client's grant, or raise Unauthorized with the challenge that the client needs.
+    async def admit(self, call: Call, name: Name | None, endpoint: Endpoint) -> tuple[Grant, Name | None]:
+        """Return the client's grant and the repository that it means, or raise Unauthorized with its challenge.
 
-        An outsider gets the same answer for a private repository and for one that does not exist.
+        The repository is ``name``, unless the address has a second meaning (`Address.other`). An outsider gets the
+        same answer for a private repository and for one that does not exist.
         """
+        name = _meant(call, name, None)
         try:
-            grant = await self._grant(call, name)
+            grant = await self._grant(call, name, endpoint)
         except Unauthorized as error:
             _add_challenge(error, call.address, name, endpoint, "invalid_token")
             raise
         if grant is None:
             raise _add_challenge(Unauthorized(), call.address, name, endpoint, None)
+        name = _meant(call, name, grant)
         if not _suffices(grant, name, endpoint.needs):
             raise _add_challenge(_lacking(name, endpoint.needs), call.address, name, endpoint, "insufficient_scope")
-        return grant
+        return grant, name
 
     def outdated(self, error: TokenOutdated, call: Call, name: Name | None, endpoint: Endpoint) -> None:
         """Add the challenge for a new token to the error of a call whose grant is for another project.
@@ -64,7 +67,7 @@ class Authorizer:
             error.headers.setdefault("WWW-Authenticate", challenge(f"{base}/service/token", service_name(base)))
         return error
 
-    async def _grant(self, call: Call, name: Name | None) -> Grant | None:
+    async def _grant(self, call: Call, name: Name | None, endpoint: Endpoint) -> Grant | None:
         authorization = call.headers.get("Authorization")
         if authorization is not None and authorization.startswith("Bearer "):
             grant = self._tokens.cached(authorization[7:])
@@ -74,9 +77,33 @@ class Authorizer:
         if isinstance(claimed, Bearer):
             return await self._tokens.verify(claimed.token)
         if isinstance(claimed, Basic):
-            principal = await self._credentials.authenticate(claimed.username, claimed.password, call.client_address)
+            authenticate = self._credentials.authenticate
+            if endpoint.needs == PULL and name is not None and await self._service.is_public_mirror(name):
+                authenticate = self._credentials.authenticate_or_anonymous
+            principal = await authenticate(claimed.username, claimed.password, call.client_address)
             return await self._service.basic_grant(principal, *_named(call.address, name))
         return None
+
+
+def _meant(call: Call, name: Name | None, grant: Grant | None) -> Name | None:
+    """Return the repository that a client means, and give its call the address with that meaning.
+
+    ``/v2/mirror/a/b?ns=…`` comes from a client that is set up with the path of a mirror, and means ``a/b`` upstream. Or
+    it comes from a client that means ``mirror/a/b`` upstream. Docker Hub's names have two parts, which decides there.
+    Elsewhere a token for the second meaning decides: containerd asks for the scope of the name that it was given.
+    """
+    other = call.address.other
+    if name is None or other is None:
+        return name
+    inside = Name.parse(f"{other.project}/{name}")
+    if fold(other.namespace or "") == DOCKER_HUB:
+        chosen = name.count("/") == 1
+    else:
+        chosen = grant is not None and grant.allows(inside, PULL)
+    if not chosen:
+        return name
+    call.address = other
+    return inside
 
 
 def _suffices(grant: Grant, name: Name | None, needs: str) -> bool:
@@ -91,11 +118,15 @@ def _add_challenge(
     refused: Unauthorized, address: Address, name: Name | None, endpoint: Endpoint, error: str | None
 ) -> Unauthorized:
     """Add to a refusal the challenge that names the token the client needs; ``error`` is the challenge's error code."""
-    base, scope = address.base_url, endpoint.asks or _ASKED_FOR.get(endpoint.needs, "")
+    base, scope = address.base_url, _ASKED_FOR.get(endpoint.needs, "")
+    if address.project is None:
+        # Nobody can push to a mirror.
+        scope = endpoint.asks or scope
     if name is not None:
         # A mount needs both scopes, and a client asks only for the scopes that the challenge names.
         others = [f"repository:{other}:pull" for other in _named(address, None)]
-        scope = " ".join([f"repository:{name}:{scope}", *others])
+        spelled = name.removeprefix(f"{address.project}/")
+        scope = " ".join([f"repository:{spelled}:{scope}", *others])
     refused.headers["WWW-Authenticate"] = challenge(f"{base}/service/token", service_name(base), scope or None, error)
     return refused
 

@@ -82,10 +82,11 @@ class V2:
     async def _answer(self, call: Call) -> None:
         if call.malformed is not None:
             raise call.malformed
+        call.address.require_mirrored()
         route, arguments, endpoint = self._route(call)
         call.route = route.noun
         name = Name.parse(arguments[0]) if arguments else None
-        grant = await self._authorizer.admit(call, name, endpoint)
+        grant, name = await self._authorizer.admit(call, name, endpoint)
         call.admit(grant, self._client(grant, call.client_address))
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))

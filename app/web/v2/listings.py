@@ -35,8 +35,8 @@ class ListingHandlers:
         tags = await self._contents.of(repository).tags(repository, last, count, call.client)
         headers = [_JSON, *_warning(tags)]
         if tags.more and tags.entries:
-            headers.append(next_link(f"/v2/{name}/tags/list", {"n": str(count), "last": tags.entries[-1]}))
-        await _reply(call, headers, {"name": name, "tags": tags.entries})
+            headers.append(next_link(call, {"n": str(count), "last": tags.entries[-1]}))
+        await _reply(call, headers, {"name": call.address.spelled(name), "tags": tags.entries})
 
     async def referrers(self, call: Call, name: Name, reference: str) -> None:
         query = call.query
@@ -51,18 +51,18 @@ class ListingHandlers:
         if found.more and found.entries:
             more = {"n": str(count), "last": str(found.entries[-1]["digest"])}
             more |= {"artifactType": kind} if kind else {}
-            headers.append(next_link(f"/v2/{name}/referrers/{subject}", more))
+            headers.append(next_link(call, more))
         document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found.entries}
         await _reply(call, headers, document)
 
     async def catalogue(self, call: Call) -> None:
         query = call.query
         count, last = page_size(query), after(query)
-        names = await self._catalogue.page(last, count + 1, everything=call.grant.may_list_everything)
+        names, more = await self._catalogue.page(last, count, everything=call.grant.may_list_everything)
         headers = [_JSON]
-        if 0 < count < len(names):
-            headers.append(next_link("/v2/_catalog", {"n": str(count), "last": names[count - 1]}))
-        await _reply(call, headers, {"repositories": names[:count]})
+        if more is not None:
+            headers.append(next_link(call, {"n": str(count), "last": more}))
+        await _reply(call, headers, {"repositories": names})
 
 
 def _warning(listed: Listed[Any]) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ class ManifestHandlers:
         )
         for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:
             call.changes.append(("push", "artifact", spelled, (repository.project_id, name.project)))
-        headers = [("Location", f"/v2/{name}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
+        headers = [("Location", f"{call.address.place(name)}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
         if tags:
             # All tags in one header, because many clients and proxies read at most a hundred headers.
             headers.append(("OCI-Tag", ", ".join(tags)))

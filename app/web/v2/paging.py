@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 from app.oci.errors import Unsupported
 
+from .call import Call
+
 # No answer lists more than this; a client that wants more follows the Link.
 MOST = 1000
 
@@ -27,6 +29,7 @@ def after(query: Mapping[str, list[str]]) -> str:
     return text
 
 
-def next_link(path: str, parameters: Mapping[str, str]) -> tuple[str, str]:
-    """Return the ``Link`` header to the next page."""
-    return "Link", f'<{path}?{urlencode(parameters)}>; rel="next"'
+def next_link(call: Call, parameters: Mapping[str, str]) -> tuple[str, str]:
+    """Return the ``Link`` header to the next page: the request's own path, as this client spells it, and its ``ns``."""
+    kept = {"ns": call.query["ns"][0]} if "ns" in call.query else {}
+    return "Link", f'<{call.address.asked}?{urlencode({**parameters, **kept})}>; rel="next"'

@@ -10,6 +10,7 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
 from app.oci.ranges import parse_chunk
 from app.oci.reference import Name
+from app.projects.allowed_names import is_served
 from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.uploads import Receiving, Uploads, range_header
@@ -32,7 +33,7 @@ class UploadHandlers:
         algorithm = digest.algorithm if digest else query.get("digest-algorithm", ["sha256"])[0]
         session = await self._uploads.begin(repository, algorithm)
         if digest is None:
-            await call.reply(202, _status(name, session))
+            await call.reply(202, _status(call.address.place(name), session))
             return
         announced = _length(call)
         async with self._uploads.receive(repository, session, announced=announced, resumable=False) as receiving:
@@ -53,6 +54,8 @@ class UploadHandlers:
                 if not call.grant.allows(source_name, "pull"):
                     return False
                 origin = await self._projects.open(source_name, call.grant)
+                if not is_served(origin.settings, source_name.repository):
+                    return False
         except (DigestInvalid, NameInvalid, NameUnknown, TokenOutdated):
             return False
         if not await self._blobs.mount(repository, digest, origin):
@@ -64,7 +67,7 @@ class UploadHandlers:
         repository = await self._projects.open_to_write(name, call.grant)
         async with await self._open(call, repository, upload_id) as receiving:
             await _receive(call, receiving)
-        await call.reply(202, _status(name, receiving.session))
+        await call.reply(202, _status(call.address.place(name), receiving.session))
 
     async def put(self, call: Call, name: Name, upload_id: str) -> None:
         digests = call.query.get("digest")
@@ -79,7 +82,7 @@ class UploadHandlers:
 
     async def get(self, call: Call, name: Name, upload_id: str) -> None:
         session = await self._uploads.find(await self._projects.open_to_write(name, call.grant), upload_id)
-        await call.reply(204, _status(name, session))
+        await call.reply(204, _status(call.address.place(name), session))
 
     async def delete(self, call: Call, name: Name, upload_id: str) -> None:
         await self._uploads.cancel(await self._projects.open_to_write(name, call.grant), upload_id)
@@ -108,13 +111,15 @@ def _length(call: Call) -> int | None:
     return None if length is None else int(length)
 
 
-def _status(name: Name, session: UploadSession) -> list[tuple[str, str]]:
+def _status(place: str, session: UploadSession) -> list[tuple[str, str]]:
     return [
-        ("Location", f"/v2/{name}/blobs/uploads/{session.id}"),
+        ("Location", f"{place}/blobs/uploads/{session.id}"),
         ("Docker-Upload-UUID", session.id),
         ("Range", range_header(session)),
     ]
 
 
 async def _reply_created(call: Call, name: Name, digest: Digest) -> None:
-    await call.reply(201, [("Location", f"/v2/{name}/blobs/{digest}"), ("Docker-Content-Digest", digest)])
+    await call.reply(
+        201, [("Location", f"{call.address.place(name)}/blobs/{digest}"), ("Docker-Content-Digest", digest)]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from app.access.accounts import Accounts
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
 from app.access.permissions import Permissions
-from app.access.principal import Principal, PrincipalKind
+from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.refusals import Refusals
 from app.access.robots import Robots
 from app.access.roles import ALL_RIGHTS, PULL, PUSH
@@ -330,6 +331,88 @@ async def test_uses_are_kept_while_the_database_is_away(tmp_path: Any, place: Pl
     away._database = place.database
     await away.flush()
     assert (await place.robots.find(robot.id)).last_used_from == LAB
+
+
+async def test_at_a_public_mirror_the_right_secrets_are_somebodys(place: Place) -> None:
+    robot, secret = await place.robot()
+    key = await place.key({"*": [PULL]})
+    for username, password in ((robot.name, secret), ("mari", key), ("admin", PASSWORD)):
+        expected = await place.credentials.authenticate(username, password, LAB)
+        assert await place.credentials.authenticate_or_anonymous(username, password, LAB) == expected
+
+
+async def test_at_a_public_mirror_a_login_of_another_registry_is_nobodys_and_costs_nothing(
+    place: Place, hashing: list[str]
+) -> None:
+    logins = [(f"hubuser{number}", password) for number in range(100) for password in ("dckr_pat_x", WRONG, "")]
+    answers = await asyncio.gather(*(place.credentials.authenticate_or_anonymous(*login, LAB) for login in logins))
+    assert set(answers) == {ANONYMOUS}
+    assert hashing == []
+    assert place.refused == []
+    # Nothing of it was counted: a guess elsewhere is still a guess, and not one too many.
+    assert isinstance(await place.refusal("nobody", WRONG), Unauthorized)
+
+
+@on_both_databases
+async def test_at_a_public_mirror_guesses_count_and_are_not_answered(place: Place, hashing: list[str]) -> None:
+    robot, secret = await place.robot()
+    for name, password in (("admin", "a guess"), (robot.name, WRONG), (robot.name, "a guess"), ("mari", WRONG)):
+        assert await place.credentials.authenticate_or_anonymous(name, password, "10.0.0.1") == ANONYMOUS
+        assert place.refused[-1] == (name, "10.0.0.1")
+    for _ in range(20):
+        assert await place.credentials.authenticate_or_anonymous("admin", "a guess", LAB) == ANONYMOUS
+    # Ten of them and the two of the other address were verified; past that, not even the right one is.
+    assert len(hashing) == 12
+    assert await place.credentials.authenticate_or_anonymous("admin", PASSWORD, LAB) == ANONYMOUS
+    assert isinstance(await place.refusal("admin", PASSWORD), TooManyRequests)
+    assert len(hashing) == 12
+    assert (await place.credentials.authenticate_or_anonymous(robot.name, secret, LAB)).name == robot.name
+
+
+async def test_at_a_public_mirror_what_expired_or_is_disabled_is_anonymous(place: Place) -> None:
+    robot, secret = await place.robot(days=1)
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=True)
+    assert await place.credentials.authenticate_or_anonymous(robot.name, secret, LAB) == ANONYMOUS
+    await place.robots.update(robot, by=ADMIN, rights=ALL_RIGHTS, disabled=False)
+    place.clock.passed = DAY + 60
+    assert await place.credentials.authenticate_or_anonymous(robot.name, secret, LAB) == ANONYMOUS
+    assert place.refused == [(robot.name, LAB)] * 2
+
+
+async def test_at_a_public_mirror_nobody_learns_from_the_time_which_names_exist(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hash takes 0.2 s here. Each answer comes after the same time, also for those that stand in line for a hash."""
+    verify = argon2.PasswordHasher.verify
+
+    def slow(self: argon2.PasswordHasher, password_hash: Any, password: Any) -> Any:
+        time.sleep(0.2)
+        return verify(self, password_hash, password)
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", slow)
+    await place.credentials.authenticate_or_anonymous("admin", "first", "10.1.0.1")
+
+    async def seconds(username: str, password: str, address: str) -> float:
+        began = time.monotonic()
+        assert await place.credentials.authenticate_or_anonymous(username, password, address) == ANONYMOUS
+        return time.monotonic() - began
+
+    robot, _ = await place.robot()
+    logins = [("admin", "x"), ("hubuser", "x"), ("mari", "x"), (robot.name, WRONG), ("hubuser", WRONG)]
+    alone = [await seconds(*login, "10.1.0.2") for login in logins]
+    assert max(alone) < min(alone) * 1.3, alone
+    # Six real checks stand in line, three turns of two; who comes then waits as long, whether it is checked or not.
+    line = [asyncio.create_task(seconds("admin", "y", f"10.2.0.{number}")) for number in range(6)]
+    await asyncio.sleep(0.05)
+    crowded = await asyncio.gather(*(seconds(*login, "10.1.0.3") for login in logins[:2]))
+    await asyncio.gather(*line)
+    assert min(crowded) > min(alone) * 1.5
+    assert max(crowded) < min(crowded) * 1.3, crowded
+
+
+async def test_at_a_public_mirror_logins_are_anonymous_while_the_database_is_down(tmp_path: Any) -> None:
+    away = Place(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"))
+    assert await away.credentials.authenticate_or_anonymous("mari", "x", LAB) == ANONYMOUS
 
 
 async def test_no_secret_shows_anywhere(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,38 @@ async def test_only_the_admin_lists_private_projects(service: TokenService, toke
     assert admin.may_list_everything
 
 
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        ("repository:cache/a/b:pull", True),
+        ("repository:cache/a/b:pull repository:cache/c/d:pull", True),
+        # containerd: the mirror's name and the upstream's, whatever project may be called so here.
+        ("repository:a/b:pull repository:cache/a/b:pull", True),
+        ("repository:secret/b:pull repository:cache/secret/b:pull", True),
+        ("repository:cache/a/b:pull repository:a/c:pull", False),
+        ("repository:cache/a/b:pull repository:secret/b:pull", False),
+        ("repository:cache/a/b:pull repository:missing/b:pull", False),
+        ("repository:cache/a/b:pull repository:open/b:pull", False),
+        ("repository:cache/a/b:pull repository:a/b:pull,push", False),
+        ("repository:cache/a/b:pull,push", False),
+        ("repository:cache/a/b:*", False),
+        ("repository:cache/a/b:pull registry:catalog:*", False),
+        ("repository:own/a/b:pull", False),
+        ("repository:open/b:pull", False),
+        ("repository:missing/b:pull", False),
+        ("registry:catalog:*", False),
+        ("", False),
+    ],
+)
+async def test_pull_from_public_mirrors_alone_is_for_anybody(
+    database: Database, service: TokenService, scopes: str, expected: bool
+) -> None:
+    async with database.transaction() as transaction:
+        await projects.create(transaction, "cache", public=True, upstream="docker.io", settings={})
+        await projects.create(transaction, "own", public=False, upstream="docker.io", settings={})
+    assert await service.is_for_anybody(parse_scopes([scopes])) is expected
+
+
 async def test_basic_grants_for_one_request_and_its_repositories_alone(service: TokenService) -> None:
     grant = await service.basic_grant(ADMIN, Name.parse("secret/app"), Name.parse("open/base"))
     assert grant.allows("secret/app", "push")

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-from app.access.authorization import Basic, Bearer, parse_authorization
+from app.access.authorization import Basic, Bearer, OtherScheme, claimed, parse_authorization
 from app.access.challenge import challenge, service_name
 from app.oci.errors import Unauthorized
 
@@ -15,9 +15,18 @@ def basic(plain: str | bytes) -> str:
     return base64.b64encode(plain if isinstance(plain, bytes) else plain.encode()).decode()
 
 
-@pytest.mark.parametrize("header", [None, "", " ", "Negotiate YII=", "Digest username=x", "token abc"])
-def test_no_header_or_another_scheme_is_nobody(header: str | None) -> None:
+@pytest.mark.parametrize("header", [None, "", " ", "Basic Og==", "basic  Og== "])
+def test_no_header_or_an_empty_login_is_nobody(header: str | None) -> None:
     assert parse_authorization(header) is None
+
+
+@pytest.mark.parametrize("header", ["Negotiate YII=", "Digest username=x", "token abc"])
+def test_another_scheme_is_told_apart(header: str) -> None:
+    assert parse_authorization(header) == OtherScheme()
+
+
+def test_half_a_login_is_somebodys() -> None:
+    assert (claimed("", ""), claimed("mari", ""), claimed("", "x")) == (None, Basic("mari", ""), Basic("", "x"))
 
 
 @pytest.mark.parametrize("header", ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c ", " Bearer a.b.c"])
@@ -32,7 +41,8 @@ def test_a_bearer_token_is_read_whatever_its_case(header: str) -> None:
         ("mari:se:cr:et", "mari", "se:cr:et"),
         ("õnne:šokolaad€", "õnne", "šokolaad€"),
         ("robot$ci+push:s", "robot$ci+push", "s"),
-        (":", "", ""),
+        ("mari:", "mari", ""),
+        (":identity-token", "", "identity-token"),
     ],
 )
 def test_basic_is_utf8(plain: str, username: str, password: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.access.scopes import ALL_ACTIONS, MAX_SCOPES, Scopes, parse_scopes
+from app.oci.errors import Unsupported
 from app.oci.reference import MAX_NAME, Name
 
 
@@ -63,6 +64,11 @@ def test_the_catalogue_is_a_scope_of_its_own() -> None:
 
 
 def test_scopes_are_bounded_in_number() -> None:
-    many = [f"repository:a/b{number}:pull" for number in range(10 * MAX_SCOPES)]
-    assert len(parse_scopes(many).repositories) == MAX_SCOPES
-    assert len(parse_scopes([" ".join(many)]).repositories) == MAX_SCOPES
+    many = [f"repository:a/b{number}:pull" for number in range(MAX_SCOPES)]
+    for values in (many, [" ".join(many)]):
+        assert len(parse_scopes(values).repositories) == MAX_SCOPES
+        # One more is told, even if it grants nothing: the client would wait for what its token does not have.
+        with pytest.raises(Unsupported) as raised:
+            parse_scopes([*values, "bad"])
+        assert raised.value.answer_status == 400
+        assert f"{MAX_SCOPES} at most" in raised.value.message
