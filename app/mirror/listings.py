@@ -89,7 +89,10 @@ class MirrorListings:
         tag = Tag(f"{subject.algorithm[:32]}-{subject.hex[:64]}")
         try:
             answer = await self._fetch(repository, tag, client)
-        except (ManifestUnknown, NameUnknown):
+        except (ManifestUnknown, NameUnknown) as error:
+            # An upstream that is down may look like a missing tag to people who pull it. A verifier must know.
+            if isinstance(error.__cause__, UpstreamDown):
+                raise error.__cause__ from None
             return Known(UpstreamList([], 0.0))
         found = self._held.get(answer.digest)
         if found is None:
