@@ -135,7 +135,7 @@ ROWS = {
     # manifests that cannot be used
     "corrupt": Row(fault("manifest", action="corrupt"), cold=502, moved="old", counted=True),
     "schema 1": down(
-        header("manifest", "Content-Type: application/vnd.docker.distribution.manifest.v1+json"), cold=502
+        header("manifest", "Content-Type: application/vnd.docker.distribution.manifest.v1+json"), cold=404
     ),
     # only unusual
     **{

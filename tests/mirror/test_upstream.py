@@ -213,7 +213,7 @@ async def test_what_is_no_manifest_is_refused_under_its_own_digest_too(body: byt
     ("changes", "error"),
     [
         (PAGE, UpstreamDown),
-        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+json"}, ManifestUnusable),
+        ({"Content_Type": "application/vnd.docker.distribution.manifest.v1+json"}, ManifestOutdated),
         ({"body": b"x" * (MAX_MANIFEST_BYTES + 1)}, ManifestUnusable),
     ],
 )

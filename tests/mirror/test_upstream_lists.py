@@ -98,7 +98,7 @@ _REFUSAL = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": ""}]}).enco
         (501, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
         (503, b"", {}, UpstreamDown),
         (429, b"", {"Retry-After": "7"}, UpstreamLimited),
-        (200, b"<html>", {"Content-Type": "text/html"}, UpstreamInvalid),
+        (200, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
         (200, b"", {}, UpstreamInvalid),
         (200, b"[]", {}, UpstreamInvalid),
         (200, b"[" * 100_000, {}, UpstreamInvalid),
