@@ -49,7 +49,6 @@ from .login import TokenCache
 from .requests import FinalReply, Requests
 from .transport import Timeouts, Transport
 
-_UNKNOWN = {error.code: error for error in (BlobUnknown, ManifestUnknown, NameUnknown)}
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(CARRIED_TYPES))}
 _REFUSALS = frozenset({401, 403, 404})
 # Answers of registries that serve no HEAD of manifests; Docker asks them by GET, too.
@@ -318,7 +317,8 @@ class Upstream:
         # Nothing is forgotten because of a missing blob, so a registry that has no words for it is believed.
         believed = worded or (absent is BlobUnknown and not final.other_host)
         if response.status == 404 and believed:
-            return _UNKNOWN.get(replies.error_code(body), absent)(
+            unknown = NameUnknown if replies.error_code(body) == NameUnknown.code else absent
+            return unknown(
                 "%(upstream)s has no %(repository)s %(reference)s",
                 upstream=self.name,
                 repository=repository,

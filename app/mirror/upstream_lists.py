@@ -28,7 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache, TLRUCache
 
 from app.cache import Cache, keys
 from app.kit.single_flight import SingleFlight
@@ -55,8 +55,9 @@ _KEPT_SECONDS = 24 * 3600
 _ABSENT_SECONDS = 60
 # If the list is known, no client waits longer than this for a newer one.
 _HURRY_SECONDS = 3.0
-# After a failure the same list is not asked for again for this long.
+# After a failure the same list is not asked for again for this long, or, if it cannot be used, while it would be fresh.
 _SPARE_SECONDS = 10.0
+_MOST_FAILED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ class UpstreamLists:
         self._lock = ManifestLock(cache, locks)
         self._fresh_for = fresh_for
         self._held: LRUCache[str, UpstreamList] = LRUCache(_PARSED_BYTES, UpstreamList.size)
-        self._failed: TTLCache[str, OCIError, float] = TTLCache(1000, _SPARE_SECONDS, time.monotonic)
+        self._failed: TLRUCache[str, OCIError, float] = TLRUCache(_MOST_FAILED, self._spared_until, time.monotonic)
         self._reading: SingleFlight[UpstreamList] = SingleFlight()
 
     async def tags(self, repository: Repository, client: Client) -> Known:
@@ -184,6 +185,11 @@ class UpstreamLists:
     def _is_fresh(self, known: UpstreamList) -> bool:
         seconds = min(self._fresh_for, _ABSENT_SECONDS) if known.absent else self._fresh_for
         return time.time() - known.read_at < seconds
+
+    def _spared_until(self, key: str, error: OCIError, now: float) -> float:
+        # It may have cost many requests to find out that a list cannot be used.
+        seconds = float(self._fresh_for) if isinstance(error, UpstreamInvalid) else 0.0
+        return now + max(seconds, _SPARE_SECONDS)
 
     async def _known(self, key: str) -> UpstreamList | None:
         held = self._held.get(key)

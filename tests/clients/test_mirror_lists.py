@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tests import images
+from tests.api.client import Registry
 from tests.conftest import require
-from tests.images import Image, referrer, referrers_tag
+from tests.images import Image, referrer, referrers_tag, single
 from tests.parts import skopeo
+from tests.parts.process import CommandFailed, run
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 
+from . import gotools
 from .table import Crane, Oras, Place, Regctl
 
 TAGS = [f"1.{number:04}" for number in range(1_200)]
@@ -77,3 +81,35 @@ def test_oras_discovers(hub: Hub, service: Service, place: Place, image: Image, 
     oras.run("copy", "--from-plain-http", "--to-oci-layout", mirrored, f"{layout}:it")
     blobs = {path.read_bytes() for path in (layout / "blobs/sha256").iterdir()}
     assert blobs >= {added[0].payload, *added[0].blobs.values(), image.payload}
+
+
+@pytest.mark.timeout(1200)
+def test_cosign_verifies(service: Service, tmp_path: Path, name: str) -> None:
+    """In its two ways: a tag that is spelled after the digest, and a referrer; the upstream is this service's `lab`."""
+    binary, reason = gotools.install("cosign")
+    if reason is not None:
+        pytest.skip(reason)
+    environment = {"COSIGN_PASSWORD": "", "DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
+    pair = [str(tmp_path / f"cosign.{part}") for part in ("key", "pub")]
+
+    def cosign(*arguments: str) -> str:
+        return run([str(binary), *arguments], environment=environment)
+
+    cosign("generate-key-pair", f"--output-key-prefix={tmp_path / 'cosign'}")
+    cosign("login", service.host, f"--username={service.username}", f"--password={service.password}")
+    local = ("--use-signing-config=false", "--tlog-upload=false", "--yes", f"--key={pair[0]}")
+    verify = ("verify", f"--key={pair[1]}", "--insecure-ignore-tlog=true", "--allow-http-registry")
+    projects = {"mirror": {"upstream": "docker.io"}}
+    with Service(tmp_path / "s", upstream=service.url, overrides={"projects": projects}) as mirror:
+        for way in ("false", "true"):
+            bundle, repository = f"--new-bundle-format={way}", f"lab/{name}-{way}"
+            image = single(repository, sizes=(100,))
+            Registry(service.host, service.username, service.password).push_image(repository, "1", image)
+            cosign("sign", *local, bundle, "--allow-http-registry", f"{service.host}/{repository}@{image.digest}")
+            for place in (f"{service.host}/{repository}", f"{mirror.host}/mirror/{repository}"):
+                (verified,) = json.loads(cosign(*verify, bundle, f"{place}:1"))
+                assert verified["critical"]["image"]["docker-manifest-digest"] == image.digest
+            unsigned = single(f"{repository} unsigned", sizes=(100,))
+            Registry(service.host, service.username, service.password).push_image(repository, "2", unsigned)
+            with pytest.raises(CommandFailed, match=r"no signatures found|no matching signatures"):
+                cosign(*verify, bundle, f"{mirror.host}/mirror/{repository}:2")
