@@ -6,12 +6,13 @@ Every worker of a run (pytest-xdist) has session fixtures of its own, and takes 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import botocore.loaders
+import botocore.session
 import pytest
 
 from tests.parts import dockerd as dockerd_part
@@ -21,11 +22,22 @@ from tests.parts import weed as weed_part
 from tests.upstream.client import Hub
 
 # Each S3 client reads the same descriptions of Amazon's API, which takes longer than most tests. One copy is enough.
-botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
 LONGEST_FIRST = ("deploy/test_single.py",)
 SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "api", "conformance")
+
+
+def pytest_configure() -> None:
+    """Collect no garbage while the tests are collected: nothing of them is."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later collection of garbage; it is most of the heap."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -527,11 +527,11 @@ async def test_a_store_that_is_away(
 
 
 async def test_memory_is_bounded(description: Description) -> None:
-    order = {"store": description, "key": new_key(), "state": None, "size": 256 * MIB, "then": "finish"}
+    order = {"store": description, "key": new_key(), "state": None, "size": 128 * MIB, "then": "finish"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.contract.storage_worker", json.dumps(order), stdout=subprocess.PIPE, cwd=ROOT
     )
     said = json.loads((await process.communicate())[0])
     assert process.returncode == os.EX_OK
-    assert said["read"] == 256 * MIB
+    assert said["read"] == 128 * MIB
     assert said["grown"] < 40 * MIB
