@@ -32,9 +32,10 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(MAKE) lint
 	$(PYTEST) -m "not long"
 
-# Hosts with systemd take their time: `make test` runs what one host must do, this everything.
+# Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
+	$(PYTHON) -m pytest -m long tests/clients
 	$(PYTHON) -m pytest tests/deploy
 
 lint: .venv/tests.stamp

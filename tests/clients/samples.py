@@ -13,6 +13,7 @@ from typing import Literal
 
 from tests import images
 from tests.images import Image, digest_of
+from tests.upstream.client import Hub
 
 Carries = Literal["image", "file", "chart"]
 VERSION = "1.0.0"
@@ -49,6 +50,18 @@ def make(carries: Carries, name: str) -> Sample:
     # ORAS leaves the config where it is.
     given = frozenset(image.blobs) if carries == "chart" else frozenset([digest_of(data)])
     return Sample(image, digest_of(data), given, counted=1)
+
+
+def config_of(image: Image) -> str:
+    """Give the digest by which engines know an image of two platforms that they have pulled."""
+    return str(image.platform("linux/amd64").document["config"]["digest"])
+
+
+def paid_once(hub: Hub, image: Image) -> None:
+    """Assert that the upstream gave the image for amd64 once, and nothing else."""
+    counters = hub.counters()
+    assert counters.get_manifest == 2
+    assert dict(counters.blob_gets) == dict.fromkeys(image.platform("linux/amd64").blobs, 1)
 
 
 _CHART_LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"

@@ -1,9 +1,8 @@
-"""The ways into a mirror that clients know, and what they tell the one who took a wrong one."""
+"""What clients do with a mirror besides pulling one image by tag, and what they tell the one who took a wrong way."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,17 @@ import pytest
 from tests import images
 from tests.conftest import require
 from tests.images import Image
-from tests.parts import buildah, ctr, dockerd, skopeo
+from tests.parts import buildah, skopeo
 from tests.parts.dockerd import Docker
 from tests.parts.process import CommandFailed
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 
-from .kinds import layout_config
 from .plain import Plain
+from .samples import config_of, paid_once
 from .table import ROWS, Place, Row
 
 TAG = "1.0.0"
-# Nobody listens there: a client that falls back on Docker Hub itself gets no further.
-NOWHERE = "http://127.0.0.1:9"
 IN_WORDS = "Docker Hub has no 'redis'; its official images are under library/: pull mirror/library/redis"
 
 
@@ -31,75 +28,6 @@ IN_WORDS = "Docker Hub has no 'redis'; its official images are under library/: p
 def image(hub: Hub, name: str) -> Image:
     """Docker Hub's ``library/NAME:1.0.0``."""
     return hub.add(images.multi(name), f"library/{name}", TAG)
-
-
-@pytest.fixture(scope="module")
-def mirrored(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """An engine whose registry-mirrors name the service: it asks there for what Docker Hub has."""
-    require(dockerd)
-    mirror = f"http://localhost:{service.host.rpartition(':')[2]}"
-    with dockerd.dockerd(tmp_path_factory.mktemp("mirrored"), mirrors=[mirror]) as docker:
-        yield docker
-
-
-def paid_once(hub: Hub, image: Image) -> None:
-    """Assert that Docker Hub gave the image for amd64 once, and nothing else."""
-    counters = hub.counters()
-    assert counters.get_manifest == 2
-    assert dict(counters.blob_gets) == dict.fromkeys(image.platform("linux/amd64").blobs, 1)
-
-
-def config_of(image: Image) -> str:
-    return str(image.platform("linux/amd64").document["config"]["digest"])
-
-
-def test_registry_mirrors(hub: Hub, mirrored: Docker, image: Image, name: str) -> None:
-    """Docker's registry-mirrors, which is told nothing but a host: by tag and, what is cached now, by digest."""
-    mirrored.run("pull", f"{name}:{TAG}")
-    assert mirrored.run("images", "--no-trunc", "--quiet", f"{name}:{TAG}").strip() == config_of(image)
-    mirrored.forget(f"{name}:{TAG}", f"{name}@{image.digest}")
-    mirrored.run("pull", f"{name}@{image.digest}")
-    paid_once(hub, image)
-
-
-def test_registry_mirrors_of_a_namespace(hub: Hub, mirrored: Docker, name: str) -> None:
-    image = hub.add(images.multi(name, style="docker"), f"someone/{name}", TAG)
-    mirrored.run("pull", f"someone/{name}:{TAG}")
-    assert mirrored.run("images", "--no-trunc", "--quiet", f"someone/{name}:{TAG}").strip() == config_of(image)
-    paid_once(hub, image)
-
-
-@pytest.mark.parametrize(
-    ("path", "options"),
-    [("", {}), ("/mirror/v2", {"override_path": True})],
-    ids=["root-with-ns", "override-path"],
-)
-def test_containerd_hosts(
-    hub: Hub, service: Service, place: Place, image: Image, name: str, path: str, options: dict[str, bool]
-) -> None:
-    """containerd's hosts.toml, as k3s writes it too: the image keeps the name it has on Docker Hub."""
-    require(ctr)
-    lines = [f'server = "{NOWHERE}"', f'[host."{service.url}{path}"]', 'capabilities = ["pull", "resolve"]']
-    lines += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
-    hosts = place.folder / "hosts/docker.io/hosts.toml"
-    hosts.parent.mkdir(parents=True)
-    hosts.write_text("\n".join(lines))
-    client = ctr.Ctr(place.docker().containerd)
-    target = f"docker.io/library/{name}:{TAG}"
-    client.run("images", "pull", f"--hosts-dir={hosts.parents[1]}", "--platform=linux/amd64", target)
-    assert image.digest in client.run("images", "list", f"name=={target}")
-    paid_once(hub, image)
-
-
-def test_registries_conf(hub: Hub, service: Service, place: Place, image: Image, name: str) -> None:
-    """What podman, buildah and skopeo read: Docker Hub is to be had below the mirror's name."""
-    require(skopeo)
-    conf = place.folder / "registries.conf"
-    conf.write_text(f'[[registry]]\nprefix = "docker.io"\nlocation = "{service.host}/mirror"\ninsecure = true\n')
-    target = place.folder / "layout"
-    skopeo.Skopeo(place.folder).run(f"--registries-conf={conf}", "copy", f"docker://{name}:{TAG}", f"oci:{target}:it")
-    assert layout_config(target) == config_of(image)
-    paid_once(hub, image)
 
 
 def test_docker_pulls_by_digest(hub: Hub, service: Service, docker: Docker, image: Image, name: str) -> None:

@@ -252,18 +252,42 @@ async def test_a_signature_is_found_as_notation_asks_for_it(
     await client.pull_blob(name, signature.layers[0], signature)
 
 
-async def test_a_signature_is_found_by_its_tag(
+async def test_a_signature_is_found_by_its_tag_as_cosign_asks_for_it(
     hub: Hub, service: Service, client: Client, repository: str, make: Make
 ) -> None:
-    """cosign's older way: tags that are spelled after the digest, here for an image with a signature alone."""
+    """What `cosign verify` sends by its older way: the tag, the tag that is spelled after the digest, the payload."""
     image, signature = hub.add(make(sizes=(100,)), repository, "1"), make(sizes=(50,))
-    prefix = image.digest.replace(":", "-")
+    name, prefix = f"mirror/{repository}", image.digest.replace(":", "-")
     hub.add(signature, repository, f"{prefix}.sig")
-    name = f"mirror/{repository}"
-    await client.pull(name, f"{prefix}.sig", signature)
+    await client.pull_manifest(name, "1", image.digest, image)
+    await client.pull_manifest(name, f"{prefix}.sig", signature.digest, signature)
+    await client.pull_blob(name, signature.layers[0], signature)
     for absent in ("att", "sbom"):
         for method in ("HEAD", "GET"):
             assert (await client.manifest(name, f"{prefix}.{absent}", method=method)).status == 404
+
+
+@pytest.mark.parametrize("api", [True, False])
+async def test_a_signature_is_found_by_its_subject_as_cosign_asks_for_it(
+    hub: Hub, service: Service, client: Client, repository: str, *, api: bool
+) -> None:
+    """What `cosign verify` sends by its newer way: twice the tag, the referrers of all types, and each bundle."""
+    image, unsigned = (hub.add(single(f"{repository} {tag}", sizes=(100,)), repository, tag) for tag in ("1", "2"))
+    signature = hub.add(referrer(image, "application/vnd.dev.sigstore.bundle.v0.3+json"), repository)
+    hub.referrers_api(there=api)
+    if not api:
+        hub.add(referrers_tag(signature), repository, image.digest.replace(":", "-"))
+    name = f"mirror/{repository}"
+    for _ in range(2):
+        await client.pull_manifest(name, "1", image.digest, image)
+        assert digests(await referrers(client, repository, image)) == [signature.digest]
+        await client.pull_manifest(name, signature.digest, signature.digest, signature)
+        await client.pull_blob(name, signature.layers[0], signature)
+    await client.pull_manifest(name, "2", unsigned.digest, unsigned)
+    assert digests(await referrers(client, repository, unsigned)) == []
+    assert (await client.manifest(name, f"{unsigned.digest.replace(':', '-')}.sig")).status == 404
+    # Each manifest once: two images, the bundle, and the fallback tag if there is no API.
+    assert hub.counters().get_manifest == (3 if api else 4)
 
 
 @pytest.mark.parametrize("api", [True, False])

@@ -21,12 +21,16 @@ def missing() -> str | None:
 
 
 class Docker:
-    """A running engine; ``socket`` is its own, ``containerd`` the one of the containerd beneath it."""
+    """A running engine; ``socket`` is its own, ``containerd`` the one of the containerd beneath it.
+
+    ``logins`` is the file with the client's logins (`tests.parts.logins`).
+    """
 
     def __init__(self, folder: Path, sockets: Path) -> None:
         self.socket = sockets / "docker.sock"
         self.containerd = sockets / "containerd/containerd.sock"
-        self._environment = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(folder / "client")}
+        self.logins = folder / "client/config.json"
+        self._environment = {"DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(self.logins.parent)}
 
     def run(self, *arguments: str, timeout: float = 120.0) -> str:
         """Run ``docker ARGUMENTS`` and give its output; raises CommandFailed."""

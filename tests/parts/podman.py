@@ -15,11 +15,16 @@ def missing() -> str | None:
 
 
 class Podman:
-    """Images and credentials stay in ``folder``; the storage driver is vfs, which needs nothing of the machine."""
+    """Images and credentials stay in ``folder``; the storage driver is vfs, which needs nothing of the machine.
 
-    def __init__(self, folder: Path) -> None:
+    ``logins`` is the file with the credentials (`tests.parts.logins`).
+    """
+
+    def __init__(self, folder: Path, *, registries: str | None = None) -> None:
+        """``registries`` is the text of a registries.conf; None: the machine's."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "auth.json").write_text("{}")
+        self.logins = folder / "auth.json"
+        self.logins.write_text("{}")
         # podman refuses one of more than 50 characters, which a test's own folder soon has.
         runroot = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
         atexit.register(shutil.rmtree, runroot, ignore_errors=True)
@@ -27,7 +32,11 @@ class Podman:
             "podman", f"--root={folder}/root", f"--runroot={runroot}", "--storage-driver=vfs",
             "--cgroup-manager=cgroupfs", "--events-backend=file", f"--tmpdir={folder}/tmp",
         ]  # fmt: skip
-        self._environment = {"REGISTRY_AUTH_FILE": str(folder / "auth.json"), "TMPDIR": str(folder)}
+        self._environment = {"REGISTRY_AUTH_FILE": str(self.logins), "TMPDIR": str(folder)}
+        if registries is not None:
+            conf = folder / "registries.conf"
+            conf.write_text(registries)
+            self._environment["CONTAINERS_REGISTRIES_CONF"] = str(conf)
 
     def run(self, *arguments: str, timeout: float = 120.0) -> str:
         """Run ``podman ARGUMENTS`` and give its output; raises CommandFailed."""

@@ -59,7 +59,7 @@ def test_an_address_that_is_found_can_be_pulled(visitor: Visitor, stage: Service
 def test_the_set_up_of_every_client_is_shown_and_copied(visitor: Visitor) -> None:
     visitor.go("/")
     for client, line in (
-        ("containerd", "override_path"), ("podman", "registry.mirror"), ("k3s", "mirrors:"),
+        ("containerd", "capabilities"), ("podman", "registry.mirror"), ("k3s", "mirrors:"),
         ("Apptainer", "apptainer pull docker://"), ("GitLab CI", "services:"), ("Docker", "docker pull"),
     ):  # fmt: skip
         visitor.page.locator(".switcher-names label", has_text=client).click()

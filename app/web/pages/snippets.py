@@ -35,7 +35,7 @@ def ways(external_url: str, mirror: str, mirror_url: str | None) -> Sequence[Way
     at = f"{host}/{mirror}"
     return (
         _docker(at, mirror_url),
-        _containerd(external_url, mirror),
+        _containerd(external_url),
         _podman(at),
         _k3s(external_url, host),
         _apptainer(at, host),
@@ -56,20 +56,21 @@ def _docker(at: str, mirror_url: str | None) -> Way:
     return Way("Docker", (once, build, every))
 
 
-def _containerd(external_url: str, mirror: str) -> Way:
+def _containerd(external_url: str) -> Way:
     hosts = f"""\
-server = "https://registry-1.docker.io"
-
-[host."{external_url.rstrip("/")}/{mirror}/v2"]
-  capabilities = ["pull", "resolve"]
-  override_path = true"""
+[host."{external_url.rstrip("/")}"]
+  capabilities = ["pull", "resolve"]"""
     config = """\
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "/etc/containerd/certs.d\""""
     return Way(
         "containerd",
         (
-            Snippet(mark("For every Docker Hub image"), hosts, "/etc/containerd/certs.d/docker.io/hosts.toml"),
+            Snippet(
+                mark("For every registry that is mirrored here; containerd asks the others itself"),
+                hosts,
+                "/etc/containerd/certs.d/_default/hosts.toml",
+            ),
             Snippet(
                 mark("If containerd does not read that folder yet; restart containerd afterwards"),
                 config,
