@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 from cachetools import TTLCache
@@ -49,8 +50,7 @@ class LastUsed(WriteBehind[_Key, _Use]):
         used: dict[str, dict[int, _Use]] = {"robot": {}, "access key": {}}
         for (kind, row_id), use in notes.items():
             used[kind][row_id] = use
-        async with self._database.transaction() as transaction:
-            await credentials.touch(transaction, robots=used["robot"], access_keys=used["access key"])
+        await self._database.transact(partial(credentials.touch, robots=used["robot"], access_keys=used["access key"]))
 
     def _use(self, key: _Key, address: str) -> None:
         if key not in self._noted:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
@@ -118,8 +119,7 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
 
     async def write(self, notes: Mapping[_TrafficKey, Counts]) -> None:
         """Add the counts to those in the database; raises Unavailable."""
-        async with self._database.transaction() as transaction:
-            await traffic.add(transaction, notes)
+        await self._database.transact(partial(traffic.add, counted=notes))
 
 
 class BudgetHistory:

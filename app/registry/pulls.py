@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from app.database import Database, blobs, manifests, repositories
+from app.database import Database, Transaction, blobs, manifests, repositories
 from app.kit.write_behind import WriteBehind
 from app.oci.digest import Digest
 
@@ -55,7 +55,10 @@ class Pulls(WriteBehind[_Key, _Pulled]):
             times[kind][repository_id, digest] = pulled.at
             if pulled.pulls:
                 counts[repository_id] += pulled.pulls
-        async with self._database.transaction() as transaction:
+
+        async def touch(transaction: Transaction) -> None:
             await blobs.touch(transaction, times["blob"])
             await manifests.touch(transaction, times["manifest"])
             await repositories.add_pulls(transaction, counts)
+
+        await self._database.transact(touch)
