@@ -94,6 +94,9 @@ class MirrorListings:
             if isinstance(error.__cause__, UpstreamDown):
                 raise error.__cause__ from None
             return Known(UpstreamList([], 0.0))
+        if answer.digest == subject:
+            # registry.gitlab.com takes such a tag for the digest, and no manifest can list its own referrers.
+            return Known(UpstreamList([], 0.0))
         found = self._held.get(answer.digest)
         if found is None:
             entries = _entries_of(answer.payload or b"")

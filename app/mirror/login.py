@@ -92,6 +92,7 @@ class Login:
         held = self._held.get(scope)
         if held is not None and held.header != rejected:
             return held.header
+        self._held.pop(scope, None)
         return await self._renewals.join(scope, partial(self._renew, scope, challenges))
 
     async def close(self) -> None:

@@ -17,12 +17,14 @@ from app.oci.errors import OCIError, UpstreamInvalid
 
 from . import replies
 from .address_guard import next_hop, origin
-from .answers import Answer, RequestKind, carry, parse_challenges
+from .answers import Answer, RequestKind, UpstreamDown, UpstreamRefused, carry, parse_challenges
 from .login import MAX_REDIRECTS, REDIRECTS, Login, TokenCache
 from .transport import Transport
 
 # Registries to which an upstream redirects, each with a login of its own.
 _MOST_OTHERS = 100
+# This answer leads to a page about the requested thing and not to the thing itself (RFC 9110, 15.4.4).
+SEE_OTHER = 303
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,9 @@ class Requests:
     ) -> FinalReply:
         """Send a request, follow redirects, and log in once to each registry that asks for it.
 
-        Another registry than the upstream gets an anonymous token of its own token service, and nothing else. A
-        failure carries the upstream's own last answer, if there is one.
+        Another registry than the upstream gets an anonymous token of its own token service, and nothing else. No list
+        is looked for behind a 303, which is returned. A failure carries the upstream's own last answer, if there is
+        one.
         """
         scope = f"repository:{repository}:pull"
         logins: dict[object, str | None] = {origin(self._home): await self._login.header(scope)}
@@ -77,20 +80,35 @@ class Requests:
                 )
                 response = reply.response
                 own = own if other_host and own is not None else reply.answer
-                if response.status in REDIRECTS:
+                if response.status in REDIRECTS and (kind, response.status) != ("list", SEE_OTHER):
                     await self._transport.spend(response)
                     url, redirects = self._next(url, response, redirects), redirects + 1
                 elif here not in renewed and (login := self._asked_login(url, response)):
-                    renewed.add(here)
-                    offered = parse_challenges(response.headers.getall("WWW-Authenticate"))
-                    await self._transport.spend(response)
                     own = own if other_host else None
-                    logins[here] = await login.renew(scope, offered, authorization)
+                    logins[here] = await self._renew(login, scope, response, authorization)
+                    if logins[here] is not None:
+                        renewed.add(here)
                 else:
                     return FinalReply(own, response, other_host)
         except OCIError as error:
             carry(error, own)
             raise
+
+    async def _renew(
+        self, login: Login, scope: str, response: aiohttp.ClientResponse, rejected: str | None
+    ) -> str | None:
+        """Return a header for a 401 that rejected ``rejected``; None if the request should be sent without one.
+
+        nvcr.io sends an expired token to a realm that serves accounts only, but a request without a token to another.
+        """
+        offered = parse_challenges(response.headers.getall("WWW-Authenticate"))
+        await self._transport.spend(response)
+        try:
+            return await login.renew(scope, offered, rejected)
+        except (UpstreamRefused, UpstreamDown):
+            if rejected is None:
+                raise
+            return None
 
     def _next(self, url: URL, response: aiohttp.ClientResponse, redirects: int) -> URL:
         if redirects == MAX_REDIRECTS:

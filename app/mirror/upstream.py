@@ -46,7 +46,7 @@ from .address_guard import AddressGuard
 from .answers import Answer, ManifestUnusable, RequestKind, UpstreamDown, UpstreamRefused, WordlessRefusal, carry
 from .links import next_page, same_origin
 from .login import TokenCache
-from .requests import FinalReply, Requests
+from .requests import SEE_OTHER, FinalReply, Requests
 from .transport import Timeouts, Transport
 
 _ACCEPT_MANIFESTS = {"Accept": ", ".join(sorted(CARRIED_TYPES))}
@@ -54,7 +54,7 @@ _REFUSALS = frozenset({401, 403, 404})
 # Answers of registries that serve no HEAD of manifests; Docker asks them by GET, too.
 _NO_HEAD = frozenset({400, 405, 501})
 _ACCEPT_LISTS = {"Accept": f"application/json, {OCI_INDEX}"}
-# A registry without a list answers with one of these, or with 404.
+# A registry without a list answers with one of these, with 404, or with 303 as ghcr.io does.
 _UNSUPPORTED = frozenset({400, 405, 406, 415, 501})
 
 
@@ -406,7 +406,7 @@ class Upstream:
         if response.status != 200:
             body = await self._transport.spend(response)
             worded = self._is_worded(final, body)
-            if response.status in _UNSUPPORTED and worded:
+            if response.status == SEE_OTHER or (response.status in _UNSUPPORTED and worded):
                 raise Unsupported("%(upstream)s does not offer this list", upstream=self.name)
             raise self._error(final, body, worded, NameUnknown, repository, path)
         if replies.is_page(response):

@@ -4,7 +4,7 @@
     older, or not known
        ├── the client may not fill ► as last known, with a Warning; refused if never read
        ├── read ───────────────────► kept for all workers, returned
-       ├── down, slow, 429, wrong ─► as last known, with a Warning
+       ├── down, slow, 429, wrong ─► as last known, with a Warning; so are tags that it does not offer
        ├── 401, 403 ───────────────► refused, even if the list is known
        └── 404 ────────────────────► there is no such list; known for a minute
 
@@ -171,7 +171,7 @@ class UpstreamLists:
             assert known is not None  # noqa: S101  # only then is there a time limit
             self._failed[wanted.key] = UpstreamDown(self._access.name, "is slow to answer")
             return self._stale(wanted, known, "is slow to answer")
-        except (UpstreamDown, UpstreamInvalid, TooManyRequests):
+        except (UpstreamDown, UpstreamInvalid, TooManyRequests, Unsupported):
             if known is None:
                 raise
             return self._stale(wanted, known, "cannot be asked now")

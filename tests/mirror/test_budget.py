@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.api.client import Registry
-from tests.images import Image, multi, single
+from tests.images import OCI_MANIFEST, Image, digest_of, multi, single
 from tests.parts.process import eventually
 from tests.parts.service import Service
 from tests.parts.valkey import Valkey
@@ -220,6 +221,83 @@ async def test_askers_of_an_index_alone_leave_nothing_unused(limited: Hub, budge
     # An index that could not be ended is not begun, so the very last GET waits for an image of one manifest.
     assert served == asked.get_manifest == 9
     assert asked.get_manifest_429 == 0
+
+
+async def test_thirty_left_for_clients_of_all_kinds_at_once(limited: Hub, budgeted: Service, valkey: Valkey) -> None:
+    """Manifests that are refused, images that are not counted, askers of an index alone, and a thief.
+
+    No GET exceeds what the upstream gives. None stays unused, because more clients ask than it has pulls for.
+    """
+    names, indexes, stolen = cold(limited, 40), _put(limited, multi, 8), 5
+    refused = _put(limited, _no_json, 1) | _put(limited, _schema_1, 1)
+    sponsored = _put(limited, multi, 3)
+    for name in sponsored:
+        limited.uncount(name)
+    limited.pace(latency=0.02)
+    given = leave(limited, valkey, 30)
+    answers: list[Answer] = []
+
+    async with crowd(budgeted, 52) as (stubborn, *clients):
+
+        async def retry() -> None:
+            answers.extend([await stubborn.manifest(f"mirror/{name}", "1") for name in refused])
+
+        async def steal() -> None:
+            async def some() -> bool:
+                return limited.counters().get_manifest > given + len(refused)
+
+            await eventually(some, what="a pull")
+            limited.spend(stolen)
+
+        async def ask(clients: list[Client], names: Iterable[str]) -> list[Answer]:
+            asked = (client.manifest(f"mirror/{name}", "1") for client, name in zip(clients, names, strict=True))
+            return await asyncio.gather(*asked)
+
+        async def pull_sponsored(client: Client, name: str) -> None:
+            await client.pull(f"mirror/{name}", "1", sponsored[name])
+
+        await retry()
+        async with pulling(retry):
+            of_indexes, of_images, *_ = await asyncio.gather(
+                ask(clients[:8], indexes),
+                ask(clients[8:48], names),
+                steal(),
+                asyncio.gather(*map(pull_sponsored, clients[48:], sponsored)),
+            )
+        ((late, image),) = _put(limited, multi, 1).items()
+        limited.uncount(late)
+        await clients[0].pull(f"mirror/{late}", "1", image)
+
+    asked = limited.counters()
+    assert asked.get_manifest - given == 30 - stolen
+    # Nobody can know of a thief at this very moment; the first refusal tells us.
+    assert asked.get_manifest_429 <= 1
+    assert asked.get_manifest_uncounted == 2 * (len(sponsored) + 1)
+    assert 200 in {answer.status for answer in of_indexes}
+    served = [refused_in_words(answer) for answer in of_indexes + of_images].count(False)
+    # However often it is asked for, a manifest that cannot be used costs once.
+    assert served == 30 - stolen - len(refused)
+    assert {answer.status for answer in answers} == {404, 502}
+
+
+def _put(hub: Hub, make: Callable[[str], Image], number: int) -> dict[str, Image]:
+    """Put images under names that nobody has asked for."""
+    names = [f"library/kind{next(_numbers)}" for _ in range(number)]
+    return {name: hub.add(make(name), name, "1") for name in names}
+
+
+def _no_json(seed: str) -> Image:
+    return _unusable(seed.encode())
+
+
+def _schema_1(seed: str) -> Image:
+    return _unusable(json.dumps({"schemaVersion": 1, "name": seed, "fsLayers": [], "history": []}).encode())
+
+
+def _unusable(payload: bytes) -> Image:
+    """Make an image whose manifest, labelled like any other one, cannot be used."""
+    digest = digest_of(payload)
+    return Image({}, {digest: (OCI_MANIFEST, payload)}, digest)
 
 
 async def test_a_greedy_client_does_not_starve_a_modest_one(limited: Hub, budgeted: Service, valkey: Valkey) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.images import Image, referrer, referrers_tag, single
+from tests.images import Image, multi, referrer, referrers_tag, single
 from tests.parts.process import eventually
 from tests.parts.service import Service
 from tests.upstream.client import Hub
@@ -338,6 +338,36 @@ async def test_a_fallback_tag_that_is_no_list_is_no_empty_list(
     hub.referrers_api(there=False)
     hub.add(make(sizes=(10,)), repository, image.digest.replace(":", "-"))
     assert (await referrers(client, repository, image)).status == 502
+
+
+@pytest.mark.parametrize("image", [single("own tag"), multi("own tag")], ids=["image", "index"])
+async def test_a_fallback_tag_that_is_taken_for_the_digest_is_none(
+    hub: Hub, service: Service, client: Client, repository: str, image: Image
+) -> None:
+    """registry.gitlab.com does so; the children of an index are not its referrers."""
+    hub.add(image, repository, "1")
+    hub.tag(repository, image.digest.replace(":", "-"), image.digest)
+    hub.referrers_api(there=False)
+    answer = await referrers(client, repository, image)
+    assert (digests(answer), "Warning" in answer.headers) == ([], False)
+
+
+async def test_referrers_that_lead_to_a_page_are_found_by_the_fallback_tag(
+    hub: Hub, service: Service, client: Client, repository: str
+) -> None:
+    """ghcr.io does so; the page has a limit of its own, and nobody asks for it."""
+    image, added = signed(hub, repository, api=False)
+    hub.referrers_api(there=True)
+    hub.fault("list", "see_other", path="*/referrers/*", url=f"{hub.url}/v2/page", times=None)
+    answer = await referrers(client, repository, image)
+    assert (digests(answer), "Warning" in answer.headers) == ([one.digest for one in added], False)
+    assert not any("/page" in line for line in hub.counters().requests)
+    # Without such a tag it is the upstream's word that there are none; if the tag cannot be asked for, it is not.
+    other = hub.add(single(f"{repository} other", sizes=(10,)), repository)
+    assert digests(await referrers(client, repository, other)) == []
+    another = hub.add(single(f"{repository} another", sizes=(10,)), repository)
+    hub.fault("manifest", "page", status=404, times=None)
+    assert (await referrers(client, repository, another)).status == 503
 
 
 async def test_what_is_here_is_listed_if_nothing_else_is_known(

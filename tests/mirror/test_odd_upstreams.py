@@ -1,18 +1,21 @@
 """Odd upstreams × cold, fresh and stale × what is asked for: never a wrong byte, never a cached thing lost.
 
 Each row plans one oddity. It is asked for an image that is not here, for one whose tag is fresh, for one whose tag is
-older, and for one whose tag has moved. Each upstream has a name of its own, so that no row hears of another one.
+older, and for one whose tag has moved. Each upstream has a name of its own, so that no row hears of another one. The
+rows for lists, of tags and of referrers, are below: never a wrong list, never a cached one lost.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from tests.images import Image
+from tests.images import Image, referrer, referrers_tag
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 
@@ -167,13 +170,77 @@ ROWS = {
 }
 _PROJECTS = {name: f"odd{number}" for number, name in enumerate([*ROWS, "few pulls"])}
 
+List = Literal["all", "old", "none", 403, 404, 405, 429, 502, 503]
+_FRESH_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class ListRow:
+    """One oddity of lists, and what clients get: the whole list ("old" with a Warning), an empty one, or a status.
+
+    ``cold`` is for what was never asked for, ``stale`` for what is no longer fresh, each for tags and for referrers.
+    With ``fallback``, there is a fallback tag for the referrers.
+    """
+
+    plan: Plan
+    cold: tuple[List, List] = ("all", "all")
+    stale: tuple[List, List] = ("all", "all")
+    fallback: bool = False
+
+
+def unlisted(plan: Plan, status: List = 503) -> ListRow:
+    """Make the row of an upstream that says nothing about its lists."""
+    return ListRow(plan, cold=(status, status), stale=("old", "old"))
+
+
+def refused(plan: Plan) -> ListRow:
+    return ListRow(plan, cold=(403, 403), stale=(403, 403))
+
+
+def tagged(action: str, **details: object) -> ListRow:
+    """Make the row of an upstream without an API for referrers, which are in a tag."""
+    return ListRow(fault("list", action=action, path="*/referrers/*", **details), fallback=True)
+
+
+LIST_ROWS = {
+    "none": ListRow(lambda hub, other: None),
+    # not as a registry says it
+    **{f"{status} page": unlisted(fault("list", action="page", status=status)) for status in (401, 403, 404)},
+    "405 page": unlisted(fault("list", action="page", status=405), 502),
+    "200 page": unlisted(fault("list", action="html")),
+    "500": unlisted(fault("list", action="status", status=500)),
+    "429": unlisted(fault("list", action="status", status=429, retry_after="7"), 429),
+    "cut": unlisted(fault("list", action="cut")),
+    "too short": unlisted(fault("list", action="wrong_length", delta=-5), 502),
+    "away": unlisted(lambda hub, other: hub.down()),
+    "token page": unlisted(token("html")),
+    # in a registry's words
+    "403": refused(fault("list", action="status", status=403)),
+    "401": refused(fault("list", action="status", status=401)),
+    "token 403": refused(token("status", status=403)),
+    "404": ListRow(fault("list", action="status", status=404), cold=(404, "none"), stale=(404, "none")),
+    "405": ListRow(fault("list", action="status", status=405), cold=(405, "none"), stale=("old", "none")),
+    **{f"{status}, tagged": tagged("status", status=status) for status in (400, 404, 405, 501)},
+    "303, tagged": tagged("see_other", url="/v2/page"),
+    # only unusual
+    "another registry": ListRow(lambda hub, other: fault("list", action="moved", url=other.url)(hub, other)),
+    "no login": ListRow(logins("none")),
+    "chunked": ListRow(fault("list", action="chunked")),
+    "text/plain": ListRow(header("list", "Content-Type: text/plain; charset=utf-8")),
+    "no type": ListRow(header("list", "Content-Type: ")),
+}
+_LIST_PROJECTS = {name: f"list{number}" for number, name in enumerate(LIST_ROWS)}
+
 
 @pytest.fixture(scope="module")
 def worker(hub_process: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One worker with a mirror for each row."""
     overrides = {
-        "upstreams": {f"{project}.example": {"url": hub_process.url} for project in _PROJECTS.values()},
-        "projects": {project: {"upstream": f"{project}.example"} for project in _PROJECTS.values()},
+        "upstreams": {f"{project}.example": {"url": hub_process.url} for project in _PROJECTS.values()}
+        | {
+            f"{name}.example": {"url": hub_process.url, "fresh_for": _FRESH_SECONDS} for name in _LIST_PROJECTS.values()
+        },
+        "projects": {name: {"upstream": f"{name}.example"} for name in [*_PROJECTS.values(), *_LIST_PROJECTS.values()]},
     }
     folder = tmp_path_factory.mktemp("odd")
     with Service(folder, upstream=hub_process.url, overrides=overrides, hurried=True) as service:
@@ -193,25 +260,31 @@ async def visitor(worker: Service) -> AsyncIterator[Client]:
             yield client
 
 
-@pytest.mark.parametrize("name", ROWS)
-async def test_an_odd_upstream(
-    hub: Hub, other_process: Hub, worker: Service, visitor: Client, repository: str, make: Make, name: str
-) -> None:
-    row, mirror = ROWS[name], f"{_PROJECTS[name]}/{repository}"
+@pytest.fixture
+def other(other_process: Hub) -> Hub:
+    """Another registry, to which an upstream may redirect."""
     other_process.reset()
     other_process.limit(None)
+    return other_process
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_an_odd_upstream(
+    hub: Hub, other: Hub, worker: Service, visitor: Client, repository: str, make: Make, name: str
+) -> None:
+    row, mirror = ROWS[name], f"{_PROJECTS[name]}/{repository}"
     hub.limit(100 if row.counted else None)
 
     def publish(where: str, tag: str) -> Image:
         image = hub.add(make(sizes=(_LAYER,)), where, tag)
-        return other_process.add(image, where, tag)
+        return other.add(image, where, tag)
 
     cached, cold, blobs = publish(repository, "8.0"), publish(repository + "-cold", "8.0"), repository + "-blobs"
     lone = publish(blobs, "8.0")
     await visitor.pull(mirror, "8.0", cached)
     await visitor.pull_manifest(f"{mirror}-blobs", "8.0", lone.digest, lone)
     await committed(worker)
-    row.plan(hub, other_process)
+    row.plan(hub, other)
 
     await _ask_cold(visitor, row, f"{mirror}-cold", cold)
     path = f"GET /v2/{repository}-cold/manifests/"
@@ -243,6 +316,92 @@ async def test_an_upstream_without_head_is_pulled_from_within_its_limit(
     answers = [await visitor.manifest(mirror, image.digest) for image in images]
     assert [answer.status for answer in answers] == [200, 200, 429, 429]
     assert (hub.counters().get_manifest, hub.counters().get_manifest_429) == (2, 0)
+
+
+@pytest.mark.parametrize("name", LIST_ROWS)
+async def test_fresh_and_cold_lists_of_an_odd_upstream(
+    hub: Hub, other: Hub, visitor: Client, repository: str, make: Make, name: str
+) -> None:
+    row, hubs = LIST_ROWS[name], [hub, other]
+    known, _ = await _known_lists(name, hubs, visitor, repository, make)
+    unknown = _publish_signed(row, hubs, f"{repository}-cold", make(sizes=(10,)))
+    hub.limit(100)
+    row.plan(hub, other)
+    await _ask_lists(visitor, name, known, ("all", "all"))
+    for _ in range(2):
+        await _ask_lists(visitor, name, unknown, row.cold)
+    # A list is no pull; a fallback tag is one, and costs it once.
+    assert hub.counters().get_manifest == row.fallback
+
+
+@pytest.mark.parametrize("name", LIST_ROWS)
+async def test_stale_lists_of_an_odd_upstream(
+    hub: Hub, other: Hub, visitor: Client, repository: str, make: Make, name: str
+) -> None:
+    row = LIST_ROWS[name]
+    known, read_at = await _known_lists(name, [hub, other], visitor, repository, make)
+    await asyncio.sleep(read_at + _FRESH_SECONDS - time.monotonic())
+    hub.limit(100)
+    row.plan(hub, other)
+    for _ in range(2):
+        await _ask_lists(visitor, name, known, row.stale)
+    assert hub.counters().get_manifest == row.fallback
+
+
+# The image of each row whose lists were read, its repository, and when that was.
+_read: dict[str, tuple[Image, str, float]] = {}
+
+
+async def _known_lists(
+    name: str, hubs: list[Hub], visitor: Client, repository: str, make: Make
+) -> tuple[_Signed, float]:
+    """Publish the image of a row whose lists are known; read them if no test did, so that only one has to wait."""
+    image, where, _ = _read.get(name, (make(sizes=(10,)), repository, 0.0))
+    known = _publish_signed(LIST_ROWS[name], hubs, where, image)
+    if name not in _read:
+        await _ask_lists(visitor, name, known, ("all", "all"))
+        _read[name] = image, where, time.monotonic()
+    return known, _read[name][2]
+
+
+@dataclass(frozen=True)
+class _Signed:
+    repository: str
+    digest: str
+    tags: list[str]
+    referrers: list[str]
+
+
+def _publish_signed(row: ListRow, hubs: list[Hub], repository: str, image: Image) -> _Signed:
+    """Put an image with two tags and two signatures at each of ``hubs``."""
+    added = [referrer(image, "application/vnd.example.signature", number=number) for number in ("1", "2")]
+    tags, fallback = ["1", "2"], image.digest.replace(":", "-")
+    for hub in hubs:
+        hub.add(image, repository, *tags)
+        for one in added:
+            hub.add(one, repository)
+        if row.fallback:
+            hub.add(referrers_tag(*added), repository, fallback)
+    listed = sorted([*tags, fallback] if row.fallback else tags)
+    return _Signed(repository, image.digest, listed, sorted(one.digest for one in added))
+
+
+async def _ask_lists(visitor: Client, row: str, image: _Signed, expected: tuple[List, List]) -> None:
+    """Ask for tags and referrers; an answer of 200 has the whole list, or is empty where that is expected."""
+    name = f"/v2/{_LIST_PROJECTS[row]}/{image.repository}"
+    for path, whole, outcome in (
+        (f"{name}/tags/list", image.tags, expected[0]),
+        (f"{name}/referrers/{image.digest}", image.referrers, expected[1]),
+    ):
+        answer = await visitor.ask("GET", path)
+        if isinstance(outcome, int):
+            assert (answer.status, len(answer.words) > 20) == (outcome, True), (path, answer)
+            continue
+        assert answer.status == 200, (path, answer)
+        document = answer.document
+        found = document["tags"] if "tags" in document else [item["digest"] for item in document["manifests"]]
+        assert found == ([] if outcome == "none" else whole), (path, answer)
+        assert is_stale(answer) is (outcome == "old"), (path, answer)
 
 
 async def _ask_cold(visitor: Client, row: Row, name: str, image: Image) -> None:

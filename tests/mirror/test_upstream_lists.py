@@ -94,6 +94,8 @@ _REFUSAL = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": ""}]}).enco
         (405, _REFUSAL, {}, Unsupported),
         (400, b"", DISTRIBUTION, Unsupported),
         (501, _REFUSAL, {}, Unsupported),
+        (303, b"", {"Location": "/a/page"}, Unsupported),
+        (303, b"", {"Location": "http://127.0.0.2:1/"}, Unsupported),
         (405, b"<html>", {"Content-Type": "text/html"}, UpstreamInvalid),
         (501, b"<html>", {"Content-Type": "text/html"}, UpstreamDown),
         (503, b"", {}, UpstreamDown),
@@ -111,6 +113,7 @@ async def test_what_is_no_list_is_named(
     async with serving(always(status, body, headers)) as server:
         with pytest.raises(error):
             await pages(server.url)
+    assert len(server.seen) == 1
 
 
 async def test_a_list_without_an_end_is_cut(tmp_path: Path) -> None:

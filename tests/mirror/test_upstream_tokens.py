@@ -210,6 +210,27 @@ async def test_a_token_that_is_refused_is_renewed_once() -> None:
     assert sorted(authorizations, key=str) == ["Bearer token-1"] * 10 + ["Bearer token-2"] * 10
 
 
+@pytest.mark.parametrize("body", [b'{"errors":[{"code":"UNAUTHORIZED","message":"no account"}]}', b"<html>"])
+async def test_a_realm_that_only_an_expired_token_is_sent_to_is_left_for_the_other_one(body: bytes) -> None:
+    """nvcr.io: anonymous clients get tokens from the realm that a request without a token is sent to."""
+    hub = Hub(expires_in=300)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.path == "/accounts-only":
+            return web.Response(status=401, body=body)
+        hub.realm = f"http://{request.host}/accounts-only" if "Authorization" in request.headers else None
+        return await hub(request)
+
+    async with serving(handler) as server, client(server.url) as upstream:
+        await upstream.get_manifest(REPOSITORY, "latest")
+        hub.good = "another"
+        await asyncio.gather(*(upstream.get_manifest(REPOSITORY, "latest") for _ in range(3)))
+        assert hub.given == 2
+        hub.good = "another"
+        await upstream.get_manifest(REPOSITORY, "latest")
+        assert hub.given == 3
+
+
 async def test_a_repository_that_no_token_opens_is_refused_after_one_renewal() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.path == "/token":

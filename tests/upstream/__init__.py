@@ -1,5 +1,7 @@
 """A strict stand-in for Docker Hub, run as a process of its own: `python -m tests.upstream`.
 
+A test may make it odd in the ways of other registries: by faults, and by how clients log in.
+
 Three listeners, as with the real one: the registry, the realm that issues tokens, and the CDN that has the bytes;
 a fourth is for the tests alone. `client.Hub` starts it and speaks to it. What it does, by module:
 

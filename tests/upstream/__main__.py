@@ -28,7 +28,7 @@ async def _serve(port: int, cdn_host: str) -> None:
     cdn = Cdn(state)
     listeners = {
         "registry": Listener(
-            [*Registry(state).routes(), *cdn.routes(own_host=False), *Realm(state).routes()], "127.0.0.1", port
+            [*Realm(state).routes(), *Registry(state).routes(), *cdn.routes(own_host=False)], "127.0.0.1", port
         ),
         "realm": Listener(Realm(state).routes(), "127.0.0.1", 0),
         "cdn": Listener(cdn.routes(), cdn_host, 0),

@@ -116,6 +116,13 @@ class Hub:
         """Set how clients log in: "bearer" as at Docker Hub, "basic" alone, or "none" at all."""
         self._call("logins", kind=kind)
 
+    def challenge(self, *, service: str | None, scope: str | None = None) -> None:
+        """Name another service, or none, in challenges; ``scope`` stands there for every repository (None: its own).
+
+        The realm wants the same service, and tokens for ``scope`` are good for what is there by then.
+        """
+        self._call("challenge", service=service, scope=scope)
+
     def revoke_tokens(self) -> None:
         """Make every token that is out worthless."""
         self._call("revoke")

@@ -48,9 +48,7 @@ class Content:
         tags: Mapping[str, str],
         readers: Iterable[str] | None,
     ) -> None:
-        """Put an image under a name of two components; raises ValueError for another one, or a blob not yet here."""
-        if name.count("/") != 1:
-            raise ValueError(f"{name!r}: a repository is NAMESPACE/NAME, as on Docker Hub")
+        """Put an image under a name; raises ValueError for a blob that is not yet here."""
         if missing := set(blobs) - self.blobs.keys():
             raise ValueError(f"blobs were not sent first: {sorted(missing)}")
         repository = self.repositories.setdefault(name, Repository())

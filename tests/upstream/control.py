@@ -26,8 +26,8 @@ class Control:
     def routes(self) -> list[web.RouteDef]:
         calls: list[Call] = [
             self.add, self.tag, self.remove, self.referrers_api, self.account, self.limit, self.uncount, self.count,
-            self.leave, self.spend, self.pace, self.lifetimes, self.logins, self.revoke, self.fault, self.clear_faults,
-            self.counters, self.reset_counters,
+            self.leave, self.spend, self.pace, self.lifetimes, self.logins, self.challenge, self.revoke, self.fault,
+            self.clear_faults, self.counters, self.reset_counters,
             self.reset,
         ]  # fmt: skip
         return [
@@ -99,6 +99,9 @@ class Control:
 
     def logins(self, call: dict[str, Any]) -> None:
         self._state.logins = call["kind"]
+
+    def challenge(self, call: dict[str, Any]) -> None:
+        self._state.service, self._state.scope = call["service"], call["scope"]
 
     def revoke(self, call: dict[str, Any]) -> None:
         self._state.tokens.revoke()

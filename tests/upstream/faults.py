@@ -11,17 +11,18 @@ from typing import Literal, get_args
 Kind = Literal["ping", "token", "manifest", "blob", "list", "cdn"]
 Action = Literal[
     "status", "html", "corrupt", "wrong_length", "cut", "stall", "slow", "redirect", "relative", "realm",
-    "no_range", "chunked", "no_digest", "page", "moved", "header", "no_length", "challenge", "get_signed", "forgotten",
+    "no_range", "chunked", "no_digest", "page", "moved", "see_other", "header", "no_length", "challenge", "get_signed",
+    "forgotten",
 ]  # fmt: skip
 _BODY_ONLY = ("corrupt", "wrong_length", "cut", "slow", "chunked")
 _OF_CHALLENGES = ("realm", "challenge")
 _WITH_BODY: tuple[Kind, ...] = ("token", "manifest", "list", "cdn")
 _KINDS_ONLY: dict[Action, tuple[Kind, ...]] = {
     "no_digest": ("manifest",),
-    "header": ("token", "manifest", "cdn"),
+    "header": ("token", "manifest", "list", "cdn"),
     "no_length": ("manifest", "cdn"),
-    "moved": ("token", "manifest", "blob"),
-    "challenge": ("ping", "manifest", "blob"),
+    "moved": ("token", "manifest", "blob", "list"),
+    "challenge": ("ping", "manifest", "blob", "list"),
     "get_signed": ("blob",),
     "no_range": ("cdn",),
     "relative": ("blob",),
@@ -41,7 +42,8 @@ class Fault:
     html          200 and a page, as a captive portal would
     page          answer ``status`` with a page and no registry's word, as a firewall would
     redirect      307 to ``url``
-    moved         307 to ``url`` with the path and query of the request
+    moved         307 to ``url`` with the path and query of the request; ``text`` goes between /v2/ and the name
+    see_other     303 to ``url``, as a registry that shows people a page instead
     forgotten     nothing at all on a connection that has served a request, as behind a NAT that forgot it
     stall         nothing for ``seconds`` or until cleared, before the answer or ``after`` bytes; then it goes on
     corrupt       one byte is another; the length is right

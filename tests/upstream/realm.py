@@ -1,4 +1,4 @@
-"""The realm's listener: `GET /token`, with scopes cut down in silence to what may be pulled."""
+"""The realm's listener: `GET /token`, however it is spelled, with scopes cut down to what may be pulled."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from . import wire
-from .registry import SERVICE
 from .state import State
+
+# As Docker Hub and ghcr.io, public.ecr.aws, quay.io, gcr.io, nvcr.io and GitLab spell it.
+PATHS = ("/token", "/token/", "/v2/auth", "/v2/token", "/proxy_auth", "/jwt/auth")
 
 
 class Realm:
@@ -17,7 +19,8 @@ class Realm:
         self._state = state
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/token", self._state.gate("token", self.token), allow_head=False)]
+        handler = self._state.gate("token", self.token)
+        return [web.get(path, handler, allow_head=False) for path in PATHS]
 
     async def token(self, request: web.Request) -> web.StreamResponse:
         state = self._state
@@ -30,8 +33,8 @@ class Realm:
         user = state.tokens.login(authorization) if authorization is not None else None
         if authorization is not None and user is None:
             return web.json_response({"details": "incorrect username or password"}, status=401)
-        if request.query.get("service") != SERVICE:
-            return web.json_response({"details": f"service must be {SERVICE}"}, status=400)
+        if request.query.get("service") != state.service:
+            return web.json_response({"details": f"service must be {state.service}"}, status=400)
         text = state.tokens.issue(user, self._pulls(user, request.query.getall("scope", [])))
         issued_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         answered = {
@@ -45,6 +48,10 @@ class Realm:
 
     def _pulls(self, user: str | None, scopes: list[str]) -> frozenset[str]:
         """Keep of the scopes asked for the repositories that ``user`` may pull."""
+        content = self._state.content
+        if self._state.scope is not None:
+            every = content.repositories if self._state.scope in scopes else ()
+            return frozenset(name for name in every if content.may_pull(name, user))
         asked = [scope.split(":") for line in scopes for scope in line.split()]
         return frozenset(
             parts[1]
@@ -52,5 +59,5 @@ class Realm:
             if len(parts) == 3
             and parts[0] == "repository"
             and "pull" in parts[2].split(",")
-            and self._state.content.may_pull(parts[1], user)
+            and content.may_pull(parts[1], user)
         )

@@ -23,7 +23,6 @@ from .faults import Fault, Kind
 from .state import State
 from .tokens import Token
 
-SERVICE = "registry.docker.io"
 _MOST_TAGS = 1000
 _DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
@@ -159,7 +158,7 @@ class Registry:
         state.counters.list += 1
         fault = state.fault("list", request)
         await state.hold(fault, request)
-        if answer := wire.instead(fault, self._challenge_headers(name, fault)):
+        if answer := wire.instead(fault, self._challenge_headers(name, fault), path=request.path_qs):
             return answer
         document, more = page(repository)
         headers = {"Content-Type": content_type} | ({"Link": f'<{more}>; rel="next"'} if more else {})
@@ -202,9 +201,12 @@ class Registry:
         if self._state.logins == "basic":
             return {"WWW-Authenticate": 'Basic realm="registry"'}
         realm = fault.url if fault is not None and fault.action == "realm" else self._state.realm_url
-        challenge = f'Bearer realm="{realm}",service="{SERVICE}"'
+        challenge = f'Bearer realm="{realm}"'
+        if self._state.service is not None:
+            challenge += f',service="{self._state.service}"'
         if name is not None:
-            challenge += f',scope="repository:{name}:pull",error="insufficient_scope"'
+            scope = self._state.scope or f"repository:{name}:pull"
+            challenge += f',scope="{scope}",error="insufficient_scope"'
         return {"WWW-Authenticate": challenge}
 
 

@@ -19,6 +19,7 @@ from .line import Line
 from .tokens import Tokens
 
 Logins = Literal["bearer", "basic", "none"]
+SERVICE = "registry.docker.io"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -26,7 +27,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class State:
     """Base URLs are set once the listeners know their ports; ``links_live`` is in seconds, of links to the CDN.
 
-    ``logins``: tokens of the realm as at Docker Hub, Basic alone, or none at all.
+    ``logins``: tokens of the realm as at Docker Hub, Basic alone, or none at all. Challenges name ``service``, unless
+    it is None, and ``scope``, which then stands for every repository; None: the repository's own.
     """
 
     registry_url: str = ""
@@ -34,6 +36,8 @@ class State:
     cdn_url: str = ""
     links_live: int = 300
     logins: Logins = "bearer"
+    service: str | None = SERVICE
+    scope: str | None = None
     content: Content = field(default_factory=Content)
     tokens: Tokens = field(default_factory=Tokens)
     limits: Limits = field(default_factory=Limits)
@@ -48,6 +52,7 @@ class State:
         self.faults.clear()
         self.content, self.tokens, self.limits = Content(), Tokens(), Limits()
         self.counters, self.line, self.links_live, self.logins = Counters(), Line(), 300, "bearer"
+        self.service, self.scope = SERVICE, None
 
     def gate(self, kind: Kind, handler: Handler) -> Handler:
         """Count the request and let it travel before ``handler`` sees it."""

@@ -50,7 +50,9 @@ def instead(fault: Fault | None, challenge: Mapping[str, str] | None = None, *, 
     if fault.action == "redirect":
         return web.Response(status=307, headers={"Location": fault.url})
     if fault.action == "moved":
-        return web.Response(status=307, headers={"Location": fault.url + path})
+        return web.Response(status=307, headers={"Location": fault.url + path.replace("/v2/", f"/v2/{fault.text}", 1)})
+    if fault.action == "see_other":
+        return web.Response(status=303, headers={"Location": fault.url})
     return None
 
 
