@@ -89,7 +89,7 @@ class Grant:
     @property
     def may_list_everything(self) -> bool:
         """Return whether the catalogue may be listed (``catalogue``) and shows private projects too."""
-        return self.catalogue and self.principal.is_admin
+        return self.catalogue and self.principal.administers
 
     @property
     def is_anonymous(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.access.permissions import NOTHING, Permissions
@@ -93,6 +95,10 @@ async def test_only_the_admin_lists_private_projects(service: TokenService, toke
     assert everybody.catalogue
     assert not everybody.may_list_everything
     assert admin.may_list_everything
+    assert (await service.basic_grant(ADMIN)).may_list_everything
+    key = replace(ADMIN, limits={"*": frozenset({"repository:pull"})})
+    assert not (await service.basic_grant(key)).may_list_everything
+    assert not (await tokens.verify((await service.grant(key, asked)).token)).may_list_everything
 
 
 @pytest.mark.parametrize(
