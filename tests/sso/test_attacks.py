@@ -195,6 +195,17 @@ def _commented(forger: Forger, claims: Claims, good: str) -> str:
     return forger.response(claims, forger.encrypt(cut))
 
 
+def _inserted(inserted: str) -> Forgery:
+    """A signed name with something in it, up to which a careless reader reads the name."""
+
+    def forge(forger: Forger, claims: Claims) -> str:
+        whole = forger.assertion(claims.changed(username="mari@ut.ee.elsewhere.example"))
+        cut = whole.replace("mari@ut.ee.elsewhere", f"mari@ut.ee{inserted}.elsewhere")
+        return forger.response(claims, forger.encrypt(forger.sign(cut)))
+
+    return forge
+
+
 def _with_entities(forger: Forger, claims: Claims, good: str) -> str:
     doctype = '<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
     return doctype + forger.answer(claims).replace("idp.forged", "&x;idp.forged", 1)
@@ -249,6 +260,9 @@ ATTACKS: list[tuple[str, Forgery, str]] = [
     ("reads a file", made(_reading_elsewhere), "signature does not cover the element that contains it"),
     ("asks another host", made(_cipher_elsewhere), "parts that SAML does not need"),
     ("a comment in a name", made(_commented), "'mari@ut.ee.elsewhere.example' has no scope"),
+    ("an element in a name", _inserted("<x/>"), "is not plain text"),
+    ("an instruction in a name", _inserted("<?x y?>"), "'mari@ut.ee.elsewhere.example' has no scope"),
+    ("a name in a name", _inserted("<saml:NameID>x</saml:NameID>"), "is not plain text"),
     ("expired", says(not_on_or_after=-400), "expired"),
     ("confirmed until a while ago", says(confirmed_until=-1), "valid SubjectConfirmation was not found"),
     ("confirmed for ever", says(confirmed_until=None), "does not confirm its subject"),

@@ -87,6 +87,7 @@ def _check_nothing_is_left_out(response: _Response, request_id: str, sp: Service
     if response.document.get("Destination", sp.acs) != sp.acs:
         raise Refused("the response was sent to another address")
     assertion = response.assertion()
+    _check_values(assertion)
     restrictions = find(assertion, "./saml:Conditions/saml:AudienceRestriction")
     if not restrictions:
         raise Refused("the assertion does not say whom it is for")
@@ -96,6 +97,18 @@ def _check_nothing_is_left_out(response: _Response, request_id: str, sp: Service
     path = f"./saml:Subject/saml:SubjectConfirmation[@Method='{Constants.CM_BEARER}']/saml:SubjectConfirmationData"
     if not any(_confirms(data, request_id, sp.acs) for data in find(assertion, path)):
         raise Refused("the assertion does not confirm its subject for this request, at this address and time")
+
+
+def _check_values(assertion: Element) -> None:
+    """Raise Refused for a value with an element in its text; the library reads the text up to there only.
+
+    A NameID that is the whole value is left, because some attributes have one. The parser drops comments and
+    instructions, so that a text around them is read whole.
+    """
+    for value in find(assertion, ".//saml:AttributeValue | .//saml:NameID"):
+        parts = list(value)
+        if parts and (text_of(value) or len(parts) > 1 or not find(value, "./saml:NameID")):
+            raise Refused("a value of the assertion is not plain text")
 
 
 def _confirms(data: Element, request_id: str, acs: str) -> bool:

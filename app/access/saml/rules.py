@@ -28,7 +28,7 @@ _ALWAYS_SCOPED = frozenset(
     }
 )  # fmt: skip
 _WORDS = frozenset(field.name for field in fields(SamlAttributes))
-# ASCII only, because letters of other alphabets can look the same.
+# ASCII only, because letters of other alphabets can look the same, or become ASCII in lower case.
 _USERNAME = re.compile(r"[a-z0-9_][a-z0-9._+=-]{0,127}(?:@[a-z0-9][a-z0-9.-]{0,126})?\Z")
 _LONGEST_TEXT = 255
 _MOST_GROUPS = 1000
@@ -42,7 +42,12 @@ class Scope:
     is_pattern: bool = False
 
     def holds(self, scope: str) -> bool:
-        """Return whether a value's scope is this one; scopes are domains, whose case does not matter."""
+        """Return whether a value's scope is this one; scopes are domains, whose case does not matter.
+
+        They are ASCII. Otherwise some sign, as that of Kelvin, would be taken for another case of a letter.
+        """
+        if not scope.isascii():
+            return False
         if self.is_pattern:
             return re.fullmatch(self.text, scope, re.IGNORECASE) is not None
         return scope.lower() == self.text.lower()
@@ -96,7 +101,7 @@ class Rules:
         if not self._is_own(name, value, scopes):
             known = ", ".join(scope.text for scope in scopes) or "none known: set saml.scopes"
             raise Refused(f"the identity {value[:100]!r} has no scope of this identity provider ({known})")
-        if not _USERNAME.match(value.lower()):
+        if not value.isascii() or not _USERNAME.match(value.lower()):
             raise Refused(f"the identity {value[:100]!r} cannot be a user name here")
         return value.lower()
 
