@@ -21,6 +21,8 @@ Command = Callable[[Config, argparse.Namespace], Coroutine[Any, Any, str]]
 def main() -> int:
     """Run a command and return the exit status."""
     arguments = _parser().parse_args()
+    # Files are for the service's user, and for its group if the host's administrator wants that.
+    os.umask(os.umask(0o077) | 0o007)
     try:
         config = load(arguments.config)
         if arguments.command is None:

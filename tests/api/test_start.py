@@ -101,6 +101,14 @@ def test_the_made_up_password_is_shown_once_and_works(tmp_path: Path) -> None:
         assert _ping(service) == 200
 
 
+def test_what_it_writes_is_for_its_user(tmp_path: Path) -> None:
+    with Service(tmp_path) as service:
+        assert _ping(service) == 200
+    written = [path for path in (tmp_path / "data").rglob("*") if not path.is_symlink()]
+    assert written
+    assert [path for path in written if path.stat().st_mode & 0o007 and path.stat().st_mode != 0o100444] == []
+
+
 def _ping(service: Service) -> int:
     return exchange(
         service.host, "GET", "/v2/", None, {"Authorization": basic(service.username, service.password)}
