@@ -75,6 +75,8 @@ class PageHandler(Readable):
     needs_to_send: str | None = None
     # The entry of the menu that is marked as current.
     section = ""
+    # The text in the field for a search of the whole registry.
+    searched = ""
 
     def initialize(self, *, services: Services) -> None:  # type: ignore[override]  # the route table gives services
         super().initialize(observer=services.observer)

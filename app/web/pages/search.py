@@ -20,7 +20,7 @@ class SearchPage(PageHandler):
     section = "search"
 
     async def get(self) -> None:
-        text = name_in(self.query("q")[:_LONGEST], self.services.host)
+        text = self.searched = name_in(self.query("q")[:_LONGEST], self.services.host)
         projects = []
         if text and not self.query("after") and not self.query("before"):
             projects = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS + 1, search=text))
