@@ -155,6 +155,15 @@ def origin(url: URL) -> tuple[str, str, int | None]:
     return url.scheme, (url.raw_host or "").lower(), url.port
 
 
+def same_origin(base: URL, target: str) -> URL | None:
+    """Return the URL of a link on the page ``base``, None if it cannot be followed or leads to another origin."""
+    try:
+        url = next_hop(base, target)
+    except UpstreamInvalid:
+        return None
+    return url if origin(url) == origin(base) else None
+
+
 def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:
     try:
         after = parse()

@@ -2,13 +2,14 @@
 
 Registries, storage hosts, firewalls and portals send them, so nothing here raises because of what a reply holds.
 
-Source: OCI distribution-spec, "Pulling manifests" and "Error Codes"; RFC 9110, 14.4 (Content-Range).
+Source: OCI distribution-spec, "Pulling manifests" and "Error Codes"; RFC 9110, 14.4 (Content-Range); RFC 8288 (Link).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 import aiohttp
 
@@ -95,3 +96,15 @@ def is_object(body: bytes) -> bool:
         return isinstance(json.loads(body), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def next_page(headers: Iterable[str]) -> str | None:
+    """Return the target of the link to the next page, as it is spelled in one of the headers (RFC 8288, 3)."""
+    for header in headers:
+        # A target may hold a comma, but no "<", so each of these begins a link.
+        for link in header.split("<")[1:]:
+            target, _, parameters = link.partition(">")
+            spelled = parameters.lower().replace(" ", "").replace('"', "").replace(",", ";")
+            if "rel=next" in spelled.split(";"):
+                return target
+    return None

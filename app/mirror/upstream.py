@@ -42,9 +42,8 @@ from app.oci.manifest import (
 )
 
 from . import replies
-from .address_guard import AddressGuard
+from .address_guard import AddressGuard, same_origin
 from .answers import Answer, ManifestUnusable, RequestKind, UpstreamDown, UpstreamRefused, WordlessRefusal, carry
-from .links import next_page, same_origin
 from .login import TokenCache
 from .requests import SEE_OTHER, FinalReply, Requests
 from .transport import Timeouts, Transport
@@ -395,7 +394,7 @@ class Upstream:
                 raise
             finally:
                 response.close()
-            target = next_page(response.headers.getall("Link", []))
+            target = replies.next_page(response.headers.getall("Link", []))
             if target is not None:
                 following = same_origin(response.url if final.other_host else url, target)
                 following = None if following in asked else following
