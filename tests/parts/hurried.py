@@ -16,12 +16,11 @@ from app.config import Config
 def cut() -> None:
     """Cut them in this process, and in those that it forks."""
     # Metrics must be prepared before the modules that define them are imported.
-    from app.mirror import ledger, manifests, mirror, transport, upstream, upstream_access, upstream_lists
+    from app.mirror import ledger, manifests, transport, upstream, upstream_access, upstream_lists
     from app.mirror.budget import Budget
 
     vars(upstream)["Timeouts"] = partial(transport.Timeouts, answer=5, idle=10)
     manifests._SPARE_SECONDS = upstream_access._SPARE_SECONDS = upstream_lists._SPARE_SECONDS = 3.0
-    mirror._SAMPLE_SECONDS = 1.0
     defaults = inspect.unwrap(Budget.spend).__kwdefaults__
     assert defaults is not None
     ledger._RULES["hold"], defaults["wait"] = 1, 6.0
