@@ -28,6 +28,7 @@ from app.database import Database, access_keys, accounts
 from app.database.robots import Robot
 from app.database.tables import account, member
 from app.oci.errors import OCIError, TooManyRequests, Unauthorized
+from tests.parts.process import eventually
 
 from .conftest import no_redis, on_both_databases
 
@@ -403,7 +404,11 @@ async def test_at_a_public_mirror_nobody_learns_from_the_time_which_names_exist(
     assert max(alone) < min(alone) * 1.3, alone
     # Six real checks stand in line, three turns of two; who comes then waits as long, whether it is checked or not.
     line = [asyncio.create_task(seconds("admin", "y", f"10.2.0.{number}")) for number in range(6)]
-    await asyncio.sleep(0.05)
+
+    async def in_line() -> bool:
+        return place.accounts._in_line >= 5
+
+    await eventually(in_line, what="a line for the hash")
     crowded = await asyncio.gather(*(seconds(*login, "10.1.0.3") for login in logins[:2]))
     await asyncio.gather(*line)
     assert min(crowded) > min(alone) * 1.5
