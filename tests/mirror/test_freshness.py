@@ -147,6 +147,7 @@ async def test_what_never_was_is_asked_for_once(hub: Hub, service: Service, repo
 
 
 async def test_a_crowd_that_may_not_see_an_image_asks_once_for_all(hub: Hub, service: Service, repository: str) -> None:
+    hub.pace(latency=0.2)  # Longer than the crowd needs to arrive.
     async with crowd(service, _CROWD) as clients:
         for answer in await at_once(clients, lambda client: client.manifest(f"mirror/{repository}", "8.0")):
             assert (answer.status, answer.code) == (403, "DENIED")
