@@ -29,14 +29,21 @@ class TokenService:
         allowed = await self._allowed(principal, scopes.repositories)
         return await self._tokens.issue(principal, allowed, catalogue=scopes.catalogue)
 
-    async def is_for_anybody(self, scopes: Scopes) -> bool:
+    async def is_for_anybody(self, scopes: Scopes, at_mirror: str | None) -> bool:
         """Return whether all the scopes together are no more than pull from public mirrors; raises Unavailable.
+
+        ``at_mirror`` is the project at whose own address a client asks, None elsewhere. At a public mirror's address
+        nobody can have more than that, so it need not be asked for.
 
         containerd asks for a repository of a mirror by two names in one request: the mirror's and the upstream's. The
         second one is no scope of its own, whether a project here has that name or not.
         """
         names = scopes.repositories
-        if scopes.catalogue or any(actions != PULL for actions in names.values()):
+        if any(actions != PULL for actions in names.values()):
+            return False
+        if at_mirror is not None and await self._permissions.is_public_mirror(at_mirror):
+            return True
+        if scopes.catalogue:
             return False
         mirrored = {name for name in names if await self._permissions.is_public_mirror(name.project)}
         at_upstream = {name.repository for name in mirrored}

@@ -15,7 +15,7 @@ from app.access.scopes import Scopes, parse_scopes
 from app.access.service import TokenService
 from app.oci.errors import Unauthorized, Unsupported
 
-from .address import Addresses
+from .address import Address, Addresses
 from .base import Handler
 from .observe import Observer
 
@@ -51,23 +51,29 @@ class TokenHandler(Handler):
         scopes = self._scopes(self.get_body_arguments("scope"))
         given = claimed(self.get_body_argument("username", ""), self.get_body_argument("password", ""))
         grant_type = self.get_body_argument("grant_type", "")
-        if grant_type == "refresh_token" and await self._tokens.is_for_anybody(scopes):
+        if grant_type == "refresh_token" and await self._is_for_anybody(scopes):
             # The token is another registry's, which an engine sends to all mirrors of that registry.
             given = None
         elif grant_type != "password":
             raise Unsupported("grant_type must be password; there are no refresh tokens here", status=400)
         await self._grant(await self._principal(given, scopes), scopes)
 
+    @property
+    def _address(self) -> Address:
+        return self._addresses.read(self.request.uri or "", self.request.host)
+
     def _scopes(self, asked: list[str]) -> Scopes:
-        address = self._addresses.read(self.request.uri or "", self.request.host)
-        address.require_mirrored()
-        return parse_scopes(under(address.project, asked))
+        self._address.require_mirrored()
+        return parse_scopes(under(self._address.project, asked))
+
+    async def _is_for_anybody(self, scopes: Scopes) -> bool:
+        return await self._tokens.is_for_anybody(scopes, self._address.project)
 
     async def _principal(self, given: Basic | None, scopes: Scopes) -> Principal:
         if given is None:
             return ANONYMOUS
         address = self.request.remote_ip or ""
-        if await self._tokens.is_for_anybody(scopes):
+        if await self._is_for_anybody(scopes):
             return await self._credentials.authenticate_or_anonymous(given.username, given.password, address)
         try:
             return await self._credentials.authenticate(given.username, given.password, address)

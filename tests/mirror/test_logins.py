@@ -133,15 +133,23 @@ async def test_the_challenge_at_a_mirrors_own_address_asks_for_pull_alone(
         assert f'scope="repository:{repository}:pull"' in answer["WWW-Authenticate"]
 
 
+@pytest.mark.parametrize(("host", "at"), [(MIRROR_HOST, ""), ("", "/mirror")])
+@pytest.mark.parametrize("scopes", [[], ["repository:library/x:pull"], ["registry:catalog:*"]])
+def test_at_a_public_mirrors_own_address_each_foreign_login_is_nobodys(
+    service: Service, scopes: list[str], host: str, at: str
+) -> None:
+    answer = get(service, *scopes, host=host, at=at)
+    assert (answer.status, subject(answer)) == (200, "anonymous")
+
+
 @pytest.mark.parametrize(
     ("scopes", "host", "at"),
     [
         ([], "", ""),
-        ([], MIRROR_HOST, ""),
-        ([], "", "/mirror"),
+        ([], "", "/team"),
         (["repository:mirror/library/x:pull,push"], "", ""),
         (["repository:library/x:pull,push"], MIRROR_HOST, ""),
-        (["repository:library/x:pull", "registry:catalog:*"], MIRROR_HOST, ""),
+        (["repository:mirror/library/x:pull", "registry:catalog:*"], "", ""),
         (["repository:team/library/x:pull"], "", ""),
         (["repository:library/x:pull"], "", "/team"),
         (["repository:lab/x:pull"], "", ""),

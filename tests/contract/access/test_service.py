@@ -130,7 +130,10 @@ async def test_pull_from_public_mirrors_alone_is_for_anybody(
     async with database.transaction() as transaction:
         await projects.create(transaction, "cache", public=True, upstream="docker.io", settings={})
         await projects.create(transaction, "own", public=False, upstream="docker.io", settings={})
-    assert await service.is_for_anybody(parse_scopes([scopes])) is expected
+    assert await service.is_for_anybody(parse_scopes([scopes]), None) is expected
+    assert await service.is_for_anybody(parse_scopes([scopes]), "own") is expected
+    pushes = "push" in scopes or "*" in scopes.replace("catalog:*", "")
+    assert await service.is_for_anybody(parse_scopes([scopes]), "cache") is not pushes
 
 
 async def test_basic_grants_for_one_request_and_its_repositories_alone(service: TokenService) -> None:
