@@ -153,7 +153,8 @@ async def test_two_that_wait_for_each_other_both_end_well(database: Database) ->
         await database.transact(work)
 
     await asyncio.gather(charge(both), charge(both[::-1]))
-    assert len(attempts) == (2 if database.is_sqlite else 3)
+    # The one that begins again may meet the other once more.
+    assert len(attempts) in ((2,) if database.is_sqlite else (3, 4))
     assert await rows(database, "SELECT used_bytes FROM project") == [(2,), (2,)]
 
 
