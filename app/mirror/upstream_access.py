@@ -163,13 +163,14 @@ class UpstreamAccess:
         raise refusal
 
     async def fetch_uncounted(self, repository: str, reference: str, *, public: bool) -> FetchedManifest | None:
-        """Return a manifest by a GET outside the budget; None if the upstream may count it, so that none was sent.
+        """Return a manifest by a GET outside the budget; None if none may be sent.
 
-        An upstream counts if any of its answers stated a limit in the current window. Raises the errors of
-        `Upstream.get_manifest`.
+        None is sent if the upstream may count it: if any of its answers stated a limit in the current window. Nor is
+        one sent while the upstream wants no GET (429). Raises the errors of `Upstream.get_manifest`.
         """
         client = self.lookup_client(public=public)
-        if client in self._stated or any(view.limit is not None for view in await self.budgets()):
+        views = await self.budgets()
+        if client in self._stated or any(view.limit is not None or view.blocked_until is not None for view in views):
             return None
         return await self._get(client, repository, reference)
 
