@@ -316,7 +316,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
-        browsers=BrowserSessions(sessions, people, secure=config.server.external_url.startswith("https:")),
+        browsers=BrowserSessions(sessions, people, config.server.external_url),
         credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
         permissions=permissions,
