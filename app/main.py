@@ -370,6 +370,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             stored=manifests,
             pulls=pulls,
             decrypt=who.secrets.decrypt,
+            refused=config.refused_networks,
         )
         for name, upstream in config.upstreams.items()
     }

@@ -26,11 +26,12 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from app.config import Network
+from app.kit.networks import in_networks
 from app.oci.errors import Unsupported
 
 from .address import Addresses
 from .connection import Connection, Delegate, Exchange
-from .observe import Observer, in_networks, request_id
+from .observe import Observer, request_id
 from .v2.call import Call
 from .v2.edge import V2
 

@@ -12,11 +12,12 @@ from tornado.iostream import StreamClosedError
 from app.access.principal import address_block
 from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
+from app.kit.networks import in_networks
 from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
 from app.registry.content import Client, ClientGone
-from app.web.observe import Observer, in_networks
+from app.web.observe import Observer
 
 from .authorizer import Authorizer
 from .call import Call, reply_error
