@@ -8,6 +8,7 @@ Source: RFC 6265bis, 4.1.3.2.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from tornado.web import RequestHandler
@@ -27,6 +28,15 @@ class Cookies:
     def get(self, handler: RequestHandler, plain: str) -> str | None:
         """Return a cookie's value, None without one."""
         return handler.get_cookie(self.name(plain))
+
+    def all(self, handler: RequestHandler) -> Mapping[str, str]:
+        """Return all cookies of ours by their plain names."""
+        prefix = self.name("")
+        return {
+            name.removeprefix(prefix): morsel.value
+            for name, morsel in handler.request.cookies.items()
+            if name.startswith(prefix)
+        }
 
     def set(
         self,

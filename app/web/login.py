@@ -229,9 +229,8 @@ class AcsHandler(SamlPage):
 
     async def post(self) -> None:
         try:
-            finished = await self.university.finish(
-                self.get_body_arguments("SAMLResponse"), lambda name: self.browsers.cookies.get(self, name)
-            )
+            cookies = self.browsers.cookies.all(self)
+            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), cookies)
         except Refused as reason:
             self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
             return
