@@ -8,7 +8,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -70,10 +70,25 @@ class Postgres:
         os.kill(int(pid_file.read_text().split()[0]), number)
         self._process.wait(20)
 
+    def pause(self) -> None:
+        """Freeze the server and every connection's process; the kernel goes on accepting connections."""
+        self._tell(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._tell(signal.SIGCONT)
+
     def close(self) -> None:
         """End it without writing anything down: its data go with it."""
         if self._process.running:
             self.stop(signal.SIGQUIT)
+
+    def _tell(self, number: signal.Signals) -> None:
+        """Send a signal to the server, which begins every other process, and then to its processes."""
+        server = int((self._folder / "data/postmaster.pid").read_text().split()[0])
+        os.kill(server, number)
+        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
 
     def _answers(self) -> bool:
         state = self._folder / "data/postmaster.pid"

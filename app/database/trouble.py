@@ -1,0 +1,84 @@
+"""The errors of a database that is down or full, told apart from the faults of our statements."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.kit.disk import store_full
+from app.oci.errors import Unavailable
+
+_RETRY_AFTER = {"Retry-After": "5"}
+
+# SQLSTATEs, or their first two characters, that concern the server and not our statement: connections, log-in, missing
+# database, resources, a server that only reads, the operator's intervention. Source: PostgreSQL, Appendix A.
+DEADLOCK, TOO_MANY_CONNECTIONS = "40P01", "53300"
+_CONNECTION_LOST, _READ_ONLY = "08006", "25006"
+_DOWN = {"08", "28", "3D", "53", _READ_ONLY, "57P01", "57P02", "57P03"} | {
+    f"sqlite {code}"
+    for code in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+}
+_FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
+# If a host has several addresses and none of them answers, the error is a bare OSError.
+_DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
+
+
+@contextmanager
+def down_is_unavailable() -> Iterator[None]:
+    """Raise Unavailable instead of a driver's error that says the database is down; pass other errors on."""
+    try:
+        yield
+    except Exception as error:
+        if (unavailable := as_unavailable(error)) is not error:
+            raise unavailable from error
+        raise
+
+
+def down() -> Unavailable:
+    """Return the 503 of a database that does not answer."""
+    return Unavailable("the registry's database is down; try again in a moment", headers=_RETRY_AFTER)
+
+
+def as_unavailable(error: Exception) -> Exception:
+    """Return the error for a client: 507 if the disk is full, 503 if the database is down, else ``error`` itself."""
+    state = sqlstate(error)
+    if state in _FULL:
+        return store_full("the registry's disk is full")
+    return down() if is_down(error) else error
+
+
+def is_down(error: Exception) -> bool:
+    """Return whether an error says that the database cannot be used by anybody now."""
+    state = sqlstate(error)
+    if state in _FULL:
+        return False
+    return state in _DOWN or state[:2] in _DOWN or isinstance(error, _DOWN_ERRORS) or type(error) is OSError
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return the code of a database's error: PostgreSQL's SQLSTATE, ``sqlite CODE``, or "" for none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        # The low byte of an extended code, such as SQLITE_IOERR_WRITE, is the primary code.
+        return f"sqlite {getattr(cause, 'sqlite_errorcode', 0) & 0xFF}"
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    # The server has announced its shutdown and the driver waits for the end of the connection. The driver has no error
+    # of its own for that.
+    going = isinstance(error, asyncpg.InternalClientError)
+    if lost or going or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error)):
+        return _CONNECTION_LOST
+    return str(getattr(cause, "sqlstate", None) or "")
