@@ -12,7 +12,7 @@ from typing import Literal
 
 from cachetools import TTLCache
 
-from app.database import Database, credentials
+from app.database import JOB_SECONDS, Database, credentials
 from app.database.access_keys import AccessKey
 from app.database.robots import Robot
 from app.kit.write_behind import WriteBehind
@@ -50,7 +50,8 @@ class LastUsed(WriteBehind[_Key, _Use]):
         used: dict[str, dict[int, _Use]] = {"robot": {}, "access key": {}}
         for (kind, row_id), use in notes.items():
             used[kind][row_id] = use
-        await self._database.transact(partial(credentials.touch, robots=used["robot"], access_keys=used["access key"]))
+        touch = partial(credentials.touch, robots=used["robot"], access_keys=used["access key"])
+        await self._database.transact(touch, JOB_SECONDS)
 
     def _use(self, key: _Key, address: str) -> None:
         if key not in self._noted:

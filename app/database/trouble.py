@@ -11,10 +11,11 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.kit.disk import store_full
 from app.oci.errors import Unavailable
 
 _RETRY_AFTER = {"Retry-After": "5"}
+# Somebody has to make room first.
+_RETRY_FULL_AFTER = {"Retry-After": "60"}
 
 # SQLSTATEs, or their first two characters, that concern the server and not our statement: connections, log-in, missing
 # database, resources, a server that only reads, the operator's intervention. Source: PostgreSQL, Appendix A.
@@ -37,9 +38,13 @@ _FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
 _DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 
 
+class DatabaseUnavailable(Unavailable):
+    """The database is down, too busy, or full."""
+
+
 @contextmanager
 def down_is_unavailable() -> Iterator[None]:
-    """Raise Unavailable instead of a driver's error that says the database is down; pass other errors on."""
+    """Raise DatabaseUnavailable instead of a driver's error that says the database is down; pass other errors on."""
     try:
         yield
     except Exception as error:
@@ -48,16 +53,18 @@ def down_is_unavailable() -> Iterator[None]:
         raise
 
 
-def down() -> Unavailable:
+def down() -> DatabaseUnavailable:
     """Return the 503 of a database that does not answer."""
-    return Unavailable("the registry's database is down; try again in a moment", headers=_RETRY_AFTER)
+    return DatabaseUnavailable("the registry's database is down; try again in a moment", headers=_RETRY_AFTER)
 
 
 def as_unavailable(error: Exception) -> Exception:
     """Return the error for a client: 507 if the disk is full, 503 if the database is down, else ``error`` itself."""
     state = sqlstate(error)
     if state in _FULL:
-        return store_full("the registry's disk is full")
+        return DatabaseUnavailable(
+            "the registry's disk is full; tell its operators", status=507, headers=_RETRY_FULL_AFTER
+        )
     return down() if is_down(error) else error
 
 
