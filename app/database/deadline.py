@@ -27,11 +27,11 @@ from .trouble import down
 
 log = logging.getLogger(__name__)
 
-# In seconds. A request gets its answer within 5 s, and its last question may have to wait for the probe.
-DEADLINE_SECONDS = 3.5
+# In seconds. All are chosen so that a request whose questions are not answered is refused within 5 s.
+DEADLINE_SECONDS = 4.0
 # For one step of a background job, which nobody waits for.
 JOB_SECONDS = 60.0
-LATE_SECONDS = 1.5
+LATE_SECONDS = 1.0
 PROBE_SECONDS = 1.25
 _PROBE_EVERY = 1.0
 

@@ -18,7 +18,7 @@ A client's HEAD of a manifest that is not cached costs only a HEAD of the upstre
 a GET for the digest. So the tag is noted, and recorded with the manifest when that comes.
 
 If the database cannot be asked or written, a tag is served with a Warning: as last known, or as the upstream has it if
-that manifest is at hand. What could not be recorded is found out again by a later request.
+that manifest is at hand. A later request asks the upstream again, and records the answer.
 
 Three mechanisms keep a manifest from being fetched twice at once. Requests of one worker join one task
 (single-flight). The tasks of all workers take the manifest lock one after the other. A task with the lock reads SQL

@@ -181,6 +181,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="disk is full") as caught:
         await database.transact(fill)
     assert caught.value.answer_status == 507
+    assert caught.value.headers == {"Retry-After": "60"}
     await database.close()
 
 

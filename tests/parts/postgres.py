@@ -72,23 +72,30 @@ class Postgres:
 
     def pause(self) -> None:
         """Freeze the server and every connection's process; the kernel goes on accepting connections."""
-        self._tell(signal.SIGSTOP)
+        frozen: list[int] = []
+        # The server first, so that it begins no more. The kernel may leave some out of the list while others end.
+        while left := [pid for pid in self._pids() if pid not in frozen]:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            frozen += left
 
     def resume(self) -> None:
-        self._tell(signal.SIGCONT)
+        # The server last: while it is frozen, an ended process keeps its number.
+        for pid in reversed(self._pids()):
+            os.kill(pid, signal.SIGCONT)
+        # runuser stops itself when its child is stopped.
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End it without writing anything down: its data go with it."""
         if self._process.running:
             self.stop(signal.SIGQUIT)
 
-    def _tell(self, number: signal.Signals) -> None:
-        """Send a signal to the server, which begins every other process, and then to its processes."""
+    def _pids(self) -> list[int]:
+        """List the server and its processes."""
         server = int((self._folder / "data/postmaster.pid").read_text().split()[0])
-        os.kill(server, number)
-        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(child), number)
+        return [server, *map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())]
 
     def _answers(self) -> bool:
         state = self._folder / "data/postmaster.pid"
