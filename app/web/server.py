@@ -62,9 +62,22 @@ class Edge(HTTPServerConnectionDelegate):
         self._trusted = tuple(trusted_proxies)
         # The connections without the whole head of a request, with the start of their wait; the longest wait first.
         self.waiting: dict[HTTP1ServerConnection, float] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Close each connection that has no request, now or when its answer is sent.
+
+        Clients that kept theirs busy would otherwise hold up a stop.
+        """
+        self._stopping = True
+        for connection in list(self.waiting):
+            _close_if_silent(connection)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        self.waiting[cast("HTTP1ServerConnection", server_conn)] = time.monotonic()
+        waiting = cast("HTTP1ServerConnection", server_conn)
+        self.waiting[waiting] = time.monotonic()
+        if self._stopping:
+            _close_if_silent(waiting)
         return _Request(self, server_conn, cast("HTTP1Connection", request_conn))
 
     def dispatch(
@@ -75,6 +88,8 @@ class Edge(HTTPServerConnectionDelegate):
         It is called once the head has arrived.
         """
         self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
+        if self._stopping:
+            connection._disconnect_on_finish = True
         context: Any = connection.context
         start, fault = read_target(start, headers)
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
@@ -197,10 +212,21 @@ class _Stream(IOStream):
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:
+    return _first_byte(connection) == _TLS_HANDSHAKE
+
+
+def _close_if_silent(connection: HTTP1ServerConnection) -> None:
+    # A request that has arrived is answered.
+    if not connection.stream.closed() and not _first_byte(connection.stream.socket):
+        connection.stream.close()
+
+
+def _first_byte(connection: socket.socket) -> bytes:
+    """Return the first byte that has arrived and was not read; empty if there is none."""
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == _TLS_HANDSHAKE
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
-        return False
+        return b""
 
 
 def make_server(edge: Edge) -> HTTPServer:
@@ -218,6 +244,7 @@ def make_server(edge: Edge) -> HTTPServer:
 async def stop_server(server: HTTPServer, observer: Observer, seconds: float) -> None:
     """Stop accepting, let requests finish for at most ``seconds``, then close every connection."""
     server.stop()
+    cast("PlainServer", server).edge.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await observer.running.drain()

@@ -306,7 +306,7 @@ class Call(Delegate):
         elif self.method != "HEAD":
             self._chunked = True
             lines.append("Transfer-Encoding: chunked")
-        if self.has_body and not self._complete:
+        if (self.has_body and not self._complete) or self._connection._disconnect_on_finish:
             lines.append("Connection: close")
         head = "\r\n".join(lines)
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
