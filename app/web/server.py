@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import re
 import socket
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -20,7 +22,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import PeriodicCallback
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application
 
@@ -33,6 +35,8 @@ from .observe import Observer, in_networks, request_id
 from .v2.call import Call
 from .v2.edge import V2
 
+log = logging.getLogger(__name__)
+
 # Only the distribution API takes large bodies; forms and JSON are small.
 _MAX_FORM_BYTES = 1024 * 1024
 # A connection is closed after this time without a request; clients that are still there poll more often.
@@ -42,6 +46,9 @@ _MAX_BUFFER = 1024 * 1024
 _HEAD_CHUNK = 8 * 1024
 # An upload has this time to store the received bytes after a stop closed its connection.
 _END_SECONDS = 3
+# The pause after a connection could not be accepted for want of a file descriptor or of memory.
+_PAUSE_SECONDS = 0.5
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
 # RFC 9112, 3.2.2: what a client sends that takes us for a proxy.
@@ -177,6 +184,9 @@ class PlainServer(HTTPServer):
 
     edge: Edge
 
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        super().add_sockets([cast("socket.socket", _Listening(each)) for each in sockets])
+
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
@@ -198,6 +208,45 @@ class PlainServer(HTTPServer):
             if since > before:
                 break
             connection.stream.close()
+
+
+class _Listening:
+    """A listening socket as Tornado uses it, which pauses while this process has no file descriptor left.
+
+    Tornado would try to accept in each turn of the loop, and log each failure. The connections wait in the kernel.
+    """
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._socket = listening
+        self._pausing = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            accepted = self._socket.accept()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._pause(error)
+            raise BlockingIOError from error
+        self._pausing = False
+        return accepted
+
+    def _pause(self, error: OSError) -> None:
+        if not self._pausing:
+            log.error("new connections wait, because none can be accepted: %s", error.strerror)
+        self._pausing = True
+        IOLoop.current().update_handler(self.fileno(), 0)
+        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self.fileno() >= 0:
+            IOLoop.current().update_handler(self.fileno(), IOLoop.READ)
 
 
 class _Stream(IOStream):
