@@ -46,7 +46,7 @@ _MAX_BUFFER = 1024 * 1024
 _HEAD_CHUNK = 8 * 1024
 # An upload has this time to store the received bytes after a stop closed its connection.
 _END_SECONDS = 3
-# The pause after a connection could not be accepted for want of a file descriptor or of memory.
+# The pause after a connection could not be accepted, because no file descriptor or memory was left.
 _PAUSE_SECONDS = 0.5
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
