@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a connection, where Tornado's reading of it is too narrow or too wide.
+"""HTTP/1.1 on a connection, where Tornado's reading of it is too narrow, too wide or too dear.
 
 Tornado refuses the extensions of chunks and the trailers after them, which every recipient must be able to ignore. It
 accepts lines that end in a bare line feed; a proxy in front may read such a head as another request.
@@ -13,7 +13,7 @@ import logging
 import re
 from asyncio import Future
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
@@ -35,6 +35,11 @@ _FREE_LINE = 16
 _MOST_EXCESS = 16 * 1024
 # Small chunks that have arrived together are read without a pause, but not more than this many.
 _CHUNKS_AT_ONCE = 256
+# The same of requests that a client sent without waiting for the answers.
+_REQUESTS_AT_ONCE = 16
+# Clients repeat most lines of their heads. Checking a line costs ten times what finding it again does.
+_LINES_KEPT = 4096
+_LONGEST_KEPT = 1024
 
 
 class Delegate(HTTPMessageDelegate):
@@ -49,9 +54,10 @@ class Connection(HTTP1ServerConnection):
     """A connection of a client; its delegate's `start_request` returns a `Delegate`."""
 
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
+        answered = 0
         try:
             while True:
-                exchange = _Exchange(self.stream, False, self.params, self.context)
+                exchange = Exchange(self.stream, False, self.params, self.context)
                 try:
                     if not await exchange.read_response(delegate.start_request(self, exchange)):
                         return
@@ -61,18 +67,33 @@ class Connection(HTTP1ServerConnection):
                     log.exception("a connection failed")
                     exchange.close()
                     return
-                await asyncio.sleep(0)
+                answered += 1
+                if answered % _REQUESTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
         finally:
             delegate.on_close(self)
 
 
-class _Exchange(HTTP1Connection):
+class Exchange(HTTP1Connection):
     """A request and its answer."""
 
+    def send(self, data: bytes) -> Awaitable[None] | None:
+        """Send bytes of an answer; return an awaitable if the socket does not take all of them at once.
+
+        Tornado's `write` makes two futures and a buffer for each answer, which few answers need.
+        """
+        if not self.stream.writing() and not self.stream.closed():
+            try:
+                sent = self.stream.socket.send(data)
+            except OSError:
+                sent = 0  # `write` meets the error again, and handles it
+            if sent == len(data):
+                return None
+            data = data[sent:]
+        return self.write(data)
+
     def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
-        if data.count(b"\n") != data.count(b"\r\n"):
-            raise HTTPInputError("a bare line feed in the head")
-        return super()._parse_headers(data)
+        return parse_head(data)
 
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
         body = _ChunkedBody(
@@ -83,6 +104,34 @@ class _Exchange(HTTP1Connection):
         except HTTPInputError:
             if not cast("Delegate", delegate).spoil():
                 raise
+
+
+def parse_head(data: bytes) -> tuple[str, HTTPHeaders]:
+    """Return a request's start line and headers, of a head that ends with an empty line; raises HTTPInputError."""
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise HTTPInputError("a bare line feed in the head")
+    start, *lines = data.decode("latin-1").lstrip("\r\n").removesuffix("\r\n\r\n").split("\r\n")
+    headers = HTTPHeaders()
+    seen = set()
+    for line in lines:
+        name, value = _kept_field(line) if len(line) <= _LONGEST_KEPT else _field(line)
+        if name in seen:
+            headers.add(name, value)
+        else:
+            seen.add(name)
+            headers[name] = value
+    return start, headers
+
+
+def _field(line: str) -> tuple[str, str]:
+    """Return the name and the value of a header's line; raises HTTPInputError."""
+    field = HTTPHeaders()
+    field.parse_line(line)
+    ((name, value),) = field.get_all()
+    return name, value
+
+
+_kept_field = lru_cache(_LINES_KEPT)(_field)
 
 
 class _ChunkedBody:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import random
 import re
 import sys
 import time
-from collections.abc import Sequence
-from functools import lru_cache
 from typing import Protocol, TextIO
 
 from prometheus_client import Counter, Histogram
-
-from app.config import Network
 
 from .running import Endable, Running
 
@@ -178,14 +173,3 @@ def request_id(given: str | None) -> str:
         return given
     # An id need only be unique: guessing one gains nothing.
     return f"{random.getrandbits(64):016x}"
-
-
-@lru_cache(maxsize=4096)
-def in_networks(address: str, networks: Sequence[Network]) -> bool:
-    """Return whether an address lies in one of the networks; False for a text that is no address."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    return any(mapped in network for network in networks)

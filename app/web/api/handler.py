@@ -21,15 +21,15 @@ from app.access.sessions import Session
 from app.database.keyset import Order, Page
 from app.oci.errors import OCIError
 from app.web.access_control import WORDS, ProjectView
-from app.web.base import Handler
+from app.web.csrf import ProtectedHandler
 from app.web.services import Services
-from app.web.session import COOKIE
+from app.web.session import COOKIE, BrowserSessions
 
 from .caller import identify
 from .document import BASE, Operation, check
 from .query import Term, parse_query, parse_sort
 
-# The header of the token of `RequestHandler.xsrf_token`, under the name that Harbor's pages use.
+# The header of `ProtectedHandler.xsrf_token`, under the name that Harbor's pages use.
 _TOKEN = "X-Harbor-CSRF-Token"  # noqa: S105  # the name of a header
 # The orders of lists by the values of ``sort``; None is for a request without ``sort``.
 ORDERS: Mapping[str | None, Order] = {
@@ -78,7 +78,7 @@ class Place:
     system_needs: str = "admin"
 
 
-class ApiHandler(Handler):
+class ApiHandler(ProtectedHandler):
     """One path of the document; a subclass has one method for each of its operations."""
 
     needs = "the document's x-needs of each operation"
@@ -99,11 +99,17 @@ class ApiHandler(Handler):
         self.sort: str | None = None
         self.body: Any = None
 
+    @property
+    def browsers(self) -> BrowserSessions:
+        return self.services.browsers
+
     def check_xsrf_cookie(self) -> None:
-        """Check the token of browser sessions only, because no other credentials are sent without the client's will."""
+        """Check browser sessions only, because no other credentials are sent without the client's will."""
         if self.session is not None:
-            self.request.headers["X-Xsrftoken"] = self.request.headers.get(_TOKEN, "")
             super().check_xsrf_cookie()
+
+    def given_token(self) -> str:
+        return self.request.headers.get(_TOKEN, "")
 
     async def prepare(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -258,7 +264,7 @@ class ApiHandler(Handler):
         if status_code == MethodNotAllowed.status:
             self.set_header("Allow", self._allowed())
         # A challenge makes a browser show its own password dialog. A caller with a session's cookie is a browser.
-        if status_code == 401 and COOKIE not in self.request.cookies:
+        if status_code == 401 and self.browsers.cookies.get(self, COOKIE) is None:
             self.set_header("WWW-Authenticate", 'Basic realm="registry", charset="UTF-8"')
         super().write_error(status_code, **kwargs)
 
