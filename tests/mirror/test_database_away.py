@@ -266,6 +266,52 @@ async def everybody(service: Service, robots: Sequence[tuple[str, str]], token: 
         await asyncio.gather(*tasks)
 
 
+FULL = """
+CREATE FUNCTION full_disk() RETURNS trigger AS 'BEGIN RAISE EXCEPTION ''no space'' USING ERRCODE = ''53100''; END'
+    LANGUAGE plpgsql;
+CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON tag FOR EACH ROW EXECUTE FUNCTION full_disk();
+CREATE TRIGGER full_disk BEFORE INSERT ON manifest FOR EACH ROW EXECUTE FUNCTION full_disk();
+"""
+ROOM = "DROP FUNCTION full_disk CASCADE"
+
+
+async def test_what_cannot_be_noted_is_served_with_a_warning(hub: Hub, house: House) -> None:
+    """The database is read and cannot be written: PostgreSQL's disk is full.
+
+    This test comes first, because workers that have met a fault ask for no tag for a while.
+    """
+    old, new, cold = single("noted, old"), single("noted, new"), single("noted, cold")
+    name = "mirror/library/noted"
+    house.admin.push_image(HOSTED, TAG, IMAGE)
+    hub.add(old, "library/noted", "moves", "stays")
+    hub.add(new, "library/noted", "new")
+    async with Client(house.service.url) as client:
+        for tag, image in (("moves", old), ("stays", old), ("new", new)):
+            await client.pull(name, tag, image)
+        hub.add(new, "library/noted", "moves")
+        hub.add(cold, "library/noted", "cold")
+        await asyncio.sleep(_FRESH_SECONDS)
+        house.do(FULL)
+        try:
+            # The last one keeps the worker from asking for a while.
+            for tag, image in (("moves", new), ("cold", cold), ("stays", old)):
+                answer = await client.manifest(name, tag)
+                assert (answer.status, answer.body) == (200, image.payload)
+                assert answer.headers["Warning"].startswith('299 - "')
+            refused = house.admin.put_manifest(HOSTED, "full", IMAGE.payload, IMAGE.media_type)
+            assert (refused.status, refused["Retry-After"]) == (507, "60")
+        finally:
+            house.do(ROOM)
+
+        async def noted() -> bool:
+            answers = [await client.manifest(name, tag) for tag in ("moves", "cold", "stays")]
+            if any("Warning" in answer.headers for answer in answers):
+                return False
+            return [answer.body for answer in answers] == [new.payload, cold.payload, old.payload]
+
+        await eventually(noted, what="the tags to be noted", interval=0.5)
+
+
 @pytest.mark.parametrize(
     "long", [False, pytest.param(True, marks=pytest.mark.long)], ids=["seconds", "as long as the issue asks"]
 )
@@ -315,46 +361,3 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
     assert not [line for line in lines if "Traceback" in line]
     print(len(lines), "lines in the log beside those of requests")
     assert len(lines) < _MOST_LINES, lines
-
-
-FULL = """
-CREATE FUNCTION full_disk() RETURNS trigger AS 'BEGIN RAISE EXCEPTION ''no space'' USING ERRCODE = ''53100''; END'
-    LANGUAGE plpgsql;
-CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE ON tag FOR EACH ROW EXECUTE FUNCTION full_disk();
-CREATE TRIGGER full_disk BEFORE INSERT ON manifest FOR EACH ROW EXECUTE FUNCTION full_disk();
-"""
-ROOM = "DROP FUNCTION full_disk CASCADE"
-
-
-async def test_what_cannot_be_noted_is_served_with_a_warning(hub: Hub, house: House) -> None:
-    """The database is read and cannot be written: PostgreSQL's disk is full."""
-    old, new, cold = single("noted, old"), single("noted, new"), single("noted, cold")
-    name = "mirror/library/noted"
-    house.admin.push_image(HOSTED, TAG, IMAGE)
-    hub.add(old, "library/noted", "moves", "stays")
-    hub.add(new, "library/noted", "new")
-    async with Client(house.service.url) as client:
-        for tag, image in (("moves", old), ("stays", old), ("new", new)):
-            await client.pull(name, tag, image)
-        hub.add(new, "library/noted", "moves")
-        hub.add(cold, "library/noted", "cold")
-        await asyncio.sleep(_FRESH_SECONDS)
-        house.do(FULL)
-        try:
-            # The last one keeps the worker from asking for a while.
-            for tag, image in (("moves", new), ("cold", cold), ("stays", old)):
-                answer = await client.manifest(name, tag)
-                assert (answer.status, answer.body) == (200, image.payload)
-                assert answer.headers["Warning"].startswith('299 - "')
-            refused = house.admin.put_manifest(HOSTED, "full", IMAGE.payload, IMAGE.media_type)
-            assert (refused.status, refused["Retry-After"]) == (507, "60")
-        finally:
-            house.do(ROOM)
-
-        async def noted() -> bool:
-            answers = [await client.manifest(name, tag) for tag in ("moves", "cold", "stays")]
-            if any("Warning" in answer.headers for answer in answers):
-                return False
-            return [answer.body for answer in answers] == [new.payload, cold.payload, old.payload]
-
-        await eventually(noted, what="the tags to be noted", interval=0.5)
