@@ -33,7 +33,7 @@ from app.oci.errors import Unavailable
 from .deadline import DEADLINE_SECONDS, Deadlines, Question
 from .ids import next_id
 from .snapshots import Snapshots
-from .trouble import DEADLOCK, TOO_MANY_CONNECTIONS, as_unavailable, down_is_unavailable, is_down, sqlstate
+from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
 Transaction = AsyncConnection
 T = TypeVar("T")
@@ -80,6 +80,7 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._reader: sqlite3.Connection | None = None
         self._deadlines: Deadlines | None = None
+        self._errors = Translator()
         if self.is_sqlite:
             self._engine = create_async_engine(
                 self.url,
@@ -148,7 +149,7 @@ class Database:
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         """Return the row of a query outside any transaction, None if there is no row; raises Unavailable."""
         if self.is_sqlite:
-            with down_is_unavailable():
+            with self._errors.translating():
                 return self._point_now(query, *parameters)
         text = query.text(self._engine)
         snapshots = self._snapshots if query.has_snapshots else None
@@ -199,20 +200,19 @@ class Database:
     async def _connected(self, seconds: float) -> AsyncIterator[AsyncConnection]:
         """Give the block a connection of the pool; it ends within ``seconds`` on PostgreSQL. Raises Unavailable."""
         if self._deadlines is None:
-            with down_is_unavailable():
+            with self._errors.translating():
                 async with self._engine.connect() as connection:
                     yield connection
             return
-        try:
-            async with self._deadlines.question(seconds) as question, self._engine.connect() as connection:
-                await _attach(question, connection)
-                yield connection
-        except Exception as error:
-            if is_down(error):
-                self._deadlines.doubt()
-            if (unavailable := as_unavailable(error)) is not error:
-                raise unavailable from error
-            raise
+        with self._errors.translating():
+            try:
+                async with self._deadlines.question(seconds) as question, self._engine.connect() as connection:
+                    await _attach(question, connection)
+                    yield connection
+            except Exception as error:
+                if is_down(error):
+                    self._deadlines.doubt()
+                raise
 
     async def _probe(self, question: Question) -> str | None:
         try:
@@ -220,9 +220,10 @@ class Database:
                 await _attach(question, connection)
                 return _ONLY_READS if await _only_reads(connection) else None
         except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            # A server whose connections are all in use answers those who have one. Any other refusal of the statement
-            # is an answer, too.
-            if not is_down(error) or sqlstate(error) == TOO_MANY_CONNECTIONS:
+            # A server whose connections are all in use answers those who have one, and so do we if we can open no more.
+            # Any other refusal of the statement is an answer, too.
+            crowded = sqlstate(error) == TOO_MANY_CONNECTIONS or getattr(error, "errno", None) in NO_DESCRIPTOR
+            if crowded or not is_down(error):
                 return None
             return str(error) or type(error).__name__
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
+from cachetools import TTLCache
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.oci.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+# In seconds. A kind of failure is logged again if there was none for this long.
+_QUIET_SECONDS = 60.0
+_MOST_KINDS = 100
 
 _RETRY_AFTER = {"Retry-After": "5"}
 # Somebody has to make room first.
@@ -34,6 +43,7 @@ _DOWN = {"08", "28", "3D", "53", _READ_ONLY, "57P01", "57P02", "57P03"} | {
     )
 }
 _FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
+NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 # If a host has several addresses and none of them answers, the error is a bare OSError.
 _DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 
@@ -42,15 +52,28 @@ class DatabaseUnavailable(Unavailable):
     """The database is down, too busy, or full."""
 
 
-@contextmanager
-def down_is_unavailable() -> Iterator[None]:
-    """Raise DatabaseUnavailable instead of a driver's error that says the database is down; pass other errors on."""
-    try:
-        yield
-    except Exception as error:
-        if (unavailable := as_unavailable(error)) is not error:
+class Translator:
+    """Raises our errors for those of a driver. It logs each kind once for as long as it goes on."""
+
+    def __init__(self) -> None:
+        self._logged: TTLCache[str, bool] = TTLCache(_MOST_KINDS, _QUIET_SECONDS)
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        """Raise DatabaseUnavailable instead of an error that says the database is down; pass other errors on."""
+        try:
+            yield
+        except Exception as error:
+            if (unavailable := as_unavailable(error)) is error:
+                raise
+            self._log(error)
             raise unavailable from error
-        raise
+
+    def _log(self, error: Exception) -> None:
+        kind = sqlstate(error) or type(error).__name__
+        if kind not in self._logged:
+            log.warning("a question to the database failed: %s", str(error).partition("\n")[0] or kind)
+        self._logged[kind] = True
 
 
 def down() -> DatabaseUnavailable:

@@ -127,6 +127,7 @@ async def test_more_questions_than_connections_end_together(
         await eventually(lambda: answers(database), what="the database to be asked again")
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
         "the database does not answer",
+        "a question to the database failed: no answer in time",
         "the database answers again",
     ]
     # Every connection can be used again.
@@ -148,13 +149,20 @@ async def test_a_commit_that_is_not_answered(
     assert await rows(database, "SELECT used_bytes FROM project") in ([(1,)], [(6,)])
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 4, 8, 16, 1000])
 async def test_a_client_leaves_while_the_server_is_frozen(
-    database: Database, frozen: Callable[[], None], postgres: Postgres
+    database: Database,
+    frozen: Callable[[], None],
+    postgres: Postgres,
+    caplog: pytest.LogCaptureFixture,
+    steps: int,
 ) -> None:
+    """Each number of steps leaves the questions at another place."""
     await asyncio.gather(*(reading(database) for _ in range(16)))
     frozen()
     tasks = [asyncio.create_task(each(database)) for each in QUESTIONS * 3]
-    await asyncio.sleep(0.2)
+    for _ in range(steps):
+        await asyncio.sleep(0)
     for task in tasks:
         task.cancel()
     began = time.monotonic()
@@ -163,6 +171,9 @@ async def test_a_client_leaves_while_the_server_is_frozen(
     postgres.resume()
     await eventually(lambda: answers(database), what="the database to be asked again")
     await asyncio.gather(*(reading(database) for _ in range(16)))
+    # The driver leaves a future behind if a connection is given up at its very beginning.
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR and record.name != "asyncio"]
+    assert errors == []
 
 
 async def test_a_row_that_is_locked_for_long_fails_nobody_else(database: Database) -> None:

@@ -81,9 +81,10 @@ class Postgres:
             frozen += left
 
     def resume(self) -> None:
-        # The server last: while it is frozen, an ended process keeps its number.
+        # The server last: while it is frozen, the list is whole.
         for pid in reversed(self._pids()):
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         # runuser stops itself when its child is stopped.
         os.kill(self._process.pid, signal.SIGCONT)
 
