@@ -128,7 +128,7 @@ class V2:
             log.warning("request %s cut after its head: %s", call.request_id, error)
             call.cut()
             return
-        # What the database says is logged there, once for many requests.
+        # The room of the database logs its failures, once for many requests.
         own = error.__cause__ is not None and not isinstance(error, DatabaseUnavailable)
         if error.answer_status >= 500 and own:
             log.warning("request %s: %s, because of %r", call.request_id, error, error.__cause__)
