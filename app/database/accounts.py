@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
 from .keyset import Page
-from .tables import account, project, signing_key
+from .tables import account, member, project, signing_key
 from .text import has
 
 
@@ -97,8 +97,7 @@ _standing = PointQuery(
         # As text: a point read returns the driver's own type, which differs between the two databases.
         cast(account.c.groups, Text),
         account.c.generation,
-    ).where(account.c.id == bindparam("id")),
-    has_snapshots=False,
+    ).where(account.c.id == bindparam("id"))
 )
 
 
@@ -226,6 +225,9 @@ async def remove(transaction: Transaction, account_id: int) -> bool:
 
     Its projects stay, without an owner.
     """
+    theirs = select(member.c.project_id).where(member.c.account_id == account_id)
+    for project_id in (await transaction.execute(theirs)).scalars():
+        changes.changed(transaction, changes.project(project_id))
     await transaction.execute(update(project).where(project.c.owner_id == account_id).values(owner_id=None))
     await retire(transaction, account)
     return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)

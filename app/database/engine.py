@@ -29,8 +29,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.oci.errors import Unavailable
 
+from .changes import NOTED, Changes, raise_epoch
+from .copies import Copies, FileCopies
 from .ids import next_id
-from .snapshots import Snapshots
 
 Transaction = AsyncConnection
 T = TypeVar("T")
@@ -67,10 +68,25 @@ _DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 class PointQuery:
     """A SELECT of at most one row, compiled once per database; its parameters are passed in order of appearance."""
 
-    def __init__(self, statement: Select[Any], *, has_snapshots: bool = True) -> None:
-        """``has_snapshots``: whether an answer of the last minute may be used while PostgreSQL is down."""
+    def __init__(
+        self,
+        statement: Select[Any],
+        *,
+        scope: Callable[..., str] | None = None,
+        leased: bool = True,
+        keeps: Callable[[Sequence[Any]], bool] = lambda _: True,
+    ) -> None:
+        """``scope`` returns the scope of the parameters (`changes`); with None, nobody keeps a copy of an answer.
+
+        ``leased``: whether a worker may use a copy for a moment without asking for its version. Then everybody who
+        changes the row waits until that moment is over (`changes.changed`). ``keeps``: whether a row is worth a copy.
+        """
         self._statement = statement
-        self.has_snapshots = has_snapshots
+        self.scope = scope
+        self.leased = leased
+        self.keeps = keeps
+        # The text in no driver's spelling, which other hosts and releases compare with theirs.
+        self.standard_text = str(statement)
         self._compiled: dict[str, str] = {}
 
     def text(self, engine: AsyncEngine) -> str:
@@ -84,13 +100,14 @@ class PointQuery:
 class Database:
     """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
-    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
-        """``snapshots`` answer point reads while PostgreSQL is down; SQLite's file needs none."""
-        self._snapshots = snapshots
+    def __init__(self, url: str, copies: Copies | None = None) -> None:
+        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own."""
         self.url = make_url(async_url(url))
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.is_sqlite = is_sqlite(url)
         self._reader: sqlite3.Connection | None = None
         self._down_until = 0.0
+        self._copies = FileCopies(self._data_version) if self.is_sqlite else copies
+        self._telling: set[asyncio.Task[None]] = set()
         if self.is_sqlite:
             self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
@@ -111,24 +128,52 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, answers: bool = True) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
-        Raises Unavailable: 503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full.
+        Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
+        that may take a moment longer. Raises Unavailable: 503 with ``Retry-After`` if the database is down or too busy,
+        507 if its disk is full.
         """
-        with _down_is_unavailable():
-            async with self._engine.begin() as connection:
-                yield connection
+        changes = Changes()
+        try:
+            with _down_is_unavailable():
+                async with self._engine.begin() as connection:
+                    yield await connection.execution_options(**{NOTED: changes})
+                    if changes.scopes and self._copies is None:
+                        await raise_epoch(connection)
+        except BaseException:
+            # Even if its COMMIT was not answered, it may have come about.
+            self._tell(changes, answers=False)
+            raise
+        if (telling := self._tell(changes, answers=answers)) is not None:
+            await asyncio.shield(telling)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    def _tell(self, changes: Changes, *, answers: bool) -> asyncio.Task[None] | None:
+        """Begin to end the copies of what has changed; that goes on if the client leaves."""
+        if not changes.scopes or self._copies is None:
+            return None
+        task = asyncio.create_task(self._copies.tell(changes, answers=answers))
+        self._telling.add(task)
+        task.add_done_callback(self._told)
+        return task
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        # If the client has left, nobody else takes the error of a database that is down.
+        if not task.cancelled():
+            task.exception()
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]], *, answers: bool = True) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
         A failed foreign key is one sign of that: the blob to be linked was removed a moment ago. The other is a
-        deadlock that PostgreSQL ended by failing this transaction. Raises Unavailable.
+        deadlock that PostgreSQL ended by failing this transaction. ``answers`` is as for `transaction`. Raises
+        Unavailable.
         """
         for attempt in range(_MOST_ATTEMPTS):
             try:
-                async with self.transaction() as transaction:
+                async with self.transaction(answers=answers) as transaction:
                     return await work(transaction)
             except DBAPIError as error:
                 in_between = isinstance(error, IntegrityError) or _sqlstate(error) == _DEADLOCK
@@ -151,26 +196,17 @@ class Database:
             return await query(transaction, *args, **kwargs)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable."""
-        if self.is_sqlite:
-            try:
-                return self._point_now(query, *parameters)
-            except sqlite3.Error as error:
-                if (unavailable := _as_unavailable(error)) is not error:
-                    raise unavailable from error
-                raise
+        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable.
+
+        It may be a copy, which is the same as what the database would answer.
+        """
+        if self._copies is None or query.scope is None:
+            return await self._ask(query, *parameters)
+        return await self._copies.point(query, parameters, self._ask)
+
+    async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         text = query.text(self._engine)
-        snapshots = self._snapshots if query.has_snapshots else None
-        try:
-            row = await self._fetch(text, parameters)
-        except Unavailable:
-            known = await snapshots.recall(text, parameters) if snapshots else None
-            if known is None:
-                raise
-            return known
-        if snapshots is not None:
-            await snapshots.remember(text, parameters, row)
-        return row
+        return self._read_file(text, parameters) if self.is_sqlite else await self._fetch(text, parameters)
 
     async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         with _down_is_unavailable():
@@ -187,11 +223,20 @@ class Database:
                 self._down_until = time.monotonic() + _DOWN_SECONDS
                 raise
 
-    def _point_now(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        if self._reader is None:
-            path = Path(self.url.database or "").absolute().as_uri()
-            self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
-        row: Sequence[Any] | None = self._reader.execute(query.text(self._engine), parameters).fetchone()
+    def _data_version(self) -> int:
+        row = self._read_file("PRAGMA data_version", ())
+        return int(row[0]) if row else 0
+
+    def _read_file(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
+        try:
+            if self._reader is None:
+                path = Path(self.url.database or "").absolute().as_uri()
+                self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
+            row: Sequence[Any] | None = self._reader.execute(text, parameters).fetchone()
+        except sqlite3.Error as error:
+            if (unavailable := _as_unavailable(error)) is not error:
+                raise unavailable from error
+            raise
         return row
 
     async def check(self) -> None:
@@ -216,6 +261,11 @@ def insert(transaction: Transaction, table: Table) -> Insert:
         return cast("Insert", postgresql_insert(table))
     statement = sqlite_insert(table)
     return statement if table.autoincrement_column is None else statement.values(id=next_id(table))
+
+
+def is_sqlite(url: str) -> bool:
+    """Return whether a URL as people write it is that of an SQLite file."""
+    return url.startswith("sqlite:")
 
 
 def async_url(url: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
 from .keyset import Page
@@ -38,7 +38,8 @@ class Member:
 _own_role = PointQuery(
     select(member.c.role).where(
         member.c.project_id == bindparam("project"), member.c.account_id == bindparam("account")
-    )
+    ),
+    scope=lambda project_id, _: changes.project(project_id),
 )
 
 
@@ -103,13 +104,20 @@ async def add(
 
 async def set_role(transaction: Transaction, member_id: int, role: str) -> None:
     """Change a role."""
-    await transaction.execute(update(member).where(member.c.id == member_id).values(role=role))
+    statement = update(member).where(member.c.id == member_id).values(role=role).returning(member.c.project_id)
+    _changed(transaction, (await transaction.execute(statement)).scalar())
 
 
 async def remove(transaction: Transaction, member_id: int) -> None:
     """Remove a member."""
     await retire(transaction, member)
-    await transaction.execute(delete(member).where(member.c.id == member_id))
+    statement = delete(member).where(member.c.id == member_id).returning(member.c.project_id)
+    _changed(transaction, (await transaction.execute(statement)).scalar())
+
+
+def _changed(transaction: Transaction, project_id: int | None) -> None:
+    if project_id is not None:
+        changes.changed(transaction, changes.project(project_id))
 
 
 async def others_with_role(transaction: Transaction, project_id: int, role: str, member_id: int) -> int:

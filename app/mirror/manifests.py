@@ -227,7 +227,7 @@ class MirrorManifests:
             except WordlessRefusal as refusal:
                 return await self._record(repository, await self._ask_by_get(request, refusal), [tag])
         if stale is not None and head.digest == stale[1]:
-            async with self._database.transaction() as transaction:
+            async with self._database.transaction(answers=False) as transaction:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
@@ -287,7 +287,7 @@ class MirrorManifests:
             if was is not None:
                 await manifests.ask_review(transaction, repository_id, [was], time.time() + GRACE_SECONDS)
 
-        await self._database.transact(forget)
+        await self._database.transact(forget, answers=False)
 
     # digests
 
@@ -380,7 +380,7 @@ class MirrorManifests:
                 await manifests.ask_review(transaction, repository_id, [fetched.digest], look_at)
             return repository_id
 
-        resolved = Resolved(await self._database.transact(write), fetched.digest, fetched=True)
+        resolved = Resolved(await self._database.transact(write, answers=False), fetched.digest, fetched=True)
         self._traffic.count(repository.project_id, Counts(fetched_bytes=len(fetched.manifest.payload)))
         return resolved
 
@@ -389,7 +389,7 @@ class MirrorManifests:
             moved = await manifests.set_tags(transaction, repository_id, [tag], digest)
             await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
 
-        await self._database.transact(move)
+        await self._database.transact(move, answers=False)
         PULLS.labels("moved").inc()
         return Resolved(repository_id, digest)
 
