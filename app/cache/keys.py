@@ -1,7 +1,7 @@
 """Every key that is kept in Redis.
 
     r:version:RUN:SCOPE                  the version of a part of SQL, such as a repository; RUN is the server's run id.
-                                         SCOPE is one of 49,152: app/database/changes.py
+                                         SCOPE is one of 65,536: app/database/changes.py
     r:copy:SLOT                          a row of SQL, at most 2 KiB, in one of 16,384 slots:
                                          app/database/shared_copies.py
     r:payload:SLOT                       a manifest by its digest, at most 16 KiB, in one of 2,048 slots:

@@ -1,7 +1,7 @@
 """The scopes that a transaction changes, so that copies of their rows end with it.
 
-A scope is what a reader's question names: a project by its name, a project by its id, or a repository by its id. Scopes
-share a bounded number of versions. Two scopes with one version only lose their copies together.
+A scope is named in a reader's question: a project by its name, a project by its id, a repository by its id, or the name
+of an account. Scopes share a bounded number of versions. Two scopes with one version only lose their copies together.
 
 Every function of this package that changes or removes a row of which there are copies calls `changed`. New rows need
 no call, because no copy says that something is absent. `tests/contract/test_changes.py` knows these functions.
@@ -41,6 +41,11 @@ def project_named(name: str) -> str:
 def project(project_id: int) -> str:
     """Return the scope of questions for what belongs to a project: its members and the names of its repositories."""
     return f"p{project_id % _VERSIONS}"
+
+
+def account_named(username: str) -> str:
+    """Return the scope of questions for who may log in by a name: a person with their keys, or a robot account."""
+    return f"a{crc32(username.encode()) % _VERSIONS}"
 
 
 def repository(repository_id: int) -> str:

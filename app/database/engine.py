@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Connection, Select, Table, event
+from sqlalchemy import CompoundSelect, Connection, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
@@ -70,20 +70,23 @@ class PointQuery:
 
     def __init__(
         self,
-        statement: Select[Any],
+        statement: Select[Any] | CompoundSelect[Any],
         *,
         scope: Callable[..., str] | None = None,
         leased: bool = True,
+        shared: bool = True,
         keeps: Callable[[Sequence[Any]], bool] = lambda _: True,
     ) -> None:
         """``scope`` returns the scope of the parameters (`changes`); with None, nobody keeps a copy of an answer.
 
         ``leased``: whether a worker may use a copy for a moment without asking for its version. Then everybody who
-        changes the row waits until that moment is over (`changes.changed`). ``keeps``: whether a row is worth a copy.
+        changes the row waits until that moment is over (`changes.changed`). ``shared``: whether a copy may leave the
+        worker's memory. ``keeps``: whether a row is worth a copy.
         """
         self._statement = statement
         self.scope = scope
         self.leased = leased
+        self.shared = shared
         self.keeps = keeps
         # The text in no driver's spelling, which other hosts and releases compare with theirs.
         self.standard_text = str(statement)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select, update
 
-from . import blobs, changes, uploads
+from . import blobs, changes, robots, uploads
 from .engine import Transaction
 from .ids import retire
-from .tables import link, manifest, member, project, repository, robot, upload
+from .tables import link, manifest, member, project, repository, upload
 from .text import END_OF_NAMES, REMOVED
 
 
@@ -30,9 +30,9 @@ async def hide_project(transaction: Transaction, project_id: int) -> bool:
     )
     if not (await transaction.execute(hidden)).rowcount:
         return False
-    for table in (member, robot):
-        await retire(transaction, table)
-        await transaction.execute(delete(table).where(table.c.project_id == project_id))
+    await retire(transaction, member)
+    await transaction.execute(delete(member).where(member.c.project_id == project_id))
+    await robots.remove_of_project(transaction, project_id)
     return True
 
 

@@ -133,7 +133,8 @@ class SharedCopies:
         if version is not None:
             scope.version, scope.asked_at = version, now
             known = copy if copy is not None and copy.version == version else None
-            known = known or await self._recall(query, parameters, scope, version)
+            if known is None and query.shared:
+                known = await self._recall(query, parameters, scope, version)
             if known is not None and self._is_current(known, time.monotonic()):
                 return known.row
         try:
@@ -204,7 +205,7 @@ class SharedCopies:
 
     def _keep(self, query: PointQuery, parameters: tuple[Any, ...], copy: _Copy) -> None:
         self._rows[(query, *parameters)] = copy
-        if copy.version == copy.scope.version and not _is_own(copy.version):
+        if query.shared and copy.version == copy.scope.version and not _is_own(copy.version):
             question, key = self._slot(query, parameters)
             value = json.dumps([question, copy.version.hex(), copy.epoch, list(copy.row)]).encode()
             if len(value) <= _SLOT_BYTES:
