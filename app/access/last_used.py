@@ -13,8 +13,6 @@ from typing import Literal
 from cachetools import TTLCache
 
 from app.database import JOB_SECONDS, Database, credentials
-from app.database.access_keys import AccessKey
-from app.database.robots import Robot
 from app.kit.write_behind import WriteBehind
 
 _NOTE_EVERY = 60.0
@@ -33,13 +31,13 @@ class LastUsed(WriteBehind[_Key, _Use]):
         self._clock = clock
         self._noted: TTLCache[_Key, bool] = TTLCache(_MOST_NOTED, _NOTE_EVERY, timer=clock)
 
-    def robot(self, robot: Robot, address: str) -> None:
+    def robot(self, robot_id: int, address: str) -> None:
         """Note that a robot account logs in now."""
-        self._use(("robot", robot.id), address)
+        self._use(("robot", robot_id), address)
 
-    def access_key(self, key: AccessKey, address: str) -> None:
+    def access_key(self, key_id: int, address: str) -> None:
         """Note that an access key logs in now."""
-        self._use(("access key", key.id), address)
+        self._use(("access key", key_id), address)
 
     def merge(self, old: _Use, new: _Use) -> _Use:
         """Return the later use."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Connection, Select, Table, event
+from sqlalchemy import CompoundSelect, Connection, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
@@ -28,11 +28,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.oci.errors import Unavailable
-
+from .changes import NOTED, Changes, raise_epoch
+from .copies import Copies, FileCopies
 from .deadline import DEADLINE_SECONDS, Deadlines, Question
 from .ids import next_id
-from .snapshots import Snapshots
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
 Transaction = AsyncConnection
@@ -56,10 +55,28 @@ _NOTICES_END_MS = "1000"
 class PointQuery:
     """A SELECT of at most one row, compiled once per database; its parameters are passed in order of appearance."""
 
-    def __init__(self, statement: Select[Any], *, has_snapshots: bool = True) -> None:
-        """``has_snapshots``: whether an answer of the last minute may be used while PostgreSQL is down."""
+    def __init__(
+        self,
+        statement: Select[Any] | CompoundSelect[Any],
+        *,
+        scope: Callable[..., str] | None = None,
+        leased: bool = True,
+        shared: bool = True,
+        keeps: Callable[[Sequence[Any]], bool] = lambda _: True,
+    ) -> None:
+        """``scope`` returns the scope of the parameters (`changes`); with None, nobody keeps a copy of an answer.
+
+        ``leased``: whether a worker may use a copy for a moment without asking for its version. Then everybody who
+        changes the row waits until that moment is over (`changes.changed`). ``shared``: whether a copy may leave the
+        worker's memory. ``keeps``: whether a row is worth a copy.
+        """
         self._statement = statement
-        self.has_snapshots = has_snapshots
+        self.scope = scope
+        self.leased = leased
+        self.shared = shared
+        self.keeps = keeps
+        # The text in no driver's spelling, which other hosts and releases compare with theirs.
+        self.standard_text = str(statement)
         self._compiled: dict[str, str] = {}
 
     def text(self, engine: AsyncEngine) -> str:
@@ -73,14 +90,15 @@ class PointQuery:
 class Database:
     """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
-    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
-        """``snapshots`` answer point reads while PostgreSQL is down; SQLite's file needs none."""
-        self._snapshots = snapshots
+    def __init__(self, url: str, copies: Copies | None = None) -> None:
+        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own."""
         self.url = make_url(async_url(url))
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.is_sqlite = is_sqlite(url)
         self._reader: sqlite3.Connection | None = None
         self._deadlines: Deadlines | None = None
         self._errors = Translator()
+        self._copies = FileCopies(self._data_version) if self.is_sqlite else copies
+        self._telling: set[asyncio.Task[None]] = set()
         if self.is_sqlite:
             self._engine = create_async_engine(
                 self.url,
@@ -108,24 +126,56 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(self, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+    ) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
-        ``seconds``: the deadline of the whole block on PostgreSQL. Raises Unavailable: 503 with ``Retry-After`` if the
-        database is down or too busy, 507 if its disk is full. After a 503 the transaction may have been committed.
+        Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
+        that may take a moment longer. ``seconds``: the deadline of the whole block on PostgreSQL. Raises Unavailable:
+        503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full. After a 503 the
+        transaction may have been committed.
         """
-        async with self._connected(seconds) as connection, connection.begin():
-            yield connection
+        changes = Changes()
+        try:
+            async with self._connected(seconds) as connection, connection.begin():
+                yield await connection.execution_options(**{NOTED: changes})
+                if changes.scopes and self._copies is None:
+                    await raise_epoch(connection)
+        except BaseException:
+            # Even if its COMMIT was not answered, it may have come about.
+            self._tell(changes, answers=False)
+            raise
+        if (telling := self._tell(changes, answers=answers)) is not None:
+            await asyncio.shield(telling)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]], seconds: float = DEADLINE_SECONDS) -> T:
+    def _tell(self, changes: Changes, *, answers: bool) -> asyncio.Task[None] | None:
+        """Begin to end the copies of what has changed; that goes on if the client leaves."""
+        if not changes.scopes or self._copies is None:
+            return None
+        task = asyncio.create_task(self._copies.tell(changes, answers=answers))
+        self._telling.add(task)
+        task.add_done_callback(self._told)
+        return task
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        # If the client has left, nobody else takes the error of a database that is down.
+        if not task.cancelled():
+            task.exception()
+
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+    ) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
         A failed foreign key is one sign of that: the blob to be linked was removed a moment ago. The other is a
-        deadlock that PostgreSQL ended by failing this transaction. Raises Unavailable as `transaction` does.
+        deadlock that PostgreSQL ended by failing this transaction. ``seconds`` and ``answers`` are those of
+        `transaction`. Raises Unavailable.
         """
         for attempt in range(_MOST_ATTEMPTS):
             try:
-                async with self.transaction(seconds) as transaction:
+                async with self.transaction(seconds, answers=answers) as transaction:
                     return await work(transaction)
             except DBAPIError as error:
                 in_between = isinstance(error, IntegrityError) or sqlstate(error) == DEADLOCK
@@ -147,22 +197,17 @@ class Database:
             return await query(transaction, *args, **kwargs)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable."""
-        if self.is_sqlite:
-            with self._errors.translating():
-                return self._point_now(query, *parameters)
+        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable.
+
+        It may be a copy, which is the same as what the database would answer.
+        """
+        if self._copies is None or query.scope is None:
+            return await self._ask(query, *parameters)
+        return await self._copies.point(query, parameters, self._ask)
+
+    async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         text = query.text(self._engine)
-        snapshots = self._snapshots if query.has_snapshots else None
-        try:
-            row = await self._fetch(text, parameters)
-        except Unavailable:
-            known = await snapshots.recall(text, parameters) if snapshots else None
-            if known is None:
-                raise
-            return known
-        if snapshots is not None:
-            await snapshots.remember(text, parameters, row)
-        return row
+        return self._read_file(text, parameters) if self.is_sqlite else await self._fetch(text, parameters)
 
     async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         async with self._connected(DEADLINE_SECONDS) as connection:
@@ -170,12 +215,17 @@ class Database:
             row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
             return row
 
-    def _point_now(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        if self._reader is None:
-            path = Path(self.url.database or "").absolute().as_uri()
-            self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
-        row: Sequence[Any] | None = self._reader.execute(query.text(self._engine), parameters).fetchone()
-        return row
+    def _data_version(self) -> int:
+        row = self._read_file("PRAGMA data_version", ())
+        return int(row[0]) if row else 0
+
+    def _read_file(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
+        with self._errors.translating():
+            if self._reader is None:
+                path = Path(self.url.database or "").absolute().as_uri()
+                self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
+            row: Sequence[Any] | None = self._reader.execute(text, parameters).fetchone()
+            return row
 
     async def check(self) -> None:
         """Raise Unavailable if the database does not answer or, if it is PostgreSQL, cannot be written."""
@@ -241,6 +291,11 @@ def insert(transaction: Transaction, table: Table) -> Insert:
         return cast("Insert", postgresql_insert(table))
     statement = sqlite_insert(table)
     return statement if table.autoincrement_column is None else statement.values(id=next_id(table))
+
+
+def is_sqlite(url: str) -> bool:
+    """Return whether a URL as people write it is that of an SQLite file."""
+    return url.startswith("sqlite:")
 
 
 def async_url(url: str) -> str:

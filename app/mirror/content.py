@@ -107,7 +107,7 @@ class MirrorContent:
             return None
         if isinstance(reference, Digest):
             return await self._stored.read(repository.id, reference)
-        tagged = await self._stored.read_tag(repository.id, reference)
+        tagged = await self._stored.read_tag(repository.id, reference, leased=True)
         return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
     async def _meant(self, repository: Repository) -> Repository:

@@ -58,7 +58,7 @@ class Eviction:
             return unlinked, freed
 
         while too_many > 0:
-            unlinked, freed = await self._database.transact(evict, JOB_SECONDS)
+            unlinked, freed = await self._database.transact(evict, JOB_SECONDS, answers=False)
             if not unlinked:
                 log.warning("%s is over its bound, but all of its blobs are in use", project.name)
                 return

@@ -245,7 +245,7 @@ class MirrorManifests:
             except WordlessRefusal as refusal:
                 return await self._record(repository, await self._ask_by_get(request, refusal), [tag])
         if stale is not None and head.digest == stale[1]:
-            async with self._database.transaction() as transaction:
+            async with self._database.transaction(answers=False) as transaction:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
@@ -311,7 +311,7 @@ class MirrorManifests:
 
         # If it cannot be written, a later request is told the same by the upstream.
         with suppress(DatabaseUnavailable):
-            await self._database.transact(forget)
+            await self._database.transact(forget, answers=False)
 
     # digests
 
@@ -406,7 +406,8 @@ class MirrorManifests:
         try:
             # A tag that is known by now was compared with the upstream at or after the time of its note.
             tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
-            return Resolved(await self._database.transact(write), fetched.digest, fetched=True)
+            repository_id = await self._database.transact(write, answers=False)
+            return Resolved(repository_id, fetched.digest, fetched=True)
         except DatabaseUnavailable:
             # The pull is spent, and this client should have it. A later request fetches the manifest again.
             PULLS.labels("unrecorded").inc()
@@ -419,7 +420,7 @@ class MirrorManifests:
             await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
 
         try:
-            await self._database.transact(move)
+            await self._database.transact(move, answers=False)
         except DatabaseUnavailable:
             return self._serve_stale(repository, tag, (repository_id, digest), _NOT_NOTED)
         PULLS.labels("moved").inc()

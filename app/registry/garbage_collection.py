@@ -69,7 +69,7 @@ class GarbageCollection:
                     await blobs.unlink(transaction, repository_id, digest)
             return len(due)
 
-        return await self._database.transact(review, JOB_SECONDS)
+        return await self._database.transact(review, JOB_SECONDS, answers=False)
 
     async def _remove_garbage(self) -> int:
         async with self._database.transaction(JOB_SECONDS) as transaction:

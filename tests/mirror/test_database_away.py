@@ -30,8 +30,8 @@ from tests.upstream.client import Hub
 from .client import Client
 
 CLIENTS = 20
-# How many of the clients are robot accounts. None yet: their log-ins are answered from SQL alone.
-ROBOTS = 0
+# How many of the clients are robot accounts.
+ROBOTS = 10
 IMAGE = single("away", sizes=(30_000, 2_000))
 NAME, TAG = "mirror/library/app", "1"
 # What docs/operations.md promises; a busy machine may take longer.

@@ -54,6 +54,10 @@ class Postgres:
         self._connection.execute(f"CREATE DATABASE {name}{copied}".encode())
         return self._url(name)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self) -> None:
         command = self._command(
             "postgres", "-D", f"{self._folder}/data", "-p", str(self._port), "-c", "listen_addresses=127.0.0.1",
