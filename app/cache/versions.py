@@ -133,10 +133,14 @@ class Versions:
                     await self._round(batch)
             except (RedisError, OSError, TimeoutError) as error:
                 await self._failed(error)
+            except BaseException:
+                # The answers that were not read would be taken for those of the next round.
+                await self._disconnect()
+                raise
             else:
                 if self._failing:
                     self._failing = False
-                    log.info("Redis answers again")
+                    log.info("Redis tells versions again")
             finally:
                 _give_up(batch)
 
