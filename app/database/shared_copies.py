@@ -99,11 +99,14 @@ class _Copy:
 
 
 class SharedCopies:
-    """Implements `Copies` for the workers of all hosts. `run` must run beside the requests; until then SQL is asked."""
+    """Implements `Copies` for the workers of all hosts.
 
-    def __init__(self, url: str, versions: Versions) -> None:
-        """``url``: the database, whose epoch is read on connections of its own. The owner calls `close`."""
-        self._sql = Database(url)
+    `attach` comes first. `run` must run beside the requests; until then SQL is asked.
+    """
+
+    _sql: Database
+
+    def __init__(self, versions: Versions) -> None:
         self._versions = versions
         self._rows: LRUCache[tuple[Any, ...], _Copy] = memory(lambda copy: copy.row)
         self._scopes: dict[str, _Scope] = {}
@@ -112,13 +115,13 @@ class SharedCopies:
         # Changes that Redis was not told of.
         self._owed: set[str] = set()
 
+    def attach(self, database: Database) -> None:
+        """Read the epoch in the database whose rows these are."""
+        self._sql = database
+
     async def run(self) -> None:
         """Read the epoch every second until cancelled."""
         await repeat("copies of rows", self.look, _EPOCH_PAUSE, now=True)
-
-    async def close(self) -> None:
-        """Close the connections to the database."""
-        await self._sql.close()
 
     async def point(self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask) -> Row | None:
         now = time.monotonic()
@@ -218,9 +221,11 @@ class SharedCopies:
         question, key = self._slot(query, parameters)
         now = time.monotonic()
         value = await self._versions.recall(key)
-        if value is None:
+        try:
+            asked, of, epoch, row = json.loads(value or b"")
+        except ValueError:
+            # There is none, or another release keeps something else.
             return None
-        asked, of, epoch, row = json.loads(value)
         if asked != question or of != version.hex():
             return None
         copy = self._rows[(query, *parameters)] = _Copy(row, scope, version, epoch, now)
