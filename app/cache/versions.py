@@ -73,6 +73,11 @@ class Versions:
         self._skip_until = 0.0
         self._failing = False
 
+    @property
+    def run(self) -> str:
+        """The run id of the server that answers; "" while there is none."""
+        return self._run if self._connection is not None else ""
+
     async def present(self, scope: str) -> bytes | None:
         """Return the version that a scope has now, None if Redis cannot say."""
         if self._skips():

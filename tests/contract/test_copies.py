@@ -20,6 +20,7 @@ from app.oci.errors import Unavailable
 from tests.parts.postgres import Postgres
 from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
+from tests.parts.valkey import valkey as started
 
 from .copying import Host, hosts
 from .rows import add_manifest, execute, image, make_project, make_repository
@@ -185,6 +186,34 @@ async def test_a_host_that_is_cut_off_from_redis(url: str, valkey: Valkey) -> No
         assert await tagged(reader, repository) == NEW_DIGEST
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_hosts_that_take_different_servers_for_one(url: str, valkey: Valkey, tmp_path: Path) -> None:
+    """One may be a Redis that was replaced; nobody uses copies then."""
+    with started(tmp_path) as another:
+        async with hosts(url, valkey.url, another.url) as two:
+            repository = await make_repository(two[0], await make_project(two[0]))
+            await add_manifest(two[0], repository, NEW)
+            await add_manifest(two[0], repository, OLD, "latest")
+            looking = [asyncio.create_task(host.copies.run()) for host in two]
+            for number in range(4):
+                digest = (NEW_DIGEST, OLD_DIGEST)[number % 2]
+                assert await tagged(two[0], repository) == await tagged(two[1], repository)
+                await move(two[number % 2], repository, digest)
+                assert [await tagged(host, repository) for host in two] == [digest] * 2
+            # One of them goes, and the other one serves both.
+            two[1].versions._pool = two[0].versions._pool
+            await two[1].versions._disconnect()
+
+            async def are_kept() -> bool:
+                before = two[1].asked.total()
+                assert await tagged(two[1], repository) == OLD_DIGEST
+                return two[1].asked.total() == before
+
+            await eventually(are_kept, what="copies to be kept again")
+            for task in looking:
+                task.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
 
 
 async def test_a_redis_that_comes_back_with_what_it_knew_before(
