@@ -268,10 +268,11 @@ async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack) ->
     if not is_sqlite(config.database_url):
         versions = Versions(redis_url)
         stack.push_async_callback(versions.close)
-        copies = SharedCopies(config.database_url, versions)
-        stack.push_async_callback(copies.close)
+        copies = SharedCopies(versions)
         jobs.append(copies.run())
     database = Database(config.database_url, copies)
+    if copies is not None:
+        copies.attach(database)
     stack.push_async_callback(database.close)
     return _Stores(cache, database, await _open_store(config, stack), jobs)
 

@@ -49,12 +49,12 @@ async def _measure(folder: Path, sql: Postgres, redis: Valkey) -> list[Row]:
             rows.append(await _row(f"a version by {kind}, {together} at once", ask, redis.pid, together))
             await versions.close()
     versions = Versions(redis.url)
-    copies = SharedCopies(url, versions)
+    copies = SharedCopies(versions)
     async with _repository(url, copies) as database:
+        copies.attach(database)
         await copies.look()
         ask = lambda: projects.resolve(database, "physics", "app")  # noqa: E731
         rows.append(await _row("a leased copy in memory", ask, redis.pid))
-    await copies.close()
     await versions.close()
     file = f"sqlite:///{folder}/registry.sqlite"
     await migrate(file)
@@ -94,4 +94,4 @@ async def _row(what: str, ask: Work, server: int | None, answers: int = 1) -> Ro
         await ask()
     ours = (time.process_time() - began) / times / answers * 1e6
     asked = (cpu_seconds(server) - theirs) / times / answers * 1e6 if server else 0.0
-    return Row(f"{what}: µs of CPU, ours and the server's", f"{ours:.1f}", peer=f"{asked:.0f}" if server else "")
+    return Row(f"{what}: µs of CPU", f"{ours:.1f}" + (f", and {asked:.0f} of the server" if server else ""))

@@ -73,6 +73,11 @@ class Versions:
         self._skip_until = 0.0
         self._failing = False
 
+    @property
+    def run(self) -> str:
+        """The run id of the server that answers; "" while there is none."""
+        return self._run if self._connection is not None else ""
+
     async def present(self, scope: str) -> bytes | None:
         """Return the version that a scope has now, None if Redis cannot say."""
         if self._skips():
@@ -133,10 +138,14 @@ class Versions:
                     await self._round(batch)
             except (RedisError, OSError, TimeoutError) as error:
                 await self._failed(error)
+            except BaseException:
+                # The answers that were not read would be taken for those of the next round.
+                await self._disconnect()
+                raise
             else:
                 if self._failing:
                     self._failing = False
-                    log.info("Redis answers again")
+                    log.info("Redis tells versions again")
             finally:
                 _give_up(batch)
 

@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .tables import setting
@@ -68,4 +68,17 @@ def changed(transaction: AsyncConnection, *scopes: str, leased: bool = True) -> 
 
 async def raise_epoch(transaction: AsyncConnection) -> None:
     """End all copies of all workers, as soon as they read this. Without an epoch, nobody trusts a copy."""
-    await transaction.execute(update(setting).where(setting.c.name == EPOCH).values(value=secrets.token_hex(12)))
+    here = setting.c.name == EPOCH
+    epoch = (await transaction.execute(select(setting.c.value).where(here).with_for_update())).scalar()
+    if epoch is not None:
+        redis, since, _ = epoch.split()
+        await transaction.execute(update(setting).where(here).values(value=new_epoch(redis, since)))
+
+
+def new_epoch(redis: str, since: str) -> str:
+    """Return an epoch that no worker knows.
+
+    ``redis`` is the run id of the server that knows the versions, ``since`` the Unix time from which it does, by the
+    clock of SQL.
+    """
+    return f"{redis} {since} {secrets.token_hex(12)}"

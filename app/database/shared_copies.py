@@ -8,6 +8,8 @@ the answer, even if it was stored later. A copy counts if
   ago; whoever changes such a row waits that long before the answer.
 - its epoch is the present one, read from SQL at most `_EPOCH_SECONDS` ago. A writer that cannot tell Redis changes the
   epoch, and waits until every worker has read it or does not trust the one it knows.
+- the epoch names the server that this worker reaches as Redis, and has for `_EPOCH_SECONDS`. By then every worker knows
+  that this is the one to tell. After a restart or a failover, the first worker that notices names the new server.
 
 If SQL is down, an older epoch counts as well (`_BRIDGE_SECONDS`). That shows nothing older than the last answer:
 
@@ -23,28 +25,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 from cachetools import LRUCache
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from app.kit.jobs import repeat
 from app.oci.errors import Unavailable
 
 from . import settings
-from .changes import EPOCH, Changes, raise_epoch
+from .changes import EPOCH, Changes, new_epoch, raise_epoch
 from .copies import Ask, Row, memory
 from .engine import Database, PointQuery
 from .tables import setting
+
+log = logging.getLogger(__name__)
 
 # In seconds: how long a worker uses copies of leased questions without asking for their version.
 _LEASE = 0.5
 # In seconds: how long the epoch counts after it was read, and how often it is read.
 _EPOCH_SECONDS = 3.0
 _EPOCH_PAUSE = 1.0
+# In seconds: if another Redis is named sooner than this, somebody should know.
+_OFTEN_SECONDS = 10.0
 # Nobody uses a copy any more that was changed so long ago, in seconds, even if Redis was not told.
 LONGEST_SECONDS = _EPOCH_SECONDS + _LEASE
 # In seconds: how long the last epoch counts while SQL is down.
@@ -59,11 +66,17 @@ _AGE_SECONDS = 240.0
 _SLOTS = 16 * 1024
 _SLOT_BYTES = 2 * 1024
 
-_read_epoch = PointQuery(select(setting.c.value).where(setting.c.name == bindparam("name")))
+# With the time by the clock of SQL, which all workers share.
+_epoch = PointQuery(
+    select(setting.c.value, func.extract("epoch", func.clock_timestamp())).where(setting.c.name == bindparam("name"))
+)
 
 
 class Versions(Protocol):
     """The part in Redis (`app.cache.versions`). It never raises: if Redis is down, it knows nothing."""
+
+    @property
+    def run(self) -> str: ...
 
     async def present(self, scope: str) -> bytes | None: ...
 
@@ -99,26 +112,31 @@ class _Copy:
 
 
 class SharedCopies:
-    """Implements `Copies` for the workers of all hosts. `run` must run beside the requests; until then SQL is asked."""
+    """Implements `Copies` for the workers of all hosts.
 
-    def __init__(self, url: str, versions: Versions) -> None:
-        """``url``: the database, whose epoch is read on connections of its own. The owner calls `close`."""
-        self._sql = Database(url)
+    `attach` comes first. `run` must run beside the requests; until then SQL is asked.
+    """
+
+    _sql: Database
+
+    def __init__(self, versions: Versions) -> None:
         self._versions = versions
         self._rows: LRUCache[tuple[Any, ...], _Copy] = memory(lambda copy: copy.row)
         self._scopes: dict[str, _Scope] = {}
         self._epoch = ""
         self._epoch_at = float("-inf")
+        # The run id of the Redis that all workers know to be the one; "" if some may not yet.
+        self._agreed = ""
         # Changes that Redis was not told of.
         self._owed: set[str] = set()
+
+    def attach(self, database: Database) -> None:
+        """Read the epoch in the database whose rows these are."""
+        self._sql = database
 
     async def run(self) -> None:
         """Read the epoch every second until cancelled."""
         await repeat("copies of rows", self.look, _EPOCH_PAUSE, now=True)
-
-    async def close(self) -> None:
-        """Close the connections to the database."""
-        await self._sql.close()
 
     async def point(self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask) -> Row | None:
         now = time.monotonic()
@@ -140,7 +158,7 @@ class SharedCopies:
         try:
             row = await ask(query, *parameters)
         except Unavailable:
-            if known is None or known.epoch != self._epoch or time.monotonic() - self._epoch_at > _BRIDGE_SECONDS:
+            if known is None or known.epoch != self._epoch or not self._agrees(_BRIDGE_SECONDS):
                 raise
             return known.row
         if row is not None and query.keeps(row):
@@ -149,7 +167,7 @@ class SharedCopies:
 
     async def tell(self, changes: Changes, *, answers: bool) -> None:
         scopes = changes.scopes | self._owed
-        told = await self._versions.forget(scopes)
+        told = await self._told(scopes)
         for name in scopes:
             if name in self._scopes:
                 self._scopes[name].version = None
@@ -167,20 +185,44 @@ class SharedCopies:
         owed = set(self._owed)
         try:
             if owed:
-                if not await self._versions.forget(owed):
+                if not await self._told(owed):
                     await self._raise_epoch()
                 self._owed -= owed
+            # Any question finds out which server answers.
+            await self._versions.present(EPOCH)
             asked_at = time.monotonic()
-            row = await self._sql.point(_read_epoch, EPOCH)
-            if row is None:
-                async with self._sql.transaction() as transaction:
-                    row = [await settings.keep(transaction, EPOCH, secrets.token_hex(12))]
+            epoch, now = await self._read_epoch()
+            await self._name_redis(epoch, now)
         except Unavailable:
             # Everybody who asks SQL learns that, and one of them says so.
             return
-        if row[0] != self._epoch:
-            self._epoch = row[0]
-        self._epoch_at = asked_at
+        redis, since, _ = epoch.split()
+        self._agreed = redis if now - float(since) >= _EPOCH_SECONDS else ""
+        self._epoch, self._epoch_at = epoch, asked_at
+
+    async def _read_epoch(self) -> tuple[str, float]:
+        """Return the epoch, and the Unix time by the clock of SQL."""
+        row = await self._sql.point(_epoch, EPOCH)
+        if row is None:
+            async with self._sql.transaction() as transaction:
+                # Nobody has used a copy so far, so this Redis counts at once.
+                await settings.keep(transaction, EPOCH, new_epoch(self._versions.run or "-", "0"))
+            row = await self._sql.point(_epoch, EPOCH)
+        return (row[0], float(row[1])) if row is not None else ("- 0 -", 0.0)
+
+    async def _name_redis(self, epoch: str, now: float) -> None:
+        """Write which server answers here, if it is not the one that the epoch names."""
+        redis, since, _ = epoch.split()
+        if self._versions.run in ("", redis):
+            return
+        if now - float(since) < _OFTEN_SECONDS:
+            log.warning("hosts reach different servers as Redis, or it restarts again and again; no copies are used")
+        async with self._sql.transaction() as transaction:
+            await settings.swap(transaction, EPOCH, epoch, new_epoch(self._versions.run, f"{now:.3f}"))
+
+    async def _told(self, scopes: Iterable[str]) -> bool:
+        """Tell Redis; return False if it does not answer, or if others may ask another server."""
+        return await self._versions.forget(scopes) and self._agrees(_EPOCH_SECONDS)
 
     async def _tell_by_epoch(self, scopes: set[str]) -> None:
         await self._raise_epoch()
@@ -195,7 +237,15 @@ class SharedCopies:
             await raise_epoch(transaction)
 
     def _is_current(self, copy: _Copy, now: float) -> bool:
-        return copy.epoch == self._epoch and now - self._epoch_at < _EPOCH_SECONDS and now - copy.read_at < _AGE_SECONDS
+        if copy.epoch == self._epoch and now - copy.read_at < _AGE_SECONDS and self._agrees(_EPOCH_SECONDS, now):
+            return True
+        # A row that was read less than a lease ago, while Redis did not answer, needs neither Redis nor the epoch.
+        return _is_own(copy.version)
+
+    def _agrees(self, seconds: float, now: float | None = None) -> bool:
+        """Return whether the epoch was read in the last ``seconds``, and all workers know the Redis that answers."""
+        now = time.monotonic() if now is None else now
+        return now - self._epoch_at < seconds and self._agreed == self._versions.run != ""
 
     def _scope(self, name: str) -> _Scope:
         scope = self._scopes.get(name)
@@ -218,9 +268,11 @@ class SharedCopies:
         question, key = self._slot(query, parameters)
         now = time.monotonic()
         value = await self._versions.recall(key)
-        if value is None:
+        try:
+            asked, of, epoch, row = json.loads(value or b"")
+        except ValueError:
+            # There is none, or another release keeps something else.
             return None
-        asked, of, epoch, row = json.loads(value)
         if asked != question or of != version.hex():
             return None
         copy = self._rows[(query, *parameters)] = _Copy(row, scope, version, epoch, now)

@@ -18,17 +18,18 @@ class Host(Database):
 
     def __init__(self, url: str, redis: str) -> None:
         self.versions = Versions(redis)
-        self.copies = SharedCopies(url, self.versions)
+        self.copies = SharedCopies(self.versions)
         super().__init__(url, self.copies)
+        self.copies.attach(self)
         self.asked: Counter[str] = Counter()
 
     async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        self.asked[query.standard_text.partition("FROM ")[2].split()[0]] += 1
+        if query.scope is not None:
+            self.asked[query.standard_text.partition("FROM ")[2].split()[0]] += 1
         return await super()._ask(query, *parameters)
 
     async def close(self) -> None:
         await super().close()
-        await self.copies.close()
         await self.versions.close()
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from app.oci.errors import Unavailable
 from tests.parts.postgres import Postgres
 from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
+from tests.parts.valkey import valkey as started
 
 from .copying import Host, hosts
 from .rows import add_manifest, execute, image, make_project, make_repository
@@ -186,6 +188,34 @@ async def test_a_host_that_is_cut_off_from_redis(url: str, valkey: Valkey) -> No
         await asyncio.gather(looking, return_exceptions=True)
 
 
+async def test_hosts_that_take_different_servers_for_one(url: str, valkey: Valkey, tmp_path: Path) -> None:
+    """One may be a Redis that was replaced; nobody uses copies then."""
+    with started(tmp_path) as another:
+        async with hosts(url, valkey.url, another.url) as two:
+            repository = await make_repository(two[0], await make_project(two[0]))
+            await add_manifest(two[0], repository, NEW)
+            await add_manifest(two[0], repository, OLD, "latest")
+            looking = [asyncio.create_task(host.copies.run()) for host in two]
+            for number in range(4):
+                digest = (NEW_DIGEST, OLD_DIGEST)[number % 2]
+                assert await tagged(two[0], repository) == await tagged(two[1], repository)
+                await move(two[number % 2], repository, digest)
+                assert [await tagged(host, repository) for host in two] == [digest] * 2
+            # One of them goes, and the other one serves both.
+            two[1].versions._pool = two[0].versions._pool
+            await two[1].versions._disconnect()
+
+            async def are_kept() -> bool:
+                before = two[1].asked.total()
+                assert await tagged(two[1], repository) == OLD_DIGEST
+                return two[1].asked.total() == before
+
+            await eventually(are_kept, what="copies to be kept again")
+            for task in looking:
+                task.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
+
+
 async def test_a_redis_that_comes_back_with_what_it_knew_before(
     two: list[Host], repository: int, valkey: Valkey
 ) -> None:
@@ -305,3 +335,52 @@ async def test_a_process_without_copies_ends_those_of_others(two: list[Host], re
     found = await projects.head(two[1], "physics")
     assert found is not None
     assert found[1] is False
+
+
+async def test_redis_is_full(two: list[Host], repository: int, valkey: Valkey) -> None:
+    """It takes no new version and no copy, but a writer can still end one."""
+    assert await tagged(two[1], repository) == OLD_DIGEST
+    valkey.command("CONFIG SET maxmemory 1")
+    try:
+        began = time.monotonic()
+        for digest in (NEW_DIGEST, OLD_DIGEST, NEW_DIGEST):
+            await move(two[0], repository, digest)
+            assert [await tagged(host, repository) for host in two] == [digest] * 2
+        assert time.monotonic() - began < LONGEST_SECONDS, "no writer waited"
+    finally:
+        valkey.command("CONFIG SET maxmemory 0")
+    assert await tagged(two[1], repository) == NEW_DIGEST
+    asked = two[1].asked.total()
+    assert await tagged(two[1], repository) == NEW_DIGEST
+    assert two[1].asked.total() == asked
+
+
+async def test_a_file_says_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/registry.sqlite"
+    await migrate(url)
+    writer, reader = Database(url), Database(url)
+    made = await make_repository(writer, await make_project(writer))
+    await add_manifest(writer, made, NEW)
+    await add_manifest(writer, made, OLD, "latest")
+    asked = []
+    ask = reader._ask
+
+    async def counted(query: PointQuery, *parameters: object) -> Sequence[Any] | None:
+        asked.append(parameters)
+        return await ask(query, *parameters)
+
+    monkeypatch.setattr(reader, "_ask", counted)
+    for _ in range(5):
+        assert await tagged(reader, made) == OLD_DIGEST
+        assert await projects.resolve(reader, "physics", "app")
+        assert await projects.head(reader, "biology") is None
+    assert len(asked) == 3
+    for number in range(10):
+        digest = (NEW_DIGEST, OLD_DIGEST)[number % 2]
+        # Also by a connection of the reader's own.
+        await move((writer, reader)[number % 2], made, digest)
+        assert await tagged(reader, made) == digest
+    await make_project(writer, "biology")
+    assert await projects.head(reader, "biology")
+    for database in (writer, reader):
+        await database.close()

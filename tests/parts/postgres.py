@@ -66,6 +66,10 @@ class Postgres:
         self._process = Process("postgres", command, self._folder)
         self._process.until(self._answers)
 
+    def log(self) -> str:
+        """Read what it has printed so far, over all its starts."""
+        return self._process.output()
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End every connection and the server at once, in order."""
         if self._connection is not None:
