@@ -38,7 +38,8 @@ NAME, TAG = "mirror/library/app", "1"
 PROMISED_SECONDS = 5.0
 MARGIN = 3
 HOSTED = "lab/away"
-_WARM_UP_SECONDS = 3
+# What workers have kept is used a few seconds after their start, or after the end of a fault.
+_WARM_UP_SECONDS = 7
 _FRESH_SECONDS = 1
 _MOST_LINES = 200
 _numbers = itertools.count()
