@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +17,7 @@ from app.cache import Cache
 from app.config import EMBEDDED, Config
 from app.database import Database, Transaction, audit, projects
 from app.database.migrate import require_current
+from app.database.shared_copies import LONGEST_SECONDS
 from app.oci.reference import Name
 from app.projects.service import require_publishable
 
@@ -93,5 +95,8 @@ async def _opened(config: Config) -> AsyncIterator[Database]:
     database = Database(config.database_url)
     try:
         yield database
+        if not database.is_sqlite:
+            # A command tells the workers by the database alone. After this time they all know.
+            await asyncio.sleep(LONGEST_SECONDS)
     finally:
         await database.close()

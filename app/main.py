@@ -36,12 +36,13 @@ from app.access.sessions import Sessions
 from app.access.signing_keys import SigningKeys
 from app.access.throttle import Throttle
 from app.access.tokens import Tokens
-from app.cache import Cache
+from app.cache import Cache, Versions
 from app.cache.embedded import EmbeddedRedis
 from app.config import EMBEDDED, Config
 from app.database import Database, projects
+from app.database.engine import is_sqlite
 from app.database.migrate import migrate
-from app.database.snapshots import Snapshots
+from app.database.shared_copies import SharedCopies
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
@@ -59,6 +60,7 @@ from app.registry.catalogue import Catalogue
 from app.registry.content import HostedContent
 from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
+from app.registry.payloads import Payloads
 from app.registry.pulls import Pulls
 from app.registry.repositories import Repositories
 from app.registry.uploads import Uploads
@@ -233,7 +235,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
         application = _make_application(config, stores, who, content, observer, addresses)
         server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies))
         server.add_sockets(sockets)
-        jobs = [asyncio.create_task(job) for job in (*who.jobs, *content.jobs)]
+        jobs = [asyncio.create_task(job) for job in (*stores.jobs, *who.jobs, *content.jobs)]
         stack.push_async_callback(_end, jobs)
         await stopping.wait()
         await stop_server(server, observer, config.server.drain_seconds)
@@ -250,19 +252,29 @@ async def _end(jobs: Sequence[asyncio.Task[object]]) -> None:
 
 @dataclass(frozen=True)
 class _Stores:
-    """The cache, the database and the blob store; closed when the worker stops."""
+    """The cache, the database and the blob store; closed when the worker stops. ``jobs`` run as long as they."""
 
     cache: Cache
     database: Database
     blobs: BlobStore
+    jobs: Sequence[Coroutine[object, object, None]]
 
 
 async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack) -> _Stores:
     cache = Cache(redis_url)
     stack.push_async_callback(cache.close)
-    database = Database(config.database_url, Snapshots(cache))
+    jobs: list[Coroutine[object, object, None]] = []
+    copies = None
+    if not is_sqlite(config.database_url):
+        versions = Versions(redis_url)
+        stack.push_async_callback(versions.close)
+        copies = SharedCopies(versions)
+        jobs.append(copies.run())
+    database = Database(config.database_url, copies)
+    if copies is not None:
+        copies.attach(database)
     stack.push_async_callback(database.close)
-    return _Stores(cache, database, await _open_store(config, stack))
+    return _Stores(cache, database, await _open_store(config, stack), jobs)
 
 
 @dataclass(frozen=True)
@@ -356,7 +368,8 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     database = stores.database
     pulls = Pulls(database)
     stack.push_async_callback(pulls.flush)
-    blobs, manifests = Blobs(database), Manifests(database)
+    blobs = Blobs(database)
+    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache))
     hosted = HostedContent(database, manifests, blobs, pulls)
     mirrors = {
         name: Mirror(

@@ -18,6 +18,7 @@ from tests.parts import distribution
 
 from .blobs import blobs
 from .herd import herd
+from .lookups import lookups
 from .manifests import heads, manifests
 from .nginx import nginx
 from .pushes import memory, pushes
@@ -30,7 +31,7 @@ README = Path(__file__).with_name("README.md")
 MARK = "<!-- measured -->\n"
 
 MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    measure.__name__: measure for measure in (manifests, heads, blobs, pushes, memory, tags, herd, nginx)
+    measure.__name__: measure for measure in (manifests, heads, blobs, pushes, memory, tags, herd, nginx, lookups)
 }
 
 

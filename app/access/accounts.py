@@ -163,7 +163,7 @@ class Accounts:
             return await accounts.set_password(transaction, username, hashed)
 
     async def _find(self, username: str) -> accounts.Account | None:
-        return await self._database.read(accounts.find, username)
+        return await accounts.for_login(self._database, username)
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:

@@ -1,24 +1,23 @@
 """The one place that turns a user name and a secret into a principal.
 
     user name           secret
-    a robot's           one generated here        compared by its keyed hash
+    a robot's           one generated here        found by its keyed hash
     a person's          one generated here        an access key's, found by its keyed hash
     any                 anything else             a password (`accounts`)
 
 A generated secret cannot be guessed, so a right one is accepted however many log-ins failed from the same address.
-Nothing about it is cached, so a robot account or a key that was just disabled or removed is refused.
+Workers keep copies of what they have found (docs/decisions/0030). A robot account or a key that was disabled or removed
+is refused as soon as that was answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from app.database import Database, access_keys, credentials, robots
-from app.database.access_keys import AccessKey, Holder
-from app.database.robots import Robot
+from app.database import Database, credentials
+from app.database.credentials import Secret
 from app.oci.errors import Unauthorized, Unavailable
 
 from .accounts import REFUSED, Accounts, acceptable
@@ -79,26 +78,21 @@ class Credentials:
         return ANONYMOUS
 
     async def _is_known(self, username: str) -> bool:
-        return acceptable(username, "-") and await self._database.read(credentials.is_name, username)
+        return acceptable(username, "-") and await credentials.is_name(self._database, username)
 
     async def _check(self, username: str, password: str, address: str) -> Principal:
         if not acceptable(username, password):
             raise Unauthorized(REFUSED)
         if not self._secrets.is_generated(password):
             return await self._accounts.authenticate(username, password, address)
-        secret_hash = self._secrets.hash(password)
-        async with self._database.reading() as transaction:
-            robot = await robots.find_by_name(transaction, username)
-            key = await access_keys.find_by_hash(transaction, secret_hash)
-        if robot is not None and hmac.compare_digest(robot.secret_hash, secret_hash):
-            return self._robot(robot, address)
-        if key is not None and hmac.compare_digest(key[1].username.encode(), username.encode()):
-            return self._person(*key, address)
-        await self._throttle.check(username, address)
-        await self._throttle.failed(username, address)
-        raise Unauthorized(REFUSED)
+        secret = await credentials.find(self._database, username, self._secrets.hash(password))
+        if secret is None:
+            await self._throttle.check(username, address)
+            await self._throttle.failed(username, address)
+            raise Unauthorized(REFUSED)
+        return self._robot(secret, address) if secret.account_id is None else self._person(username, secret, address)
 
-    def _robot(self, robot: Robot, address: str) -> Principal:
+    def _robot(self, robot: Secret, address: str) -> Principal:
         if robot.disabled:
             raise Unauthorized(
                 "%(name)s is disabled; ask a manager of this robot account to enable it", name=robot.name
@@ -107,18 +101,17 @@ class Credentials:
             "%(name)s has expired; ask a manager of this robot account to extend it", name=robot.name
         )
         self._require_time(robot.expires_at, expired)
-        self._used.robot(robot, address)
+        self._used.robot(robot.id, address)
         return Principal(PrincipalKind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
-    def _person(self, key: AccessKey, holder: Holder, address: str) -> Principal:
-        if holder.disabled:
-            raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=holder.username)
+    def _person(self, username: str, key: Secret, address: str) -> Principal:
+        if key.disabled:
+            raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=username)
         expired = Unauthorized("the access key %(name)r has expired; make another one in the browser", name=key.name)
         self._require_time(key.expires_at, expired)
-        self._used.access_key(key, address)
-        groups = frozenset(holder.groups or ())
+        self._used.access_key(key.id, address)
         return Principal(
-            PrincipalKind.PERSON, holder.username, holder.is_admin, key.account_id, groups, _limits(key.permissions)
+            PrincipalKind.PERSON, username, key.is_admin, key.account_id, key.groups, _limits(key.permissions)
         )
 
     def _require_time(self, expires_at: float | None, expired: Unauthorized) -> None:

@@ -12,9 +12,7 @@ from typing import Literal
 
 from cachetools import TTLCache
 
-from app.database import Database, credentials
-from app.database.access_keys import AccessKey
-from app.database.robots import Robot
+from app.database import JOB_SECONDS, Database, credentials
 from app.kit.write_behind import WriteBehind
 
 _NOTE_EVERY = 60.0
@@ -33,13 +31,13 @@ class LastUsed(WriteBehind[_Key, _Use]):
         self._clock = clock
         self._noted: TTLCache[_Key, bool] = TTLCache(_MOST_NOTED, _NOTE_EVERY, timer=clock)
 
-    def robot(self, robot: Robot, address: str) -> None:
+    def robot(self, robot_id: int, address: str) -> None:
         """Note that a robot account logs in now."""
-        self._use(("robot", robot.id), address)
+        self._use(("robot", robot_id), address)
 
-    def access_key(self, key: AccessKey, address: str) -> None:
+    def access_key(self, key_id: int, address: str) -> None:
         """Note that an access key logs in now."""
-        self._use(("access key", key.id), address)
+        self._use(("access key", key_id), address)
 
     def merge(self, old: _Use, new: _Use) -> _Use:
         """Return the later use."""
@@ -50,7 +48,8 @@ class LastUsed(WriteBehind[_Key, _Use]):
         used: dict[str, dict[int, _Use]] = {"robot": {}, "access key": {}}
         for (kind, row_id), use in notes.items():
             used[kind][row_id] = use
-        await self._database.transact(partial(credentials.touch, robots=used["robot"], access_keys=used["access key"]))
+        touch = partial(credentials.touch, robots=used["robot"], access_keys=used["access key"])
+        await self._database.transact(touch, JOB_SECONDS)
 
     def _use(self, key: _Key, address: str) -> None:
         if key not in self._noted:

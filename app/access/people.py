@@ -174,10 +174,11 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
     values: dict[str, object] = {
         "full_name": identity.full_name,
         "email": identity.email,
-        "groups": list(identity.groups),
         "last_login_at": time.time(),
     }
-    if identity.is_admin is not None:
+    if identity.groups != known.groups:
+        values["groups"] = list(identity.groups)
+    if identity.is_admin not in (None, known.is_admin):
         values["is_admin"] = identity.is_admin
     await accounts.change(transaction, known.id, **values)
     changes = ["create"] if made else []

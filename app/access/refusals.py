@@ -27,5 +27,5 @@ class Refusals:
         """Note a failed log-in; raises Unavailable."""
         known = False
         if acceptable(username, "-"):
-            known = await self._database.read(credentials.is_name, username)
+            known = await credentials.is_name(self._database, username)
         self._note(username if known else "", address)

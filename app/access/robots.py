@@ -3,7 +3,7 @@
     robot-physics+ci    of the project physics; each project may have its own ci
     robot-backup        of the system; only administrators make these
 
-A change counts from the next token on, because nothing about a robot account is cached.
+A change counts from the next token on (docs/decisions/0030).
 """
 
 from __future__ import annotations

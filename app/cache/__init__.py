@@ -2,5 +2,6 @@
 
 from .client import AWAY, PATIENCE, Away, Cache
 from .lease import Claim, Lease
+from .versions import Versions
 
-__all__ = ["AWAY", "PATIENCE", "Away", "Cache", "Claim", "Lease"]
+__all__ = ["AWAY", "PATIENCE", "Away", "Cache", "Claim", "Lease", "Versions"]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from cachetools import TTLCache
 from prometheus_client import Counter
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -34,8 +35,11 @@ FAILURES = Counter(
 PATIENCE = 0.5
 # In seconds. No call is made for this long after a failure. Then one caller tries; the others still skip Redis.
 _PAUSE = 1.0
+# In seconds. A refusal is logged again if there was none like it for this long.
+_QUIET = 60.0
 # Enough to keep one Redis busy. If all are in use, a call waits for one; that does not count as a failure.
 _CONNECTIONS = 16
+_MOST_REFUSALS = 100
 
 T = TypeVar("T")
 Value = str | bytes
@@ -70,6 +74,7 @@ class Cache:
         self._scripts: dict[str, Callable[..., Awaitable[Any]]] = {}
         self._failing = False
         self._skip_until = 0.0
+        self._refusals: TTLCache[str, bool] = TTLCache(_MOST_REFUSALS, _QUIET)
 
     async def get(self, key: str) -> bytes | None:
         """Return a value; None if there is none, or Redis is down."""
@@ -156,7 +161,7 @@ class Cache:
         except RedisError as error:
             # Redis answers but refuses this call (out of memory, read-only). Others may succeed, so none is skipped.
             FAILURES.labels(name).inc()
-            log.warning("Redis refused a call: %s", error)
+            self._refused(error)
             return AWAY
         if self._failing:
             self._failing, self._skip_until = False, 0.0
@@ -165,6 +170,13 @@ class Cache:
         if task is not None and task.cancelling() > cancelling:
             raise asyncio.CancelledError
         return answer
+
+    def _refused(self, error: RedisError) -> None:
+        # The first word says what it is: OOM, READONLY, NOPERM. It is kept for as long as it goes on.
+        kind = str(error).partition(" ")[0]
+        if kind not in self._refusals:
+            log.warning("Redis refuses calls: %s", error)
+        self._refusals[kind] = True
 
     def _failed(self, error: Exception) -> None:
         if not self._failing:

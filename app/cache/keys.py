@@ -1,7 +1,11 @@
 """Every key that is kept in Redis.
 
-    r:row:HASH                           a row of SQL (project, tag, manifest, blob), for a minute in which SQL may be
-                                         down; HASH is of the query: app/database/snapshots.py
+    r:version:RUN:SCOPE                  the version of a part of SQL, such as a repository; RUN is the server's run id.
+                                         SCOPE is one of 65,536: app/database/changes.py
+    r:copy:SLOT                          a row of SQL, at most 2 KiB, in one of 16,384 slots:
+                                         app/database/shared_copies.py
+    r:payload:SLOT                       a manifest by its digest, at most 16 KiB, in one of 2,048 slots:
+                                         app/registry/payloads.py
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
     r:unusable:REPOSITORY:REFERENCE      why an upstream's manifest could not be used, in JSON; 6 h for a digest that
                                          never can be, else 5 min
@@ -35,6 +39,14 @@ from __future__ import annotations
 from urllib.parse import quote
 
 PREFIX = "r:"
+
+
+def version(run: str, scope: str) -> str:
+    return _key("version", run, scope)
+
+
+def payload(slot: int) -> str:
+    return _key("payload", str(slot))
 
 
 def missing(repository: str, reference: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select
 
-from . import keyset
+from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .tables import access_key, account
@@ -29,16 +29,6 @@ class AccessKey:
     last_used_from: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The account that a key belongs to, as it is now."""
-
-    username: str
-    is_admin: bool
-    disabled: bool
-    groups: Sequence[str] | None
-
-
 _columns: tuple[ColumnElement[Any], ...] = (
     access_key.c.id,
     access_key.c.account_id,
@@ -49,7 +39,6 @@ _columns: tuple[ColumnElement[Any], ...] = (
     access_key.c.last_used_at,
     access_key.c.last_used_from,
 )
-_holder: tuple[ColumnElement[Any], ...] = (account.c.username, account.c.is_admin, account.c.disabled, account.c.groups)
 
 
 async def create(
@@ -91,17 +80,6 @@ async def count(transaction: Transaction, account_id: int) -> int:
     return await keyset.count(transaction, statement)
 
 
-async def find_by_hash(transaction: Transaction, secret_hash: str) -> tuple[AccessKey, Holder] | None:
-    """Find a key by the hash of its secret, with its holder."""
-    statement = (
-        select(*_columns, *_holder)
-        .join_from(access_key, account, access_key.c.account_id == account.c.id)
-        .where(access_key.c.secret_hash == secret_hash)
-    )
-    row = (await transaction.execute(statement)).first()
-    return (AccessKey(*row[: len(_columns)]), Holder(*row[len(_columns) :])) if row else None
-
-
 async def expiring(transaction: Transaction, after: float, until: float) -> list[tuple[AccessKey, str]]:
     """List keys that expire after ``after`` and not after ``until`` (Unix seconds), soonest first.
 
@@ -121,4 +99,8 @@ async def remove(transaction: Transaction, account_id: int, key_id: int) -> Acce
     await retire(transaction, access_key)
     statement = delete(access_key).where(access_key.c.id == key_id, access_key.c.account_id == account_id)
     row = (await transaction.execute(statement.returning(*_columns))).first()
-    return AccessKey(*row) if row else None
+    if row is None:
+        return None
+    username = select(account.c.username).where(account.c.id == account_id)
+    changes.changed(transaction, changes.account_named((await transaction.execute(username)).scalar_one()))
+    return AccessKey(*row)

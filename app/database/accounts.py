@@ -11,12 +11,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
 from .keyset import Page
-from .tables import account, project, signing_key
+from .tables import account, member, project, signing_key
 from .text import has
+
+# Columns of which nobody keeps a copy.
+_ABOUT = frozenset({"full_name", "email", "last_login_at"})
 
 
 class AccountSource(StrEnum):
@@ -97,9 +100,34 @@ _standing = PointQuery(
         # As text: a point read returns the driver's own type, which differs between the two databases.
         cast(account.c.groups, Text),
         account.c.generation,
-    ).where(account.c.id == bindparam("id")),
-    has_snapshots=False,
+    ).where(account.c.id == bindparam("id"))
 )
+
+
+# The hash of a password stays in the worker.
+_login = PointQuery(
+    select(
+        account.c.id,
+        account.c.username,
+        account.c.password_hash,
+        account.c.is_admin,
+        account.c.disabled,
+        cast(account.c.groups, Text),
+        account.c.generation,
+    ).where(account.c.username == bindparam("username")),
+    scope=changes.account_named,
+    shared=False,
+)
+
+
+async def for_login(database: Database, username: str) -> Account | None:
+    """Find an account by its exact name with one point read; raises Unavailable."""
+    row = await database.point(_login, username)
+    if row is None:
+        return None
+    account_id, name, password_hash, is_admin, disabled, groups, generation = row
+    listed = tuple(json.loads(groups) or ()) if groups else ()
+    return Account(account_id, name, password_hash, bool(is_admin), bool(disabled), listed, generation)
 
 
 async def find(transaction: Transaction, username: str) -> Account | None:
@@ -144,6 +172,7 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
 
     Return whether there is such a local account. The university's accounts get no password here.
     """
+    changes.changed(transaction, changes.account_named(username))
     local = (account.c.username == username) & (account.c.source == AccountSource.LOCAL)
     statement = update(account).where(local).values(password_hash=password_hash, generation=account.c.generation + 1)
     return bool((await transaction.execute(statement)).rowcount)
@@ -151,8 +180,7 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
 
 async def set_disabled(transaction: Transaction, account_id: int, *, disabled: bool) -> None:
     """Disable or enable an account; either ends its sessions."""
-    statement = update(account).where(account.c.id == account_id)
-    await transaction.execute(statement.values(disabled=disabled, generation=account.c.generation + 1))
+    await change(transaction, account_id, disabled=disabled, generation=account.c.generation + 1)
 
 
 async def standing(database: Database, account_id: int) -> Standing | None:
@@ -184,7 +212,14 @@ async def make(
 
 async def change(transaction: Transaction, account_id: int, **values: object) -> bool:
     """Set columns of an account; return whether it exists."""
-    return bool((await transaction.execute(update(account).where(account.c.id == account_id).values(values))).rowcount)
+    statement = update(account).where(account.c.id == account_id).values(values).returning(account.c.username)
+    username = (await transaction.execute(statement)).scalar()
+    if username is None:
+        return False
+    # A log-in only notes its time and what people are called.
+    if not values.keys() <= _ABOUT:
+        changes.changed(transaction, changes.account_named(username))
+    return True
 
 
 async def other_admins(transaction: Transaction, account_id: int) -> int:
@@ -226,6 +261,12 @@ async def remove(transaction: Transaction, account_id: int) -> bool:
 
     Its projects stay, without an owner.
     """
+    named = select(account.c.username).where(account.c.id == account_id)
+    if (username := (await transaction.execute(named)).scalar()) is not None:
+        changes.changed(transaction, changes.account_named(username))
+    theirs = select(member.c.project_id).where(member.c.account_id == account_id)
+    for project_id in (await transaction.execute(theirs)).scalars():
+        changes.changed(transaction, changes.project(project_id))
     await transaction.execute(update(project).where(project.c.owner_id == account_id).values(owner_id=None))
     await retire(transaction, account)
     return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete, select, update
 
 from app.oci.digest import Digest
 
-from . import quotas
+from . import changes, quotas
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import blob, garbage, link
 
@@ -32,7 +32,8 @@ class StoredBlob:
 _linked = PointQuery(
     select(blob.c.object_key, blob.c.size)
     .join_from(link, blob, link.c.digest == blob.c.digest)
-    .where(link.c.repository_id == bindparam("repository"), link.c.digest == bindparam("digest"))
+    .where(link.c.repository_id == bindparam("repository"), link.c.digest == bindparam("digest")),
+    scope=lambda repository_id, _: changes.repository(repository_id),
 )
 
 
@@ -122,6 +123,7 @@ async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -
 
     If it was the last link, the blob's object becomes garbage.
     """
+    changes.changed(transaction, changes.repository(repository_id))
     size = (await transaction.execute(select(blob.c.size).where(blob.c.digest == digest).with_for_update())).scalar()
     removed = (
         await transaction.execute(

@@ -2,21 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import bindparam, exists, select, update
+from sqlalchemy import BigInteger, Text, bindparam, cast, false, null, select, union_all, update
 
-from .engine import Transaction
+from . import changes
+from .engine import Database, PointQuery, Transaction
 from .tables import access_key, account, robot
 
 # The time of use in Unix seconds and the client's address, by row id.
 Used = Mapping[int, tuple[float, str]]
 
 
-async def is_name(transaction: Transaction, username: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A generated secret that is right, with the robot account or the access key that it belongs to.
+
+    ``id`` and ``name`` are those of the robot account or the key. ``account_id`` is the key's person, None for a robot;
+    ``is_admin``, ``disabled`` and ``groups`` are the person's. ``permissions`` hold rights by project id, or by "*" for
+    every project. ``expires_at`` is in Unix seconds, None for never.
+    """
+
+    id: int
+    name: str
+    permissions: Mapping[str, Sequence[str]]
+    expires_at: float | None
+    disabled: bool
+    account_id: int | None
+    is_admin: bool
+    groups: frozenset[str]
+
+
+# Columns are texts where the two drivers differ in what they make of JSON.
+_secret = PointQuery(
+    union_all(
+        select(
+            robot.c.id,
+            robot.c.name,
+            cast(robot.c.permissions, Text),
+            robot.c.expires_at,
+            robot.c.disabled,
+            cast(null(), BigInteger),
+            false(),
+            cast(null(), Text),
+        ).where(robot.c.name == bindparam("robot"), robot.c.secret_hash == bindparam("robot_hash")),
+        select(
+            access_key.c.id,
+            access_key.c.name,
+            cast(access_key.c.permissions, Text),
+            access_key.c.expires_at,
+            account.c.disabled,
+            access_key.c.account_id,
+            account.c.is_admin,
+            cast(account.c.groups, Text),
+        )
+        .join_from(access_key, account, access_key.c.account_id == account.c.id)
+        .where(account.c.username == bindparam("person"), access_key.c.secret_hash == bindparam("key_hash")),
+    ),
+    scope=lambda username, *_: changes.account_named(username),
+)
+_is_name = PointQuery(
+    union_all(
+        select(account.c.id).where(account.c.username == bindparam("person")),
+        select(robot.c.id).where(robot.c.name == bindparam("robot")),
+    ),
+    scope=lambda username, _: changes.account_named(username),
+)
+
+
+async def find(database: Database, username: str, secret_hash: str) -> Secret | None:
+    """Find the robot account of that name, or the access key of the person of that name, by a secret's hash."""
+    row = await database.point(_secret, username, secret_hash, username, secret_hash)
+    if row is None:
+        return None
+    key, name, permissions, expires_at, disabled, account_id, is_admin, groups = row
+    listed = frozenset(json.loads(groups) or ()) if groups else frozenset()
+    return Secret(key, name, json.loads(permissions), expires_at, bool(disabled), account_id, bool(is_admin), listed)
+
+
+async def is_name(database: Database, username: str) -> bool:
     """Return whether a person or a robot account has exactly that name."""
-    named = exists().where(account.c.username == username), exists().where(robot.c.name == username)
-    return any((await transaction.execute(select(*named))).one())
+    return await database.point(_is_name, username, username) is not None
 
 
 async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) -> None:

@@ -1,36 +1,38 @@
-"""The connection to PostgreSQL or SQLite: transactions, point reads, and the errors of a database that is down.
+"""The connection to PostgreSQL or SQLite: transactions and point reads.
 
 There are three ways to use it. `Database.transaction` is the ordinary one. `Database.read` runs one query of this
 package that only reads. `Database.point` runs the one-row queries of the hot path. On SQLite it reads on the event
 loop, because a primary-key read from the page cache takes less time than the hop to a thread. On PostgreSQL it runs a
 prepared statement of the driver.
+
+Every question to PostgreSQL has a deadline (`deadline`). SQLite's questions wait for the write lock, and only for that,
+for at most `_SQLITE_BUSY_SECONDS`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Connection, Select, Table, event
+from sqlalchemy import CompoundSelect, Connection, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from app.oci.errors import Unavailable
-
+from .changes import NOTED, Changes, raise_epoch
+from .copies import Copies, FileCopies
+from .deadline import DEADLINE_SECONDS, Deadlines, Question
 from .ids import next_id
-from .snapshots import Snapshots
+from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
 Transaction = AsyncConnection
 T = TypeVar("T")
@@ -38,39 +40,43 @@ P = ParamSpec("P")
 
 # Long enough for the writers of one host to queue for SQLite's single write lock, short enough to answer a client.
 _SQLITE_BUSY_SECONDS = 20
-_POOL_SIZE = 8
-# After PostgreSQL could not be reached, point reads do not try it again for this long.
-_DOWN_SECONDS = 1.0
+# For each worker: connections that stay open, and further ones while all of these are in use.
+_POOL_SIZE, _MORE_CONNECTIONS = 8, 8
 _MOST_ATTEMPTS = 5
-_RETRY_AFTER = {"Retry-After": "5"}
-
-# SQLSTATEs, or their first two characters, that concern the server and not our statement: connections, log-in, missing
-# database, resources, the operator's intervention. Source: PostgreSQL, Appendix A.
-_CONNECTION_LOST, _DEADLOCK = "08006", "40P01"
-_DOWN = {"08", "28", "3D", "53", "57P01", "57P02", "57P03"} | {
-    f"sqlite {code}"
-    for code in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PROTOCOL,
-    )
-}
-_FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
-# If a host has several addresses and none of them answers, the error is a bare OSError.
-_DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
+# A write that touches no row, so that no lock delays it. Its COMMIT waits for the disk as every other one does.
+_PROBE = """
+SELECT CASE WHEN current_setting('transaction_read_only') = 'off' THEN pg_logical_emit_message(true, 'registry', '') END
+"""
+_ONLY_READS = "it only reads"
+# A server notices at this interval that the client of a running statement is gone, and ends the statement.
+_NOTICES_END_MS = "1000"
 
 
 class PointQuery:
     """A SELECT of at most one row, compiled once per database; its parameters are passed in order of appearance."""
 
-    def __init__(self, statement: Select[Any], *, has_snapshots: bool = True) -> None:
-        """``has_snapshots``: whether an answer of the last minute may be used while PostgreSQL is down."""
+    def __init__(
+        self,
+        statement: Select[Any] | CompoundSelect[Any],
+        *,
+        scope: Callable[..., str] | None = None,
+        leased: bool = True,
+        shared: bool = True,
+        keeps: Callable[[Sequence[Any]], bool] = lambda _: True,
+    ) -> None:
+        """``scope`` returns the scope of the parameters (`changes`); with None, nobody keeps a copy of an answer.
+
+        ``leased``: whether a worker may use a copy for a moment without asking for its version. Then everybody who
+        changes the row waits until that moment is over (`changes.changed`). ``shared``: whether a copy may leave the
+        worker's memory. ``keeps``: whether a row is worth a copy.
+        """
         self._statement = statement
-        self.has_snapshots = has_snapshots
+        self.scope = scope
+        self.leased = leased
+        self.shared = shared
+        self.keeps = keeps
+        # The text in no driver's spelling, which other hosts and releases compare with theirs.
+        self.standard_text = str(statement)
         self._compiled: dict[str, str] = {}
 
     def text(self, engine: AsyncEngine) -> str:
@@ -84,64 +90,104 @@ class PointQuery:
 class Database:
     """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
-    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
-        """``snapshots`` answer point reads while PostgreSQL is down; SQLite's file needs none."""
-        self._snapshots = snapshots
+    def __init__(self, url: str, copies: Copies | None = None) -> None:
+        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own."""
         self.url = make_url(async_url(url))
-        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.is_sqlite = is_sqlite(url)
         self._reader: sqlite3.Connection | None = None
-        self._down_until = 0.0
+        self._deadlines: Deadlines | None = None
+        self._errors = Translator()
+        self._copies = FileCopies(self._data_version) if self.is_sqlite else copies
+        self._telling: set[asyncio.Task[None]] = set()
         if self.is_sqlite:
-            self._engine = create_async_engine(self.url, pool_size=_POOL_SIZE, max_overflow=0, hide_parameters=True)
+            self._engine = create_async_engine(
+                self.url,
+                pool_size=_POOL_SIZE,
+                max_overflow=0,
+                pool_timeout=_SQLITE_BUSY_SECONDS,
+                hide_parameters=True,
+            )
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
             event.listen(self._engine.sync_engine, "invalidate", _release_lock)
         else:
-            self._engine = create_async_engine(
-                self.url,
-                hide_parameters=True,
-                pool_size=_POOL_SIZE,
-                max_overflow=_POOL_SIZE,
-                pool_timeout=5,
-                connect_args={"timeout": 5},
-            )
+            self._deadlines = Deadlines(self._probe, self._empty_pool)
+            self._engine = self._make_engine(pool_size=_POOL_SIZE, max_overflow=_MORE_CONNECTIONS)
+            self._probe_engine = self._make_engine(poolclass=NullPool)
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
+
+    def _make_engine(self, **pool: Any) -> AsyncEngine:
+        settings = {"client_connection_check_interval": _NOTICES_END_MS}
+        engine = create_async_engine(self.url, hide_parameters=True, connect_args={"server_settings": settings}, **pool)
+        event.listen(engine.sync_engine, "close", _drop)
+        return engine
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+    ) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
-        Raises Unavailable: 503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full.
+        Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
+        that may take a moment longer. ``seconds``: the deadline of the whole block on PostgreSQL. Raises Unavailable:
+        503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full. After a 503 the
+        transaction may have been committed.
         """
-        with _down_is_unavailable():
-            async with self._engine.begin() as connection:
-                yield connection
+        changes = Changes()
+        try:
+            async with self._connected(seconds) as connection, connection.begin():
+                yield await connection.execution_options(**{NOTED: changes})
+                if changes.scopes and self._copies is None:
+                    await raise_epoch(connection)
+        except BaseException:
+            # Even if its COMMIT was not answered, it may have come about.
+            self._tell(changes, answers=False)
+            raise
+        if (telling := self._tell(changes, answers=answers)) is not None:
+            await asyncio.shield(telling)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    def _tell(self, changes: Changes, *, answers: bool) -> asyncio.Task[None] | None:
+        """Begin to end the copies of what has changed; that goes on if the client leaves."""
+        if not changes.scopes or self._copies is None:
+            return None
+        task = asyncio.create_task(self._copies.tell(changes, answers=answers))
+        self._telling.add(task)
+        task.add_done_callback(self._told)
+        return task
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._telling.discard(task)
+        # If the client has left, nobody else takes the error of a database that is down.
+        if not task.cancelled():
+            task.exception()
+
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+    ) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
         A failed foreign key is one sign of that: the blob to be linked was removed a moment ago. The other is a
-        deadlock that PostgreSQL ended by failing this transaction. Raises Unavailable.
+        deadlock that PostgreSQL ended by failing this transaction. ``seconds`` and ``answers`` are those of
+        `transaction`. Raises Unavailable.
         """
         for attempt in range(_MOST_ATTEMPTS):
             try:
-                async with self.transaction() as transaction:
+                async with self.transaction(seconds, answers=answers) as transaction:
                     return await work(transaction)
             except DBAPIError as error:
-                in_between = isinstance(error, IntegrityError) or _sqlstate(error) == _DEADLOCK
+                in_between = isinstance(error, IntegrityError) or sqlstate(error) == DEADLOCK
                 if attempt == _MOST_ATTEMPTS - 1 or not in_between:
                     raise
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Transaction]:
+    async def reading(self, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Transaction]:
         """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does."""
-        with _down_is_unavailable():
-            async with self._engine.connect() as connection:
-                yield await connection.execution_options(reading=True)
+        async with self._connected(seconds) as connection:
+            yield await connection.execution_options(reading=True)
 
     async def read(
         self, query: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -151,59 +197,88 @@ class Database:
             return await query(transaction, *args, **kwargs)
 
     async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable."""
-        if self.is_sqlite:
-            try:
-                return self._point_now(query, *parameters)
-            except sqlite3.Error as error:
-                if (unavailable := _as_unavailable(error)) is not error:
-                    raise unavailable from error
-                raise
+        """Return the row of a query outside any transaction, None if there is no row; raises Unavailable.
+
+        It may be a copy, which is the same as what the database would answer.
+        """
+        if self._copies is None or query.scope is None:
+            return await self._ask(query, *parameters)
+        return await self._copies.point(query, parameters, self._ask)
+
+    async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         text = query.text(self._engine)
-        snapshots = self._snapshots if query.has_snapshots else None
-        try:
-            row = await self._fetch(text, parameters)
-        except Unavailable:
-            known = await snapshots.recall(text, parameters) if snapshots else None
-            if known is None:
-                raise
-            return known
-        if snapshots is not None:
-            await snapshots.remember(text, parameters, row)
-        return row
+        return self._read_file(text, parameters) if self.is_sqlite else await self._fetch(text, parameters)
 
     async def _fetch(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
-        with _down_is_unavailable():
-            if time.monotonic() < self._down_until:
-                raise ConnectionError("was down a moment ago")
-            try:
-                async with self._engine.connect() as connection:
-                    raw = await connection.get_raw_connection()
-                    driver: asyncpg.Connection = raw.driver_connection
-                    row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
-                    return row
-            except (OSError, TimeoutError):
-                # Other pulls skip the connection attempt instead of waiting until it has failed for them as well.
-                self._down_until = time.monotonic() + _DOWN_SECONDS
-                raise
+        async with self._connected(DEADLINE_SECONDS) as connection:
+            driver = await _driver(connection)
+            row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
+            return row
 
-    def _point_now(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
-        if self._reader is None:
-            path = Path(self.url.database or "").absolute().as_uri()
-            self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
-        row: Sequence[Any] | None = self._reader.execute(query.text(self._engine), parameters).fetchone()
-        return row
+    def _data_version(self) -> int:
+        row = self._read_file("PRAGMA data_version", ())
+        return int(row[0]) if row else 0
+
+    def _read_file(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
+        with self._errors.translating():
+            if self._reader is None:
+                path = Path(self.url.database or "").absolute().as_uri()
+                self._reader = sqlite3.connect(f"{path}?mode=ro", uri=True, isolation_level=None, timeout=1)
+            row: Sequence[Any] | None = self._reader.execute(text, parameters).fetchone()
+            return row
 
     async def check(self) -> None:
-        """Raise Unavailable if the database does not answer."""
-        async with self.reading() as connection:
-            await connection.exec_driver_sql("SELECT 1")
+        """Raise Unavailable if the database does not answer or, if it is PostgreSQL, cannot be written."""
+        if self.is_sqlite:
+            async with self.reading() as connection:
+                await connection.exec_driver_sql("SELECT 1")
+            return
+        async with self._connected(DEADLINE_SECONDS) as connection:
+            if await _only_reads(connection):
+                raise ConnectionError(_ONLY_READS)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, without waiting for the server."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if self._deadlines is not None:
+            await self._deadlines.close()
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, seconds: float) -> AsyncIterator[AsyncConnection]:
+        """Give the block a connection of the pool; it ends within ``seconds`` on PostgreSQL. Raises Unavailable."""
+        if self._deadlines is None:
+            with self._errors.translating():
+                async with self._engine.connect() as connection:
+                    yield connection
+            return
+        with self._errors.translating():
+            try:
+                async with self._deadlines.question(seconds) as question, self._engine.connect() as connection:
+                    await _attach(question, connection)
+                    yield connection
+            except Exception as error:
+                if is_down(error):
+                    self._deadlines.doubt()
+                raise
+
+    async def _probe(self, question: Question) -> str | None:
+        try:
+            async with self._probe_engine.connect() as connection:
+                await _attach(question, connection)
+                return _ONLY_READS if await _only_reads(connection) else None
+        except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # A server whose connections are all in use answers those who have one, and so do we if we can open no more.
+            # Any other refusal of the statement is an answer, too.
+            crowded = sqlstate(error) == TOO_MANY_CONNECTIONS or getattr(error, "errno", None) in NO_DESCRIPTOR
+            if crowded or not is_down(error):
+                return None
+            return str(error) or type(error).__name__
+
+    async def _empty_pool(self) -> None:
+        # The server that answers next may be another one, and an old connection may lead nowhere.
         await self._engine.dispose()
 
 
@@ -216,6 +291,11 @@ def insert(transaction: Transaction, table: Table) -> Insert:
         return cast("Insert", postgresql_insert(table))
     statement = sqlite_insert(table)
     return statement if table.autoincrement_column is None else statement.values(id=next_id(table))
+
+
+def is_sqlite(url: str) -> bool:
+    """Return whether a URL as people write it is that of an SQLite file."""
+    return url.startswith("sqlite:")
 
 
 def async_url(url: str) -> str:
@@ -264,36 +344,22 @@ def _renew_closed(connection: Any, _record: object, _proxy: object) -> None:
         raise InvalidatePoolError
 
 
-@contextmanager
-def _down_is_unavailable() -> Iterator[None]:
-    """Raise `Unavailable` instead of a driver's error that says the database is down; pass other errors on."""
-    try:
-        yield
-    except Exception as error:
-        if (unavailable := _as_unavailable(error)) is not error:
-            raise unavailable from error
-        raise
+async def _driver(connection: AsyncConnection) -> asyncpg.Connection:
+    return (await connection.get_raw_connection()).driver_connection
 
 
-def _as_unavailable(error: Exception) -> Exception:
-    state = _sqlstate(error)
-    if state in _FULL:
-        return Unavailable("the registry's disk is full; tell its operators", status=507)
-    if state in _DOWN or state[:2] in _DOWN or isinstance(error, _DOWN_ERRORS) or type(error) is OSError:
-        return Unavailable("the registry's database is down; try again in a moment", headers=_RETRY_AFTER)
-    return error
+async def _attach(question: Question, connection: AsyncConnection) -> None:
+    question.connection = await _driver(connection)
+    if question.dropped:
+        # Before Python 3.12, the pool's `asyncio.wait_for` may return a connection although the task was cancelled.
+        raise TimeoutError
 
 
-def _sqlstate(error: BaseException) -> str:
-    """Return the code of a database's error: PostgreSQL's SQLSTATE, ``sqlite CODE``, or "" for none."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(cause, sqlite3.Error):
-        # The low byte of an extended code, such as SQLITE_IOERR_WRITE, is the primary code.
-        return f"sqlite {getattr(cause, 'sqlite_errorcode', 0) & 0xFF}"
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    # The server has announced its shutdown and the driver waits for the end of the connection. The driver has no error
-    # of its own for that.
-    going = isinstance(error, asyncpg.InternalClientError)
-    if lost or going or (isinstance(error, asyncpg.InterfaceError) and "connection is closed" in str(error)):
-        return _CONNECTION_LOST
-    return str(getattr(cause, "sqlstate", None) or "")
+async def _only_reads(connection: AsyncConnection) -> bool:
+    async with connection.begin():
+        return (await connection.exec_driver_sql(_PROBE)).scalar_one() is None
+
+
+def _drop(connection: Any, _record: object) -> None:
+    # The pool's own way to close a connection waits for the server.
+    connection.driver_connection.terminate()

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, delete, func, or_, select, update
 from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
+from . import changes
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import link, manifest, part, project, repository, review, tag
 
@@ -49,15 +50,23 @@ class Referrer:
     annotations: Mapping[str, str]
 
 
-_tagged = PointQuery(
+def _of_repository(repository_id: int, _: str) -> str:
+    return changes.repository(repository_id)
+
+
+_tag = (
     select(tag.c.digest, tag.c.checked_at, manifest.c.media_type)
     .join_from(tag, manifest, (manifest.c.repository_id == tag.c.repository_id) & (manifest.c.digest == tag.c.digest))
     .where(tag.c.repository_id == bindparam("repository"), tag.c.name == bindparam("name"))
 )
+# A push moves a hosted tag and does not wait, so every question for one asks for its version.
+_tagged = PointQuery(_tag, scope=_of_repository, leased=False)
+_mirrored_tag = PointQuery(_tag, scope=_of_repository)
 _present = PointQuery(
     select(manifest.c.media_type, manifest.c.size).where(
         manifest.c.repository_id == bindparam("repository"), manifest.c.digest == bindparam("digest")
-    )
+    ),
+    scope=_of_repository,
 )
 _payload = PointQuery(
     select(manifest.c.media_type, manifest.c.payload).where(
@@ -78,9 +87,12 @@ _part_size = PointQuery(
 )
 
 
-async def tagged(database: Database, repository_id: int, name: str) -> Tagged | None:
-    """Return the manifest that a tag names, None if there is no such tag."""
-    row = await database.point(_tagged, repository_id, name)
+async def tagged(database: Database, repository_id: int, name: str, *, leased: bool = False) -> Tagged | None:
+    """Return the manifest that a tag names, None if there is no such tag.
+
+    ``leased``, for the tags of mirrors: a move of a moment ago may be missing.
+    """
+    row = await database.point(_mirrored_tag if leased else _tagged, repository_id, name)
     return Tagged(Digest(row[0]), row[1], row[2]) if row else None
 
 
@@ -168,6 +180,7 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
     names, now = sorted(set(names)), time.time()
     if not names:
         return []
+    changes.changed(transaction, changes.repository(repository_id), leased=False)
     values = {"digest": digest, "updated_at": now, "checked_at": now}
     # The tags are written before they are read. If two pushes make the same tag, the second one must find the
     # manifest that the first one named.
@@ -184,12 +197,17 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
 
 async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
     """Write that the upstream still has the tag at this digest."""
+    changes.changed(transaction, changes.repository(repository_id), leased=False)
     here = (tag.c.repository_id == repository_id) & (tag.c.name == name) & (tag.c.digest == digest)
     await transaction.execute(update(tag).where(here).values(checked_at=time.time()))
 
 
-async def remove_tag(transaction: Transaction, repository_id: int, name: str) -> Digest | None:
-    """Remove a tag; return the manifest it named, None if there was no such tag."""
+async def remove_tag(transaction: Transaction, repository_id: int, name: str, *, leased: bool = True) -> Digest | None:
+    """Remove a tag; return the manifest it named, None if there was no such tag.
+
+    ``leased`` is False for the tag of a hosted repository, as for `tagged`.
+    """
+    changes.changed(transaction, changes.repository(repository_id), leased=leased)
     statement = delete(tag).where(tag.c.repository_id == repository_id, tag.c.name == name).returning(tag.c.digest)
     digest = (await transaction.execute(statement)).scalar()
     return Digest(digest) if digest else None
@@ -197,6 +215,7 @@ async def remove_tag(transaction: Transaction, repository_id: int, name: str) ->
 
 async def remove(transaction: Transaction, repository_id: int, digest: Digest) -> list[Digest] | None:
     """Remove a manifest with its tags; return the digests of its parts and referrers, None if it did not exist."""
+    changes.changed(transaction, changes.repository(repository_id))
     parts = select(part.c.digest).where(part.c.repository_id == repository_id, part.c.manifest == digest)
     referrers = select(manifest.c.digest).where(manifest.c.repository_id == repository_id, manifest.c.subject == digest)
     touched = [Digest(row[0]) for row in await transaction.execute(parts.union(referrers))]

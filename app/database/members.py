@@ -7,9 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, or_, select, update
+from sqlalchemy import Select, bindparam, delete, func, literal_column, or_, select, update
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
 from .keyset import Page
@@ -38,7 +38,19 @@ class Member:
 _own_role = PointQuery(
     select(member.c.role).where(
         member.c.project_id == bindparam("project"), member.c.account_id == bindparam("account")
-    )
+    ),
+    scope=lambda project_id, _: changes.project(project_id),
+)
+
+
+# In the statement itself, because a point query has no other parameters than its caller's.
+_LINE_BREAK: Any = literal_column("'\n'")
+# One row for all groups of a project, so that a copy of it serves everybody's.
+_group_roles = PointQuery(
+    select(func.aggregate_strings(member.c.role + literal_column("':'") + member.c.group_name, _LINE_BREAK)).where(
+        member.c.project_id == bindparam("project"), member.c.group_name.is_not(None)
+    ),
+    scope=changes.project,
 )
 
 
@@ -47,9 +59,11 @@ async def roles(database: Database, project_id: int, account_id: int, groups: Co
     row = await database.point(_own_role, project_id, account_id)
     found = [str(row[0])] if row else []
     if groups:
-        theirs = select(member.c.role).where(member.c.project_id == project_id, member.c.group_name.in_(groups))
-        async with database.reading() as transaction:
-            found += (await transaction.execute(theirs)).scalars()
+        row = await database.point(_group_roles, project_id)
+        for line in str(row[0]).split("\n") if row and row[0] else ():
+            role, _, group = line.partition(":")
+            if group in groups:
+                found.append(role)
     return found
 
 
@@ -91,6 +105,7 @@ async def add(
     transaction: Transaction, project_id: int, role: str, *, account_id: int | None = None, group: str | None = None
 ) -> int | None:
     """Make a person or a group a member; return the row's id, None if they are a member already."""
+    _changed(transaction, project_id)
     statement = (
         insert(transaction, member)
         .values(project_id=project_id, account_id=account_id, group_name=group, role=role, created_at=time.time())
@@ -103,13 +118,20 @@ async def add(
 
 async def set_role(transaction: Transaction, member_id: int, role: str) -> None:
     """Change a role."""
-    await transaction.execute(update(member).where(member.c.id == member_id).values(role=role))
+    statement = update(member).where(member.c.id == member_id).values(role=role).returning(member.c.project_id)
+    _changed(transaction, (await transaction.execute(statement)).scalar())
 
 
 async def remove(transaction: Transaction, member_id: int) -> None:
     """Remove a member."""
     await retire(transaction, member)
-    await transaction.execute(delete(member).where(member.c.id == member_id))
+    statement = delete(member).where(member.c.id == member_id).returning(member.c.project_id)
+    _changed(transaction, (await transaction.execute(statement)).scalar())
+
+
+def _changed(transaction: Transaction, project_id: int | None) -> None:
+    if project_id is not None:
+        changes.changed(transaction, changes.project(project_id))
 
 
 async def others_with_role(transaction: Transaction, project_id: int, role: str, member_id: int) -> int:

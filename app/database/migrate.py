@@ -25,6 +25,8 @@ _POSTGRESQL_LOCK = 0x72656769
 # A step waits for a table that is in use, for example by a dump, and every request queues behind the step. So it
 # gives up soon.
 _POSTGRESQL_LOCK_TIMEOUT = "2s"
+# Back-fills may rewrite large tables. If the database stops answering, the transaction ends long before.
+_MIGRATION_SECONDS = 3600.0
 _LOCK_NOT_AVAILABLE = "55P03"
 # In `setting`: the oldest revision whose release can work with this schema.
 _OLDEST = "oldest_schema"
@@ -48,7 +50,7 @@ async def migrate(url: str) -> bool:
         Path(database.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
         # On SQLite the transaction itself is the lock, because it begins by taking the write lock.
-        async with database.transaction() as transaction:
+        async with database.transaction(_MIGRATION_SECONDS) as transaction:
             if not database.is_sqlite:
                 await transaction.execute(select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
                 await transaction.execute(text(f"SET LOCAL lock_timeout = '{_POSTGRESQL_LOCK_TIMEOUT}'"))

@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .keyset import Order, Page
 from .tables import account, manifest, member, project, repository, robot
@@ -132,12 +132,14 @@ _columns = (
     project.c.upstream_credential.is_not(None),
 )
 _by_name = PointQuery(
-    select(project.c.id, project.c.public, project.c.upstream).where(project.c.name == bindparam("name"))
+    select(project.c.id, project.c.public, project.c.upstream).where(project.c.name == bindparam("name")),
+    scope=changes.project_named,
 )
 _repository_id = PointQuery(
     select(repository.c.id).where(
         repository.c.project_id == bindparam("project"), repository.c.name == bindparam("name")
-    )
+    ),
+    scope=lambda project_id, _: changes.project(project_id),
 )
 _resolve = PointQuery(
     select(
@@ -155,7 +157,10 @@ _resolve = PointQuery(
         and_(repository.c.project_id == project.c.id, repository.c.name == bindparam("repository")),
         isouter=True,
     )
-    .where(project.c.name == bindparam("project"))
+    .where(project.c.name == bindparam("project")),
+    scope=lambda _, name: changes.project_named(name),
+    # The first push to a repository changes nothing else, so it is not told.
+    keeps=lambda row: row[3] is not None,
 )
 
 
@@ -226,6 +231,7 @@ async def create(
 
 async def change(transaction: Transaction, name: str, **values: object) -> bool:
     """Set columns of a project; return whether it exists."""
+    changes.changed(transaction, changes.project_named(name))
     return bool((await transaction.execute(update(project).where(project.c.name == name).values(values))).rowcount)
 
 

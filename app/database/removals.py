@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select, update
 
-from . import blobs, uploads
+from . import blobs, changes, robots, uploads
 from .engine import Transaction
 from .ids import retire
-from .tables import link, manifest, member, project, repository, robot, upload
+from .tables import link, manifest, member, project, repository, upload
 from .text import END_OF_NAMES, REMOVED
 
 
 async def hide_project(transaction: Transaction, project_id: int) -> bool:
     """Hide a project and free its name, and remove its members and robots; return False if there is no such project."""
+    named = select(project.c.name).where(project.c.id == project_id).with_for_update()
+    name = (await transaction.execute(named)).scalar()
+    if name is None:
+        return False
+    changes.changed(transaction, changes.project_named(name), changes.project(project_id))
     hidden = (
         update(project)
         .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
@@ -25,9 +30,9 @@ async def hide_project(transaction: Transaction, project_id: int) -> bool:
     )
     if not (await transaction.execute(hidden)).rowcount:
         return False
-    for table in (member, robot):
-        await retire(transaction, table)
-        await transaction.execute(delete(table).where(table.c.project_id == project_id))
+    await retire(transaction, member)
+    await transaction.execute(delete(member).where(member.c.project_id == project_id))
+    await robots.remove_of_project(transaction, project_id)
     return True
 
 
@@ -37,8 +42,14 @@ async def hide_repository(transaction: Transaction, repository_id: int) -> bool:
         update(repository)
         .where(repository.c.id == repository_id, repository.c.name < END_OF_NAMES)
         .values(name=f"{REMOVED}{repository_id}")
+        .returning(repository.c.project_id)
     )
-    return bool((await transaction.execute(hidden)).rowcount)
+    project_id = (await transaction.execute(hidden)).scalar()
+    if project_id is None:
+        return False
+    name = (await transaction.execute(select(project.c.name).where(project.c.id == project_id))).scalar_one()
+    changes.changed(transaction, changes.project_named(name), changes.project(project_id))
+    return True
 
 
 async def hidden_projects(transaction: Transaction) -> list[int]:
@@ -71,6 +82,7 @@ async def empty_repository(transaction: Transaction, repository_id: int, limit: 
         await blobs.discard(transaction, key, 0)
     some = select(manifest.c.digest).where(manifest.c.repository_id == repository_id).limit(limit)
     digests = list((await transaction.execute(some)).scalars())
+    changes.changed(transaction, changes.repository(repository_id))
     await transaction.execute(
         delete(manifest).where(manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests))
     )

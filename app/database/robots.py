@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, select, update
 
-from . import keyset
+from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Page
@@ -92,12 +92,6 @@ async def find(transaction: Transaction, robot_id: int) -> Robot | None:
     return Robot(*row) if row else None
 
 
-async def find_by_name(transaction: Transaction, name: str) -> Robot | None:
-    """Find a robot by its exact user name."""
-    row = (await transaction.execute(select(*_columns).where(robot.c.name == name))).first()
-    return Robot(*row) if row else None
-
-
 async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Robot]:
     """List a project's robots by full name; ``project_id`` None lists the system's."""
     statement = select(*_columns).where(_chosen(project_id, page.search))
@@ -118,13 +112,30 @@ async def change(transaction: Transaction, robot_id: int, **values: object) -> R
     """Set columns of a robot; return the changed row, None if it is gone."""
     statement = update(robot).where(robot.c.id == robot_id).values(values).returning(*_columns)
     row = (await transaction.execute(statement)).first()
-    return Robot(*row) if row else None
+    if row is None:
+        return None
+    changed = Robot(*row)
+    changes.changed(transaction, changes.account_named(changed.name))
+    return changed
 
 
 async def remove(transaction: Transaction, robot_id: int) -> bool:
     """Remove a robot; return False if it is gone already."""
     await retire(transaction, robot)
-    return bool((await transaction.execute(delete(robot).where(robot.c.id == robot_id))).rowcount)
+    statement = delete(robot).where(robot.c.id == robot_id).returning(robot.c.name)
+    name = (await transaction.execute(statement)).scalar()
+    if name is None:
+        return False
+    changes.changed(transaction, changes.account_named(name))
+    return True
+
+
+async def remove_of_project(transaction: Transaction, project_id: int) -> None:
+    """Remove all robots of a project."""
+    await retire(transaction, robot)
+    statement = delete(robot).where(robot.c.project_id == project_id).returning(robot.c.name)
+    names = (await transaction.execute(statement)).scalars()
+    changes.changed(transaction, *map(changes.account_named, names))
 
 
 async def expiring(transaction: Transaction, after: float, until: float) -> list[Robot]:

@@ -20,7 +20,7 @@ from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
 from .listings import Fetch, MirrorListings
-from .manifests import PULLS, MirrorManifests
+from .manifests import PULLS, MirrorManifests, Unrecorded
 from .statistics import Traffic
 
 # The one upstream whose names have a hidden first part: `docker pull redis` pulls library/redis.
@@ -63,6 +63,8 @@ class MirrorContent:
         if head and client.may_fill and (looked := await self._manifests.look_up(repository, reference)) is not None:
             return looked
         resolved = await self._manifests.resolve(repository, reference, client)
+        if isinstance(resolved, Unrecorded):
+            return ManifestAnswer.of(resolved.manifest, resolved.warning)
         found = await self._stored.read(resolved.repository_id, resolved.digest)
         if found is None:
             raise unknown_manifest(repository.name, reference)
@@ -105,7 +107,7 @@ class MirrorContent:
             return None
         if isinstance(reference, Digest):
             return await self._stored.read(repository.id, reference)
-        tagged = await self._stored.read_tag(repository.id, reference)
+        tagged = await self._stored.read_tag(repository.id, reference, leased=True)
         return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
     async def _meant(self, repository: Repository) -> Repository:

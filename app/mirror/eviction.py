@@ -7,7 +7,7 @@ import time
 
 from prometheus_client import Counter
 
-from app.database import Database, Transaction, blobs, projects
+from app.database import JOB_SECONDS, Database, Transaction, blobs, projects
 from app.database.projects import Project
 from app.kit.jobs import repeat
 
@@ -58,7 +58,7 @@ class Eviction:
             return unlinked, freed
 
         while too_many > 0:
-            unlinked, freed = await self._database.transact(evict)
+            unlinked, freed = await self._database.transact(evict, JOB_SECONDS, answers=False)
             if not unlinked:
                 log.warning("%s is over its bound, but all of its blobs are in use", project.name)
                 return

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
-from app.kit.disk import DiskFailed, disk_errors
+from app.kit.disk import DiskFailed
 from app.kit.threads import in_thread
 from app.oci.digest import Digest
 from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
@@ -269,9 +269,7 @@ class Fills:
 
     async def _drive(self, fill: Fill, request: BlobRequest) -> None:
         paths = SpoolPaths(request.spool, request.digest)
-        with disk_errors():
-            lock = LockFile(paths.lock)
-        with lock:
+        with LockFile(paths.lock) as lock:
             if not lock.try_lock():
                 await Follower(fill, paths, lock).follow()
             elif lock.linked():  # Otherwise a leader has just ended and removed this lock file.

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from app.cache import Cache, Claim, Lease, keys
+from app.kit.disk import disk_errors
 from app.oci.digest import Digest
 from app.oci.reference import Name
 
@@ -30,17 +31,18 @@ _LEASE_PAUSE = 0.05
 class LockFile:
     """One open description of a lock file; makes the file and its folder if missing. Closing it releases the lock.
 
-    Raises OSError if the file can be neither opened nor made.
+    Raises DiskFailed if the file can be neither opened nor made: the disk fails, or no file descriptor is left.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        try:
-            self.fd = os.open(path, flags, 0o666)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.fd = os.open(path, flags, 0o666)
+        with disk_errors():
+            try:
+                self.fd = os.open(path, flags, 0o666)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.fd = os.open(path, flags, 0o666)
 
     def try_lock(self, *, shared: bool = False) -> bool:
         """Take the lock if it is free; return whether it was. Never waits."""

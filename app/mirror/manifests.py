@@ -17,6 +17,9 @@ A manifest that came and cannot be used is remembered with the reason. So it cos
 A client's HEAD of a manifest that is not cached costs only a HEAD of the upstream. Clients send one for a tag and then
 a GET for the digest. So the tag is noted, and recorded with the manifest when that comes.
 
+If the database cannot be asked or written, a tag is served with a Warning: as last known, or as the upstream has it if
+that manifest is at hand. A later request asks the upstream again, and records the answer.
+
 Three mechanisms keep a manifest from being fetched twice at once. Requests of one worker join one task
 (single-flight). The tasks of all workers take the manifest lock one after the other. A task with the lock reads SQL
 first, because the task before it may have recorded the manifest.
@@ -27,7 +30,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,7 +38,8 @@ from pathlib import Path
 from prometheus_client import Counter
 
 from app.cache import Cache
-from app.database import Database, Transaction, manifests, projects
+from app.database import Database, DatabaseUnavailable, Transaction, manifests, projects
+from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
@@ -60,6 +64,8 @@ PULLS = Counter("registry_mirror_manifests_total", "Manifests requested from a m
 _HURRY_SECONDS = 3.0
 # After the upstream failed a request that had an older manifest, other such requests do not wait for it for this long.
 _SPARE_SECONDS = 10.0
+# Completes a sentence that begins with the upstream's name.
+_NOT_NOTED = "cannot be asked while the registry's database is down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,14 @@ class Resolved:
     digest: Digest
     warning: str | None = None
     fetched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """A manifest that was fetched just now, while the database could not be written."""
+
+    manifest: StoredManifest
+    warning: str
 
 
 @dataclass(slots=True)
@@ -103,9 +117,10 @@ class MirrorManifests:
         self._tag_notes = TagNotes(cache)
         self._outsiders = Outsiders(cache, access.name)
         self._requests: dict[tuple[Name, Tag | Digest, bool], _Request] = {}
-        self._resolving: SingleFlight[Resolved] = SingleFlight()
+        self._resolving: SingleFlight[Resolved | Unrecorded] = SingleFlight()
         self._lookups: SingleFlight[ManifestAnswer | None] = SingleFlight()
         self._spare_until = 0.0
+        self._spare_reason = ""
 
     def is_fresh(self, checked_at: float) -> bool:
         """Return whether a tag is still fresh that was compared with the upstream at ``checked_at`` (Unix seconds)."""
@@ -122,7 +137,7 @@ class MirrorManifests:
             return None
         return await self._lookups.join((repository.name, reference), partial(self._look_up, repository, reference))
 
-    async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved:
+    async def resolve(self, repository: Repository, reference: Reference, client: Client) -> Resolved | Unrecorded:
         """Return the manifest of a reference that is not fresh here, after asking the upstream and fetching it.
 
         Raises ManifestUnknown, NotCached, and any failure of the upstream if no older manifest is cached.
@@ -176,7 +191,7 @@ class MirrorManifests:
         if reason is not None:
             raise reason
 
-    async def _resolve(self, request: _Request) -> Resolved:
+    async def _resolve(self, request: _Request) -> Resolved | Unrecorded:
         try:
             if isinstance(request.reference, Digest):
                 return await self._fetch_digest(request, request.reference)
@@ -191,7 +206,7 @@ class MirrorManifests:
 
     # tags
 
-    async def _refresh(self, request: _Request, tag: Tag) -> Resolved:
+    async def _refresh(self, request: _Request, tag: Tag) -> Resolved | Unrecorded:
         repository = request.repository
         async with self._lock.hold(repository.name, tag):
             # The previous holder of the lock may have found out that there is no such tag.
@@ -202,24 +217,27 @@ class MirrorManifests:
                 return Resolved(*known[0])
             stale = known[0] if known else None
             if stale is not None and time.monotonic() < self._spare_until:
-                return self._serve_stale(repository, tag, stale, "failed a moment ago")
+                return self._serve_stale(repository, tag, stale, self._spare_reason)
             if stale is not None and not request.may_fill and not await self._outsiders.may_ask():
                 return self._serve_stale(repository, tag, stale, "is asked only so often without a login")
             try:
                 return await self._ask(request, tag, stale)
-            except (UpstreamDown, UpstreamInvalid, TooManyRequests) as error:
+            except (DatabaseUnavailable, UpstreamDown, UpstreamInvalid, TooManyRequests) as error:
                 if stale is None:
                     raise
                 if isinstance(error, UpstreamInvalid):
                     return self._serve_stale(repository, tag, stale, "answers with a manifest that cannot be used")
                 if isinstance(error, WordlessRefusal):
                     return self._serve_stale(repository, tag, stale, "answers as no registry does")
-                if not isinstance(error, UpstreamDown | UpstreamLimited):
+                if isinstance(error, TooManyRequests) and not isinstance(error, UpstreamLimited):
                     return self._serve_stale(repository, tag, stale, "allows no more pulls now")
-                self._spare_until = time.monotonic() + _SPARE_SECONDS
+                if isinstance(error, DatabaseUnavailable):
+                    self._spare(_NOT_NOTED)
+                    return self._serve_stale(repository, tag, stale, _NOT_NOTED)
+                self._spare("failed a moment ago")
                 return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
-    async def _ask(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved:
+    async def _ask(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved | Unrecorded:
         repository = request.repository
         async with self._forgetting(repository, tag):
             try:
@@ -227,7 +245,7 @@ class MirrorManifests:
             except WordlessRefusal as refusal:
                 return await self._record(repository, await self._ask_by_get(request, refusal), [tag])
         if stale is not None and head.digest == stale[1]:
-            async with self._database.transaction() as transaction:
+            async with self._database.transaction(answers=False) as transaction:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
             PULLS.labels("unchanged").inc()
             return Resolved(*stale)
@@ -238,12 +256,12 @@ class MirrorManifests:
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
-                return await self._move_tag(repository_id, tag, head.digest)
+                return await self._move_tag(repository, repository_id, tag, head.digest)
             return await self._bring(request, tag, head, stale)
 
     async def _bring(
         self, request: _Request, tag: Tag, head: ManifestHead, stale: tuple[int, Digest] | None
-    ) -> Resolved:
+    ) -> Resolved | Unrecorded:
         repository = request.repository
         if stale is not None and not request.may_fill:
             return self._serve_stale(repository, tag, stale, "has a newer one, which is fetched only after a login")
@@ -260,6 +278,10 @@ class MirrorManifests:
                 return await access.look_up(path, reference, public=repository.public)
         except TimeoutError as error:
             raise UpstreamDown(self._access.name, "is slow to answer") from error
+
+    def _spare(self, reason: str) -> None:
+        """Serve tags as last known for a while, so that no client waits for a part that has just failed."""
+        self._spare_until, self._spare_reason = time.monotonic() + _SPARE_SECONDS, reason
 
     def _serve_stale(self, repository: Repository, tag: Tag, stale: tuple[int, Digest], reason: str) -> Resolved:
         PULLS.labels("stale").inc()
@@ -287,11 +309,13 @@ class MirrorManifests:
             if was is not None:
                 await manifests.ask_review(transaction, repository_id, [was], time.time() + GRACE_SECONDS)
 
-        await self._database.transact(forget)
+        # If it cannot be written, a later request is told the same by the upstream.
+        with suppress(DatabaseUnavailable):
+            await self._database.transact(forget, answers=False)
 
     # digests
 
-    async def _fetch_digest(self, request: _Request, digest: Digest) -> Resolved:
+    async def _fetch_digest(self, request: _Request, digest: Digest) -> Resolved | Unrecorded:
         repository = request.repository
         async with self._lock.hold(repository.name, digest):
             await self._refuse_missing(repository, digest)
@@ -366,10 +390,9 @@ class MirrorManifests:
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
-    async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved:
+    async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved | Unrecorded:
+        self._traffic.count(repository.project_id, Counts(fetched_bytes=len(fetched.manifest.payload)))
         noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
-        # A tag that is known by now was compared with the upstream at or after the time of its note.
-        tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
 
         async def write(transaction: Transaction) -> int:
             repository_id = await ensure(transaction, repository)
@@ -380,16 +403,26 @@ class MirrorManifests:
                 await manifests.ask_review(transaction, repository_id, [fetched.digest], look_at)
             return repository_id
 
-        resolved = Resolved(await self._database.transact(write), fetched.digest, fetched=True)
-        self._traffic.count(repository.project_id, Counts(fetched_bytes=len(fetched.manifest.payload)))
-        return resolved
+        try:
+            # A tag that is known by now was compared with the upstream at or after the time of its note.
+            tags = tags + [tag for tag in noted if await self._known(repository, tag) is None]
+            repository_id = await self._database.transact(write, answers=False)
+            return Resolved(repository_id, fetched.digest, fetched=True)
+        except DatabaseUnavailable:
+            # The pull is spent, and this client should have it. A later request fetches the manifest again.
+            PULLS.labels("unrecorded").inc()
+            stored = StoredManifest(fetched.digest, fetched.manifest.media_type, fetched.manifest.payload)
+            return Unrecorded(stored, f"{repository.name}@{fetched.digest} cannot be kept here now")
 
-    async def _move_tag(self, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
+    async def _move_tag(self, repository: Repository, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
         async def move(transaction: Transaction) -> None:
             moved = await manifests.set_tags(transaction, repository_id, [tag], digest)
             await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
 
-        await self._database.transact(move)
+        try:
+            await self._database.transact(move, answers=False)
+        except DatabaseUnavailable:
+            return self._serve_stale(repository, tag, (repository_id, digest), _NOT_NOTED)
         PULLS.labels("moved").inc()
         return Resolved(repository_id, digest)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
-from app.database import Database, budget_samples, traffic
+from app.database import JOB_SECONDS, Database, budget_samples, traffic
 from app.database.budget_samples import MINUTE
 from app.database.traffic import HOUR, Counts
 from app.kit.write_behind import WriteBehind
@@ -119,7 +119,7 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
 
     async def write(self, notes: Mapping[_TrafficKey, Counts]) -> None:
         """Add the counts to those in the database; raises Unavailable."""
-        await self._database.transact(partial(traffic.add, counted=notes))
+        await self._database.transact(partial(traffic.add, counted=notes), JOB_SECONDS)
 
 
 class BudgetHistory:

@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator
 
 from app.access.principal import ANONYMOUS, Principal
-from app.database import Database, audit
+from app.database import JOB_SECONDS, Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
 from app.database.keyset import Page
 from app.kit.jobs import repeat
@@ -100,7 +100,7 @@ class Audit:
     async def _write(self) -> None:
         try:
             while notes := self._notes[:_WRITTEN_AT_ONCE]:
-                async with self._database.transaction() as transaction:
+                async with self._database.transaction(JOB_SECONDS) as transaction:
                     await audit.add(transaction, notes)
                 del self._notes[: len(notes)]
             self._database_down = False
@@ -132,7 +132,7 @@ class Audit:
         before = time.time() - self._days * _DAY
         removed = _REMOVED_AT_ONCE
         while removed == _REMOVED_AT_ONCE:
-            async with self._database.transaction() as transaction:
+            async with self._database.transaction(JOB_SECONDS) as transaction:
                 removed = await audit.remove_older(transaction, before, _REMOVED_AT_ONCE)
 
     async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:

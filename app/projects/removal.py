@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from app.database import Database, removals
+from app.database import JOB_SECONDS, Database, removals
 
 _BATCH = 100
 # The client waits for at most this many batches; garbage collection removes the rest.
@@ -62,7 +62,7 @@ async def _empty_repository(database: Database, repository_id: int, batches: int
     empty = partial(removals.empty_repository, repository_id=repository_id, limit=_BATCH)
     while batches != 0:
         batches = None if batches is None else batches - 1
-        if await database.transact(empty):
+        if await database.transact(empty, JOB_SECONDS, answers=False):
             continue
         # A push may have added content meanwhile; then the repository is emptied again.
         if await database.transact(partial(removals.remove_repository, repository_id=repository_id)):

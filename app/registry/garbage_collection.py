@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 
-from app.database import Database, Transaction, blobs, manifests, uploads
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, uploads
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.projects.removal import finish_removals
@@ -52,7 +52,7 @@ class GarbageCollection:
                 await blobs.discard(transaction, key, 0)
             return len(keys)
 
-        return await self._database.transact(end)
+        return await self._database.transact(end, JOB_SECONDS)
 
     async def _review(self) -> int:
         async def review(transaction: Transaction) -> int:
@@ -69,17 +69,17 @@ class GarbageCollection:
                     await blobs.unlink(transaction, repository_id, digest)
             return len(due)
 
-        return await self._database.transact(review)
+        return await self._database.transact(review, JOB_SECONDS, answers=False)
 
     async def _remove_garbage(self) -> int:
-        async with self._database.transaction() as transaction:
+        async with self._database.transaction(JOB_SECONDS) as transaction:
             keys = await blobs.due_garbage(transaction, _BATCH)
         removed = []
         for key in keys:
             await self._store.delete(key)
             removed.append(key)
         if removed:
-            async with self._database.transaction() as transaction:
+            async with self._database.transaction(JOB_SECONDS) as transaction:
                 await blobs.forget_garbage(transaction, removed)
         return len(removed)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from cachetools import LRUCache
-
 from app.database import Database, Transaction, blobs, manifests
 from app.database.manifests import StoredManifest
 from app.oci.digest import Digest
@@ -16,35 +14,38 @@ from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
 
 from .garbage_collection import GRACE_SECONDS
-
-# Payloads kept in each worker: a few thousand ordinary manifests.
-_CACHE_BYTES = 32 * 1024 * 1024
+from .payloads import Payloads
 
 
 class Manifests:
-    """The manifests in the database. Payloads are cached in memory by digest, because their bytes never change."""
+    """The manifests in the database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, payloads: Payloads) -> None:
         self._database = database
-        self._payloads: LRUCache[Digest, bytes] = LRUCache(_CACHE_BYTES, getsizeof=len)
+        self._payloads = payloads
 
     async def read(self, repository_id: int, digest: Digest) -> StoredManifest | None:
-        """Return a manifest of the repository, else None; asks the database every time whether it is still there."""
-        payload = self._payloads.get(digest)
+        """Return a manifest of the repository, else None."""
+        payload = self._payloads.remembered(digest) or await self._payloads.find(digest)
         if payload is not None:
             found = await manifests.present(self._database, repository_id, digest)
             return StoredManifest(digest, found[0], payload) if found else None
         stored = await manifests.payload(self._database, repository_id, digest)
         if stored is not None:
-            self._payloads[digest] = stored.payload
+            await self._payloads.keep(digest, stored.payload)
         return stored
 
-    async def read_tag(self, repository_id: int, tag: Tag) -> tuple[StoredManifest, float] | None:
-        """Return a tag's manifest, and when it was last compared with the upstream (Unix seconds); None if unknown."""
-        tagged = await manifests.tagged(self._database, repository_id, tag)
+    async def read_tag(
+        self, repository_id: int, tag: Tag, *, leased: bool = False
+    ) -> tuple[StoredManifest, float] | None:
+        """Return a tag's manifest, and when it was last compared with the upstream (Unix seconds); None if unknown.
+
+        ``leased`` is as for `app.database.manifests.tagged`.
+        """
+        tagged = await manifests.tagged(self._database, repository_id, tag, leased=leased)
         if tagged is None:
             return None
-        payload = self._payloads.get(tagged.digest)
+        payload = self._payloads.remembered(tagged.digest)
         if payload is not None:
             return StoredManifest(tagged.digest, tagged.media_type, payload), tagged.checked_at
         stored = await self.read(repository_id, tagged.digest)
@@ -80,7 +81,7 @@ class Manifests:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
         await self._database.transact(put)
-        self._payloads[digest] = payload
+        await self._payloads.keep(digest, payload)
         return digest, parsed
 
     async def keep(self, repository_id: int, digest: Digest) -> None:
@@ -100,7 +101,8 @@ class Manifests:
             if isinstance(reference, Digest):
                 orphans = await manifests.remove(transaction, repository_id, reference)
             else:
-                was = await manifests.remove_tag(transaction, repository_id, reference)
+                leased = repository.upstream is not None
+                was = await manifests.remove_tag(transaction, repository_id, reference, leased=leased)
                 orphans = [was] if was else None
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
             return orphans is not None

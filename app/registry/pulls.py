@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from app.database import Database, Transaction, blobs, manifests, repositories
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, repositories
 from app.kit.write_behind import WriteBehind
 from app.oci.digest import Digest
 
@@ -61,4 +61,4 @@ class Pulls(WriteBehind[_Key, _Pulled]):
             await manifests.touch(transaction, times["manifest"])
             await repositories.add_pulls(transaction, counts)
 
-        await self._database.transact(touch)
+        await self._database.transact(touch, JOB_SECONDS)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,10 +21,15 @@ from .trouble import damaged, upload_gone, upload_overtaken
 TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
 SOON = {"Retry-After": "10"}
 
+_FORBIDDEN = 403
+_SKEWED = "RequestTimeTooSkewed"
+# Amazon's limit is 15 minutes, and others' 5. Below that, a refusal has another reason.
+_MOST_SKEW_SECONDS = 240
 _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 _OVERTAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "InvalidPart", "InvalidPartOrder"}
 _HINTS = {
     "403": "access is refused; see access_key_id, secret_access_key and the bucket's policy",
+    _SKEWED: "the clocks of this host and of the object store differ by minutes; see timedatectl on both",
     "404": "there is no such bucket; create it, or change storage.s3.bucket",
     "EndpointConnectionError": "nothing answers there",
     "NoCredentialsError": "no access keys are configured",
@@ -45,9 +53,21 @@ def reason(error: BaseException) -> str:
 
 
 def _code(error: BaseException) -> str:
-    if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code"))
-    return type(error).__name__
+    if not isinstance(error, ClientError):
+        return type(error).__name__
+    # The answer to a HEAD has no words, and some servers call it a wrong signature.
+    return _SKEWED if _refused_for_its_time(error) else str(error.response.get("Error", {}).get("Code"))
+
+
+def _refused_for_its_time(error: ClientError) -> bool:
+    told: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    if told.get("HTTPStatusCode") != _FORBIDDEN:
+        return False
+    try:
+        theirs = parsedate_to_datetime(told["HTTPHeaders"]["date"]).timestamp()
+    except (KeyError, ValueError):
+        return False
+    return abs(time.time() - theirs) > _MOST_SKEW_SECONDS
 
 
 def _translated(error: BaseException, request: str) -> OCIError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import re
 import socket
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
@@ -21,7 +23,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import PeriodicCallback
+from tornado.ioloop import IOLoop, PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application
 
@@ -35,6 +37,8 @@ from .observe import Observer, request_id
 from .v2.call import Call
 from .v2.edge import V2
 
+log = logging.getLogger(__name__)
+
 # Only the distribution API takes large bodies; forms and JSON are small.
 _MAX_FORM_BYTES = 1024 * 1024
 # A connection is closed after this time without a request; clients that are still there poll more often.
@@ -44,6 +48,9 @@ _MAX_BUFFER = 1024 * 1024
 _HEAD_CHUNK = 8 * 1024
 # An upload has this time to store the received bytes after a stop closed its connection.
 _END_SECONDS = 3
+# The pause after a connection could not be accepted, because no file descriptor or memory was left.
+_PAUSE_SECONDS = 0.5
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
 _END_OF_HEAD = {b"\r?\n\r?\n": b"\n\r?\n"}
@@ -67,9 +74,22 @@ class Edge(HTTPServerConnectionDelegate):
         self._trusted = tuple(trusted_proxies)
         # The connections without the whole head of a request, with the start of their wait; the longest wait first.
         self.waiting: dict[HTTP1ServerConnection, float] = {}
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Close each connection that has no request, now or when its answer is sent.
+
+        Clients that kept theirs busy would otherwise hold up a stop.
+        """
+        self._stopping = True
+        for connection in list(self.waiting):
+            _close_if_silent(connection)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        self.waiting[cast("HTTP1ServerConnection", server_conn)] = time.monotonic()
+        waiting = cast("HTTP1ServerConnection", server_conn)
+        self.waiting[waiting] = time.monotonic()
+        if self._stopping:
+            _close_if_silent(waiting)
         return _Request(self, server_conn, cast("Exchange", request_conn))
 
     def dispatch(
@@ -80,6 +100,8 @@ class Edge(HTTPServerConnectionDelegate):
         It is called once the head has arrived.
         """
         self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
+        if self._stopping:
+            connection._disconnect_on_finish = True
         context: Any = connection.context
         start, fault = read_target(start, headers)
         peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
@@ -172,6 +194,9 @@ class PlainServer(HTTPServer):
 
     edge: Edge
 
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        super().add_sockets([cast("socket.socket", _Listening(each)) for each in sockets])
+
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
@@ -195,6 +220,45 @@ class PlainServer(HTTPServer):
             connection.stream.close()
 
 
+class _Listening:
+    """A listening socket as Tornado uses it, which pauses while this process has no file descriptor left.
+
+    Tornado would try to accept in each turn of the loop, and log each failure. The connections wait in the kernel.
+    """
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._socket = listening
+        self._pausing = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            accepted = self._socket.accept()
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._pause(error)
+            raise BlockingIOError from error
+        self._pausing = False
+        return accepted
+
+    def _pause(self, error: OSError) -> None:
+        if not self._pausing:
+            log.error("new connections wait, because none can be accepted: %s", error.strerror)
+        self._pausing = True
+        IOLoop.current().update_handler(self.fileno(), 0)
+        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self.fileno() >= 0:
+            IOLoop.current().update_handler(self.fileno(), IOLoop.READ)
+
+
 class _Stream(IOStream):
     """A connection that sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer."""
 
@@ -214,10 +278,21 @@ class _Stream(IOStream):
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:
+    return _first_byte(connection) == _TLS_HANDSHAKE
+
+
+def _close_if_silent(connection: HTTP1ServerConnection) -> None:
+    # A request that has arrived is answered.
+    if not connection.stream.closed() and not _first_byte(connection.stream.socket):
+        connection.stream.close()
+
+
+def _first_byte(connection: socket.socket) -> bytes:
+    """Return the first byte that has arrived and was not read; empty if there is none."""
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == _TLS_HANDSHAKE
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
-        return False
+        return b""
 
 
 def make_server(edge: Edge) -> HTTPServer:
@@ -235,6 +310,7 @@ def make_server(edge: Edge) -> HTTPServer:
 async def stop_server(server: HTTPServer, observer: Observer, seconds: float) -> None:
     """Stop accepting, let requests finish for at most ``seconds``, then close every connection."""
     server.stop()
+    cast("PlainServer", server).edge.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await observer.running.drain()

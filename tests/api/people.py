@@ -27,11 +27,11 @@ ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
 
 
 class People:
-    """Works on the database of a service that keeps it in its folder."""
+    """Works on the database of a service: ``url``, or the one in its folder."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, url: str | None = None) -> None:
         data = service.folder / "data"
-        self._url = f"sqlite:///{data}/registry.sqlite"
+        self._url = url or f"sqlite:///{data}/registry.sqlite"
         self._secrets = Secrets(read_key(None, data))
 
     def project(self, name: str, *, public: bool = False, age: float = 0.0) -> int:

@@ -20,6 +20,7 @@ from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
 from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
+from app.registry.payloads import Payloads
 from app.registry.repositories import Repositories
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
@@ -39,7 +40,7 @@ class House:
         self.store = FilesystemStore(folder)
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
-        self.manifests = Manifests(database)
+        self.manifests = Manifests(database, Payloads(None))
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, POLICY, ["docker.io", "quay.io"], lambda text: text[::-1])
         self.members = Members(database)

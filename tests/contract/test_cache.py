@@ -143,13 +143,19 @@ async def test_a_crowd_of_calls_is_no_fault_of_redis(cache: Cache) -> None:
     assert _failures("script") == before
 
 
-async def test_a_full_redis_refuses_writes_and_is_read(cache: Cache, valkey: Valkey) -> None:
+async def test_a_full_redis_refuses_writes_and_is_read(
+    cache: Cache, valkey: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
     await cache.set("a", b"1", 60)
     valkey.command("CONFIG SET maxmemory 1")
     try:
         assert await cache.set("b", b"1", 60) is False
         assert await cache.get("a") == b"1"
         assert not cache.away
+        for _ in range(5):
+            assert await cache.set("b", b"1", 60) is False
+            assert await cache.increment("c", 60) is None
+        assert len([record for record in caplog.records if "Redis refuses calls" in record.getMessage()]) == 1
     finally:
         valkey.command("CONFIG SET maxmemory 0")
 

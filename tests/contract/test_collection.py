@@ -24,6 +24,7 @@ from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.garbage_collection import GRACE_SECONDS, GarbageCollection
 from app.registry.manifests import Manifests
+from app.registry.payloads import Payloads
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.api.documents import EMPTY, buildkit_cache, descriptor, image, index
@@ -44,7 +45,7 @@ class House:
         self.store = FilesystemStore(folder)
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
-        self.manifests = Manifests(database)
+        self.manifests = Manifests(database, Payloads(None))
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, Policy(), [], str)
 

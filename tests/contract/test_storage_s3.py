@@ -6,9 +6,12 @@ import asyncio
 import hashlib
 import itertools
 import logging
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -247,6 +250,17 @@ async def test_wrong_keys_are_named_and_not_shown(here: Place, caplog: pytest.Lo
     for shown in (caplog.text, told.value.message):
         assert "not-this-one" not in shown
         assert here.description["access_key_id"] not in shown.replace("access_key_id", "")
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_a_clock_that_is_wrong_is_named(here: Place, monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """And not taken for wrong keys: the first request is a HEAD, whose refusal has no words."""
+    off = timedelta(hours=hours)
+    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: datetime.now(UTC) + off)
+    clock = SimpleNamespace(time=lambda: time.time() + off.total_seconds())
+    monkeypatch.setattr("app.storage.s3_trouble.time", clock)
+    with pytest.raises(Unavailable, match="clocks of this host and of the object store"):
+        await here.store.check()
 
 
 async def test_a_state_is_compact(here: Place) -> None:

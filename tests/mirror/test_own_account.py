@@ -24,6 +24,7 @@ from app.projects.service import Projects, Repository
 from app.registry.blobs import Blobs
 from app.registry.content import BlobAnswer, Client, HostedContent, ManifestAnswer
 from app.registry.manifests import Manifests
+from app.registry.payloads import Payloads
 from app.registry.pulls import Pulls
 from app.storage.filesystem import FilesystemStore
 from tests.grants import everything
@@ -108,7 +109,7 @@ async def house(
     await migrate(url)
     database, cache, store = Database(url), Cache(valkey.url), FilesystemStore(folder / "blobs")
     await store.start()
-    manifests, blobs, pulls = Manifests(database), Blobs(database), Pulls(database)
+    manifests, blobs, pulls = Manifests(database, Payloads(None)), Blobs(database), Pulls(database)
     opened = Projects(database, Policy(), ["docker.io"], SECRETS.encrypt)
     mirror = Mirror(
         "docker.io",

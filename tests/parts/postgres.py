@@ -8,7 +8,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -54,6 +54,10 @@ class Postgres:
         self._connection.execute(f"CREATE DATABASE {name}{copied}".encode())
         return self._url(name)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self) -> None:
         command = self._command(
             "postgres", "-D", f"{self._folder}/data", "-p", str(self._port), "-c", "listen_addresses=127.0.0.1",
@@ -61,6 +65,10 @@ class Postgres:
         )  # fmt: skip
         self._process = Process("postgres", command, self._folder)
         self._process.until(self._answers)
+
+    def log(self) -> str:
+        """Read what it has printed so far, over all its starts."""
+        return self._process.output()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End every connection and the server at once, in order."""
@@ -70,10 +78,33 @@ class Postgres:
         os.kill(int(pid_file.read_text().split()[0]), number)
         self._process.wait(20)
 
+    def pause(self) -> None:
+        """Freeze the server and every connection's process; the kernel goes on accepting connections."""
+        frozen: list[int] = []
+        # The server first, so that it begins no more. The kernel may leave some out of the list while others end.
+        while left := [pid for pid in self._pids() if pid not in frozen]:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            frozen += left
+
+    def resume(self) -> None:
+        # The server last: while it is frozen, the list is whole.
+        for pid in reversed(self._pids()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        # runuser stops itself when its child is stopped.
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def close(self) -> None:
         """End it without writing anything down: its data go with it."""
         if self._process.running:
             self.stop(signal.SIGQUIT)
+
+    def _pids(self) -> list[int]:
+        """List the server and its processes."""
+        server = int((self._folder / "data/postmaster.pid").read_text().split()[0])
+        return [server, *map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())]
 
     def _answers(self) -> bool:
         state = self._folder / "data/postmaster.pid"

@@ -30,14 +30,20 @@ class Valkey:
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder, free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._socket = f"/tmp/valkey-{self._port}.sock"  # the folder's path may be too long for a socket
+        self.socket_url = f"unix://{self._socket}"
         self.start()
 
     def start(self) -> None:
         """Start it, empty."""
         command = [_binary() or "valkey-server", "--bind", "127.0.0.1", "--port", str(self._port), "--save", "",
-                   "--appendonly", "no", "--dir", str(self._folder)]  # fmt: skip
+                   "--appendonly", "no", "--dir", str(self._folder), "--unixsocket", self._socket]  # fmt: skip
         self._process = Process("valkey", command, self._folder)
         self._process.until(lambda: self.command("PING") == "+PONG")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def stop(self) -> None:
         """End it; connections to its port are refused from now on."""

@@ -20,7 +20,7 @@ WEB = texts.LOCALE_FOLDER.parent
 APP = WEB.parent
 # Whose errors pages show; what is said of tokens and of headers only programs get to read.
 ERRORS_OF = ("access/**/*.py", "projects/*.py", "registry/artifacts.py", "registry/repositories.py", "oci/digest.py",
-             "oci/reference.py", "database/engine.py", "web/access_control.py", "web/login.py",
+             "oci/reference.py", "database/trouble.py", "web/access_control.py", "web/login.py",
              "web/pages/*.py")  # fmt: skip
 OF_PROGRAMS = ("tokens.py", "authorization.py")
 # Tornado's own words for a status, and what the REST API gives along for itself.

@@ -308,7 +308,7 @@ class Call(Delegate):
         elif self.method != "HEAD":
             self._chunked = True
             lines.append("\r\nTransfer-Encoding: chunked")
-        if self.has_body and not self._complete:
+        if (self.has_body and not self._complete) or self._connection._disconnect_on_finish:
             lines.append("\r\nConnection: close")
         own = "".join(lines)
         if own.count("\n") != len(lines) or own.count("\r") != len(lines):

@@ -12,6 +12,7 @@ from tornado.iostream import StreamClosedError
 from app.access.principal import address_block
 from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
+from app.database import DatabaseUnavailable
 from app.kit.networks import in_networks
 from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
@@ -127,7 +128,9 @@ class V2:
             log.warning("request %s cut after its head: %s", call.request_id, error)
             call.cut()
             return
-        if error.answer_status >= 500 and error.__cause__ is not None:
+        # The room of the database logs its failures, once for many requests.
+        own = error.__cause__ is not None and not isinstance(error, DatabaseUnavailable)
+        if error.answer_status >= 500 and own:
             log.warning("request %s: %s, because of %r", call.request_id, error, error.__cause__)
         try:
             await reply_error(call, error)

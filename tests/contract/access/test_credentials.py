@@ -327,7 +327,7 @@ async def test_a_refused_login_is_no_use(place: Place) -> None:
 async def test_uses_are_kept_while_the_database_is_away(tmp_path: Any, place: Place) -> None:
     robot, _ = await place.robot()
     away = LastUsed(Database(f"sqlite:///{tmp_path}/nowhere/registry.db"))
-    away.robot(robot, LAB)
+    away.robot(robot.id, LAB)
     await away.flush()
     away._database = place.database
     await away.flush()

@@ -15,10 +15,8 @@ from app.cache.client import Cache
 from app.database import Database, accounts
 from app.database.accounts import Person
 from app.database.keyset import Page
-from app.database.snapshots import Snapshots
 from app.database.tables import access_key, member, project
 from app.oci.errors import Denied
-from tests.parts.valkey import Valkey
 
 from .conftest import no_redis, on_both_databases
 
@@ -104,16 +102,6 @@ async def test_a_principal_is_as_the_account_is_now(people: People) -> None:
     assert now is not None
     assert now.administers
     assert await people.principal_of(made.id + 1, 0) is None
-
-
-async def test_who_somebody_is_is_never_remembered(database: Database, cache: Cache, valkey: Valkey) -> None:
-    """With PostgreSQL away, Redis may know of somebody who was shut out a moment before."""
-    remembering = Database(database.url.render_as_string(hide_password=False), Snapshots(cache))
-    people = People(remembering, Sessions(cache, 600, 3600), "robot-")
-    made = await sign_in(people, MARI)
-    assert await people.principal_of(made.id, 0)
-    assert valkey.command("KEYS *") == "*0"
-    await remembering.close()
 
 
 async def test_what_ends_sessions_raises_the_generation(people: People, database: Database) -> None:

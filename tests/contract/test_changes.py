@@ -1,0 +1,222 @@
+"""Every function that changes a row of which there are copies tells the other workers before its writer is answered."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.access.roles import Role
+from app.database import (
+    Database,
+    Transaction,
+    access_keys,
+    accounts,
+    blobs,
+    credentials,
+    manifests,
+    members,
+    projects,
+    removals,
+    robots,
+)
+from app.database.migrate import migrate
+from app.oci.digest import Digest
+from tests.parts.postgres import Postgres
+from tests.parts.valkey import Valkey
+
+from .copying import Host, hosts
+from .rows import add_blob, add_manifest, image, make_project, make_repository
+
+QUERIES = Path(__file__).resolve().parents[2] / "app" / "database"
+# Their rows are what point queries read.
+COPIED = {"project", "repository", "manifest", "tag", "link", "blob", "member", "account", "access_key", "robot"}
+# They set columns of which nobody keeps a copy, or remove rows that nobody finds any more.
+HARMLESS = {
+    "blobs._remove_unlinked": "after the last link",
+    "blobs.touch": "pulled_at",
+    "credentials.touch": "last_used_at, last_used_from",
+    "manifests.touch": "pulled_at",
+    "projects.mark_as_configured": "uses_configured_account",
+    "quotas.charge": "used_bytes",
+    "quotas.set_quota": "quota_bytes",
+    "removals.empty_repository": "of a hidden repository",
+    "removals.remove_project": "hidden before",
+    "removals.remove_repository": "hidden before",
+    "repositories.add_pulls": "pull_count",
+    "repositories.describe": "description",
+}
+OLD, NEW = image("old"), image("new")
+OLD_DIGEST, NEW_DIGEST = Digest.of(OLD.payload), Digest.of(NEW.payload)
+BLOB = Digest.of(b"data")
+
+
+class Scene:
+    """The ids of what there is: physics/app with two manifests, a tag and a blob, two people, a key, two robots."""
+
+    def __init__(self, project: int, repository: int, person: int, member: int, key: int, robot: int) -> None:
+        self.project, self.repository, self.person = project, repository, person
+        self.member, self.key, self.robot = member, key, robot
+
+
+async def furnish(database: Database) -> Scene:
+    project = await make_project(database)
+    repository = await make_repository(database, project)
+    await add_manifest(database, repository, NEW)
+    await add_manifest(database, repository, OLD, "latest")
+    await add_blob(database, project, repository, b"data", "key")
+    async with database.transaction() as transaction:
+        assert await accounts.create(transaction, "mari", "hash", is_admin=True)
+        person = await accounts.find(transaction, "mari")
+        assert person is not None
+        member = await members.add(transaction, project, Role.DEVELOPER, account_id=person.id)
+        key = await access_keys.create(
+            transaction, account_id=person.id, name="laptop", secret_hash="key", permissions={}, expires_at=2e9
+        )
+        robot = await robots.create(
+            transaction, project_id=project, name="robot-ci", description="", secret_hash="robot", permissions={},
+            created_by="mari", expires_at=None,
+        )  # fmt: skip
+    assert member is not None
+    assert key is not None
+    assert robot is not None
+    return Scene(project, repository, person.id, member, key.id, robot.id)
+
+
+Change = Callable[[Transaction, Scene], Awaitable[Any]]
+Read = Callable[[Database, Scene], Awaitable[Any]]
+
+
+async def tag(database: Database, scene: Scene) -> object:
+    found = await manifests.tagged(database, scene.repository, "latest")
+    return found and (found.digest, found.checked_at)
+
+
+async def present(database: Database, scene: Scene) -> object:
+    return await manifests.present(database, scene.repository, OLD_DIGEST)
+
+
+async def linked(database: Database, scene: Scene) -> object:
+    return await blobs.linked(database, scene.repository, BLOB)
+
+
+async def resolved(database: Database, _: Scene) -> object:
+    return await projects.resolve(database, "physics", "app")
+
+
+async def headed(database: Database, _: Scene) -> object:
+    return await projects.head(database, "physics")
+
+
+async def found_repository(database: Database, scene: Scene) -> object:
+    return await projects.repository_id(database, scene.project, "app")
+
+
+async def roles(database: Database, scene: Scene) -> object:
+    return await members.roles(database, scene.project, scene.person, frozenset({"staff"}))
+
+
+async def key(database: Database, _: Scene) -> object:
+    return await credentials.find(database, "mari", "key")
+
+
+async def robot(database: Database, _: Scene) -> object:
+    return await credentials.find(database, "robot-ci", "robot")
+
+
+async def login(database: Database, _: Scene) -> object:
+    return await accounts.for_login(database, "mari")
+
+
+async def known_robot(database: Database, _: Scene) -> object:
+    return await credentials.is_name(database, "robot-ci")
+
+
+async def known_person(database: Database, _: Scene) -> object:
+    return await credentials.is_name(database, "mari")
+
+
+# What each function does, and all the questions whose answers change with it.
+CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
+    "access_keys.remove": (lambda t, s: access_keys.remove(t, s.person, s.key), (key,)),
+    "accounts.change": (lambda t, s: accounts.change(t, s.person, is_admin=False), (key, login)),
+    "accounts.remove": (lambda t, s: accounts.remove(t, s.person), (key, login, known_person, roles)),
+    "accounts.set_password": (lambda t, _: accounts.set_password(t, "mari", "other"), (login,)),
+    "blobs.unlink": (lambda t, s: blobs.unlink(t, s.repository, BLOB), (linked,)),
+    "manifests.remove": (lambda t, s: manifests.remove(t, s.repository, OLD_DIGEST), (present, tag)),
+    "manifests.remove_tag": (lambda t, s: manifests.remove_tag(t, s.repository, "latest"), (tag,)),
+    "manifests.set_checked": (lambda t, s: manifests.set_checked(t, s.repository, "latest", OLD_DIGEST), (tag,)),
+    "manifests.set_tags": (lambda t, s: manifests.set_tags(t, s.repository, ["latest"], NEW_DIGEST), (tag,)),
+    "members.add": (lambda t, s: members.add(t, s.project, Role.GUEST, group="staff"), (roles,)),
+    "members.remove": (lambda t, s: members.remove(t, s.member), (roles,)),
+    "members.set_role": (lambda t, s: members.set_role(t, s.member, Role.GUEST), (roles,)),
+    "projects.change": (lambda t, _: projects.change(t, "physics", public=False), (resolved, headed)),
+    "removals.hide_project": (
+        lambda t, s: removals.hide_project(t, s.project),
+        (resolved, headed, roles, robot, known_robot),
+    ),
+    "removals.hide_repository": (
+        lambda t, s: removals.hide_repository(t, s.repository),
+        (resolved, found_repository),
+    ),
+    "robots.change": (lambda t, s: robots.change(t, s.robot, secret_hash="other"), (robot,)),
+    "robots.remove": (lambda t, s: robots.remove(t, s.robot), (robot, known_robot)),
+    "robots.remove_of_project": (lambda t, s: robots.remove_of_project(t, s.project), (robot, known_robot)),
+}
+
+
+def writers() -> set[str]:
+    """Find the functions that change or remove rows of copied tables, as MODULE.FUNCTION."""
+    found = set()
+    for path in sorted(QUERIES.glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.AsyncFunctionDef | ast.FunctionDef) and any(map(_changes, ast.walk(function))):
+                found.add(f"{path.stem}.{function.name}")
+    return found
+
+
+def _changes(node: ast.AST) -> bool:
+    """Say whether a node is ``update(TABLE)``, ``delete(TABLE)``, ``TABLE.update()`` or ``TABLE.delete()``."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Name) and node.func.id in ("update", "delete") and node.args:
+        table = node.args[0]
+        # A loop over tables names none of them, and counts as all.
+        return isinstance(table, ast.Name) and (table.id in COPIED or table.id == "table")
+    named = isinstance(node.func, ast.Attribute) and node.func.attr in ("update", "delete")
+    return named and getattr(getattr(node.func, "value", None), "id", "") in COPIED
+
+
+def test_every_writer_is_tried_or_harmless() -> None:
+    # Its rows are new, but a copy of all groups' roles lacks them.
+    by_adding = {"members.add"}
+    assert writers() | by_adding == set(CASES) | set(HARMLESS)
+
+
+@pytest.fixture
+async def two(postgres: Postgres, valkey: Valkey) -> AsyncIterator[list[Host]]:
+    url = postgres.database()
+    await migrate(url)
+    async with hosts(url, valkey.url, valkey.url) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+async def test_another_worker_shows_it_as_soon_as_it_was_answered(two: list[Host], name: str) -> None:
+    writer, reader = two
+    change, reads = CASES[name]
+    scene = await furnish(writer)
+    before = [await read(reader, scene) for read in reads]
+    asked = reader.asked.total()
+    assert [await read(reader, scene) for read in reads] == before
+    assert reader.asked.total() == asked or name == "members.add", "these are copies"
+    async with writer.transaction() as transaction:
+        await change(transaction, scene)
+    after = [await read(reader, scene) for read in reads]
+    alone = Database(reader.url.render_as_string(hide_password=False))
+    assert after == [await read(alone, scene) for read in reads]
+    await alone.close()
+    assert all(was != now for was, now in zip(before, after, strict=True)), (before, after)
