@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,17 +27,21 @@ def missing() -> str | None:
 class Valkey:
     """A running server that keeps its port over `stop` and `start`, and nothing else: it writes no file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self._folder, self._port, self._options = folder, free_port(), options
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self.start()
 
     def start(self) -> None:
         """Start it, empty."""
         command = [_binary() or "valkey-server", "--bind", "127.0.0.1", "--port", str(self._port), "--save", "",
-                   "--appendonly", "no", "--dir", str(self._folder)]  # fmt: skip
+                   "--appendonly", "no", "--dir", str(self._folder), *self._options]  # fmt: skip
         self._process = Process("valkey", command, self._folder)
         self._process.until(lambda: self.command("PING") == "+PONG")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def stop(self) -> None:
         """End it; connections to its port are refused from now on."""
@@ -64,8 +68,9 @@ class Valkey:
 
 
 @contextmanager
-def valkey(folder: Path) -> Iterator[Valkey]:
-    server = Valkey(folder)
+def valkey(folder: Path, options: Sequence[str] = ()) -> Iterator[Valkey]:
+    """Start a server; ``options`` are of its command line."""
+    server = Valkey(folder, options)
     try:
         yield server
     finally:
