@@ -28,7 +28,7 @@ from app.kit.disk import is_full
 from app.oci.errors import BlobUnknown, Unavailable
 
 from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
-from .interface import State, Writer, checked
+from .interface import Running, State, Writer, checked
 from .trouble import damaged, upload_busy, upload_gone
 
 # A piece from the disk is read in a thread. A piece from the page cache is copied on the event loop. There it delays
@@ -179,15 +179,14 @@ class _FileWriter:
         """See `Writer.offset`."""
         return self._file.size
 
-    async def write(self, chunk: Piece) -> None:
+    async def write(self, chunk: Piece, running: Running | None = None) -> None:
         """See `Writer.write`."""
-        await self._file.append(chunk)
+        await self._file.append(chunk, () if running is None else (running,))
 
     async def suspend(self) -> State:
         """See `Writer.suspend`."""
         try:
-            descriptor = await self._file.flush()
-            await in_pool(self._pool, self._keep, descriptor, self._file.size)
+            await in_pool(self._pool, self._keep, self._file.descriptor, self._file.size)
         except BaseException:
             await self.close()
             raise
@@ -197,15 +196,14 @@ class _FileWriter:
     async def finish(self) -> None:
         """See `Writer.finish`."""
         try:
-            descriptor = await self._file.flush()
-            await in_pool(self._pool, self._complete, descriptor, self._file.size)
+            await in_pool(self._pool, self._complete, self._file.descriptor, self._file.size)
         finally:
-            await self._file.close()
+            self._file.close()
 
     async def close(self) -> None:
         """See `Writer.close`; truncates the file, because another upload may need the space."""
         # A writer that wrote nothing may have begun from an old state. Then the bytes past it are not its own.
-        await self._file.close(cut=self._kept if self._file.size > self._kept else None)
+        self._file.close(cut=self._kept if self._file.size > self._kept else None)
 
     async def abort(self) -> None:
         """See `Writer.abort`."""
@@ -213,7 +211,7 @@ class _FileWriter:
             if not self._file.closed:
                 await in_pool(self._pool, _remove, self._path)
         finally:
-            await self._file.close()
+            self._file.close()
 
     def _keep(self, descriptor: int, size: int) -> None:
         # A writer that was killed or closed may have left bytes past this size.

@@ -28,7 +28,7 @@ from app.config import Network
 from app.oci.errors import Unsupported
 
 from .address import Addresses
-from .connection import Connection, Delegate
+from .connection import Body, Connection, Delegate, Stream
 from .observe import Observer, in_networks, request_id
 from .v2.call import Call
 from .v2.edge import V2
@@ -116,8 +116,8 @@ class _Request(Delegate):
         if self._delegate is not None:
             self._delegate.on_connection_close()
 
-    def spoil(self) -> bool:
-        return isinstance(self._delegate, Delegate) and self._delegate.spoil()
+    def take(self, body: Body) -> Awaitable[None] | None:
+        return self._delegate.take(body) if isinstance(self._delegate, Delegate) else None
 
 
 def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestStartLine, Unsupported | None]:
@@ -166,7 +166,7 @@ class PlainServer(HTTPServer):
         if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
         else:
-            stream = _Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
+            stream = Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
             context = _HTTPRequestContext(stream, address, self.protocol, self.trusted_downstream)
             connection = Connection(stream, self.conn_params, context)
             self._connections.add(connection)
@@ -183,17 +183,6 @@ class PlainServer(HTTPServer):
             if since > before:
                 break
             connection.stream.close()
-
-
-class _Stream(IOStream):
-    """A connection that sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer."""
-
-    def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
-        super().__init__(connection, max_buffer_size, read_chunk_size)
-        super().set_nodelay(True)
-
-    def set_nodelay(self, value: bool) -> None:
-        pass
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:
