@@ -27,14 +27,11 @@ from pathlib import Path
 from app.kit.disk import is_full
 from app.oci.errors import BlobUnknown, Unavailable
 
-from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
-from .interface import Running, State, Writer, checked
+from .disk import AppendFile, in_pool, new_pool, read_piece, sync_folder
+from .interface import Piece, Running, State, Writer, checked
 from .trouble import damaged, upload_busy, upload_gone
 
-# A piece from the disk is read in a thread. A piece from the page cache is copied on the event loop. There it delays
-# all other requests, so it is smaller.
-_PIECE = 1024 * 1024
-_CACHED_PIECE = 256 * 1024
+_COPY_PIECE = 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -73,11 +70,8 @@ class FilesystemStore:
         """See `BlobStore.read`."""
         path = self._path(key)
         with await in_pool(self._pool, _open_finished, path) as file:
-            descriptor, buffer = file.fileno(), bytearray(min(_CACHED_PIECE, max(0, stop - start)))
             while start < stop:
-                piece = _read_cached(descriptor, buffer, start, stop)
-                if not piece:
-                    piece = await in_pool(self._pool, os.pread, descriptor, min(_PIECE, stop - start), start)
+                piece = bytes(await read_piece(file.fileno(), start, stop, self._pool))
                 if not piece:
                     _log.error("object %s ends before byte %d", key, stop)
                     raise damaged()
@@ -129,7 +123,7 @@ class FilesystemStore:
 
     def _copy(self, source: io.BufferedReader, target: Path) -> None:
         with self._take(target, 0, True) as file:
-            shutil.copyfileobj(source, file, _PIECE)
+            shutil.copyfileobj(source, file, _COPY_PIECE)
             _seal(file.fileno())
 
     def _make_folder(self, folder: Path) -> None:
@@ -258,15 +252,6 @@ def _open_finished(path: Path) -> io.FileIO:
         file.close()
         raise BlobUnknown()
     return file
-
-
-def _read_cached(descriptor: int, buffer: bytearray, start: int, stop: int) -> bytes:
-    # Five times cheaper than a thread. Returns nothing if the disk must be read, or if the system cannot tell (NFS).
-    try:
-        count = os.preadv(descriptor, [buffer], start, os.RWF_NOWAIT)
-    except OSError:
-        return b""
-    return bytes(memoryview(buffer)[: min(count, stop - start)])
 
 
 def _remove(path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 State = dict[str, Any]
+Piece = bytes | memoryview
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -34,7 +35,7 @@ def checked(key: str) -> str:
 class Running(Protocol):
     """A running hash of hashlib."""
 
-    def update(self, data: bytes | memoryview, /) -> None: ...
+    def update(self, data: Piece, /) -> None: ...
 
 
 class Writer(Protocol):
@@ -49,7 +50,7 @@ class Writer(Protocol):
     def offset(self) -> int:
         """Return how many bytes the object has so far, from this request and earlier ones."""
 
-    async def write(self, chunk: bytes | memoryview, running: Running | None = None) -> None:
+    async def write(self, chunk: Piece, running: Running | None = None) -> None:
         """Append a chunk and update a running hash with it, in the same thread; nothing of it is held afterwards.
 
         Raises Unavailable, with status 507 if the disk is full.

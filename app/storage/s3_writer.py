@@ -26,8 +26,8 @@ from pathlib import Path
 
 from app.oci.errors import BlobUnknown, Unavailable
 
-from .disk import AppendFile, Piece, in_pool
-from .interface import Running, State
+from .disk import AppendFile, in_pool
+from .interface import Piece, Running, State
 from .s3_body import FileBody
 from .s3_wire import MIN_PART, S3Wire, part_size
 from .trouble import upload_gone
