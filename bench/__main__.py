@@ -18,6 +18,7 @@ from tests.parts import distribution
 
 from .blobs import blobs
 from .herd import herd
+from .images import images, tokens
 from .manifests import heads, manifests, production, production_nginx
 from .nginx import nginx
 from .push_cost import push_cost
@@ -32,7 +33,13 @@ MARK = "<!-- measured -->\n"
 
 # A table for each section: what its server runs on, and the measurements.
 SECTIONS: dict[str, tuple[Callable[[Path], Iterator[Row]], ...]] = {
-    "As the roles install it: PostgreSQL and Redis by socket": (production, production_nginx, push_cost),
+    "As the roles install it: PostgreSQL and Redis by socket": (
+        production,
+        production_nginx,
+        tokens,
+        images,
+        push_cost,
+    ),
     "As it ships: SQLite, a private Redis": (manifests, heads, blobs, pushes, memory, tags, herd, nginx),
 }
 MEASUREMENTS = {measure.__name__: measure for section in SECTIONS.values() for measure in section}
