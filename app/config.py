@@ -192,6 +192,8 @@ class Config:
     hosts: Mapping[str, str] = field(default_factory=dict)
     # Anonymous requests from these networks may spend the upstream's budget on content that is not cached yet.
     fill_networks: tuple[Network, ...] = tuple(ip_network(network) for network in _LOCAL_NETWORKS)
+    # No upstream may point here, beside the private networks; for example the public addresses of the site itself.
+    refused_networks: tuple[Network, ...] = ()
     admin: Admin = Admin()
     access: Access = Access()
     policy: Policy = Policy()

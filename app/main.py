@@ -316,7 +316,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
-        browsers=BrowserSessions(sessions, people, secure=config.server.external_url.startswith("https:")),
+        browsers=BrowserSessions(sessions, people, config.server.external_url),
         credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
         permissions=permissions,
@@ -370,6 +370,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             stored=manifests,
             pulls=pulls,
             decrypt=who.secrets.decrypt,
+            refused=config.refused_networks,
         )
         for name, upstream in config.upstreams.items()
     }

@@ -5,7 +5,6 @@ An unknown user name gets the same answer as a wrong password, after the same wo
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hmac
 import secrets
@@ -21,10 +20,11 @@ from app.database import Database, Transaction, accounts
 from app.database.accounts import Person
 from app.database.text import encodable
 from app.kit.threads import in_thread
-from app.oci.errors import Term, Unauthorized
+from app.oci.errors import Term, TooManyRequests, Unauthorized
 
 from .errors import Conflict, Invalid
-from .principal import Principal, PrincipalKind
+from .line import Line, LineFull
+from .principal import Principal, PrincipalKind, address_block
 from .throttle import Throttle
 from .typed import checked_text
 
@@ -36,6 +36,8 @@ _MAX_REMEMBERED = 1024
 # For `Accounts.patience`, in seconds: a hash before the first one was measured, and the questions to SQL and Redis
 # around a hash. The measured maximum fades by this factor with each shorter hash.
 _UNMEASURED, _AROUND, _FADING = 0.1, 0.05, 0.9
+# Passwords that are set stand in line under this name; no address has it.
+_OWN = ""
 _MAX_USERNAME = 255
 _MAX_PASSWORD = 1024
 _MIN_PASSWORD = 8
@@ -59,16 +61,15 @@ class Accounts:
         self._enabled = enabled
         self._throttle = throttle
         self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
-        self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
-        self._in_line = 0
+        self._line = Line(_HASHES_AT_ONCE)
         self._longest = _UNMEASURED
         self._secret = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(_MAX_REMEMBERED, _REMEMBERED_FOR, timer=clock)
 
-    @property
-    def patience(self) -> float:
-        """The seconds in which a check of a password ends that begins now, with those that stand in line before it."""
-        return _AROUND + self._longest * (1 + self._in_line // _HASHES_AT_ONCE)
+    async def patience(self, address: str) -> float:
+        """Return the seconds in which a check of a password ends that begins now, with those before it in line."""
+        pause = await self._throttle.pause(address)
+        return pause + _AROUND + self._longest * self._line.turns(address_block(address))
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
         """Check a password and return its account's principal.
@@ -85,8 +86,9 @@ class Accounts:
         # The hash is part of the proof. So a proof of the former password is useless after a change.
         proof = hmac.digest(self._secret, f"{username}\0{password}\0{known}".encode(), "sha256")
         if account is not None and proof in self._remembered:
+            await self._throttle.succeeded(username, address)
             return person(account)
-        async with self._turn():
+        async with self._throttle.paced(username, address), self._turn(address_block(address)):
             # The proof is looked up again, because another log-in may have left it while this one waited. So a class
             # that logs in at once with one account costs one hash. The count of failures is checked in here as well:
             # of many guesses at once, only as many get past it as are hashed at a time.
@@ -98,6 +100,7 @@ class Accounts:
                 await self._throttle.failed(username, address)
                 raise Unauthorized(REFUSED)
             self._remembered[proof] = True
+            await self._throttle.succeeded(username, address)
             return person(account)
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
@@ -163,16 +166,17 @@ class Accounts:
         return await self._database.read(accounts.find, username)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        self._in_line += 1
+    async def _turn(self, name: str) -> AsyncIterator[None]:
         try:
-            async with self._hashing:
+            async with self._line.place(name):
                 yield
-        finally:
-            self._in_line -= 1
+        except LineFull:
+            raise TooManyRequests(
+                "too many log-ins from your address at once; try again in a moment", headers={"Retry-After": "5"}
+            ) from None
 
     async def _hash(self, password: str) -> str:
-        async with self._turn():
+        async with self._turn(_OWN):
             return await in_thread(None, self._hasher.hash, password)
 
     async def _verify(self, password_hash: str, password: str) -> bool:

@@ -69,7 +69,7 @@ class Credentials:
         answers come after the same time, so that nobody learns from it which names exist (docs/decisions/0025).
         """
         loop = asyncio.get_running_loop()
-        answer_at = loop.time() + self._accounts.patience
+        answer_at = loop.time() + await self._accounts.patience(address)
         try:
             if await self._is_known(username):
                 return await self.authenticate(username, password, address)

@@ -18,6 +18,7 @@
                                          whether the upstream counts pulls of its repository; 10 minutes
     r:lease:KIND:WHAT                    the id of the lease's holder; expires when it is no longer renewed
     r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
+    r:login-good:ID                      who has lately logged in from where, as a hash; a week
     r:session:ID                         a browser session: app/access/sessions.py spells these three
     r:sessions:ACCOUNT                   the ids of an account's sessions
     r:saml-sessions:HASH                 the ids of a SAML NameID's sessions

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -18,6 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from app.config import Network
+from app.kit.networks import in_networks
 from app.oci.errors import UpstreamInvalid
 
 log = logging.getLogger(__name__)
@@ -47,17 +49,24 @@ _METADATA = frozenset(
     )
 )
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+# A site may translate with a prefix of its own, of one of these lengths. The IPv4 address stands behind the prefix,
+# around bits 64 to 71, and zeros follow it. With a prefix of 96 bits it is at the end. RFC 6052, 2.2.
+_PREFIX_LENGTHS = (32, 40, 48, 56, 64)
+_ISATAP = (0x00005EFE, 0x02005EFE)  # the first half of an interface's identifier; RFC 5214, 6.1
 _VISIBLE = re.compile(r"[!-~]+\Z")
 
 
 def classify(text: str) -> AddressKind:
-    """Return the kind of an address; an IPv6 address that stands for an IPv4 one counts as that one."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return AddressKind.RESERVED
-    if isinstance(address, IPv6Address):
-        address = _inner(address) or IPv6Address(int(address))  # without the zone, with which _METADATA would not match
+    """Return the kind of an address; an IPv6 address that stands for an IPv4 one counts as that one.
+
+    Nobody can see of an IPv6 address whether its site translates it to a private IPv4 one. So each address that has the
+    form counts as the private one.
+    """
+    kinds = [_kind(meant) for meant in _meanings(text)]
+    return next((kind for kind in kinds if kind is not AddressKind.PUBLIC), kinds[0])
+
+
+def _kind(address: IPv4Address | IPv6Address) -> AddressKind:
     if address in _METADATA:
         return AddressKind.RESERVED
     if address.is_loopback:
@@ -70,25 +79,58 @@ def classify(text: str) -> AddressKind:
     return AddressKind.PUBLIC if address.is_global and not site_local else AddressKind.PRIVATE
 
 
-def _inner(address: IPv6Address) -> IPv4Address | None:
+def _meanings(text: str) -> Sequence[IPv4Address | IPv6Address]:
+    """Return what an address stands for, and then what else it may stand for; a text that is no address is ``::``."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return [IPv6Address(0)]
+    if isinstance(address, IPv4Address):
+        return [address]
+    address = IPv6Address(int(address))  # without the zone, with which _METADATA would not match
     if any(address in network for network in _NAT64):
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    inner = address.ipv4_mapped or address.sixtofour
+    return [inner] if inner else [address, *_perhaps_inner(address)]
+
+
+def _perhaps_inner(address: IPv6Address) -> Iterator[IPv4Address]:
+    """List the IPv4 addresses that a site may mean by an address, without those of 0.0.0.0/8.
+
+    Small numbers at the end of an address are common, and mean no IPv4 address.
+    """
+    value = int(address)
+    found = []
+    if value >> 32 & 0xFFFFFFFF in (0, *_ISATAP):
+        found.append(value & 0xFFFFFFFF)
+    if value >> 56 & 0xFF == 0:
+        without_octet = value >> 64 << 56 | value & (1 << 56) - 1
+        for length in _PREFIX_LENGTHS:
+            behind = 88 - length
+            if without_octet & (1 << behind) - 1 == 0:
+                found.append(without_octet >> behind & 0xFFFFFFFF)
+    yield from (IPv4Address(number) for number in found if number >> 24)
 
 
 class AddressGuard(AbstractResolver):
     """Allows connections to the upstream itself, to public addresses, and to addresses of the upstream's own kind.
 
     ``home`` is the upstream's host. The operator chose it, so it is always allowed. Its kind is learned each time it is
-    resolved, which is before it can redirect anywhere.
+    resolved, which is before it can redirect anywhere. Addresses in ``refused`` are never allowed for others.
     """
 
     def __init__(
-        self, home: str, resolver: AbstractResolver | None = None, classify: Callable[[str], AddressKind] = classify
+        self,
+        home: str,
+        resolver: AbstractResolver | None = None,
+        classify: Callable[[str], AddressKind] = classify,
+        *,
+        refused: Sequence[Network] = (),
     ) -> None:
         self._home = home
         self._resolver = resolver
         self._classify = classify
+        self._refused = tuple(refused)
         self._home_kinds = frozenset({classify(home)}) if _is_literal(home) else frozenset[AddressKind]()
 
     def check(self, url: URL) -> None:
@@ -117,6 +159,8 @@ class AddressGuard(AbstractResolver):
             await self._resolver.close()
 
     def _allows(self, address: str) -> bool:
+        if any(in_networks(str(meant), self._refused) for meant in _meanings(address)):
+            return False
         kind = self._classify(address)
         return kind is AddressKind.PUBLIC or (kind is not AddressKind.RESERVED and kind in self._home_kinds)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from app.cache import Cache
-from app.config import UpstreamConfig
+from app.config import Network, UpstreamConfig
 from app.database import Database
 from app.kit.jobs import repeat
 from app.registry.content import HostedContent
@@ -53,8 +53,12 @@ class Mirror:
         stored: Manifests,
         pulls: Pulls,
         decrypt: Callable[[str], str],
+        refused: Sequence[Network] = (),
     ) -> None:
-        """Build the parts; ``decrypt`` reads the projects' credentials for it (`app.access.secrets.Secrets`)."""
+        """Build the parts; ``decrypt`` reads the projects' credentials for it (`app.access.secrets.Secrets`).
+
+        The upstream must not lead us into the networks ``refused``.
+        """
         locks = spool / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         # A fill's bytes come from one upstream. Two upstreams never share a fill, even for the same digest.
@@ -68,6 +72,7 @@ class Mirror:
             spool=self._spool,
             locks=locks,
             decrypt=decrypt,
+            refused=refused,
         )
         self._name = name
         self._traffic = Traffic(database)

@@ -9,7 +9,7 @@ Source: OCI distribution-spec, "Pull".
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from app.config import Credential
+from app.config import Credential, Network
 from app.oci.digest import Digest
 from app.oci.errors import (
     BlobUnknown,
@@ -128,10 +128,12 @@ class Upstream:
         *,
         timeouts: Timeouts | None = None,
         guard: AddressGuard | None = None,
+        refused: Sequence[Network] = (),
     ) -> None:
         self.name = name
         self._home = URL(url.rstrip("/"))
-        self._transport = Transport(name, guard or AddressGuard(self._home.raw_host or ""), timeouts or Timeouts())
+        guard = guard or AddressGuard(self._home.raw_host or "", refused=refused)
+        self._transport = Transport(name, guard, timeouts or Timeouts())
         self._requests = Requests(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:

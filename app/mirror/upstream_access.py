@@ -29,7 +29,7 @@ from pathlib import Path
 from cachetools import TLRUCache, TTLCache
 
 from app.cache import Cache, keys
-from app.config import Credential
+from app.config import Credential, Network
 from app.database import Database, projects
 from app.oci.digest import Digest
 from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
@@ -63,8 +63,9 @@ class _Account:
 class UpstreamAccess:
     """One upstream with some accounts, in their order; the owner calls `start` and `close`.
 
-    ``spool`` is the folder of the fills that use these accounts. ``owner`` names their project; it is empty for the
-    configured ones. ``tokens`` is a prefix that keeps their tokens separate.
+    ``spool`` is the folder of the fills that use these accounts. The upstream must not lead us into the networks
+    ``refused``. ``owner`` names the project of the accounts; it is empty for the configured ones. ``tokens`` is a
+    prefix that keeps their tokens separate.
     """
 
     def __init__(
@@ -76,10 +77,13 @@ class UpstreamAccess:
         locks: Path,
         spool: Path,
         *,
+        refused: Sequence[Network],
         owner: str = "",
         tokens: str = "",
     ) -> None:
         self.name = name
+        self._url = url
+        self._refused = refused
         self.spool = spool
         self._cache = cache
         self.has_accounts = bool(credentials)
@@ -91,19 +95,20 @@ class UpstreamAccess:
             100, lambda _, rate, now: now + rate.window, time.monotonic
         )
         used: Sequence[Credential | None] = credentials or [None]
-        self._accounts = [self._account(url, credential, shared, cache, locks) for credential in used]
+        self._accounts = [self._account(credential, shared, cache, locks) for credential in used]
         # This client also fetches blobs, which no upstream counts.
         self.pull_client = self._accounts[0].client
-        self._anonymous = Upstream(name, url, None, shared) if credentials else self.pull_client
+        self._anonymous = self._client(None, shared) if credentials else self.pull_client
 
-    def _account(
-        self, url: str, credential: Credential | None, tokens: _SharedTokens, cache: Cache, locks: Path
-    ) -> _Account:
+    def _client(self, credential: Credential | None, tokens: _SharedTokens) -> Upstream:
+        return Upstream(self.name, self._url, credential, tokens, refused=self._refused)
+
+    def _account(self, credential: Credential | None, tokens: _SharedTokens, cache: Cache, locks: Path) -> _Account:
         account = credential.username if credential else ""
         if self._owner:
             # Each owner has its own ledger. A wrong password under another project's user name must not spend from it.
             account = f"{account} ({self._owner})"
-        client = Upstream(self.name, url, credential, tokens)
+        client = self._client(credential, tokens)
         # Each budget has its own file. Its name is a hash, because a user name may hold characters that files cannot.
         lock = locks / f"budget-{Digest.of(f'{self.name} {account}'.encode()).hex[:16]}"
         seen: deque[tuple[str, str]] = deque(maxlen=_MOST_LOOKUPS)
@@ -163,13 +168,14 @@ class UpstreamAccess:
         raise refusal
 
     async def fetch_uncounted(self, repository: str, reference: str, *, public: bool) -> FetchedManifest | None:
-        """Return a manifest by a GET outside the budget; None if the upstream may count it, so that none was sent.
+        """Return a manifest by a GET outside the budget; None if none may be sent.
 
-        An upstream counts if any of its answers stated a limit in the current window. Raises the errors of
-        `Upstream.get_manifest`.
+        None is sent if the upstream may count it: if any of its answers stated a limit in the current window. Nor is
+        one sent while the upstream wants no GET (429). Raises the errors of `Upstream.get_manifest`.
         """
         client = self.lookup_client(public=public)
-        if client in self._stated or any(view.limit is not None for view in await self.budgets()):
+        views = await self.budgets()
+        if client in self._stated or any(view.limit is not None or view.blocked_until is not None for view in views):
             return None
         return await self._get(client, repository, reference)
 
@@ -277,7 +283,8 @@ class AccessByProject:
     """The access of all projects to one upstream; the owner calls `start` and `close`.
 
     ``spool`` is the folder of this upstream's fills. Projects with a credential of their own have folders beside it.
-    ``decrypt`` returns a project's credential as a JSON list of user name and password, or raises ValueError.
+    ``decrypt`` returns a project's credential as a JSON list of user name and password, or raises ValueError. The
+    upstream must not lead us into the networks ``refused``.
     """
 
     def __init__(
@@ -291,19 +298,22 @@ class AccessByProject:
         spool: Path,
         locks: Path,
         decrypt: Callable[[str], str],
+        refused: Sequence[Network],
     ) -> None:
         self.name = name
         self._url = url
+        self._refused = refused
         self._database = database
         self._cache = cache
         self._spool = spool
         self._locks = locks
         self._decrypt = decrypt
-        self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool)
+        self._configured = UpstreamAccess(name, url, credentials, cache, locks, spool, refused=refused)
+        self._anonymous = self._configured
         # With a folder of its own, because nobody without the accounts may join a fill that was begun with one.
-        apart = spool.with_name(f"{spool.name}.anonymous")
-        anonymous = UpstreamAccess(name, url, [], cache, locks, apart) if credentials else self._configured
-        self._anonymous = anonymous
+        if credentials:
+            apart = spool.with_name(f"{spool.name}.anonymous")
+            self._anonymous = UpstreamAccess(name, url, [], cache, locks, apart, refused=refused)
         self._own: dict[int, _Own] = {}
         # Requests that began with a former credential may still use it, so it is closed only with this object.
         self._former: list[UpstreamAccess] = []
@@ -355,6 +365,7 @@ class AccessByProject:
             self._cache,
             self._locks,
             self._spool.with_name(f"{self._spool.name}.project-{project_id}"),
+            refused=self._refused,
             owner=f"project {project_id}",
             tokens=f"project {project_id} {Digest.of(kept.encode()).hex[:16]}|",
         )

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from app.config import Config
 from app.oci.errors import NameUnknown
 
 DOCKER_HUB = "docker.io"
+# Clients repeat their requests, and machines of a class ask for the same. So the newest addresses are kept, if short.
+_KEPT, _LONGEST_KEPT = 4096, 512
 _HUB_SPELLINGS = frozenset({DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
 
 
@@ -82,8 +85,13 @@ class Addresses:
             self._names, public={name for name in mirrors if config.projects[name].public}
         )
 
+        self._kept = lru_cache(_KEPT)(self._read)
+
     def read(self, target: str, host: str) -> Address:
         """Return the address that a request's target and Host header name."""
+        return self._kept(target, host) if len(target) + len(host) <= _LONGEST_KEPT else self._read(target, host)
+
+    def _read(self, target: str, host: str) -> Address:
         path, _, query = target.partition("?")
         if "%" in path:
             # Bytes that are not UTF-8 become a character that no grammar allows.

@@ -45,7 +45,7 @@ def make_application(
         default_handler_class=NOT_FOUND,
         default_handler_args={"services": services},
         cookie_secret=cookie_secret,
+        # Tornado calls `check_xsrf_cookie` of every handler, and refuses a change at one without a check of its own.
         xsrf_cookies=True,
-        xsrf_cookie_kwargs={"samesite": "Lax", "secure": services.secure, "httponly": True},
         log_function=lambda handler: None,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 from tornado.escape import xhtml_escape
@@ -24,7 +24,8 @@ from app.database import Database, accounts
 from app.oci.errors import Denied, OCIError, Unauthorized
 from app.projects.audit import Audit
 
-from .base import Handler, Readable
+from .base import Readable
+from .csrf import ProtectedHandler
 from .observe import Observer
 from .pages import texts
 from .session import BrowserSessions
@@ -53,7 +54,7 @@ class Passwords(Protocol):
     async def authenticate(self, username: str, password: str, address: str) -> Principal: ...
 
 
-class LoginPage(Handler):
+class LoginPage(ProtectedHandler):
     """The base of every handler that may answer with the log-in page.
 
     ``passwords`` and ``university`` are None if they are turned off. The page gets ``next_page`` (a path of the
@@ -84,6 +85,10 @@ class LoginPage(Handler):
         self._passwords = passwords
         self._university = university
 
+    @property
+    def browsers(self) -> BrowserSessions:
+        return self._browsers
+
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self.set_header(
@@ -97,7 +102,9 @@ class LoginPage(Handler):
         return str(_TEMPLATES)
 
     def get_user_locale(self) -> Locale:
-        return texts.choose(self.get_cookie(texts.COOKIE), self.request.headers.get("Accept-Language", ""))
+        return texts.choose(
+            self.browsers.cookies.get(self, texts.COOKIE), self.request.headers.get("Accept-Language", "")
+        )
 
     def show(self, next_page: str = "/", *, error: str = "", status: int = 200, username: str = "") -> None:
         """Answer with the log-in page."""
@@ -200,10 +207,6 @@ class SamlPage(LoginPage):
         assert self._university is not None  # noqa: S101 - for the types
         return self._university
 
-    def binding_cookie(self, name: str) -> str:
-        """Return the full name of the cookie that binds a log-in to this browser."""
-        return f"__Secure-{name}" if self._browsers.secure else name
-
 
 class SamlLoginHandler(SamlPage):
     async def get(self) -> None:
@@ -215,16 +218,9 @@ class SamlLoginHandler(SamlPage):
     def _bind(self, begun: Begun) -> None:
         # The identity provider's pages post the answer, and a browser sends no Lax cookies with a post from another
         # site. SameSite=None needs https. Over http only an identity provider on this same host can answer.
-        same_site = "None" if self._browsers.secure else "Lax"
-        self.set_cookie(
-            self.binding_cookie(begun.cookie),
-            begun.secret,
-            path=_ACS,
-            max_age=REQUEST_SECONDS,
-            httponly=True,
-            secure=self._browsers.secure,
-            samesite=same_site,
-        )
+        cookies = self.browsers.cookies
+        same_site: Literal["None", "Lax"] = "None" if cookies.secure else "Lax"
+        cookies.set(self, begun.cookie, begun.secret, seconds=REQUEST_SECONDS, same_site=same_site)
 
 
 class AcsHandler(SamlPage):
@@ -233,9 +229,8 @@ class AcsHandler(SamlPage):
 
     async def post(self) -> None:
         try:
-            finished = await self.university.finish(
-                self.get_body_arguments("SAMLResponse"), lambda name: self.get_cookie(self.binding_cookie(name))
-            )
+            cookies = self.browsers.cookies.all(self)
+            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), cookies)
         except Refused as reason:
             self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
             return
@@ -247,7 +242,7 @@ class AcsHandler(SamlPage):
             self.note(UNIVERSITY, change, username, "account")
         await self._browsers.begin(self, person.id, person.generation, finished.session, finished.not_after)
         self.note(principal, "login", username)
-        self.clear_cookie(self.binding_cookie(finished.cookie), path=_ACS, secure=self._browsers.secure)
+        self.browsers.cookies.clear(self, finished.cookie)
         self.redirect(finished.return_to, status=303)
 
 

@@ -8,9 +8,10 @@ import socket
 import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, cast
 
-from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer, _HTTPRequestContext
 from tornado.httputil import (
     HTTPConnection,
@@ -25,11 +26,12 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from app.config import Network
+from app.kit.networks import in_networks
 from app.oci.errors import Unsupported
 
 from .address import Addresses
-from .connection import Body, Connection, Delegate, Stream
-from .observe import Observer, in_networks, request_id
+from .connection import Body, Connection, Delegate, Exchange, Stream
+from .observe import Observer, request_id
 from .v2.call import Call
 from .v2.edge import V2
 
@@ -46,6 +48,8 @@ _END_SECONDS = 3
 _TLS_HANDSHAKE = b"\x16"
 # RFC 9112, 3.2.2: what a client sends that takes us for a proxy.
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([/?].*)?\Z", re.IGNORECASE)
+# A name has at most 253 characters (RFC 1035, 2.3.4), and a port adds six.
+_LONGEST_HOST = 259
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]*)(:[0-9]*)?\Z")
 _NOT_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks plain HTTP, not TLS; use http://\n"
 
@@ -65,10 +69,10 @@ class Edge(HTTPServerConnectionDelegate):
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         self.waiting[cast("HTTP1ServerConnection", server_conn)] = time.monotonic()
-        return _Request(self, server_conn, cast("HTTP1Connection", request_conn))
+        return _Request(self, server_conn, cast("Exchange", request_conn))
 
     def dispatch(
-        self, server_conn: object, connection: HTTP1Connection, start: RequestStartLine, headers: HTTPHeaders
+        self, server_conn: object, connection: Exchange, start: RequestStartLine, headers: HTTPHeaders
     ) -> tuple[HTTPMessageDelegate, Awaitable[None] | None]:
         """Return the delegate that answers this request, and an awaitable to wait for before its body is read.
 
@@ -92,7 +96,7 @@ class Edge(HTTPServerConnectionDelegate):
 class _Request(Delegate):
     """A request that waits for its head; the delegate that `Edge.dispatch` returns gets everything after it."""
 
-    def __init__(self, edge: Edge, server_conn: object, connection: HTTP1Connection) -> None:
+    def __init__(self, edge: Edge, server_conn: object, connection: Exchange) -> None:
         self._edge = edge
         self._server_conn = server_conn
         self._connection = connection
@@ -134,9 +138,14 @@ def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestS
         named_once = named_once and host != ""
         start = start._replace(path=path if path.startswith("/") else f"/{path}")
         headers["Host"] = host
-    if named_once and _HOST.match(host):
+    if named_once and len(host) <= _LONGEST_HOST and _is_host(host):
         return start, None
     return start, Unsupported("the request must name its host once, in a Host header such as HOST:PORT", status=400)
+
+
+@lru_cache(maxsize=1024)
+def _is_host(text: str) -> bool:
+    return _HOST.match(text) is not None
 
 
 def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:

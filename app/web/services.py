@@ -72,7 +72,3 @@ class Services:
     def host(self) -> str:
         """Return the host, and the port if there is one, that a repository's full name begins with."""
         return self.external_url.partition("://")[2].rstrip("/")
-
-    @property
-    def secure(self) -> bool:
-        return self.external_url.startswith("https://")

@@ -1,8 +1,4 @@
-"""Read and write the session cookie, and find the account that it is logged in as.
-
-The cookie holds a secret and nothing else. Scripts can't read it (HttpOnly). A browser sends it only with requests of
-our own pages and with links to them (SameSite=Lax). If our address is https, it is never sent over http (Secure).
-"""
+"""Read and write the session cookie, which holds a secret and nothing else, and find the account behind it."""
 
 from __future__ import annotations
 
@@ -12,16 +8,19 @@ from app.access.people import People
 from app.access.principal import Principal
 from app.access.sessions import SamlSession, Session, Sessions
 
+from .cookies import Cookies
+
 COOKIE = "session"
 
 
 class BrowserSessions:
-    """Reads and writes the cookie for handlers; ``secure`` tells that our address is https."""
+    """Reads and writes the cookie for handlers; ``external_url`` is our address."""
 
-    def __init__(self, sessions: Sessions, people: People, *, secure: bool) -> None:
+    def __init__(self, sessions: Sessions, people: People, external_url: str) -> None:
         self._sessions = sessions
         self._people = people
-        self.secure = secure
+        self.scheme = external_url.partition("://")[0]
+        self.cookies = Cookies(secure=self.scheme == "https")
 
     async def signed_in(self, handler: RequestHandler) -> tuple[Session, Principal] | None:
         """Return the session and its principal; None if nobody is logged in, or if Redis is down.
@@ -29,7 +28,7 @@ class BrowserSessions:
         The account is read with every request, so changed rights and ended sessions take effect at once.
         Raises Unavailable if the database is down.
         """
-        secret = handler.get_cookie(COOKIE)
+        secret = self.cookies.get(handler, COOKIE)
         session = await self._sessions.find(secret) if secret else None
         if session is None:
             return None
@@ -48,17 +47,17 @@ class BrowserSessions:
 
         ``generation`` is the account's, for `Sessions.begin`. Raises Unavailable if the session can't be stored.
         """
-        before = handler.get_cookie(COOKIE)
+        before = self.cookies.get(handler, COOKIE)
         address, agent = handler.request.remote_ip or "", handler.request.headers.get("User-Agent", "")
         secret = await self._sessions.begin(account_id, generation, address, agent, saml, not_after)
         if before:
             await self._sessions.end(before)
-        handler.set_cookie(COOKIE, secret, path="/", httponly=True, samesite="Lax", secure=self.secure)
+        self.cookies.set(handler, COOKIE, secret)
 
     async def end(self, handler: RequestHandler) -> Session | None:
         """Log a browser out and return the ended session. Raises Unavailable if the session may still live."""
-        secret = handler.get_cookie(COOKIE)
-        handler.clear_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=self.secure)
+        secret = self.cookies.get(handler, COOKIE)
+        self.cookies.clear(handler, COOKIE)
         if not secret:
             return None
         session = await self._sessions.find(secret)

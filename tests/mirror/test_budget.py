@@ -404,12 +404,20 @@ async def test_redis_in_trouble(limited: Hub, budgeted: Service, valkey: Valkey,
             return [await clients[position + 1].manifest(f"mirror/{name}", "1") for name in names[position::4]]
 
         async with pulling(warm_pull), pulling(push):
-            answers, _ = await asyncio.gather(asyncio.gather(*map(cold_pulls, range(4))), trouble(valkey))
+            first, _ = await asyncio.gather(asyncio.gather(*map(cold_pulls, range(4))), trouble(valkey))
+        answers = {
+            name: answer
+            for position, of_one in enumerate(first)
+            for name, answer in zip(names[position::4], of_one, strict=True)
+        }
+        # Redis may have granted a pull and lost the answer. That pull is released a second later, so nobody loses it.
+        for name in [name for name, answer in answers.items() if refused_in_words(answer)]:
+            answers[name] = await clients[1].manifest(f"mirror/{name}", "1")
         last = len(pushed) - 1
         assert last >= 1
         admin = await asyncio.to_thread(registry.pull_image, "lab/pushed", f"v{last}")
         assert admin[pushed[last].digest] == pushed[last].payload
-    refused = [refused_in_words(answer) for of_one in answers for answer in of_one]
+    refused = [refused_in_words(answer) for answer in answers.values()]
     asked = limited.counters()
     assert asked.get_manifest_429 == 0
     assert refused.count(False) == asked.get_manifest - given == 30

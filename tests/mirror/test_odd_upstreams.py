@@ -168,7 +168,7 @@ ROWS = {
     "text/html blobs": Row(header("cdn", "Content-Type: text/html")),
     "x-gzip blobs": Row(header("cdn", "Content-Encoding: x-gzip")),
 }
-_PROJECTS = {name: f"odd{number}" for number, name in enumerate([*ROWS, "few pulls"])}
+_PROJECTS = {name: f"odd{number}" for number, name in enumerate([*ROWS, "few pulls", "asks to wait"])}
 
 List = Literal["all", "old", "none", 403, 404, 405, 429, 502, 503]
 _FRESH_SECONDS = 2
@@ -316,6 +316,22 @@ async def test_an_upstream_without_head_is_pulled_from_within_its_limit(
     answers = [await visitor.manifest(mirror, image.digest) for image in images]
     assert [answer.status for answer in answers] == [200, 200, 429, 429]
     assert (hub.counters().get_manifest, hub.counters().get_manifest_429) == (2, 0)
+
+
+async def test_an_upstream_without_words_that_asks_to_wait_is_left_alone(
+    hub: Hub, visitor: Client, repository: str, make: Make
+) -> None:
+    mirror = f"{_PROJECTS['asks to wait']}/{repository}"
+    for tag in ("1", "2"):
+        hub.add(make(sizes=(10,)), repository, tag)
+    hub.limit(None)
+    hub.fault("manifest", "page", status=404, method="HEAD", times=None)
+    hub.fault("manifest", "status", status=429, retry_after="600", method="GET", times=None)
+    assert (await visitor.manifest(mirror, "1")).status == 429
+    path = f"GET /v2/{repository}/manifests/"
+    asked = {line for line in hub.counters().requests if line.startswith(path)}
+    assert (await visitor.manifest(mirror, "2")).status in (429, 503)
+    assert {line for line in hub.counters().requests if line.startswith(path)} == asked == {f"{path}1"}
 
 
 @pytest.mark.parametrize("name", LIST_ROWS)

@@ -24,15 +24,17 @@ async def test_over_https_cookies_stay_on_https(tmp_path: Path, redis: Valkey, f
     with Service(tmp_path, redis=redis.url, overrides=overrides) as site:
         async with Browser(site.url) as browser:
             (binding,) = cookies(await browser.get("/saml/login"))
-            assert binding.startswith("__Secure-saml-")
+            assert binding.startswith("__Host-saml-")
             # It has to come along with what the identity provider's page posts to us.
-            assert {"SameSite=None", "Secure", "HttpOnly", "Path=/saml/acs"} <= set(binding.split("; "))
+            assert {"SameSite=None", "Secure", "HttpOnly", "Path=/"} <= set(binding.split("; "))
             page = await browser.get("/login")
             token = page.forms[0].fields["_xsrf"]
-            (xsrf,) = [cookie for cookie in cookies(page) if cookie.startswith("_xsrf=")]
-            browser.plant(_xsrf=xsrf.partition("=")[2].partition(";")[0])
+            (visitor,) = [cookie for cookie in cookies(page) if cookie.startswith("__Host-visitor=")]
+            assert {"SameSite=Lax", "Secure", "HttpOnly", "Path=/"} <= set(visitor.split("; "))
+            browser.plant(**{"__Host-visitor": visitor.partition("=")[2].partition(";")[0]})
             form = {"_xsrf": token, "username": site.username, "password": site.password}
             (session,) = cookies(await browser.post("/login", form))
+            assert session.startswith("__Host-session=")
             assert {"SameSite=Lax", "Secure", "HttpOnly", "Path=/"} <= set(session.split("; "))
 
 

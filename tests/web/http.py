@@ -60,7 +60,7 @@ class Person:
     def log_in(self, username: str, password: str) -> Self:
         self.get("/login")
         answer = self.post("/login", {"username": username, "password": password, "next": "/"})
-        assert answer.status == 303, answer.text[:300]
+        assert answer.status == 303, (answer.status, re.findall(r'role="alert".*?</div>', answer.text, re.DOTALL))
         self.get("/help")
         return self
 

@@ -98,6 +98,18 @@ def test_a_number_with_a_point_is_the_number(admin: Api, project: str) -> None:
     assert admin.do("createMember", body, project_name_or_id=project).status == 201
 
 
+def test_a_body_of_somebody_unknown_is_not_read(nobody: Api) -> None:
+    for body in (b"{", b"x" * 900_000, b'{"project_name": 5}'):
+        refused(nobody.do("createProject", body), 401, "UNAUTHORIZED", "log in")
+
+
+def test_a_long_body_is_checked_as_a_short_one_is_and_a_longer_one_refused(admin: Api) -> None:
+    rights = [{"kind": "project", "namespace": "*", "access": [{"resource": "repository", "action": "pull"}]}]
+    robot = {"name": "long", "level": "system", "duration": 1, "permissions": rights * 600}
+    refused(admin.do("createRobot", {**robot, "colour": "red"}), 400, "BAD_REQUEST", "has unknown fields: colour")
+    refused(admin.do("createRobot", {**robot, "permissions": rights * 6000}), 413, "TOO_LARGE", "131072 bytes at most")
+
+
 def test_forms_are_not_taken(admin: Api) -> None:
     answer = admin.call("POST", "/projects", b"project_name=x", {"Content-Type": "application/x-www-form-urlencoded"})
     refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE", "send JSON")

@@ -1,6 +1,7 @@
 """The university log-in: it begins here, continues at the identity provider, and ends here.
 
-    r:saml-request:ID    the browser that began it (SHA-256 of its cookie) and its next page; removed by the answer
+    r:saml-request:ID    the browser that began it (SHA-256 of its cookie) and its next page; removed by the answer.
+                         ID is the hash of the request's id that the cookie has in its name
     r:saml-logout:ID     a logout that we asked for, until it is answered
 
 An answer counts once, for a request of ours that is minutes old, in the browser that made it. No part of the answer
@@ -15,7 +16,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,9 +47,12 @@ REQUEST_SECONDS = 15 * 60
 _LOGOUT_SECONDS = 5 * 60
 _SECRET_BYTES = 32
 
-# As python3-saml makes them.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
+_COOKIE = re.compile(r"saml-([0-9a-f]{16})\Z")
+# A browser begins a log-in in each of some tabs. Redis is asked for each of their cookies.
+_MOST_COOKIES = 20
 
+# A script, because it tells a Redis that is down from one that has no such key.
+_LOOK = "return redis.call('GET', KEYS[1])"
 _TAKE = """
 local value = redis.call('GET', KEYS[1])
 redis.call('DEL', KEYS[1])
@@ -122,40 +126,35 @@ class University:
         url, request_id = await in_thread(None, self._request, idp)
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         remembered = json.dumps({"browser": _hash(secret), "return_to": own_page(return_to)})
-        if not await self._cache.set(f"saml-request:{request_id}", remembered, REQUEST_SECONDS):
+        if not await self._cache.set(_request_key(_cookie(request_id)), remembered, REQUEST_SECONDS):
             raise _redis_down()
         return Begun(url, _cookie(request_id), secret)
 
-    async def finish(self, answers: Sequence[str], cookie: Callable[[str], str | None]) -> Finished:
-        """Verify the identity provider's one answer; ``cookie`` returns one of the browser's by its name.
+    async def finish(self, answers: Sequence[str], cookies: Mapping[str, str]) -> Finished:
+        """Verify the identity provider's one answer, for the browser with these ``cookies``.
 
-        Raises Refused with the reason, which is for the log alone, and Unavailable.
+        Nothing is parsed for a browser that has begun no log-in. Raises Refused with the reason, which is for the log
+        alone, and Unavailable.
         """
         if len(answers) != 1:
             raise Refused(f"the form has {len(answers)} SAML responses, not one")
         encoded = answers[0]
+        begun = await self._begun(cookies)
+        if not begun:
+            raise Refused(
+                "this browser has begun no log-in that is still open: never, too long ago, or it was answered"
+            )
         document = await in_thread(None, parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
-        began = await self._take(f"saml-request:{request_id}") if _REQUEST_ID.match(request_id) else None
-        if began is None:
-            raise Refused(
-                "the response answers no request of ours that is still open: never made, too old, or answered before"
-            )
-        remembered = json.loads(began)
-        secret = cookie(_cookie(request_id)) or ""
-        if not hmac.compare_digest(_hash(secret), remembered["browser"]):
-            raise Refused("another browser began this log-in")
+        name = _cookie(request_id)
+        if name not in begun:
+            raise Refused("the response answers no log-in of this browser that is still open")
+        if await self._take(_request_key(name)) is None:
+            raise Refused("the response was answered before")
         idp = await self._idp.current()
         assertion = await in_thread(None, verify, encoded, request_id, self._sp, idp, self._pairs)
         signed_in = await self._person(assertion, idp)
-        return Finished(
-            signed_in.person,
-            assertion.session,
-            assertion.not_after,
-            own_page(remembered["return_to"]),
-            _cookie(request_id),
-            signed_in.changes,
-        )
+        return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, signed_in.changes)
 
     async def log_out(self, session: SamlSession) -> str | None:
         """Return the address that ends the log-in at the university as well; None if there is none, or none now."""
@@ -195,6 +194,17 @@ class University:
         url = await in_thread(None, answer)
         return LoggedOut(url, account_ids)
 
+    async def _begun(self, cookies: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the page that each open log-in of a browser leads to, by its cookie's name; raises Unavailable."""
+        names = [name for name in cookies if _COOKIE.match(name)][:_MOST_COOKIES]
+        begun = {}
+        for name in names:
+            kept = await self._look(_request_key(name))
+            remembered = json.loads(kept) if kept else {"browser": ""}
+            if hmac.compare_digest(_hash(cookies[name]), remembered["browser"]):
+                begun[name] = own_page(remembered["return_to"])
+        return begun
+
     async def _person(self, assertion: Assertion, idp: IdpMetadata) -> SignedIn:
         identity = self._rules.identify(assertion.by_name, assertion.by_friendly_name, idp.scopes)
         try:
@@ -208,8 +218,14 @@ class University:
         url = logout.signed_redirect(settings, idp.sso_url, logout.REQUEST, request.get_request())
         return url, str(request.get_id())
 
+    async def _look(self, key: str) -> bytes | None:
+        return await self._run(_LOOK, key)
+
     async def _take(self, key: str) -> bytes | None:
-        value = await self._cache.script(_TAKE, [key], list)
+        return await self._run(_TAKE, key)
+
+    async def _run(self, script: str, key: str) -> bytes | None:
+        value = await self._cache.script(script, [key], list)
         if value is AWAY:
             raise _redis_down()
         return value if isinstance(value, bytes) else None
@@ -226,6 +242,10 @@ def own_page(path: str | None) -> str:
 def _cookie(request_id: str) -> str:
     """Return the name of one log-in's cookie; a browser may have begun several, in as many tabs."""
     return f"saml-{_hash(request_id)[:16]}"
+
+
+def _request_key(cookie: str) -> str:
+    return f"saml-request:{cookie.removeprefix('saml-')}"
 
 
 def _hash(text: str) -> str:

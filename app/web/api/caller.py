@@ -1,7 +1,7 @@
 """Identify the caller of the REST API: by HTTP Basic, by the cookie of a browser session, or as anonymous.
 
 A browser also sends the cookie with requests that other sites cause. So a request that changes something with a cookie
-must carry a token that only our own pages can read. It is Tornado's token, as in the pages' forms, under Harbor's name.
+must carry the token of `app.web.csrf`, under Harbor's name.
 """
 
 from __future__ import annotations

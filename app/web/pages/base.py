@@ -23,8 +23,10 @@ from app.database.keyset import Page
 from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
+from app.web.csrf import ProtectedHandler
 from app.web.login import login_address
 from app.web.services import Services
+from app.web.session import BrowserSessions
 
 from . import shapes, static, texts
 
@@ -63,7 +65,7 @@ class Listing(Generic[T]):
         return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
 
 
-class PageHandler(Readable):
+class PageHandler(ProtectedHandler, Readable):
     """A page, or the action of one of its forms.
 
     ``needs`` is a word of `app.web.access_control` or a right. The right is needed in the project that the path names
@@ -191,13 +193,15 @@ class PageHandler(Readable):
         """Leave a message (success, warning, danger) for the next page of this browser session."""
         cut = text.encode(errors="replace")[:_LONGEST_FLASH].decode(errors="ignore")
         packed = json.dumps([self._whose, kind, cut], ensure_ascii=False)
-        self.set_signed_cookie(_FLASH, packed, expires_days=None, max_age=_FLASH_SECONDS, **self.cookie_rules)
+        cookies = self.browsers.cookies
+        cookies.set(self, _FLASH, self.create_signed_value(cookies.name(_FLASH), packed), seconds=_FLASH_SECONDS)
 
     def _take_flash(self) -> tuple[str, str] | None:
-        if self.get_cookie(_FLASH) is None:
+        cookies = self.browsers.cookies
+        if cookies.get(self, _FLASH) is None:
             return None
-        packed = self.get_signed_cookie(_FLASH, max_age_days=_FLASH_SECONDS / 86400)
-        self.clear_cookie(_FLASH)
+        packed = self.get_signed_cookie(cookies.name(_FLASH), max_age_days=_FLASH_SECONDS / 86400)
+        cookies.clear(self, _FLASH)
         # The message is signed, and bound to this session. So nobody can show their own words on our pages by planting
         # a cookie, not even a message that was once signed for themselves.
         whose, kind, text = json.loads(packed) if packed else ("", "", "")
@@ -206,10 +210,6 @@ class PageHandler(Readable):
     @property
     def _whose(self) -> str:
         return self.session.id if self.session is not None else ""
-
-    @property
-    def cookie_rules(self) -> dict[str, Any]:
-        return {"path": "/", "httponly": True, "samesite": "Lax", "secure": self.services.secure}
 
     async def or_missing(self, found: Awaitable[T | None]) -> T:
         """Return the value that was looked for. Raise Missing if it is None."""
@@ -221,7 +221,9 @@ class PageHandler(Readable):
     # Rendering
 
     def get_user_locale(self) -> Locale:
-        return texts.choose(self.get_cookie(texts.COOKIE), self.request.headers.get("Accept-Language", ""))
+        return texts.choose(
+            self.browsers.cookies.get(self, texts.COOKIE), self.request.headers.get("Accept-Language", "")
+        )
 
     def _(self, message: str, plural: str | None = None, count: int | None = None) -> str:
         return self.locale.translate(message, plural, count)
@@ -297,6 +299,10 @@ class PageHandler(Readable):
         return self.request.path + (f"?{query}" if query else "")
 
     # Errors
+
+    @property
+    def browsers(self) -> BrowserSessions:
+        return self.services.browsers
 
     def set_default_headers(self) -> None:
         super().set_default_headers()

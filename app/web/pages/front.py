@@ -83,7 +83,7 @@ class LanguagePage(PageHandler):
     async def post(self) -> None:
         language = self.field("language")
         if language in texts.LANGUAGES:
-            self.set_cookie(texts.COOKIE, language, max_age=365 * 86400, **self.cookie_rules)
+            self.browsers.cookies.set(self, texts.COOKIE, language, seconds=365 * 86400)
         self.redirect(own_address(self.field("next")), status=303)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -19,7 +19,6 @@ from http.client import responses
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
 from tornado.iostream import StreamClosedError
 
@@ -28,7 +27,7 @@ from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
-from app.web.connection import Body, Delegate
+from app.web.connection import Body, Delegate, Exchange
 
 _COMMON = (
     "Docker-Distribution-Api-Version: registry/2.0",
@@ -74,7 +73,7 @@ class Call(Delegate):
 
     def __init__(
         self,
-        connection: HTTP1Connection,
+        connection: Exchange,
         start: RequestStartLine,
         headers: HTTPHeaders,
         address: Address,
@@ -225,9 +224,11 @@ class Call(Delegate):
         sent = self._head(status, headers, len(body) if length is None else length, body)
         if self._complete or not self.has_body:
             self.end()
-            await sent
+            if sent is not None:
+                await sent
         else:
-            await sent
+            if sent is not None:
+                await sent
             if self.malformed is None:
                 await self._drain()
             self.cut()
@@ -237,7 +238,9 @@ class Call(Delegate):
 
         ``length`` is in bytes. Without one, the body is chunked, which `send_file` can't do.
         """
-        await self._head(status, headers, length, b"")
+        sent = self._head(status, headers, length, b"")
+        if sent is not None:
+            await sent
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body, and return when the connection has taken it. Raises ClientGone."""
@@ -301,31 +304,37 @@ class Call(Delegate):
 
     def _head(
         self, status: int, headers: Iterable[tuple[str, str]], length: int | None, body: bytes
-    ) -> asyncio.Future[None]:
-        """Send the head in one piece with ``body``.
+    ) -> Awaitable[None] | None:
+        """Send the head in one piece with ``body``; return an awaitable if not all could be sent at once.
 
         The head is written here because Tornado would check and copy every header several times, which is a fifth of
-        a manifest's cost. `HTTPConnection.write` takes a finished head.
+        a manifest's cost.
         """
         self.status = status
         self._must_continue = False
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}", *_COMMON, f"X-Request-Id: {self.request_id}"]
+        lines = [f"\r\n{name}: {value}" for name, value in headers]
         if self.address.namespace is not None:
-            lines.append(f"OCI-Namespace: {self.address.namespace}")
-        lines += [f"{name}: {value}" for name, value in headers]
+            lines.append(f"\r\nOCI-Namespace: {self.address.namespace}")
         if length is not None:
             if status not in _BODILESS:
-                lines.append(f"Content-Length: {length}")
+                lines.append(f"\r\nContent-Length: {length}")
         elif self.method != "HEAD":
             self._chunked = True
-            lines.append("Transfer-Encoding: chunked")
+            lines.append("\r\nTransfer-Encoding: chunked")
         if self.has_body and not self._complete:
-            lines.append("Connection: close")
-        head = "\r\n".join(lines)
-        if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
+            lines.append("\r\nConnection: close")
+        own = "".join(lines)
+        if own.count("\n") != len(lines) or own.count("\r") != len(lines):
             raise ValueError("a header holds a line break")
         self.bytes_out += len(body)
-        return self._connection.write(f"{head}\r\nDate: {_now()}\r\n\r\n".encode("latin-1", "replace") + body)
+        head = f"{_start(status)}{self.request_id}{own}\r\nDate: {_now()}\r\n\r\n"
+        return self._connection.send(head.encode("latin-1", "replace") + body)
+
+
+@lru_cache(maxsize=64)
+def _start(status: int) -> str:
+    """Return the beginning of an answer's head, up to the request's id."""
+    return "\r\n".join([f"HTTP/1.1 {status} {_REASONS.get(status, '')}", *_COMMON, "X-Request-Id: "])
 
 
 @lru_cache(maxsize=2)

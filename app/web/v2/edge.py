@@ -12,17 +12,22 @@ from tornado.iostream import StreamClosedError
 from app.access.principal import address_block
 from app.access.tokens import Grant, TokenOutdated
 from app.config import Network
+from app.kit.networks import in_networks
 from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
 from app.registry.content import Client, ClientGone
-from app.web.observe import Observer, in_networks
+from app.web.observe import Observer
 
 from .authorizer import Authorizer
 from .call import Call, reply_error
 from .routes import Endpoint, Route
 
 log = logging.getLogger(__name__)
+
+# Clients repeat their requests, and machines of a class ask for the same. So the newest paths are kept, if short.
+_KEPT, _LONGEST_KEPT = 4096, 512
+_parse_name = lru_cache(_KEPT)(Name.parse)
 
 
 class Internal(OCIError):
@@ -45,7 +50,8 @@ class V2:
         self._observer = observer
         self._audit = audit
         self._fill_networks = tuple(fill_networks)
-        self._anonymous = lru_cache(maxsize=4096)(self._client_at)
+        self._anonymous = lru_cache(_KEPT)(self._client_at)
+        self._matched = lru_cache(_KEPT)(self._match)
 
     def answer(self, call: Call) -> Awaitable[None] | None:
         """Begin to answer a call; return an awaitable if the connection must wait for it before it reads a body."""
@@ -83,9 +89,10 @@ class V2:
         if call.malformed is not None:
             raise call.malformed
         call.address.require_mirrored()
-        route, arguments, endpoint = self._route(call)
+        route, arguments = self._matched(call.path) if len(call.path) <= _LONGEST_KEPT else self._match(call.path)
+        endpoint = _endpoint(route, call.method)
         call.route = route.noun
-        name = Name.parse(arguments[0]) if arguments else None
+        name = _parse_name(arguments[0]) if arguments else None
         grant, name = await self._authorizer.admit(call, name, endpoint)
         call.admit(grant, self._client(grant, call.client_address))
         try:
@@ -98,21 +105,13 @@ class V2:
             for change in call.changes:
                 self._audit.note(grant.principal, call.client_address, *change)
 
-    def _route(self, call: Call) -> tuple[Route, tuple[str, ...], Endpoint]:
+    def _match(self, path: str) -> tuple[Route, tuple[str, ...]]:
+        """Return the route of a path, and the path's groups; raises NameUnknown."""
         for route in self._routes:
-            match = route.pattern.match(call.path)
+            match = route.pattern.match(path)
             if match is not None:
-                endpoint = route.methods.get(call.method)
-                if endpoint is None:
-                    allowed = ", ".join(route.methods)
-                    raise Unsupported(
-                        "%(method)s is not allowed here; use one of: %(allowed)s",
-                        method=call.method,
-                        allowed=allowed,
-                        headers={"Allow": allowed},
-                    )
-                return route, match.groups(), endpoint
-        raise NameUnknown("the distribution API has no path %(path)r; check the address", path=call.path[:200])
+                return route, match.groups()
+        raise NameUnknown("the distribution API has no path %(path)r; check the address", path=path[:200])
 
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:
@@ -134,3 +133,17 @@ class V2:
             await reply_error(call, error)
         except (StreamClosedError, ConnectionError):
             call.cut()
+
+
+def _endpoint(route: Route, method: str) -> Endpoint:
+    """Return the endpoint of a method; raises Unsupported."""
+    endpoint = route.methods.get(method)
+    if endpoint is None:
+        allowed = ", ".join(route.methods)
+        raise Unsupported(
+            "%(method)s is not allowed here; use one of: %(allowed)s",
+            method=method,
+            allowed=allowed,
+            headers={"Allow": allowed},
+        )
+    return endpoint

@@ -17,6 +17,7 @@ from app.cache.client import Cache
 from app.database import Database, accounts
 from app.database.tables import account
 from app.oci.errors import OCIError, TooManyRequests, Unauthorized
+from tests.parts.process import eventually
 
 from .conftest import no_redis, on_both_databases
 
@@ -209,7 +210,8 @@ async def test_an_account_that_is_guessed_at_still_works_elsewhere_and_where_it_
     for username in ("admin", other):
         for _ in range(10):
             await refusal(people, username, "wrong")
-        assert isinstance(await refusal(people, username, "wrong"), TooManyRequests)
+    assert isinstance(await refusal(people, other, "wrong"), TooManyRequests)
+    assert isinstance(await refusal(people, "admin", "wrong"), Unauthorized)
     await people.authenticate("admin", PASSWORD, LAB)
     assert isinstance(await refusal(people, other, "kass"), TooManyRequests)
     await people.authenticate(other, "kass", "10.0.0.1")
@@ -314,3 +316,51 @@ async def test_a_text_that_cannot_be_kept_is_refused(people: Accounts) -> None:
     for full_name, email in (("\0", ""), ("", "x" * 256)):
         with pytest.raises(Invalid):
             await people.create("mari", PASSWORD, full_name=full_name, email=email)
+
+
+async def test_a_right_password_is_not_refused_for_others_wrong_ones(database: Database, clock: Clock) -> None:
+    """230 wrong ones came from the same address, and the right one got 429."""
+    people = Accounts(database, Throttle(no_redis(), clock, pause=0.0), clock)
+    await people.ensure_admin("admin", PASSWORD)
+    for number in range(230):
+        with pytest.raises(Unauthorized):
+            await people.authenticate(f"user{number}", "wrong", LAB)
+    assert (await people.authenticate("admin", PASSWORD, LAB)).name == "admin"
+    for _ in range(30):
+        with pytest.raises(Unauthorized):
+            await people.authenticate("admin", "wrong", LAB)
+    clock.now += 61  # the proof of the right one is forgotten
+    for _ in range(30):
+        with pytest.raises(Unauthorized):
+            await people.authenticate("admin", "wrong", LAB)
+    assert (await people.authenticate("admin", PASSWORD, LAB)).name == "admin"
+
+
+async def test_a_flood_from_one_address_makes_nobody_else_wait_for_all_of_it(
+    database: Database, clock: Clock, hashing: Hashing
+) -> None:
+    people = Accounts(database, Throttle(no_redis(), clock, pause=0.0), clock)
+    await people.ensure_admin("admin", PASSWORD)
+    flood = [asyncio.create_task(people.authenticate(f"user{number}", "wrong", LAB)) for number in range(300)]
+
+    async def in_line() -> bool:
+        return people._line.turns(LAB) > 100
+
+    await eventually(in_line, what="a line of hashes")
+    before = hashing.count
+    await people.authenticate("admin", PASSWORD, "193.40.5.8")
+    # It has to find its account before it stands in line. In the line itself only three hashes come before its own.
+    assert hashing.count - before < 100
+    ends = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(end) for end in ends} == {Unauthorized, TooManyRequests}
+    # Some were checked before the last of them came.
+    assert 0 < sum(isinstance(end, TooManyRequests) for end in ends) <= 300 - 256 - 2
+    assert people._line.turns(LAB) == 1
+
+
+async def test_a_class_behind_one_address_logs_in_at_once(database: Database, clock: Clock) -> None:
+    people = Accounts(database, Throttle(no_redis(), clock), clock)
+    for number in range(4):
+        await people.create(f"user{number}", PASSWORD, full_name="", email="")
+    found = await asyncio.gather(*(people.authenticate(f"user{number % 4}", PASSWORD, LAB) for number in range(64)))
+    assert len(found) == 64

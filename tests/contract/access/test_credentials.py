@@ -266,8 +266,8 @@ async def test_guesses_are_slowed_down_and_nobody_who_has_the_secret_is(place: P
     await place.credentials.authenticate(robot.name, secret, LAB)
     for number in range(200):
         await place.refusal(f"robot-open+guess{number}", WRONG)
-    assert isinstance(await place.refusal("robot-open+another", WRONG), TooManyRequests)
-    assert isinstance(await place.refusal("robot-open+another", WRONG, "10.0.0.1"), Unauthorized)
+    # A secret cannot be guessed and costs no hash, so that no other account is refused for that.
+    assert isinstance(await place.refusal("robot-open+another", WRONG), Unauthorized)
     await place.credentials.authenticate(robot.name, secret, LAB)
 
 
@@ -407,7 +407,7 @@ async def test_at_a_public_mirror_nobody_learns_from_the_time_which_names_exist(
     line = [asyncio.create_task(seconds("admin", "y", f"10.2.0.{number}")) for number in range(6)]
 
     async def in_line() -> bool:
-        return place.accounts._in_line >= 5
+        return place.accounts._line.turns("10.1.0.3") >= 3
 
     await eventually(in_line, what="a line for the hash")
     crowded = await asyncio.gather(*(seconds(*login, "10.1.0.3") for login in logins[:2]))

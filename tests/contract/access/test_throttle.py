@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 from redis.asyncio import Redis
 
@@ -11,6 +14,7 @@ from tests.parts.valkey import Valkey
 from .conftest import no_redis
 
 LAB = "193.40.5.7"
+_PAUSE = 0.02
 
 
 class Clock:
@@ -59,13 +63,74 @@ async def test_nobody_is_locked_out_elsewhere_or_by_another(either: Cache, clock
     await throttle.check("juri", LAB)
 
 
+async def waits(throttle: Throttle, username: str, address: str) -> bool:
+    began = time.monotonic()
+    async with throttle.paced(username, address):
+        return time.monotonic() - began >= _PAUSE
+
+
 async def test_an_address_that_guesses_many_accounts_is_slowed_down(either: Cache, clock: Clock) -> None:
-    throttle = Throttle(either, clock)
+    """It refuses nobody: a right answer is not refused because of others' wrong ones."""
+    throttle = Throttle(either, clock, pause=_PAUSE)
+    for number in range(199):
+        await fail(throttle, f"user{number}", LAB, 1)
+    assert not await waits(throttle, "juri", LAB)
+    await fail(throttle, "user199", LAB, 1)
+    await throttle.check("juri", LAB)
+    assert await waits(throttle, "juri", LAB)
+    assert await throttle.pause(LAB) == _PAUSE
+    assert not await waits(throttle, "juri", "193.40.5.8")
+    clock.now += 45
+    assert not await waits(throttle, "juri", LAB)
+
+
+async def test_the_checks_of_a_slow_address_come_one_after_the_other(clock: Clock) -> None:
+    throttle = Throttle(no_redis(), clock, pause=_PAUSE)
     for number in range(200):
         await fail(throttle, f"user{number}", LAB, 1)
+    at_once = most = 0
+
+    async def one() -> None:
+        nonlocal at_once, most
+        async with throttle.paced("juri", LAB):
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0)
+            at_once -= 1
+
+    began = time.monotonic()
+    ends = await asyncio.gather(*(one() for _ in range(22)), return_exceptions=True)
+    assert [type(end) for end in ends] == [type(None)] * 20 + [TooManyRequests] * 2
+    assert (most, time.monotonic() - began >= 20 * _PAUSE) == (1, True)
+    assert (throttle._lanes, throttle._waiting) == ({}, {})
+
+
+async def test_who_has_lately_logged_in_from_an_address_is_not_refused_there(either: Cache, clock: Clock) -> None:
+    throttle = Throttle(either, clock, pause=_PAUSE)
+    await throttle.succeeded("mari", LAB)
+    await fail(throttle, "mari", LAB, 300)
+    assert not await waits(throttle, "juri", LAB), "her failures count for nobody else"
+    for number in range(200):
+        await fail(throttle, f"user{number}", LAB, 1)
+    await throttle.check("mari", LAB)
+    assert not await waits(throttle, "mari", LAB)
+    await fail(throttle, "mari", LAB, 700)
     with pytest.raises(TooManyRequests):
-        await throttle.check("juri", LAB)
-    await throttle.check("juri", "193.40.5.8")
+        await throttle.check("mari", LAB)
+    await fail(throttle, "mari", "193.40.5.8", 10)
+    with pytest.raises(TooManyRequests):
+        await throttle.check("mari", "193.40.5.8")
+
+
+async def test_workers_know_together_who_has_logged_in(valkey: Valkey, cache: Cache, clock: Clock) -> None:
+    ours, theirs = Throttle(cache, clock), Throttle(cache, clock)
+    await fail(theirs, "mari", LAB, 10)
+    await ours.succeeded("mari", LAB)
+    await theirs.check("mari", LAB)
+    async with Redis.from_url(valkey.url, decode_responses=True) as redis:
+        (key,) = [str(key) for key in await redis.keys("*good*")]
+        assert 6 * 86400 < await redis.ttl(key) <= 7 * 86400
+    assert "mari" not in key
 
 
 async def test_a_host_cannot_roam_in_its_own_network(either: Cache, clock: Clock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_network
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -57,6 +58,25 @@ class Names(AbstractResolver):
         ("64:ff9b:1::a00:1", AddressKind.PRIVATE),
         ("2002:a00:1::", AddressKind.PRIVATE),
         ("64:ff9b::2ccd:404f", AddressKind.PUBLIC),
+        # ISATAP, and the forms that a site's own NAT64 prefix gives
+        ("2600:1f18::5efe:a00:1", AddressKind.PRIVATE),
+        ("2600:1f18::200:5efe:7f00:1", AddressKind.LOOPBACK),
+        ("2600:1f18::5efe:2ccd:404f", AddressKind.PUBLIC),
+        ("2600:1f18:2148::a00:1", AddressKind.PRIVATE),
+        ("2600:1f18:2148::7f00:1", AddressKind.LOOPBACK),
+        ("2600:1f18:2148::a9fe:a9fe", AddressKind.RESERVED),
+        ("2600:1f18:2148::2ccd:404f", AddressKind.PUBLIC),
+        ("2600:1f18:c0a8:101::", AddressKind.PRIVATE),
+        ("2600:1f18:10a:0:1:100::", AddressKind.PUBLIC),
+        ("2600:1f18:21c0:a801:1::", AddressKind.PRIVATE),
+        ("2600:1f18:2148:c0a8:1:100::", AddressKind.PRIVATE),
+        ("2600:1f18:2148:bcc0:a8:101::", AddressKind.PRIVATE),
+        ("2600:1f18:2148:bc00:c0:a801:100::", AddressKind.PRIVATE),
+        # addresses of large networks, which have none of these forms
+        ("2606:4700::6810:84e5", AddressKind.PUBLIC),
+        ("2a04:4e42:200::649", AddressKind.PUBLIC),
+        ("2600:9000:2490:7a00:b:4d8b:a00:1", AddressKind.PUBLIC),
+        ("2a00:1450:400f:804::2004", AddressKind.PUBLIC),
         ("169.254.1.1", AddressKind.LINK_LOCAL),
         ("fe80::1", AddressKind.LINK_LOCAL),
         ("fe80::1%eth0", AddressKind.LINK_LOCAL),
@@ -117,6 +137,26 @@ def test_an_upstream_within_may_point_to_its_own_kind_of_place_only(
     for host in refused:
         with pytest.raises(UpstreamInvalid):
             guard.check(URL(f"http://{host}/"))
+
+
+async def test_no_upstream_may_point_to_a_network_that_the_operator_refuses() -> None:
+    refused = [ip_network(text) for text in ("44.205.64.0/24", "2600:1f18::/32")]
+    names = Names(registry_test=["44.205.64.79"], own_test=["44.205.64.80"], both_test=["44.205.64.80", "1.1.1.1"])
+    guard = AddressGuard("registry.test", names, refused=refused)
+    assert [found["host"] for found in await guard.resolve("registry.test")] == ["44.205.64.79"]
+    with pytest.raises(UpstreamInvalid):
+        await guard.resolve("own.test")
+    assert [found["host"] for found in await guard.resolve("both.test")] == ["1.1.1.1"]
+    for host in (
+        "44.205.64.80",
+        "[2600:1f18::1]",
+        "[::ffff:44.205.64.80]",
+        "[64:ff9b::2ccd:4050]",
+        "[2a00::2ccd:4050]",
+    ):
+        with pytest.raises(UpstreamInvalid):
+            guard.check(URL(f"https://{host}/"))
+    guard.check(URL("https://44.205.65.80/"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "1.1", "0", "::1", "fe80::1%eth0", "١٢٧.0.0.1"])
