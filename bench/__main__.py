@@ -18,9 +18,11 @@ from tests.parts import distribution
 
 from .blobs import blobs
 from .herd import herd
+from .images import images, tokens
 from .lookups import lookups
-from .manifests import heads, manifests
+from .manifests import heads, manifests, production, production_nginx
 from .nginx import nginx
+from .push_cost import push_cost
 from .pushes import memory, pushes
 from .servers import versions
 from .table import Row, render
@@ -30,9 +32,18 @@ README = Path(__file__).with_name("README.md")
 # Everything after this line is written by the program.
 MARK = "<!-- measured -->\n"
 
-MEASUREMENTS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    measure.__name__: measure for measure in (manifests, heads, blobs, pushes, memory, tags, herd, nginx, lookups)
+# A table for each section: what its server runs on, and the measurements.
+SECTIONS: dict[str, tuple[Callable[[Path], Iterator[Row]], ...]] = {
+    "As the roles install it: PostgreSQL and Redis by socket": (
+        production,
+        production_nginx,
+        tokens,
+        images,
+        push_cost,
+    ),
+    "As it ships: SQLite, a private Redis": (manifests, heads, blobs, pushes, memory, tags, herd, nginx, lookups),
 }
+MEASUREMENTS = {measure.__name__: measure for section in SECTIONS.values() for measure in section}
 
 
 def main() -> int:
@@ -60,17 +71,22 @@ def main() -> int:
 def measured(names: list[str]) -> str:
     """Run measurements and say what they found, and where and when, in Markdown."""
     began, load = time.monotonic(), os.getloadavg()[0]
-    rows: list[Row] = []
+    tables: list[str] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for name in names:
-            print(f"# {name}", file=sys.stderr, flush=True)
-            rows += MEASUREMENTS[name](Path(folder) / name)
+        for title, section in SECTIONS.items():
+            rows: list[Row] = []
+            for measure in section:
+                if measure.__name__ in names:
+                    print(f"# {measure.__name__}", file=sys.stderr, flush=True)
+                    rows += measure(Path(folder) / measure.__name__)
+            if rows:
+                tables.append(f"## {title}\n\n{render(rows)}")
     minutes, after = (time.monotonic() - began) / 60, os.getloadavg()[0]
     others = ", ".join(f"{name} {version}" for name, version in versions().items())
     return (
         f"{time.strftime('%Y-%m-%d')}, {_machine()}; load {load:.1f} before and {after:.1f} at the end of "
         f"{minutes:.0f} minutes. Python {platform.python_version()}, Tornado {tornado.version}, "
-        f"SQLite {sqlite3.sqlite_version}; {others}.\n\n{render(rows)}"
+        f"SQLite {sqlite3.sqlite_version}; {others}.\n\n" + "\n\n".join(tables)
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.images import digest_of
 
 from . import bulk
-from .processes import cpu_seconds
 from .servers import OURS, PEER, PROJECT, V3, ours, peers
 from .table import Row, median_ratio, medians, ratio_words
 from .wire import head
@@ -39,10 +38,10 @@ def blobs(folder: Path) -> Iterator[Row]:
             for server in servers:
                 token = server.registry.authorization(_NAME)
                 server.registry.check(path, token, digest)
-                before = cpu_seconds(server.pid)
+                before = server.cpu_seconds()
                 seconds = bulk.download(server.host, head("GET", path, server.host, token), SIZE, COUNT)
                 gibibytes = COUNT * SIZE / (1024 * bulk.MIB)
-                costs[server.label].append((cpu_seconds(server.pid) - before) / gibibytes)
+                costs[server.label].append((server.cpu_seconds() - before) / gibibytes)
                 speeds[server.label].append(gibibytes / seconds)
     yield from speed_and_cost("GET of a blob of 20 MiB", speeds, costs, LEAST)
 

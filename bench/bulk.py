@@ -6,6 +6,7 @@ import hashlib
 import random
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -115,14 +116,26 @@ class Layer:
         return self.number.to_bytes(8) + _block()[8:]
 
 
-def push(registry: Registry, name: str, layer: Layer, token: Mapping[str, str], *, chunked: bool = False) -> None:
-    """Push a layer by POST, PATCH and PUT; ``chunked``: its length is not told before, as with the Docker engine."""
+def push(
+    registry: Registry,
+    name: str,
+    layer: Layer,
+    token: Mapping[str, str],
+    *,
+    chunked: bool = False,
+    door: tuple[str, ssl.SSLContext | None] | None = None,
+) -> None:
+    """Push a layer by POST, PATCH and PUT; ``chunked``: its length is not told before, as with the Docker engine.
+
+    ``door`` is the address for the bytes, if it is not the registry's, and whom to trust if it speaks TLS.
+    """
+    host, trusts = door or (registry.host, None)
     begun = registry.ask("POST", f"/v2/{name}/blobs/uploads/", token, expected=202)
     target = upload_target(begun.headers["Location"])
     framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(layer.size)}
-    with closing(connect(registry.host)) as connection:
+    with closing(connect(host, trusts)) as connection:
         kind = {"Content-Type": "application/octet-stream"}
-        connection.sendall(head("PATCH", target, registry.host, {**token, **kind, **framing}))
+        connection.sendall(head("PATCH", target, host, {**token, **kind, **framing}))
         for block in layer.blocks():
             if chunked:
                 _send_chunks(connection, block)

@@ -97,10 +97,10 @@ def _manifests(server: Server, front: WebServer, hub: Hub) -> Iterator[Row]:
         nobody = {**_ACCEPT, **server.registry.anonymous().authorization(name)}
         for kind, (host, trusts, pids) in places.items():
             request = head("GET", path, host, nobody)
-            before = sum(map(cpu_seconds, pids))
+            before = cpu_seconds(*pids)
             answered = load.requests_answered(host, request, {image.payload}, SECONDS, trusts)
             rates[kind].append(answered / SECONDS)
-            costs[kind].append(answered / (sum(map(cpu_seconds, pids)) - before))
+            costs[kind].append(answered / (cpu_seconds(*pids) - before))
     for what, figures in (("requests a second", rates), ("requests per CPU second", costs)):
         yield _beside(f"anonymous GET of a mirror's manifest through nginx, TLS: {what}", figures)
 

@@ -1,4 +1,4 @@
-"""What processes have cost so far: CPU time of a whole tree, and the peak memory of each process in it."""
+"""What processes have cost so far: CPU time of whole trees, and the peak memory of each process in it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tests.parts.service import descendants
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_seconds(pid: int) -> float:
-    """Add up the CPU time, user and system, of a process and everything beneath it that is still there."""
-    return sum(map(_ticks, [pid, *descendants(pid)])) / _TICKS
+def cpu_seconds(*pids: int) -> float:
+    """Add up the CPU time, user and system, of processes and of all that they have started, also if it has ended."""
+    return sum(_ticks(one) for pid in pids for one in (pid, *descendants(pid))) / _TICKS
 
 
 def peak_memory(pid: int) -> dict[str, int]:
@@ -28,7 +28,8 @@ def peak_memory(pid: int) -> dict[str, int]:
 def _ticks(pid: int) -> int:
     # The command's name may hold spaces and brackets; the numbers come after the last bracket.
     fields = _read(pid, "stat").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12]) if fields else 0
+    # Its own time, and that of its children that have ended and were waited for.
+    return sum(map(int, fields[11:15]))
 
 
 def _read(pid: int, name: str) -> str:

@@ -1,19 +1,26 @@
-"""What is measured: the service as it ships, Debian's docker-registry, and where Go is there distribution v3."""
+"""What is measured: the service as it ships and as the roles install it, docker-registry, and distribution v3."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import ssl
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from tests.deploy.authority import Authority
+from tests.deploy.webserver import NAME, webserver
 from tests.parts import distribution as debian
+from tests.parts.postgres import postgres
 from tests.parts.process import CommandFailed, Process, answers, free_port, python, run
 from tests.parts.service import Service
+from tests.parts.valkey import valkey
 
+from .processes import cpu_seconds
 from .wire import Registry
 
 OURS, PEER, V3 = "ours", "docker-registry", "distribution v3"
@@ -23,36 +30,83 @@ PROJECT = "bench"
 _V3_VERSION = "v3.1.2"
 _V3_MODULE = f"github.com/distribution/distribution/v3/cmd/registry@{_V3_VERSION}"
 _BUILD_SECONDS = 540
+# What matters of the roles' own settings.
+_POSTGRESQL = {"fsync": "on", "shared_buffers": "256MB", "wal_compression": "on", "max_wal_size": "2GB"}
+_REDIS = ("--maxmemory", "256mb", "--maxmemory-policy", "volatile-lfu")
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: what it is called in the table, the tree of processes that answers, and how to speak to it."""
+    """A running server: what it is called in the table, its processes, and how to speak to it.
+
+    ``pid`` is above the registry's own processes, ``others`` are what answers with it: database, Redis, web server.
+    ``front`` is the address of the web server, and whom its clients trust.
+    """
 
     label: str
     pid: int
     registry: Registry
+    others: tuple[int, ...] = ()
+    front: tuple[str, ssl.SSLContext] | None = None
 
     @property
     def host(self) -> str:
         return self.registry.host
 
+    @property
+    def door(self) -> tuple[str, ssl.SSLContext | None]:
+        """Where requests are measured: HOST:PORT, and whom to trust if that speaks TLS."""
+        return self.front or (self.host, None)
+
+    def cpu_seconds(self) -> float:
+        """Add up the CPU time of everything that answers."""
+        return cpu_seconds(self.pid, *self.others)
+
 
 @contextmanager
 def ours(
-    folder: Path, *, processes: int = 2, upstream: str | None = None, delivery: str = "stream"
+    folder: Path,
+    *,
+    processes: int = 2,
+    upstream: str | None = None,
+    delivery: str = "stream",
+    database: str | None = None,
+    redis: str = "embedded:",
+    s3: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
     """Start the service as config.yaml has it, but for addresses, folders, workers and who sends blobs."""
-    projects = {"mirror": {"public": True, "upstream": "docker.io"}, PROJECT: {"public": True}}
-    storage = {"storage": {"delivery": delivery}}
-    overrides = {
-        "projects": projects,
-        **storage,
-        **({"upstreams": {"docker.io": {"url": upstream}}} if upstream else {}),
+    overrides: dict[str, Any] = {
+        "projects": {"mirror": {"public": True, "upstream": "docker.io"}, PROJECT: {"public": True}},
+        "storage": {"delivery": delivery},
     }
-    with Service(folder, processes=processes, overrides=overrides) as service:
+    if upstream:
+        overrides["upstreams"] = {"docker.io": {"url": upstream}}
+    with Service(folder, processes=processes, database=database, redis=redis, s3=s3, overrides=overrides) as service:
         login = (service.username, service.password)
         yield Server(OURS, service.pid, Registry(service.host, login))
+
+
+@contextmanager
+def production(
+    folder: Path, *, upstream: str | None = None, delivery: str = "stream", s3: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """Start the service as the roles install it, without nginx: PostgreSQL and Redis by Unix sockets.
+
+    Blobs are in a folder, or in S3 as the section ``s3`` of `weed.ObjectStore.bucket` says.
+    """
+    folder.mkdir(parents=True)
+    with postgres(_POSTGRESQL) as database, valkey(folder, _REDIS) as redis:
+        url = database.through_socket(database.database())
+        with ours(folder, upstream=upstream, delivery=delivery, database=url, redis=redis.socket_url, s3=s3) as it:
+            yield replace(it, others=(database.pid, redis.pid))
+
+
+@contextmanager
+def behind(server: Server, folder: Path, authority: Authority, **variables: Any) -> Iterator[Server]:
+    """Put an nginx with the role's configuration before a server; ``variables`` are the role's."""
+    with webserver(folder, authority, server.host, **variables) as front:
+        address = (f"{NAME}:{front.port}", front.trusts)
+        yield replace(server, others=(*server.others, front.process.pid), front=address)
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 from tests.images import single
 
 from . import load
-from .processes import cpu_seconds
 from .servers import PROJECT, ours
 from .table import Row, median_ratio, ratio_words
 from .wire import head
@@ -49,9 +48,9 @@ def tags(folder: Path) -> Iterator[Row]:
                 page = server.registry.ask("GET", target, token, expected=200).body
                 if len(json.loads(page)["tags"]) != PAGE:
                     raise RuntimeError(f"{target} has not {PAGE} tags: {page[:200]!r}")
-                before = cpu_seconds(server.pid)
+                before = server.cpu_seconds()
                 answered = load.requests_answered(server.host, head("GET", target, server.host, token), {page}, SECONDS)
-                figures[what].append(answered / (cpu_seconds(server.pid) - before))
+                figures[what].append(answered / (server.cpu_seconds() - before))
     for what in asked:
         found = figures[what]
         ratio = median_ratio(found, figures["of 101"])

@@ -28,7 +28,7 @@ class Registry:
     def __init__(self, host: str, login: tuple[str, str] | None = None, *, tokens: bool = True) -> None:
         """Take ``tokens`` as False for a registry that lets everybody do everything."""
         self.host = host
-        self._login = login
+        self.login = login
         self._tokens = tokens
 
     def anonymous(self) -> Registry:
@@ -40,7 +40,7 @@ class Registry:
         if not self._tokens:
             return {}
         query = urlencode({"service": self.host, "scope": f"repository:{name}:{actions}"})
-        basic = f"Basic {b64encode(':'.join(self._login).encode()).decode()}" if self._login else None
+        basic = f"Basic {b64encode(':'.join(self.login).encode()).decode()}" if self.login else None
         answer = self.ask("GET", f"/service/token?{query}", {"Authorization": basic} if basic else {}, expected=200)
         return {"Authorization": f"Bearer {json.loads(answer.body)['token']}"}
 

@@ -25,7 +25,7 @@ from app.projects.service import Repository
 
 from .fill import Fill, Follower
 from .locks import LockFile
-from .spool import Notes, Spool, SpoolPaths, describe
+from .spool import Appending, Notes, Spool, SpoolPaths, describe
 from .statistics import FillProgress
 from .stored_blobs import StoredBlobs
 from .upstream import BlobBody, Upstream
@@ -156,19 +156,21 @@ class Leader:
         """Take the bytes of one upstream request; return None if it ended properly, else the error that cut it."""
         repository = self._request.repository.name.repository
         try:
-            async with self._request.client.open_blob(repository, self._fill.digest, spool.received) as body:
+            async with (
+                Appending(spool, self._fill.grow) as appending,
+                self._request.client.open_blob(repository, self._fill.digest, spool.received) as body,
+            ):
                 skip = self._check(body, spool.received)
                 async for chunk in body.chunks():
                     fresh = chunk[skip:]
                     skip -= len(chunk) - len(fresh)
                     bound = self._fill.bound
-                    if bound is not None and spool.received + len(fresh) > bound:
+                    if bound is not None and appending.received + len(fresh) > bound:
                         raise UpstreamInvalid(
                             "the upstream sent more than the blob's %(bound)s bytes; try again later", bound=bound
                         )
                     if fresh:
-                        await in_thread(None, spool.append, fresh)
-                        self._fill.grow(spool.written)
+                        await appending.add(fresh)
         except DiskFailed:
             raise
         except Unavailable as error:

@@ -14,13 +14,15 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from app.kit.disk import disk_errors
 from app.kit.threads import in_thread
@@ -32,6 +34,8 @@ from .locks import LockFile, try_host_lock
 
 _REHASH_STEP = 8 * 1024 * 1024
 _NOTES_LIMIT = 64 * 1024
+# The bytes of a fill that wait at most while others are written.
+_GATHER_BYTES = 512 * 1024
 
 _PART, _LOCK = ".part", ".lock"
 
@@ -98,13 +102,14 @@ class Spool:
         self.written = self.received
         return bool(piece)
 
-    def append(self, chunk: bytes) -> None:
-        """Hash a chunk, and write all bytes so far except the last one. Blocks; raises DiskFailed."""
-        self._hash.update(chunk)
-        self.received += len(chunk)
-        self._write(self._held)
-        self._write(memoryview(chunk)[:-1])
-        self._held = bytes(chunk[-1:])
+    def append(self, chunks: Sequence[bytes]) -> None:
+        """Hash some chunks, and write all bytes so far except the last one. Blocks; raises DiskFailed."""
+        for chunk in chunks:
+            self._hash.update(chunk)
+            self.received += len(chunk)
+            self._write(self._held)
+            self._write(memoryview(chunk)[:-1])
+            self._held = chunk[-1:]
 
     def verified(self) -> bool:
         """Return whether the bytes so far have the digest."""
@@ -135,6 +140,53 @@ class Spool:
                 count = os.pwrite(self.file.fd, view, self.written)
                 self.written += count
                 view = view[count:]
+
+
+class Appending:
+    """Appends chunks to a spool, in a thread; while some are hashed and written, the next ones gather.
+
+    An error of the disk may come at a later call than its chunk, at the latest at the end of the block.
+    """
+
+    def __init__(self, spool: Spool, grown: Callable[[int], None]) -> None:
+        """``grown`` is told how many bytes of the part can be read."""
+        self._spool = spool
+        self._grown = grown
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        # All bytes of the blob so far, including those that are not written yet.
+        self.received = spool.received
+
+    async def add(self, chunk: bytes) -> None:
+        """Append a chunk; waits if the disk is slower. Raises DiskFailed."""
+        self._gathered.append(chunk)
+        self._gathered_bytes += len(chunk)
+        self.received += len(chunk)
+        if self._writing is not None and (self._writing.done() or self._gathered_bytes >= _GATHER_BYTES):
+            await self._settle()
+        if self._writing is None and self._gathered:
+            self._writing = asyncio.create_task(self._write())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._settle()
+        await self._write()
+
+    async def _settle(self) -> None:
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def _write(self) -> None:
+        while self._gathered:
+            chunks, self._gathered, self._gathered_bytes = self._gathered, [], 0
+            await in_thread(None, self._spool.append, chunks)
+            self._grown(self._spool.written)
 
 
 class Notes:

@@ -8,7 +8,7 @@ bytes of a request are charged in the transaction that it writes at its end, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from app.storage import BlobStore, Writer
 from .content import ClientGone
 from .upload_sessions import Hashing, UploadSessions
 
-# Hashing and writing alternate with the network in pieces of this size. A push has up to three of them in memory.
+# One piece of this size arrives while the one before is hashed and written. A push has two of them in memory.
 _PIECE_BYTES = 512 * 1024
 # A session takes this many bytes before it reserves quota.
 _FREE_BYTES = 1024 * 1024
@@ -122,7 +122,7 @@ class Uploads:
 
 
 class Receiving:
-    """Takes the bytes of one request into a session; handlers call `write` and `commit`."""
+    """Takes the bytes of one request into a session; handlers call `take` and `commit`."""
 
     def __init__(
         self,
@@ -145,7 +145,10 @@ class Receiving:
         self._resumable = resumable
         self._ended = False
         self._hashing: Hashing | None = sessions.take_hashing(session)
-        self._piece = bytearray()
+        # The piece that arrives, how much of it has, and the buffer that is free or being stored.
+        self._piece = memoryview(bytearray(_PIECE_BYTES))
+        self._filled = 0
+        self._other: memoryview | None = None
         self._storing: asyncio.Task[None] | None = None
         self._has_quota = has_quota
         self._charged = session.charged_bytes
@@ -165,17 +168,19 @@ class Receiving:
             return
         await self._reserve(total)
 
-    async def write(self, data: bytes) -> None:
-        """Take bytes; returns while at most one full piece is still being hashed and stored.
+    async def take(self, read: Callable[[memoryview], Awaitable[int]]) -> None:
+        """Take the bytes that ``read`` puts into a buffer, until it returns 0 for their number.
 
-        Raises QuotaExceeded if the project has no room for them.
+        A full piece is hashed and stored while the next one is read. Raises what ``read`` does, and QuotaExceeded if
+        the project has no room for the bytes.
         """
-        self._taken += len(data)
-        if self._has_quota and self._taken > max(self._charged, _FREE_BYTES):
-            await self._reserve(self._taken)
-        self._piece += data
-        if len(self._piece) >= _PIECE_BYTES:
-            await self._flush()
+        while count := await read(self._piece[self._filled :]):
+            self._taken += count
+            if self._has_quota and self._taken > max(self._charged, _FREE_BYTES):
+                await self._reserve(self._taken)
+            self._filled += count
+            if self._filled == len(self._piece):
+                await self._flush()
 
     async def commit(self, digest: Digest) -> int:
         """Verify the bytes, make the blob visible and return its size in bytes. Raises DigestInvalid, QuotaExceeded.
@@ -285,7 +290,7 @@ class Receiving:
         self._session = after
 
     async def _drain(self) -> None:
-        if self._piece:
+        if self._filled:
             await self._flush()
         if self._storing is not None:
             storing, self._storing = self._storing, None
@@ -303,17 +308,16 @@ class Receiving:
         if self._storing is not None:
             storing, self._storing = self._storing, None
             await storing
-        piece, self._piece = self._piece, bytearray()
-        self._storing = asyncio.create_task(self._put(piece))
+        self._storing = asyncio.create_task(self._put(self._piece[: self._filled]))
+        self._piece, self._other = self._other or memoryview(bytearray(_PIECE_BYTES)), self._piece
+        self._filled = 0
 
-    async def _put(self, piece: bytearray) -> None:
+    async def _put(self, piece: memoryview) -> None:
         if self._hashing is not None:
-            await asyncio.gather(
-                in_thread(None, self._hashing.hash.update, piece), self._writer.write(memoryview(piece))
-            )
+            await self._writer.write(piece, self._hashing.hash)
             self._hashing.offset += len(piece)
         else:
-            await self._writer.write(memoryview(piece))
+            await self._writer.write(piece)
 
     async def _digest_of_object(self, size: int, algorithm: str) -> Digest:
         running = new_hash(algorithm)

@@ -27,14 +27,11 @@ from pathlib import Path
 from app.kit.disk import is_full
 from app.oci.errors import BlobUnknown, Unavailable
 
-from .disk import AppendFile, Piece, in_pool, new_pool, sync_folder
-from .interface import State, Writer, checked
+from .disk import AppendFile, in_pool, new_pool, read_piece, sync_folder
+from .interface import Piece, Running, State, Writer, checked
 from .trouble import damaged, upload_busy, upload_gone
 
-# A piece from the disk is read in a thread. A piece from the page cache is copied on the event loop. There it delays
-# all other requests, so it is smaller.
-_PIECE = 1024 * 1024
-_CACHED_PIECE = 256 * 1024
+_COPY_PIECE = 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -73,11 +70,8 @@ class FilesystemStore:
         """See `BlobStore.read`."""
         path = self._path(key)
         with await in_pool(self._pool, _open_finished, path) as file:
-            descriptor, buffer = file.fileno(), bytearray(min(_CACHED_PIECE, max(0, stop - start)))
             while start < stop:
-                piece = _read_cached(descriptor, buffer, start, stop)
-                if not piece:
-                    piece = await in_pool(self._pool, os.pread, descriptor, min(_PIECE, stop - start), start)
+                piece = bytes(await read_piece(file.fileno(), start, stop, self._pool))
                 if not piece:
                     _log.error("object %s ends before byte %d", key, stop)
                     raise damaged()
@@ -129,7 +123,7 @@ class FilesystemStore:
 
     def _copy(self, source: io.BufferedReader, target: Path) -> None:
         with self._take(target, 0, True) as file:
-            shutil.copyfileobj(source, file, _PIECE)
+            shutil.copyfileobj(source, file, _COPY_PIECE)
             _seal(file.fileno())
 
     def _make_folder(self, folder: Path) -> None:
@@ -179,15 +173,14 @@ class _FileWriter:
         """See `Writer.offset`."""
         return self._file.size
 
-    async def write(self, chunk: Piece) -> None:
+    async def write(self, chunk: Piece, running: Running | None = None) -> None:
         """See `Writer.write`."""
-        await self._file.append(chunk)
+        await self._file.append(chunk, () if running is None else (running,))
 
     async def suspend(self) -> State:
         """See `Writer.suspend`."""
         try:
-            descriptor = await self._file.flush()
-            await in_pool(self._pool, self._keep, descriptor, self._file.size)
+            await in_pool(self._pool, self._keep, self._file.descriptor, self._file.size)
         except BaseException:
             await self.close()
             raise
@@ -197,15 +190,14 @@ class _FileWriter:
     async def finish(self) -> None:
         """See `Writer.finish`."""
         try:
-            descriptor = await self._file.flush()
-            await in_pool(self._pool, self._complete, descriptor, self._file.size)
+            await in_pool(self._pool, self._complete, self._file.descriptor, self._file.size)
         finally:
-            await self._file.close()
+            self._file.close()
 
     async def close(self) -> None:
         """See `Writer.close`; truncates the file, because another upload may need the space."""
         # A writer that wrote nothing may have begun from an old state. Then the bytes past it are not its own.
-        await self._file.close(cut=self._kept if self._file.size > self._kept else None)
+        self._file.close(cut=self._kept if self._file.size > self._kept else None)
 
     async def abort(self) -> None:
         """See `Writer.abort`."""
@@ -213,7 +205,7 @@ class _FileWriter:
             if not self._file.closed:
                 await in_pool(self._pool, _remove, self._path)
         finally:
-            await self._file.close()
+            self._file.close()
 
     def _keep(self, descriptor: int, size: int) -> None:
         # A writer that was killed or closed may have left bytes past this size.
@@ -260,15 +252,6 @@ def _open_finished(path: Path) -> io.FileIO:
         file.close()
         raise BlobUnknown()
     return file
-
-
-def _read_cached(descriptor: int, buffer: bytearray, start: int, stop: int) -> bytes:
-    # Five times cheaper than a thread. Returns nothing if the disk must be read, or if the system cannot tell (NFS).
-    try:
-        count = os.preadv(descriptor, [buffer], start, os.RWF_NOWAIT)
-    except OSError:
-        return b""
-    return bytes(memoryview(buffer)[: min(count, stop - start)])
 
 
 def _remove(path: Path) -> None:

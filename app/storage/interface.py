@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 State = dict[str, Any]
+Piece = bytes | memoryview
 
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
 
@@ -31,6 +32,12 @@ def checked(key: str) -> str:
     return key
 
 
+class Running(Protocol):
+    """A running hash of hashlib."""
+
+    def update(self, data: Piece, /) -> None: ...
+
+
 class Writer(Protocol):
     """Appends to one object and excludes other writers. The caller ends it by one of `finish`, `abort` and `close`.
 
@@ -43,10 +50,10 @@ class Writer(Protocol):
     def offset(self) -> int:
         """Return how many bytes the object has so far, from this request and earlier ones."""
 
-    async def write(self, chunk: bytes | memoryview) -> None:
-        """Append a chunk, which must not change afterwards; at most about 2 MiB are held in memory.
+    async def write(self, chunk: Piece, running: Running | None = None) -> None:
+        """Append a chunk and update a running hash with it, in the same thread; nothing of it is held afterwards.
 
-        Raises Unavailable, with status 507 if the disk is full. The error may come at a later call than its chunk.
+        Raises Unavailable, with status 507 if the disk is full.
         """
 
     async def suspend(self) -> State:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
+
+from .disk import read_piece
 
 _PIECE = 1024 * 1024
 
@@ -41,16 +43,12 @@ class FileBody:
         }
 
 
-class _Slice(io.RawIOBase):
+class _Slice:
+    """The bytes as botocore wants them, which may read and rewind them, and as aiohttp sends them, piece by piece."""
+
     # Several slices read one descriptor at once, so each keeps its own position and does not use the kernel's.
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def tell(self) -> int:
         return self._at
@@ -59,8 +57,18 @@ class _Slice(io.RawIOBase):
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         return self._at
 
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._size - self._at)]
-        count = os.preadv(self._descriptor, [view], self._start + self._at) if view else 0
-        self._at += count
-        return count
+    def read(self, most: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        piece = os.pread(self._descriptor, left if most < 0 else min(most, left), self._start + self._at)
+        self._at += len(piece)
+        return piece
+
+    async def __aiter__(self) -> AsyncGenerator[memoryview, None]:
+        # aiohttp would read a file in pieces of 64 KiB and take a thread for each.
+        while self._at < self._size:
+            start, stop = self._start + self._at, self._start + self._size
+            piece = await read_piece(self._descriptor, start, stop)
+            if not piece:
+                return
+            self._at += len(piece)
+            yield piece

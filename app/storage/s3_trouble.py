@@ -52,6 +52,11 @@ def reason(error: BaseException) -> str:
     return _HINTS.get(_code(error), _code(error))
 
 
+def is_cut(error: BaseException) -> bool:
+    """Return whether a connection broke, and S3 has neither refused the request nor stalled."""
+    return not isinstance(error, ClientError | TimeoutError)
+
+
 def _code(error: BaseException) -> str:
     if not isinstance(error, ClientError):
         return type(error).__name__

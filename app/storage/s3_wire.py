@@ -11,6 +11,7 @@ and ignores it when a multipart upload is completed. So `complete` first looks w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import secrets
@@ -26,7 +27,7 @@ from app.oci.errors import BlobUnknown, BlobUploadInvalid, BlobUploadUnknown, Un
 
 from .interface import checked
 from .s3_body import FileBody
-from .s3_trouble import SOON, TROUBLE, asking, reason
+from .s3_trouble import SOON, TROUBLE, asking, is_cut, reason
 from .trouble import damaged, upload_overtaken
 
 # S3 allows parts of 5 MiB to 5 GiB; only the last may be smaller. It allows 10,000 parts per upload and objects up to
@@ -36,6 +37,9 @@ MIN_PART = 5 * 1024 * 1024
 FIRST_PART = 8 * 1024 * 1024
 _PARTS_PER_SIZE = 1000
 _PIECE = 1024 * 1024
+# The attempts in a row that brought no byte after which a body that was cut is given up.
+_FRUITLESS = 3
+_PAUSE = 0.1  # seconds before the next attempt; longer after a fruitless one
 _OCTETS = "application/octet-stream"
 
 _log = logging.getLogger(__name__)
@@ -189,18 +193,36 @@ class S3Wire:
             await self._client.delete_object(**self._where(name))
 
     async def get(self, name: str, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes from ``start`` up to ``stop``; closing the generator early closes the connection."""
+        """Yield the bytes from ``start`` up to ``stop``; closing the generator early closes the connection.
+
+        If a body is cut, the rest of the same object is asked for. An S3 that stalls is not asked again.
+        """
         with asking("GetObject"):
             if start >= stop:
                 await self._client.head_object(**self._where(name))
                 return
-            answer = await self._client.get_object(**self._where(name), Range=f"bytes={start}-{stop - 1}")
-            async with answer["Body"] as body:
-                if answer["ContentLength"] != stop - start:
-                    _log.error("S3: %s ends before byte %d", name, stop)
-                    raise damaged()
-                async for piece in body.iter_chunks(_PIECE):
-                    yield piece
+            same: dict[str, str] = {}
+            fruitless = 0
+            while start < stop:
+                before = start
+                try:
+                    answer = await self._client.get_object(
+                        **self._where(name), **same, Range=f"bytes={start}-{stop - 1}"
+                    )
+                    async with answer["Body"] as body:
+                        if answer["ContentLength"] != stop - start:
+                            _log.error("S3: %s ends before byte %d", name, stop)
+                            raise damaged()
+                        same = {"IfMatch": answer["ETag"]}
+                        async for piece in body.iter_chunks(_PIECE):
+                            start += len(piece)
+                            yield piece
+                except TROUBLE as error:
+                    fruitless = 0 if start > before else fruitless + 1
+                    if not same or fruitless == _FRUITLESS or not is_cut(error):
+                        raise
+                    _log.info("S3: %s was cut at byte %d: %s", name, start, reason(error))
+                    await asyncio.sleep(_PAUSE * (fruitless + 1))
 
     async def url(self, key: str) -> str:
         """Return a signed URL by which the object can be read for a while; sends no request to S3."""

@@ -19,14 +19,15 @@ import io
 import logging
 import tempfile
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from pathlib import Path
 
 from app.oci.errors import BlobUnknown, Unavailable
 
-from .disk import AppendFile, Piece, in_pool
-from .interface import State
+from .disk import AppendFile, in_pool
+from .interface import Piece, Running, State
 from .s3_body import FileBody
 from .s3_wire import MIN_PART, S3Wire, part_size
 from .trouble import upload_gone
@@ -41,13 +42,17 @@ class _Spool(AppendFile):
     """The file of one part; it has no name, so it vanishes with its worker."""
 
     def __init__(self, pool: Executor, folder: Path) -> None:
+        super().__init__(pool, _unnamed(folder))
         self._md5 = hashlib.md5(usedforsecurity=False)
-        super().__init__(pool, _unnamed(folder), hashed=self._md5)
 
-    async def body(self) -> FileBody:
+    async def append(self, piece: Piece, hashes: Sequence[Running] = ()) -> None:
+        """See `AppendFile.append`."""
+        await super().append(piece, (*hashes, self._md5))
+
+    @property
+    def body(self) -> FileBody:
         """Return everything appended so far as a body. Raises Unavailable."""
-        descriptor = await self.flush()
-        return FileBody(descriptor, 0, self.size, self._md5.digest())
+        return FileBody(self.descriptor, 0, self.size, self._md5.digest())
 
 
 def _unnamed(folder: Path) -> io.FileIO:
@@ -92,7 +97,7 @@ class S3Writer:
             self._sent -= size
             await self._load(self._wire.name(self._key, self._tail), size)
 
-    async def write(self, chunk: Piece) -> None:
+    async def write(self, chunk: Piece, running: Running | None = None) -> None:
         """See `Writer.write`."""
         view = memoryview(chunk)
         while view:
@@ -104,7 +109,7 @@ class S3Writer:
                 await self._roll()
                 continue
             piece, view = view[:room], view[room:]
-            await spool.append(piece)
+            await spool.append(piece, () if running is None else (running,))
             if len(piece) == room:
                 await self._roll()
 
@@ -115,7 +120,7 @@ class S3Writer:
                 await self._roll()
             await self._land_all()
             spool = self._current()
-            tail = await self._wire.put_tail(self._key, await spool.body()) if spool.size else None
+            tail = await self._wire.put_tail(self._key, spool.body) if spool.size else None
             # The database may still have the state before this one. So its tail stays until the next suspend.
             if self._stale is not None:
                 await self._wire.remove(self._wire.name(self._key, self._stale))
@@ -141,7 +146,7 @@ class S3Writer:
             else:
                 if self._upload is not None:
                     await self._wire.abort(self._key, self._upload)
-                await self._wire.put(self._key, await self._current().body())
+                await self._wire.put(self._key, self._current().body)
             if self._resumed:
                 await self._remove_tails()
         finally:
@@ -167,9 +172,9 @@ class S3Writer:
             task.cancel()
         await asyncio.gather(*(task for task, _ in flying), return_exceptions=True)
         for _, sent in flying:
-            await sent.close()
+            sent.close()
         if spool is not None:
-            await spool.close()
+            spool.close()
         self._lock.close()
 
     @property
@@ -195,7 +200,7 @@ class S3Writer:
             await self._land()
         if self._upload is None:
             self._upload = await self._wire.begin(self._key)
-        spool, body = self._current(), await self._current().body()
+        spool, body = self._current(), self._current().body
         fresh = await in_pool(self._pool, _Spool, self._pool, self._folder)
         # Nothing is awaited from here on, so a cancelled request leaves the part either spooled or being sent.
         sending = self._wire.part(self._key, self._upload, self._next, body)
@@ -209,7 +214,7 @@ class S3Writer:
         etag = task.result()
         self._flying.popleft()
         self._etags.append(etag)
-        await spool.close()
+        spool.close()
 
     async def _land_all(self) -> None:
         while self._flying:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from asyncio import Future
+import socket
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, Protocol, cast
 
 from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
 from tornado.httputil import (
@@ -26,6 +26,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
+_LINE_END = re.compile(rb"\n")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,32})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
 log = logging.getLogger(__name__)
 
@@ -34,21 +35,70 @@ _MOST_LINE = 4096
 # A line may have this length and twice that of its chunk. Beyond that, the lines of a body share so many bytes.
 _FREE_LINE = 16
 _MOST_EXCESS = 16 * 1024
-# Small chunks that have arrived together are read without a pause, but not more than this many.
-_CHUNKS_AT_ONCE = 256
+# Small chunks that have arrived together are read without a pause, but not more lines of them than this.
+_LINES_AT_ONCE = 512
 # The same of requests that a client sent without waiting for the answers.
 _REQUESTS_AT_ONCE = 16
 # Clients repeat most lines of their heads. Checking a line costs ten times what finding it again does.
 _LINES_KEPT = 4096
 _LONGEST_KEPT = 1024
+# Tornado's handlers get their bodies in pieces of this size.
+_PIECE_BYTES = 64 * 1024
+# Tornado's pattern for the end of a head, and the one that takes its place.
+_END_OF_HEAD = {b"\r?\n\r?\n": b"\n\r?\n"}
+
+
+class Stream(IOStream):
+    """The stream of a client's connection.
+
+    It sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer.
+    """
+
+    def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
+        super().__init__(connection, max_buffer_size, read_chunk_size)
+        super().set_nodelay(True)
+
+    def set_nodelay(self, value: bool) -> None:
+        pass
+
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
+        """Read as Tornado does, and find the end of a head without trying each of its bytes.
+
+        Tornado's pattern begins with a byte that may be missing. This one ends at the same place.
+        """
+        return super().read_until_regex(_END_OF_HEAD.get(regex, regex), max_bytes)
+
+    async def read_some(self, room: memoryview) -> int:
+        """Put what has arrived into ``room`` and return its size; waits for one byte. Raises StreamClosedError.
+
+        The kernel writes into ``room`` itself; Tornado's other reads copy every byte three times.
+        """
+        return await self.read_into(cast("bytearray", room), partial=True)
+
+    def unread(self, data: memoryview) -> None:
+        """Put bytes back, so that the next read begins with them."""
+        if data:
+            self._read_buffer[:0] = data
+            self._read_buffer_size += len(data)
+
+
+class Body(Protocol):
+    """The body of a request, for one reader."""
+
+    async def fill(self, room: memoryview) -> int:
+        """Fill ``room`` with the next bytes and return their number: less than it holds only at the end, 0 after it.
+
+        If the connection closes, returns the bytes that arrived; the next call raises StreamClosedError. Raises
+        HTTPInputError if the body is malformed or too large.
+        """
 
 
 class Delegate(HTTPMessageDelegate):
     """A delegate of requests on a `Connection`."""
 
-    def spoil(self) -> bool:
-        """Note that the rest of the body cannot be read, and return whether the delegate answers that itself."""
-        return False
+    def take(self, body: Body) -> Awaitable[None] | None:
+        """Take over the reading of a body until the awaitable is done, or return None to get its bytes delivered."""
+        return None
 
 
 class Connection(HTTP1ServerConnection):
@@ -96,15 +146,44 @@ class Exchange(HTTP1Connection):
     def _parse_headers(self, data: bytes) -> tuple[str, HTTPHeaders]:
         return parse_head(data)
 
+    async def _read_fixed_body(self, content_length: int, delegate: HTTPMessageDelegate) -> None:
+        await self._read(_FixedBody(cast("Stream", self.stream), content_length), delegate)
+
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
-        body = _ChunkedBody(
-            self.stream, partial(self._deliver_body, delegate), self.params.chunk_size, self._max_body_size
-        )
-        try:
-            await body.read()
-        except HTTPInputError:
-            if not cast("Delegate", delegate).spoil():
-                raise
+        await self._read(_ChunkedBody(cast("Stream", self.stream), self._max_body_size), delegate)
+
+    async def _read(self, body: Body, delegate: HTTPMessageDelegate) -> None:
+        stream = self.stream
+        reading = None if stream.closed() else cast("Delegate", delegate).take(body)
+        if reading is not None:
+            await reading
+            if stream.closed():
+                raise StreamClosedError
+            return
+        room = memoryview(bytearray(_PIECE_BYTES))
+        while count := await body.fill(room):
+            await self._deliver_body(delegate, bytes(room[:count]))
+
+
+class _FixedBody:
+    """A body whose length the head says."""
+
+    def __init__(self, stream: Stream, length: int) -> None:
+        self._stream = stream
+        self._left = length
+
+    async def fill(self, room: memoryview) -> int:
+        """See `Body.fill`."""
+        room, filled = room[: self._left], 0
+        while filled < len(room):
+            try:
+                filled += await self._stream.read_some(room[filled:])
+            except StreamClosedError:
+                if filled == 0:
+                    raise
+                break
+        self._left -= filled
+        return filled
 
 
 class Headers(HTTPHeaders):
@@ -141,43 +220,63 @@ _kept_field = lru_cache(_LINES_KEPT)(_field)
 
 
 class _ChunkedBody:
-    """A body that comes in chunks; ``deliver`` gets it in pieces of at most ``piece_bytes``.
+    """A body that comes in chunks.
 
-    Small chunks are delivered together, but are not held back while the client is waited for.
+    Content and framing are read into the room that is for the content; then the content moves down over the framing.
+    Three kinds of lines are between the content: the size of a chunk, the empty line after it, and trailers.
     """
 
-    def __init__(
-        self, stream: IOStream, deliver: Callable[[bytes], Awaitable[None]], piece_bytes: int, most_bytes: int
-    ) -> None:
+    def __init__(self, stream: Stream, most_bytes: int) -> None:
         self._stream = stream
-        self._deliver = deliver
-        self._piece_bytes = piece_bytes
         self._most_bytes = most_bytes
-        self._gathered = bytearray()
         self._total = self._excess = 0
+        # How much of a chunk's content is still to come, and what reads the line after that; None at the end.
+        self._left = 0
+        self._next_line: Callable[[bytes], None] | None = self._size
+        # The beginning of a line whose end has not arrived.
+        self._line = b""
 
-    async def read(self) -> None:
-        """Read the body to its end; raises HTTPInputError if it is malformed or too large."""
-        chunks = 0
-        while left := await self._next_size():
-            while left:
-                piece = await self._take(self._stream.read_bytes(min(left, self._piece_bytes), partial=True))
-                left -= len(piece)
-                self._gathered += piece
-                if len(self._gathered) >= self._piece_bytes:
-                    await self._pass_on()
-            if await self._take(self._stream.read_bytes(2)) != b"\r\n":
-                raise HTTPInputError("a chunk is longer than its size")
-            chunks += 1
-            if chunks % _CHUNKS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        await self._skip_trailers()
-        await self._pass_on()
+    async def fill(self, room: memoryview) -> int:
+        """See `Body.fill`."""
+        filled = 0
+        while filled < len(room) and self._next_line is not None:
+            try:
+                end = filled + await self._stream.read_some(room[filled:])
+            except StreamClosedError:
+                if filled == 0:
+                    raise
+                break
+            at = filled
+            while at < end and self._next_line is not None:
+                filled, at = self._strip(room, filled, at, end)
+                if at < end:
+                    await asyncio.sleep(0)
+            self._stream.unread(room[at:end])
+        return filled
 
-    async def _next_size(self) -> int:
-        """Return the size of the next chunk, 0 at the end; its extensions are dropped."""
-        line = await self._take(self._stream.read_until(b"\r\n", max_bytes=_MOST_LINE))
-        match = _CHUNK_SIZE.match(line[:-2])
+    def _strip(self, room: memoryview, filled: int, at: int, end: int) -> tuple[int, int]:
+        """Move the content that begins at ``at`` down to ``filled``; return where both stand after some lines."""
+        lines = 0
+        while at < end and lines < _LINES_AT_ONCE and self._next_line is not None:
+            if count := min(self._left, end - at):
+                room[filled : filled + count] = room[at : at + count]
+                self._left -= count
+                filled, at = filled + count, at + count
+                continue
+            found = _LINE_END.search(room, at, min(end, at + _MOST_LINE))
+            stop = end if found is None else found.end()
+            self._line += room[at:stop]
+            at, lines = stop, lines + 1
+            if len(self._line) > _MOST_LINE:
+                raise HTTPInputError("a line between chunks is too long")
+            if found is not None:
+                line, self._line = self._line, b""
+                self._next_line(line)
+        return filled, at
+
+    def _size(self, line: bytes) -> None:
+        """Read the size of a chunk; its extensions are dropped."""
+        match = _CHUNK_SIZE.match(line[:-2]) if line.endswith(b"\r\n") else None
         if match is None:
             raise HTTPInputError("a chunk has no size")
         size = int(match[1], 16)
@@ -185,23 +284,22 @@ class _ChunkedBody:
         self._excess = max(0, self._excess + len(line) - _FREE_LINE - 2 * size)
         if self._total > self._most_bytes or self._excess > _MOST_EXCESS:
             raise HTTPInputError("the body or the extensions of its chunks are too large")
-        return size
+        self._left = size
+        self._next_line = self._end_of_chunk if size else self._trailer
 
-    async def _skip_trailers(self) -> None:
-        # They are dropped: merged into the head they could say something else than the head that was admitted.
-        while (line := await self._take(self._stream.read_until(b"\r\n", max_bytes=_MOST_LINE))) != b"\r\n":
-            self._excess += len(line)
-            if self._excess > _MOST_EXCESS:
-                raise HTTPInputError("the trailers are too large")
-            HTTPHeaders().parse_line(line[:-2].decode("latin-1"))
+    def _end_of_chunk(self, line: bytes) -> None:
+        if line != b"\r\n":
+            raise HTTPInputError("a chunk is longer than its size")
+        self._next_line = self._size
 
-    async def _take(self, reading: Awaitable[bytes]) -> bytes:
-        if self._gathered and not cast("Future[bytes]", reading).done():
-            await self._pass_on()
-        return await reading
-
-    async def _pass_on(self) -> None:
-        if self._gathered:
-            data = bytes(self._gathered)
-            self._gathered.clear()
-            await self._deliver(data)
+    def _trailer(self, line: bytes) -> None:
+        # Trailers are dropped: merged into the head they could say something else than the head that was admitted.
+        if line == b"\r\n":
+            self._next_line = None
+            return
+        self._excess += len(line)
+        if self._excess > _MOST_EXCESS:
+            raise HTTPInputError("the trailers are too large")
+        if not line.endswith(b"\r\n"):
+            raise HTTPInputError("a bare line feed in a trailer")
+        HTTPHeaders().parse_line(line[:-2].decode("latin-1"))

@@ -32,7 +32,7 @@ from app.kit.networks import in_networks
 from app.oci.errors import Unsupported
 
 from .address import Addresses
-from .connection import Connection, Delegate, Exchange
+from .connection import Body, Connection, Delegate, Exchange, Stream
 from .observe import Observer, request_id
 from .v2.call import Call
 from .v2.edge import V2
@@ -53,7 +53,6 @@ _PAUSE_SECONDS = 0.5
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
-_END_OF_HEAD = {b"\r?\n\r?\n": b"\n\r?\n"}
 # RFC 9112, 3.2.2: what a client sends that takes us for a proxy.
 _ABSOLUTE_FORM = re.compile(r"https?://([^/?#]*)([/?].*)?\Z", re.IGNORECASE)
 # A name has at most 253 characters (RFC 1035, 2.3.4), and a port adds six.
@@ -143,8 +142,8 @@ class _Request(Delegate):
         if self._delegate is not None:
             self._delegate.on_connection_close()
 
-    def spoil(self) -> bool:
-        return isinstance(self._delegate, Delegate) and self._delegate.spoil()
+    def take(self, body: Body) -> Awaitable[None] | None:
+        return self._delegate.take(body) if isinstance(self._delegate, Delegate) else None
 
 
 def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestStartLine, Unsupported | None]:
@@ -201,7 +200,7 @@ class PlainServer(HTTPServer):
         if _begins_with_tls(stream.socket):
             stream.write(_NOT_TLS).add_done_callback(lambda _: stream.close())
         else:
-            stream = _Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
+            stream = Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
             context = _HTTPRequestContext(stream, address, self.protocol, self.trusted_downstream)
             connection = Connection(stream, self.conn_params, context)
             self._connections.add(connection)
@@ -257,24 +256,6 @@ class _Listening:
     def _resume(self) -> None:
         if self.fileno() >= 0:
             IOLoop.current().update_handler(self.fileno(), IOLoop.READ)
-
-
-class _Stream(IOStream):
-    """A connection that sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer."""
-
-    def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
-        super().__init__(connection, max_buffer_size, read_chunk_size)
-        super().set_nodelay(True)
-
-    def set_nodelay(self, value: bool) -> None:
-        pass
-
-    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
-        """Read as Tornado does, and find the end of a head without trying each of its bytes.
-
-        Tornado's pattern begins with a byte that may be missing. This one ends at the same place.
-        """
-        return super().read_until_regex(_END_OF_HEAD.get(regex, regex), max_bytes)
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 
 from app.access.principal import Principal, PrincipalKind
@@ -29,6 +30,16 @@ from tests.grants import everything
 from .rows import rows
 
 POLICY = Policy(projects_per_person=3, default_quota=1000, most_quota=10_000, cache_groups=("cachers",))
+
+
+def body(data: bytes) -> Callable[[memoryview], Awaitable[int]]:
+    """Read ``data`` as the body of a request is read."""
+    file = BytesIO(data)
+
+    async def read(room: memoryview) -> int:
+        return file.readinto(room)
+
+    return read
 
 
 class House:
@@ -77,7 +88,7 @@ class House:
     async def push_blob(self, data: bytes, to: str = "physics/app") -> Digest:
         repository = await self.open(to)
         async with self.uploads.receive(repository, await self.uploads.begin(repository)) as receiving:
-            await receiving.write(data)
+            await receiving.take(body(data))
             await receiving.commit(Digest.of(data))
         return Digest.of(data)
 

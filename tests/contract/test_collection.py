@@ -30,6 +30,7 @@ from app.storage.filesystem import FilesystemStore
 from tests.api.documents import EMPTY, buildkit_cache, descriptor, image, index
 from tests.grants import everything
 
+from .house import body
 from .rows import make_project, rows, used_bytes
 
 DAY = GRACE_SECONDS + 1
@@ -57,7 +58,7 @@ class House:
             repository = await self.open(to)
             session = await self.uploads.begin(repository)
             async with self.uploads.receive(repository, session) as receiving:
-                await receiving.write(data)
+                await receiving.take(body(data))
                 await receiving.commit(Digest.of(data))
 
     async def push(
@@ -361,7 +362,7 @@ class TestUploads:
         repository = await house.open()
         session = await house.uploads.begin(repository)
         async with house.uploads.receive(repository, session) as receiving:
-            await receiving.write(LAYERS[0])
+            await receiving.take(body(LAYERS[0]))
         return session.id
 
     async def test_what_goes_on_stays(self, house: House) -> None:
@@ -372,7 +373,7 @@ class TestUploads:
             repository = await house.open()
             session = await house.uploads.find(repository, upload)
             async with house.uploads.receive(repository, session) as receiving:
-                await receiving.write(LAYERS[1])
+                await receiving.take(body(LAYERS[1]))
         whole = LAYERS[0] + LAYERS[1] * 3
         repository = await house.open()
         async with house.uploads.receive(repository, await house.uploads.find(repository, upload)) as receiving:

@@ -23,7 +23,7 @@ from app.oci.errors import NameUnknown, OCIError
 from app.oci.reference import Tag
 from tests.api.documents import EMPTY, image
 
-from .house import House
+from .house import House, body
 from .rows import rows
 
 READ = frozenset({READ_PROJECT})
@@ -435,7 +435,7 @@ async def test_a_push_while_the_project_goes(house: House) -> None:
     session = await house.uploads.begin(repository)
     with pytest.raises(OCIError):  # noqa: PT012  # the commit is refused
         async with house.uploads.receive(repository, session) as receiving:
-            await receiving.write(b"data")
+            await receiving.take(body(b"data"))
             await house.projects.remove((await house.projects.find("physics")).id)
             await receiving.commit(Digest.of(b"data"))
     assert not await house.blobs.mount(repository, Digest.of(b"data"), None)

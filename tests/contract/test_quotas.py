@@ -22,7 +22,7 @@ from app.projects.fullness import FullnessWatch
 from app.registry.uploads import Receiving
 from tests.api.documents import EMPTY, image
 
-from .house import House
+from .house import House, body
 from .rows import rows, unlink
 
 MiB = 1024 * 1024
@@ -64,7 +64,7 @@ async def send(house: House, upload_id: str, data: bytes, announced: int | None 
     repository = await house.open()
     session = await house.uploads.find(repository, upload_id)
     async with house.uploads.receive(repository, session, announced=announced) as receiving:
-        await receiving.write(data)
+        await receiving.take(body(data))
 
 
 async def close(house: House, upload_id: str, digest: Digest) -> None:
@@ -77,7 +77,7 @@ async def close(house: House, upload_id: str, digest: Digest) -> None:
 async def push(house: House, *pieces: bytes, announced: int | None = None) -> None:
     async with receive(house, announced) as receiving:
         for piece in pieces:
-            await receiving.write(piece)
+            await receiving.take(body(piece))
         await receiving.commit(Digest.of(b"".join(pieces)))
 
 
@@ -101,7 +101,7 @@ async def test_what_is_announced_is_charged_at_once(house: House, project: Proje
             await push(house, announced=60 * MiB)
         assert len(await rows(house.database, "SELECT id FROM upload")) == 1, "what does not fit has ended"
         await house.check_books()
-        await receiving.write(BIG)
+        await receiving.take(body(BIG))
         await receiving.commit(Digest.of(BIG))
     assert await house.used(project.id) == len(BIG)
 
@@ -123,7 +123,7 @@ async def test_bytes_are_charged_as_they_arrive(house: House, project: Project) 
     sent = 0
     async with receive(house) as receiving:
         for _ in range(40):
-            await receiving.write(BIG)
+            await receiving.take(body(BIG))
             sent += len(BIG)
             used = await house.used(project.id)
             assert sent <= used <= sent + 16 * MiB
@@ -146,7 +146,7 @@ async def test_what_does_not_fit_is_told_in_the_middle(house: House, project: Pr
         async with receive(house) as receiving:
             for sent in range(5):
                 assert await house.used(project.id) >= sent * len(BIG)
-                await receiving.write(BIG)
+                await receiving.take(body(BIG))
     assert sent == 4
     assert await house.used(project.id) == 0
 
@@ -156,7 +156,7 @@ async def test_what_a_failed_request_had_is_given_back(house: House, project: Pr
     """Its session ends if nobody knows its address."""
     with pytest.raises(ZeroDivisionError):  # noqa: PT012  # some error that nobody foresaw
         async with receive(house, 50 * MiB, resumable=resumable) as receiving:
-            await receiving.write(BIG)
+            await receiving.take(body(BIG))
             assert await house.used(project.id) >= 50 * MiB
             raise ZeroDivisionError
     assert await house.used(project.id) == 0
@@ -166,7 +166,7 @@ async def test_what_a_failed_request_had_is_given_back(house: House, project: Pr
 async def test_what_had_a_wrong_digest_is_given_back(house: House, project: Project) -> None:
     with pytest.raises(DigestInvalid):  # noqa: PT012  # the commit is refused
         async with receive(house, 50 * MiB, resumable=False) as receiving:
-            await receiving.write(BIG)
+            await receiving.take(body(BIG))
             await receiving.commit(Digest.of(b"else"))
     assert await house.used(project.id) == 0
 
@@ -174,7 +174,7 @@ async def test_what_had_a_wrong_digest_is_given_back(house: House, project: Proj
 @pytest.mark.parametrize("end", ["cancel", "idle", "killed"])
 async def test_what_an_ended_session_had_is_given_back(house: House, project: Project, end: str) -> None:
     async with receive(house, 50 * MiB) as receiving:
-        await receiving.write(BIG)
+        await receiving.take(body(BIG))
         if end == "killed":
             # A worker that is killed writes nothing more: what it had is known from the session's row.
             await receiving._writer.close()
@@ -220,11 +220,11 @@ async def test_what_waits_in_a_session_is_charged(house: House, project: Project
     await set_quota(house, project, 2500)
     for number in (1, 2):
         async with receive(house) as receiving:
-            await receiving.write(b"x" * 1000)
+            await receiving.take(body(b"x" * 1000))
         assert await house.used(project.id) == number * 1000
     with pytest.raises(QuotaExceeded):
         async with receive(house) as receiving:
-            await receiving.write(b"x" * 1000)
+            await receiving.take(body(b"x" * 1000))
     assert len(await rows(house.database, "SELECT id FROM upload")) == 2
     assert await house.used(project.id) == 2000
 
@@ -238,7 +238,7 @@ async def test_many_at_once_never_exceed_it(house: House, project: Project) -> N
         try:
             async with receive(house, name=f"physics/app{number % 3}") as receiving:
                 for data in content:
-                    await receiving.write(data)
+                    await receiving.take(body(data))
                     assert await house.used(project.id) <= 30 * MiB
                 await receiving.commit(Digest.of(b"".join(content)))
         except QuotaExceeded:
@@ -279,7 +279,7 @@ async def test_without_a_quota_nothing_is_asked(house: House, project: Project) 
     await set_quota(house, project, None)
     async with receive(house, announced=1 << 50) as receiving:
         for _ in range(3):
-            await receiving.write(BIG)
+            await receiving.take(body(BIG))
         assert await house.used(project.id) == 0
         await receiving.commit(Digest.of(BIG * 3))
     assert await house.used(project.id) == 3 * len(BIG)
@@ -289,13 +289,13 @@ async def test_a_quota_that_comes_while_bytes_arrive(house: House, project: Proj
     await set_quota(house, project, None)
     with pytest.raises(QuotaExceeded):  # noqa: PT012  # the commit is refused
         async with receive(house) as receiving:
-            await receiving.write(BIG)
+            await receiving.take(body(BIG))
             await set_quota(house, project, len(BIG) - 1)
             await receiving.commit(Digest.of(BIG))
     assert await house.used(project.id) == 0
     async with receive(house) as receiving:
         await set_quota(house, project, None)
-        await receiving.write(BIG)
+        await receiving.take(body(BIG))
         await receiving.commit(Digest.of(BIG))
     assert await house.used(project.id) == len(BIG)
 

@@ -184,9 +184,39 @@ async def test_an_object_cut_while_it_is_read(over_line: Place, line: Line) -> N
     key, data = new_key(), content(4 * MIB)
     await stored(over_line.store, key, data)
     line.cut_after = MIB
-    with pytest.raises(Unavailable) as told:
-        await read(over_line.store, key, 0, len(data))
+    assert await read(over_line.store, key, 0, len(data)) == data
+    assert await read(over_line.store, key, 5, len(data) - 5) == data[5:-5]
+
+
+async def test_an_object_whose_rest_does_not_come(over_line: Place, line: Line) -> None:
+    key, data = new_key(), content(4 * MIB)
+    await stored(over_line.store, key, data)
+    line.cut_after = MIB
+    got = bytearray()
+    with pytest.raises(Unavailable) as told:  # noqa: PT012 - the line breaks in the middle
+        async for piece in over_line.store.read(key, 0, len(data)):
+            got += piece
+            line.away = True
     assert told.value.headers["Retry-After"]
+    assert bytes(got) == data[: len(got)]
+    assert len(got) < len(data)
+
+
+async def test_an_object_is_never_continued_with_the_bytes_of_another(
+    over_line: Place, line: Line, client: Any
+) -> None:
+    key, data = new_key(), content(4 * MIB)
+    await stored(over_line.store, key, data)
+    line.cut_after = MIB
+    got = bytearray()
+    with pytest.raises(OCIError):  # noqa: PT012 - the object changes in the middle
+        async for piece in over_line.store.read(key, 0, len(data)):
+            if not got:
+                client.put_object(
+                    Bucket=over_line.description["bucket"], Key=f"objects/{key}", Body=content(4 * MIB, seed=2)
+                )
+            got += piece
+    assert bytes(got) == data[: len(got)]
 
 
 @pytest.mark.parametrize(("size", "request_line"), [(1000, b"PUT /blobs/"), (9 * MIB, b"POST ")])

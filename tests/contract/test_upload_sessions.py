@@ -25,6 +25,7 @@ from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.grants import everything
 
+from .house import body
 from .rows import make_project, make_repository, rows
 
 ONE, OTHER = b"one " * 300_000, b"two " * 300_000
@@ -66,14 +67,14 @@ async def content(database: Database, worker: Worker, repository: Repository, di
 async def send(worker: Worker, repository: Repository, upload_id: str, data: bytes) -> None:
     """Do as one PATCH does."""
     async with worker.uploads.receive(repository, await worker.uploads.find(repository, upload_id)) as receiving:
-        await receiving.write(data)
+        await receiving.take(body(data))
 
 
 async def close(worker: Worker, repository: Repository, upload_id: str, data: bytes, digest: Digest) -> None:
     """Do as the closing PUT does."""
     async with worker.uploads.receive(repository, await worker.uploads.find(repository, upload_id)) as receiving:
         if data:
-            await receiving.write(data)
+            await receiving.take(body(data))
         await receiving.commit(digest)
 
 
@@ -91,7 +92,7 @@ async def test_a_request_that_comes_late_changes_nothing(
     await send(first, repository, session.id, ONE)
     with pytest.raises((BlobUploadInvalid, BlobUploadUnknown)):
         async with second.uploads.receive(repository, stale) as late:
-            await late.write(OTHER[:length])
+            await late.take(body(OTHER[:length]))
     whole = before + ONE
     await close(first, repository, session.id, b"", Digest.of(whole))
     assert await content(database, first, repository, Digest.of(whole)) == whole
@@ -105,7 +106,7 @@ async def test_a_request_that_comes_between_the_bytes_and_their_row_changes_noth
     session = await first.uploads.begin(repository)
     request, late = AsyncExitStack(), AsyncExitStack()
     receiving = await request.enter_async_context(first.uploads.receive(repository, session))
-    await receiving.write(ONE)
+    await receiving.take(body(ONE))
     opened = False
     async with database.transaction() as transaction:
         await transaction.execute(text("UPDATE upload SET updated_at = updated_at"))
@@ -117,7 +118,7 @@ async def test_a_request_that_comes_between_the_bytes_and_their_row_changes_noth
             found = await second.uploads.find(repository, session.id)
             receiving = await late.enter_async_context(second.uploads.receive(repository, found))
             opened = True
-            await receiving.write(OTHER)
+            await receiving.take(body(OTHER))
             await asyncio.sleep(0.2)  # until its bytes are in the object, if it may
     await ending
     if opened:
@@ -196,7 +197,7 @@ async def test_another_length_than_was_promised(
             found, chunk = await worker.uploads.find(repository, session.id), ByteRange(4, 4 + expected)
             with pytest.raises(BlobUploadInvalid, match="promised"):  # noqa: PT012  # one of two ends
                 async with worker.uploads.receive(repository, found, chunk) as receiving:
-                    await receiving.write(ONE)
+                    await receiving.take(body(ONE))
                     if commits:
                         await receiving.commit(Digest.of(b"kept" + ONE))
     assert (await first.uploads.find(repository, session.id)).bytes_written == 4
@@ -242,7 +243,7 @@ async def test_a_store_that_fails_in_the_middle(
         with pytest.raises((Unavailable, Failure)) as raised:  # noqa: PT012  # several ends
             async with first.uploads.receive(repository, found, resumable=not for_good) as receiving:
                 for _ in range(pieces):
-                    await receiving.write(OTHER * 4)
+                    await receiving.take(body((OTHER * 2)[:2_000_000]))
                 if end == "commit":
                     await receiving.commit(Digest.of(ONE))
                 elif end == "client gone":

@@ -7,9 +7,10 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg
 
@@ -33,9 +34,10 @@ def missing() -> str | None:
 class Postgres:
     """A running cluster; `stop` and `start` keep its port and its data."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the cluster in ``folder`` and start it."""
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        """Make the cluster in ``folder`` and start it; ``settings`` win over those that tests need."""
         self._folder, self._port = folder, free_port()
+        self._settings = {"fsync": "off", "max_connections": "200", **settings}
         self._connection: psycopg.Connection | None = None
         self._run("initdb", "--pgdata", f"{folder}/data", "--auth=trust", "--username=postgres", "--no-sync")
         self.start()
@@ -56,12 +58,18 @@ class Postgres:
 
     @property
     def pid(self) -> int:
+        """The process above all of the server's."""
         return self._process.pid
+
+    def through_socket(self, url: str) -> str:
+        """Spell the URL of a database as one that goes through the server's Unix socket."""
+        return f"postgresql://postgres@:{self._port}/{url.rpartition('/')[2]}?host={self._folder}"
 
     def start(self) -> None:
         command = self._command(
             "postgres", "-D", f"{self._folder}/data", "-p", str(self._port), "-c", "listen_addresses=127.0.0.1",
-            "-c", f"unix_socket_directories={self._folder}", "-c", "fsync=off", "-c", "max_connections=200",
+            "-c", f"unix_socket_directories={self._folder}",
+            *(part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")),
         )  # fmt: skip
         self._process = Process("postgres", command, self._folder)
         self._process.until(self._answers)
@@ -124,12 +132,12 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
+def postgres(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Postgres]:
     """Start a cluster; it has a folder of its own, as the user postgres must reach it."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-    server = Postgres(folder)
+    server = Postgres(folder, settings)
     try:
         yield server
     finally:

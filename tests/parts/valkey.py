@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,8 +27,8 @@ def missing() -> str | None:
 class Valkey:
     """A running server that keeps its port over `stop` and `start`, and nothing else: it writes no file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self._folder, self._port, self._options = folder, free_port(), options
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self._socket = f"/tmp/valkey-{self._port}.sock"  # the folder's path may be too long for a socket
         self.socket_url = f"unix://{self._socket}"
@@ -37,7 +37,8 @@ class Valkey:
     def start(self) -> None:
         """Start it, empty."""
         command = [_binary() or "valkey-server", "--bind", "127.0.0.1", "--port", str(self._port), "--save", "",
-                   "--appendonly", "no", "--dir", str(self._folder), "--unixsocket", self._socket]  # fmt: skip
+                   "--appendonly", "no", "--dir", str(self._folder), "--unixsocket", self._socket,
+                   *self._options]  # fmt: skip
         self._process = Process("valkey", command, self._folder)
         self._process.until(lambda: self.command("PING") == "+PONG")
 
@@ -70,8 +71,9 @@ class Valkey:
 
 
 @contextmanager
-def valkey(folder: Path) -> Iterator[Valkey]:
-    server = Valkey(folder)
+def valkey(folder: Path, options: Sequence[str] = ()) -> Iterator[Valkey]:
+    """Start a server; ``options`` are of its command line."""
+    server = Valkey(folder, options)
     try:
         yield server
     finally:

@@ -19,14 +19,15 @@ from http.client import responses
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from tornado.httputil import HTTPHeaders, RequestStartLine
+from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
+from tornado.iostream import StreamClosedError
 
 from app.access.tokens import Grant
 from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
-from app.web.connection import Delegate, Exchange
+from app.web.connection import Body, Delegate, Exchange
 
 _COMMON = (
     "Docker-Distribution-Api-Version: registry/2.0",
@@ -39,10 +40,9 @@ _BODILESS = frozenset({204, 304})
 # Larger than any body, because Tornado needs a limit.
 _NO_BODY_LIMIT = 1 << 60
 _MOST_PARAMETERS = 200
-# A body is read in pieces of this size; heads are read in smaller ones (`app.web.server`).
-_BODY_CHUNK = 256 * 1024
-# After an early answer, the rest of the request's body is read and dropped for this long.
+# After an early answer, the rest of the request's body is read and dropped for this long, in pieces of this size.
 _DRAIN_SECONDS = 2.0
+_DRAIN_BYTES = 64 * 1024
 
 
 def _framing(version: str, headers: HTTPHeaders) -> tuple[bool, SizeInvalid | None]:
@@ -63,10 +63,10 @@ def _framing(version: str, headers: HTTPHeaders) -> tuple[bool, SizeInvalid | No
 class Call(Delegate):
     """A request that a handler reads, and its answer. The handler begins the answer once, by `reply` or `begin`.
 
-    While a request has a body, two tasks work on it: Tornado's connection reads it, and the handler runs beside.
+    While a request has a body, two tasks work on it: Tornado's connection waits, and the handler reads.
 
-    - `data_received` keeps one piece, and the connection waits on ``_taken`` until `read` has taken it.
-    - `read` waits on ``_arrived`` for a piece, for the body's end (``_complete``) or the client's leaving (``_gone``).
+    - The connection hands the body over by `take`, and waits on ``_reading`` until `read` has met its end.
+    - `read` then waits on ``_arrived`` for `finish` (``_complete``) or the client's leaving (``_gone``).
     - Without a body, the connection's own task runs the handler. Then `end` comes before Tornado's `finish`, and sets
       ``_ended``, so that `finish` ends the answer.
     """
@@ -106,8 +106,8 @@ class Call(Delegate):
         self.route = "unknown"
         self.started = time.perf_counter()
         self._connection = connection
-        self._chunk: bytes | None = None
-        self._taken: asyncio.Future[None] | None = None
+        self._body: Body | None = None
+        self._reading: asyncio.Future[None] | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._complete = False
         self._gone = False
@@ -115,15 +115,15 @@ class Call(Delegate):
         self._ended = False
         if self.has_body:
             connection.set_max_body_size(_NO_BODY_LIMIT)
-            connection.stream.read_chunk_size = _BODY_CHUNK
 
     # what Tornado calls
 
-    def data_received(self, chunk: bytes) -> asyncio.Future[None]:
-        self._chunk = chunk
-        self._taken = asyncio.get_running_loop().create_future()
-        self._wake()
-        return self._taken
+    def take(self, body: Body) -> asyncio.Future[None] | None:
+        if not self.has_body:
+            return None
+        self._body = body
+        self._reading = asyncio.get_running_loop().create_future()
+        return self._reading
 
     def finish(self) -> None:
         self._complete = self.malformed is None or not self.has_body
@@ -137,19 +137,14 @@ class Call(Delegate):
         self._wake()
         self._release()
 
-    def spoil(self) -> bool:
-        self.malformed = SizeInvalid("the body is not in proper chunks; send it again")
-        self._wake()
-        return True
-
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
     def _release(self) -> None:
-        """Let Tornado continue; it waits until each piece of the body is taken."""
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
+        """Let Tornado continue; it waits until the body is read."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.set_result(None)
 
     # the request
 
@@ -187,24 +182,38 @@ class Call(Delegate):
                 "too many query parameters: at most %(most)s in one request", most=_MOST_PARAMETERS, status=400
             ) from None
 
-    async def read(self) -> bytes | None:
-        """Return the next piece of the body (at most 256 KiB), None at its end; raises ClientGone and SizeInvalid."""
-        while self._chunk is None:
-            if self._complete or not self.has_body:
-                return None
-            if self.malformed is not None:
-                raise self.malformed
+    async def read(self, room: memoryview) -> int:
+        """Fill ``room`` with the next bytes of the body and return their number; it is 0 only after the last of them.
+
+        If the client leaves, returns what has arrived, and raises ClientGone at the next call. Raises SizeInvalid.
+        """
+        if self._complete or not self.has_body:
+            return 0
+        if self._gone or self._body is None:
+            raise ClientGone
+        if self._must_continue:
+            self._must_continue = False
+            _ = self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            count = await self._body.fill(room)
+        except StreamClosedError:
+            raise ClientGone from None
+        except HTTPInputError:
+            self.malformed = SizeInvalid("the body is not in proper chunks; send it again")
+            raise self.malformed from None
+        if count == 0:
+            self._release()
+            await self._end_of_body()
+        self.bytes_in += count
+        return count
+
+    async def _end_of_body(self) -> None:
+        """Wait until Tornado has noted the end, because only then it can keep the connection after the answer."""
+        while not self._complete:
             if self._gone:
                 raise ClientGone
-            if self._must_continue:
-                self._must_continue = False
-                _ = self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
-        chunk, self._chunk = self._chunk, None
-        self._release()
-        self.bytes_in += len(chunk)
-        return chunk
 
     # the answer
 
@@ -286,8 +295,12 @@ class Call(Delegate):
         """
         with suppress(ClientGone, SizeInvalid, TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while await self.read() is not None:
-                    pass
+                room = memoryview(bytearray(_DRAIN_BYTES))
+                count = len(room)
+                while count:
+                    count = await self.read(room)
+                    # The client may send faster than this reads.
+                    await asyncio.sleep(0)
 
     def _head(
         self, status: int, headers: Iterable[tuple[str, str]], length: int | None, body: bytes

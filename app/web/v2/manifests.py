@@ -20,6 +20,8 @@ from .needs import PUSH
 
 # The specification asks for at least ten; much more than this would not fit into a request line.
 _MOST_TAGS = 100
+# A payload is read in pieces of this size; almost every one fits into the first.
+_PIECE_BYTES = 16 * 1024
 
 
 class ManifestHandlers:
@@ -123,10 +125,10 @@ async def _payload(call: Call) -> bytes:
     length = call.headers.get("Content-Length")
     if length is not None and int(length) > MAX_MANIFEST_BYTES:
         raise _too_large()
-    payload = bytearray()
+    room, payload = memoryview(bytearray(_PIECE_BYTES)), bytearray()
     try:
-        while (chunk := await call.read()) is not None:
-            payload += chunk
+        while count := await call.read(room):
+            payload += room[:count]
             if len(payload) > MAX_MANIFEST_BYTES:
                 raise _too_large()
     except ClientGone as gone:

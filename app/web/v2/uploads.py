@@ -37,7 +37,7 @@ class UploadHandlers:
             return
         announced = _length(call)
         async with self._uploads.receive(repository, session, announced=announced, resumable=False) as receiving:
-            await _receive(call, receiving)
+            await receiving.take(call.read)
             await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
@@ -66,7 +66,7 @@ class UploadHandlers:
     async def patch(self, call: Call, name: Name, upload_id: str) -> None:
         repository = await self._projects.open_to_write(name, call.grant)
         async with await self._open(call, repository, upload_id) as receiving:
-            await _receive(call, receiving)
+            await receiving.take(call.read)
         await call.reply(202, _status(call.address.place(name), receiving.session))
 
     async def put(self, call: Call, name: Name, upload_id: str) -> None:
@@ -76,7 +76,7 @@ class UploadHandlers:
         digest = Digest.parse(digests[0])
         repository = await self._projects.open_to_write(name, call.grant)
         async with await self._open(call, repository, upload_id) as receiving:
-            await _receive(call, receiving)
+            await receiving.take(call.read)
             await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
@@ -99,11 +99,6 @@ class UploadHandlers:
             )
         session = await self._uploads.find(repository, upload_id)
         return self._uploads.receive(repository, session, chunk, announced=length)
-
-
-async def _receive(call: Call, receiving: Receiving) -> None:
-    while (data := await call.read()) is not None:
-        await receiving.write(data)
 
 
 def _length(call: Call) -> int | None:

@@ -442,13 +442,13 @@ async def test_a_part_that_its_leader_begins_again(stage: Stage, fills: Fills) -
     assert lock is not None
     with lock:
         spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
-        spool.append(BLOB[:HALF])
+        spool.append([BLOB[:HALF]])
         notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
         reader = (await stage.join(fills)).read()
         got = await anext(reader)
         spool.restart()
         notes.add(spool=spool.file.inode)
-        spool.append(BLOB)
+        spool.append([BLOB])
         while len(got) < len(BLOB) - 1:
             got += await anext(reader)
         spool.release_last_byte()
@@ -462,7 +462,7 @@ async def test_a_blob_committed_by_somebody_else_leaves_no_reader_half_way(stage
     assert lock is not None
     with lock:
         spool, notes = Spool(stage.part(), stage.digest), Notes(lock)
-        spool.append(BLOB[:HALF])
+        spool.append([BLOB[:HALF]])
         notes.add(spool=spool.file.inode, ready=True, size=len(BLOB))
         fill = await stage.join(fills)
         (stage.folder / "commits").write_text("1\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from app.kit.disk import DiskFailed
 from app.mirror.locks import LockFile
-from app.mirror.spool import Notes, Spool, SpoolFile, describe, revive
+from app.mirror.spool import Appending, Notes, Spool, SpoolFile, describe, revive
 from app.oci.digest import Digest
 from app.oci.errors import TooManyRequests, Unavailable, UpstreamInvalid
 
@@ -23,7 +26,7 @@ def test_a_part_never_shows_the_last_byte_before_it_is_released(tmp_path: Path) 
     spool = Spool(tmp_path / "part", Digest.of(BLOB))
     assert not spool.verified()
     for start in range(0, len(BLOB), 1000):
-        spool.append(BLOB[start : start + 1000])
+        spool.append([BLOB[start : start + 1000]])
         received = min(start + 1000, len(BLOB))
         assert (tmp_path / "part").read_bytes() == BLOB[: received - 1]
         assert (spool.received, spool.written) == (received, received - 1)
@@ -38,7 +41,7 @@ def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
     while spool.rehash():
         pass
     assert spool.received == 100
-    spool.append(BLOB[100:])
+    spool.append([BLOB[100:]])
     assert spool.verified()
     spool.release_last_byte()
     assert (tmp_path / "part").read_bytes() == BLOB
@@ -46,14 +49,36 @@ def test_a_part_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_what_is_removed_gives_its_space_back_to_the_disk(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "part", Digest.of(BLOB))
-    spool.append(BLOB)
+    spool.append([BLOB])
     elsewhere = SpoolFile(tmp_path / "part", os.O_RDONLY)
     spool.remove()
     assert elsewhere.size() == 0
     assert not (tmp_path / "part").exists()
     spool.restart()
-    spool.append(BLOB)
+    spool.append([BLOB])
     assert spool.verified()
+
+
+async def test_chunks_can_be_read_although_no_other_follows(tmp_path: Path) -> None:
+    spool, grown = Spool(tmp_path / "part", Digest.of(BLOB)), asyncio.Queue[int]()
+    async with Appending(spool, grown.put_nowait) as appending:
+        for start in range(0, len(BLOB), 1000):
+            await appending.add(BLOB[start : start + 1000])
+        assert appending.received == len(BLOB)
+        while await grown.get() < len(BLOB) - 1:
+            pass
+    assert spool.verified()
+
+
+async def test_an_error_of_the_disk_reaches_the_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    spool = Spool(tmp_path / "part", Digest.of(BLOB))
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(DiskFailed):
+        async with Appending(spool, lambda _: None) as appending:
+            await appending.add(BLOB)
 
 
 async def test_bytes_that_left_memory_are_read_from_the_disk(tmp_path: Path) -> None:

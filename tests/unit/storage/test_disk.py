@@ -1,4 +1,4 @@
-"""Appending off the loop: order, short writes, errors that come late, locks."""
+"""Appending off the loop: order, short writes, errors, locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.oci.errors import BlobUploadInvalid, Unavailable
-from app.storage.disk import BATCH_BYTES, BATCH_PIECES, AppendFile, _without, in_pool, lock_key, new_pool
+from app.storage.disk import WRITE_BYTES, AppendFile, in_pool, lock_key, new_pool
 from app.storage.interface import new_key
 
 
@@ -24,69 +24,75 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-@pytest.mark.parametrize(
-    "size", [1, 1000, BATCH_BYTES // BATCH_PIECES, 70_001, BATCH_BYTES - 1, BATCH_BYTES, 3 * BATCH_BYTES]
-)
+@pytest.mark.parametrize("size", [1, 70_001, WRITE_BYTES - 1, WRITE_BYTES, 3 * WRITE_BYTES + 5])
 async def test_pieces_of_any_size_arrive_in_order(pool: ThreadPoolExecutor, tmp_path: Path, size: int) -> None:
-    data = os.urandom(5000 if size == 1 else 4 * BATCH_BYTES + 13)
-    hashed = hashlib.sha256()
-    file = AppendFile(pool, io.FileIO(tmp_path / "file", "w"), hashed=hashed)
+    data = os.urandom(500 if size == 1 else 8 * WRITE_BYTES + 13)
+    one, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    file = AppendFile(pool, io.FileIO(tmp_path / "file", "w"))
+    buffer = bytearray(size)
     for at in range(0, len(data), size):
-        await file.append(data[at : at + size])
-        assert file.size == min(len(data), at + size)
+        piece = data[at : at + size]
+        buffer[: len(piece)] = piece
+        # The buffer is used again at once.
+        await file.append(memoryview(buffer)[: len(piece)], (one, other))
+        assert file.size == at + len(piece)
     await file.append(b"")
-    await file.flush()
     assert (tmp_path / "file").read_bytes() == data
-    assert hashed.digest() == hashlib.sha256(data).digest()
-    await file.close()
+    assert one.digest() == hashlib.sha256(data).digest()
+    assert other.digest() == hashlib.md5(data, usedforsecurity=False).digest()
+    file.close()
 
 
 async def test_appends_where_the_file_ended(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"before")
     file = AppendFile(pool, io.FileIO(tmp_path / "file", "r+"), size=6)
     await file.append(memoryview(b"after"))
-    await file.flush()
     assert (tmp_path / "file").read_bytes() == b"beforeafter"
-    await file.close()
+    file.close()
 
 
-@pytest.mark.parametrize("count", range(8))
-def test_the_rest_of_a_short_write(count: int) -> None:
-    assert b"".join(_without([b"ab", b"", memoryview(b"cde"), b"fg"], count)) == b"abcdefg"[count:]
+async def test_a_short_write_is_continued(
+    pool: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, piece, at: whole(descriptor, piece[:1000], at))
+    data = os.urandom(12_345)
+    file = AppendFile(pool, io.FileIO(tmp_path / "file", "w"))
+    await file.append(data)
+    assert (tmp_path / "file").read_bytes() == data
+    file.close()
 
 
-async def test_a_full_disk_shows_late_and_stays(pool: ThreadPoolExecutor) -> None:
+async def test_a_full_disk_stays_full(pool: ThreadPoolExecutor) -> None:
     file = AppendFile(pool, io.FileIO("/dev/full", "w"))
-    await file.append(bytes(BATCH_BYTES))
     for _ in range(2):
         with pytest.raises(Unavailable, match="disk is full") as told:
-            await file.flush()
+            await file.append(b"x")
         assert told.value.answer_status == 507
     with pytest.raises(Unavailable, match="disk is full"):
-        await file.append(bytes(BATCH_BYTES))
-    await file.close()
-    await file.close()
+        _ = file.descriptor
+    file.close()
+    file.close()
     assert file.closed
 
 
 async def test_another_disk_error_is_told_apart(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     file = AppendFile(pool, io.FileIO(tmp_path / "file", "r"))
-    await file.append(b"x")
     with pytest.raises(Unavailable, match="try again") as told:
-        await file.flush()
+        await file.append(b"x")
     assert told.value.answer_status == 503
     assert told.value.headers["Retry-After"]
-    await file.close()
+    file.close()
 
 
 async def test_nothing_is_appended_after_the_end(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     file = AppendFile(pool, io.FileIO(tmp_path / "file", "w"))
-    await file.close()
+    file.close()
     with pytest.raises(ValueError, match="closed"):
-        await file.flush()
+        _ = file.descriptor
     with pytest.raises(ValueError, match="closed"):
-        await file.append(bytes(BATCH_BYTES))
+        await file.append(b"x")
 
 
 async def test_a_cancelled_request_waits_for_the_call_it_began(pool: ThreadPoolExecutor) -> None:
