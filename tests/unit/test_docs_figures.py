@@ -147,7 +147,7 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "after {} days", "access/_ROTATE_AFTER", DAY),
     ("architecture", "for its first {} s", "access/_SETTLES_AFTER", 1),
     ("architecture", "for {} minutes more", "access/_VERIFIES_FOR", MINUTE),
-    ("architecture", "{} per address, then 429", "access/_PER_ADDRESS", 1),
+    ("architecture", "After {} failures from one address", "access/_PER_ADDRESS", 1),
     ("architecture", "uploads have {} s", "web/_END_SECONDS", 1),
     ("architecture", "has not ended {} s after", "processes/_EXIT_SECONDS", 1),
     ("architecture", "busy for {} s", "database/_SQLITE_BUSY_SECONDS", 1),
