@@ -129,6 +129,9 @@ class SharedCopies:
         self._agreed = ""
         # Changes that Redis was not told of.
         self._owed: set[str] = set()
+        # How many have wanted to raise the epoch so far, and how many of them it was raised for.
+        self._to_raise = self._raised = 0
+        self._raising = asyncio.Lock()
 
     def attach(self, database: Database) -> None:
         """Read the epoch in the database whose rows these are."""
@@ -233,8 +236,14 @@ class SharedCopies:
         await asyncio.sleep(_LEASE)
 
     async def _raise_epoch(self) -> None:
-        async with self._sql.transaction() as transaction:
-            await raise_epoch(transaction)
+        """Raise the epoch after the commits of all who ask; those who come while it is raised share the next time."""
+        self._to_raise = mine = self._to_raise + 1
+        async with self._raising:
+            if self._raised < mine:
+                all_so_far = self._to_raise
+                async with self._sql.transaction() as transaction:
+                    await raise_epoch(transaction)
+                self._raised = all_so_far
 
     def _is_current(self, copy: _Copy, now: float) -> bool:
         if copy.epoch == self._epoch and now - copy.read_at < _AGE_SECONDS and self._agrees(_EPOCH_SECONDS, now):

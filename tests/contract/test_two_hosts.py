@@ -30,7 +30,8 @@ from tests.parts.valkey import Valkey
 
 CONFIG = b"{}"
 TYPE = "application/vnd.oci.image.config.v1+json"
-TAGS, DIGESTS, PROJECTS = 32, 8, 6
+# So many that each has time to wait for its answer, also while Redis does not answer.
+TAGS, DIGESTS, PROJECTS = 150, 20, 20
 # Of all writers together, in a second.
 WRITES = 50
 READERS = 6
