@@ -33,9 +33,9 @@ def missing() -> str | None:
 class Postgres:
     """A running cluster; `stop` and `start` keep its port and its data."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make the cluster in ``folder`` and start it."""
-        self._folder, self._port = folder, free_port()
+    def __init__(self, folder: Path, *settings: str) -> None:
+        """Make the cluster in ``folder`` and start it, with ``settings`` such as ``shared_buffers=64MB``."""
+        self._folder, self._port, self._settings = folder, free_port(), settings
         self._connection: psycopg.Connection | None = None
         self._run("initdb", "--pgdata", f"{folder}/data", "--auth=trust", "--username=postgres", "--no-sync")
         self.start()
@@ -58,6 +58,7 @@ class Postgres:
         command = self._command(
             "postgres", "-D", f"{self._folder}/data", "-p", str(self._port), "-c", "listen_addresses=127.0.0.1",
             "-c", f"unix_socket_directories={self._folder}", "-c", "fsync=off", "-c", "max_connections=200",
+            *(word for setting in self._settings for word in ("-c", setting)),
         )  # fmt: skip
         self._process = Process("postgres", command, self._folder)
         self._process.until(self._answers)
@@ -93,12 +94,12 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """Start a cluster; it has a folder of its own, as the user postgres must reach it."""
+def postgres(*settings: str) -> Iterator[Postgres]:
+    """Start a cluster with ``settings`` of its own; it has a folder of its own, as the user postgres must reach it."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
-    server = Postgres(folder)
+    server = Postgres(folder, *settings)
     try:
         yield server
     finally:
