@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Connection, Select, Table, event
+from sqlalchemy import Connection, Dialect, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
@@ -106,6 +106,11 @@ class Database:
                 connect_args={"timeout": 5},
             )
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
+
+    @property
+    def dialect(self) -> Dialect:
+        """The database's way to spell statements."""
+        return self._engine.dialect
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
