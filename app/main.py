@@ -40,6 +40,7 @@ from app.cache import Cache, Versions
 from app.cache.embedded import EmbeddedRedis
 from app.config import EMBEDDED, Config
 from app.database import Database, projects
+from app.database.backfills import Backfills
 from app.database.engine import is_sqlite
 from app.database.migrate import migrate
 from app.database.shared_copies import SharedCopies
@@ -49,6 +50,7 @@ from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
 from app.processes import Supervisor, bind
 from app.projects.audit import Audit
+from app.projects.census import Census
 from app.projects.fullness import FullnessWatch
 from app.projects.labels import Labels
 from app.projects.members import Members
@@ -360,6 +362,7 @@ class _Content:
     manifests: Manifests
     mirrors: Mapping[str, Mirror]
     projects: Projects
+    census: Census
     quotas: Quotas
     jobs: Sequence[Coroutine[object, object, None]]
 
@@ -390,18 +393,22 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     for mirror in mirrors.values():
         await mirror.start()
         stack.push_async_callback(mirror.close, _FILL_SECONDS)
+    census = Census(database)
     return _Content(
         blobs=blobs,
         contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
         manifests=manifests,
         mirrors=mirrors,
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
+        census=census,
         quotas=Quotas(database, config.policy),
         jobs=[
             pulls.run(),
             GarbageCollection(database, stores.blobs).run(),
             Eviction(database).run(),
             FullnessWatch(database).run(),
+            census.run(),
+            Backfills(database).run(),
         ],
     )
 
@@ -428,6 +435,7 @@ def _make_application(
         accounts=who.accounts,
         people=who.people,
         projects=content.projects,
+        census=content.census,
         members=Members(database),
         quotas=content.quotas,
         labels=Labels(database),

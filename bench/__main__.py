@@ -17,6 +17,7 @@ import tornado
 from tests.parts import distribution
 
 from .blobs import blobs
+from .growth import growth
 from .herd import herd
 from .images import images, tokens
 from .lookups import lookups
@@ -52,6 +53,9 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the table into bench/README.md")
     parser.add_argument("measurements", nargs="*", metavar="MEASUREMENT", help=", ".join(MEASUREMENTS))
     arguments = parser.parse_args()
+    if arguments.measurements == ["growth"]:
+        growth(README, write=arguments.write)
+        return 0
     unknown = set(arguments.measurements) - set(MEASUREMENTS)
     if unknown:
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")

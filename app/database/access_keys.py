@@ -77,7 +77,7 @@ async def of_account(transaction: Transaction, account_id: int) -> list[AccessKe
 async def count(transaction: Transaction, account_id: int) -> int:
     """Count a person's keys."""
     statement = select(func.count()).select_from(access_key).where(access_key.c.account_id == account_id)
-    return await keyset.count(transaction, statement)
+    return await keyset.exactly(transaction, statement)
 
 
 async def expiring(transaction: Transaction, after: float, until: float) -> list[tuple[AccessKey, str]]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, func, or_, select, update
+from sqlalchemy import Text, bindparam, cast, func, select, update
 
 from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import account, member, project, signing_key
-from .text import has
+from .text import has_any
 
 # Columns of which nobody keeps a copy.
 _ABOUT = frozenset({"full_name", "email", "last_login_at"})
@@ -230,7 +230,7 @@ async def other_admins(transaction: Transaction, account_id: int) -> int:
     admins = select(account.c.id).where(account.c.is_admin).order_by(account.c.id)
     await transaction.execute(admins.with_for_update(key_share=True))
     others = (account.c.is_admin, account.c.disabled.is_(False), account.c.id != account_id)
-    return await keyset.count(transaction, select(func.count()).select_from(account).where(*others))
+    return await keyset.exactly(transaction, select(func.count()).select_from(account).where(*others))
 
 
 async def person(transaction: Transaction, account_id: int) -> Person | None:
@@ -245,15 +245,15 @@ async def person_by_name(transaction: Transaction, username: str) -> Person | No
     return _as_person(row) if row else None
 
 
-async def page(transaction: Transaction, page: Page[str]) -> list[Person]:
+async def page(transaction: Transaction, page: Page[str]) -> Entries[Person]:
     """List people by user name; the search covers user name, full name and e-mail address."""
-    statement = select(*_person).where(_matches(page.search))
-    return await keyset.fetch(transaction, statement, lambda *row: _as_person(row), page, account.c.username)
+    make, walks = lambda *row: _as_person(row), _walks(page.search)
+    return await keyset.fetch(transaction, select(*_person), make, page, account.c.username, walks=walks)
 
 
-async def total(transaction: Transaction, search: str = "") -> int:
-    """Count all people that `page` lists."""
-    return await keyset.count(transaction, select(func.count()).select_from(account).where(_matches(search)))
+async def total(transaction: Transaction, search: str = "") -> Count:
+    """Count the people that `page` lists."""
+    return await keyset.count(transaction, select(*_person), account.c.username, walks=_walks(search))
 
 
 async def remove(transaction: Transaction, account_id: int) -> bool:
@@ -272,9 +272,9 @@ async def remove(transaction: Transaction, account_id: int) -> bool:
     return bool((await transaction.execute(account.delete().where(account.c.id == account_id))).rowcount)
 
 
-def _matches(search: str) -> ColumnElement[bool]:
+def _walks(search: str) -> tuple[Walk, ...]:
     columns = (account.c.username, account.c.full_name, account.c.email)
-    return or_(*(has(column, search) for column in columns))
+    return (Walk(matches=has_any(columns, search)),)
 
 
 def _as_person(row: Sequence[Any]) -> Person:

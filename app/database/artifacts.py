@@ -9,16 +9,29 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, exists, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    ScalarSelect,
+    Select,
+    Table,
+    and_,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from app.oci.digest import Digest
 from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 
 from . import keyset
 from .engine import Transaction, insert
-from .keyset import Page
+from .keyset import MOST_COUNTED, Count, Entries, Page, Walk, few
 from .tables import link, manifest, manifest_label, part, tag
-from .text import equals, has
+from .text import equals, has, has_any
 
 IMAGE_CONFIGS = frozenset(
     {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
@@ -29,6 +42,8 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "wasm": frozenset({"application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"}),
 }
 _INDEX = "index"
+# SQLite takes 500 SELECTs in one statement.
+_DIGESTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +113,16 @@ _columns = (
     manifest.c.size,
     manifest.c.created_at,
     manifest.c.pulled_at,
-    select(func.count())
-    .select_from(_referrer)
-    .where(_referrer.c.repository_id == manifest.c.repository_id, _referrer.c.subject == manifest.c.digest)
-    .scalar_subquery(),
+    few(
+        _referrer,
+        _referrer.c.repository_id == manifest.c.repository_id,
+        _referrer.c.subject == manifest.c.digest,
+        of=manifest,
+    ),
 )
+
+
+_KEY = (manifest.c.created_at, manifest.c.digest)
 
 
 def is_top() -> ColumnElement[bool]:
@@ -110,32 +130,40 @@ def is_top() -> ColumnElement[bool]:
 
     It has a tag, or it belongs neither to an index nor to a subject in the repository.
     """
-    child = exists().where(
-        part.c.repository_id == manifest.c.repository_id, part.c.digest == manifest.c.digest, part.c.is_manifest
+    child = _one(
+        part, part.c.repository_id == manifest.c.repository_id, part.c.digest == manifest.c.digest, part.c.is_manifest
     )
-    beneath = exists().where(
-        _subject.c.repository_id == manifest.c.repository_id, _subject.c.digest == manifest.c.subject
+    beneath = _one(
+        _subject, _subject.c.repository_id == manifest.c.repository_id, _subject.c.digest == manifest.c.subject
     )
-    return or_(_is_tagged(), and_(~child, ~beneath))
+    return or_(is_tagged(), and_(child.is_(None), beneath.is_(None)))
 
 
-def _is_tagged() -> ColumnElement[bool]:
-    return exists().where(tag.c.repository_id == manifest.c.repository_id, tag.c.digest == manifest.c.digest)
+def is_tagged() -> ColumnElement[bool]:
+    """Return the condition that a manifest has a tag."""
+    return _one(tag, tag.c.repository_id == manifest.c.repository_id, tag.c.digest == manifest.c.digest).is_not(None)
+
+
+def _one(table: FromClause, *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """Return the SQL of 1 if there is such a row, else NULL.
+
+    For EXISTS within OR, PostgreSQL may read the whole table into memory instead of asking for one row each time.
+    """
+    return select(literal(1)).select_from(table).where(*conditions).limit(1).correlate(manifest).scalar_subquery()
 
 
 async def page(
     transaction: Transaction, repository_id: int, page: Page[tuple[float, str]], wanted: ArtifactFilter
-) -> list[ArtifactRow]:
+) -> Entries[ArtifactRow]:
     """List a repository's artifacts by push time and digest, the newest first; the search covers their tags."""
-    statement = _wanted(select(*_columns), repository_id, wanted, page.search)
-    columns = (manifest.c.created_at, manifest.c.digest)
-    return await keyset.fetch(transaction, statement, _row, page, *columns, descending=True)
+    walks = _walks(repository_id, wanted, page.search)
+    return await keyset.fetch(transaction, select(*_columns), _row, page, *_KEY, walks=walks, descending=True)
 
 
-async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> int:
-    """Count all artifacts that `page` lists."""
-    statement = _wanted(select(func.count()).select_from(manifest), repository_id, wanted, search)
-    return await keyset.count(transaction, statement)
+async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> Count:
+    """Count the artifacts that `page` lists."""
+    walks = _walks(repository_id, wanted, search)
+    return await keyset.count(transaction, select(*_columns), *_KEY, walks=walks, descending=True)
 
 
 async def find(transaction: Transaction, repository_id: int, digest: Digest) -> ArtifactRow | None:
@@ -191,48 +219,60 @@ async def _present(transaction: Transaction, table: Table, repository_id: int, d
 async def newest_tags(
     transaction: Transaction, repository_id: int, digests: Collection[str], most: int
 ) -> dict[str, tuple[int, list[TagEntry]]]:
-    """Read each manifest's number of tags and its ``most`` newest tags."""
-    ranked = (
-        select(
-            tag.c.name,
-            tag.c.digest,
-            tag.c.updated_at,
-            func.count().over(partition_by=tag.c.digest).label("count"),
-            func.row_number()
-            .over(partition_by=tag.c.digest, order_by=(tag.c.updated_at.desc(), tag.c.name))
-            .label("rank"),
-        )
-        .where(tag.c.repository_id == repository_id, tag.c.digest.in_(digests))
-        .subquery()
-    )
+    """Read each manifest's ``most`` newest tags and the number of all, up to `keyset.MOST_COUNTED` and one more."""
     found: dict[str, tuple[int, list[TagEntry]]] = {}
-    statement = select(ranked).where(ranked.c.rank <= most).order_by(ranked.c.digest, ranked.c.rank)
-    for name, digest, pushed_at, count, _ in await transaction.execute(statement):
-        found.setdefault(digest, (count, []))[1].append(_tag(name, digest, pushed_at))
+    wanted = sorted(digests)
+    for start in range(0, len(wanted), _DIGESTS_AT_ONCE):
+        statement = _newest_tags(repository_id, wanted[start : start + _DIGESTS_AT_ONCE], most)
+        for name, digest, pushed_at, count, _ in await transaction.execute(statement):
+            found.setdefault(digest, (count, []))[1].append(_tag(name, digest, pushed_at))
     return found
+
+
+def _newest_tags(repository_id: int, digests: Collection[str], most: int) -> Select[Any]:
+    newest = [
+        select(tag.c.name, tag.c.digest, tag.c.updated_at)
+        .where(tag.c.repository_id == repository_id, tag.c.digest == digest)
+        .order_by(tag.c.updated_at.desc(), tag.c.name.desc())
+        .limit(MOST_COUNTED + 1)
+        .subquery()
+        for digest in digests
+    ]
+    looked = union_all(*(select(each) for each in newest)).subquery()
+    ranked = select(
+        looked.c.name,
+        looked.c.digest,
+        looked.c.updated_at,
+        func.count().over(partition_by=looked.c.digest).label("count"),
+        func.row_number()
+        .over(partition_by=looked.c.digest, order_by=(looked.c.updated_at.desc(), looked.c.name))
+        .label("rank"),
+    ).subquery()
+    return select(ranked).where(ranked.c.rank <= most).order_by(ranked.c.digest, ranked.c.rank)
+
+
+_tags: Select[Any] = select(tag.c.name, tag.c.digest, tag.c.updated_at)
 
 
 async def tags(
     transaction: Transaction, repository_id: int, page: Page[str], digest: Digest | None = None
-) -> list[TagEntry]:
+) -> Entries[TagEntry]:
     """List tags by name: all of the repository, or those of one manifest."""
-    columns: Select[Any] = select(tag.c.name, tag.c.digest, tag.c.updated_at)
-    statement = _searched_tags(columns, repository_id, digest, page.search)
-    return await keyset.fetch(transaction, statement, _tag, page, tag.c.name)
+    walks = _tag_walks(repository_id, digest, page.search)
+    return await keyset.fetch(transaction, _tags, _tag, page, tag.c.name, walks=walks)
 
 
 async def total_tags(
     transaction: Transaction, repository_id: int, search: str = "", digest: Digest | None = None
-) -> int:
-    """Count all tags that `tags` lists."""
-    statement = _searched_tags(select(func.count()).select_from(tag), repository_id, digest, search)
-    return await keyset.count(transaction, statement)
+) -> Count:
+    """Count the tags that `tags` lists."""
+    return await keyset.count(transaction, _tags, tag.c.name, walks=_tag_walks(repository_id, digest, search))
 
 
-async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> int:
+async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> Count:
     """Count the manifests that name a manifest as their subject."""
-    here = (manifest.c.repository_id == repository_id) & (manifest.c.subject == subject)
-    return await keyset.count(transaction, select(func.count()).select_from(manifest).where(here))
+    here = (manifest.c.repository_id == repository_id, manifest.c.subject == subject)
+    return await keyset.count(transaction, select(manifest.c.digest), manifest.c.digest, walks=(Walk(here),))
 
 
 async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
@@ -251,10 +291,10 @@ def _tag(name: str, digest: str, pushed_at: float) -> TagEntry:
     return TagEntry(name, Digest(digest), pushed_at)
 
 
-def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter, search: str) -> Select[Any]:
-    statement = statement.where(manifest.c.repository_id == repository_id, is_top())
+def _walks(repository_id: int, wanted: ArtifactFilter, search: str) -> tuple[Walk, ...]:
+    matches = [is_top()]
     if search:
-        statement = statement.where(
+        matches.append(
             exists().where(
                 tag.c.repository_id == manifest.c.repository_id,
                 tag.c.digest == manifest.c.digest,
@@ -262,16 +302,18 @@ def _wanted(statement: Select[Any], repository_id: int, wanted: ArtifactFilter, 
             )
         )
     if wanted.tagged is not None:
-        statement = statement.where(_is_tagged() if wanted.tagged else ~_is_tagged())
+        matches.append(is_tagged() if wanted.tagged else ~is_tagged())
     if wanted.label_id is not None:
-        statement = statement.where(
+        matches.append(
             exists().where(
                 manifest_label.c.repository_id == manifest.c.repository_id,
                 manifest_label.c.digest == manifest.c.digest,
                 manifest_label.c.label_id == wanted.label_id,
             )
         )
-    return statement.where(_is_kind(wanted.kind)) if wanted.kind else statement
+    if wanted.kind:
+        matches.append(_is_kind(wanted.kind))
+    return (Walk((manifest.c.repository_id == repository_id,), and_(*matches)),)
 
 
 def _is_kind(kind: str) -> ColumnElement[bool]:
@@ -281,8 +323,8 @@ def _is_kind(kind: str) -> ColumnElement[bool]:
     return equals(manifest.c.artifact_type, kind) if types is None else manifest.c.artifact_type.in_(sorted(types))
 
 
-def _searched_tags(statement: Select[Any], repository_id: int, digest: Digest | None, search: str) -> Select[Any]:
-    statement = statement.where(tag.c.repository_id == repository_id)
+def _tag_walks(repository_id: int, digest: Digest | None, search: str) -> tuple[Walk, ...]:
+    here = [tag.c.repository_id == repository_id]
     if digest is not None:
-        statement = statement.where(tag.c.digest == digest)
-    return statement.where(has(tag.c.name, search)) if search else statement
+        here.append(tag.c.digest == digest)
+    return (Walk(tuple(here), has_any([tag.c.name], search)),)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 
 from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import audit
 from .text import equals, has
 
@@ -59,6 +59,9 @@ class Filter:
 
 
 EVERYTHING = Filter()
+# A note is in the log within an hour, so that times, with an hour around them, are a range of ids.
+_WRITTEN_WITHIN = 3600.0
+_NO_END = 2**63 - 1
 
 
 async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
@@ -67,16 +70,15 @@ async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
         await transaction.execute(insert(transaction, audit), [asdict(note) for note in notes])
 
 
-async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> list[Entry]:
+async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> Entries[Entry]:
     """List the chosen entries by id, the newest first."""
-    statement = select(audit).where(_chosen(chosen))
-    return await keyset.fetch(transaction, statement, _entry, page, audit.c.id, descending=True)
+    walks = _walks(chosen)
+    return await keyset.fetch(transaction, select(audit), _entry, page, audit.c.id, walks=walks, descending=True)
 
 
-async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> int:
-    """Count all entries that `page` lists."""
-    statement = select(func.count()).select_from(audit).where(_chosen(chosen))
-    return await keyset.count(transaction, statement)
+async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> Count:
+    """Count the entries that `page` lists."""
+    return await keyset.count(transaction, select(audit), audit.c.id, walks=_walks(chosen), descending=True)
 
 
 async def remove_older(transaction: Transaction, before: float, limit: int) -> int:
@@ -90,21 +92,31 @@ def _entry(number: int, *note: Any) -> Entry:
     return Entry(*note, id=number)
 
 
-def _chosen(chosen: Filter) -> ColumnElement[bool]:
-    conditions: list[ColumnElement[bool]] = []
-    if chosen.project_id is not None:
-        conditions.append(audit.c.project_id == chosen.project_id)
-    if chosen.project_name:
-        conditions.append(equals(audit.c.project_name, chosen.project_name))
+def _walks(chosen: Filter) -> tuple[Walk, ...]:
+    """Return the walk from the newest entry back: along an index, and the rest as what is searched for.
+
+    An index has one of the project, its name and the operation. The times are a range of ids.
+    """
+    walked: list[ColumnElement[bool]] = []
+    rest: list[ColumnElement[bool]] = []
+    for wanted, condition in (
+        (chosen.project_id is not None, audit.c.project_id == chosen.project_id),
+        (chosen.project_name, equals(audit.c.project_name, chosen.project_name)),
+        (chosen.operation, audit.c.operation == chosen.operation),
+    ):
+        if wanted:
+            (rest if walked else walked).append(condition)
     if chosen.text:
         searched = (audit.c.actor, audit.c.resource, audit.c.project_name)
-        conditions.append(or_(*(has(column, chosen.text) for column in searched)))
-    if chosen.operation:
-        conditions.append(audit.c.operation == chosen.operation)
+        rest.append(or_(*(has(column, chosen.text) for column in searched)))
     if chosen.resource_type:
-        conditions.append(audit.c.resource_type == chosen.resource_type)
+        rest.append(audit.c.resource_type == chosen.resource_type)
     if chosen.since is not None:
-        conditions.append(audit.c.at >= chosen.since)
+        before = select(audit.c.id).where(audit.c.at < chosen.since - _WRITTEN_WITHIN).order_by(audit.c.at.desc())
+        walked.append(audit.c.id > func.coalesce(before.limit(1).scalar_subquery(), 0))
+        rest.append(audit.c.at >= chosen.since)
     if chosen.until is not None:
-        conditions.append(audit.c.at < chosen.until)
-    return and_(true(), *conditions)
+        after = select(audit.c.id).where(audit.c.at >= chosen.until + _WRITTEN_WITHIN).order_by(audit.c.at)
+        walked.append(audit.c.id < func.coalesce(after.limit(1).scalar_subquery(), _NO_END))
+        rest.append(audit.c.at < chosen.until)
+    return (Walk(tuple(walked), and_(*rest) if rest else None),)

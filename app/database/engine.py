@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import CompoundSelect, Connection, Select, Table, event
+from sqlalchemy import CompoundSelect, Connection, Dialect, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
@@ -121,6 +121,11 @@ class Database:
         engine = create_async_engine(self.url, hide_parameters=True, connect_args={"server_settings": settings}, **pool)
         event.listen(engine.sync_engine, "close", _drop)
         return engine
+
+    @property
+    def dialect(self) -> Dialect:
+        """The database's way to spell statements."""
+        return self._engine.dialect
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)

@@ -1,12 +1,16 @@
-"""Pages of a list, cut by key instead of offset: the entries after a key, or those just before one."""
+"""Pages of a list, cut by key instead of offset: the entries after a key, or those just before one.
+
+No page reads more than a bound, however long the list is. A condition that no index serves, such as a part of a name,
+is looked for in at most `MOST_SEARCHED` entries; the page says where it stopped. A count ends at `MOST_COUNTED`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Select, false, tuple_
+from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Select, func, literal, select, tuple_, union
 
 from .engine import Transaction
 from .text import storable
@@ -14,9 +18,15 @@ from .text import storable
 # "key" is the order of a list's keys, "-key" the same order backwards. A list says which other orders it has.
 Order = Literal["key", "-key", "created", "-created", "pulls", "-pulls", "-used"]
 
+# A count is exact up to here.
+MOST_COUNTED = 1000
+# A search looks at this many entries at most.
+MOST_SEARCHED = 10_000
+
 K = TypeVar("K", covariant=True)
 L = TypeVar("L")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +50,203 @@ class Page(Generic[K]):
         return Page(self.limit, after, before, self.offset, self.order, self.search)
 
 
+class Entries(list[T]):
+    """The entries of one page.
+
+    ``reached`` is the key of the last entry that a search looked at, if it stopped before the end of the list.
+    """
+
+    def __init__(self, entries: Iterable[T] = (), reached: Any = None) -> None:
+        super().__init__(entries)
+        self.reached = reached
+
+    def with_entries(self, entries: Iterable[U]) -> Entries[U]:
+        """Return a part that has other entries and ends where this one ends."""
+        return Entries(entries, self.reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The number of entries; if not ``exact``, there are at least so many."""
+
+    number: int
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One way through a list: the entries that ``where`` chooses, which an index finds in the list's order.
+
+    ``matches`` is a condition that no index serves. At most `MOST_SEARCHED` entries are asked for it.
+    """
+
+    where: tuple[ColumnElement[bool], ...] = ()
+    matches: ColumnElement[bool] | None = None
+
+
+EVERYTHING = (Walk(),)
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """A statement that finds the keys of a list in their order, the columns of a key in it, and the row's identity."""
+
+    statement: Select[Any]
+    columns: tuple[ColumnElement[Any], ...]
+    identity: ColumnElement[Any]
+    # The same in the statement that reads whole rows.
+    reads: ColumnElement[Any] | None = None
+
+
 async def fetch(
     transaction: Transaction,
     statement: Select[Any],
     make: Callable[..., T],
     page: Page[object],
     *columns: ColumnElement[Any],
+    walks: Sequence[Walk] = EVERYTHING,
     descending: bool = False,
-    orders: Mapping[Order, tuple[ColumnElement[Any], ...]] | None = None,
-) -> list[T]:
+    orders: Mapping[str, tuple[ColumnElement[Any], ...]] | None = None,
+    walked: Walked | None = None,
+) -> Entries[T]:
     """Read a page of a list that is ordered by ``columns``; ``make`` makes an entry of the values of a row.
 
-    ``orders`` are the list's other orders. If no database can store the key, the page is empty.
+    The entries are those of all ``walks`` together. The last column is unique within one walk. ``orders`` are the
+    list's other orders by their names, each an index. ``walked`` finds the keys, if ``statement`` itself cannot in
+    their order. If no database can store the key, the page is empty.
     """
-    statement = statement.limit(page.limit).offset(page.offset)
-    if page.order not in ("key", "-key"):
-        statement = statement.order_by(*(orders or {})[page.order])
-    else:
-        statement = _cut(statement, page, columns, descending=descending != (page.order == "-key"))
-    found = [make(*row) for row in await transaction.execute(statement)]
-    return found if page.before is None else found[::-1]
+    by_key, down = page.order in ("key", "-key"), goes_down(page, descending=descending)
+    ordered = columns if by_key else (orders or {})[page.order.removeprefix("-")]
+    walking = walked or Walked(statement, columns, columns[-1])
+    key = page.after if page.before is None else page.before
+    if by_key and key is not None:
+        if not is_storable(key):
+            return Entries()
+        walking = replace(walking, statement=walking.statement.where(_beyond(walking.columns, key, down=down)))
+        statement = statement.where(_beyond(columns, key, down=down))
+    if len(walks) == 1 and walked is None:
+        statement = statement.where(*walks[0].where)
+    reached = None
+    if page.offset or walked or len(walks) > 1 or walks[0].matches is not None:
+        # The keys come first, from the indexes alone. The rest of a row, with its counts, is read for this page only.
+        # If there are several walks, none of them may go further than the first one that stops.
+        size = page.offset + page.limit
+        if by_key and len(walks) > 1:
+            reached = await _reached(transaction, walking, walks, down=down, size=size)
+        names = walking.columns if by_key else ordered
+        here = _keys(walking, names, walks, down=down, size=size, end=reached)
+        found = list((await transaction.execute(here.limit(page.limit).offset(page.offset))).scalars())
+        if len(found) == page.limit:
+            reached = None
+        elif by_key and len(walks) == 1:
+            reached = await _reached(transaction, walking, walks, down=down)
+        identity = columns[-1] if walking.reads is None else walking.reads
+        statement = statement.where(identity.in_(found))
+    rows = (await transaction.execute(statement.order_by(*_by(ordered, down=down)).limit(page.limit))).all()
+    entries = [make(*row) for row in rows]
+    end = reached[0] if reached is not None and len(reached) == 1 else reached
+    return Entries(entries if page.before is None else entries[::-1], end)
 
 
-async def count(transaction: Transaction, statement: Select[Any]) -> int:
+def goes_down(page: Page[object], *, descending: bool = False) -> bool:
+    """Return whether a page is read against the order of its keys."""
+    return (descending != page.order.startswith("-")) != (page.before is not None)
+
+
+async def count(
+    transaction: Transaction,
+    statement: Select[Any],
+    *columns: ColumnElement[Any],
+    walks: Sequence[Walk] = EVERYTHING,
+    descending: bool = False,
+) -> Count:
+    """Count the entries of a list, as `fetch` reads it, up to `MOST_COUNTED`."""
+    walking = Walked(statement, columns, columns[-1])
+    keys = _keys(walking, columns, walks, down=descending, size=MOST_COUNTED + 1).limit(MOST_COUNTED + 1)
+    number = await exactly(transaction, select(func.count()).select_from(keys.subquery()))
+    exact = number <= MOST_COUNTED and await _reached(transaction, walking, walks, down=descending) is None
+    return Count(number, exact)
+
+
+async def exactly(transaction: Transaction, statement: Select[Any]) -> int:
     """Read the number that a statement counts."""
     return int((await transaction.execute(statement)).scalar_one())
 
 
-def _cut(
-    statement: Select[Any], page: Page[object], columns: tuple[ColumnElement[Any], ...], *, descending: bool
+def few(table: FromClause, *conditions: ColumnElement[bool], of: FromClause) -> ScalarSelect[Any]:
+    """Return the SQL that counts rows of ``table`` for each row of ``of``, up to `MOST_COUNTED` and one more."""
+    some = select(literal(1)).select_from(table).where(*conditions).limit(MOST_COUNTED + 1).correlate(of)
+    return select(func.count()).select_from(some.subquery()).scalar_subquery()
+
+
+def _keys(
+    walked: Walked,
+    ordered: tuple[ColumnElement[Any], ...],
+    walks: Sequence[Walk],
+    *,
+    down: bool,
+    size: int,
+    end: tuple[Any, ...] | None = None,
 ) -> Select[Any]:
-    """Order by ``columns`` and begin after ``after``, or backwards from ``before``, nearest first."""
-    key, down = (page.after, descending) if page.before is None else (page.before, not descending)
-    if key is not None:
-        values = key if isinstance(key, tuple) else (key,)
-        if not all(storable(value) for value in values if isinstance(value, str)):
-            return statement.where(false())
-        row, end = (columns[0], values[0]) if len(columns) == 1 else (tuple_(*columns), tuple_(*values))
-        statement = statement.where(row < end if down else row > end)
-    return statement.order_by(*(column.desc() if down else column for column in columns))
+    """Return the SQL of the identities of the first ``size`` entries in their order, up to the key ``end``."""
+    named = [walked.identity.label("i"), *(column.label(f"o{at}") for at, column in enumerate(ordered))]
+    parts = []
+    for walk in walks:
+        keys = walked.statement.with_only_columns(*named, maintain_column_froms=True).where(*walk.where)
+        keys = keys.order_by(*_by(ordered, down=down))
+        if end is not None:
+            row = _row(walked.columns)
+            keys = keys.where(row >= _end(end) if down else row <= _end(end))
+        if walk.matches is not None:
+            # Both databases read these in order, and only until enough of them match.
+            looked = keys.add_columns(walk.matches.label("matches")).limit(MOST_SEARCHED).subquery()
+            keys = select(*(looked.c[column.name] for column in named)).where(looked.c.matches)
+        parts.append(keys)
+    if len(parts) == 1:
+        return parts[0]
+    both = union(*(select(part.limit(size).subquery()) for part in parts)).subquery()
+    return select(both).order_by(*_by(tuple(both.c[f"o{at}"] for at in range(len(ordered))), down=down))
+
+
+async def _reached(
+    transaction: Transaction, walked: Walked, walks: Sequence[Walk], *, down: bool, size: int = 0
+) -> tuple[Any, ...] | None:
+    """Return the first key at which a search of one of the walks stops, None if all of them get to the end.
+
+    A walk that finds ``size`` entries before it stops does not count.
+    """
+    ends = []
+    for walk in walks:
+        if walk.matches is None:
+            continue
+        found = _keys(walked, walked.columns, [walk], down=down, size=size).limit(size)
+        if not size or await exactly(transaction, select(func.count()).select_from(found.subquery())) < size:
+            keys = walked.statement.with_only_columns(*walked.columns, maintain_column_froms=True).where(*walk.where)
+            last = keys.order_by(*_by(walked.columns, down=down)).limit(1).offset(MOST_SEARCHED - 1)
+            if (row := (await transaction.execute(last)).first()) is not None:
+                ends.append(tuple(row))
+    return (max(ends) if down else min(ends)) if ends else None
+
+
+def is_storable(key: object) -> bool:
+    """Return whether a database can store a key."""
+    values = key if isinstance(key, tuple) else (key,)
+    return all(storable(value) for value in values if isinstance(value, str))
+
+
+def _beyond(columns: tuple[ColumnElement[Any], ...], key: object, *, down: bool) -> ColumnElement[bool]:
+    row, end = _row(columns), _end(key if isinstance(key, tuple) else (key,))
+    beyond: ColumnElement[bool] = row < end if down else row > end
+    return beyond
+
+
+def _row(columns: tuple[ColumnElement[Any], ...]) -> ColumnElement[Any]:
+    return columns[0] if len(columns) == 1 else tuple_(*columns)
+
+
+def _end(key: tuple[Any, ...]) -> Any:
+    return key[0] if len(key) == 1 else tuple_(*key)
+
+
+def _by(columns: tuple[ColumnElement[Any], ...], *, down: bool) -> list[ColumnElement[Any]]:
+    return [column.desc() if down else column for column in columns]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from app.oci.digest import Digest
 
 from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import label, manifest, manifest_label
-from .text import has
+from .text import has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +33,15 @@ class Label:
 _columns = (label.c.id, label.c.project_id, label.c.name, label.c.description, label.c.color, label.c.created_at)
 
 
-async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Label]:
+async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> Entries[Label]:
     """List a project's labels by name; ``project_id`` None lists the system's."""
-    statement = _searched(select(*_columns), project_id, page.search)
-    return await keyset.fetch(transaction, statement, Label, page, label.c.name)
+    walks = _walks(project_id, page.search)
+    return await keyset.fetch(transaction, select(*_columns), Label, page, label.c.name, walks=walks)
 
 
-async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
-    """Count all labels that `page` lists."""
-    statement = _searched(select(func.count()).select_from(label), project_id, search)
-    return await keyset.count(transaction, statement)
+async def total(transaction: Transaction, project_id: int | None, search: str = "") -> Count:
+    """Count the labels that `page` lists."""
+    return await keyset.count(transaction, select(*_columns), label.c.name, walks=_walks(project_id, search))
 
 
 async def find(transaction: Transaction, label_id: int) -> Label | None:
@@ -122,11 +120,9 @@ async def of_manifests(
 
 
 async def _taken(transaction: Transaction, name: str, project_id: int | None = None) -> bool:
-    statement = _searched(select(label.c.id), project_id, "").where(label.c.name == name)
+    statement = select(label.c.id).where(label.c.project_id == project_id, label.c.name == name)
     return (await transaction.execute(statement.limit(1))).first() is not None
 
 
-def _searched(statement: Select[Any], project_id: int | None, search: str) -> Select[Any]:
-    theirs: ColumnElement[bool] = label.c.project_id == project_id
-    statement = statement.where(label.c.project_id.is_(None) if project_id is None else theirs)
-    return statement.where(has(label.c.name, search)) if search else statement
+def _walks(project_id: int | None, search: str) -> tuple[Walk, ...]:
+    return (Walk((label.c.project_id == project_id,), has_any([label.c.name], search)),)

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, literal_column, or_, select, update
+from sqlalchemy import Select, bindparam, delete, func, literal_column, select, update
 
 from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import account, member, project
-from .text import has
+from .text import has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +79,15 @@ _members = select(
 ).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
 
 
-async def page(transaction: Transaction, project_id: int, page: Page[int]) -> list[Member]:
+async def page(transaction: Transaction, project_id: int, page: Page[int]) -> Entries[Member]:
     """List a project's members by id; the search covers the names of people and groups."""
-    return await keyset.fetch(transaction, _searched(_members, project_id, page.search), Member, page, member.c.id)
+    walks = _walks(project_id, page.search)
+    return await keyset.fetch(transaction, _members, Member, page, member.c.id, walks=walks)
 
 
-async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
-    """Count all members that `page` lists."""
-    counted = select(func.count()).join_from(member, account, account.c.id == member.c.account_id, isouter=True)
-    return await keyset.count(transaction, _searched(counted, project_id, search))
+async def total(transaction: Transaction, project_id: int, search: str = "") -> Count:
+    """Count the members that `page` lists."""
+    return await keyset.count(transaction, _members, member.c.id, walks=_walks(project_id, search))
 
 
 async def find(transaction: Transaction, project_id: int, member_id: int) -> Member | None:
@@ -142,16 +142,13 @@ async def others_with_role(transaction: Transaction, project_id: int, role: str,
     lock = select(project.c.id).where(project.c.id == project_id).with_for_update(key_share=True)
     await transaction.execute(lock)
     here = (member.c.project_id == project_id) & (member.c.role == role) & (member.c.id != member_id)
-    return await keyset.count(transaction, select(func.count()).select_from(member).where(here))
+    return await keyset.exactly(transaction, select(func.count()).select_from(member).where(here))
 
 
-def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:
-    statement = statement.where(member.c.project_id == project_id)
-    if not search:
-        return statement
+def _walks(project_id: int, search: str) -> tuple[Walk, ...]:
     # One search text covers the names of people and of groups.
     columns = (account.c.username, account.c.full_name, member.c.group_name)
-    return statement.where(or_(*(has(column, search) for column in columns)))
+    return (Walk((member.c.project_id == project_id,), has_any(columns, search)),)
 
 
 async def _one(transaction: Transaction, statement: Select[Any]) -> Member | None:

@@ -7,6 +7,7 @@ do not know that revision refuse the database. The database keeps that revision 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -17,16 +18,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, delete, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
+from .deadline import JOB_SECONDS
 from .engine import Database
+from .indexes import create_missing
 from .tables import setting
 
 # The number of the advisory lock that means "the registry's schema is being changed"; any constant would do.
 _POSTGRESQL_LOCK = 0x72656769
 # A step waits for a table that is in use, for example by a dump, and every request queues behind the step. So it
-# gives up soon.
-_POSTGRESQL_LOCK_TIMEOUT = "2s"
-# Back-fills may rewrite large tables. If the database stops answering, the transaction ends long before.
-_MIGRATION_SECONDS = 3600.0
+# gives up soon, and tries again a little later.
+_POSTGRESQL_LOCK_TIMEOUT = "500ms"
+_ATTEMPTS = 4
+_ATTEMPT_SECONDS = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 # In `setting`: the oldest revision whose release can work with this schema.
 _OLDEST = "oldest_schema"
@@ -39,7 +42,9 @@ class SchemaError(Exception):
 
 
 async def migrate(url: str) -> bool:
-    """Bring the database at ``url`` to the newest schema, in one transaction; make SQLite's folder if needed.
+    """Bring the database at ``url`` to the newest schema, in one transaction, and then make the missing indexes.
+
+    Make SQLite's folder if needed.
 
     Return False, with nothing done, if a newer release made the schema and this release works with it. Several
     processes may call this at once: one migrates, the others wait for it. Raises Unavailable if the database is down.
@@ -49,21 +54,33 @@ async def migrate(url: str) -> bool:
     if database.is_sqlite:
         Path(database.url.database or "").absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
-        # On SQLite the transaction itself is the lock, because it begins by taking the write lock.
-        async with database.transaction(_MIGRATION_SECONDS) as transaction:
-            if not database.is_sqlite:
-                await transaction.execute(select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
-                await transaction.execute(text(f"SET LOCAL lock_timeout = '{_POSTGRESQL_LOCK_TIMEOUT}'"))
-            return await transaction.run_sync(_upgrade)
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-            raise
-        raise SchemaError(
-            "another program, such as a dump, keeps the database's tables in use; nothing was changed: run this again "
-            "when it has ended"
-        ) from error
+        is_ours = await _take_steps(database)
+        if is_ours:
+            await create_missing(database)
+        return is_ours
     finally:
         await database.close()
+
+
+async def _take_steps(database: Database) -> bool:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            # On SQLite the transaction itself is the lock, because it begins by taking the write lock.
+            async with database.transaction(JOB_SECONDS) as transaction:
+                if not database.is_sqlite:
+                    await transaction.execute(select(func.pg_advisory_xact_lock(_POSTGRESQL_LOCK)))
+                    await transaction.execute(text(f"SET LOCAL lock_timeout = '{_POSTGRESQL_LOCK_TIMEOUT}'"))
+                return await transaction.run_sync(_upgrade)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            if attempt == _ATTEMPTS:
+                raise SchemaError(
+                    "another program, such as a dump, keeps the database's tables in use; nothing was changed: run "
+                    "this again when it has ended"
+                ) from error
+        await asyncio.sleep(_ATTEMPT_SECONDS)
+    raise AssertionError("unreachable")
 
 
 async def require_current(url: str) -> None:

@@ -15,26 +15,27 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Select,
     Text,
     and_,
     bindparam,
-    case,
     cast,
-    exists,
+    false,
     func,
+    literal,
     or_,
     select,
     true,
-    tuple_,
+    union,
     update,
 )
 
 from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
-from .keyset import Order, Page
-from .tables import account, manifest, member, project, repository, robot
-from .text import END_OF_NAMES, equals, has
+from .keyset import MOST_COUNTED, Count, Entries, Page, Walk
+from .tables import account, member, project, repository, robot
+from .text import END_OF_NAMES, equals, has_any, is_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +110,17 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The counts of what a viewer may see; ``used_bytes`` is for administrators, None for others."""
+    """The counts of what a viewer may see; ``used_bytes`` is for administrators, None for others.
+
+    ``counted_at`` is the time of an earlier count (Unix seconds), None if it was counted just now.
+    """
 
     public_projects: int
     private_projects: int
     public_repositories: int
     private_repositories: int
     used_bytes: int | None
+    counted_at: float | None = None
 
 
 _columns = (
@@ -131,6 +136,9 @@ _columns = (
     project.c.quota_bytes,
     project.c.upstream_credential.is_not(None),
 )
+_owned = project.alias("owned")
+# A person who is a member of more projects than this finds a page of them soon, on the way through all projects.
+_MOST_NUMBERS = 1000
 _by_name = PointQuery(
     select(project.c.id, project.c.public, project.c.upstream).where(project.c.name == bindparam("name")),
     scope=changes.project_named,
@@ -244,7 +252,7 @@ async def owned(transaction: Transaction, account_id: int) -> int | None:
     if (await transaction.execute(person)).first() is None:
         return None
     theirs = (project.c.owner_id == account_id) & (project.c.name < END_OF_NAMES)
-    return await keyset.count(transaction, select(func.count()).select_from(project).where(theirs))
+    return await keyset.exactly(transaction, select(func.count()).select_from(project).where(theirs))
 
 
 async def ensure_repository(transaction: Transaction, project_id: int, name: str) -> int:
@@ -271,88 +279,115 @@ async def keep(transaction: Transaction, project_id: int, repository_id: int | N
     return True, (await transaction.execute(statement)).first() is not None
 
 
-async def catalogue(
-    transaction: Transaction, after: tuple[str, str], limit: int, *, everything: bool
-) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """List repositories that hold a manifest, after ``after``, of public projects or of all.
-
-    Each is the project's name, the repository's name and the project's settings.
-    """
-    statement = (
-        select(project.c.name, repository.c.name, project.c.settings)
-        .join_from(project, repository, repository.c.project_id == project.c.id)
-        .where(
-            # The comparison of pairs below implies this condition, but this one lets the walk begin at that project.
-            project.c.name >= after[0],
-            project.c.name < END_OF_NAMES,
-            tuple_(project.c.name, repository.c.name) > tuple_(*after),
-            repository.c.name < END_OF_NAMES,
-            exists().where(manifest.c.repository_id == repository.c.id),
-        )
-        .order_by(project.c.name, repository.c.name)
-        .limit(limit)
-    )
-    if not everything:
-        statement = statement.where(project.c.public)
-    return [(row[0], row[1], row[2]) for row in await transaction.execute(statement)]
-
-
-_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
-    "created": (project.c.created_at, project.c.id),
-    "-created": (project.c.created_at.desc(), project.c.id.desc()),
-}
-_repositories = (
-    select(func.count())
-    .select_from(repository)
-    .where(repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES)
-    .scalar_subquery()
+_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {"created": (project.c.created_at, project.c.id)}
+_repositories = keyset.few(
+    repository, repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES, of=project
+)
+_entries = select(*_columns, account.c.username, _repositories).join_from(
+    project, account, account.c.id == project.c.owner_id, isouter=True
 )
 
 
 async def page(
     transaction: Transaction, viewer: Viewer, page: Page[str], wanted: Filter
-) -> list[tuple[Project, str | None, int]]:
-    """List projects by name, with the owner's name and the number of repositories."""
-    statement = (
-        select(*_columns, account.c.username, _repositories)
-        .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
-        .where(visible(viewer), *_wanted(viewer, wanted, page.search))
-    )
-    return await keyset.fetch(
-        transaction, statement, lambda *row: (Project(*row[:-2]), *row[-2:]), page, project.c.name, orders=_ORDERS
-    )
+) -> Entries[tuple[Project, str | None, int]]:
+    """List projects by name, with the owner's name and the number of repositories up to `keyset.MOST_COUNTED`."""
+    walks = await walks_of(transaction, viewer, wanted, page.search)
+    return await keyset.fetch(transaction, _entries, _entry, page, project.c.name, walks=walks, orders=_ORDERS)
 
 
-async def total(transaction: Transaction, viewer: Viewer, wanted: Filter, search: str) -> int:
-    """Count all projects that `page` lists."""
-    statement = select(func.count()).select_from(project).where(visible(viewer), *_wanted(viewer, wanted, search))
-    return await keyset.count(transaction, statement)
+def _entry(*row: Any) -> tuple[Project, str | None, int]:
+    return Project(*row[:-2]), row[-2], row[-1]
+
+
+async def total(transaction: Transaction, viewer: Viewer, wanted: Filter, search: str) -> Count:
+    """Count the projects that `page` lists."""
+    walks = await walks_of(transaction, viewer, wanted, search)
+    return await keyset.count(transaction, _entries, project.c.name, walks=walks)
 
 
 async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:
-    """Count the projects, repositories and bytes that a viewer may see."""
-    is_public = project.c.public
-    statement = select(
-        func.coalesce(func.sum(case((is_public, 1), else_=0)), 0),
-        func.coalesce(func.sum(case((is_public, 0), else_=1)), 0),
-        func.coalesce(func.sum(case((is_public, _repositories), else_=0)), 0),
-        func.coalesce(func.sum(case((is_public, 0), else_=_repositories)), 0),
-        func.coalesce(func.sum(project.c.used_bytes), 0),
-    ).where(visible(viewer))
-    row = (await transaction.execute(statement)).one()
-    return Statistics(*(int(value) for value in row))
+    """Count the projects and repositories that a viewer may see, each up to `keyset.MOST_COUNTED` and one more.
+
+    The bytes are those of at most as many projects.
+    """
+    numbers = []
+    for public in (True, False):
+        some = [
+            select(project.c.id, project.c.used_bytes).where(*walk.where).limit(MOST_COUNTED + 1).subquery()
+            for walk in await walks_of(transaction, viewer, Filter(public=public))
+        ]
+        seen = union(*(select(each) for each in some)).subquery()
+        held = (
+            select(literal(1))
+            .join_from(seen, repository, repository.c.project_id == seen.c.id)
+            .where(repository.c.name < END_OF_NAMES)
+            .limit(MOST_COUNTED + 1)
+            .subquery()
+        )
+        counted = select(func.count(), func.coalesce(func.sum(seen.c.used_bytes), 0)).select_from(seen)
+        count, used = (await transaction.execute(counted)).one()
+        repositories = await keyset.exactly(transaction, select(func.count()).select_from(held))
+        numbers.append((min(count, MOST_COUNTED + 1), repositories, int(used)))
+    (public, in_public, used), (private, in_private, used_privately) = numbers
+    return Statistics(public, private, in_public, in_private, used + used_privately)
 
 
-def visible(viewer: Viewer) -> ColumnElement[bool]:
-    """Return the condition that a viewer may see a project: public ones, and their own within their key's limits."""
-    theirs: ColumnElement[bool] = true() if viewer.everything else _is_member(viewer)
+async def census(transaction: Transaction) -> Statistics:
+    """Count all projects, repositories and bytes. This reads whole tables, so no request waits for it."""
+    of_projects = select(project.c.public, func.count(), func.sum(project.c.used_bytes))
+    here = of_projects.where(project.c.name < END_OF_NAMES).group_by(project.c.public)
+    projects = {bool(row[0]): (row[1], int(row[2])) for row in await transaction.execute(here)}
+    of_repositories = (
+        select(project.c.public, func.count())
+        .join_from(project, repository, repository.c.project_id == project.c.id)
+        .where(project.c.name < END_OF_NAMES, repository.c.name < END_OF_NAMES)
+        .group_by(project.c.public)
+    )
+    held = {bool(row[0]): row[1] for row in await transaction.execute(of_repositories)}
+    (public, used), (private, used_privately) = projects.get(True, (0, 0)), projects.get(False, (0, 0))
+    counts = public, private, held.get(True, 0), held.get(False, 0)
+    return Statistics(*counts, used + used_privately, time.time())
+
+
+async def walks_of(
+    transaction: Transaction, viewer: Viewer, wanted: Filter = EVERYTHING, search: str = ""
+) -> tuple[Walk, ...]:
+    """Return the ways to the projects that a viewer may see: public ones, and their own within their key's limits.
+
+    Each way has an index. One condition for both would have to be asked of every private project of others.
+    """
+    chosen, matches = [is_kept(project.c.name), *_wanted(wanted)], has_any([project.c.name], search)
+    known = viewer.account_id is not None or viewer.groups
+    joined = select(member.c.project_id).where(_membership(viewer))
+    theirs: list[ColumnElement[bool]] = []
+    if not viewer.everything:
+        theirs.append(await _among(transaction, joined) if known else false())
     if viewer.only is not None:
-        theirs = theirs & project.c.id.in_(viewer.only)
-    return and_(project.c.name < END_OF_NAMES, or_(project.c.public, theirs))
+        theirs.append(project.c.id.in_(viewer.only))
+    if wanted.mirrors:
+        # Operators make a handful of them, and an index has them alone.
+        seen = or_(project.c.public, and_(*theirs)) if theirs else true()
+        return (Walk((*chosen, seen), matches),)
+    if wanted.mine:
+        # They are few, and walked by themselves.
+        owned = select(_owned.c.id).where(_owned.c.owner_id == viewer.account_id)
+        mine = await _among(transaction, union(joined, owned))
+        seen = or_(project.c.public, and_(*theirs)) if theirs else true()
+        return (Walk((*chosen, mine, seen), matches),)
+    if not theirs:
+        return (Walk(tuple(chosen), matches),)
+    public = Walk((*chosen, project.c.public), matches)
+    return (public, Walk((*chosen, *theirs), matches)) if known or viewer.everything else (public,)
 
 
-def _is_member(viewer: Viewer) -> ColumnElement[bool]:
-    return exists().where(member.c.project_id == project.c.id, _membership(viewer))
+async def _among(transaction: Transaction, ids: Select[Any] | CompoundSelect[Any]) -> ColumnElement[bool]:
+    """Return the condition that a project is one of ``ids``: as numbers, if they are few, so that they are looked up.
+
+    Databases would rather walk through all projects in the list's order and look for each of them in ``ids``.
+    """
+    found = (await transaction.execute(ids.limit(_MOST_NUMBERS + 1))).scalars().all()
+    return project.c.id.in_(sorted(set(found)) if len(found) <= _MOST_NUMBERS else ids)
 
 
 def _membership(viewer: Viewer) -> ColumnElement[bool]:
@@ -360,18 +395,15 @@ def _membership(viewer: Viewer) -> ColumnElement[bool]:
     return or_(member.c.account_id == viewer.account_id, by_group) if viewer.account_id is not None else by_group
 
 
-def _wanted(viewer: Viewer, wanted: Filter, search: str) -> list[ColumnElement[bool]]:
+def _wanted(wanted: Filter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    if search:
-        conditions.append(has(project.c.name, search))
     if wanted.name is not None:
         conditions.append(equals(project.c.name, wanted.name))
     if wanted.public is not None:
-        conditions.append(project.c.public == wanted.public)
+        # Spelled as the index of public projects is; a comparison with a parameter would not use it.
+        conditions.append(project.c.public if wanted.public else ~project.c.public)
     if wanted.mirrors is not None:
         conditions.append(project.c.upstream.is_not(None) if wanted.mirrors else project.c.upstream.is_(None))
-    if wanted.mine:
-        conditions.append(or_(_is_member(viewer), project.c.owner_id == viewer.account_id))
     return conditions
 
 
@@ -388,16 +420,13 @@ async def roles(transaction: Transaction, viewer: Viewer, project_ids: Collectio
 
 async def summary(transaction: Transaction, project_id: int) -> Summary | None:
     """Count the content of a project; return None if there is no such project."""
-    statement: Select[Any] = (
-        select(*_columns, account.c.username, _repositories)
-        .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
-        .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
-    )
+    statement = _entries.where(project.c.id == project_id, project.c.name < END_OF_NAMES)
     row = (await transaction.execute(statement)).first()
     if row is None:
         return None
-    robots = select(func.count()).select_from(robot).where(robot.c.project_id == project_id)
-    by_role = select(member.c.role, func.count()).where(member.c.project_id == project_id).group_by(member.c.role)
+    robots = select(keyset.few(robot, robot.c.project_id == project.c.id, of=project)).where(project.c.id == project_id)
+    some = select(member.c.role).where(member.c.project_id == project_id).limit(MOST_COUNTED + 1).subquery()
+    by_role = select(some.c.role, func.count()).group_by(some.c.role)
     return Summary(
         Project(*row[:-2]),
         owner=row[-2],

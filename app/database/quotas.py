@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, bindparam, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, bindparam, cast, func, or_, select, update
 
 from app.oci.errors import Denied
 
 from . import keyset
 from .engine import Database, PointQuery, Transaction
-from .keyset import Order, Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import account, project
-from .text import END_OF_NAMES, has
+from .text import END_OF_NAMES, has_any, is_kept
 
 # The share of a quota from which on people are warned.
 WARN_FROM = 0.85
@@ -94,9 +94,9 @@ _usage = (
         project.c.created_at,
     )
     .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
-    .where(project.c.name < END_OF_NAMES)
+    .where(is_kept(project.c.name))
 )
-_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {"-used": (project.c.used_bytes.desc(), project.c.id)}
+_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {"used": (project.c.used_bytes, project.c.id)}
 _usage_by_id = PointQuery(_usage.where(project.c.id == bindparam("project")))
 
 
@@ -106,16 +106,15 @@ async def usage(database: Database, project_id: int) -> Usage | None:
     return Usage(*row) if row else None
 
 
-async def page(transaction: Transaction, page: Page[int]) -> list[Usage]:
+async def page(transaction: Transaction, page: Page[int]) -> Entries[Usage]:
     """List the usage of every project, by project id or by used bytes, the largest first."""
-    statement = _searched(_usage, page.search)
-    return await keyset.fetch(transaction, statement, Usage, page, project.c.id, orders=_ORDERS)
+    walks = _walks(page.search)
+    return await keyset.fetch(transaction, _usage, Usage, page, project.c.id, walks=walks, orders=_ORDERS)
 
 
-async def total(transaction: Transaction, search: str = "") -> int:
-    """Count all projects that `page` lists."""
-    statement = _searched(select(func.count()).select_from(project).where(project.c.name < END_OF_NAMES), search)
-    return await keyset.count(transaction, statement)
+async def total(transaction: Transaction, search: str = "") -> Count:
+    """Count the projects that `page` lists."""
+    return await keyset.count(transaction, _usage, project.c.id, walks=_walks(search))
 
 
 async def fullness(transaction: Transaction, shares: Sequence[float]) -> Fullness:
@@ -165,5 +164,5 @@ async def room(transaction: Transaction, project_id: int) -> int | None:
     return None if left is None else int(left)
 
 
-def _searched(statement: Select[Any], search: str) -> Select[Any]:
-    return statement.where(has(project.c.name, search)) if search else statement
+def _walks(search: str) -> tuple[Walk, ...]:
+    return (Walk(matches=has_any([project.c.name], search)),)

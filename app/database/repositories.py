@@ -6,15 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, true, tuple_, update
 
 from . import keyset, projects
 from .artifacts import is_top
 from .engine import Transaction
-from .keyset import Order, Page
+from .keyset import MOST_COUNTED, MOST_SEARCHED, Count, Entries, Page, Walk, Walked, few
 from .projects import Viewer
 from .tables import manifest, project, repository
-from .text import END_OF_NAMES, has
+from .text import END_OF_NAMES, has_any, is_kept
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository by its names; ``name`` is the name within the project."""
+
+    id: int
+    project: str
+    name: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.project}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +35,8 @@ class RepositoryEntry:
     """A repository as lists show it.
 
     ``name`` is the name within the project. ``artifacts`` counts the artifacts that
-    `app.registry.artifacts.Artifacts.page` lists. ``updated_at`` is the time of the last push. Times are in Unix
-    seconds.
+    `app.registry.artifacts.Artifacts.page` lists, up to `keyset.MOST_COUNTED` and one more. ``updated_at`` is the time
+    of the last push. Times are in Unix seconds.
     """
 
     id: int
@@ -41,11 +54,15 @@ class RepositoryEntry:
         return f"{self.project}/{self.name}"
 
 
-_artifacts = (
-    select(func.count()).select_from(manifest).where(manifest.c.repository_id == repository.c.id, is_top())
-).scalar_subquery()
+_artifacts = few(manifest, manifest.c.repository_id == repository.c.id, is_top(), of=repository)
+# The newest push is the first entry of an index; max() would not be read from it for each row.
 _pushed_at = (
-    select(func.max(manifest.c.created_at)).where(manifest.c.repository_id == repository.c.id).scalar_subquery()
+    select(manifest.c.created_at)
+    .where(manifest.c.repository_id == repository.c.id)
+    .order_by(manifest.c.created_at.desc())
+    .limit(1)
+    .correlate(repository)
+    .scalar_subquery()
 )
 _entries = (
     select(
@@ -60,47 +77,104 @@ _entries = (
         func.coalesce(_pushed_at, repository.c.created_at),
     )
     .join_from(repository, project, project.c.id == repository.c.project_id)
-    .where(repository.c.name < END_OF_NAMES)
+    .where(is_kept(repository.c.name))
 )
-_ORDERS: Mapping[Order, tuple[ColumnElement[Any], ...]] = {
+_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
     "created": (repository.c.created_at, repository.c.id),
-    "-created": (repository.c.created_at.desc(), repository.c.id.desc()),
     "pulls": (repository.c.pull_count, repository.c.id),
-    "-pulls": (repository.c.pull_count.desc(), repository.c.id.desc()),
 }
+_FULL_NAME = (project.c.name, repository.c.name)
 
 
-async def page(transaction: Transaction, project_id: int, page: Page[str]) -> list[RepositoryEntry]:
+async def page(transaction: Transaction, project_id: int, page: Page[str]) -> Entries[RepositoryEntry]:
     """List a project's repositories by name."""
-    statement = _searched(_entries, project_id, page.search)
-    return await keyset.fetch(transaction, statement, RepositoryEntry, page, repository.c.name, orders=_ORDERS)
-
-
-async def total(transaction: Transaction, project_id: int, search: str = "") -> int:
-    """Count all repositories that `page` lists."""
-    counted = select(func.count()).select_from(repository).where(repository.c.name < END_OF_NAMES)
-    return await keyset.count(transaction, _searched(counted, project_id, search))
-
-
-async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> list[RepositoryEntry]:
-    """List the repositories of the projects that a viewer may see, by project name and repository name."""
-    statement = _seen(_entries, viewer, page.search)
-    return await keyset.fetch(transaction, statement, RepositoryEntry, page, project.c.name, repository.c.name)
-
-
-async def found(transaction: Transaction, viewer: Viewer, text: str) -> int:
-    """Count all repositories that `search` lists."""
-    counted = (
-        select(func.count())
-        .select_from(repository)
-        .join(project, project.c.id == repository.c.project_id)
-        .where(repository.c.name < END_OF_NAMES)
+    walks = _walks(project_id, page.search)
+    return await keyset.fetch(
+        transaction, _entries, RepositoryEntry, page, repository.c.name, walks=walks, orders=_ORDERS
     )
-    return await keyset.count(transaction, _seen(counted, viewer, text))
 
 
-async def find(transaction: Transaction, project_id: int, name: str) -> RepositoryEntry | None:
-    """Read a repository by its name within the project."""
+async def total(transaction: Transaction, project_id: int, search: str = "") -> Count:
+    """Count the repositories that `page` lists."""
+    return await keyset.count(transaction, _entries, repository.c.name, walks=_walks(project_id, search))
+
+
+async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> Entries[RepositoryEntry]:
+    """List the repositories of the projects that a viewer may see, by project name and repository name."""
+    walked = _by_full_name(transaction, page, MOST_SEARCHED if page.search else page.offset + page.limit)
+    walks = await _seen(transaction, viewer, walked, page.search)
+    return await keyset.fetch(transaction, _entries, RepositoryEntry, page, *_FULL_NAME, walks=walks, walked=walked)
+
+
+async def found(transaction: Transaction, viewer: Viewer, text: str) -> Count:
+    """Count the repositories that `search` lists."""
+    walked = _by_full_name(transaction, Page(0), MOST_SEARCHED if text else MOST_COUNTED + 1)
+    walks = await _seen(transaction, viewer, walked, text)
+    return await keyset.count(transaction, walked.statement, *walked.columns, walks=walks)
+
+
+async def catalogue(
+    transaction: Transaction, after: tuple[str, str], limit: int, *, everything: bool
+) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """List repositories that hold a manifest, after ``after``, of public projects or of all.
+
+    Each is the project's name, the repository's name and the project's settings.
+    """
+    if not keyset.is_storable(after):
+        return []
+    page = Page(limit, after)
+    holds = exists().where(manifest.c.repository_id == repository.c.id)
+    walked = _by_full_name(transaction, page, limit, holds)
+    statement = walked.statement.add_columns(project.c.settings).where(tuple_(*walked.columns) > tuple_(*after))
+    if not everything:
+        statement = statement.where(project.c.public)
+    rows = await transaction.execute(statement.order_by(*walked.columns).limit(limit))
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _by_full_name(
+    transaction: Transaction, page: Page[tuple[str, str]], most: int, *conditions: ColumnElement[bool]
+) -> Walked:
+    """Return the walk through all repositories by full name, at most ``most`` of each project.
+
+    PostgreSQL sorts the repositories of a project before it gives the first one, so it is given no more of each.
+    """
+    down, end = keyset.goes_down(page), page.after if page.before is None else page.before
+    ordered = repository.c.name.desc() if down else repository.c.name
+    here = [repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES, *conditions]
+    whole = []
+    if end is not None and keyset.is_storable(end):
+        # The comparison of pairs implies these conditions, but with them the walk begins there.
+        if down:
+            whole.append(project.c.name <= end[0])
+            here.append(or_(project.c.name < end[0], repository.c.name < end[1]))
+        else:
+            whole.append(project.c.name >= end[0])
+            here.append(or_(project.c.name > end[0], repository.c.name > end[1]))
+    if transaction.dialect.name == "sqlite":
+        joined = project.join(repository, and_(*here))
+        statement = select(*_FULL_NAME).select_from(joined).where(*whole)
+        return Walked(statement, _FULL_NAME, repository.c.id, repository.c.id)
+    some = select(repository.c.id, repository.c.name).where(*here).order_by(ordered).limit(most).lateral("some")
+    columns = (project.c.name, some.c.name)
+    statement = select(*columns).select_from(project.join(some, true())).where(*whole)
+    return Walked(statement, columns, some.c.id, repository.c.id)
+
+
+async def find(transaction: Transaction, project_id: int, name: str) -> Repository | None:
+    """Find a repository by its name within the project."""
+    named = select(repository.c.id, project.c.name, repository.c.name).join_from(
+        repository, project, project.c.id == repository.c.project_id
+    )
+    statement = named.where(
+        repository.c.project_id == project_id, repository.c.name == name, repository.c.name < END_OF_NAMES
+    )
+    row = (await transaction.execute(statement)).first()
+    return Repository(*row) if row else None
+
+
+async def entry(transaction: Transaction, project_id: int, name: str) -> RepositoryEntry | None:
+    """Read a repository, as `page` lists it, by its name within the project."""
     statement = _entries.where(repository.c.project_id == project_id, repository.c.name == name)
     row = (await transaction.execute(statement)).first()
     return RepositoryEntry(*row) if row else None
@@ -123,11 +197,11 @@ async def add_pulls(transaction: Transaction, pulls: Mapping[int, int]) -> None:
         await transaction.execute(statement, [{"r": r, "n": n} for r, n in sorted(pulls.items())])
 
 
-def _seen(statement: Select[Any], viewer: Viewer, text: str) -> Select[Any]:
-    statement = statement.where(projects.visible(viewer))
-    return statement.where(has(project.c.name + "/" + repository.c.name, text)) if text else statement
+async def _seen(transaction: Transaction, viewer: Viewer, walked: Walked, text: str) -> tuple[Walk, ...]:
+    project_name, name = walked.columns
+    matches = has_any([project_name + "/" + name], text)
+    return tuple(Walk(way.where, matches) for way in await projects.walks_of(transaction, viewer))
 
 
-def _searched(statement: Select[Any], project_id: int, search: str) -> Select[Any]:
-    statement = statement.where(repository.c.project_id == project_id)
-    return statement.where(has(repository.c.name, search)) if search else statement
+def _walks(project_id: int, search: str) -> tuple[Walk, ...]:
+    return (Walk((repository.c.project_id == project_id,), has_any([repository.c.name], search)),)

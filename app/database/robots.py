@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Entries, Page, Walk
 from .tables import project, robot
-from .text import has
+from .text import has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +92,19 @@ async def find(transaction: Transaction, robot_id: int) -> Robot | None:
     return Robot(*row) if row else None
 
 
-async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> list[Robot]:
+async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> Entries[Robot]:
     """List a project's robots by full name; ``project_id`` None lists the system's."""
-    statement = select(*_columns).where(_chosen(project_id, page.search))
-    return await keyset.fetch(transaction, statement, Robot, page, robot.c.name)
+    walks = _walks(project_id, page.search)
+    return await keyset.fetch(transaction, select(*_columns), Robot, page, robot.c.name, walks=walks)
 
 
-async def total(transaction: Transaction, project_id: int | None, search: str = "") -> int:
-    """Count all robots that `page` lists."""
-    statement = select(func.count()).select_from(robot).where(_chosen(project_id, search))
-    return await keyset.count(transaction, statement)
+async def total(transaction: Transaction, project_id: int | None, search: str = "") -> Count:
+    """Count the robots that `page` lists."""
+    return await keyset.count(transaction, select(*_columns), robot.c.name, walks=_walks(project_id, search))
 
 
-def _chosen(project_id: int | None, search: str) -> ColumnElement[bool]:
-    return and_(robot.c.project_id == project_id, has(robot.c.name, search))
+def _walks(project_id: int | None, search: str) -> tuple[Walk, ...]:
+    return (Walk((robot.c.project_id == project_id,), has_any([robot.c.name], search)),)
 
 
 async def change(transaction: Transaction, robot_id: int, **values: object) -> Robot | None:

@@ -53,6 +53,7 @@ metadata = MetaData(
 
 _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
+_IS_MIRROR = text("upstream IS NOT NULL")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -79,6 +80,11 @@ project = Table(
     # Whether it may see with the upstream's configured accounts while it is private: operators made it.
     Column("uses_configured_account", Boolean, nullable=False, server_default=false()),
     Index("ix_project_owner_id", "owner_id"),
+    Index("ix_project_created_at_id", "created_at", "id"),
+    Index("ix_project_used_bytes_id", "used_bytes", "id"),
+    # Lists of public projects and of mirrors do not visit all the others.
+    Index("ix_project_public", "name", postgresql_where=text("public"), sqlite_where=text("public = 1")),
+    Index("ix_project_mirrors", "name", postgresql_where=_IS_MIRROR, sqlite_where=_IS_MIRROR),
 )
 
 repository = Table(
@@ -91,6 +97,8 @@ repository = Table(
     Column("description", Text, nullable=False, server_default=_EMPTY),
     Column("pull_count", BigInteger, nullable=False, server_default="0"),
     Index("uq_repository_project_id_name", "project_id", "name", unique=True),
+    Index("ix_repository_project_id_created_at_id", "project_id", "created_at", "id"),
+    Index("ix_repository_project_id_pull_count_id", "project_id", "pull_count", "id"),
 )
 
 blob = Table(
@@ -156,6 +164,8 @@ tag = Table(
     Column("checked_at", Double, nullable=False),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
+    Index("ix_tag_repository_id_digest_name", "repository_id", "digest", "name"),
+    Index("ix_tag_repository_id_digest_updated_at_name", "repository_id", "digest", "updated_at", "name"),
 )
 
 upload = Table(
@@ -208,6 +218,8 @@ account = Table(
     Column("last_login_at", Double, nullable=True),
     # Each session keeps the generation it began with. A higher number here ends the person's browser sessions.
     Column("generation", BigInteger, nullable=False, server_default="0"),
+    # Few among many, and counted under a lock whenever one of them stops being one.
+    Index("ix_account_is_admin", "id", postgresql_where=text("is_admin"), sqlite_where=text("is_admin = 1")),
 )
 
 access_key = Table(
@@ -303,6 +315,7 @@ audit = Table(
     Index("ix_audit_project_id_id", "project_id", "id"),
     Index("ix_audit_project_name_id", "project_name", "id"),
     Index("ix_audit_at", "at"),
+    Index("ix_audit_operation_id", "operation", "id"),
 )
 
 traffic = Table(

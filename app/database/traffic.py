@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
+from . import keyset
 from .engine import Transaction, insert
+from .keyset import MOST_COUNTED
 from .tables import blob, link, manifest, project, repository, tag, traffic
 
 HOUR = 3600
@@ -84,7 +86,8 @@ async def by_hour(transaction: Transaction, project_id: int, since: float) -> di
 class CachedRepository:
     """A repository of a mirror: ``name`` is the name within the project, ``cached_bytes`` the size of its blobs.
 
-    ``pulled_at`` is the time of the last pull in Unix seconds, 0 if the repository has no manifest.
+    ``pulled_at`` is the time of the last pull in Unix seconds, 0 if the repository has no manifest. At most
+    `keyset.MOST_COUNTED` blobs and newest manifests of a repository are looked at for it.
     """
 
     name: str
@@ -102,23 +105,29 @@ async def hottest(transaction: Transaction, project_id: int, limit: int) -> list
             repository.c.project_id == project_id,
             select(manifest.c.digest).where(manifest.c.repository_id == repository.c.id).exists(),
         )
-        .order_by(repository.c.pull_count.desc(), repository.c.id)
+        .order_by(repository.c.pull_count.desc(), repository.c.id.desc())
         .limit(limit)
         .subquery()
     )
-    tags = select(func.count()).select_from(tag).where(tag.c.repository_id == top.c.id).scalar_subquery()
+    tags = keyset.few(tag, tag.c.repository_id == top.c.id, of=top)
+    some = select(link.c.digest).where(link.c.repository_id == top.c.id).limit(MOST_COUNTED).correlate(top).subquery()
     size = (
         select(func.coalesce(func.sum(blob.c.size), 0))
-        .join_from(link, blob, link.c.digest == blob.c.digest)
-        .where(link.c.repository_id == top.c.id)
+        .join_from(some, blob, some.c.digest == blob.c.digest)
         .scalar_subquery()
     )
-    pulled_at = (
-        select(func.coalesce(func.max(manifest.c.pulled_at), 0))
+    newest = (
+        select(manifest.c.pulled_at)
         .where(manifest.c.repository_id == top.c.id)
-        .scalar_subquery()
+        .order_by(manifest.c.created_at.desc())
+        .limit(MOST_COUNTED)
+        .correlate(top)
+        .subquery()
     )
-    statement = select(top.c.name, top.c.pull_count, tags, size, pulled_at).order_by(top.c.pull_count.desc(), top.c.id)
+    pulled_at = select(func.coalesce(func.max(newest.c.pulled_at), 0)).scalar_subquery()
+    statement = select(top.c.name, top.c.pull_count, tags, size, pulled_at).order_by(
+        top.c.pull_count.desc(), top.c.id.desc()
+    )
     return [
         CachedRepository(row[0], row[1], row[2], int(row[3]), row[4]) for row in await transaction.execute(statement)
     ]

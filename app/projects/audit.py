@@ -138,10 +138,13 @@ class Audit:
     async def export(self, chosen: Filter = EVERYTHING) -> AsyncIterator[Entry]:
         """Yield the chosen entries, the newest first, with one page of them in memory; raises Unavailable."""
         after: int | None = None
-        while entries := await self._database.read(audit.page, Page(_EXPORTED_AT_ONCE, after), chosen):
+        while True:
+            entries = await self._database.read(audit.page, Page(_EXPORTED_AT_ONCE, after), chosen)
             for entry in entries:
                 yield entry
-            after = entries[-1].id
+            if entries.reached is None and not entries:
+                return
+            after = entries[-1].id if entries.reached is None else entries.reached
 
 
 def _plain(text: str) -> str:

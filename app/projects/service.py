@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypedDict, get_args
 
@@ -19,8 +19,8 @@ from app.access.scopes import NO_PROJECT
 from app.access.tokens import Grant
 from app.config import Policy
 from app.database import Database, Transaction, members, projects
-from app.database.keyset import Page
-from app.database.projects import EVERYTHING, Filter, Project, ProjectEntry, Statistics, Summary
+from app.database.keyset import Count, Entries, Page
+from app.database.projects import EVERYTHING, Filter, Project, ProjectEntry, Summary
 from app.database.quotas import in_words
 from app.kit.ids import is_id
 from app.oci.errors import Denied, NameUnknown, Term
@@ -125,19 +125,19 @@ class Projects:
             raise _no_project(project_id)
         return found
 
-    async def page(self, principal: Principal, page: Page[str], wanted: Filter = EVERYTHING) -> list[ProjectEntry]:
+    async def page(self, principal: Principal, page: Page[str], wanted: Filter = EVERYTHING) -> Entries[ProjectEntry]:
         """List the projects in which the principal has project:read, by name."""
         viewer = viewer_of(principal)
         async with self._database.reading() as transaction:
             rows = await projects.page(transaction, viewer, page, wanted)
             roles = await projects.roles(transaction, viewer, [row[0].id for row in rows])
-        return [
+        return rows.with_entries(
             ProjectEntry(project, owner, highest(roles.get(project.id, ())), repositories)
             for project, owner, repositories in rows
-        ]
+        )
 
-    async def total(self, principal: Principal, search: str = "", wanted: Filter = EVERYTHING) -> int:
-        """Count all projects that `page` lists."""
+    async def total(self, principal: Principal, search: str = "", wanted: Filter = EVERYTHING) -> Count:
+        """Count the projects that `page` lists."""
         return await self._database.read(projects.total, viewer_of(principal), wanted, search)
 
     async def entry(self, principal: Principal, project_id: int) -> ProjectEntry:
@@ -154,11 +154,6 @@ class Projects:
         if found is None:
             raise _no_project(project_id)
         return found
-
-    async def statistics(self, principal: Principal) -> Statistics:
-        """Count the projects and repositories that the principal may see; bytes are None except for administrators."""
-        found = await self._database.read(projects.statistics, viewer_of(principal))
-        return found if principal.administers else replace(found, used_bytes=None)
 
     def may_cache(self, principal: Principal) -> bool:
         """Return whether the principal may make pull-through caches: administrators and the configured groups may."""

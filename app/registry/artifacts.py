@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
 from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, Part, TagEntry, kind_of
-from app.database.keyset import Page
+from app.database.keyset import Count, Entries, Page
 from app.database.labels import Label
 from app.database.manifests import Referrer
 from app.database.text import storable
@@ -87,7 +87,7 @@ class Artifacts:
         self._database = database
         self._configs = ImageConfigs(database, store)
 
-    async def page(self, repository_id: int, page: Page[str], wanted: ArtifactFilter = EVERYTHING) -> list[Artifact]:
+    async def page(self, repository_id: int, page: Page[str], wanted: ArtifactFilter = EVERYTHING) -> Entries[Artifact]:
         """List artifacts, newest push first; their keys are `Artifact.key`, and a search matches their tags.
 
         Raises Invalid for a wrong key.
@@ -95,10 +95,11 @@ class Artifacts:
         async with self._database.reading() as transaction:
             rows = await artifacts.page(transaction, repository_id, page.with_keys(_key), wanted)
             found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
-        return list(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)))
+        reached = None if rows.reached is None else f"{rows.reached[0]!r},{rows.reached[1]}"
+        return Entries(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)), reached)
 
-    async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> int:
-        """Return how many artifacts `page` would list without a limit."""
+    async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> Count:
+        """Count the artifacts that `page` lists."""
         return await self._database.read(artifacts.total, repository_id, wanted, search)
 
     async def resolve(self, repository_id: int, reference: Reference) -> Digest:

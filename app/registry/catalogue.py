@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.database import Database, projects
+from app.database import Database, repositories
 from app.projects.allowed_names import is_served
 
 
@@ -20,7 +20,9 @@ class Catalogue:
         """
         project, _, repository = last.partition("/")
         # Read one repository more than the page has, to learn whether there is a next page.
-        rows = await self._database.read(projects.catalogue, (project, repository), limit + 1, everything=everything)
+        rows = await self._database.read(
+            repositories.catalogue, (project, repository), limit + 1, everything=everything
+        )
         there_are_more = 0 < limit < len(rows)
         rows = rows[:limit]
         names = [f"{project}/{repository}" for project, repository, settings in rows if is_served(settings, repository)]

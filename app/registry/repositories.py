@@ -5,8 +5,8 @@ from __future__ import annotations
 from app.access.errors import Missing
 from app.access.principal import Principal
 from app.database import Database, repositories
-from app.database.keyset import Page
-from app.database.repositories import RepositoryEntry
+from app.database.keyset import Count, Entries, Page
+from app.database.repositories import Repository, RepositoryEntry
 from app.database.text import storable
 from app.oci.errors import Term
 from app.projects import checks
@@ -20,21 +20,27 @@ class Repositories:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def search(self, principal: Principal, page: Page[str]) -> list[RepositoryEntry]:
+    async def search(self, principal: Principal, page: Page[str]) -> Entries[RepositoryEntry]:
         """List repositories in projects that the principal may see, by full name, which is their key."""
-        return await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split))
+        found = await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split))
+        return Entries(found, None if found.reached is None else "/".join(found.reached))
 
-    async def found(self, principal: Principal, text: str) -> int:
-        """Return how many repositories `search` would list without a limit."""
+    async def found(self, principal: Principal, text: str) -> Count:
+        """Count the repositories that `search` lists."""
         return await self._database.read(repositories.found, viewer_of(principal), text)
 
-    async def find(self, project_id: int, name: str) -> RepositoryEntry:
+    async def find(self, project_id: int, name: str) -> Repository:
         """Return a repository by its name within the project; raises Missing."""
-        found = None
-        if storable(name):
-            found = await self._database.read(repositories.find, project_id, name)
+        found = await self._database.read(repositories.find, project_id, name) if storable(name) else None
         if found is None:
-            raise Missing("there is no repository %(name)r in this project", name=name[:200])
+            raise _unknown(name)
+        return found
+
+    async def entry(self, project_id: int, name: str) -> RepositoryEntry:
+        """Return a repository, as `search` lists it, by its name within the project; raises Missing."""
+        found = await self._database.read(repositories.entry, project_id, name) if storable(name) else None
+        if found is None:
+            raise _unknown(name)
         return found
 
     async def describe(self, repository_id: int, description: str) -> None:
@@ -58,3 +64,7 @@ def _split(full_name: str) -> tuple[str, str]:
 
 def _gone() -> Missing:
     return Missing("this repository is gone")
+
+
+def _unknown(name: str) -> Missing:
+    return Missing("there is no repository %(name)r in this project", name=name[:200])

@@ -16,6 +16,7 @@ from app.config import Access, Policy, UpstreamConfig
 from app.database import Database
 from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
+from app.projects.census import Census
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -55,6 +56,7 @@ class Services:
     accounts: Accounts
     people: People
     projects: Projects
+    census: Census
     members: Members
     quotas: Quotas
     labels: Labels

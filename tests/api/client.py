@@ -83,12 +83,13 @@ class Registry:
 
         ``body``: an iterable goes out chunked. ``token``: this one instead; "" for none at all.
         """
-        out = {"Authorization": self._authorization(path, token), **(headers or {})}
+        out = {"Authorization": self.authorization(path, token), **(headers or {})}
         answer = send(self.connect(), method, path, body, {name: value for name, value in out.items() if value})
         check_answer(answer, method, path)
         return answer
 
-    def _authorization(self, path: str, token: str | None) -> str:
+    def authorization(self, path: str, token: str | None = None) -> str:
+        """Give the header for a request: a token for its repository, or the given one."""
         if token is None:
             token = self._given
         if token is None:

@@ -15,7 +15,7 @@ from app.access.principal import ANONYMOUS
 from app.access.roles import Role
 from app.database import Database, artifacts, manifests, repositories
 from app.database.artifacts import ArtifactFilter
-from app.database.keyset import Page
+from app.database.keyset import MOST_COUNTED, Count, Page
 from app.database.tables import manifest, tag
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX, parse_manifest
@@ -59,7 +59,7 @@ async def names(house: House, **wanted: Any) -> list[list[str]]:
     chosen = ArtifactFilter(**{key: wanted.pop(key) for key in ("tagged", "label_id", "kind") if key in wanted})
     page = Page(**{"limit": 50, **wanted})
     found = await house.artifacts.page(await house.id_of(), page, chosen)
-    assert await house.artifacts.total(await house.id_of(), page.search, chosen) >= len(found)
+    assert (await house.artifacts.total(await house.id_of(), page.search, chosen)).number >= len(found)
     return [[tag.name for tag in artifact.tags] for artifact in found]
 
 
@@ -172,7 +172,7 @@ async def test_referrers_are_beneath_their_subject(house: House) -> None:
     assert (
         artifact.referrer_count
         == 1
-        == await house.database.read(artifacts.total_referrers, await house.id_of(), digest)
+        == (await house.database.read(artifacts.total_referrers, await house.id_of(), digest)).number
     )
     (referrer,) = await house.artifacts.referrers(await house.id_of(), digest)
     assert (referrer.digest, referrer.artifact_type) == (signed, "application/x.signature")
@@ -254,8 +254,8 @@ async def test_tags(house: House) -> None:
         == await house.database.read(artifacts.tags, repository, Page(50, before="\0"))
         == []
     )
-    assert await house.database.read(artifacts.total_tags, repository) == 3
-    assert await house.database.read(artifacts.total_tags, repository, digest=second, search="x") == 0
+    assert (await house.database.read(artifacts.total_tags, repository)).number == 3
+    assert (await house.database.read(artifacts.total_tags, repository, digest=second, search="x")).number == 0
     await house.artifacts.add_tag(repository, second, Tag("new"))
     with pytest.raises(Conflict):
         await house.artifacts.add_tag(repository, first, Tag("new"))
@@ -338,9 +338,10 @@ async def test_five_thousand_tags(house: House) -> None:
             ]
             await transaction.execute(tag.insert(), [row | {"checked_at": now} for row in tags])
     page = await house.artifacts.page(repository, Page(5001))
-    assert len(page) == await house.artifacts.total(repository) == 5001
+    assert len(page) == 5001
+    assert await house.artifacts.total(repository) == Count(MOST_COUNTED + 1, exact=False)
     (found,) = [artifact for artifact in page if artifact.digest == one]
-    assert found.tag_count == 5001
+    assert found.tag_count == MOST_COUNTED + 1
     assert [tag.name for tag in found.tags] == [f"o{number}" for number in range(4999, 4989, -1)]
     assert len(await house.database.read(artifacts.tags, repository, Page(20, "m2"))) == 20
 
@@ -354,9 +355,9 @@ async def test_repositories(house: House) -> None:
     assert (found["app"].artifacts, found["app"].pulls, found["app"].full_name) == (2, 0, "physics/app")
     assert found["app"].updated_at >= found["app"].created_at
     assert found["team/tool"].artifacts == 0
-    assert await house.repositories.find(1, "team/tool") == found["team/tool"]
+    assert await house.repositories.entry(1, "team/tool") == found["team/tool"]
     await house.repositories.describe(found["app"].id, "Tõravere")
-    assert (await house.repositories.find(1, "app")).description == "Tõravere"
+    assert (await house.repositories.entry(1, "app")).description == "Tõravere"
     with pytest.raises(Invalid):
         await house.repositories.describe(found["app"].id, "x" * 5000)
     assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(50, "app"))] == ["team/tool"]
@@ -374,8 +375,8 @@ async def test_repositories(house: House) -> None:
         entry.name for entry in await house.database.read(repositories.page, 1, Page(50, order="-pulls", search="APP"))
     ] == ["app"]
     assert (
-        await house.database.read(repositories.total, 1),
-        await house.database.read(repositories.total, 1, search="\0"),
+        (await house.database.read(repositories.total, 1)).number,
+        (await house.database.read(repositories.total, 1, search="\0")).number,
     ) == (2, 0)
     await house.repositories.remove(found["app"].id)
     for name in ("app", f"~{found['app'].id}", "\0"):
@@ -383,7 +384,7 @@ async def test_repositories(house: House) -> None:
             await house.repositories.find(1, name)
     with pytest.raises(Missing):
         await house.repositories.describe(found["app"].id, "x")
-    assert await house.database.read(repositories.total, 1) == 1
+    assert (await house.database.read(repositories.total, 1)).number == 1
 
 
 async def test_search(house: House) -> None:
@@ -399,9 +400,9 @@ async def test_search(house: House) -> None:
     assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="t/a"))] == [
         "secret/app"
     ]
-    assert await house.repositories.found(mari, "") == 2
-    assert await house.repositories.found(ANONYMOUS, "") == 1
-    assert await house.repositories.found(ANONYMOUS, "\0") == 0
+    assert (await house.repositories.found(mari, "")).number == 2
+    assert (await house.repositories.found(ANONYMOUS, "")).number == 1
+    assert (await house.repositories.found(ANONYMOUS, "\0")).number == 0
     pages = [
         await house.repositories.search(mari, Page(1, offset=offset, order="-key", search="app")) for offset in range(3)
     ]
@@ -436,7 +437,7 @@ async def test_pulls_are_counted(house: House) -> None:
         await content.manifest(repository, Digest.of(one), client, head=False)
     await pulls.flush()
     await pulls.flush()
-    assert (await house.repositories.find(1, "app")).pulls == 3
+    assert (await house.repositories.entry(1, "app")).pulls == 3
 
 
 async def test_a_pusher_who_looks_puts_a_review_off(house: House) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from app.database import Database, accounts, projects, uploads
+from app.database import Database, accounts, projects, repositories, uploads
 from app.database.accounts import SigningKey
 from app.database.uploads import UploadSession
 
@@ -84,15 +84,15 @@ async def test_the_catalogue(database: Database) -> None:
             (*entry[:2], {}) for entry in ordered if everything or entry[2]
         ]
         async with database.reading() as transaction:
-            assert await projects.catalogue(transaction, ("", ""), 100, everything=everything) == visible
+            assert await repositories.catalogue(transaction, ("", ""), 100, everything=everything) == visible
             paged: list[tuple[str, str, Mapping[str, Any]]] = []
-            while page := await projects.catalogue(
+            while page := await repositories.catalogue(
                 transaction, paged[-1][:2] if paged else ("", ""), 3, everything=everything
             ):
                 paged += page
             assert paged == visible
     async with database.reading() as transaction:
-        after = await projects.catalogue(transaction, ("a", "a/b"), 2, everything=True)
+        after = await repositories.catalogue(transaction, ("a", "a/b"), 2, everything=True)
     assert after == [("a", "z", {}), ("a-b", "a", {})]
 
 

@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from app.database import Database, projects
+from app.database.backfills import Backfills
 from app.database.migrate import SchemaError, migrate, require_current
 from app.database.tables import metadata
 from app.oci.errors import Unavailable
@@ -24,6 +25,7 @@ from .rows import execute, look
 
 _MIGRATE = """
 import asyncio, sys
+from app.database.backfills import Backfills
 from app.database.migrate import migrate
 print("ready", flush=True)
 sys.stdin.readline()
@@ -104,6 +106,7 @@ async def test_what_was_noted_before_is_given_the_name_of_its_project(database_u
             names = ("at", "operation", "kind", "resource", "project")
             await transaction.execute(text(entry), dict(zip(names, (at, *values), strict=True)))
     await migrate(database_url)
+    await Backfills(database).work()
     async with database.reading() as transaction:
         rows = await transaction.execute(text("SELECT project_name, times FROM audit ORDER BY at"))
         assert [tuple(row) for row in rows] == [("old", 1)] * 3 + [("lab", 1), ("", 1), ("", 1)]

@@ -75,6 +75,11 @@ def limits() -> list[list[str]]:
         ["a manifest", f"{whole(constant('oci', 'MAX_MANIFEST_BYTES') / MIB)} MiB, then 413"],
         ["a blob", "none; memory does not grow with it"],
         ["a page of tags, repositories or referrers", f"{whole(constant('web/v2', 'MOST'))}; follow `Link`"],
+        ["a count of a list", f"{whole(constant('database', 'MOST_COUNTED'))}, then it says that there are more"],
+        [
+            "a search in a list",
+            f"{constant('database', 'MOST_SEARCHED'):,.0f} entries, then it says so and goes on from there",
+        ],
         ["tags in one push by digest", f"{whole(constant('web/v2', '_MOST_TAGS'))}, then 414"],
         ["a repository's full name, a tag, a media type", f"{lengths} characters"],
         ["digests", " and ".join(ALGORITHMS)],

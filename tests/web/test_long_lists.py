@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 
 from app.database import Database, Transaction, projects, repositories
 from app.database import artifacts as listed
-from app.database.keyset import Page
+from app.database.keyset import MOST_COUNTED, Page
 from app.database.tables import manifest, tag
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_INDEX
@@ -154,7 +154,7 @@ def test_five_thousand_tags_are_asked_for_like_fifty(stage: Service, lists: List
             assert len(await artifacts.page(images.id, Page(PAGE_SIZE + 1))) == PAGE_SIZE + 1
             names = await found.find(project.id, f"names-{size}")
             detail = await artifacts.detail(names.id, Digest.parse(lists.digest))
-            assert detail.artifact.tag_count == COUNTS[size] + 1
+            assert detail.artifact.tag_count == min(COUNTS[size], MOST_COUNTED) + 1
             assert len(detail.artifact.tags) == 10
             assert len(await database.read(listed.tags, names.id, Page(PAGE_SIZE + 1))) == PAGE_SIZE + 1
             return list(statements)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from app.access.errors import Invalid, Missing
 from app.database import artifacts
 from app.database.artifacts import ArtifactFilter, TagEntry
+from app.database.keyset import Count
 from app.database.manifests import Referrer
 from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
@@ -128,7 +129,7 @@ class ArtifactsHandler(InArtifacts):
         except Missing:
             found = []
         here = found[self.offset : self.offset + self.limit]
-        self.answer_page([await self.spell(one, repository_name) for one in here], len(found))
+        self.answer_page([await self.spell(one, repository_name) for one in here], Count(len(found)))
 
 
 class ArtifactHandler(InArtifacts):

@@ -19,7 +19,7 @@ from tornado.web import HTTPError
 from app.access.errors import Forbidden, Invalid, Missing
 from app.access.principal import Principal
 from app.access.sessions import Session
-from app.database.keyset import Order, Page
+from app.database.keyset import Count, Order, Page
 from app.kit.threads import in_thread
 from app.oci.errors import OCIError
 from app.web.access_control import WORDS, ProjectView
@@ -240,12 +240,22 @@ class ApiHandler(ProtectedHandler):
     def offset(self) -> int:
         return (int(self.query["page"]) - 1) * self.limit
 
-    def answer_page(self, items: Sequence[object], total: int) -> None:
-        """Finish with one page of a list, the total, and links to the pages before and after."""
-        page = int(self.query["page"])
-        others = {"prev": page - 1 if page > 1 else None, "next": page + 1 if page * self.limit < total else None}
-        links = [f'<{self._link(number)}>; rel="{rel}"' for rel, number in others.items() if number is not None]
-        self.set_header("X-Total-Count", str(total))
+    def answer_page(self, items: Sequence[object], total: Count) -> None:
+        """Finish with one page of a list, the total, and links to the pages before and after.
+
+        A total that is not exact is at least one more than the entries up to here while there may be a next page. So
+        a client that reads on until it has as many gets them all.
+        """
+        page, number = int(self.query["page"]), total.number
+        if total.exact:
+            follows = page * self.limit < number
+        else:
+            follows = len(items) == self.limit
+            number = max(number, self.offset + len(items) + follows) if items else number
+            self.set_header("X-Total-Count-Exact", "false")
+        others = {"prev": page - 1 if page > 1 else None, "next": page + 1 if follows else None}
+        links = [f'<{self._link(other)}>; rel="{rel}"' for rel, other in others.items() if other is not None]
+        self.set_header("X-Total-Count", str(number))
         if links:
             self.set_header("Link", " , ".join(links))
         self.answer(items)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from app.access.errors import Invalid, PreconditionFailed
 from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
+from app.database.keyset import MOST_COUNTED
 from app.database.projects import Filter, ProjectEntry, Summary
 from app.projects.service import UNSET, Settings
 
@@ -142,7 +143,8 @@ def _in_the_way(summary: Summary) -> str | None:
     """Return why a project cannot be deleted, None if it can; images must be deleted first, so that none is lost."""
     if not summary.repositories:
         return None
-    return f"{summary.project.name} holds {summary.repositories} repositories; delete them first"
+    many = f"more than {MOST_COUNTED}" if summary.repositories > MOST_COUNTED else summary.repositories
+    return f"{summary.project.name} holds {many} repositories; delete them first"
 
 
 def _public(body: Mapping[str, Any]) -> bool | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.access.errors import Invalid, Missing
 from app.config import UpstreamConfig
+from app.database.keyset import Count
 
 from .handler import ApiHandler
 
@@ -50,7 +51,7 @@ class RegistriesHandler(ApiHandler):
         wanted = self.text("name") or self.query["name"] or ""
         names = sorted((name for name in self.services.upstreams if wanted in name), reverse=self.sort == "-name")
         here = names[self.offset : self.offset + self.limit]
-        self.answer_page([registry(name, self.services.upstreams[name]) for name in here], len(names))
+        self.answer_page([registry(name, self.services.upstreams[name]) for name in here], Count(len(names)))
 
 
 class RegistryHandler(ApiHandler):

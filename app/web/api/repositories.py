@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.database import repositories
-from app.database.repositories import RepositoryEntry
+from app.database.repositories import Repository, RepositoryEntry
 
 from .handler import ApiHandler
 from .shapes import moment
@@ -29,7 +29,7 @@ def repository(entry: RepositoryEntry) -> dict[str, Any]:
 class InRepository(ApiHandler):
     """The base of handlers of a repository and its content."""
 
-    async def repository(self, repository_name: str) -> RepositoryEntry:
+    async def repository(self, repository_name: str) -> Repository:
         """Return the repository of the path, in which its name is encoded twice; raises Missing."""
         return await self.services.repositories.find(self.view.id, unquote(repository_name))
 
@@ -52,7 +52,7 @@ class RepositoriesHandler(ApiHandler):
 
 class RepositoryHandler(InRepository):
     async def get(self, repository_name: str) -> None:
-        self.answer(repository(await self.repository(repository_name)))
+        self.answer(repository(await self.services.repositories.entry(self.view.id, unquote(repository_name))))
 
     async def put(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)

@@ -68,7 +68,7 @@ class VolumesHandler(ApiHandler):
 
 class StatisticsHandler(ApiHandler):
     async def get(self) -> None:
-        found = await self.services.projects.statistics(self.principal)
+        found = await self.services.census.statistics(self.principal)
         self.answer(
             some(
                 private_project_count=found.private_projects,

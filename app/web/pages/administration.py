@@ -221,6 +221,6 @@ class HealthPage(Administration):
     async def get(self) -> None:
         answers, statistics = await asyncio.gather(
             run_checks({**self.services.required, **self.services.optional}),
-            self.services.projects.statistics(self.principal),
+            self.services.census.statistics(self.principal),
         )
         self.show("health.html", tab="health", answers=answers, statistics=statistics, about=_PARTS)

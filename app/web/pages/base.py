@@ -19,7 +19,7 @@ from app.access.errors import Invalid, Missing
 from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.sessions import Session
-from app.database.keyset import Page
+from app.database.keyset import MOST_SEARCHED, Entries, Page
 from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
@@ -52,16 +52,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """One page of a list, with the keys for the next page (it begins after) and the one before (it ends at)."""
+    """One page of a list, with the keys for the next page (it begins after) and the one before (it ends at).
+
+    ``searched``: the search has looked at so many entries and goes on from the key.
+    """
 
     items: Sequence[T]
     following: str | None
     preceding: str | None = None
+    searched: int | None = None
 
     @classmethod
     def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
         """Make a page of a service's answer, which was asked for one item more than `PAGE_SIZE`."""
         items = found[:PAGE_SIZE]
+        if isinstance(found, Entries) and found.reached is not None:
+            return cls(items, str(found.reached), searched=MOST_SEARCHED)
         return cls(items, str(key(items[-1])) if len(found) > PAGE_SIZE else None)
 
 
@@ -157,6 +163,8 @@ class PageHandler(ProtectedHandler, Readable):
         if not before:
             listing = Listing.cut(found, key)
             return replace(listing, preceding=key(listing.items[0]) if after and listing.items else None)
+        if isinstance(found, Entries) and found.reached is not None:
+            return Listing(found, before, str(found.reached), searched=MOST_SEARCHED)
         items, is_first = found[-PAGE_SIZE:], len(found) <= PAGE_SIZE
         if not items:
             return Listing((), None)
@@ -258,6 +266,7 @@ class PageHandler(ProtectedHandler, Readable):
             "static": static.address,
             "size": shapes.size,
             "number": shapes.number,
+            "counted": shapes.counted,
             "browser": shapes.browser,
             "short": shapes.short,
             "short_names": shapes.short_names,

@@ -49,7 +49,7 @@ class MinePage(Mine):
             tab="mine",
             person=await self.or_missing(self.services.database.read(accounts.person, self.account)),
             projects=found,
-            total=await self.services.projects.total(self.principal, wanted=Filter(mine=True)),
+            total=(await self.services.projects.total(self.principal, wanted=Filter(mine=True))).number,
             role_names=words.ROLES,
         )
 

@@ -11,7 +11,7 @@ from app.access.errors import Missing
 from app.database import artifacts, labels, repositories
 from app.database.keyset import Page
 from app.database.labels import Label
-from app.database.repositories import RepositoryEntry
+from app.database.repositories import Repository
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
@@ -57,7 +57,7 @@ class RepositoryPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str, name: str) -> None:
-        repository = await self.services.repositories.find(self.opened.id, name)
+        repository = await self.services.repositories.entry(self.opened.id, name)
         tag = self.query("q")
         ask = partial(self.services.artifacts.page, repository.id)
         self.show(
@@ -116,7 +116,7 @@ class OnRepository(PageHandler):
 
     section = "projects"
 
-    async def repository(self, name: str) -> RepositoryEntry:
+    async def repository(self, name: str) -> Repository:
         return await self.services.repositories.find(self.opened.id, name)
 
     def at(self, project: str, name: str, digest: str = "") -> str:

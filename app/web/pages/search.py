@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from app.database.keyset import Page
+from app.database.projects import ProjectEntry
 
 from . import words
 from .base import Listing, PageHandler
@@ -21,7 +22,7 @@ class SearchPage(PageHandler):
 
     async def get(self) -> None:
         text = self.searched = name_in(self.query("q")[:_LONGEST], self.services.host)
-        projects = []
+        projects: list[ProjectEntry] = []
         if text and not self.query("after") and not self.query("before"):
             projects = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS + 1, search=text))
         ask = partial(self.services.repositories.search, self.principal)

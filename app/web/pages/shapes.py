@@ -14,6 +14,8 @@ from urllib.parse import quote
 from tornado.escape import xhtml_escape
 from tornado.locale import Locale
 
+from app.database.keyset import MOST_COUNTED
+
 from .static import address
 from .texts import mark
 
@@ -57,6 +59,11 @@ def browser(agent: str) -> str:
     """Return the usual names of a browser and its system, or else the start of its own User-Agent."""
     found = [next((name for sign, name in names if sign in agent), "") for names in (_BROWSERS, _SYSTEMS)]
     return " · ".join(filter(None, found)) or agent[:120] or "–"
+
+
+def counted(count: int) -> str:
+    """Write a count that ends beyond `MOST_COUNTED`: ``1 000+`` says that there are more."""
+    return number(count) if count <= MOST_COUNTED else f"{number(MOST_COUNTED)}+"
 
 
 def number(count: int) -> str:

@@ -231,7 +231,7 @@ async def test_robots_are_listed_by_name_page_by_page(database: Database, robots
         == []
     )
     assert [
-        await database.read(listed.total, 1),
-        await database.read(listed.total, None),
+        (await database.read(listed.total, 1)).number,
+        (await database.read(listed.total, None)).number,
         await database.read(listed.total, 1, search="ci2"),
     ] == [3, 1, 1]

@@ -9,8 +9,11 @@ revision = "0005"
 down_revision = "0004"
 
 # A project of config.yaml has no owner. The start of the service marks it. Nor has one whose maker's account is gone.
+# Mirrors are a handful, and until they are marked they would pull without the account. So this is done here, and is no
+# back-fill: a member who makes a project public meanwhile takes its right away, which nothing may give back later.
 _FILL_IN = """
-UPDATE project SET uses_configured_account = true WHERE owner_id IN (SELECT id FROM account WHERE is_admin)
+UPDATE project SET uses_configured_account = true
+ WHERE upstream IS NOT NULL AND owner_id IN (SELECT id FROM account WHERE is_admin)
 """
 
 

@@ -1,0 +1,192 @@
+"""Every page, every GET of the REST API and of /v2, and every command: what is asked, by whom, and the exceptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from app.web.pages.guide import CHAPTERS
+
+from .building import FEW, MARI, Built
+
+API = "/api/v2.0"
+_NOTHING = "no-such-name"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request. ``by``: "admin", "mari" (no administrator) or "nobody"; /v2 is asked with a token of theirs."""
+
+    path: str
+    by: str = "admin"
+
+
+def asked(built: Built) -> Mapping[str, Ask]:
+    """List the requests by name, in the order in which they are sent."""
+    return {**_pages(built), **_api(built), **_v2(built)}
+
+
+def _pages(built: Built) -> dict[str, Ask]:
+    deep, app = "/projects/deep", "/projects/deep/repositories/app"
+    admin = "/administration"
+    plain = [
+        "/", "/addresses?q=redis", "/help", *(f"/help/{name}" for name in CHAPTERS[1:]), "/search", "/mirror",
+        "/projects", "/projects?show=public", f"{admin}/robots/{built.size + FEW + 1}",
+        f"{deep}/robots/{built.size + 1}",
+        "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
+        admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
+        f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
+        f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
+        "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
+        f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
+        "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
+        f"{app}@{built.index}", f"{app}@{built.tagged}", f"{app}:v0000007", "/no-such-page",
+    ]  # fmt: skip
+    asks = {path: Ask(path) for path in plain}
+    for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):
+        asks[f"{path} by mari"] = Ask(path, "mari")
+    for path in ("/projects", "/mirror", "/search?q=image"):
+        asks[f"{path} by nobody"] = Ask(path, "nobody")
+    for path in (
+        "/search", "/projects", f"{admin}/users", f"{admin}/projects", f"{admin}/robots", f"{admin}/audit",
+        f"{deep}/members", f"{deep}/robots", f"{deep}/logs", "/projects/mirror/repositories", app,
+        f"{app}@{built.tagged}",
+    ):  # fmt: skip
+        asks[f"{path}?q="] = Ask(f"{path}?q={_NOTHING}")
+    return asks
+
+
+def _api(built: Built) -> dict[str, Ask]:
+    deep = f"{API}/projects/deep"
+    app = f"{deep}/repositories/app"
+    image, tagged = (f"{app}/artifacts/{quote(digest)}" for digest in (built.image, built.tagged))
+    own, mirror = f"{API}/users/current", f"{API}/projects/mirror/repositories"
+    plain = [
+        f"{API}/projects", f"{API}/projects?public=true", f"{API}/projects?name=deep", f"{API}/projects?sort=-name",
+        f"{API}/projects?sort=creation_time", deep, f"{deep}/_deletable", f"{deep}/summary", f"{deep}/members",
+        f"{deep}/members/{built.size + 1}", f"{deep}/logs", f"{API}/robots", f"{API}/robots/{built.size + 1}",
+        f"{API}/robots?q=Level=project,ProjectID={built.deep}", f"{API}/permissions", f"{API}/repositories",
+        f"{API}/projects/mirror/repositories", f"{mirror}?sort=-pull_count", f"{mirror}?sort=creation_time",
+        f"{deep}/repositories", app, f"{app}/artifacts", f"{app}/artifacts?q=tags=*",
+        f"{app}/artifacts?q=tags=v0000007", f"{app}/artifacts?q=labels=({built.size})", image,
+        f"{image}/additions/build_history", f"{image}/accessories", f"{image}/tags", f"{tagged}/tags",
+        f"{API}/labels?scope=g", f"{API}/labels?scope=p&project_id={built.deep}", f"{API}/labels/{built.size + 1}",
+        f"{API}/quotas", f"{API}/quotas?sort=-used.storage", f"{API}/quotas/{built.deep}", f"{own}/permissions",
+        f"{API}/users", f"{API}/users/7", f"{API}/users/search?username=user-0000007",
+        f"{API}/mirror/mirror/budget", f"{API}/mirror/mirror/fills", f"{API}/mirror/mirror/traffic", f"{API}/ping",
+        f"{API}/health", f"{API}/systeminfo", f"{API}/systeminfo/volumes", f"{API}/statistics",
+        f"{API}/search?q=image", f"{API}/audit-logs", f"{API}/audit-logs?q=operation=push",
+        f"{API}/audit-logs?q=operation=delete", f"{API}/audit-logs?q=project_name=deep", f"{API}/registries",
+        f"{API}/registries/1", f"{API}/openapi.json", f"{API}/openapi.yaml",
+    ]  # fmt: skip
+    asks = {path: Ask(path) for path in plain}
+    for path in (own, f"{own}/access-keys", f"{own}/sessions", f"{API}/statistics", f"{API}/projects"):
+        asks[f"{path} by mari"] = Ask(path, "mari")
+    for name, path in {
+        "search without a match": f"{API}/search?q={_NOTHING}",
+        "projects without a match": f"{API}/projects?name={_NOTHING}",
+        "repositories without a match": f"{API}/repositories?q=name=~{_NOTHING}",
+        "repositories of a project without a match": f"{mirror}?q=name=~{_NOTHING}",
+        "users without a match": f"{API}/users?q=username=~{_NOTHING}",
+        "user search without a match": f"{API}/users/search?username={_NOTHING}",
+        "audit without a match": f"{API}/audit-logs?q=text=~{_NOTHING}",
+        "audit of a kind without a match": f"{API}/audit-logs?q=resource_type=label",
+        "audit of some minutes": f"{API}/audit-logs?q=op_time=[{_spelled(built.began)}~{_spelled(built.began + 500)}]",
+        "artifacts without a match": f"{app}/artifacts?q=tags=~{_NOTHING}",
+        "tags without a match": f"{tagged}/tags?q=name=~{_NOTHING}",
+    }.items():
+        asks[name] = Ask(path)
+    last = built.size // 10
+    for name, path in {
+        "projects": f"{API}/projects", "repositories": mirror, "artifacts": f"{app}/artifacts",
+        "tags": f"{tagged}/tags", "audit": f"{API}/audit-logs", "users": f"{API}/users", "quotas": f"{API}/quotas",
+        "all repositories": f"{API}/repositories",
+    }.items():  # fmt: skip
+        asks[f"the 50th page of {name}"] = Ask(f"{path}?page=50")
+        asks[f"the last page of {name}"] = Ask(f"{path}?page={last}")
+    return asks
+
+
+def _spelled(at: float) -> str:
+    return time.strftime("%22%Y-%m-%d%%20%H:%M:%S%22".replace("%22", "%%22"), time.gmtime(at))
+
+
+def _v2(built: Built) -> dict[str, Ask]:
+    plain = [
+        "/v2/", "/v2/_catalog", "/v2/_catalog?n=100&last=mirror/library/image-0000500", "/v2/deep/app/tags/list",
+        "/v2/deep/app/tags/list?n=100&last=v0000500", f"/v2/deep/app/referrers/{built.image}",
+        "/v2/deep/app/manifests/v0000007", f"/v2/deep/app/manifests/{built.image}",
+    ]  # fmt: skip
+    asks = {path: Ask(path) for path in plain}
+    asks["/v2/_catalog by nobody"] = Ask("/v2/_catalog", "nobody")
+    return asks
+
+
+# Commands of an operator, ``python -m app admin …``.
+COMMANDS: Mapping[str, list[str]] = {
+    "create-project": ["made-by-hand", "--public"],
+    "change-project": ["deep", "--public"],
+    "set-password": [MARI],
+    "rotate-keys": [],
+}
+
+_SEARCH = "a search looks at 10,000 entries at most"
+_COUNT = "a count ends at 1,000"
+_OFFSET = "a page number counts the entries before it, in an index alone; Link and the pages' own keys do not"
+# What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
+# steps of SQLite. 0 is for a database where it costs no more.
+EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
+    "/administration/health": (_COUNT, 4000, 104000),
+    "/projects/deep": (_COUNT, 11700, 87000),
+    "/projects/deep/repositories": (_COUNT, 11800, 87000),
+    "/projects/deep/repositories/app": (_COUNT, 12500, 99000),
+    "/projects by mari": (_SEARCH, 500, 0),
+    "/search?q=image by mari": (_SEARCH, 7100, 560000),
+    "/search?q=image by nobody": (_SEARCH, 4200, 306000),
+    "/search?q=": (_SEARCH, 0, 576000),
+    "/projects?q=": (_SEARCH, 500, 301000),
+    "/administration/users?q=": (_SEARCH, 300, 338000),
+    "/administration/projects?q=": (_SEARCH, 500, 276000),
+    "/administration/audit?q=": (_SEARCH, 400, 326000),
+    "/projects/deep/logs?q=": (_SEARCH, 700, 363000),
+    "/projects/mirror/repositories?q=": (_SEARCH, 200, 301000),
+    "/projects/deep/repositories/app?q=": (_SEARCH, 74500, 2321000),
+    f"/projects/deep/repositories/app@sha256:{3:064x}?q=": (_SEARCH, 800, 341000),
+    "/api/v2.0/projects?public=true": (_COUNT, 300, 30000),
+    "/api/v2.0/projects?name=deep": (_SEARCH, 1000, 602000),
+    "/api/v2.0/projects/deep/logs": (_COUNT, 0, 13000),
+    "/api/v2.0/repositories": (_COUNT, 11800, 100000),
+    "/api/v2.0/projects/deep/repositories": (_COUNT, 11700, 87000),
+    "/api/v2.0/projects/deep/repositories/app": (_COUNT, 11400, 83000),
+    "/api/v2.0/projects/deep/repositories/app/artifacts": (_COUNT, 12000, 197000),
+    "/api/v2.0/projects/deep/repositories/app/artifacts?q=tags=*": (_COUNT, 15800, 247000),
+    "/api/v2.0/projects/deep/repositories/app/artifacts?q=labels=(1000)": (_SEARCH, 115800, 3276000),
+    "/api/v2.0/users/search?username=user-0000007": (_SEARCH, 600, 676000),
+    "/api/v2.0/statistics": (_COUNT, 4000, 104000),
+    "/api/v2.0/search?q=image": (_SEARCH, 1200, 306000),
+    "/api/v2.0/audit-logs?q=project_name=deep": (_COUNT, 0, 13000),
+    "/api/v2.0/statistics by mari": (_COUNT, 6700, 86000),
+    "/api/v2.0/projects by mari": (_COUNT, 600, 65000),
+    "search without a match": (_SEARCH, 0, 576000),
+    "projects without a match": (_SEARCH, 900, 601000),
+    "repositories without a match": (_SEARCH, 0, 551000),
+    "repositories of a project without a match": (_SEARCH, 400, 601000),
+    "users without a match": (_SEARCH, 600, 676000),
+    "user search without a match": (_SEARCH, 600, 676000),
+    "audit without a match": (_SEARCH, 700, 651000),
+    "audit of a kind without a match": (_SEARCH, 700, 401000),
+    "audit of some minutes": (_SEARCH, 400, 238000),
+    "artifacts without a match": (_SEARCH, 126300, 3351000),
+    "tags without a match": (_SEARCH, 1400, 451000),
+    "the last page of projects": (_OFFSET, 2400, 768000),
+    "the last page of repositories": (_OFFSET, 1000, 768000),
+    "the 50th page of artifacts": (_COUNT, 17700, 0),
+    "the last page of artifacts": (_OFFSET, 69500, 2247000),
+    "the last page of tags": (_OFFSET, 3500, 388000),
+    "the last page of audit": (_OFFSET, 400, 262000),
+    "the last page of users": (_OFFSET, 600, 262000),
+    "the last page of quotas": (_OFFSET, 2200, 641000),
+    "the last page of all repositories": (_OFFSET, 2500, 391000),
+}
