@@ -201,14 +201,15 @@ class Database:
         async with self.reading() as transaction:
             return await query(transaction, *args, **kwargs)
 
-    async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
+    async def point(self, query: PointQuery, *parameters: object, renew: bool = False) -> Sequence[Any] | None:
         """Return the row of a query outside any transaction, None if there is no row; raises Unavailable.
 
-        It may be a copy, which is the same as what the database would answer.
+        It may be a copy, which is the same as what the database would answer. With ``renew``, it is one only if the
+        database is down.
         """
         if self._copies is None or query.scope is None:
             return await self._ask(query, *parameters)
-        return await self._copies.point(query, parameters, self._ask)
+        return await self._copies.point(query, parameters, self._ask, renew=renew)
 
     async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         text = query.text(self._engine)
