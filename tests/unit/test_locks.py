@@ -75,6 +75,15 @@ def test_what_hosts_install_is_the_same_for_each_python_3_11() -> None:
     assert {name: marker for name, marker in markers.items() if marker and "'3.11." in marker} == {}
 
 
+def test_pip_is_called_only_with_locks() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.findall(r"-m pip .*", makefile) == re.findall(r"(?<=INSTALL := )-m pip .* --require-hashes .*", makefile)
+    installed = re.findall(r"\$\(INSTALL\) -r (\S+)", makefile)
+    assert sorted(installed) == sorted(LOCKS)
+    (role,) = re.findall(r"requirements: .*/(\S+)\"", (ROOT / "ansible/roles/registry/tasks/release.yml").read_text())
+    assert role == "wheels.lock"
+
+
 _HASH = f"--hash=sha256:{'0' * 64}"
 _GOOD = f"one==1.0 \\\n    {_HASH}\n    # via -r requirements.txt\n"
 
