@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
-from .deadline import DEADLINE_SECONDS, Deadlines, Question
+from .deadline import DEADLINE_SECONDS, WRITE_SECONDS, Deadlines, Question
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
@@ -131,9 +131,7 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(
-        self, seconds: float = DEADLINE_SECONDS, *, answers: bool = True
-    ) -> AsyncIterator[Transaction]:
+    async def transaction(self, seconds: float = WRITE_SECONDS, *, answers: bool = True) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
         Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
@@ -170,7 +168,7 @@ class Database:
             task.exception()
 
     async def transact(
-        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = WRITE_SECONDS, *, answers: bool = True
     ) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
