@@ -13,7 +13,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from app.database import Database, manifests
 from app.database.manifests import Referrer, StoredManifest
 from app.oci.digest import Digest
-from app.oci.errors import BlobUnknown, NameUnknown, SizeInvalid
+from app.oci.errors import BlobUnknown, NameUnknown
 from app.oci.manifest import INDEX_TYPES
 from app.oci.reference import Reference
 from app.projects.service import Repository
@@ -40,13 +40,7 @@ class Client:
 
 
 class ClientGone(Exception):
-    """The client closed its connection before the request or its answer was complete."""
-
-
-class ClientSlow(ClientGone, SizeInvalid):
-    """The client sent less of a body than the least rate for too long. It may still read an answer."""
-
-    status, text = 408, "the rest of the body did not arrive in time; send it again, or resume the upload"
+    """The client closed its connection before the request or its answer was complete, or was too slow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,7 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
-from app.oci.errors import OCIError
-from app.registry.content import ClientSlow
+from app.oci.errors import OCIError, SizeInvalid
 
 from .stream import Stream, TooSlow
 
@@ -96,7 +95,7 @@ class Connection(HTTP1ServerConnection):
                 except (StreamClosedError, UnsatisfiableReadError, asyncio.CancelledError):
                     return
                 except TooSlow:
-                    refuse(self.stream, ClientSlow())
+                    refuse(self.stream, SizeInvalid("the body did not arrive in time; send it again", status=408))
                     return
                 except Exception:
                     log.exception("a connection failed")

@@ -29,7 +29,7 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class TooSlow(Exception):
-    """The client sent so little of a body that nobody waits for the rest. An answer can still be sent."""
+    """The client sent so little of a body that nobody waits for the rest; an answer can still be sent."""
 
 
 class Stream(IOStream):

@@ -24,7 +24,7 @@ from tornado.iostream import StreamClosedError
 from app.access.tokens import Grant
 from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
-from app.registry.content import Client, ClientGone, ClientSlow
+from app.registry.content import Client, ClientGone
 from app.web.address import Address
 from app.web.connection import Body, Delegate, Exchange
 from app.web.stream import Stream, TooSlow
@@ -185,8 +185,8 @@ class Call(Delegate):
     async def read(self, room: memoryview) -> int:
         """Fill ``room`` with the next bytes of the body and return their number; it is 0 only after the last of them.
 
-        If the client leaves or is too slow, returns what has arrived, and raises ClientGone or ClientSlow at the next
-        call. Raises SizeInvalid.
+        If the client leaves or is too slow, returns what has arrived, and raises ClientGone at the next call. Raises
+        SizeInvalid.
         """
         if self._complete or not self.has_body:
             return 0
@@ -197,11 +197,8 @@ class Call(Delegate):
             _ = self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             count = await self._body.fill(room)
-        except StreamClosedError:
+        except (StreamClosedError, TooSlow):
             raise ClientGone from None
-        except TooSlow:
-            self.malformed = ClientSlow()
-            raise self.malformed from None
         except HTTPInputError:
             self.malformed = SizeInvalid("the body is not in proper chunks; send it again")
             raise self.malformed from None

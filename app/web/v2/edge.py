@@ -17,7 +17,7 @@ from app.kit.networks import in_networks
 from app.oci.errors import NameUnknown, OCIError, Unsupported
 from app.oci.reference import Name
 from app.projects.audit import Audit
-from app.registry.content import Client, ClientGone, ClientSlow
+from app.registry.content import Client, ClientGone
 from app.web.observe import Observer
 
 from .authorizer import Authorizer
@@ -69,8 +69,6 @@ class V2:
     async def _run(self, call: Call) -> None:
         try:
             await self._answer(call)
-        except ClientSlow as slow:
-            await self._fail(call, slow)
         except (ClientGone, StreamClosedError, ConnectionError, asyncio.CancelledError):
             call.status = call.status or 499
             call.cut()

@@ -10,7 +10,7 @@ from app.oci.manifest import DOCKER_LIST, INDEX_TYPES, MAX_MANIFEST_BYTES
 from app.oci.reference import Name, Reference, Tag, parse_reference
 from app.projects.quotas import Quotas
 from app.projects.service import Projects, Repository
-from app.registry.content import ClientGone, ClientSlow, ManifestAnswer
+from app.registry.content import ClientGone, ManifestAnswer
 from app.registry.image_details import default_child
 from app.registry.manifests import Manifests
 
@@ -131,8 +131,6 @@ async def _payload(call: Call) -> bytes:
             payload += room[:count]
             if len(payload) > MAX_MANIFEST_BYTES:
                 raise _too_large()
-    except ClientSlow:
-        raise
     except ClientGone as gone:
         raise SizeInvalid("the manifest is incomplete; push it again") from gone
     return bytes(payload)
