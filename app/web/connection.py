@@ -28,6 +28,7 @@ from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
 
 from app.oci.errors import OCIError, SizeInvalid
 
+from .crowds import Crowd, Place
 from .stream import Stream, TooSlow
 
 _LINE_END = re.compile(rb"\n")
@@ -47,7 +48,7 @@ _REQUESTS_AT_ONCE = 16
 _LINES_KEPT = 4096
 _LONGEST_KEPT = 1024
 # Tornado's handlers get their bodies in pieces of this size.
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 16 * 1024
 
 
 class Body(Protocol):
@@ -72,8 +73,8 @@ class Delegate(HTTPMessageDelegate):
 class Connection(HTTP1ServerConnection):
     """A connection of a client; its delegate's `start_request` returns a `Delegate`.
 
-    ``peer`` is the address at its other end, ``block`` the client's block that it counts for (`app.web.crowds`).
-    ``through_proxy``: the peer is a trusted proxy.
+    ``peer`` is the address at its other end. ``through_proxy``: the peer is a trusted proxy. ``place`` counts for the
+    client; it is missing while a proxy's connection has no request.
     """
 
     def __init__(self, stream: Stream, params: HTTP1ConnectionParameters, context: Any, *, through_proxy: bool) -> None:
@@ -81,18 +82,21 @@ class Connection(HTTP1ServerConnection):
         # Handlers of Tornado find their client's address in the context, which all requests of a connection share.
         self.peer: str = context.remote_ip
         self.through_proxy = through_proxy
-        self.block: str | None = None
+        self.place: Place | None = None
 
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
         answered = 0
         try:
             while True:
-                exchange = Exchange(self.stream, False, self.params, self.context)
+                exchange = Exchange(self)
                 cast("Stream", self.stream).be_patient()
                 try:
                     if not await exchange.read_response(delegate.start_request(self, exchange)):
                         return
                 except (StreamClosedError, UnsatisfiableReadError, asyncio.CancelledError):
+                    return
+                except Crowd as crowd:
+                    refuse(self.stream, crowd)
                     return
                 except TooSlow:
                     refuse(self.stream, SizeInvalid("the body did not arrive in time; send it again", status=408))
@@ -101,6 +105,8 @@ class Connection(HTTP1ServerConnection):
                     log.exception("a connection failed")
                     exchange.close()
                     return
+                if self.place is not None:
+                    self.place.release()
                 answered += 1
                 if answered % _REQUESTS_AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -110,6 +116,15 @@ class Connection(HTTP1ServerConnection):
 
 class Exchange(HTTP1Connection):
     """A request and its answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.stream, False, connection.params, connection.context)
+        self._owner = connection
+
+    def hold(self, count: int) -> None:
+        """Count bytes of the body that stay in memory until the answer has ended; raises Crowd."""
+        if self._owner.place is not None:
+            self._owner.place.hold(count)
 
     def send(self, data: bytes) -> Awaitable[None] | None:
         """Send bytes of an answer; return an awaitable if the socket does not take all of them at once.
@@ -145,6 +160,7 @@ class Exchange(HTTP1Connection):
             return
         room = memoryview(bytearray(_PIECE_BYTES))
         while count := await body.fill(room):
+            self.hold(count)
             await self._deliver_body(delegate, bytes(room[:count]))
 
 

@@ -68,7 +68,7 @@ class Edge(HTTPServerConnectionDelegate):
         self._application = application
         self._addresses = addresses
         self._trusted = tuple(trusted_proxies)
-        self.crowds = Crowds()
+        self._crowds = Crowds()
         # The connections without the whole head of a request, with the start of their wait; the longest wait first.
         self.waiting: dict[Connection, float] = {}
         self._stopping = False
@@ -86,7 +86,7 @@ class Edge(HTTPServerConnectionDelegate):
         waiting = cast("Connection", server_conn)
         self.waiting[waiting] = time.monotonic()
         if waiting.through_proxy:
-            self.crowds.leave(waiting)
+            _leave(waiting)
         if self._stopping:
             _close_if_silent(waiting)
         return _Request(self, waiting, cast("Exchange", request_conn))
@@ -104,7 +104,7 @@ class Edge(HTTPServerConnectionDelegate):
         start, fault = read_target(start, headers)
         client = client_address(server_conn.peer, headers.get_list("X-Forwarded-For"), self._trusted)
         if server_conn.through_proxy:
-            fault = self._crowd(server_conn, client) or fault
+            fault = self._enter(server_conn, client) or fault
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if fault is not None or address.path.startswith("/v2/") or address.path == "/v2":
             given = headers.get_list("X-Request-Id")
@@ -115,9 +115,9 @@ class Edge(HTTPServerConnectionDelegate):
         delegate = self._application.start_request(server_conn, connection)
         return delegate, delegate.headers_received(start, headers)
 
-    def admit(self, connection: Connection) -> bool:
-        """Count a new connection for its client, if that is known; return whether it may be served."""
-        return connection.through_proxy or self._crowd(connection, connection.peer) is None
+    def admit(self, connection: Connection) -> Crowd | None:
+        """Count a new connection for its client, if that is known; return the error if it has too many."""
+        return None if connection.through_proxy else self._enter(connection, connection.peer)
 
     def comes_through_proxy(self, peer: str) -> bool:
         """Return whether a peer is a trusted proxy; the one of a Unix socket always is."""
@@ -126,13 +126,12 @@ class Edge(HTTPServerConnectionDelegate):
     def forget(self, connection: Connection) -> None:
         """Note that a connection has ended."""
         self.waiting.pop(connection, None)
-        self.crowds.leave(connection)
+        _leave(connection)
 
-    def _crowd(self, connection: Connection, address: str) -> Crowd | None:
+    def _enter(self, connection: Connection, address: str) -> Crowd | None:
         try:
-            self.crowds.enter(connection, address)
+            connection.place = self._crowds.enter(address)
         except Crowd as crowd:
-            ENDED.labels("crowd").inc()
             return crowd
         return None
 
@@ -230,8 +229,9 @@ class PlainServer(HTTPServer):
             context = _HTTPRequestContext(stream, address, self.protocol, self.trusted_downstream)
             through_proxy = self.edge.comes_through_proxy(context.remote_ip)
             connection = Connection(stream, self.conn_params, context, through_proxy=through_proxy)
-            if not self.edge.admit(connection):
-                refuse(stream, Crowd())
+            crowd = self.edge.admit(connection)
+            if crowd is not None:
+                refuse(stream, crowd)
                 return
             self._connections.add(connection)
             connection.start_serving(self)
@@ -259,6 +259,12 @@ class PlainServer(HTTPServer):
             if since > before:
                 break
             connection.stream.close()
+
+
+def _leave(connection: Connection) -> None:
+    place, connection.place = connection.place, None
+    if place is not None:
+        place.leave()
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:

@@ -20,6 +20,7 @@ from tests.parts.service import Service
 # Of an impatient service (`tests.parts.hurried`), and what passes on a busy machine before it must have acted.
 PATIENCE_SECONDS = 3
 MOST_CONNECTIONS = 30
+MOST_BYTES = 8_000_000
 AT_MOST = 30
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -148,6 +149,31 @@ def test_one_address_has_so_many_connections_and_then_others(impatient: Service)
         # Those that are connected go on.
         held[1].request("GET", "/v2/")
         refused(held[1].answer(), 401, "UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("what", ["forms", "manifests"])
+def test_one_address_has_so_many_bytes_in_memory(impatient: Service, pusher: Registry, name: str, what: str) -> None:
+    """Large bodies are refused then, and no log-in is."""
+    path, size, headers = "/login", 1_000_000, FORM
+    if what == "manifests":
+        path, size = f"/v2/{name}/manifests/large", 4_000_000
+        headers = {**bearer(pusher, name), "Content-Type": OCI_MANIFEST}
+    with ExitStack() as stack:
+        for _ in range(MOST_BYTES // size):
+            held = stack.enter_context(Connection(impatient.host))
+            held.request("PUT" if what == "manifests" else "POST", path, {**headers, "Content-Length": str(size)})
+            held.send(b"x" * (size - 1))
+        wait_for(lambda: _of_large_form(impatient.host) == 429, what="the bytes to be counted")
+        assert pusher.token()
+        pusher.push_manifest(name, "small", index(), OCI_INDEX)
+    wait_for(lambda: _of_large_form(impatient.host) in (400, 403), what="the bytes to be free")
+
+
+def _of_large_form(host: str) -> int:
+    with Connection(host) as connection, suppress(ConnectionError):
+        connection.request("POST", "/login", {**FORM, "Content-Length": "600000"}, b"x" * 600_000)
+        return connection.answer().status
+    return 0
 
 
 def test_a_proxys_connections_count_for_the_clients_that_use_them(behind: Service, name: str) -> None:

@@ -28,11 +28,12 @@ def cut() -> None:
 
 
 def lose_patience() -> None:
-    """Cut the patience with clients and the connections of an address."""
+    """Cut the patience with clients, and what one address may hold."""
     from app.web import crowds, stream
 
     stream.PATIENCE_SECONDS = 3
     crowds.MOST_CONNECTIONS = 30
+    crowds.MOST_BYTES = 8_000_000
 
 
 def main() -> int:

@@ -119,6 +119,13 @@ def limits() -> list[list[str]]:
             "connections of one address (of an IPv6 /64) in one worker",
             f"{whole(constant('web', 'MOST_CONNECTIONS'))}, then 429",
         ],
+        [
+            "bodies of one address in the memory of one worker",
+            (
+                f"{whole(constant('web', 'MOST_BYTES') / MIB)} MiB, then 429; "
+                f"the first {whole(constant('web', '_FREE_BYTES') / KIB)} KiB of each are free"
+            ),
+        ],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
         ["redirects of an upstream or its token service", whole(constant("mirror", "MAX_REDIRECTS"))],
         ["one header of an upstream's answer", f"{whole(constant('mirror', '_MAX_HEADER_BYTES') / KIB)} KiB"],

@@ -208,6 +208,10 @@ class Call(Delegate):
         self.bytes_in += count
         return count
 
+    def hold(self, count: int) -> None:
+        """Count bytes of the body that stay in memory until the answer has ended; raises TooManyRequests."""
+        self._connection.hold(count)
+
     async def _end_of_body(self) -> None:
         """Wait until Tornado has noted the end, because only then it can keep the connection after the answer."""
         while not self._complete:
