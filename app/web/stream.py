@@ -90,18 +90,21 @@ class Stream(IOStream):
             out.setblocking(False)
             self._sending = True
             try:
-                while start < stop:
-                    try:
-                        sent = os.sendfile(out.fileno(), file.fileno(), start, stop - start)
-                    except BlockingIOError:
-                        await _writable(out)
-                        continue
-                    if sent == 0:
-                        raise ConnectionAbortedError("the file is shorter than the answer")
-                    start += sent
-                    self._sent += sent
+                while (start := start + self._send_part(out, file, start, stop - start)) < stop:
+                    await _writable(out)
             finally:
                 self._sending = False
+
+    def _send_part(self, out: socket.socket, file: BinaryIO, start: int, count: int) -> int:
+        """Send as much of a file as the socket takes now, and return how much that is."""
+        try:
+            sent = os.sendfile(out.fileno(), file.fileno(), start, count)
+        except BlockingIOError:
+            return 0
+        if sent == 0:
+            raise ConnectionAbortedError("the file is shorter than the answer")
+        self._sent += sent
+        return sent
 
     # patience
 
