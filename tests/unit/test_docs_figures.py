@@ -113,6 +113,24 @@ def limits() -> list[list[str]]:
             f"{whole(constant('main', '_REDIRECT_SECONDS') / MINUTE)} minutes; with `accel`, for nginx alone, one day",
         ],
         ["a connection without a request", f"{whole(constant('web', '_IDLE_SECONDS') / MINUTE)} minutes"],
+        [
+            "a body to arrive, or an answer to be read",
+            (
+                f"at least {whole(constant('web', 'LEAST_RATE') / KIB)} KiB/s; silence for "
+                f"{whole(constant('web', 'PATIENCE_SECONDS'))} s"
+            ),
+        ],
+        [
+            "connections of one address (of an IPv6 /64) in one worker",
+            f"{whole(constant('web', 'MOST_CONNECTIONS'))}, then 429",
+        ],
+        [
+            "bodies of one address in the memory of one worker",
+            (
+                f"{whole(constant('web', 'MOST_BYTES') / MIB)} MiB, then 429; "
+                f"the first {whole(constant('web', '_FREE_BYTES') / KIB)} KiB of each are free"
+            ),
+        ],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
         ["redirects of an upstream or its token service", whole(constant("mirror", "MAX_REDIRECTS"))],
         ["one header of an upstream's answer", f"{whole(constant('mirror', '_MAX_HEADER_BYTES') / KIB)} KiB"],
