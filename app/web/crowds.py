@@ -6,13 +6,18 @@ the head of a request only. Such a connection has a place until its request has 
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from functools import lru_cache
+
+from cachetools import TTLCache
 
 from app.access.principal import address_block
 from app.oci.errors import TooManyRequests
 
 from .observe import ENDED
+
+log = logging.getLogger(__name__)
 
 # In one worker. A lab of 64 engines behind one address has sixteen connections for each of them.
 MOST_CONNECTIONS = 1024
@@ -20,6 +25,8 @@ MOST_BYTES = 16 * 1024 * 1024
 # Of each body, so many bytes do not count. So no log-in is refused because others behind its address send much.
 _FREE_BYTES = 16 * 1024
 _RETRY_SECONDS = 5
+# A block that is refused is logged once in this time.
+_LOG_SECONDS = 60
 _block = lru_cache(4096)(address_block)
 
 
@@ -28,7 +35,6 @@ class Crowd(TooManyRequests):
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": str(_RETRY_SECONDS)})
-        ENDED.labels("crowd").inc()
 
 
 class Crowds:
@@ -37,14 +43,28 @@ class Crowds:
     def __init__(self) -> None:
         self.connections: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self._logged: TTLCache[str, bool] = TTLCache(1024, _LOG_SECONDS)
 
     def enter(self, address: str) -> Place:
         """Return a place for the client at an address; raises Crowd if that one has too many."""
         block = _block(address)
         if self.connections[block] >= MOST_CONNECTIONS:
-            raise Crowd
+            raise self.refuse(block)
         self.connections[block] += 1
         return Place(self, block)
+
+    def refuse(self, block: str) -> Crowd:
+        """Return the error for a block that has too much, and count it."""
+        ENDED.labels("crowd").inc()
+        if block not in self._logged:
+            self._logged[block] = True
+            log.warning(
+                "refusing %s: it has %d connections and %d bytes of bodies in memory",
+                block,
+                self.connections[block],
+                self.bytes[block],
+            )
+        return Crowd()
 
 
 class Place:
@@ -60,7 +80,7 @@ class Place:
         self._body += count
         more = max(0, self._body - _FREE_BYTES) - self._counted
         if more and self._crowds.bytes[self._block] + more > MOST_BYTES:
-            raise Crowd
+            raise self._crowds.refuse(self._block)
         self._counted += more
         self._crowds.bytes[self._block] += more
 

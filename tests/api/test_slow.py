@@ -158,14 +158,19 @@ def test_one_address_has_so_many_bytes_in_memory(impatient: Service, pusher: Reg
     if what == "manifests":
         path, size = f"/v2/{name}/manifests/large", 4_000_000
         headers = {**bearer(pusher, name), "Content-Type": OCI_MANIFEST}
-    with ExitStack() as stack:
-        for _ in range(MOST_BYTES // size):
-            held = stack.enter_context(Connection(impatient.host))
-            held.request("PUT" if what == "manifests" else "POST", path, {**headers, "Content-Length": str(size)})
-            held.send(b"x" * (size - 1))
-        wait_for(lambda: _of_large_form(impatient.host) == 429, what="the bytes to be counted")
-        assert pusher.token()
-        pusher.push_manifest(name, "small", index(), OCI_INDEX)
+
+    def is_full() -> bool:
+        """Hold all of it, which the patience ends soon; return whether others were refused meanwhile."""
+        with ExitStack() as stack:
+            for _ in range(MOST_BYTES // size):
+                held = stack.enter_context(Connection(impatient.host))
+                held.request("PUT" if what == "manifests" else "POST", path, {**headers, "Content-Length": str(size)})
+                held.send(b"x" * (size - 1))
+            assert pusher.token()
+            pusher.push_manifest(name, "small", index(), OCI_INDEX)
+            return _of_large_form(impatient.host) == 429
+
+    wait_for(is_full, what="a large form to be refused")
     wait_for(lambda: _of_large_form(impatient.host) in (400, 403), what="the bytes to be free")
 
 

@@ -9,12 +9,17 @@ from app.web.crowds import _FREE_BYTES, MOST_BYTES, MOST_CONNECTIONS, Crowd, Cro
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 
 
-def test_an_address_block_has_so_many_connections() -> None:
+def test_an_address_block_has_so_many_connections(caplog: pytest.LogCaptureFixture) -> None:
     crowds = Crowds()
     places = [crowds.enter(f"2001:db8::{number:x}") for number in range(MOST_CONNECTIONS)]
     with pytest.raises(Crowd) as refused:
         crowds.enter("2001:db8::ffff:1")
     assert refused.value.headers["Retry-After"] == "5"
+    with pytest.raises(Crowd):
+        crowds.enter("2001:db8::ffff:2")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"refusing 2001:db8::/64: it has {MOST_CONNECTIONS} connections and 0 bytes of bodies in memory"
+    ]
     crowds.enter("2001:db8:0:1::1")
     places.pop().leave()
     places.append(crowds.enter("2001:db8::1"))
