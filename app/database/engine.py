@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
-from .deadline import DEADLINE_SECONDS, WRITE_SECONDS, Deadlines, Question
+from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Question
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
@@ -131,7 +131,7 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(self, seconds: float = WRITE_SECONDS, *, answers: bool = True) -> AsyncIterator[Transaction]:
+    async def transaction(self, seconds: float = TRANSACTION_SECONDS, *, answers: bool = True) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
         Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
@@ -168,7 +168,7 @@ class Database:
             task.exception()
 
     async def transact(
-        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = WRITE_SECONDS, *, answers: bool = True
+        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = TRANSACTION_SECONDS, *, answers: bool = True
     ) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
@@ -187,7 +187,7 @@ class Database:
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def reading(self, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Transaction]:
+    async def reading(self, seconds: float = TRANSACTION_SECONDS) -> AsyncIterator[Transaction]:
         """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does."""
         async with self._connected(seconds) as connection:
             yield await connection.execution_options(reading=True)

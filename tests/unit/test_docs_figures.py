@@ -178,7 +178,7 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "alone has no answer ends after {} s", "database/DEADLINE_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "**Late, {} s:**", "database/LATE_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "its own deadline: {} s", "database/DEADLINE_SECONDS", 1),
-    ("decisions/0031-a-deadline-for-the-database", "{} s for a transaction that writes", "database/WRITE_SECONDS", 1),
+    ("decisions/0031-a-deadline-for-the-database", "{} s for a transaction", "database/TRANSACTION_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "no answer after {} ms", "database/PROBE_SECONDS", 0.001),
     ("architecture", "at most {} s ago", "database/_EPOCH_SECONDS", 1),
     ("architecture", "for {} minutes after the last", "database/_BRIDGE_SECONDS", MINUTE),
