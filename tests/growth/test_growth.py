@@ -30,8 +30,9 @@ SMALL, LARGE = 1_000, 100_000
 # nothing but more descents costs more than half as much again.
 _BUFFERS = 1.5
 _STEPS = 1.2
-# What is this small may be anything: a second look at a catalogue, or a few rows in one buffer or in several.
-_FEW_BUFFERS, _FEW_STEPS = 80, 1500
+# What is this small may be anything: a second look at a catalogue, or a few rows in one buffer or in several. A page
+# with several lists of 25 entries has a descent more for each of them.
+_FEW_BUFFERS, _FEW_STEPS = 160, 1500
 
 
 @pytest.mark.timeout(400)
