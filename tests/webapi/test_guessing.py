@@ -130,7 +130,8 @@ def test_many_user_names_from_one_address(house: House, somebody: str, address: 
     flood.send([(f"guessed-{number}", "12345678", address) for number in range(_OF_ADDRESS + _ON_THEIR_WAY + more)])
     (statuses,) = flood.statuses.values()
     assert set(statuses) == {401}
-    assert flood.minutes > 1 or flood.seconds >= more / len(house.service.pids())
+    # Sixteen at a time are asked, so that some more are on their way when the limit is reached.
+    assert flood.minutes > 1 or flood.seconds >= more / len(house.service.pids()) / 2
     flood.send([(somebody, PASSWORD, address)])
     assert flood.answers[0].status == 200
 
