@@ -131,7 +131,9 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     @asynccontextmanager
-    async def transaction(self, seconds: float = TRANSACTION_SECONDS, *, answers: bool = True) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, seconds: float = TRANSACTION_SECONDS, *, answers: bool = True
+    ) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
         Then nobody uses a copy of what it has changed any more; without ``answers``, because no client waits for it,
