@@ -43,8 +43,8 @@ class Copies(Protocol):
 class FileCopies:
     """Copies of rows of an SQLite file, in the memory of this worker; implements `Copies`.
 
-    SQLite's ``data_version`` says whether another connection has committed since, in any process. So nobody has to be
-    told anything.
+    SQLite's ``data_version`` says whether another connection has committed since, in any process. So a writer tells
+    nobody.
     """
 
     def __init__(self, data_version: Callable[[], int]) -> None:
