@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import asyncpg
-from sqlalchemy import CompoundSelect, Connection, Dialect, Select, Table, event
+from sqlalchemy import CompoundSelect, Connection, Select, Table, event
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.dialects.sqlite.dml import Insert
@@ -42,6 +42,8 @@ P = ParamSpec("P")
 _SQLITE_BUSY_SECONDS = 20
 # For each worker: connections that stay open, and further ones while all of these are in use.
 _POOL_SIZE, _MORE_CONNECTIONS = 8, 8
+# Until a server has accepted a connection. Questions have shorter deadlines of their own.
+_CONNECT_SECONDS = 5.0
 _MOST_ATTEMPTS = 5
 # A write that touches no row, so that no lock delays it. Its COMMIT waits for the disk as every other one does.
 _PROBE = """
@@ -113,19 +115,15 @@ class Database:
         else:
             self._deadlines = Deadlines(self._probe, self._empty_pool)
             self._engine = self._make_engine(pool_size=_POOL_SIZE, max_overflow=_MORE_CONNECTIONS)
-            self._probe_engine = self._make_engine(poolclass=NullPool)
+            self._single_engine = self._make_engine(poolclass=NullPool)
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
 
     def _make_engine(self, **pool: Any) -> AsyncEngine:
         settings = {"client_connection_check_interval": _NOTICES_END_MS}
-        engine = create_async_engine(self.url, hide_parameters=True, connect_args={"server_settings": settings}, **pool)
+        options = {"server_settings": settings, "timeout": _CONNECT_SECONDS}
+        engine = create_async_engine(self.url, hide_parameters=True, connect_args=options, **pool)
         event.listen(engine.sync_engine, "close", _drop)
         return engine
-
-    @property
-    def dialect(self) -> Dialect:
-        """The database's way to spell statements."""
-        return self._engine.dialect
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -233,6 +231,16 @@ class Database:
             row: Sequence[Any] | None = self._reader.execute(text, parameters).fetchone()
             return row
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[AsyncConnection]:
+        """Give the block a connection of its own to PostgreSQL, outside any transaction; it may take minutes.
+
+        Raises Unavailable.
+        """
+        with self._errors.translating():
+            async with self._single_engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
     async def check(self) -> None:
         """Raise Unavailable if the database does not answer or, if it is PostgreSQL, cannot be written."""
         if self.is_sqlite:
@@ -272,7 +280,7 @@ class Database:
 
     async def _probe(self, question: Question) -> str | None:
         try:
-            async with self._probe_engine.connect() as connection:
+            async with self._single_engine.connect() as connection:
                 await _attach(question, connection)
                 return _ONLY_READS if await _only_reads(connection) else None
         except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-import asyncpg
-from sqlalchemy import Connection, Dialect, Index, inspect
+from sqlalchemy import Connection, Index, func, inspect, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex
 
 from .engine import Database
@@ -43,31 +43,23 @@ async def create_missing(database: Database) -> None:
             async with database.transaction() as transaction:
                 await transaction.execute(CreateIndex(index, if_not_exists=True))
         return
-    # A connection of its own: none of the others may take minutes.
-    connection: asyncpg.Connection = await asyncpg.connect(
-        database.url.set(drivername="postgresql").render_as_string(hide_password=False), timeout=5
-    )
-    try:
-        await _create(connection, database.dialect)
-    finally:
-        await connection.close()
+    async with database.apart() as connection:
+        await _create(connection)
 
 
-async def _create(connection: asyncpg.Connection, dialect: Dialect) -> None:
+async def _create(connection: AsyncConnection) -> None:
     # Nobody waits for the lock within a statement: making an index waits for every statement that began before.
-    while not await connection.fetchval(  # noqa: ASYNC110  # another process has the lock
-        "SELECT pg_try_advisory_lock($1)", _LOCK
-    ):
+    while not await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):  # noqa: ASYNC110  # of a process
         await asyncio.sleep(_POLL_SECONDS)
     # One that was interrupted stays behind, and is not used.
-    for row in await connection.fetch(_INVALID):
-        await connection.execute(f'DROP INDEX CONCURRENTLY IF EXISTS "{row[0]}"')
-    there = {row[0] for row in await connection.fetch("SELECT indexname FROM pg_indexes")}
+    for name in (await connection.exec_driver_sql(_INVALID)).scalars().all():
+        await connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
+    there = set((await connection.exec_driver_sql("SELECT indexname FROM pg_indexes")).scalars())
     for index in _plain():
         if index.name not in there:
             log.info("making the index %s", index.name)
-            spelled = str(CreateIndex(index, if_not_exists=True).compile(dialect=dialect))
-            await connection.execute(spelled.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+            spelled = str(CreateIndex(index, if_not_exists=True).compile(dialect=connection.dialect))
+            await connection.exec_driver_sql(spelled.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
 
 
 def _missing(connection: Connection) -> Iterator[Index]:

@@ -19,6 +19,7 @@ from app.database.backfills import Backfills
 from app.database.migrate import SchemaError, migrate, require_current
 from app.database.tables import metadata
 from app.oci.errors import Unavailable
+from tests.parts.postgres import Postgres
 from tests.parts.process import ROOT, python
 
 from .rows import execute, look
@@ -71,6 +72,14 @@ async def test_migrated_from_empty_is_what_the_tables_say(database_url: str) -> 
 def normal(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Leave out what SQLite keeps as it was written: white space, quotes, and the order of a table's constraints."""
     return [(*row[:2], sorted("".join(str(row[2]).replace('"', "").split()).strip("()").split(","))) for row in rows]
+
+
+async def test_a_server_may_be_reached_by_its_socket(postgres: Postgres) -> None:
+    """Every connection takes the URL as SQLAlchemy reads it: asyncpg alone would look for a host without a name."""
+    by_port, by_socket = postgres.database(), postgres.database()
+    await migrate(by_port)
+    assert await migrate(postgres.through_socket(by_socket))
+    assert await schema(by_socket) == await schema(by_port)
 
 
 async def test_a_second_run_changes_nothing(database_url: str) -> None:
