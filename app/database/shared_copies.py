@@ -40,11 +40,15 @@ from app.oci.errors import Unavailable
 
 from . import settings
 from .changes import EPOCH, Changes, new_epoch, raise_epoch
-from .copies import Ask, Row, memory
+from .copies import Ask, Row
 from .engine import Database, PointQuery
 from .tables import setting
 
 log = logging.getLogger(__name__)
+
+_MEMORY_BYTES = 16 * 1024 * 1024
+# The size of an entry beside its texts: the key, the copy and their places in the table.
+_ENTRY_BYTES = 600
 
 # In seconds: how long a worker uses copies of leased questions without asking for their version.
 _LEASE = 0.5
@@ -122,7 +126,7 @@ class SharedCopies:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._rows: LRUCache[tuple[Any, ...], _Copy] = memory(lambda copy: copy.row)
+        self._rows: LRUCache[tuple[Any, ...], _Copy] = LRUCache(_MEMORY_BYTES, _bytes)
         self._scopes: dict[str, _Scope] = {}
         self._epoch = ""
         self._epoch_at = float("-inf")
@@ -306,6 +310,11 @@ class SharedCopies:
         asked = json.dumps([query.standard_text, *parameters]).encode()
         question = hashlib.blake2b(asked, digest_size=16).hexdigest()
         return question, f"copy:{int(question[:8], 16) % _SLOTS}"
+
+
+def _bytes(copy: _Copy) -> int:
+    """Return about how much of a worker's memory a copy takes."""
+    return _ENTRY_BYTES + sum(len(one) for one in copy.row if isinstance(one, str))
 
 
 def _is_leased(copy: _Copy, now: float) -> bool:
