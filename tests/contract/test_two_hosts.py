@@ -35,6 +35,8 @@ TAGS, DIGESTS, PROJECTS = 150, 20, 20
 # Of all writers together, in a second.
 WRITES = 50
 READERS = 6
+# Between two reads of a reader, in seconds, in the short form: it leaves the processor to the tests beside it.
+PAUSE = 0.03
 GONE, PRIVATE = "gone", "private"
 
 
@@ -243,14 +245,18 @@ async def _writes(subject: Subject, until: float) -> None:
         await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
 
-async def _reads(subjects: list[Subject], until: float) -> None:
+async def _reads(subjects: list[Subject], until: float, pause: float) -> None:
     while time.monotonic() < until:
         for subject in subjects:
             await subject.check()
+            await asyncio.sleep(pause)
 
 
-async def go_through(seconds: float, folder: Path, database: str, valkey: Valkey) -> list[Subject]:
-    """Write, read and trouble Redis for so long; give the subjects, with how often each was written and read."""
+async def go_through(seconds: float, folder: Path, database: str, valkey: Valkey, pause: float = 0.0) -> list[Subject]:
+    """Write, read and trouble Redis for so long; give the subjects, with how often each was written and read.
+
+    ``pause`` is between two reads of each reader, in seconds.
+    """
     port = urlsplit(valkey.url).port or 0
     async with relayed(port) as first, relayed(port) as second:
         with services(folder, database, first.port, second.port) as (writer, reader):
@@ -265,7 +271,8 @@ async def go_through(seconds: float, folder: Path, database: str, valkey: Valkey
                     for subject in subjects:
                         group.create_task(_writes(subject, until))
                     for number in range(READERS):
-                        group.create_task(_reads(subjects[number:] + subjects[:number], until))
+                        turned = subjects[number * 30 :] + subjects[: number * 30]
+                        group.create_task(_reads(turned, until, pause))
             assert writer.faults() == []
             assert reader.faults() == []
     return subjects
@@ -273,7 +280,7 @@ async def go_through(seconds: float, folder: Path, database: str, valkey: Valkey
 
 @pytest.mark.timeout(180)
 async def test_nothing_is_older_than_the_last_answer(tmp_path: Path, postgres: Postgres, valkey: Valkey) -> None:
-    subjects = await go_through(30, tmp_path, postgres.database(), valkey)
+    subjects = await go_through(30, tmp_path, postgres.database(), valkey, PAUSE)
     assert min(subject.written for subject in subjects) > 2
     assert min(subject.seen for subject in subjects) > 2
     print(sum(subject.written for subject in subjects), sum(subject.seen for subject in subjects))

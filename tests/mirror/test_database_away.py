@@ -42,6 +42,9 @@ HOSTED = "lab/away"
 _WARM_UP_SECONDS = 7
 _FRESH_SECONDS = 1
 _MOST_LINES = 200
+# Between two pulls of a client, in seconds, in the short and in the long form. The short one leaves most of the
+# processor to the tests beside it.
+_PAUSES = (0.5, 0.05)
 _numbers = itertools.count()
 
 # Projects that are charged for other than the blobs that they have.
@@ -186,7 +189,7 @@ class Seen:
 
 
 async def pull_on(
-    service: Service, number: int, login: tuple[str, str] | None, seen: Seen, until: asyncio.Event
+    service: Service, number: int, login: tuple[str, str] | None, seen: Seen, until: asyncio.Event, pause: float
 ) -> None:
     while not until.is_set():
         began = time.monotonic()
@@ -196,7 +199,7 @@ async def pull_on(
             seen.pulls.append(time.monotonic() - began)
         except (AssertionError, aiohttp.ClientError) as error:
             seen.failed.append(f"{time.monotonic() - began:.2f} s: {error}"[:300])
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
 
 
 async def push_on(service: Service, seen: Seen, until: asyncio.Event) -> None:
@@ -252,11 +255,16 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
 
 
 @asynccontextmanager
-async def everybody(service: Service, robots: Sequence[tuple[str, str]], token: str) -> AsyncIterator[Seen]:
+async def everybody(
+    service: Service, robots: Sequence[tuple[str, str]], token: str, pause: float
+) -> AsyncIterator[Seen]:
     seen, until = Seen(), asyncio.Event()
     logins = [*robots, *[None] * (CLIENTS - len(robots))]
     tasks = [
-        *(asyncio.create_task(pull_on(service, number, login, seen, until)) for number, login in enumerate(logins)),
+        *(
+            asyncio.create_task(pull_on(service, number, login, seen, until, pause))
+            for number, login in enumerate(logins)
+        ),
         asyncio.create_task(push_on(service, seen, until)),
         asyncio.create_task(ask_on(service, token, seen, until)),
     ]
@@ -325,7 +333,8 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
     admin.push_image(HOSTED, TAG, IMAGE)
     robots = [house.make_robot() for _ in range(ROBOTS)]
     workers, counted, logged = service.pids(), house.pulls(), len(service.log())
-    async with everybody(service, robots, admin.token(f"repository:{HOSTED}:pull,push")) as seen:
+    token = admin.token(f"repository:{HOSTED}:pull,push")
+    async with everybody(service, robots, token, _PAUSES[long]) as seen:
         await asyncio.sleep(_WARM_UP_SECONDS)
         warm, quiet = len(seen.pulls), not seen.refused
         context = fault(postgres)
