@@ -170,7 +170,8 @@ def test_one_address_has_so_many_bytes_in_memory(impatient: Service, pusher: Reg
             pusher.push_manifest(name, "small", index(), OCI_INDEX)
             return _of_large_form(impatient.host) == 429
 
-    wait_for(is_full, what="a large form to be refused")
+    # The pause is for the connections of the attempt before, which would be too many with those of the next one.
+    wait_for(is_full, what="a large form to be refused", interval=1)
     wait_for(lambda: _of_large_form(impatient.host) in (400, 403), what="the bytes to be free")
 
 
