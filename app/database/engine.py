@@ -50,6 +50,8 @@ _PROBE = """
 SELECT CASE WHEN current_setting('transaction_read_only') = 'off' THEN pg_logical_emit_message(true, 'registry', '') END
 """
 _ONLY_READS = "it only reads"
+# The options of a connection for statements that only read: on PostgreSQL, and on SQLite (`_begin_sqlite`).
+_READING: tuple[dict[str, Any], dict[str, Any]] = {"isolation_level": "AUTOCOMMIT"}, {"reading": True}
 # A server notices at this interval that the client of a running statement is gone, and ends the statement.
 _NOTICES_END_MS = "1000"
 
@@ -188,9 +190,13 @@ class Database:
 
     @asynccontextmanager
     async def reading(self, seconds: float = TRANSACTION_SECONDS) -> AsyncIterator[Transaction]:
-        """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does."""
+        """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does.
+
+        On SQLite they read one state of the file. On PostgreSQL each reads the newest, as in a transaction there. So it
+        needs none, whose beginning and end would take longer than most of the statements.
+        """
         async with self._connected(seconds) as connection:
-            yield await connection.execution_options(reading=True)
+            yield await connection.execution_options(**_READING[self.is_sqlite])
 
     async def read(
         self, query: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
