@@ -1,4 +1,4 @@
-"""No failure at version 1.1 of the specification nor at dev: with one worker, with two, and on S3."""
+"""No failure at version 1.1 of the specification nor at dev: as the service ships, and as the roles install it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from .suite import Result, run
 PROJECT = {"projects": {"conformance": {"public": False}}}
 
 
-@pytest.fixture(scope="module", params=["one worker", "two workers", "s3"])
+@pytest.fixture(scope="module", params=["as it ships", "as the roles install it"])
 def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Service]]:
-    """The service in one of its shapes, and the name of it."""
-    s3 = None
-    if request.param == "s3":
-        s3 = request.getfixturevalue("object_store").bucket("conformance")
-    processes = 1 if request.param == "one worker" else 2
+    """The service in one of its shapes, and a name for it: one worker on SQLite, or two on PostgreSQL, Redis and S3."""
     folder: Path = tmp_path_factory.mktemp("service")
-    with Service(folder, processes=processes, s3=s3, overrides=PROJECT) as service:
-        yield request.param.replace(" ", "-"), service
+    if request.param == "as it ships":
+        with Service(folder, overrides=PROJECT) as service:
+            yield "shipped", service
+        return
+    database = request.getfixturevalue("postgres").database()
+    redis = request.getfixturevalue("valkey_process").url
+    s3 = request.getfixturevalue("object_store").bucket("conformance")
+    with Service(folder, processes=2, database=database, redis=redis, s3=s3, overrides=PROJECT) as service:
+        yield "installed", service
 
 
 def conformance(service: Service, name: str, version: str, *, keep_tokens: bool = True) -> Result:
@@ -49,7 +52,7 @@ def test_conformance(shape: tuple[str, Service], version: str) -> None:
     assert {step.name.split("/", 1)[1] for step in result.skipped} <= expected, result.summary()
 
 
-@pytest.mark.parametrize("shape", ["two workers"], indirect=True)
+@pytest.mark.parametrize("shape", ["as the roles install it"], indirect=True)
 def test_every_request_with_a_token_of_its_own(shape: tuple[str, Service]) -> None:
     name, service = shape
     result = conformance(service, f"{name}-tokens", "dev", keep_tokens=False)
