@@ -27,7 +27,7 @@ from sqlalchemy import (
 from app.oci.digest import Digest
 from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 
-from . import keyset
+from . import keyset, quotas
 from .engine import Transaction, insert
 from .keyset import MOST_COUNTED, Count, Entries, Page, Walk, few
 from .tables import link, manifest, manifest_label, part, tag
@@ -278,9 +278,16 @@ async def total_referrers(transaction: Transaction, repository_id: int, subject:
 async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
     """Add a new tag to a manifest; return False if the repository has that tag already. ``now`` is in Unix seconds."""
     statement = insert(transaction, tag).values(
-        repository_id=repository_id, name=name, digest=digest, updated_at=now, checked_at=now
+        repository_id=repository_id,
+        name=name,
+        digest=digest,
+        updated_at=now,
+        checked_at=now,
+        charged_bytes=quotas.ROW_BYTES,
     )
-    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    added = bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    quotas.owe(transaction, repository_id, quotas.ROW_BYTES if added else 0)
+    return added
 
 
 def _row(digest: str, *rest: Any) -> ArtifactRow:

@@ -114,7 +114,7 @@ async def add_link(
         repository_id=repository_id, digest=digest, project_id=project_id, pulled_at=time.time()
     )
     added = (await transaction.execute(statement.on_conflict_do_nothing())).rowcount
-    await quotas.charge(transaction, project_id, (size if added and not charged else 0) - paid)
+    quotas.owe(transaction, repository_id, (size if added and not charged else 0) - paid)
     return True
 
 
@@ -135,7 +135,7 @@ async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -
     if removed is None:
         return False
     if not await linked_in_project(transaction, removed, digest):
-        await quotas.charge(transaction, removed, -(size or 0))
+        quotas.owe(transaction, repository_id, -(size or 0))
     await _remove_unlinked(transaction, digest)
     return True
 

@@ -145,6 +145,8 @@ class Database:
         try:
             async with self._connected(seconds) as connection, connection.begin():
                 yield await connection.execution_options(**{NOTED: changes})
+                if changes.settle is not None:
+                    await changes.settle(connection, changes.owed)
                 if changes.scopes and self._copies is None:
                     await raise_epoch(connection)
         except BaseException:

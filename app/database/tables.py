@@ -54,6 +54,7 @@ metadata = MetaData(
 _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
+_UNCHARGED = text("charged_bytes IS NULL")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -135,6 +136,9 @@ manifest = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("pulled_at", Double, nullable=False),
+    # The bytes charged to the project for the manifest and its parts; NULL until a row of an older release is charged.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index("ix_manifest_uncharged", "repository_id", "digest", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     Index("ix_manifest_repository_id_subject_digest", "repository_id", "subject", "digest"),
     Index("ix_manifest_repository_id_created_at_digest", "repository_id", "created_at", "digest"),
 )
@@ -162,6 +166,9 @@ tag = Table(
     Column("digest", _bytewise, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("checked_at", Double, nullable=False),
+    # As of a manifest.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index("ix_tag_uncharged", "repository_id", "name", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
     Index("ix_tag_repository_id_digest_name", "repository_id", "digest", "name"),

@@ -159,14 +159,9 @@ async def _remove(transaction: Transaction, upload_ids: list[str], *, before: fl
         statement.returning(upload.c.object_key, upload.c.repository_id, upload.c.charged_bytes)
     )
     keys: list[str] = []
-    charged: dict[int, int] = {}
     for key, repository_id, size in rows:
         keys.append(key)
-        if size:
-            charged[repository_id] = charged.get(repository_id, 0) + size
-    for repository_id, size in sorted(charged.items()):
-        of = select(repository.c.project_id).where(repository.c.id == repository_id)
-        await quotas.charge(transaction, (await transaction.execute(of)).scalar_one(), -size)
+        quotas.owe(transaction, repository_id, -size)
     return keys
 
 

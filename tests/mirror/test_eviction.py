@@ -70,11 +70,15 @@ async def someone(bounded: Service) -> AsyncIterator[Client]:
 
 
 def used(service: Service, project: str) -> int:
-    """Give what a project is charged, having checked that it is what its blobs take up."""
+    """Give what a project is charged, having checked that it is what its blobs, manifests and tags take up."""
     ((charged, counted),) = sql(
         service,
         "SELECT used_bytes, (SELECT coalesce(sum(size), 0) FROM blob WHERE digest IN"
-        " (SELECT digest FROM link WHERE project_id = project.id)) FROM project WHERE name = ?",
+        " (SELECT digest FROM link WHERE project_id = project.id))"
+        " + (SELECT coalesce(sum(charged_bytes), 0) FROM manifest WHERE repository_id IN"
+        " (SELECT id FROM repository WHERE project_id = project.id))"
+        " + (SELECT coalesce(sum(charged_bytes), 0) FROM tag WHERE repository_id IN"
+        " (SELECT id FROM repository WHERE project_id = project.id)) FROM project WHERE name = ?",
         project,
     )
     assert charged == counted

@@ -1,0 +1,75 @@
+"""Charge the manifests and tags that an older release wrote, which charged blobs only.
+
+A row without ``charged_bytes`` is one of these. An index lists them, so a batch takes the first few. The quota does not
+refuse them, because they are here already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Text, bindparam, cast, func, select, update
+
+from . import quotas
+from .engine import Transaction
+from .tables import manifest, part, tag
+
+# A manifest's annotations may have megabytes, and their length is read.
+_MANIFESTS, _TAGS = 100, 1000
+
+
+async def charge_some(transaction: Transaction) -> int:
+    """Charge the next few rows; return how many there were."""
+    return await _charge_manifests(transaction) or await _charge_tags(transaction)
+
+
+async def _charge_manifests(transaction: Transaction) -> int:
+    parts = (
+        select(func.count())
+        .where(part.c.repository_id == manifest.c.repository_id, part.c.manifest == manifest.c.digest)
+        .correlate(manifest)
+        .scalar_subquery()
+    )
+    first = (
+        select(manifest.c.repository_id, manifest.c.digest)
+        .where(manifest.c.charged_bytes.is_(None))
+        .order_by(manifest.c.repository_id, manifest.c.digest)
+        .limit(_MANIFESTS)
+        .with_for_update(key_share=True)
+    )
+    keys = (await transaction.execute(first)).all()
+    annotations = func.length(cast(manifest.c.annotations, Text))
+    price = manifest.c.size + annotations + quotas.ROW_BYTES * (1 + parts)
+    charge = (
+        update(manifest)
+        .where(manifest.c.repository_id == bindparam("r"), manifest.c.digest == bindparam("d"))
+        .values(charged_bytes=price)
+        .returning(manifest.c.charged_bytes)
+    )
+    owed: Counter[int] = Counter()
+    for repository_id, digest in keys:
+        owed[repository_id] += (await transaction.execute(charge, {"r": repository_id, "d": digest})).scalar_one()
+    await quotas.settle(transaction, owed, checked=False)
+    return len(keys)
+
+
+async def _charge_tags(transaction: Transaction) -> int:
+    first = (
+        select(tag.c.repository_id, tag.c.name)
+        .where(tag.c.charged_bytes.is_(None))
+        .order_by(tag.c.repository_id, tag.c.name)
+        .limit(_TAGS)
+        .with_for_update(key_share=True)
+    )
+    keys = (await transaction.execute(first)).all()
+    if keys:
+        charge = (
+            update(tag)
+            .where(tag.c.repository_id == bindparam("r"), tag.c.name == bindparam("n"))
+            .values(charged_bytes=quotas.ROW_BYTES)
+        )
+        await transaction.execute(charge, [{"r": key[0], "n": key[1]} for key in keys])
+    counts = Counter(repository_id for repository_id, _ in keys)
+    owed = {repository_id: quotas.ROW_BYTES * count for repository_id, count in counts.items()}
+    await quotas.settle(transaction, owed, checked=False)
+    return len(keys)

@@ -1,0 +1,245 @@
+"""What manifests and tags are charged: once when they come, given back when they go, in any order and at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.database import Database, manifests
+from app.database.backfills import Backfills
+from app.database.projects import Project
+from app.database.quotas import ROW_BYTES, QuotaExceeded
+from app.oci.digest import Digest
+from app.oci.errors import ManifestBlobUnknown, ManifestUnknown
+from app.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from app.oci.reference import Tag
+from tests.api.documents import EMPTY, image
+
+from .house import House
+from .rows import charged_rows, rows
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    house = House(database, tmp_path / "blobs")
+    await house.store.start()
+    yield house
+    await house.check_books()
+    await house.store.close()
+
+
+@pytest.fixture
+async def project(house: House) -> Project:
+    project = await house.projects.create(await house.admin(), name="physics", public=True, quota_bytes=1 << 30)
+    await house.push_blob(EMPTY)
+    return project
+
+
+def annotated(seed: object, **annotations: str) -> bytes:
+    document: dict[str, Any] = json.loads(image(EMPTY))
+    return json.dumps(document | {"annotations": {"seed": str(seed), **annotations}}).encode()
+
+
+async def put(house: House, payload: bytes, *tags: str, to: str = "physics/app", kind: str = OCI_MANIFEST) -> Digest:
+    digest = Digest.of(payload)
+    await house.manifests.put(await house.open(to), digest, [Tag.parse(tag) for tag in tags], kind, payload)
+    return digest
+
+
+async def set_quota(house: House, project: Project, quota: int) -> None:
+    await house.quotas.set(await house.admin(), project.id, quota)
+
+
+async def test_a_manifest_is_charged_with_all_that_is_kept_of_it(house: House, project: Project) -> None:
+    before = await house.used(project.id)
+    payload = annotated(1, text="a" * 10_000)
+    await put(house, payload)
+    cost = await house.used(project.id) - before
+    # The annotations are kept twice; there is a row for the manifest, and one for each part.
+    assert cost >= len(payload) + 10_000 + 2 * ROW_BYTES
+    await put(house, payload)
+    assert await house.used(project.id) == before + cost, "pushed again"
+    await put(house, payload, "v1", "v2")
+    assert await house.used(project.id) == before + cost + 2 * ROW_BYTES
+    await put(house, payload, "v2", "v3")
+    assert await house.used(project.id) == before + cost + 3 * ROW_BYTES
+    await house.push_blob(EMPTY, to="physics/tool")
+    await put(house, payload, to="physics/tool")
+    assert await house.used(project.id) == before + 2 * cost + 3 * ROW_BYTES, "another repository has another copy"
+
+
+async def test_an_index_is_charged_for_each_child(house: House, project: Project) -> None:
+    children = [await put(house, annotated(number)) for number in range(30)]
+    before = await house.used(project.id)
+    entries = [
+        {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(annotated(number))}
+        for number, digest in enumerate(children)
+    ]
+    payload = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    await put(house, payload, kind=OCI_INDEX)
+    assert await house.used(project.id) >= before + len(payload) + 31 * ROW_BYTES
+
+
+async def test_layers_that_are_not_sent_are_charged(house: House, project: Project) -> None:
+    """A manifest may name any number of foreign layers that are not here; each has a row."""
+    before = await house.used(project.id)
+    kind = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+    layers = [
+        {"mediaType": kind, "digest": Digest.of(str(number).encode()), "size": 1, "urls": ["http://x"]}
+        for number in range(1000)
+    ]
+    payload = json.dumps(json.loads(image(EMPTY)) | {"layers": layers}).encode()
+    await put(house, payload)
+    (counted,) = await rows(house.database, "SELECT count(*) FROM part")
+    assert counted[0] >= 1000
+    assert await house.used(project.id) >= before + len(payload) + 1000 * ROW_BYTES
+
+
+async def test_everything_is_given_back(house: House, project: Project) -> None:
+    before = await house.used(project.id)
+    repository = await house.open()
+    for how in ("tags", "manifest", "artifact", "repository"):
+        digest = await put(house, annotated(how), "v1", "v2", "v3")
+        await house.artifacts.add_tag(await house.id_of(), digest, Tag.parse("v4"))
+        assert await house.used(project.id) > before + 5 * ROW_BYTES
+        if how == "tags":
+            for tag in ("v1", "v2"):
+                await house.manifests.delete(await house.open(), Tag.parse(tag))
+            for tag in ("v3", "v4"):
+                await house.artifacts.remove_tag(await house.id_of(), digest, Tag.parse(tag))
+            await house.manifests.delete(await house.open(), digest)
+        elif how == "manifest":
+            await house.manifests.delete(await house.open(), digest)
+        elif how == "artifact":
+            await house.artifacts.remove(await house.id_of(), digest)
+        else:
+            await house.repositories.remove(await house.id_of())
+            before -= len(EMPTY)
+        assert await house.used(project.id) == before, how
+        await house.check_books()
+    assert repository.project_id == project.id
+
+
+async def test_what_is_collected_is_given_back(house: House, project: Project) -> None:
+    first = await put(house, annotated(1), "latest")
+    charged = await charged_rows(house.database, project.id)
+    await put(house, annotated(2), "latest")
+    async with house.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE review SET review_at = 1"))
+    await house.collection.collect()
+    with pytest.raises(ManifestUnknown):
+        await house.manifests.delete(await house.open(), first)
+    assert await charged_rows(house.database, project.id) == charged
+
+
+async def test_what_does_not_fit_leaves_nothing(house: House, project: Project) -> None:
+    payload = annotated(1)
+    digest = await put(house, payload)
+    used = await house.used(project.id)
+    await set_quota(house, project, used + ROW_BYTES - 1)
+    for attempt in (
+        put(house, payload, "v1"),
+        house.artifacts.add_tag(await house.id_of(), digest, Tag.parse("v1")),
+        put(house, annotated(2)),
+        put(house, annotated(3), "v3", to="physics/new"),
+    ):
+        with pytest.raises((QuotaExceeded, ManifestBlobUnknown)):
+            await attempt
+    assert await rows(house.database, "SELECT name FROM tag") == []
+    assert await house.used(project.id) == used
+    await set_quota(house, project, used + ROW_BYTES)
+    await put(house, payload, "v1")
+    # A tag that moves between manifests that are here costs nothing.
+    await put(house, payload, "v1")
+    assert await house.used(project.id) == used + ROW_BYTES
+
+
+async def test_at_the_edge_of_the_quota_as_many_get_in_as_fit(house: House, project: Project) -> None:
+    before = await house.used(project.id)
+    await put(house, annotated(10))
+    one = await house.used(project.id) - before
+    await set_quota(house, project, before + 4 * one + one // 2)
+    outcomes = await asyncio.gather(
+        *(put(house, annotated(number)) for number in range(11, 19)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 5
+    assert await house.used(project.id) == before + 4 * one
+
+
+async def test_any_order_of_pushes_and_deletions_at_once(house: House, project: Project) -> None:
+    payloads = [annotated(number) for number in range(4)]
+    names = ["physics/app", "physics/tool"]
+    await house.push_blob(EMPTY, to=names[1])
+    chance = random.Random(11)  # the same order every time
+
+    async def act(number: int) -> None:
+        chosen = random.Random(number)
+        for _ in range(12):
+            name, payload, tag = chosen.choice(names), chosen.choice(payloads), f"t{chosen.randrange(3)}"
+            repository = await house.open(name)
+            try:
+                match chosen.randrange(5):
+                    case 0 | 1:
+                        await put(house, payload, tag, to=name)
+                    case 2:
+                        await house.manifests.delete(repository, Digest.of(payload))
+                    case 3:
+                        await house.manifests.delete(repository, Tag.parse(tag))
+                    case _:
+                        await house.collection.collect()
+            except ManifestUnknown:
+                pass
+
+    await asyncio.gather(*(act(chance.randrange(1 << 30)) for _ in range(6)))
+    await house.check_books()
+    for name in names:
+        await house.repositories.remove(await house.id_of(name))
+    assert await house.used(project.id) == 0
+
+
+async def test_rows_of_an_older_release_are_charged(house: House, project: Project) -> None:
+    """The quota does not matter: they are here already. What goes before they are charged gives nothing back."""
+    before = await house.used(project.id)
+    many = [await put(house, annotated(number, text="b" * number), f"v{number}") for number in range(120)]
+    used = await house.used(project.id)
+    async with house.database.transaction() as transaction:
+        for table in ("manifest", "tag"):
+            await transaction.execute(text(f"UPDATE {table} SET charged_bytes = NULL"))
+        await transaction.execute(text(f"UPDATE project SET used_bytes = {before}, quota_bytes = {before}"))
+        await manifests.remove(transaction, await house.id_of(), many.pop())
+        await manifests.remove_tag(transaction, await house.id_of(), "v0")
+    assert await house.used(project.id) == before
+    await Backfills(house.database).work()
+    await house.check_books()
+    assert before + (used - before) * 118 / 120 < await house.used(project.id) < used
+    await Backfills(house.database).work()
+    await house.check_books()
+    await house.repositories.remove(await house.id_of())
+    assert await house.used(project.id) == 0
+
+
+async def test_rows_are_charged_beside_pushes_and_deletions(house: House, project: Project) -> None:
+    digests = [await put(house, annotated(number), f"v{number % 40}") for number in range(150)]
+    async with house.database.transaction() as transaction:
+        for table in ("manifest", "tag"):
+            await transaction.execute(text(f"UPDATE {table} SET charged_bytes = NULL"))
+        await transaction.execute(text(f"UPDATE project SET used_bytes = {len(EMPTY)}"))
+
+    async def delete() -> None:
+        for digest in digests[::-3]:
+            await house.manifests.delete(await house.open(), digest)
+
+    async def push() -> None:
+        for number in range(20):
+            await put(house, annotated(number), f"v{number}", "new")
+
+    await asyncio.gather(Backfills(house.database).work(), delete(), push())
+    await Backfills(house.database).work()
+    await house.check_books()
