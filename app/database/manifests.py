@@ -17,7 +17,7 @@ from app.oci.manifest import Manifest
 
 from . import changes, quotas
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import link, manifest, part, project, repository, review, tag
+from .tables import link, manifest, manifest_label, part, project, repository, review, tag
 
 # The most bytes of manifests on one page of referrers, because the page includes their annotations.
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -242,14 +242,18 @@ async def remove_rows(transaction: Transaction, repository_id: int, digests: Col
     changes.changed(transaction, changes.repository(repository_id))
     here = manifest.c.repository_id == repository_id
     wanted = select(manifest.c.digest, manifest.c.charged_bytes).where(here, manifest.c.digest.in_(sorted(digests)))
-    # Nobody points a tag at a manifest whose row is locked. So the sum of the tags holds until they go with it.
+    # A manifest whose row is locked gets no tag and no label. So their sum holds until they go with it.
     found = {row[0]: row[1] or 0 for row in await transaction.execute(wanted.with_for_update())}
     if not found:
         return 0
-    tags_of = select(tag.c.charged_bytes).where(tag.c.repository_id == repository_id, tag.c.digest.in_(found))
-    locked = tags_of.with_for_update().subquery()
-    of_tags = (await transaction.execute(select(func.coalesce(func.sum(locked.c.charged_bytes), 0)))).scalar_one()
-    quotas.owe(transaction, repository_id, -sum(found.values()) - int(of_tags))
+    charged = sum(found.values())
+    for table in (tag, manifest_label):
+        theirs = select(table.c.charged_bytes).where(table.c.repository_id == repository_id, table.c.digest.in_(found))
+        locked = theirs.with_for_update().subquery()
+        charged += int(
+            (await transaction.execute(select(func.coalesce(func.sum(locked.c.charged_bytes), 0)))).scalar_one()
+        )
+    quotas.owe(transaction, repository_id, -charged)
     await transaction.execute(delete(manifest).where(here, manifest.c.digest.in_(found)))
     return len(found)
 

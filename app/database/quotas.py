@@ -61,17 +61,6 @@ class Fullness:
 class QuotaExceeded(Denied):
     """A project's quota has no room for more bytes."""
 
-    def __init__(self, project: str, used: int, quota: int, needed: int) -> None:
-        super().__init__(
-            "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
-            "delete what is not needed, or ask for a larger quota",
-            project=project,
-            used=in_words(used),
-            quota=in_words(quota),
-            needed=in_words(needed),
-            detail={"project": project, "used": used, "quota": quota, "needed": needed},
-        )
-
 
 def in_words(size: int) -> str:
     """Return a number of bytes as people read it: ``0 B``, ``1.2 GiB``."""
@@ -153,7 +142,15 @@ async def charge(transaction: Transaction, project_id: int, size: int, *, checke
     stands = select(project.c.name, project.c.used_bytes, project.c.quota_bytes).where(project.c.id == project_id)
     row = (await transaction.execute(stands)).first()
     if row is not None:
-        raise QuotaExceeded(row[0], row[1], row[2], size)
+        raise QuotaExceeded(
+            "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
+            "delete what is not needed, or ask for a larger quota",
+            project=row[0],
+            used=in_words(row[1]),
+            quota=in_words(row[2]),
+            needed=in_words(size),
+            detail={"project": row[0], "used": row[1], "quota": row[2], "needed": size},
+        )
 
 
 def owe(transaction: Transaction, repository_id: int, size: int) -> None:

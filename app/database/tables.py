@@ -187,7 +187,11 @@ upload = Table(
     Column("updated_at", Double, nullable=False),
     # The bytes reserved for this session from the project's quota; 0 if the project has none.
     Column("charged_bytes", BigInteger, nullable=False, server_default="0"),
+    # The project's id, and a principal's subject as in the audit log. Of sessions of an older release, neither is known.
+    Column("opened_in", BigInteger, nullable=True),
+    Column("opened_by", String, nullable=True),
     Index("ix_upload_updated_at", "updated_at"),
+    Index("ix_upload_opened_in_opened_by", "opened_in", "opened_by"),
 )
 
 garbage = Table(
@@ -299,6 +303,14 @@ manifest_label = Table(
     Column("repository_id", _rowid, primary_key=True),
     Column("digest", _bytewise, primary_key=True),
     Column("label_id", ForeignKey("label.id", ondelete="CASCADE"), primary_key=True),
+    # As of a manifest.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index(
+        "ix_manifest_label_uncharged",
+        *("repository_id", "digest", "label_id"),
+        postgresql_where=_UNCHARGED,
+        sqlite_where=_UNCHARGED,
+    ),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_manifest_label_label_id", "label_id"),
 )

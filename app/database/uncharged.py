@@ -1,4 +1,4 @@
-"""Charge the manifests and tags that an older release wrote, which charged blobs only.
+"""Charge the manifests, tags and labels that an older release wrote, which charged blobs only.
 
 A row without ``charged_bytes`` is one of these. An index lists them, so a batch takes the first few. The quota does not
 refuse them, because they are here already.
@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sqlalchemy import Text, bindparam, cast, func, select, update
+from sqlalchemy import Table, Text, bindparam, cast, func, select, update
 
 from . import quotas
 from .engine import Transaction
-from .tables import manifest, part, tag
+from .tables import manifest, manifest_label, part, tag
 
 # A manifest's annotations may have megabytes, and their length is read.
-_MANIFESTS, _TAGS = 100, 1000
+_MANIFESTS, _ROWS = 100, 1000
 
 
 async def charge_some(transaction: Transaction) -> int:
     """Charge the next few rows; return how many there were."""
-    return await _charge_manifests(transaction) or await _charge_tags(transaction)
+    charged = await _charge_manifests(transaction)
+    for table in (tag, manifest_label):
+        charged = charged or await _charge_rows(transaction, table)
+    return charged
 
 
 async def _charge_manifests(transaction: Transaction) -> int:
@@ -53,23 +56,15 @@ async def _charge_manifests(transaction: Transaction) -> int:
     return len(keys)
 
 
-async def _charge_tags(transaction: Transaction) -> int:
-    first = (
-        select(tag.c.repository_id, tag.c.name)
-        .where(tag.c.charged_bytes.is_(None))
-        .order_by(tag.c.repository_id, tag.c.name)
-        .limit(_TAGS)
-        .with_for_update(key_share=True)
-    )
-    keys = (await transaction.execute(first)).all()
-    if keys:
-        charge = (
-            update(tag)
-            .where(tag.c.repository_id == bindparam("r"), tag.c.name == bindparam("n"))
-            .values(charged_bytes=quotas.ROW_BYTES)
-        )
-        await transaction.execute(charge, [{"r": key[0], "n": key[1]} for key in keys])
-    counts = Counter(repository_id for repository_id, _ in keys)
+async def _charge_rows(transaction: Transaction, table: Table) -> int:
+    key = list(table.primary_key)
+    left = select(*key).where(table.c.charged_bytes.is_(None)).order_by(*key).limit(_ROWS)
+    rows = (await transaction.execute(left.with_for_update(key_share=True))).mappings().all()
+    if rows:
+        this = (column == bindparam(f"the_{column.name}") for column in key)
+        charge = update(table).where(*this).values(charged_bytes=quotas.ROW_BYTES)
+        await transaction.execute(charge, [{f"the_{name}": value for name, value in row.items()} for row in rows])
+    counts = Counter(row["repository_id"] for row in rows)
     owed = {repository_id: quotas.ROW_BYTES * count for repository_id, count in counts.items()}
     await quotas.settle(transaction, owed, checked=False)
-    return len(keys)
+    return len(rows)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from . import quotas
 from .engine import Transaction
@@ -44,8 +44,10 @@ _columns = (
 )
 
 
-async def create(transaction: Transaction, session: UploadSession) -> None:
-    """Write the row of a new session."""
+async def create(
+    transaction: Transaction, session: UploadSession, *, project_id: int | None = None, opened_by: str | None = None
+) -> None:
+    """Write the row of a new session; ``opened_by`` is a principal's subject."""
     await transaction.execute(
         upload.insert().values(
             id=session.id,
@@ -55,8 +57,21 @@ async def create(transaction: Transaction, session: UploadSession) -> None:
             bytes_written=session.bytes_written,
             digest_so_far=session.digest_so_far,
             updated_at=time.time(),
+            opened_in=project_id,
+            opened_by=opened_by,
         )
     )
+
+
+async def count_open(transaction: Transaction, project_id: int, opened_by: str, most: int) -> tuple[int, int]:
+    """Count the sessions in a project that one principal opened, and all of them; each count ends at ``most``."""
+    in_project = select(upload.c.opened_in).where(upload.c.opened_in == project_id)
+    counts = (
+        select(func.count()).select_from(sessions.limit(most).subquery()).scalar_subquery()
+        for sessions in (in_project.where(upload.c.opened_by == opened_by), in_project)
+    )
+    row = (await transaction.execute(select(*counts))).one()
+    return row[0], row[1]
 
 
 async def find(transaction: Transaction, repository_id: int, upload_id: str) -> UploadSession | None:

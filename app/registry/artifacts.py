@@ -7,6 +7,7 @@ index, and a referrer is shown with its subject, if that is in the repository.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -14,10 +15,18 @@ from dataclasses import dataclass, replace
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
-from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, Part, TagEntry, kind_of
+from app.database.artifacts import (
+    EVERYTHING,
+    LISTED_BYTES,
+    Accessory,
+    ArtifactFilter,
+    ArtifactRow,
+    Part,
+    TagEntry,
+    kind_of,
+)
 from app.database.keyset import Count, Entries, Page
 from app.database.labels import Label
-from app.database.manifests import Referrer
 from app.database.text import storable
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
@@ -29,11 +38,12 @@ from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
 from .image_details import Child, ImageConfig, Platform, children_of, platforms_of
 
-# The tags of an artifact that a list shows. The artifact's own page has all of them.
+# The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
 _REFERRERS_SHOWN = 100
-# A larger manifest is not read for a list, which then shows no platforms.
-_MOST_LISTED_BYTES = 256 * 1024
+# A list shows so much of one artifact. The artifact itself has all labels and annotations.
+_LABELS_LISTED = 10
+_ANNOTATION_BYTES_LISTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,8 @@ class Artifact:
 
     ``kind`` is "image", "index", "chart" (Helm), "wasm", else the artifact type itself. ``size`` counts the manifest
     and each of its parts once. For an index, that includes the parts of the children that are here. ``tags`` are the
-    newest few of ``tag_count``.
+    newest few of ``tag_count``. In a list, ``labels`` are the first few, and ``annotations`` those that fit into 4 KiB.
+    A list shows neither annotations nor platforms of manifests of more than 32 KiB.
     """
 
     repository_id: int
@@ -77,7 +88,7 @@ class ArtifactDetail:
     config_type: str | None
     config: ImageConfig | None
     children: Sequence[Child]
-    referrers: Sequence[Referrer]
+    referrers: Sequence[Accessory]
 
 
 class Artifacts:
@@ -94,9 +105,10 @@ class Artifacts:
         """
         async with self._database.reading() as transaction:
             rows = await artifacts.page(transaction, repository_id, page.with_keys(_key), wanted)
-            found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
+            found = await _gather(transaction, repository_id, rows, LISTED_BYTES)
         reached = None if rows.reached is None else f"{rows.reached[0]!r},{rows.reached[1]}"
-        return Entries(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)), reached)
+        listed = await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows))
+        return Entries([_shortened(artifact) for artifact in listed], reached)
 
     async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> Count:
         """Count the artifacts that `page` lists."""
@@ -128,7 +140,7 @@ class Artifacts:
         async with self._database.reading() as transaction:
             here = await artifacts.present(transaction, repository_id, digests)
             stored = await artifacts.linked(transaction, repository_id, set(digests) - here)
-            referrers, _ = await manifests.referrers(transaction, repository_id, row.digest, None, "", _REFERRERS_SHOWN)
+            referrers = await artifacts.accessories(transaction, repository_id, row.digest, "", _REFERRERS_SHOWN)
         return ArtifactDetail(
             artifact=await self._artifact(repository_id, row, found),
             payload=payload,
@@ -143,12 +155,11 @@ class Artifacts:
 
     async def referrers(
         self, repository_id: int, digest: Digest, *, after: str = "", limit: int = 50
-    ) -> list[Referrer]:
+    ) -> list[Accessory]:
         """List the manifests that name this one as their subject (signatures, SBOMs), by digest, past ``after``."""
         if not storable(after):
             return []
-        found, _ = await self._database.read(manifests.referrers, repository_id, digest, None, after, limit)
-        return found
+        return await self._database.read(artifacts.accessories, repository_id, digest, after, limit)
 
     async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
         """Add a tag to a manifest; raises Missing, and Conflict if the repository has that tag already."""
@@ -242,6 +253,17 @@ async def _gather(transaction: Transaction, repository_id: int, rows: Sequence[A
         await artifacts.payloads(transaction, repository_id, digests, most_bytes),
         await _sizes(transaction, repository_id, digests),
     )
+
+
+def _shortened(artifact: Artifact) -> Artifact:
+    """Return an artifact as a list shows it."""
+    room, kept = _ANNOTATION_BYTES_LISTED, {}
+    for name, value in artifact.annotations.items():
+        size = len(json.dumps({name: value}))
+        if size <= room:
+            room -= size
+            kept[name] = value
+    return replace(artifact, annotations=kept, labels=artifact.labels[:_LABELS_LISTED])
 
 
 async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:

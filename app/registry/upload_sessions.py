@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, TooManyRequests
 from app.projects.service import Repository, ensure
 from app.storage import new_key
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 # Running hashes kept for sessions between two requests. If one is dropped, the object is read once at the end.
 _MOST_HASHES = 1000
+# The sessions that may be open at once, of one principal in a project and of all. Each has a row, an object, and up to
+# a day to live. A crowd that begins sessions at the same moment may get a few more.
+_MOST_OF_ONE = 200
+_MOST_IN_PROJECT = 1000
 # The quota that a session reserves ahead, and keeps while it waits for its next request.
 _AHEAD_BYTES = 16 * 1024 * 1024
 
@@ -47,16 +51,20 @@ class UploadSessions:
         self._database = database
         self._hashes: LRUCache[str, Hashing] = LRUCache(_MOST_HASHES)
 
-    async def begin(self, repository: Repository, algorithm: str) -> UploadSession:
-        """Write a new session; raises DigestInvalid for an algorithm that is not verified here."""
+    async def begin(self, repository: Repository, algorithm: str, opened_by: str) -> UploadSession:
+        """Write a new session; raises as `Uploads.begin` does."""
         running = new_hash(algorithm)
         key = new_key()
 
         async def create(transaction: Transaction) -> UploadSession:
             repository_id = await ensure(transaction, repository)
+            project_id = repository.project_id
+            of_one, of_all = await uploads.count_open(transaction, project_id, opened_by, _MOST_IN_PROJECT)
+            if of_one >= _MOST_OF_ONE or of_all >= _MOST_IN_PROJECT:
+                raise _too_many(repository)
             session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, Digest.finish(running))
             await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
-            await uploads.create(transaction, session)
+            await uploads.create(transaction, session, project_id=project_id, opened_by=opened_by)
             return session
 
         session = await self._database.transact(create)
@@ -152,6 +160,14 @@ class UploadSessions:
 
 def _moved_on() -> BlobUploadInvalid:
     return BlobUploadInvalid("another request has changed this upload; ask for its status and resume from there")
+
+
+def _too_many(repository: Repository) -> TooManyRequests:
+    return TooManyRequests(
+        "too many uploads are open in %(project)s; finish or cancel some, or wait until they expire after a day",
+        project=repository.name.project,
+        headers={"Retry-After": "60"},
+    )
 
 
 def _ended() -> BlobUploadUnknown:

@@ -119,7 +119,7 @@ class House:
                     f"SELECT coalesce(sum(charged_bytes), 0) FROM {table} WHERE repository_id IN "
                     f"(SELECT id FROM repository WHERE project_id = {project_id})",
                 )
-                for table in ("upload", "manifest", "tag")
+                for table in ("upload", "manifest", "tag", "manifest_label")
             ]
             assert used == has[0][0] + sum(sums[0][0] for sums in held), f"project {project_id}"
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.access.errors import Conflict
 from app.database import Database, manifests
 from app.database.backfills import Backfills
+from app.database.keyset import Page
 from app.database.projects import Project
 from app.database.quotas import ROW_BYTES, QuotaExceeded
 from app.oci.digest import Digest
@@ -127,6 +129,46 @@ async def test_everything_is_given_back(house: House, project: Project) -> None:
     assert repository.project_id == project.id
 
 
+async def test_a_label_on_an_artifact_is_charged(house: House, project: Project) -> None:
+    before = await house.used(project.id)
+    digest = await put(house, annotated(1))
+    repository_id, used = await house.id_of(), await house.used(project.id)
+    labels = [await house.labels.create(project.id, name=f"label {number:02}") for number in range(51)]
+    for label in labels[:50]:
+        await house.labels.attach(project.id, repository_id, digest, label.id)
+    assert await house.used(project.id) == used + 50 * ROW_BYTES
+    with pytest.raises(Conflict, match="50 labels"):
+        await house.labels.attach(project.id, repository_id, digest, labels[50].id)
+    await house.labels.detach(repository_id, digest, labels[0].id)
+    await house.labels.remove(labels[1].id)
+    assert await house.used(project.id) == used + 48 * ROW_BYTES
+    await set_quota(house, project, used + 48 * ROW_BYTES)
+    with pytest.raises(QuotaExceeded):
+        await house.labels.attach(project.id, repository_id, digest, labels[0].id)
+    await house.artifacts.remove(repository_id, digest)
+    assert await house.used(project.id) == before
+
+
+async def test_a_list_shows_a_little_of_each_artifact(house: House, project: Project) -> None:
+    annotations = {f"name{number}": "ä" * 300 for number in range(12)}
+    small = await put(house, annotated("small", few="words"))
+    some = await put(house, annotated("some", **annotations))
+    large = await put(house, annotated("large", text="a" * 4_000_000))
+    for number in range(12):
+        label = await house.labels.create(project.id, name=f"label {number:02}")
+        await house.labels.attach(project.id, await house.id_of(), some, label.id)
+    listed = {one.digest: one for one in await house.artifacts.page(await house.id_of(), Page(50))}
+    assert listed[small].annotations == {"seed": "small", "few": "words"}
+    assert 1 < len(listed[some].annotations) < 13
+    assert len(json.dumps(dict(listed[some].annotations))) < 5000
+    assert [label.name for label in listed[some].labels] == [f"label {number:02}" for number in range(10)]
+    assert listed[large].annotations == {}
+    for digest, number in ((some, 13), (large, 2)):
+        detail = await house.artifacts.detail(await house.id_of(), digest)
+        assert len(detail.artifact.annotations) == number
+    assert len((await house.artifacts.find(await house.id_of(), some)).labels) == 12
+
+
 async def test_what_is_collected_is_given_back(house: House, project: Project) -> None:
     first = await put(house, annotated(1), "latest")
     charged = await charged_rows(house.database, project.id)
@@ -208,9 +250,11 @@ async def test_rows_of_an_older_release_are_charged(house: House, project: Proje
     """The quota does not matter: they are here already. What goes before they are charged gives nothing back."""
     before = await house.used(project.id)
     many = [await put(house, annotated(number, text="b" * number), f"v{number}") for number in range(120)]
+    label = await house.labels.create(project.id, name="tested")
+    await house.labels.attach(project.id, await house.id_of(), many[5], label.id)
     used = await house.used(project.id)
     async with house.database.transaction() as transaction:
-        for table in ("manifest", "tag"):
+        for table in ("manifest", "tag", "manifest_label"):
             await transaction.execute(text(f"UPDATE {table} SET charged_bytes = NULL"))
         await transaction.execute(text(f"UPDATE project SET used_bytes = {before}, quota_bytes = {before}"))
         await manifests.remove(transaction, await house.id_of(), many.pop())
@@ -228,7 +272,7 @@ async def test_rows_of_an_older_release_are_charged(house: House, project: Proje
 async def test_rows_are_charged_beside_pushes_and_deletions(house: House, project: Project) -> None:
     digests = [await put(house, annotated(number), f"v{number % 40}") for number in range(150)]
     async with house.database.transaction() as transaction:
-        for table in ("manifest", "tag"):
+        for table in ("manifest", "tag", "manifest_label"):
             await transaction.execute(text(f"UPDATE {table} SET charged_bytes = NULL"))
         await transaction.execute(text(f"UPDATE project SET used_bytes = {len(EMPTY)}"))
 

@@ -61,6 +61,7 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "due reviews": lambda t: manifests.due_reviews(t, 10),
     "find a project": lambda t: projects.find(t, "physics"),
     "charge": lambda t: quotas.charge(t, 1, 5),
+    "open uploads": lambda t: uploads.count_open(t, 1, "person:mari", 10),
     "settle": lambda t: quotas.settle(t, {1: 5}),
     "charge what is not charged": uncharged.charge_some,
     "room": lambda t: quotas.room(t, 1),

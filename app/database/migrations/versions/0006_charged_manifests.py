@@ -1,4 +1,4 @@
-"""Say of each manifest and tag how many bytes its project is charged.
+"""Say of each manifest, tag and label on a manifest how many bytes its project is charged, and who opened an upload.
 
 Those from before are charged afterwards (`app.database.backfills`).
 """
@@ -13,6 +13,8 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    for table in ("manifest", "tag"):
+    for table in ("manifest", "tag", "manifest_label"):
         op.add_column(table, sa.Column("charged_bytes", sa.BigInteger(), nullable=True))
+    op.add_column("upload", sa.Column("opened_in", sa.BigInteger(), nullable=True))
+    op.add_column("upload", sa.Column("opened_by", sa.String(), nullable=True))
     op.execute("INSERT INTO setting (name, value) VALUES ('backfill charged_bytes', '')")
