@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from app.oci.digest import Digest
 
@@ -183,6 +183,13 @@ async def coldest(
         .limit(limit)
     )
     return [(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+
+
+async def total_size(transaction: Transaction, project_id: int) -> int:
+    """Add up the sizes of a project's blobs in bytes."""
+    theirs = select(link.c.digest).where(link.c.project_id == project_id)
+    statement = select(func.coalesce(func.sum(blob.c.size), 0)).where(blob.c.digest.in_(theirs))
+    return int((await transaction.execute(statement)).scalar_one())
 
 
 async def discard(transaction: Transaction, object_key: str, grace: float) -> None:

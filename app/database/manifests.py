@@ -332,6 +332,23 @@ async def pulled_from_mirror(transaction: Transaction, repository_id: int, diges
     return (await transaction.execute(statement)).scalar()
 
 
+async def coldest(
+    transaction: Transaction, project_id: int, before: float, limit: int
+) -> list[tuple[int, Digest, int]]:
+    """List the project's least recently pulled manifests, all last pulled before ``before`` (Unix seconds).
+
+    Each is (repository id, digest, charged bytes). All manifests of the project are read.
+    """
+    statement = (
+        select(manifest.c.repository_id, manifest.c.digest, func.coalesce(manifest.c.charged_bytes, 0))
+        .join_from(repository, manifest, manifest.c.repository_id == repository.c.id)
+        .where(repository.c.project_id == project_id, manifest.c.pulled_at < before)
+        .order_by(manifest.c.pulled_at)
+        .limit(limit)
+    )
+    return [(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+
+
 async def names_blob(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
     """Return whether any manifest of the repository names the blob."""
     statement = select(part.c.digest).where(

@@ -187,7 +187,7 @@ upload = Table(
     Column("updated_at", Double, nullable=False),
     # The bytes reserved for this session from the project's quota; 0 if the project has none.
     Column("charged_bytes", BigInteger, nullable=False, server_default="0"),
-    # The project's id, and a principal's subject as in the audit log. Of sessions of an older release, neither is known.
+    # The project's id, and a principal's subject as in the audit log. Sessions of an older release have neither.
     Column("opened_in", BigInteger, nullable=True),
     Column("opened_by", String, nullable=True),
     Index("ix_upload_updated_at", "updated_at"),
