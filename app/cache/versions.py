@@ -97,7 +97,7 @@ class Versions:
         return await future
 
     async def recall(self, copy: str) -> bytes | None:
-        """Return what was kept as a copy; None if there is nothing, or Redis is down."""
+        """Return a copy; None if Redis has none, or is down."""
         if self._skips():
             return None
         self._begin()

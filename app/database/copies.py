@@ -27,8 +27,10 @@ _ENTRY_BYTES = 600
 class Copies(Protocol):
     """Finds copies of rows for `Database`, which tells it what has changed."""
 
-    async def point(self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask) -> Row | None:
-        """Return the row of a question as it is now; ``ask`` asks SQL. Raises Unavailable."""
+    async def point(
+        self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
+    ) -> Row | None:
+        """Return the row of a question as it is now; ``ask`` asks SQL, with ``renew`` always. Raises Unavailable."""
 
     async def tell(self, changes: Changes, *, answers: bool) -> None:
         """End the copies of what a transaction has changed.
@@ -41,15 +43,17 @@ class Copies(Protocol):
 class FileCopies:
     """Copies of rows of an SQLite file, in the memory of this worker; implements `Copies`.
 
-    SQLite's ``data_version`` says whether another connection has committed since, in any process. So nobody has to be
-    told anything.
+    SQLite's ``data_version`` says whether another connection has committed since, in any process. So a writer tells
+    nobody.
     """
 
     def __init__(self, data_version: Callable[[], int]) -> None:
         self._data_version = data_version
         self._rows: LRUCache[tuple[Any, ...], tuple[int, Row | None]] = memory(lambda kept: kept[1])
 
-    async def point(self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask) -> Row | None:
+    async def point(
+        self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
+    ) -> Row | None:
         version = self._data_version()
         kept = self._rows.get((query, *parameters))
         if kept is not None and kept[0] == version:

@@ -27,8 +27,11 @@ from .trouble import down
 
 log = logging.getLogger(__name__)
 
-# In seconds. All are chosen so that a request whose questions are not answered is refused within 5 s.
+# In seconds. The others are chosen so that a request is refused within 5 s if the server does not answer.
 DEADLINE_SECONDS = 4.0
+# For a transaction, on a server that answers others. It may wait for the row of another one, and a push of thousands of
+# tags takes its time, as does a long list on a busy machine.
+TRANSACTION_SECONDS = 20.0
 # For one step of a background job, which nobody waits for.
 JOB_SECONDS = 60.0
 LATE_SECONDS = 1.0

@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
-from .deadline import DEADLINE_SECONDS, Deadlines, Question
+from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Question
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
@@ -132,7 +132,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+        self, seconds: float = TRANSACTION_SECONDS, *, answers: bool = True
     ) -> AsyncIterator[Transaction]:
         """Run one transaction; commit it at the end of the block, roll it back if the block raises.
 
@@ -172,7 +172,7 @@ class Database:
             task.exception()
 
     async def transact(
-        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = DEADLINE_SECONDS, *, answers: bool = True
+        self, work: Callable[[Transaction], Awaitable[T]], seconds: float = TRANSACTION_SECONDS, *, answers: bool = True
     ) -> T:
         """Run ``work`` in a transaction, and again from the start if another transaction interfered.
 
@@ -191,7 +191,7 @@ class Database:
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def reading(self, seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Transaction]:
+    async def reading(self, seconds: float = TRANSACTION_SECONDS) -> AsyncIterator[Transaction]:
         """Run statements that only read, without waiting for writers; raises Unavailable as `transaction` does."""
         async with self._connected(seconds) as connection:
             yield await connection.execution_options(reading=True)
@@ -203,14 +203,15 @@ class Database:
         async with self.reading() as transaction:
             return await query(transaction, *args, **kwargs)
 
-    async def point(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
+    async def point(self, query: PointQuery, *parameters: object, renew: bool = False) -> Sequence[Any] | None:
         """Return the row of a query outside any transaction, None if there is no row; raises Unavailable.
 
-        It may be a copy, which is the same as what the database would answer.
+        It may be a copy, which is the same as what the database would answer. With ``renew``, it is one only if the
+        database is down.
         """
         if self._copies is None or query.scope is None:
             return await self._ask(query, *parameters)
-        return await self._copies.point(query, parameters, self._ask)
+        return await self._copies.point(query, parameters, self._ask, renew=renew)
 
     async def _ask(self, query: PointQuery, *parameters: object) -> Sequence[Any] | None:
         text = query.text(self._engine)

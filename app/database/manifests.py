@@ -88,12 +88,15 @@ _part_size = PointQuery(
 )
 
 
-async def tagged(database: Database, repository_id: int, name: str, *, leased: bool = False) -> Tagged | None:
+async def tagged(
+    database: Database, repository_id: int, name: str, *, leased: bool = False, renew: bool = False
+) -> Tagged | None:
     """Return the manifest that a tag names, None if there is no such tag.
 
-    ``leased``, for the tags of mirrors: a move of a moment ago may be missing.
+    ``leased``, for the tags of mirrors: a move of a moment ago may be missing. ``renew``: the time of the last
+    comparison with the upstream is that of SQL (`set_checked`), unless SQL is down.
     """
-    row = await database.point(_mirrored_tag if leased else _tagged, repository_id, name)
+    row = await database.point(_mirrored_tag if leased else _tagged, repository_id, name, renew=renew)
     return Tagged(Digest(row[0]), row[1], row[2]) if row else None
 
 
@@ -209,8 +212,11 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
 
 
 async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
-    """Write that the upstream still has the tag at this digest."""
-    changes.changed(transaction, changes.repository(repository_id), leased=False)
+    """Write that the upstream still has the tag at this digest.
+
+    That ends no copies, because they are needed if SQL goes down now. A copy with an earlier time only makes its
+    worker look into SQL before it asks the upstream again.
+    """
     here = (tag.c.repository_id == repository_id) & (tag.c.name == name) & (tag.c.digest == digest)
     await transaction.execute(update(tag).where(here).values(checked_at=time.time()))
 

@@ -29,6 +29,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from cachetools import LRUCache
@@ -141,10 +142,12 @@ class SharedCopies:
         """Read the epoch every second until cancelled."""
         await repeat("copies of rows", self.look, _EPOCH_PAUSE, now=True)
 
-    async def point(self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask) -> Row | None:
+    async def point(
+        self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
+    ) -> Row | None:
         now = time.monotonic()
         copy = self._rows.get((query, *parameters))
-        if copy is not None and query.leased and _is_leased(copy, now) and self._is_current(copy, now):
+        if copy is not None and query.leased and not renew and _is_leased(copy, now) and self._is_current(copy, now):
             return copy.row
         if query.scope is None:
             return await ask(query, *parameters)
@@ -156,7 +159,7 @@ class SharedCopies:
             known = copy if copy is not None and copy.version == version else None
             if known is None and query.shared:
                 known = await self._recall(query, parameters, scope, version)
-            if known is not None and self._is_current(known, time.monotonic()):
+            if known is not None and not renew and self._is_current(known, time.monotonic()):
                 return known.row
         try:
             row = await ask(query, *parameters)
@@ -191,14 +194,18 @@ class SharedCopies:
                 if not await self._told(owed):
                     await self._raise_epoch()
                 self._owed -= owed
-            # Any question finds out which server answers.
-            await self._versions.present(EPOCH)
-            asked_at = time.monotonic()
-            epoch, now = await self._read_epoch()
-            await self._name_redis(epoch, now)
+            await self._refresh()
         except Unavailable:
             # Everybody who asks SQL learns that, and one of them says so.
             return
+
+    async def _refresh(self) -> None:
+        """Read the epoch; raises Unavailable."""
+        # Any question finds out which server answers.
+        await self._versions.present(EPOCH)
+        asked_at = time.monotonic()
+        epoch, now = await self._read_epoch()
+        await self._name_redis(epoch, now)
         redis, since, _ = epoch.split()
         self._agreed = redis if now - float(since) >= _EPOCH_SECONDS else ""
         self._epoch, self._epoch_at = epoch, asked_at
@@ -225,7 +232,14 @@ class SharedCopies:
 
     async def _told(self, scopes: Iterable[str]) -> bool:
         """Tell Redis; return False if it does not answer, or if others may ask another server."""
-        return await self._versions.forget(scopes) and self._agrees(_EPOCH_SECONDS)
+        if not await self._versions.forget(scopes):
+            return False
+        if not self._agrees(_EPOCH_SECONDS):
+            # After a time without SQL the epoch is too old to trust, but it is still the same. A new one would end all
+            # copies of all workers, at a moment in which they may need them again.
+            with suppress(Unavailable):
+                await self._refresh()
+        return self._agrees(_EPOCH_SECONDS)
 
     async def _tell_by_epoch(self, scopes: set[str]) -> None:
         await self._raise_epoch()

@@ -211,7 +211,7 @@ class MirrorManifests:
         async with self._lock.hold(repository.name, tag):
             # The previous holder of the lock may have found out that there is no such tag.
             await self._refuse_missing(repository, tag)
-            known = await self._known(repository, tag)
+            known = await self._known(repository, tag, renew=True)
             if known is not None and self.is_fresh(known[1]):
                 PULLS.labels("waited").inc()
                 return Resolved(*known[0])
@@ -426,11 +426,13 @@ class MirrorManifests:
         PULLS.labels("moved").inc()
         return Resolved(repository_id, digest)
 
-    async def _known(self, repository: Repository, tag: Tag) -> tuple[tuple[int, Digest], float] | None:
+    async def _known(
+        self, repository: Repository, tag: Tag, *, renew: bool = False
+    ) -> tuple[tuple[int, Digest], float] | None:
         repository_id = await self._repository_id(repository)
         if repository_id is None:
             return None
-        tagged = await manifests.tagged(self._database, repository_id, tag)
+        tagged = await manifests.tagged(self._database, repository_id, tag, leased=True, renew=renew)
         return ((repository_id, tagged[0]), tagged[1]) if tagged else None
 
     async def _repository_id(self, repository: Repository) -> int | None:

@@ -40,7 +40,7 @@ class Client:
 
 
 class ClientGone(Exception):
-    """The client closed its connection before the request or its answer was complete."""
+    """The client closed its connection before the request or its answer was complete, or was too slow."""
 
 
 @dataclass(frozen=True, slots=True)

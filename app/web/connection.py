@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from http.client import responses
 from typing import Any, Protocol, cast
 
-from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import (
     HTTPHeaders,
     HTTPInputError,
@@ -25,6 +25,11 @@ from tornado.httputil import (
     _normalize_header,
 )
 from tornado.iostream import IOStream, StreamClosedError, UnsatisfiableReadError
+
+from app.oci.errors import OCIError, SizeInvalid
+
+from .crowds import Crowd, Place
+from .stream import Stream, TooSlow
 
 _LINE_END = re.compile(rb"\n")
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,32})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\Z")
@@ -43,43 +48,7 @@ _REQUESTS_AT_ONCE = 16
 _LINES_KEPT = 4096
 _LONGEST_KEPT = 1024
 # Tornado's handlers get their bodies in pieces of this size.
-_PIECE_BYTES = 64 * 1024
-# Tornado's pattern for the end of a head, and the one that takes its place.
-_END_OF_HEAD = {b"\r?\n\r?\n": b"\n\r?\n"}
-
-
-class Stream(IOStream):
-    """The stream of a client's connection.
-
-    It sends each write at once; Tornado would switch TCP_NODELAY on and off with every answer.
-    """
-
-    def __init__(self, connection: socket.socket, max_buffer_size: int, read_chunk_size: int) -> None:
-        super().__init__(connection, max_buffer_size, read_chunk_size)
-        super().set_nodelay(True)
-
-    def set_nodelay(self, value: bool) -> None:
-        pass
-
-    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Awaitable[bytes]:
-        """Read as Tornado does, and find the end of a head without trying each of its bytes.
-
-        Tornado's pattern begins with a byte that may be missing. This one ends at the same place.
-        """
-        return super().read_until_regex(_END_OF_HEAD.get(regex, regex), max_bytes)
-
-    async def read_some(self, room: memoryview) -> int:
-        """Put what has arrived into ``room`` and return its size; waits for one byte. Raises StreamClosedError.
-
-        The kernel writes into ``room`` itself; Tornado's other reads copy every byte three times.
-        """
-        return await self.read_into(cast("bytearray", room), partial=True)
-
-    def unread(self, data: memoryview) -> None:
-        """Put bytes back, so that the next read begins with them."""
-        if data:
-            self._read_buffer[:0] = data
-            self._read_buffer_size += len(data)
+_PIECE_BYTES = 16 * 1024
 
 
 class Body(Protocol):
@@ -88,8 +57,8 @@ class Body(Protocol):
     async def fill(self, room: memoryview) -> int:
         """Fill ``room`` with the next bytes and return their number: less than it holds only at the end, 0 after it.
 
-        If the connection closes, returns the bytes that arrived; the next call raises StreamClosedError. Raises
-        HTTPInputError if the body is malformed or too large.
+        If the connection closes or the client is too slow, returns the bytes that arrived; the next call raises
+        StreamClosedError or TooSlow. Raises HTTPInputError if the body is malformed or too large.
         """
 
 
@@ -102,22 +71,42 @@ class Delegate(HTTPMessageDelegate):
 
 
 class Connection(HTTP1ServerConnection):
-    """A connection of a client; its delegate's `start_request` returns a `Delegate`."""
+    """A connection of a client; its delegate's `start_request` returns a `Delegate`.
+
+    ``peer`` is the address at its other end. ``through_proxy``: the peer is a trusted proxy. ``place`` counts for the
+    client; it is missing while a proxy's connection has no request.
+    """
+
+    def __init__(self, stream: Stream, params: HTTP1ConnectionParameters, context: Any, *, through_proxy: bool) -> None:
+        super().__init__(stream, params, context)
+        # Handlers of Tornado find their client's address in the context, which all requests of a connection share.
+        self.peer: str = context.remote_ip
+        self.through_proxy = through_proxy
+        self.place: Place | None = None
 
     async def _server_request_loop(self, delegate: HTTPServerConnectionDelegate) -> None:
         answered = 0
         try:
             while True:
-                exchange = Exchange(self.stream, False, self.params, self.context)
+                exchange = Exchange(self)
+                cast("Stream", self.stream).be_patient()
                 try:
                     if not await exchange.read_response(delegate.start_request(self, exchange)):
                         return
                 except (StreamClosedError, UnsatisfiableReadError, asyncio.CancelledError):
                     return
+                except Crowd as crowd:
+                    refuse(self.stream, crowd)
+                    return
+                except TooSlow:
+                    refuse(self.stream, SizeInvalid("the body did not arrive in time; send it again", status=408))
+                    return
                 except Exception:
                     log.exception("a connection failed")
                     exchange.close()
                     return
+                if self.place is not None:
+                    self.place.release()
                 answered += 1
                 if answered % _REQUESTS_AT_ONCE == 0:
                     await asyncio.sleep(0)
@@ -127,6 +116,15 @@ class Connection(HTTP1ServerConnection):
 
 class Exchange(HTTP1Connection):
     """A request and its answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.stream, False, connection.params, connection.context)
+        self._owner = connection
+
+    def hold(self, count: int) -> None:
+        """Count bytes of the body that stay in memory until the answer has ended; raises Crowd."""
+        if self._owner.place is not None:
+            self._owner.place.hold(count)
 
     def send(self, data: bytes) -> Awaitable[None] | None:
         """Send bytes of an answer; return an awaitable if the socket does not take all of them at once.
@@ -162,7 +160,22 @@ class Exchange(HTTP1Connection):
             return
         room = memoryview(bytearray(_PIECE_BYTES))
         while count := await body.fill(room):
+            self.hold(count)
             await self._deliver_body(delegate, bytes(room[:count]))
+
+
+def refuse(stream: IOStream, error: OCIError) -> None:
+    """Send an error that belongs to no handler's request, and close the connection after it."""
+    body = error.body()
+    head = [
+        f"HTTP/1.1 {error.answer_status} {responses[error.answer_status]}",
+        "Connection: close",
+        "Content-Type: application/json",
+        "X-Content-Type-Options: nosniff",
+        f"Content-Length: {len(body)}",
+        *(f"{name}: {value}" for name, value in error.headers.items()),
+    ]
+    stream.write("\r\n".join([*head, "", ""]).encode() + body).add_done_callback(lambda _: stream.close())
 
 
 class _FixedBody:
@@ -178,7 +191,7 @@ class _FixedBody:
         while filled < len(room):
             try:
                 filled += await self._stream.read_some(room[filled:])
-            except StreamClosedError:
+            except (StreamClosedError, TooSlow):
                 if filled == 0:
                     raise
                 break
@@ -242,7 +255,7 @@ class _ChunkedBody:
         while filled < len(room) and self._next_line is not None:
             try:
                 end = filled + await self._stream.read_some(room[filled:])
-            except StreamClosedError:
+            except (StreamClosedError, TooSlow):
                 if filled == 0:
                     raise
                 break

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from urllib.parse import urlsplit
 
 from tornado.web import HTTPError
 
 from .base import Handler
 from .session import COOKIE, BrowserSessions
 
-# The cookie of a browser that nobody has logged in with.
+# The cookie of a browser without a session.
 _VISITOR = "visitor"
 _BYTES = 32
 
@@ -70,9 +69,9 @@ class ProtectedHandler(Handler):
         origin = self.request.headers.get("Origin")
         if origin is None:
             return True
-        # Another page can choose neither our host name nor the scheme under which a browser found us.
-        parts = urlsplit(origin)
-        return parts.scheme == self.browsers.scheme and parts.netloc.lower() == self.request.host.lower()
+        # Another page can choose neither our host name nor the scheme under which a browser found us. The text is
+        # compared as it is, because a malformed one cannot be parsed.
+        return origin.lower() == f"{self.browsers.scheme}://{self.request.host}".lower()
 
     def _expected(self) -> bytes:
         secret = self.browsers.cookies.get(self, COOKIE) or self._visitor()

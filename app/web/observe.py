@@ -27,6 +27,9 @@ SECONDS = Histogram(
 )
 BYTES_OUT = Counter("registry_sent_bytes_total", "Bytes of bodies sent to clients.", ["route"])
 BYTES_IN = Counter("registry_received_bytes_total", "Bytes of bodies received from clients.", ["route"])
+ENDED = Counter(
+    "registry_ended_clients_total", "Clients that were cut off or refused, for the sake of the others.", ["reason"]
+)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import re
 import socket
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
-from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer, _HTTPRequestContext
 from tornado.httputil import (
     HTTPConnection,
@@ -23,34 +20,34 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.ioloop import IOLoop, PeriodicCallback
+from tornado.ioloop import PeriodicCallback
 from tornado.iostream import IOStream
 from tornado.web import Application
 
 from app.config import Network
 from app.kit.networks import in_networks
-from app.oci.errors import Unsupported
+from app.oci.errors import OCIError, Unsupported
 
 from .address import Addresses
-from .connection import Body, Connection, Delegate, Exchange, Stream
-from .observe import Observer, request_id
+from .connection import Body, Connection, Delegate, Exchange, refuse
+from .crowds import Crowd, Crowds
+from .listening import Listening
+from .observe import ENDED, Observer, request_id
+from .stream import Stream
 from .v2.call import Call
 from .v2.edge import V2
-
-log = logging.getLogger(__name__)
 
 # Only the distribution API takes large bodies; forms and JSON are small.
 _MAX_FORM_BYTES = 1024 * 1024
 # A connection is closed after this time without a request; clients that are still there poll more often.
 _IDLE_SECONDS = 120
+# So often, silent and slow clients are looked for.
+_SWEEP_SECONDS = 1
 _MAX_BUFFER = 1024 * 1024
 # Almost every head is smaller. Tornado fills a buffer of this size with zeros before each read.
 _HEAD_CHUNK = 8 * 1024
 # An upload has this time to store the received bytes after a stop closed its connection.
 _END_SECONDS = 3
-# The pause after a connection could not be accepted, because no file descriptor or memory was left.
-_PAUSE_SECONDS = 0.5
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 # The content type of a record that opens a TLS connection (RFC 8446, 5.1).
 _TLS_HANDSHAKE = b"\x16"
 # RFC 9112, 3.2.2: what a client sends that takes us for a proxy.
@@ -71,8 +68,9 @@ class Edge(HTTPServerConnectionDelegate):
         self._application = application
         self._addresses = addresses
         self._trusted = tuple(trusted_proxies)
+        self._crowds = Crowds()
         # The connections without the whole head of a request, with the start of their wait; the longest wait first.
-        self.waiting: dict[HTTP1ServerConnection, float] = {}
+        self.waiting: dict[Connection, float] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -85,40 +83,63 @@ class Edge(HTTPServerConnectionDelegate):
             _close_if_silent(connection)
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        waiting = cast("HTTP1ServerConnection", server_conn)
+        waiting = cast("Connection", server_conn)
         self.waiting[waiting] = time.monotonic()
+        if waiting.through_proxy:
+            _leave(waiting)
         if self._stopping:
             _close_if_silent(waiting)
-        return _Request(self, server_conn, cast("Exchange", request_conn))
+        return _Request(self, waiting, cast("Exchange", request_conn))
 
     def dispatch(
-        self, server_conn: object, connection: Exchange, start: RequestStartLine, headers: HTTPHeaders
+        self, server_conn: Connection, connection: Exchange, start: RequestStartLine, headers: HTTPHeaders
     ) -> tuple[HTTPMessageDelegate, Awaitable[None] | None]:
         """Return the delegate that answers this request, and an awaitable to wait for before its body is read.
 
         It is called once the head has arrived.
         """
-        self.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
+        self.waiting.pop(server_conn, None)
         if self._stopping:
             connection._disconnect_on_finish = True
-        context: Any = connection.context
         start, fault = read_target(start, headers)
-        peer = client_address(context.remote_ip, headers.get_list("X-Forwarded-For"), self._trusted)
+        client = client_address(server_conn.peer, headers.get_list("X-Forwarded-For"), self._trusted)
+        if server_conn.through_proxy:
+            fault = self._enter(server_conn, client) or fault
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if fault is not None or address.path.startswith("/v2/") or address.path == "/v2":
             given = headers.get_list("X-Request-Id")
-            call = Call(connection, start, headers, address, peer, request_id(given[0] if given else None), fault)
+            call = Call(connection, start, headers, address, client, request_id(given[0] if given else None), fault)
             return call, self._v2.answer(call)
-        context.remote_ip = peer
+        cast("_HTTPRequestContext", connection.context).remote_ip = client
         connection.set_max_body_size(_MAX_FORM_BYTES)
         delegate = self._application.start_request(server_conn, connection)
         return delegate, delegate.headers_received(start, headers)
+
+    def admit(self, connection: Connection) -> Crowd | None:
+        """Count a new connection for its client, if that is known; return the error if it has too many."""
+        return None if connection.through_proxy else self._enter(connection, connection.peer)
+
+    def comes_through_proxy(self, peer: str) -> bool:
+        """Return whether a peer is a trusted proxy; the one of a Unix socket always is."""
+        return is_proxy(peer, self._trusted)
+
+    def forget(self, connection: Connection) -> None:
+        """Note that a connection has ended."""
+        self.waiting.pop(connection, None)
+        _leave(connection)
+
+    def _enter(self, connection: Connection, address: str) -> Crowd | None:
+        try:
+            connection.place = self._crowds.enter(address)
+        except Crowd as crowd:
+            return crowd
+        return None
 
 
 class _Request(Delegate):
     """A request that waits for its head; the delegate that `Edge.dispatch` returns gets everything after it."""
 
-    def __init__(self, edge: Edge, server_conn: object, connection: Exchange) -> None:
+    def __init__(self, edge: Edge, server_conn: Connection, connection: Exchange) -> None:
         self._edge = edge
         self._server_conn = server_conn
         self._connection = connection
@@ -146,7 +167,7 @@ class _Request(Delegate):
         return self._delegate.take(body) if isinstance(self._delegate, Delegate) else None
 
 
-def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestStartLine, Unsupported | None]:
+def read_target(start: RequestStartLine, headers: HTTPHeaders) -> tuple[RequestStartLine, OCIError | None]:
     """Return the start line with a path as its target, and the error if the request does not say its host once.
 
     A target that is a whole URL replaces the Host header.
@@ -174,14 +195,18 @@ def client_address(peer: str, forwarded: Sequence[str], trusted: Sequence[Networ
     """Return the client's address: the peer's, or if the peer is a trusted proxy, the one that the proxy names.
 
     Proxies append to X-Forwarded-For, so the list is read from the right. The first address that is no trusted proxy
-    is the client. A text that the client itself put there stands further left and is never trusted. The peer of a
-    Unix socket is always a trusted proxy.
+    is the client. A text that the client itself put there stands further left and is never trusted.
     """
     hops = [hop.strip() for header in forwarded for hop in header.split(",")]
     address = peer
-    while hops and (address in ("", "0.0.0.0") or in_networks(address, tuple(trusted))):  # noqa: S104  # compared
+    while hops and is_proxy(address, tuple(trusted)):
         address = hops.pop().strip("[]")
     return address
+
+
+def is_proxy(address: str, trusted: tuple[Network, ...]) -> bool:
+    """Return whether an address is that of a trusted proxy; the peer of a Unix socket always is one."""
+    return address in ("", "0.0.0.0") or in_networks(address, trusted)  # noqa: S104  # compared
 
 
 class PlainServer(HTTPServer):
@@ -194,7 +219,7 @@ class PlainServer(HTTPServer):
     edge: Edge
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        super().add_sockets([cast("socket.socket", _Listening(each)) for each in sockets])
+        super().add_sockets([cast("socket.socket", Listening(each)) for each in sockets])
 
     def handle_stream(self, stream: IOStream, address: tuple[str, int]) -> None:
         if _begins_with_tls(stream.socket):
@@ -202,16 +227,33 @@ class PlainServer(HTTPServer):
         else:
             stream = Stream(stream.socket, _MAX_BUFFER, _HEAD_CHUNK)
             context = _HTTPRequestContext(stream, address, self.protocol, self.trusted_downstream)
-            connection = Connection(stream, self.conn_params, context)
+            through_proxy = self.edge.comes_through_proxy(context.remote_ip)
+            connection = Connection(stream, self.conn_params, context, through_proxy=through_proxy)
+            crowd = self.edge.admit(connection)
+            if crowd is not None:
+                refuse(stream, crowd)
+                return
             self._connections.add(connection)
             connection.start_serving(self)
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
-        self.edge.waiting.pop(cast("HTTP1ServerConnection", server_conn), None)
+        self.edge.forget(cast("Connection", server_conn))
 
-    def close_idle(self) -> None:
-        """Close the connections that have waited too long, between two requests or in the middle of a head."""
+    def sweep(self) -> None:
+        """Close the connections that have waited too long, and end the requests of clients that are too slow.
+
+        A timer for each request would cost more. A second counts as one, however late this runs, because a worker that
+        was busy cannot know what its clients did.
+        """
+        self._close_idle()
+        for connection in list(self._connections):
+            stream = cast("Stream", connection.stream)
+            if stream.tick(_SWEEP_SECONDS):
+                ENDED.labels("slow").inc()
+                stream.give_up()
+
+    def _close_idle(self) -> None:
         before = time.monotonic() - _IDLE_SECONDS
         for connection, since in list(self.edge.waiting.items()):
             if since > before:
@@ -219,50 +261,17 @@ class PlainServer(HTTPServer):
             connection.stream.close()
 
 
-class _Listening:
-    """A listening socket as Tornado uses it, which pauses while this process has no file descriptor left.
-
-    Tornado would try to accept in each turn of the loop, and log each failure. The connections wait in the kernel.
-    """
-
-    def __init__(self, listening: socket.socket) -> None:
-        self._socket = listening
-        self._pausing = False
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        try:
-            accepted = self._socket.accept()
-        except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                raise
-            self._pause(error)
-            raise BlockingIOError from error
-        self._pausing = False
-        return accepted
-
-    def _pause(self, error: OSError) -> None:
-        if not self._pausing:
-            log.error("new connections wait, because none can be accepted: %s", error.strerror)
-        self._pausing = True
-        IOLoop.current().update_handler(self.fileno(), 0)
-        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self._resume)
-
-    def _resume(self) -> None:
-        if self.fileno() >= 0:
-            IOLoop.current().update_handler(self.fileno(), IOLoop.READ)
+def _leave(connection: Connection) -> None:
+    place, connection.place = connection.place, None
+    if place is not None:
+        place.leave()
 
 
 def _begins_with_tls(connection: socket.socket) -> bool:
     return _first_byte(connection) == _TLS_HANDSHAKE
 
 
-def _close_if_silent(connection: HTTP1ServerConnection) -> None:
+def _close_if_silent(connection: Connection) -> None:
     # A request that has arrived is answered.
     if not connection.stream.closed() and not _first_byte(connection.stream.socket):
         connection.stream.close()
@@ -284,7 +293,7 @@ def make_server(edge: Edge) -> HTTPServer:
     server.edge = edge
     # Tornado would set a timer and remove it with every request; a periodic check costs less.
     server.conn_params.header_timeout = None
-    PeriodicCallback(server.close_idle, _IDLE_SECONDS / 4 * 1000).start()
+    PeriodicCallback(server.sweep, _SWEEP_SECONDS * 1000).start()
     return server
 
 

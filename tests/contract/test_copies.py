@@ -1,4 +1,4 @@
-"""Copies of rows: what is answered from them is what SQL would answer, whatever becomes of Redis and of SQL."""
+"""Copies of rows give the answers that SQL would give, also if Redis or SQL fails at any moment."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ async def test_a_row_that_is_locked_for_long_fails_nobody_else(database: Databas
     assert found is not None
 
     async def charge() -> None:
-        async with database.transaction() as transaction:
+        async with database.transaction(DEADLINE_SECONDS) as transaction:
             await quotas.charge(transaction, found.id, 1)
 
     async def work_on() -> None:
@@ -202,7 +202,7 @@ async def test_a_row_that_is_locked_for_long_fails_nobody_else(database: Databas
 async def test_an_unanswered_statement_ends_on_the_server_too(database: Database) -> None:
     began = time.monotonic()
     with pytest.raises(Unavailable):
-        async with database.transaction() as transaction:
+        async with database.transaction(DEADLINE_SECONDS) as transaction:
             await transaction.execute(text("SELECT pg_sleep(600)"))
     assert time.monotonic() - began >= DEADLINE_SECONDS * 0.9
 

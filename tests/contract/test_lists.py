@@ -1,4 +1,4 @@
-"""Lists that are longer than what one page may look at or count: nothing is lost, and what is left is told."""
+"""Lists with more entries than one page may read or count: no entry is lost, and the page says that there are more."""
 
 from __future__ import annotations
 

@@ -246,8 +246,11 @@ async def test_many_at_once_never_exceed_it(house: House, project: Project) -> N
         return True
 
     outcomes = await asyncio.gather(*(push_watched(number) for number in range(8)))
-    assert 1 <= sum(outcomes) <= 5
-    assert await house.used(project.id) == sum(outcomes) * 6 * MiB
+    # In step, they can refuse each other all. What they had reserved is free again.
+    outcomes.append(sum(outcomes) == 5 or await push_watched(8))
+    assert outcomes[-1]
+    assert sum(outcomes[:-1]) <= 5
+    assert await house.used(project.id) == min(sum(outcomes), 5) * 6 * MiB
 
 
 async def test_many_small_ones_at_once_never_exceed_it(house: House, project: Project) -> None:

@@ -21,7 +21,7 @@ _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+
 
 def missing() -> str | None:
     if not (TOOLS / "ansible-playbook").exists():
-        return "no Ansible (python3 -m venv .venv-ansible; .venv-ansible/bin/pip install -r ansible/requirements.txt)"
+        return "no Ansible (make .venv-ansible/setup.stamp)"
     return None
 
 

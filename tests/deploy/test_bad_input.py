@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .authority import Authority
 from .conftest import NAME, SETUP_SECONDS, Site
+from .releases import remake
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
@@ -49,6 +51,13 @@ def test_a_disk_of_its_own_that_is_full(site: Site) -> None:
     site.host.ssh("mkdir --parents /srv/small && mount -t tmpfs -o size=1m tmpfs /srv/small")
     _refused(site, "1 MiB free on one of the disks of / /var /opt /srv/small", registry_data_dir="/srv/small")
     site.host.ssh("umount /srv/small")
+
+
+def test_a_release_without_the_hashes_of_its_wheels(site: Site, release: Path, tmp_path: Path) -> None:
+    remake(release, "1.0.9", lambda folder: (folder / "wheels.lock").unlink(), tmp_path / "unpacked")
+    _refused(site, "has no wheels.lock", registry_version="1.0.9")
+    (release / "registry-1.0.9.tar.gz").write_bytes(b"not an archive")
+    _refused(site, "has no wheels.lock", registry_version="1.0.9")
 
 
 def test_certificate_of_another_key_host_or_time(site: Site) -> None:

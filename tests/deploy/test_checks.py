@@ -26,6 +26,7 @@ ALERTS = Path(__file__).with_name("alerts") / "registry.test.yml"
 # Commands that may say of themselves that they never change a host.
 _READS = re.compile(
     r"(df|journalctl|openssl x509 -noout|openssl pkey -pubout|python3 -c \"import ipaddress|systemd-analyze calendar)\b"
+    r"|tar --list\b"
     # What it writes to see whether it can, it removes.
     r"|/usr/local/sbin/registry-backup check$"
     r"|psql (?=[^\"]*\"SELECT )(?!.*;)"

@@ -1,5 +1,6 @@
-"""Runs the service with the mirror's longest time-outs cut, for tests that would otherwise wait for them to pass.
+"""Runs the service with its longest time-outs cut, for tests that would otherwise wait for them to pass.
 
+As ``impatient``, it has little patience with slow clients and takes few connections; else the mirror's waits are short.
 What a time-out leads to is the same; how long it is, `tests/unit/test_docs_figures.py` compares with the documents.
 """
 
@@ -26,13 +27,25 @@ def cut() -> None:
     ledger._RULES["hold"], defaults["wait"] = 1, 6.0
 
 
+def lose_patience() -> None:
+    """Cut the patience with clients, and what one address may hold."""
+    from app.web import crowds, stream
+
+    stream.PATIENCE_SECONDS = 3
+    crowds.MOST_CONNECTIONS = 30
+    crowds.MOST_BYTES = 8_000_000
+
+
 def main() -> int:
-    """Run a command of the service."""
+    """Run a command of the service; ``impatient`` may stand before it."""
     prepare = program._prepare_metrics
+    impatient = sys.argv[1] == "impatient"
+    if impatient:
+        del sys.argv[1]
 
     def prepare_and_cut(config: Config) -> None:
         prepare(config)
-        cut()
+        lose_patience() if impatient else cut()
 
     program._prepare_metrics = prepare_and_cut
     return program.main()

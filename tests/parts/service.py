@@ -36,15 +36,16 @@ class Service:
         s3: Mapping[str, Any] | None = None,
         overrides: Mapping[str, Any] | None = None,
         hurried: bool = False,
+        impatient: bool = False,
     ) -> None:
         """Write ``folder/config.yaml``, start the service and wait until it is ready.
 
         ``upstream`` is the base URL of docker.io, ``s3`` the section that `weed.ObjectStore.bucket` gives (None:
-        blobs in a folder); ``overrides`` are merged into the file key by key, and win. ``hurried``: with shorter
-        time-outs (`tests.parts.hurried`).
+        blobs in a folder); ``overrides`` are merged into the file key by key, and win. ``hurried`` and ``impatient``:
+        with shorter time-outs (`tests.parts.hurried`).
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._module = "tests.parts.hurried" if hurried else "app"
+        self._command = ["tests.parts.hurried" if hurried or impatient else "app", *["impatient"] * impatient]
         self.folder, self.config = folder, folder / "config.yaml"
         self.host = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.host}"
@@ -64,7 +65,7 @@ class Service:
         """Start it and wait until `/readyz` answers 200; raises RuntimeError with its log where it ends first."""
         self._process = Process(
             "service",
-            python("-m", self._module, "serve", "--config", str(self.config)),
+            python("-m", *self._command, "serve", "--config", str(self.config)),
             self.folder,
             preload=True,
         )

@@ -129,6 +129,24 @@ def limits() -> list[list[str]]:
             f"{whole(constant('main', '_REDIRECT_SECONDS') / MINUTE)} minutes; with `accel`, for nginx alone, one day",
         ],
         ["a connection without a request", f"{whole(constant('web', '_IDLE_SECONDS') / MINUTE)} minutes"],
+        [
+            "a body to arrive, or an answer to be read",
+            (
+                f"at least {whole(constant('web', 'LEAST_RATE') / KIB)} KiB/s; silence for "
+                f"{whole(constant('web', 'PATIENCE_SECONDS'))} s"
+            ),
+        ],
+        [
+            "connections of one address (of an IPv6 /64) in one worker",
+            f"{whole(constant('web', 'MOST_CONNECTIONS'))}, then 429",
+        ],
+        [
+            "bodies of one address in the memory of one worker",
+            (
+                f"{whole(constant('web', 'MOST_BYTES') / MIB)} MiB, then 429; "
+                f"the first {whole(constant('web', '_FREE_BYTES') / KIB)} KiB of each are free"
+            ),
+        ],
         ["manifest payloads remembered by a worker", f"{whole(constant('registry', '_CACHE_BYTES') / MIB)} MiB"],
         ["redirects of an upstream or its token service", whole(constant("mirror", "MAX_REDIRECTS"))],
         ["one header of an upstream's answer", f"{whole(constant('mirror', '_MAX_HEADER_BYTES') / KIB)} KiB"],
@@ -176,6 +194,7 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "alone has no answer ends after {} s", "database/DEADLINE_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "**Late, {} s:**", "database/LATE_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "its own deadline: {} s", "database/DEADLINE_SECONDS", 1),
+    ("decisions/0031-a-deadline-for-the-database", "{} s for a transaction", "database/TRANSACTION_SECONDS", 1),
     ("decisions/0031-a-deadline-for-the-database", "no answer after {} ms", "database/PROBE_SECONDS", 0.001),
     ("architecture", "at most {} s ago", "database/_EPOCH_SECONDS", 1),
     ("architecture", "for {} minutes after the last", "database/_BRIDGE_SECONDS", MINUTE),

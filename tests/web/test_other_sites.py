@@ -57,6 +57,7 @@ def remove(stage: Service, name: str) -> None:
         {"Origin": "https://evil.ut.ee"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": "SELF"},

@@ -8,8 +8,6 @@ reads it. If the answer is sent before the body was read, the connection is clos
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +15,7 @@ from email.utils import formatdate
 from functools import lru_cache
 from http.client import responses
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs
 
 from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
@@ -28,6 +27,7 @@ from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
 from app.web.connection import Body, Delegate, Exchange
+from app.web.stream import Stream, TooSlow
 
 _COMMON = (
     "Docker-Distribution-Api-Version: registry/2.0",
@@ -185,7 +185,8 @@ class Call(Delegate):
     async def read(self, room: memoryview) -> int:
         """Fill ``room`` with the next bytes of the body and return their number; it is 0 only after the last of them.
 
-        If the client leaves, returns what has arrived, and raises ClientGone at the next call. Raises SizeInvalid.
+        If the client leaves or is too slow, returns what has arrived, and raises ClientGone at the next call. Raises
+        SizeInvalid.
         """
         if self._complete or not self.has_body:
             return 0
@@ -196,7 +197,7 @@ class Call(Delegate):
             _ = self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             count = await self._body.fill(room)
-        except StreamClosedError:
+        except (StreamClosedError, TooSlow):
             raise ClientGone from None
         except HTTPInputError:
             self.malformed = SizeInvalid("the body is not in proper chunks; send it again")
@@ -206,6 +207,10 @@ class Call(Delegate):
             await self._end_of_body()
         self.bytes_in += count
         return count
+
+    def hold(self, count: int) -> None:
+        """Count bytes of the body that stay in memory until the answer has ended; raises TooManyRequests."""
+        self._connection.hold(count)
 
     async def _end_of_body(self) -> None:
         """Wait until Tornado has noted the end, because only then it can keep the connection after the answer."""
@@ -250,20 +255,16 @@ class Call(Delegate):
         self.bytes_out += len(data)
 
     async def send_file(self, path: Path, start: int, stop: int) -> None:
-        """Send the bytes from ``start`` to before ``stop`` of a local file as the whole body. Raises ClientGone.
+        """Send the bytes from ``start`` to before ``stop`` of a local file as the whole body.
 
-        The kernel sends them, without a copy through Python.
+        Raises ClientGone or ConnectionError.
         """
         if start == stop:
             return
         if self._connection.stream.closed():
             raise ClientGone
-        loop = asyncio.get_running_loop()
-        # A second descriptor of the same socket, because Tornado still watches its own for the client's leaving.
-        with socket.socket(fileno=os.dup(self._connection.stream.socket.fileno())) as out, path.open("rb") as file:
-            out.setblocking(False)
-            # With the fallback, because for a client that has left, sendfile's own error is "not available".
-            await loop.sock_sendfile(out, file, start, stop - start, fallback=True)
+        with path.open("rb") as file:
+            await cast("Stream", self._connection.stream).send_file(file, start, stop)
         self.bytes_out += stop - start
 
     def end(self) -> None:

@@ -129,6 +129,7 @@ async def _payload(call: Call) -> bytes:
     try:
         while count := await call.read(room):
             payload += room[:count]
+            call.hold(count)
             if len(payload) > MAX_MANIFEST_BYTES:
                 raise _too_large()
     except ClientGone as gone:

@@ -233,5 +233,5 @@ async def test_robots_are_listed_by_name_page_by_page(database: Database, robots
     assert [
         (await database.read(listed.total, 1)).number,
         (await database.read(listed.total, None)).number,
-        await database.read(listed.total, 1, search="ci2"),
+        (await database.read(listed.total, 1, search="ci2")).number,
     ] == [3, 1, 1]

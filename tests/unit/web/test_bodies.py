@@ -9,7 +9,8 @@ import pytest
 from tornado.httputil import HTTPInputError
 from tornado.iostream import StreamClosedError
 
-from app.web.connection import Body, Stream, _ChunkedBody, _FixedBody
+from app.web.connection import Body, _ChunkedBody, _FixedBody
+from app.web.stream import Stream
 
 NEXT = b"GET /v2/ HTTP/1.1\r\n"
 
