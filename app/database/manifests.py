@@ -247,18 +247,18 @@ async def remove_rows(transaction: Transaction, repository_id: int, digests: Col
     """Remove manifests with their tags, and return the bytes to the quota; return how many there were."""
     changes.changed(transaction, changes.repository(repository_id))
     here = manifest.c.repository_id == repository_id
-    wanted = select(manifest.c.digest, manifest.c.charged_bytes).where(here, manifest.c.digest.in_(sorted(digests)))
+    wanted = select(manifest.c.digest, manifest.c.charged_bytes).where(here, manifest.c.digest.in_(digests))
     # A manifest whose row is locked gets no tag and no label. So their sum holds until they go with it.
-    found = {row[0]: row[1] or 0 for row in await transaction.execute(wanted.with_for_update())}
+    locked = wanted.order_by(manifest.c.digest).with_for_update()
+    found = {row[0]: row[1] or 0 for row in await transaction.execute(locked)}
     if not found:
         return 0
     charged = sum(found.values())
     for table in (tag, manifest_label):
         theirs = select(table.c.charged_bytes).where(table.c.repository_id == repository_id, table.c.digest.in_(found))
-        locked = theirs.with_for_update().subquery()
-        charged += int(
-            (await transaction.execute(select(func.coalesce(func.sum(locked.c.charged_bytes), 0)))).scalar_one()
-        )
+        rows = theirs.with_for_update().subquery()
+        total = select(func.coalesce(func.sum(rows.c.charged_bytes), 0))
+        charged += int((await transaction.execute(total)).scalar_one())
     quotas.owe(transaction, repository_id, -charged)
     await transaction.execute(delete(manifest).where(here, manifest.c.digest.in_(found)))
     return len(found)

@@ -1,12 +1,14 @@
 """Charge the manifests, tags and labels that an older release wrote, which charged blobs only.
 
-A row without ``charged_bytes`` is one of these. An index lists them, so a batch takes the first few. The quota does not
-refuse them, because they are here already.
+A row without ``charged_bytes`` is one of these. An index lists them, so a batch takes the first few. It passes by rows
+that a request has locked, so that neither waits for the other. The quota does not refuse them, because they are here
+already.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 
 from sqlalchemy import Table, Text, bindparam, cast, func, select, update
 
@@ -14,8 +16,10 @@ from . import quotas
 from .engine import Transaction
 from .tables import manifest, manifest_label, part, tag
 
-# A manifest's annotations may have megabytes, and their length is read.
-_MANIFESTS, _ROWS = 100, 1000
+# Each may be of another project, whose row is locked until the batch ends.
+_ROWS = 100
+# SQLite writes a whole row again, and both databases read its annotations. So a batch has few large manifests.
+_MANIFEST_BYTES = 1024 * 1024
 
 
 async def charge_some(transaction: Transaction) -> int:
@@ -34,13 +38,15 @@ async def _charge_manifests(transaction: Transaction) -> int:
         .scalar_subquery()
     )
     first = (
-        select(manifest.c.repository_id, manifest.c.digest)
+        select(manifest.c.repository_id, manifest.c.digest, manifest.c.size)
         .where(manifest.c.charged_bytes.is_(None))
         .order_by(manifest.c.repository_id, manifest.c.digest)
-        .limit(_MANIFESTS)
-        .with_for_update(key_share=True)
+        .limit(_ROWS)
+        .with_for_update(key_share=True, skip_locked=True)
     )
-    keys = (await transaction.execute(first)).all()
+    rows = (await transaction.execute(first)).all()
+    before = accumulate((row.size for row in rows), initial=0)
+    keys = [row[:2] for row, size in zip(rows, before, strict=False) if size < _MANIFEST_BYTES]
     annotations = func.length(cast(manifest.c.annotations, Text))
     price = manifest.c.size + annotations + quotas.ROW_BYTES * (1 + parts)
     charge = (
@@ -59,7 +65,7 @@ async def _charge_manifests(transaction: Transaction) -> int:
 async def _charge_rows(transaction: Transaction, table: Table) -> int:
     key = list(table.primary_key)
     left = select(*key).where(table.c.charged_bytes.is_(None)).order_by(*key).limit(_ROWS)
-    rows = (await transaction.execute(left.with_for_update(key_share=True))).mappings().all()
+    rows = (await transaction.execute(left.with_for_update(key_share=True, skip_locked=True))).mappings().all()
     if rows:
         this = (column == bindparam(f"the_{column.name}") for column in key)
         charge = update(table).where(*this).values(charged_bytes=quotas.ROW_BYTES)
