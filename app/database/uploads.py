@@ -158,6 +158,17 @@ async def remove_idle(transaction: Transaction, before: float, limit: int) -> li
     return await _remove(transaction, list((await transaction.execute(idle)).scalars()), before=before)
 
 
+async def remove_idle_in(
+    transaction: Transaction, project_id: int, opened_by: str | None, before: float, limit: int
+) -> list[str]:
+    """End sessions as `remove_idle` does, but only in a project, and of one principal unless ``opened_by`` is None."""
+    here = [upload.c.opened_in == project_id, upload.c.updated_at < before]
+    if opened_by is not None:
+        here.append(upload.c.opened_by == opened_by)
+    idle = select(upload.c.id).where(*here).limit(limit)
+    return await _remove(transaction, list((await transaction.execute(idle)).scalars()), before=before)
+
+
 async def remove_of_repository(transaction: Transaction, repository_id: int, limit: int) -> list[str]:
     """End up to ``limit`` sessions of a repository; return the keys of their objects."""
     theirs = select(upload.c.id).where(upload.c.repository_id == repository_id).limit(limit)

@@ -62,6 +62,8 @@ QUERIES: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "find a project": lambda t: projects.find(t, "physics"),
     "charge": lambda t: quotas.charge(t, 1, 5),
     "open uploads": lambda t: uploads.count_open(t, 1, "person:mari", 10),
+    "end idle uploads of somebody in a project": lambda t: uploads.remove_idle_in(t, 1, "person:mari", 0.0, 10),
+    "end idle uploads in a project": lambda t: uploads.remove_idle_in(t, 1, None, 0.0, 10),
     "settle": lambda t: quotas.settle(t, {1: 5}),
     "charge what is not charged": uncharged.charge_some,
     "room": lambda t: quotas.room(t, 1),
