@@ -47,6 +47,8 @@ _INDEX = "index"
 LISTED_BYTES = 32 * 1024
 # SQLite takes 500 SELECTs in one statement.
 _DIGESTS_AT_ONCE = 100
+# The parts that are added up at once. Images have some dozens, but a manifest can have tens of thousands.
+MOST_PARTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +201,18 @@ async def payloads(
 
 
 async def parts(transaction: Transaction, repository_id: int, manifests: Collection[str]) -> list[Part]:
-    """List the parts of the manifests."""
+    """List the parts of the manifests, at most `MOST_PARTS` of them."""
     found: list[Part] = []
     wanted = sorted(manifests)
     for start in range(0, len(wanted), 500):
-        statement = select(part.c.manifest, part.c.digest, part.c.is_manifest, part.c.size).where(
-            part.c.repository_id == repository_id, part.c.manifest.in_(wanted[start : start + 500])
+        statement = (
+            select(part.c.manifest, part.c.digest, part.c.is_manifest, part.c.size)
+            .where(part.c.repository_id == repository_id, part.c.manifest.in_(wanted[start : start + 500]))
+            .limit(MOST_PARTS - len(found))
         )
         found += [Part(*row) for row in await transaction.execute(statement)]
+        if len(found) == MOST_PARTS:
+            break
     return found
 
 

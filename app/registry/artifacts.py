@@ -41,6 +41,7 @@ from .image_details import Child, ImageConfig, Platform, children_of, platforms_
 # The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
 _REFERRERS_SHOWN = 100
+_CHILDREN_SHOWN = 1000
 # A list shows so much of one artifact. The artifact itself has all labels and annotations.
 _LABELS_LISTED = 10
 _ANNOTATION_BYTES_LISTED = 4096
@@ -51,9 +52,10 @@ class Artifact:
     """An artifact as lists show it; sizes in bytes, times in Unix seconds.
 
     ``kind`` is "image", "index", "chart" (Helm), "wasm", else the artifact type itself. ``size`` counts the manifest
-    and each of its parts once. For an index, that includes the parts of the children that are here. ``tags`` are the
-    newest few of ``tag_count``. In a list, ``labels`` are the first few, and ``annotations`` those that fit into 4 KiB.
-    A list shows neither annotations nor platforms of manifests of more than 32 KiB.
+    and each of its parts once. For an index, that includes the parts of the children that are here. Of tens of
+    thousands of parts it counts some. ``tags`` are the newest few of ``tag_count``. In a list, ``labels`` are the first
+    few, and ``annotations`` those that fit into 4 KiB. A list shows neither annotations nor platforms of manifests of
+    more than 32 KiB.
     """
 
     repository_id: int
@@ -80,7 +82,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactDetail:
-    """An artifact with all its details; ``config`` is None if it is not an image, or not here (in a mirror)."""
+    """An artifact with its details, and the first ``children`` of an index.
+
+    ``config`` is None if it is not an image, or not here (in a mirror).
+    """
 
     artifact: Artifact
     payload: bytes
@@ -135,7 +140,7 @@ class Artifacts:
         row, found = await self._read(repository_id, reference)
         payload = found.payloads[row.digest]
         parsed = parse_manifest(payload, row.media_type)
-        children = children_of(payload) if parsed.is_index else []
+        children = children_of(payload)[:_CHILDREN_SHOWN] if parsed.is_index else []
         digests = [child.digest for child in children]
         async with self._database.reading() as transaction:
             here = await artifacts.present(transaction, repository_id, digests)
@@ -268,22 +273,29 @@ def _shortened(artifact: Artifact) -> Artifact:
 
 async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:
     """Return the size of each manifest's parts in bytes, two levels deep: an index, its images, their blobs."""
-    parts: dict[str, dict[str, int]] = {digest: {} for digest in digests}
-    children: dict[str, list[Part]] = {}
+    parts: dict[str, list[Part]] = {digest: [] for digest in digests}
     for part in await artifacts.parts(transaction, repository_id, digests):
-        if part.is_manifest:
-            children.setdefault(part.digest, []).append(part)
-        else:
-            parts[part.manifest][part.digest] = part.size
-    here = await artifacts.present(transaction, repository_id, children)
-    for child in here:
-        for part in children[child]:
-            parts[part.manifest][child] = part.size
-    for part in await artifacts.parts(transaction, repository_id, here):
+        parts[part.manifest].append(part)
+    children = {part.digest for found in parts.values() for part in found if part.is_manifest}
+    beneath: dict[str, dict[str, int]] = {
+        child: {} for child in await artifacts.present(transaction, repository_id, children)
+    }
+    for part in await artifacts.parts(transaction, repository_id, beneath):
         if not part.is_manifest:
-            for parent in children[part.manifest]:
-                parts[parent.manifest][part.digest] = part.size
-    return {digest: sum(beneath.values()) for digest, beneath in parts.items()}
+            beneath[part.manifest][part.digest] = part.size
+    return {digest: _size(found, beneath) for digest, found in parts.items()}
+
+
+def _size(parts: Sequence[Part], beneath: Mapping[str, Mapping[str, int]]) -> int:
+    """Add up a manifest's parts in bytes; ``beneath`` has the parts of the children that are here, with their sizes."""
+    sizes: dict[str, int] = {}
+    for part in parts:
+        if not part.is_manifest:
+            sizes[part.digest] = part.size
+        elif part.digest in beneath:
+            sizes[part.digest] = part.size
+            sizes.update(beneath[part.digest])
+    return sum(sizes.values())
 
 
 def _key(text: str) -> tuple[float, str]:

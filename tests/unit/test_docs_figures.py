@@ -83,12 +83,15 @@ def limits() -> list[list[str]]:
                 f"none of a manifest over {whole(constant('database', 'LISTED_BYTES') / 1024)} KiB"
             ),
         ],
+        ["parts that the sizes of a list count", f"{constant('database', 'MOST_PARTS'):,.0f}"],
+        ["entries of an index that are shown", whole(constant("registry", "_CHILDREN_SHOWN"))],
         ["labels on an artifact", whole(constant("projects", "_MOST_ON_ARTIFACT"))],
         [
             "open uploads in a project",
             (
                 f"{whole(constant('registry', '_MOST_OF_ONE'))} of one person or robot account, "
-                f"{whole(constant('registry', '_MOST_IN_PROJECT'))} in all, then 429"
+                f"{whole(constant('registry', '_MOST_IN_PROJECT'))} in all; then those without a request for "
+                f"{whole(constant('registry', '_GIVE_WAY_SECONDS') / HOUR)} hour give way, else 429"
             ),
         ],
         ["a count of a list", f"{whole(constant('database', 'MOST_COUNTED'))}, then it says that there are more"],
