@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ import pytest
 from sqlalchemy import text
 
 from app.access.errors import Conflict
-from app.database import Database, manifests
+from app.database import Database, manifests, uncharged
 from app.database.backfills import Backfills
 from app.database.keyset import Page
 from app.database.projects import Project
 from app.database.quotas import ROW_BYTES, QuotaExceeded
 from app.oci.digest import Digest
-from app.oci.errors import ManifestBlobUnknown, ManifestUnknown
+from app.oci.errors import ManifestBlobUnknown, ManifestUnknown, OCIError
 from app.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from app.oci.reference import Tag
+from app.projects.service import Repository
 from tests.api.documents import EMPTY, image
 
-from .house import House
+from .house import House, body
 from .rows import charged_rows, rows
 
 
@@ -169,6 +171,21 @@ async def test_a_list_shows_a_little_of_each_artifact(house: House, project: Pro
     assert len((await house.artifacts.find(await house.id_of(), some)).labels) == 12
 
 
+async def test_a_list_adds_up_a_bounded_number_of_parts(
+    house: House, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.artifacts.MOST_PARTS", 5)
+    monkeypatch.setattr("app.registry.artifacts._CHILDREN_SHOWN", 4)
+    children = [await put(house, annotated(number)) for number in range(9)]
+    entries = [{"mediaType": OCI_MANIFEST, "digest": digest, "size": len(annotated(0))} for digest in children]
+    payload = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    digest = await put(house, payload, kind=OCI_INDEX)
+    (listed,) = await house.artifacts.page(await house.id_of(), Page(50))
+    assert listed.size == len(payload) + 5 * len(annotated(0)) + len(EMPTY)
+    detail = await house.artifacts.detail(await house.id_of(), digest)
+    assert [child.digest for child in detail.children] == children[:4]
+
+
 async def test_what_is_collected_is_given_back(house: House, project: Project) -> None:
     first = await put(house, annotated(1), "latest")
     charged = await charged_rows(house.database, project.id)
@@ -215,35 +232,109 @@ async def test_at_the_edge_of_the_quota_as_many_get_in_as_fit(house: House, proj
     assert await house.used(project.id) == before + 4 * one
 
 
-async def test_any_order_of_pushes_and_deletions_at_once(house: House, project: Project) -> None:
-    payloads = [annotated(number) for number in range(4)]
-    names = ["physics/app", "physics/tool"]
-    await house.push_blob(EMPTY, to=names[1])
-    chance = random.Random(11)  # the same order every time
+class Chance:
+    """Somebody who pushes to and deletes from three repositories of two projects, at random."""
+
+    _NAMES = ("physics/app", "physics/tool", "biology/app")
+    _BLOBS = (EMPTY, b"a layer" * 100, b"another layer" * 50)
+    _PAYLOADS = tuple(annotated(number) for number in range(4))
+
+    def __init__(self, house: House, seed: int, label_id: int) -> None:
+        self._house, self._random, self._label_id = house, random.Random(seed), label_id
+
+    async def act(self) -> None:
+        """Do one thing. It may be refused, because somebody else has removed what it needs, or by the quota."""
+        what = self._random.choice(
+            [self._put] * 4 + [self._push, self._mount, self._leave, self._tag, self._label, self._cancel]
+            + [self._delete, self._untag, self._unlink, self._collect, self._remove]
+        )  # fmt: skip
+        with suppress(OCIError):
+            await what(await self._house.open(self._random.choice(self._NAMES)))
+
+    def _payload(self) -> bytes:
+        return self._random.choice(self._PAYLOADS)
+
+    def _name(self) -> Tag:
+        return Tag(f"t{self._random.randrange(3)}")
+
+    async def _put(self, repository: Repository) -> None:
+        await put(self._house, self._payload(), self._name(), to=str(repository.name))
+
+    async def _push(self, repository: Repository) -> None:
+        await self._house.push_blob(self._random.choice(self._BLOBS), to=str(repository.name))
+
+    async def _mount(self, repository: Repository) -> None:
+        source = await self._house.open(self._random.choice(self._NAMES))
+        await self._house.blobs.mount(repository, Digest.of(self._random.choice(self._BLOBS)), source)
+
+    async def _leave(self, repository: Repository) -> None:
+        session = await self._house.uploads.begin(repository)
+        async with self._house.uploads.receive(repository, session) as receiving:
+            await receiving.take(body(b"unfinished" * 50))
+
+    async def _cancel(self, repository: Repository) -> None:
+        for (upload_id,) in await rows(self._house.database, "SELECT id FROM upload LIMIT 1"):
+            await self._house.uploads.cancel(repository, upload_id)
+
+    async def _tag(self, repository: Repository) -> None:
+        if repository.id is not None:
+            await self._house.artifacts.add_tag(repository.id, Digest.of(self._payload()), self._name())
+
+    async def _label(self, repository: Repository) -> None:
+        if repository.id is not None:
+            digest, project_id = Digest.of(self._payload()), repository.project_id
+            await self._house.labels.attach(project_id, repository.id, digest, self._label_id)
+
+    async def _delete(self, repository: Repository) -> None:
+        await self._house.manifests.delete(repository, Digest.of(self._payload()))
+
+    async def _untag(self, repository: Repository) -> None:
+        await self._house.manifests.delete(repository, self._name())
+
+    async def _unlink(self, repository: Repository) -> None:
+        await self._house.blobs.delete(repository, Digest.of(self._random.choice(self._BLOBS)))
+
+    async def _collect(self, _: Repository) -> None:
+        async with self._house.database.transaction() as transaction:
+            await transaction.execute(text("UPDATE review SET review_at = 1"))
+        await self._house.collection.collect()
+
+    async def _remove(self, repository: Repository) -> None:
+        if repository.id is not None:
+            await self._house.repositories.remove(repository.id)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_order_of_pushes_and_deletions_at_once(house: House, project: Project, seed: int) -> None:
+    # Its quota is full now and then.
+    other = await house.projects.create(await house.admin(), name="biology", public=True, quota_bytes=8_000)
+    label = await house.labels.create(None, name="tested")
+    for name in ("physics/app", "physics/tool", "biology/app"):
+        await house.push_blob(EMPTY, to=name)
 
     async def act(number: int) -> None:
-        chosen = random.Random(number)
+        chance = Chance(house, seed * 100 + number, label.id)
         for _ in range(12):
-            name, payload, tag = chosen.choice(names), chosen.choice(payloads), f"t{chosen.randrange(3)}"
-            repository = await house.open(name)
-            try:
-                match chosen.randrange(5):
-                    case 0 | 1:
-                        await put(house, payload, tag, to=name)
-                    case 2:
-                        await house.manifests.delete(repository, Digest.of(payload))
-                    case 3:
-                        await house.manifests.delete(repository, Tag.parse(tag))
-                    case _:
-                        await house.collection.collect()
-            except ManifestUnknown:
-                pass
+            await chance.act()
 
-    await asyncio.gather(*(act(chance.randrange(1 << 30)) for _ in range(6)))
+    for _ in range(3):
+        await asyncio.gather(*map(act, range(5)))
+        await house.check_books()
+        assert await rows(house.database, _WRONG) == []
+    await house.labels.remove(label.id)
     await house.check_books()
-    for name in names:
-        await house.repositories.remove(await house.id_of(name))
+    await house.projects.remove(other.id)
+    assert await rows(house.database, "SELECT name FROM project") == [("physics",)]
+    for (repository_id,) in await rows(house.database, "SELECT id FROM repository"):
+        await house.repositories.remove(repository_id)
     assert await house.used(project.id) == 0
+
+
+# Manifests that are charged for other than their payload, the copy of their annotations, and their rows.
+_WRONG = f"""
+SELECT digest FROM manifest WHERE charged_bytes <> length(payload) + length(CAST(annotations AS TEXT)) + {ROW_BYTES}
+    * (1 + (SELECT count(*) FROM part WHERE part.repository_id = manifest.repository_id AND manifest = manifest.digest))
+"""
 
 
 async def test_rows_of_an_older_release_are_charged(house: House, project: Project) -> None:
@@ -267,6 +358,32 @@ async def test_rows_of_an_older_release_are_charged(house: House, project: Proje
     await house.check_books()
     await house.repositories.remove(await house.id_of())
     assert await house.used(project.id) == 0
+
+
+async def test_a_batch_has_few_large_rows_and_none_that_a_request_has_locked(house: House, project: Project) -> None:
+    texts = {number: "a" * (600_000 if number < 3 else 10) for number in range(8)}
+    digests = [await put(house, annotated(number, text=texts[number])) for number in texts]
+    async with house.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE manifest SET charged_bytes = NULL"))
+        await transaction.execute(text(f"UPDATE project SET used_bytes = {len(EMPTY)}"))
+    left = {digest: len(texts[number]) for number, digest in enumerate(digests)}
+    batches = []
+    async with house.database.reading() as other:
+        locked = min(left)
+        if not house.database.is_sqlite:
+            # As its removal does.
+            await other.execute(text(f"SELECT 1 FROM manifest WHERE digest = '{locked}' FOR UPDATE"))
+        while True:
+            async with house.database.transaction() as transaction:
+                if not await uncharged.charge_some(transaction):
+                    break
+            here = await rows(house.database, "SELECT digest FROM manifest WHERE charged_bytes IS NULL")
+            batches.append(sum(left.pop(digest) for digest in set(left) - {row[0] for row in here}))
+        await other.rollback()
+    assert max(batches) < 1_300_000
+    assert set(left) == (set() if house.database.is_sqlite else {locked})
+    await Backfills(house.database).work()
+    await house.check_books()
 
 
 async def test_rows_are_charged_beside_pushes_and_deletions(house: House, project: Project) -> None:

@@ -44,11 +44,15 @@ _FRESH_SECONDS = 1
 _MOST_LINES = 200
 _numbers = itertools.count()
 
-# Projects that are charged for other than the blobs that they have.
+# Projects that are charged for other than the blobs, manifests and tags that they have.
 _UNPAID = """
 SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
-    SELECT linked.project_id, sum(size) AS paid FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
-    JOIN blob ON blob.digest = linked.digest GROUP BY linked.project_id
+    SELECT project_id, sum(size) AS paid FROM (
+        SELECT linked.project_id, size FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
+        JOIN blob ON blob.digest = linked.digest
+        UNION ALL SELECT project_id, charged_bytes FROM manifest JOIN repository ON repository.id = repository_id
+        UNION ALL SELECT project_id, charged_bytes FROM tag JOIN repository ON repository.id = repository_id
+    ) AS charged GROUP BY project_id
 ) AS sums ON sums.project_id = project.id WHERE used_bytes <> coalesce(paid, 0)
 """
 
