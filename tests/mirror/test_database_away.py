@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import psycopg
@@ -241,6 +242,10 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
             ) as answer:
                 await answer.read()
             took = time.monotonic() - began
+            if answer.status == 202:
+                # A person may have 200 open uploads in a project, and this one pushes as well.
+                async with session.delete(urljoin(service.url, answer.headers["Location"])) as ended:
+                    await ended.read()
             if answer.status >= 500:
                 seen.refused.append((took, path))
                 if answer.status != 503 or "Retry-After" not in answer.headers:
