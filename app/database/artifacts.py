@@ -6,7 +6,7 @@ A page is a walk along the index by push time; it skips manifests that belong to
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    case,
     exists,
     func,
     literal,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from app.oci.digest import Digest
 from app.oci.manifest import DOCKER_MANIFEST, INDEX_TYPES
 
-from . import keyset
+from . import keyset, quotas
 from .engine import Transaction, insert
 from .keyset import MOST_COUNTED, Count, Entries, Page, Walk, few
 from .tables import link, manifest, manifest_label, part, tag
@@ -42,8 +43,12 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "wasm": frozenset({"application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"}),
 }
 _INDEX = "index"
+# Lists read neither the payload nor the annotations of a larger manifest, because a page has a hundred of them.
+LISTED_BYTES = 32 * 1024
 # SQLite takes 500 SELECTs in one statement.
 _DIGESTS_AT_ONCE = 100
+# The parts that are added up at once. Images have some dozens, but a manifest can have tens of thousands.
+MOST_PARTS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +62,20 @@ class TagEntry:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRow:
-    """A manifest's row without its payload; ``size`` is the manifest's own in bytes, times are Unix seconds."""
+    """A manifest's row without its payload; ``size`` is the manifest's own in bytes, times are Unix seconds.
+
+    `page` leaves out the annotations of manifests of more than `LISTED_BYTES`.
+    """
 
     digest: Digest
     media_type: str
     artifact_type: str | None
     subject: str | None
-    annotations: Mapping[str, str]
     size: int
     pushed_at: float
     pulled_at: float
     referrers: int
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,16 @@ class Part:
     digest: str
     is_manifest: bool
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accessory:
+    """A manifest that names a subject, without its annotations; ``size`` in bytes."""
+
+    digest: str
+    media_type: str
+    size: int
+    artifact_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,6 @@ _columns = (
     manifest.c.media_type,
     manifest.c.artifact_type,
     manifest.c.subject,
-    manifest.c.annotations,
     manifest.c.size,
     manifest.c.created_at,
     manifest.c.pulled_at,
@@ -120,8 +137,7 @@ _columns = (
         of=manifest,
     ),
 )
-
-
+_annotations = case((manifest.c.size <= LISTED_BYTES, manifest.c.annotations))
 _KEY = (manifest.c.created_at, manifest.c.digest)
 
 
@@ -157,7 +173,8 @@ async def page(
 ) -> Entries[ArtifactRow]:
     """List a repository's artifacts by push time and digest, the newest first; the search covers their tags."""
     walks = _walks(repository_id, wanted, page.search)
-    return await keyset.fetch(transaction, select(*_columns), _row, page, *_KEY, walks=walks, descending=True)
+    statement = select(*_columns, _annotations)
+    return await keyset.fetch(transaction, statement, _row, page, *_KEY, walks=walks, descending=True)
 
 
 async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> Count:
@@ -169,7 +186,7 @@ async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFi
 async def find(transaction: Transaction, repository_id: int, digest: Digest) -> ArtifactRow | None:
     """Read one manifest's row, at the top of the repository or not."""
     here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
-    row = (await transaction.execute(select(*_columns).where(here))).first()
+    row = (await transaction.execute(select(*_columns, manifest.c.annotations).where(here))).first()
     return _row(*row) if row else None
 
 
@@ -184,14 +201,18 @@ async def payloads(
 
 
 async def parts(transaction: Transaction, repository_id: int, manifests: Collection[str]) -> list[Part]:
-    """List the parts of the manifests."""
+    """List the parts of the manifests, at most `MOST_PARTS` of them."""
     found: list[Part] = []
     wanted = sorted(manifests)
     for start in range(0, len(wanted), 500):
-        statement = select(part.c.manifest, part.c.digest, part.c.is_manifest, part.c.size).where(
-            part.c.repository_id == repository_id, part.c.manifest.in_(wanted[start : start + 500])
+        statement = (
+            select(part.c.manifest, part.c.digest, part.c.is_manifest, part.c.size)
+            .where(part.c.repository_id == repository_id, part.c.manifest.in_(wanted[start : start + 500]))
+            .limit(MOST_PARTS - len(found))
         )
         found += [Part(*row) for row in await transaction.execute(statement)]
+        if len(found) == MOST_PARTS:
+            break
     return found
 
 
@@ -269,6 +290,19 @@ async def total_tags(
     return await keyset.count(transaction, _tags, tag.c.name, walks=_tag_walks(repository_id, digest, search))
 
 
+async def accessories(
+    transaction: Transaction, repository_id: int, subject: Digest, after: str, limit: int
+) -> list[Accessory]:
+    """List the manifests that name a manifest as their subject, by digest, after ``after``."""
+    statement = (
+        select(manifest.c.digest, manifest.c.media_type, manifest.c.size, manifest.c.artifact_type)
+        .where(manifest.c.repository_id == repository_id, manifest.c.subject == subject, manifest.c.digest > after)
+        .order_by(manifest.c.digest)
+        .limit(limit)
+    )
+    return [Accessory(*row) for row in await transaction.execute(statement)]
+
+
 async def total_referrers(transaction: Transaction, repository_id: int, subject: Digest) -> Count:
     """Count the manifests that name a manifest as their subject."""
     here = (manifest.c.repository_id == repository_id, manifest.c.subject == subject)
@@ -278,13 +312,22 @@ async def total_referrers(transaction: Transaction, repository_id: int, subject:
 async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
     """Add a new tag to a manifest; return False if the repository has that tag already. ``now`` is in Unix seconds."""
     statement = insert(transaction, tag).values(
-        repository_id=repository_id, name=name, digest=digest, updated_at=now, checked_at=now
+        repository_id=repository_id,
+        name=name,
+        digest=digest,
+        updated_at=now,
+        checked_at=now,
+        charged_bytes=quotas.ROW_BYTES,
     )
-    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    added = bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    quotas.owe(transaction, repository_id, quotas.ROW_BYTES if added else 0)
+    return added
 
 
 def _row(digest: str, *rest: Any) -> ArtifactRow:
-    return ArtifactRow(Digest(digest), *rest)
+    row = ArtifactRow(Digest(digest), *rest)
+    # Left out, they are NULL.
+    return row if row.annotations is not None else replace(row, annotations={})
 
 
 def _tag(name: str, digest: str, pushed_at: float) -> TagEntry:

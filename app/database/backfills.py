@@ -6,6 +6,7 @@ rows that are not filled yet.
 
 The row in ``setting`` says how far a back-fill has come, and is its lease. A batch locks that row, so one worker at a
 time does a batch, and any worker resumes where another one was killed. A batch is a short transaction on a few rows.
+A back-fill without ids has an index of the rows that are left, and takes the first of them.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 
 from app.kit.jobs import repeat
 
+from . import uncharged
 from .engine import Database, Transaction
 from .tables import audit, project, setting
 from .text import END_OF_NAMES
@@ -34,12 +35,8 @@ _BATCH = 1000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """A column to fill: ``last`` finds the highest id, ``fill`` fills the rows after one id up to another."""
-
-    last: Callable[[Transaction], Awaitable[int]]
-    fill: Callable[[Transaction, int, int], Awaitable[None]]
+# Fills the next rows after a position; returns the new position, and the last one as far as it is known.
+Backfill = Callable[[Transaction, int], Awaitable[tuple[int, int]]]
 
 
 class Backfills:
@@ -85,10 +82,7 @@ class Backfills:
             if state is None:
                 return False
             done, until = _read(state)
-            last = await BACKFILLS[name].last(transaction)
-            end = min(done + _BATCH, last)
-            if end > done:
-                await BACKFILLS[name].fill(transaction, done, end)
+            end, last = await BACKFILLS[name](transaction, done)
             if end == last:
                 until = until or time.time() + _FOLLOW_SECONDS
             if until is not None and time.time() >= until:
@@ -104,8 +98,18 @@ class Backfills:
             log.info("back-fill %s: %d of %d", name, end, last)
 
 
-async def _last_entry(transaction: Transaction) -> int:
-    return int((await transaction.execute(select(func.max(audit.c.id)))).scalar() or 0)
+async def _fill_log(transaction: Transaction, done: int) -> tuple[int, int]:
+    last = int((await transaction.execute(select(func.max(audit.c.id)))).scalar() or 0)
+    end = min(done + _BATCH, last)
+    if end > done:
+        await _name_projects(transaction, done, end)
+    return end, last
+
+
+async def _charge(transaction: Transaction, done: int) -> tuple[int, int]:
+    # Nobody counts the rows that are left; there is one more until there is none.
+    charged = await uncharged.charge_some(transaction)
+    return done + charged, done + charged + bool(charged)
 
 
 async def _name_projects(transaction: Transaction, after: int, last: int) -> None:
@@ -132,7 +136,7 @@ async def _names(transaction: Transaction, ids: Collection[int]) -> Mapping[int,
     return found
 
 
-BACKFILLS: Mapping[str, Backfill] = {"audit.project_name": Backfill(_last_entry, _name_projects)}
+BACKFILLS: Mapping[str, Backfill] = {"audit.project_name": _fill_log, "charged_bytes": _charge}
 
 
 def _key(name: str) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 
 from app.oci.digest import Digest
 
@@ -114,7 +114,7 @@ async def add_link(
         repository_id=repository_id, digest=digest, project_id=project_id, pulled_at=time.time()
     )
     added = (await transaction.execute(statement.on_conflict_do_nothing())).rowcount
-    await quotas.charge(transaction, project_id, (size if added and not charged else 0) - paid)
+    quotas.owe(transaction, repository_id, (size if added and not charged else 0) - paid)
     return True
 
 
@@ -135,7 +135,7 @@ async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -
     if removed is None:
         return False
     if not await linked_in_project(transaction, removed, digest):
-        await quotas.charge(transaction, removed, -(size or 0))
+        quotas.owe(transaction, repository_id, -(size or 0))
     await _remove_unlinked(transaction, digest)
     return True
 
@@ -183,6 +183,13 @@ async def coldest(
         .limit(limit)
     )
     return [(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
+
+
+async def total_size(transaction: Transaction, project_id: int) -> int:
+    """Add up the sizes of a project's blobs in bytes."""
+    theirs = select(link.c.digest).where(link.c.project_id == project_id)
+    statement = select(func.coalesce(func.sum(blob.c.size), 0)).where(blob.c.digest.in_(theirs))
+    return int((await transaction.execute(statement)).scalar_one())
 
 
 async def discard(transaction: Transaction, object_key: str, grace: float) -> None:

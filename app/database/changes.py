@@ -10,6 +10,7 @@ no call, because no copy says that something is absent. `tests/contract/test_cha
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -27,10 +28,15 @@ EPOCH = "epoch of copies"
 
 @dataclass(slots=True)
 class Changes:
-    """The scopes that a transaction has changed; ``leased``: workers may use copies without asking for a version."""
+    """The scopes that a transaction has changed; ``leased``: workers may use copies without asking for a version.
+
+    ``owed``: the bytes that ``settle`` charges before the commit, by repository (`quotas.owe`).
+    """
 
     scopes: set[str] = field(default_factory=set)
     leased: bool = False
+    owed: dict[int, int] = field(default_factory=dict)
+    settle: Callable[[AsyncConnection, Mapping[int, int]], Awaitable[None]] | None = None
 
 
 def project_named(name: str) -> str:
@@ -59,11 +65,16 @@ def changed(transaction: AsyncConnection, *scopes: str, leased: bool = True) -> 
     ``leased`` is False if all copies of these rows are dated by every question, which holds for hosted tags. Otherwise
     the writer has to wait until the leases have run out.
     """
-    connection = transaction.sync_connection
-    changes: Changes | None = connection.get_execution_options().get(NOTED) if connection is not None else None
+    changes = noted(transaction)
     if changes is not None:
         changes.scopes.update(scopes)
         changes.leased |= leased
+
+
+def noted(transaction: AsyncConnection) -> Changes | None:
+    """Return the changes of a transaction; None if it only reads."""
+    connection = transaction.sync_connection
+    return connection.get_execution_options().get(NOTED) if connection is not None else None
 
 
 async def raise_epoch(transaction: AsyncConnection) -> None:

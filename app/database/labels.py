@@ -6,11 +6,11 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from app.oci.digest import Digest
 
-from . import keyset
+from . import keyset, quotas
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
@@ -79,19 +79,37 @@ async def change(transaction: Transaction, before: Label, *, name: str, descript
 async def remove(transaction: Transaction, label_id: int) -> bool:
     """Remove a label, also from every artifact; return False if there is no such label."""
     await retire(transaction, label)
+    # A label whose row is locked is attached to nothing. So the sums hold until it is gone.
+    await transaction.execute(select(label.c.id).where(label.c.id == label_id).with_for_update())
+    theirs = select(manifest_label.c.repository_id, manifest_label.c.charged_bytes)
+    locked = theirs.where(manifest_label.c.label_id == label_id).with_for_update().subquery()
+    sums = select(locked.c.repository_id, func.sum(locked.c.charged_bytes)).group_by(locked.c.repository_id)
+    for repository_id, charged in await transaction.execute(sums):
+        quotas.owe(transaction, repository_id, -int(charged or 0))
     return bool((await transaction.execute(delete(label).where(label.c.id == label_id))).rowcount)
 
 
 async def attach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool | None:
-    """Attach a label to a manifest; return False if it has the label already, None if there is no such manifest."""
+    """Attach a label to a manifest; return False if it has the label already, None if there is no such manifest.
+
+    The manifest is locked, so that `count_on` counts right.
+    """
     here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
-    there = select(manifest.c.digest).where(here).with_for_update(key_share=True, read=True)
+    there = select(manifest.c.digest).where(here).with_for_update(key_share=True)
     if (await transaction.execute(there)).first() is None:
         return None
     statement = insert(transaction, manifest_label).values(
-        repository_id=repository_id, digest=digest, label_id=label_id
+        repository_id=repository_id, digest=digest, label_id=label_id, charged_bytes=quotas.ROW_BYTES
     )
-    return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    attached = bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
+    quotas.owe(transaction, repository_id, quotas.ROW_BYTES if attached else 0)
+    return attached
+
+
+async def count_on(transaction: Transaction, repository_id: int, digest: Digest) -> int:
+    """Count the labels on a manifest."""
+    here = (manifest_label.c.repository_id == repository_id, manifest_label.c.digest == digest)
+    return int((await transaction.execute(select(func.count()).where(*here))).scalar_one())
 
 
 async def detach(transaction: Transaction, repository_id: int, digest: Digest, label_id: int) -> bool:
@@ -101,7 +119,11 @@ async def detach(transaction: Transaction, repository_id: int, digest: Digest, l
         manifest_label.c.digest == digest,
         manifest_label.c.label_id == label_id,
     )
-    return bool((await transaction.execute(statement)).rowcount)
+    row = (await transaction.execute(statement.returning(manifest_label.c.charged_bytes))).first()
+    if row is None:
+        return False
+    quotas.owe(transaction, repository_id, -(row[0] or 0))
+    return True
 
 
 async def of_manifests(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -14,9 +15,9 @@ from sqlalchemy import bindparam, delete, func, or_, select, update
 from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
-from . import changes
+from . import changes, quotas
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import link, manifest, part, project, repository, review, tag
+from .tables import link, manifest, manifest_label, part, project, repository, review, tag
 
 # The most bytes of manifests on one page of referrers, because the page includes their annotations.
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -142,11 +143,12 @@ async def add(
     parsed: Manifest,
     known: Mapping[str, int] | None = None,
 ) -> None:
-    """Write a manifest and its parts; a manifest that exists already stays as it is.
+    """Write a manifest and its parts, and charge them; a manifest that exists already stays as it is.
 
     ``known``: the sizes of parts in bytes, for those that the manifest does not state.
     """
     now = time.time()
+    charged = _price(parsed)
     statement = insert(transaction, manifest).values(
         repository_id=repository_id,
         digest=digest,
@@ -158,8 +160,10 @@ async def add(
         size=len(parsed.payload),
         created_at=now,
         pulled_at=now,
+        charged_bytes=charged,
     )
-    await transaction.execute(statement.on_conflict_do_nothing())
+    if (await transaction.execute(statement.on_conflict_do_nothing())).rowcount:
+        quotas.owe(transaction, repository_id, charged)
     # An index keeps its other entries as blobs, and as manifests too if they are here as such.
     here = await sizes(transaction, repository_id, {entry.digest for entry in parsed.others}) if parsed.others else {}
     children = (*parsed.manifests, *(entry for entry in parsed.others if entry.digest in here))
@@ -178,6 +182,14 @@ async def add(
         await transaction.execute(insert(transaction, part).on_conflict_do_nothing(), list(rows.values()))
 
 
+def _price(parsed: Manifest) -> int:
+    """Return the bytes that a manifest is charged: its payload, the second copy of its annotations, and its rows."""
+    annotations = len(json.dumps(dict(parsed.annotations)))
+    # The other entries of an index may become parts of both kinds.
+    parts = len({part.digest for part in (*parsed.blobs, *parsed.manifests)}) + 2 * len(parsed.others)
+    return len(parsed.payload) + annotations + quotas.ROW_BYTES * (1 + parts)
+
+
 async def set_tags(transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest) -> list[Digest]:
     """Point tags at a manifest; return the manifests that they named before."""
     names, now = sorted(set(names)), time.time()
@@ -187,10 +199,11 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
     values = {"digest": digest, "updated_at": now, "checked_at": now}
     # The tags are written before they are read. If two pushes make the same tag, the second one must find the
     # manifest that the first one named.
-    await transaction.execute(
-        insert(transaction, tag).on_conflict_do_nothing(),
-        [values | {"repository_id": repository_id, "name": name} for name in names],
+    made = insert(transaction, tag).values(
+        [values | {"repository_id": repository_id, "name": name, "charged_bytes": quotas.ROW_BYTES} for name in names]
     )
+    new = (await transaction.execute(made.on_conflict_do_nothing().returning(tag.c.name))).all()
+    quotas.owe(transaction, repository_id, quotas.ROW_BYTES * len(new))
     here = (tag.c.repository_id == repository_id) & tag.c.name.in_(names)
     before = await transaction.execute(select(tag.c.digest).where(here).order_by(tag.c.name).with_for_update())
     moved = {Digest(row[0]) for row in before} - {digest}
@@ -214,19 +227,41 @@ async def remove_tag(transaction: Transaction, repository_id: int, name: str, *,
     ``leased`` is False for the tag of a hosted repository, as for `tagged`.
     """
     changes.changed(transaction, changes.repository(repository_id), leased=leased)
-    statement = delete(tag).where(tag.c.repository_id == repository_id, tag.c.name == name).returning(tag.c.digest)
-    digest = (await transaction.execute(statement)).scalar()
-    return Digest(digest) if digest else None
+    here = (tag.c.repository_id == repository_id, tag.c.name == name)
+    row = (await transaction.execute(delete(tag).where(*here).returning(tag.c.digest, tag.c.charged_bytes))).first()
+    if row is None:
+        return None
+    quotas.owe(transaction, repository_id, -(row[1] or 0))
+    return Digest(row[0])
 
 
 async def remove(transaction: Transaction, repository_id: int, digest: Digest) -> list[Digest] | None:
     """Remove a manifest with its tags; return the digests of its parts and referrers, None if it did not exist."""
-    changes.changed(transaction, changes.repository(repository_id))
     parts = select(part.c.digest).where(part.c.repository_id == repository_id, part.c.manifest == digest)
     referrers = select(manifest.c.digest).where(manifest.c.repository_id == repository_id, manifest.c.subject == digest)
     touched = [Digest(row[0]) for row in await transaction.execute(parts.union(referrers))]
-    statement = delete(manifest).where(manifest.c.repository_id == repository_id, manifest.c.digest == digest)
-    return touched if (await transaction.execute(statement)).rowcount else None
+    return touched if await remove_rows(transaction, repository_id, [digest]) else None
+
+
+async def remove_rows(transaction: Transaction, repository_id: int, digests: Collection[str]) -> int:
+    """Remove manifests with their tags, and return the bytes to the quota; return how many there were."""
+    changes.changed(transaction, changes.repository(repository_id))
+    here = manifest.c.repository_id == repository_id
+    wanted = select(manifest.c.digest, manifest.c.charged_bytes).where(here, manifest.c.digest.in_(digests))
+    # A manifest whose row is locked gets no tag and no label. So their sum holds until they go with it.
+    locked = wanted.order_by(manifest.c.digest).with_for_update()
+    found = {row[0]: row[1] or 0 for row in await transaction.execute(locked)}
+    if not found:
+        return 0
+    charged = sum(found.values())
+    for table in (tag, manifest_label):
+        theirs = select(table.c.charged_bytes).where(table.c.repository_id == repository_id, table.c.digest.in_(found))
+        rows = theirs.with_for_update().subquery()
+        total = select(func.coalesce(func.sum(rows.c.charged_bytes), 0))
+        charged += int((await transaction.execute(total)).scalar_one())
+    quotas.owe(transaction, repository_id, -charged)
+    await transaction.execute(delete(manifest).where(here, manifest.c.digest.in_(found)))
+    return len(found)
 
 
 async def tags(transaction: Transaction, repository_id: int, after: str, limit: int) -> list[str]:
@@ -301,6 +336,23 @@ async def pulled_from_mirror(transaction: Transaction, repository_id: int, diges
         .where(manifest.c.repository_id == repository_id, manifest.c.digest == digest, project.c.upstream.is_not(None))
     )
     return (await transaction.execute(statement)).scalar()
+
+
+async def coldest(
+    transaction: Transaction, project_id: int, before: float, limit: int
+) -> list[tuple[int, Digest, int]]:
+    """List the project's least recently pulled manifests, all last pulled before ``before`` (Unix seconds).
+
+    Each is (repository id, digest, charged bytes). All manifests of the project are read.
+    """
+    statement = (
+        select(manifest.c.repository_id, manifest.c.digest, func.coalesce(manifest.c.charged_bytes, 0))
+        .join_from(repository, manifest, manifest.c.repository_id == repository.c.id)
+        .where(repository.c.project_id == project_id, manifest.c.pulled_at < before)
+        .order_by(manifest.c.pulled_at)
+        .limit(limit)
+    )
+    return [(row[0], Digest(row[1]), row[2]) for row in await transaction.execute(statement)]
 
 
 async def names_blob(transaction: Transaction, repository_id: int, digest: Digest) -> bool:

@@ -10,12 +10,14 @@ from sqlalchemy import ColumnElement, Float, bindparam, cast, func, or_, select,
 
 from app.oci.errors import Denied
 
-from . import keyset
+from . import changes, keyset
 from .engine import Database, PointQuery, Transaction
 from .keyset import Count, Entries, Page, Walk
-from .tables import account, project
+from .tables import account, project, repository
 from .text import END_OF_NAMES, has_any, is_kept
 
+# The bytes charged for a row besides its texts, for its ids, its digests and its entries in indexes.
+ROW_BYTES = 512
 # The share of a quota from which on people are warned.
 WARN_FROM = 0.85
 
@@ -58,17 +60,6 @@ class Fullness:
 
 class QuotaExceeded(Denied):
     """A project's quota has no room for more bytes."""
-
-    def __init__(self, project: str, used: int, quota: int, needed: int) -> None:
-        super().__init__(
-            "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
-            "delete what is not needed, or ask for a larger quota",
-            project=project,
-            used=in_words(used),
-            quota=in_words(quota),
-            needed=in_words(needed),
-            detail={"project": project, "used": used, "quota": quota, "needed": needed},
-        )
 
 
 def in_words(size: int) -> str:
@@ -135,8 +126,8 @@ async def set_quota(transaction: Transaction, project_id: int, quota_bytes: int 
     await transaction.execute(update(project).where(project.c.id == project_id).values(quota_bytes=quota_bytes))
 
 
-async def charge(transaction: Transaction, project_id: int, size: int) -> None:
-    """Add ``size`` bytes to a project's usage, or subtract them if negative; raises QuotaExceeded.
+async def charge(transaction: Transaction, project_id: int, size: int, *, checked: bool = True) -> None:
+    """Add ``size`` bytes to a project's usage, or subtract them if negative; raises QuotaExceeded if ``checked``.
 
     One statement checks and adds. If two charges come at once, the second one sees what the first one has taken.
     """
@@ -144,14 +135,48 @@ async def charge(transaction: Transaction, project_id: int, size: int) -> None:
         return
     used = project.c.used_bytes + size
     statement = update(project).where(project.c.id == project_id).values(used_bytes=used)
-    if size > 0:
+    if size > 0 and checked:
         statement = statement.where(or_(project.c.quota_bytes.is_(None), used <= project.c.quota_bytes))
     if (await transaction.execute(statement)).rowcount or size < 0:
         return
     stands = select(project.c.name, project.c.used_bytes, project.c.quota_bytes).where(project.c.id == project_id)
     row = (await transaction.execute(stands)).first()
     if row is not None:
-        raise QuotaExceeded(row[0], row[1], row[2], size)
+        raise QuotaExceeded(
+            "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
+            "delete what is not needed, or ask for a larger quota",
+            project=row[0],
+            used=in_words(row[1]),
+            quota=in_words(row[2]),
+            needed=in_words(size),
+            detail={"project": row[0], "used": row[1], "quota": row[2], "needed": size},
+        )
+
+
+def owe(transaction: Transaction, repository_id: int, size: int) -> None:
+    """Charge ``size`` bytes to the repository's project at the end of the transaction, which raises QuotaExceeded.
+
+    The project's row is locked last, so that no transaction holds it while it waits for another row.
+    """
+    noted = changes.noted(transaction)
+    if noted is None:
+        raise ValueError("bytes are charged in a transaction that writes")
+    noted.owed[repository_id] = noted.owed.get(repository_id, 0) + size
+    noted.settle = settle
+
+
+async def settle(transaction: Transaction, owed: Mapping[int, int], *, checked: bool = True) -> None:
+    """Charge bytes by repository; raises QuotaExceeded if ``checked``."""
+    owed = {repository_id: size for repository_id, size in owed.items() if size}
+    if not owed:
+        return
+    # In the order of projects, so that no two transactions wait for each other.
+    of = select(repository.c.id, repository.c.project_id).where(repository.c.id.in_(owed))
+    sizes: dict[int, int] = {}
+    for repository_id, project_id in await transaction.execute(of):
+        sizes[project_id] = sizes.get(project_id, 0) + owed[repository_id]
+    for project_id in sorted(sizes):
+        await charge(transaction, project_id, sizes[project_id], checked=checked)
 
 
 async def room(transaction: Transaction, project_id: int) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select, update
 
-from . import blobs, changes, robots, uploads
+from . import blobs, changes, manifests, robots, uploads
 from .engine import Transaction
 from .ids import retire
 from .tables import link, manifest, member, project, repository, upload
@@ -82,12 +82,9 @@ async def empty_repository(transaction: Transaction, repository_id: int, limit: 
         await blobs.discard(transaction, key, 0)
     some = select(manifest.c.digest).where(manifest.c.repository_id == repository_id).limit(limit)
     digests = list((await transaction.execute(some)).scalars())
-    changes.changed(transaction, changes.repository(repository_id))
-    await transaction.execute(
-        delete(manifest).where(manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests))
-    )
+    removed = await manifests.remove_rows(transaction, repository_id, digests)
     unlinked = await blobs.unlink_some(transaction, repository_id, limit)
-    return bool(keys or digests or unlinked)
+    return bool(keys or removed or unlinked)
 
 
 async def remove_repository(transaction: Transaction, repository_id: int) -> bool:

@@ -54,6 +54,7 @@ metadata = MetaData(
 _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
+_UNCHARGED = text("charged_bytes IS NULL")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -135,6 +136,9 @@ manifest = Table(
     Column("size", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("pulled_at", Double, nullable=False),
+    # The bytes charged to the project for the manifest and its parts; NULL until a row of an older release is charged.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index("ix_manifest_uncharged", "repository_id", "digest", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     Index("ix_manifest_repository_id_subject_digest", "repository_id", "subject", "digest"),
     Index("ix_manifest_repository_id_created_at_digest", "repository_id", "created_at", "digest"),
 )
@@ -162,6 +166,9 @@ tag = Table(
     Column("digest", _bytewise, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("checked_at", Double, nullable=False),
+    # As of a manifest.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index("ix_tag_uncharged", "repository_id", "name", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
     Index("ix_tag_repository_id_digest_name", "repository_id", "digest", "name"),
@@ -180,7 +187,11 @@ upload = Table(
     Column("updated_at", Double, nullable=False),
     # The bytes reserved for this session from the project's quota; 0 if the project has none.
     Column("charged_bytes", BigInteger, nullable=False, server_default="0"),
+    # The project's id, and a principal's subject as in the audit log. Sessions of an older release have neither.
+    Column("opened_in", BigInteger, nullable=True),
+    Column("opened_by", String, nullable=True),
     Index("ix_upload_updated_at", "updated_at"),
+    Index("ix_upload_opened_in_opened_by", "opened_in", "opened_by"),
 )
 
 garbage = Table(
@@ -292,6 +303,14 @@ manifest_label = Table(
     Column("repository_id", _rowid, primary_key=True),
     Column("digest", _bytewise, primary_key=True),
     Column("label_id", ForeignKey("label.id", ondelete="CASCADE"), primary_key=True),
+    # As of a manifest.
+    Column("charged_bytes", BigInteger, nullable=True),
+    Index(
+        "ix_manifest_label_uncharged",
+        *("repository_id", "digest", "label_id"),
+        postgresql_where=_UNCHARGED,
+        sqlite_where=_UNCHARGED,
+    ),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_manifest_label_label_id", "label_id"),
 )

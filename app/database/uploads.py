@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from . import quotas
 from .engine import Transaction
@@ -44,8 +44,10 @@ _columns = (
 )
 
 
-async def create(transaction: Transaction, session: UploadSession) -> None:
-    """Write the row of a new session."""
+async def create(
+    transaction: Transaction, session: UploadSession, *, project_id: int | None = None, opened_by: str | None = None
+) -> None:
+    """Write the row of a new session; ``opened_by`` is a principal's subject."""
     await transaction.execute(
         upload.insert().values(
             id=session.id,
@@ -55,8 +57,21 @@ async def create(transaction: Transaction, session: UploadSession) -> None:
             bytes_written=session.bytes_written,
             digest_so_far=session.digest_so_far,
             updated_at=time.time(),
+            opened_in=project_id,
+            opened_by=opened_by,
         )
     )
+
+
+async def count_open(transaction: Transaction, project_id: int, opened_by: str, most: int) -> tuple[int, int]:
+    """Count the sessions in a project that one principal opened, and all of them; each count ends at ``most``."""
+    in_project = select(upload.c.opened_in).where(upload.c.opened_in == project_id)
+    counts = (
+        select(func.count()).select_from(sessions.limit(most).subquery()).scalar_subquery()
+        for sessions in (in_project.where(upload.c.opened_by == opened_by), in_project)
+    )
+    row = (await transaction.execute(select(*counts))).one()
+    return row[0], row[1]
 
 
 async def find(transaction: Transaction, repository_id: int, upload_id: str) -> UploadSession | None:
@@ -143,6 +158,17 @@ async def remove_idle(transaction: Transaction, before: float, limit: int) -> li
     return await _remove(transaction, list((await transaction.execute(idle)).scalars()), before=before)
 
 
+async def remove_idle_in(
+    transaction: Transaction, project_id: int, opened_by: str | None, before: float, limit: int
+) -> list[str]:
+    """End sessions as `remove_idle` does, but only in a project, and of one principal unless ``opened_by`` is None."""
+    here = [upload.c.opened_in == project_id, upload.c.updated_at < before]
+    if opened_by is not None:
+        here.append(upload.c.opened_by == opened_by)
+    idle = select(upload.c.id).where(*here).limit(limit)
+    return await _remove(transaction, list((await transaction.execute(idle)).scalars()), before=before)
+
+
 async def remove_of_repository(transaction: Transaction, repository_id: int, limit: int) -> list[str]:
     """End up to ``limit`` sessions of a repository; return the keys of their objects."""
     theirs = select(upload.c.id).where(upload.c.repository_id == repository_id).limit(limit)
@@ -159,14 +185,9 @@ async def _remove(transaction: Transaction, upload_ids: list[str], *, before: fl
         statement.returning(upload.c.object_key, upload.c.repository_id, upload.c.charged_bytes)
     )
     keys: list[str] = []
-    charged: dict[int, int] = {}
     for key, repository_id, size in rows:
         keys.append(key)
-        if size:
-            charged[repository_id] = charged.get(repository_id, 0) + size
-    for repository_id, size in sorted(charged.items()):
-        of = select(repository.c.project_id).where(repository.c.id == repository_id)
-        await quotas.charge(transaction, (await transaction.execute(of)).scalar_one(), -size)
+        quotas.owe(transaction, repository_id, -size)
     return keys
 
 

@@ -1,4 +1,7 @@
-"""Eviction: keep a mirror within its bound by unlinking its least recently pulled blobs, which are then collected."""
+"""Eviction: keep a mirror within its bound by unlinking its least recently pulled blobs, which are then collected.
+
+Manifests stay, because fetching one again may cost a pull. They go only if they alone are more than the bound.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import time
 
 from prometheus_client import Counter
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, projects
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, projects
 from app.database.projects import Project
 from app.kit.jobs import repeat
+from app.registry.garbage_collection import GRACE_SECONDS
 
 EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed to make room.", ["project"])
 
@@ -60,7 +64,30 @@ class Eviction:
         while too_many > 0:
             unlinked, freed = await self._database.transact(evict, JOB_SECONDS, answers=False)
             if not unlinked:
-                log.warning("%s is over its bound, but all of its blobs are in use", project.name)
+                if not await self._evict_manifests(project, too_many):
+                    log.warning("%s is over its bound, but all of its blobs are in use", project.name)
                 return
             EVICTED.labels(project.name).inc(freed)
             too_many -= freed
+
+    async def _evict_manifests(self, project: Project, too_many: int) -> bool:
+        """Remove so many bytes of manifests as will be too many without any blob; return False if there were none."""
+
+        async def evict(transaction: Transaction) -> int:
+            freed = 0
+            cold = await manifests.coldest(transaction, project.id, time.time() - _IN_USE_SECONDS, _BATCH)
+            for repository_id, digest, size in cold:
+                if freed >= too_many:
+                    break
+                touched = await manifests.remove(transaction, repository_id, digest)
+                await manifests.ask_review(transaction, repository_id, touched or (), time.time() + GRACE_SECONDS)
+                freed += size
+            return freed
+
+        too_many -= await self._database.read(blobs.total_size, project.id)
+        evicted = 0
+        while too_many > 0 and (freed := await self._database.transact(evict, JOB_SECONDS, answers=False)):
+            EVICTED.labels(project.name).inc(freed)
+            evicted += freed
+            too_many -= freed
+        return bool(evicted)

@@ -13,6 +13,8 @@ from app.oci.errors import Term
 
 from . import checks
 
+# Lists of artifacts read the labels of each.
+_MOST_ON_ARTIFACT = 50
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}\Z")
 
 
@@ -70,14 +72,18 @@ class Labels:
     async def attach(self, project_id: int, repository_id: int, digest: Digest, label_id: int) -> None:
         """Attach a label of the artifact's project or of the system to an artifact.
 
-        Raises Missing if there is no such label or artifact, Conflict if the label is attached already.
+        Raises Missing if there is no such label or artifact, QuotaExceeded, and Conflict if the label is attached
+        already or the artifact has too many.
         """
 
         async def attach(transaction: Transaction) -> bool | None:
             label = await _find(transaction, label_id)
             if label.project_id not in (None, project_id):
                 raise _missing()
-            return await labels.attach(transaction, repository_id, digest, label_id)
+            attached = await labels.attach(transaction, repository_id, digest, label_id)
+            if attached and await labels.count_on(transaction, repository_id, digest) > _MOST_ON_ARTIFACT:
+                raise Conflict("an artifact can have %(most)s labels; remove one first", most=_MOST_ON_ARTIFACT)
+            return attached
 
         attached = await self._database.transact(attach)
         if attached is None:

@@ -7,6 +7,7 @@ index, and a referrer is shown with its subject, if that is in the repository.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -14,10 +15,18 @@ from dataclasses import dataclass, replace
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, artifacts, labels, manifests
-from app.database.artifacts import EVERYTHING, ArtifactFilter, ArtifactRow, Part, TagEntry, kind_of
+from app.database.artifacts import (
+    EVERYTHING,
+    LISTED_BYTES,
+    Accessory,
+    ArtifactFilter,
+    ArtifactRow,
+    Part,
+    TagEntry,
+    kind_of,
+)
 from app.database.keyset import Count, Entries, Page
 from app.database.labels import Label
-from app.database.manifests import Referrer
 from app.database.text import storable
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
@@ -29,11 +38,13 @@ from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
 from .image_details import Child, ImageConfig, Platform, children_of, platforms_of
 
-# The tags of an artifact that a list shows. The artifact's own page has all of them.
+# The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
 _REFERRERS_SHOWN = 100
-# A larger manifest is not read for a list, which then shows no platforms.
-_MOST_LISTED_BYTES = 256 * 1024
+_CHILDREN_SHOWN = 1000
+# A list shows so much of one artifact. The artifact itself has all labels and annotations.
+_LABELS_LISTED = 10
+_ANNOTATION_BYTES_LISTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +52,10 @@ class Artifact:
     """An artifact as lists show it; sizes in bytes, times in Unix seconds.
 
     ``kind`` is "image", "index", "chart" (Helm), "wasm", else the artifact type itself. ``size`` counts the manifest
-    and each of its parts once. For an index, that includes the parts of the children that are here. ``tags`` are the
-    newest few of ``tag_count``.
+    and each of its parts once. For an index, that includes the parts of the children that are here. Of tens of
+    thousands of parts it counts some. ``tags`` are the newest few of ``tag_count``. In a list, ``labels`` are the first
+    few, and ``annotations`` those that fit into 4 KiB. A list shows neither annotations nor platforms of manifests of
+    more than 32 KiB.
     """
 
     repository_id: int
@@ -69,7 +82,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactDetail:
-    """An artifact with all its details; ``config`` is None if it is not an image, or not here (in a mirror)."""
+    """An artifact with its details, and the first ``children`` of an index.
+
+    ``config`` is None if it is not an image, or not here (in a mirror).
+    """
 
     artifact: Artifact
     payload: bytes
@@ -77,7 +93,7 @@ class ArtifactDetail:
     config_type: str | None
     config: ImageConfig | None
     children: Sequence[Child]
-    referrers: Sequence[Referrer]
+    referrers: Sequence[Accessory]
 
 
 class Artifacts:
@@ -94,9 +110,10 @@ class Artifacts:
         """
         async with self._database.reading() as transaction:
             rows = await artifacts.page(transaction, repository_id, page.with_keys(_key), wanted)
-            found = await _gather(transaction, repository_id, rows, _MOST_LISTED_BYTES)
+            found = await _gather(transaction, repository_id, rows, LISTED_BYTES)
         reached = None if rows.reached is None else f"{rows.reached[0]!r},{rows.reached[1]}"
-        return Entries(await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows)), reached)
+        listed = await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows))
+        return Entries([_shortened(artifact) for artifact in listed], reached)
 
     async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> Count:
         """Count the artifacts that `page` lists."""
@@ -123,12 +140,12 @@ class Artifacts:
         row, found = await self._read(repository_id, reference)
         payload = found.payloads[row.digest]
         parsed = parse_manifest(payload, row.media_type)
-        children = children_of(payload) if parsed.is_index else []
+        children = children_of(payload)[:_CHILDREN_SHOWN] if parsed.is_index else []
         digests = [child.digest for child in children]
         async with self._database.reading() as transaction:
             here = await artifacts.present(transaction, repository_id, digests)
             stored = await artifacts.linked(transaction, repository_id, set(digests) - here)
-            referrers, _ = await manifests.referrers(transaction, repository_id, row.digest, None, "", _REFERRERS_SHOWN)
+            referrers = await artifacts.accessories(transaction, repository_id, row.digest, "", _REFERRERS_SHOWN)
         return ArtifactDetail(
             artifact=await self._artifact(repository_id, row, found),
             payload=payload,
@@ -143,12 +160,11 @@ class Artifacts:
 
     async def referrers(
         self, repository_id: int, digest: Digest, *, after: str = "", limit: int = 50
-    ) -> list[Referrer]:
+    ) -> list[Accessory]:
         """List the manifests that name this one as their subject (signatures, SBOMs), by digest, past ``after``."""
         if not storable(after):
             return []
-        found, _ = await self._database.read(manifests.referrers, repository_id, digest, None, after, limit)
-        return found
+        return await self._database.read(artifacts.accessories, repository_id, digest, after, limit)
 
     async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
         """Add a tag to a manifest; raises Missing, and Conflict if the repository has that tag already."""
@@ -244,24 +260,42 @@ async def _gather(transaction: Transaction, repository_id: int, rows: Sequence[A
     )
 
 
+def _shortened(artifact: Artifact) -> Artifact:
+    """Return an artifact as a list shows it."""
+    room, kept = _ANNOTATION_BYTES_LISTED, {}
+    for name, value in artifact.annotations.items():
+        size = len(json.dumps({name: value}))
+        if size <= room:
+            room -= size
+            kept[name] = value
+    return replace(artifact, annotations=kept, labels=artifact.labels[:_LABELS_LISTED])
+
+
 async def _sizes(transaction: Transaction, repository_id: int, digests: Collection[str]) -> dict[str, int]:
     """Return the size of each manifest's parts in bytes, two levels deep: an index, its images, their blobs."""
-    parts: dict[str, dict[str, int]] = {digest: {} for digest in digests}
-    children: dict[str, list[Part]] = {}
+    parts: dict[str, list[Part]] = {digest: [] for digest in digests}
     for part in await artifacts.parts(transaction, repository_id, digests):
-        if part.is_manifest:
-            children.setdefault(part.digest, []).append(part)
-        else:
-            parts[part.manifest][part.digest] = part.size
-    here = await artifacts.present(transaction, repository_id, children)
-    for child in here:
-        for part in children[child]:
-            parts[part.manifest][child] = part.size
-    for part in await artifacts.parts(transaction, repository_id, here):
+        parts[part.manifest].append(part)
+    children = {part.digest for found in parts.values() for part in found if part.is_manifest}
+    beneath: dict[str, dict[str, int]] = {
+        child: {} for child in await artifacts.present(transaction, repository_id, children)
+    }
+    for part in await artifacts.parts(transaction, repository_id, beneath):
         if not part.is_manifest:
-            for parent in children[part.manifest]:
-                parts[parent.manifest][part.digest] = part.size
-    return {digest: sum(beneath.values()) for digest, beneath in parts.items()}
+            beneath[part.manifest][part.digest] = part.size
+    return {digest: _size(found, beneath) for digest, found in parts.items()}
+
+
+def _size(parts: Sequence[Part], beneath: Mapping[str, Mapping[str, int]]) -> int:
+    """Add up a manifest's parts in bytes; ``beneath`` has the parts of the children that are here, with their sizes."""
+    sizes: dict[str, int] = {}
+    for part in parts:
+        if not part.is_manifest:
+            sizes[part.digest] = part.size
+        elif part.digest in beneath:
+            sizes[part.digest] = part.size
+            sizes.update(beneath[part.digest])
+    return sum(sizes.values())
 
 
 def _key(text: str) -> tuple[float, str]:

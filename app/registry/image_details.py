@@ -18,6 +18,8 @@ _NO_PLATFORM = "unknown"
 # Of a config that is long on purpose, people see the beginning.
 _MOST_ITEMS = 1000
 _MOST_CHARACTERS = 20_000
+# Lists show platforms.
+_MOST_IN_PLATFORM = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +158,12 @@ def _history(steps: Sequence[Mapping[str, Any]], layers: Sequence[int]) -> list[
 
 
 def _platform(value: Mapping[str, Any]) -> Platform | None:
-    os, architecture = _text(value.get("os")), _text(value.get("architecture"))
+    os, architecture, variant, version = (
+        _text(value.get(name))[:_MOST_IN_PLATFORM] for name in ("os", "architecture", "variant", "os.version")
+    )
     if not os or not architecture or _NO_PLATFORM in (os, architecture):
         return None
-    return Platform(os, architecture, _text(value.get("variant")), _text(value.get("os.version")))
+    return Platform(os, architecture, variant, version)
 
 
 def _descriptor(value: Mapping[str, Any]) -> Descriptor | None:

@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
-from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown
+from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, TooManyRequests
 from app.projects.service import Repository, ensure
 from app.storage import new_key
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 # Running hashes kept for sessions between two requests. If one is dropped, the object is read once at the end.
 _MOST_HASHES = 1000
+# The sessions that may be open at once, of one principal in a project and of all. Each has a row, an object, and up to
+# a day to live. A crowd that begins sessions at the same moment may get a few more.
+_MOST_OF_ONE = 200
+_MOST_IN_PROJECT = 1000
+# If there are as many, those without a request for so long give way. An engine that lost its connection leaves some.
+_GIVE_WAY_SECONDS = 3600
+_GIVE_WAY_AT_ONCE = 100
 # The quota that a session reserves ahead, and keeps while it waits for its next request.
 _AHEAD_BYTES = 16 * 1024 * 1024
 
@@ -47,16 +54,17 @@ class UploadSessions:
         self._database = database
         self._hashes: LRUCache[str, Hashing] = LRUCache(_MOST_HASHES)
 
-    async def begin(self, repository: Repository, algorithm: str) -> UploadSession:
-        """Write a new session; raises DigestInvalid for an algorithm that is not verified here."""
+    async def begin(self, repository: Repository, algorithm: str, opened_by: str) -> UploadSession:
+        """Write a new session; raises as `Uploads.begin` does."""
         running = new_hash(algorithm)
         key = new_key()
 
         async def create(transaction: Transaction) -> UploadSession:
             repository_id = await ensure(transaction, repository)
+            await _require_place(transaction, repository, opened_by)
             session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, Digest.finish(running))
             await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
-            await uploads.create(transaction, session)
+            await uploads.create(transaction, session, project_id=repository.project_id, opened_by=opened_by)
             return session
 
         session = await self._database.transact(create)
@@ -152,6 +160,25 @@ class UploadSessions:
 
 def _moved_on() -> BlobUploadInvalid:
     return BlobUploadInvalid("another request has changed this upload; ask for its status and resume from there")
+
+
+async def _require_place(transaction: Transaction, repository: Repository, opened_by: str) -> None:
+    """Raise TooManyRequests if too many sessions are open, and none of them gives way."""
+    project_id = repository.project_id
+    of_one, of_all = await uploads.count_open(transaction, project_id, opened_by, _MOST_IN_PROJECT)
+    if of_one < _MOST_OF_ONE and of_all < _MOST_IN_PROJECT:
+        return
+    whose = opened_by if of_one >= _MOST_OF_ONE else None
+    idle_since = time.time() - _GIVE_WAY_SECONDS
+    ended = await uploads.remove_idle_in(transaction, project_id, whose, idle_since, _GIVE_WAY_AT_ONCE)
+    for key in ended:
+        await blobs.discard(transaction, key, 0)
+    if not ended:
+        raise TooManyRequests(
+            "too many uploads are open in %(project)s; finish or cancel some, or try again in an hour",
+            project=repository.name.project,
+            headers={"Retry-After": "60"},
+        )
 
 
 def _ended() -> BlobUploadUnknown:

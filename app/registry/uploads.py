@@ -40,9 +40,13 @@ class Uploads:
         self._sessions = UploadSessions(database)
         self._store = store
 
-    async def begin(self, repository: Repository, algorithm: str = "sha256") -> UploadSession:
-        """Begin a session; raises DigestInvalid for an algorithm that is not verified here."""
-        return await self._sessions.begin(repository, algorithm)
+    async def begin(self, repository: Repository, algorithm: str = "sha256", opened_by: str = "") -> UploadSession:
+        """Begin a session for a principal, by its subject.
+
+        Raises DigestInvalid for an algorithm that is not verified here, and TooManyRequests if the principal or the
+        project has too many open sessions.
+        """
+        return await self._sessions.begin(repository, algorithm, opened_by)
 
     async def find(self, repository: Repository, upload_id: str) -> UploadSession:
         """Return a session of this repository; raises BlobUploadUnknown."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,21 +47,27 @@ class Books:
     def used(self, name: str) -> int:
         """Read what a project is charged for, checked against what it has and what its running uploads hold."""
 
-        async def read(database: Database) -> tuple[int, int, int]:
+        async def read(database: Database) -> tuple[int, int]:
             async with database.reading() as transaction:
                 project = await projects.find(transaction, name)
                 assert project is not None
                 blobs = "SELECT sum(size) FROM blob WHERE digest IN (SELECT digest FROM link"
-                running = "SELECT sum(charged_bytes) FROM upload JOIN repository ON repository_id = repository.id"
-                sums = (f"{blobs} WHERE project_id = :project)", f"{running} WHERE project_id = :project")
-                has, held = [
+                others = [
+                    f"SELECT sum(charged_bytes) FROM {table} JOIN repository ON repository_id = repository.id"
+                    for table in ("upload", "manifest", "tag")
+                ]
+                sums = (
+                    f"{blobs} WHERE project_id = :project)",
+                    *(f"{one} WHERE project_id = :project" for one in others),
+                )
+                has = [
                     (await transaction.execute(text(statement), {"project": project.id})).scalar() or 0
                     for statement in sums
                 ]
-            return project.used_bytes, has, held
+            return project.used_bytes, sum(has)
 
-        used, has, held = self._do(read)
-        assert used == has + held
+        used, has = self._do(read)
+        assert used == has
         return used
 
     def sessions(self) -> int:
@@ -215,8 +222,35 @@ def test_a_warning_with_the_push(books: Books, admin: Registry, name: str) -> No
         admin.push_blob(name, data)
     assert admin.put_manifest(name, "v1", image(layer), OCI_MANIFEST).get("Warning") is None
     books.limit("lab", 0)
-    answer = expect(admin.put_manifest(name, "v2", image(layer), OCI_MANIFEST), 201)
+    # What is here already costs nothing.
+    answer = expect(admin.put_manifest(name, "v1", image(layer), OCI_MANIFEST), 201)
     assert answer["Warning"].startswith('299 - "quota of lab: ')
+
+
+def test_manifests_and_tags_beyond_the_quota(books: Books, admin: Registry, name: str) -> None:
+    for data in (EMPTY, layer := fresh()):
+        admin.push_blob(name, data)
+    before = books.used("lab")
+    books.limit("lab", 100_000)
+    answers = []
+    for number in range(3):
+        payload = json.dumps(json.loads(image(layer)) | {"annotations": {"x": f"{number}" + "a" * 40_000}}).encode()
+        answers.append(admin.put_manifest(name, digest_of(payload), payload, OCI_MANIFEST))
+    expect(answers[0], 201)
+    for answer in answers[1:]:
+        assert refused(answer, 403, "DENIED").startswith("quota of lab: "), "annotations are kept twice"
+    books.limit("lab", 0)
+    words = refused(admin.put_manifest(name, "v1", image(layer), OCI_MANIFEST), 403, "DENIED")
+    assert "delete what is not needed" in words
+    books.limit("lab", 50_000)
+    expect(admin.put_manifest(name, "v1", image(layer), OCI_MANIFEST), 201)
+    used = books.used("lab")
+    assert used > before
+    expect(admin.put_manifest(name, "v1", image(layer), OCI_MANIFEST), 201)
+    assert books.used("lab") == used
+    statuses = [admin.put_manifest(name, f"t{number}", image(layer), OCI_MANIFEST).status for number in range(120)]
+    assert 1 <= statuses.count(201) < 120
+    assert set(statuses) == {201, 403}
 
 
 def test_kill_9_in_the_middle(tmp_path_factory: pytest.TempPathFactory) -> None:

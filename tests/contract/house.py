@@ -106,19 +106,22 @@ class House:
         return (await self.quotas.usage(project_id)).used_bytes
 
     async def check_books(self) -> None:
-        """Compare what every project was charged with what it has: each blob once, and what running uploads hold."""
+        """Compare what every project was charged with what it has: each blob once, manifests, tags, running uploads."""
         for project_id, used in await rows(self.database, "SELECT id, used_bytes FROM project"):
             has = await rows(
                 self.database,
                 "SELECT coalesce(sum(size), 0) FROM blob WHERE digest IN "
                 f"(SELECT digest FROM link WHERE project_id = {project_id})",
             )
-            held = await rows(
-                self.database,
-                "SELECT coalesce(sum(charged_bytes), 0) FROM upload WHERE repository_id IN "
-                f"(SELECT id FROM repository WHERE project_id = {project_id})",
-            )
-            assert used == has[0][0] + held[0][0], f"project {project_id}"
+            held = [
+                await rows(
+                    self.database,
+                    f"SELECT coalesce(sum(charged_bytes), 0) FROM {table} WHERE repository_id IN "
+                    f"(SELECT id FROM repository WHERE project_id = {project_id})",
+                )
+                for table in ("upload", "manifest", "tag", "manifest_label")
+            ]
+            assert used == has[0][0] + sum(sums[0][0] for sums in held), f"project {project_id}"
 
     def objects(self) -> int:
         """Count the files that hold anybody's bytes."""

@@ -47,10 +47,21 @@ async def unlink(database: Database, repository_id: int, digest: Digest) -> bool
 
 
 async def used_bytes(database: Database, name: str = "physics") -> int:
+    """Return what a project is charged for blobs and uploads: all but its manifests and tags."""
     async with database.reading() as transaction:
         found = await projects.find(transaction, name)
     assert found is not None
-    return found.used_bytes
+    return found.used_bytes - await charged_rows(database, found.id)
+
+
+async def charged_rows(database: Database, project_id: int) -> int:
+    """Return what a project is charged for manifests and tags."""
+    here = f"WHERE repository_id IN (SELECT id FROM repository WHERE project_id = {project_id})"
+    sums = [
+        await rows(database, f"SELECT coalesce(sum(charged_bytes), 0) FROM {table} {here}")
+        for table in ("manifest", "tag", "manifest_label")
+    ]
+    return sum(int(found[0][0]) for found in sums)
 
 
 async def add_manifest(database: Database, repository_id: int, parsed: Manifest, *tags: str) -> Digest:

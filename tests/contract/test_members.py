@@ -163,6 +163,7 @@ async def test_a_label_that_cannot_be(house: House, project: Project, wanted: di
 
 
 async def test_labels_on_artifacts(house: House, project: Project) -> None:
+    await house.quotas.set(await house.admin(), project.id, None)
     await house.push_blob(b"{}")
     digest = await house.push(image(), "latest")
     repository = await house.id_of()

@@ -24,11 +24,11 @@ from app.database.migrate import migrate
 from .rows import rows
 
 ENTRIES = 5_000_000 if os.environ.get("LONG") else 200_000
+# As many tags. Each is a row to be charged, which costs more than to fill in a name.
+MANIFESTS = ENTRIES // 50
 _SERIES = {
-    "postgresql": f"generate_series(1, {ENTRIES}) AS s(i)",
-    "sqlite": (
-        f"(WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < {ENTRIES}) SELECT i FROM c)"
-    ),
+    "postgresql": "generate_series(1, {}) AS s(i)",
+    "sqlite": "(WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c WHERE i < {}) SELECT i FROM c)",
 }
 _NOTE = (
     "INSERT INTO audit (at, actor, address, operation, resource_type, resource, project_id)"
@@ -86,6 +86,8 @@ async def test_a_writer_never_waits_long(database_url: str) -> None:
     assert writer.longest < allowed, "the back-fill"
     given = "SELECT DISTINCT coalesce(project_id, 0), project_name FROM audit WHERE resource <> 'new' ORDER BY 1"
     assert await rows(database, given) == [(0, ""), (1, "lab"), (2, "gone"), (3, "")]
+    charged = "(SELECT sum(charged_bytes) FROM manifest) - (SELECT sum(charged_bytes) FROM tag)"
+    assert await rows(database, f"SELECT used_bytes - {charged} FROM project") == [(writer.written,)]
     lacking = "SELECT count(*) FROM audit WHERE resource = 'new' AND project_name <> 'lab'"
     await Backfills(database).work()
     assert await rows(database, lacking) == [(0,)], "what the older release wrote meanwhile"
@@ -133,10 +135,27 @@ def _schema_0002(connection: Connection) -> None:
 
 
 def _filled(*, is_sqlite: bool) -> list[str]:
-    """Spell a log in which a third is of a project that is there, of one that was deleted, and of one nobody knows."""
-    series = _SERIES["sqlite" if is_sqlite else "postgresql"]
+    """Spell a log in which a third is of a project that is there, of one that was deleted, and of one nobody knows.
+
+    The project has manifests with a tag each.
+    """
+    spelled = _SERIES["sqlite" if is_sqlite else "postgresql"]
+    series, few = spelled.format(ENTRIES), spelled.format(MANIFESTS)
     project = "INSERT INTO project (id, name, public, settings, created_at) VALUES (1, 'lab', true, '{}', 1)"
     columns = "INSERT INTO audit (at, actor, address, operation, resource_type, resource, project_id)"
     of = "CASE WHEN i % 4 = 3 THEN NULL ELSE i % 4 + 1 END"
     entries = f"{columns} SELECT i, 'person:mari', '', 'push', 'artifact', 'app', {of} FROM {series}"
-    return [project, entries, f"{columns} VALUES (1, 'person:mari', '', 'delete', 'project', 'gone', 2)"]
+    deletion = f"{columns} VALUES (1, 'person:mari', '', 'delete', 'project', 'gone', 2)"
+    of_manifest = "manifest (repository_id, digest, media_type, annotations, payload, size, created_at, pulled_at)"
+    payload = f"CAST('payload' AS {'blob' if is_sqlite else 'bytea'})"
+    manifests = f"INSERT INTO {of_manifest} SELECT 1, 'sha256:' || i, '', '{{}}', {payload}, 7, i, i FROM {few}"
+    of_tag = "tag (repository_id, name, digest, updated_at, checked_at)"
+    tags = f"INSERT INTO {of_tag} SELECT 1, 'v' || i, 'sha256:' || i, i, i FROM {few}"
+    return [
+        project,
+        entries,
+        deletion,
+        "INSERT INTO repository (id, project_id, name, created_at) VALUES (1, 1, 'app', 1)",
+        manifests,
+        tags,
+    ]

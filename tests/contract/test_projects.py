@@ -359,6 +359,8 @@ async def test_a_summary(house: House) -> None:
 async def test_a_removed_project_leaves_nothing(house: House) -> None:
     mari = await house.person("mari")
     made, other = await house.project(by=mari), await house.project("biology")
+    for project in (made, other):
+        await house.quotas.set(await house.admin(), project.id, None)
     shared, own = b"shared" * 10, b"own" * 10
     for name in ("physics/app", "physics/tool", "biology/app"):
         for data in (EMPTY, shared):

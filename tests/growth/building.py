@@ -173,8 +173,8 @@ def _mirror(d: _Dialect, size: int) -> list[str]:
         "INSERT INTO link (repository_id, digest, project_id, pulled_at)"
         f" SELECT i, {blob}, {project}, {_NOW} + i FROM {many}",
         _manifests(d, "i", d.digest("i"), many),
-        "INSERT INTO tag (repository_id, name, digest, updated_at, checked_at)"
-        f" SELECT i, 'latest', {d.digest('i')}, {_NOW}, {_NOW} FROM {many}",
+        "INSERT INTO tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
+        f" SELECT i, 'latest', {d.digest('i')}, {_NOW}, {_NOW}, 512 FROM {many}",
         "INSERT INTO traffic (project_id, hour, hits, misses, served_bytes, fetched_bytes)"
         f" SELECT {project}, {int(_NOW // 3600)} - i, 1, 1, 1, 1 FROM {d.series('700')}",
     ]
@@ -184,7 +184,7 @@ def _deep(d: _Dialect, size: int) -> list[str]:
     """Fill one repository: of four manifests, the first is an index of the next two, and the last an image."""
     many, few, app, other = d.series(str(size)), d.series(str(FEW)), size + 1, size + 2
     part = "part (repository_id, manifest, digest, is_manifest, size)"
-    tag = "tag (repository_id, name, digest, updated_at, checked_at)"
+    tag = "tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
     here = d.digest("i")
     of_index = f"FROM {many} WHERE i % 4 = 0"
     return [
@@ -196,9 +196,10 @@ def _deep(d: _Dialect, size: int) -> list[str]:
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 1')}, true, 500 {of_index}",
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 2')}, true, 500 {of_index}",
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 5000000')}, false, 500 FROM {many} WHERE i % 4 > 0",
-        f"INSERT INTO {tag} SELECT {app}, 'v' || {d.padded('i')}, {here}, {_NOW} + i, {_NOW} FROM {many}"
+        f"INSERT INTO {tag} SELECT {app}, 'v' || {d.padded('i')}, {here}, {_NOW} + i, {_NOW}, 512 FROM {many}"
         " WHERE i % 4 = 0 OR i % 4 = 3",
-        f"INSERT INTO {tag} SELECT {app}, 'build-' || {d.padded('i')}, {d.digest('3')}, {_NOW} + i, {_NOW} FROM {many}",
+        f"INSERT INTO {tag} SELECT {app}, 'build-' || {d.padded('i')}, {d.digest('3')}, {_NOW} + i, {_NOW}, 512"
+        f" FROM {many}",
     ]
 
 
@@ -210,10 +211,11 @@ def _manifests(d: _Dialect, repository: str, digest: str, rows: str) -> str:
     empty = "'{}'::json" if isinstance(d, _PostgreSQL) else "'{}'"
     return (
         "INSERT INTO manifest (repository_id, digest, media_type, artifact_type, subject, annotations, payload, size,"
-        f" created_at, pulled_at) SELECT {repository}, {digest}, CASE WHEN i % 4 = 0 THEN '{_INDEX}' ELSE '{_IMAGE}'"
-        f" END, CASE WHEN i % 4 = 0 THEN NULL ELSE '{_CONFIG}' END, NULL, {empty},"
-        f" {d.bytes(f'''CASE WHEN i % 4 = 0 THEN '{index}' ELSE '{image}' END''')}, 300, {_NOW} + i, {_NOW} + i"
-        f" FROM {rows}"
+        f" created_at, pulled_at, charged_bytes) SELECT {repository}, {digest},"
+        f" CASE WHEN i % 4 = 0 THEN '{_INDEX}' ELSE '{_IMAGE}' END,"
+        f" CASE WHEN i % 4 = 0 THEN NULL ELSE '{_CONFIG}' END, NULL, {empty},"
+        f" {d.bytes(f'''CASE WHEN i % 4 = 0 THEN '{index}' ELSE '{image}' END''')}, 300, {_NOW} + i, {_NOW} + i,"
+        f" 1500 FROM {rows}"
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin
 
 import aiohttp
 import psycopg
@@ -47,11 +48,15 @@ _MOST_LINES = 200
 _PAUSES = (0.5, 0.05)
 _numbers = itertools.count()
 
-# Projects that are charged for other than the blobs that they have.
+# Projects that are charged for other than the blobs, manifests and tags that they have.
 _UNPAID = """
 SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
-    SELECT linked.project_id, sum(size) AS paid FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
-    JOIN blob ON blob.digest = linked.digest GROUP BY linked.project_id
+    SELECT project_id, sum(size) AS paid FROM (
+        SELECT linked.project_id, size FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
+        JOIN blob ON blob.digest = linked.digest
+        UNION ALL SELECT project_id, charged_bytes FROM manifest JOIN repository ON repository.id = repository_id
+        UNION ALL SELECT project_id, charged_bytes FROM tag JOIN repository ON repository.id = repository_id
+    ) AS charged GROUP BY project_id
 ) AS sums ON sums.project_id = project.id WHERE used_bytes <> coalesce(paid, 0)
 """
 
@@ -240,6 +245,10 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
             ) as answer:
                 await answer.read()
             took = time.monotonic() - began
+            if answer.status == 202:
+                # A person may have 200 open uploads in a project, and this one pushes as well.
+                async with session.delete(urljoin(service.url, answer.headers["Location"])) as ended:
+                    await ended.read()
             if answer.status >= 500:
                 seen.refused.append((took, path))
                 if answer.status != 503 or "Retry-After" not in answer.headers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from app.database import Database
 from app.mirror.eviction import Eviction
+from app.oci.digest import Digest
 from app.registry.garbage_collection import GarbageCollection
 from app.storage.filesystem import FilesystemStore
 from tests.api.client import Registry
@@ -70,11 +72,15 @@ async def someone(bounded: Service) -> AsyncIterator[Client]:
 
 
 def used(service: Service, project: str) -> int:
-    """Give what a project is charged, having checked that it is what its blobs take up."""
+    """Give what a project is charged, having checked that it is what its blobs, manifests and tags take up."""
     ((charged, counted),) = sql(
         service,
         "SELECT used_bytes, (SELECT coalesce(sum(size), 0) FROM blob WHERE digest IN"
-        " (SELECT digest FROM link WHERE project_id = project.id)) FROM project WHERE name = ?",
+        " (SELECT digest FROM link WHERE project_id = project.id))"
+        " + (SELECT coalesce(sum(charged_bytes), 0) FROM manifest WHERE repository_id IN"
+        " (SELECT id FROM repository WHERE project_id = project.id))"
+        " + (SELECT coalesce(sum(charged_bytes), 0) FROM tag WHERE repository_id IN"
+        " (SELECT id FROM repository WHERE project_id = project.id)) FROM project WHERE name = ?",
         project,
     )
     assert charged == counted
@@ -253,3 +259,30 @@ async def test_room_is_made_while_everybody_pulls(
     await asyncio.gather(evict(), *(pull(name, image) for name, image in images.items()))
     await committed(bounded)
     used(bounded, small)
+
+
+def annotated(image: Image, words: str) -> Image:
+    payload = json.dumps(image.document | {"annotations": {"text": words}}).encode()
+    digest = Digest.of(payload)
+    return Image(image.blobs, {digest: (image.media_type, payload)}, digest)
+
+
+async def test_manifests_count_and_go_if_they_alone_are_too_many(
+    hub_process: Hub, bounded: Service, shared: Database, someone: Client, small: str, make: Make
+) -> None:
+    name = f"library/{small}x"
+    for number in range(4):
+        image = annotated(make(sizes=(1000,)), f"{number}" * 200_000)
+        hub_process.add(image, name, str(number))
+        await someone.pull(f"{small}/{name}", str(number), image)
+    await committed(bounded)
+    assert used(bounded, small) > _BOUND
+    await Eviction(shared).make_room()
+    assert used(bounded, small) > _BOUND, "all were pulled just now"
+    here = "repository_id IN (SELECT r.id FROM repository r JOIN project p ON p.id = r.project_id WHERE p.name = ?)"
+    sql(bounded, f"UPDATE link SET pulled_at = 1 WHERE {here}", small)
+    sql(bounded, f"UPDATE manifest SET pulled_at = created_at - 1000 WHERE {here}", small)
+    await Eviction(shared).make_room()
+    assert 0 < used(bounded, small) <= _BOUND
+    ((left,),) = sql(bounded, f"SELECT count(*) FROM manifest WHERE {here}", small)
+    assert 1 <= left < 4

@@ -75,6 +75,25 @@ def limits() -> list[list[str]]:
         ["a manifest", f"{whole(constant('oci', 'MAX_MANIFEST_BYTES') / MIB)} MiB, then 413"],
         ["a blob", "none; memory does not grow with it"],
         ["a page of tags, repositories or referrers", f"{whole(constant('web/v2', 'MOST'))}; follow `Link`"],
+        [
+            "annotations, labels, accessories of an artifact in a list",
+            (
+                f"{whole(constant('registry', '_ANNOTATION_BYTES_LISTED') / 1024)} KiB, "
+                f"{whole(constant('registry', '_LABELS_LISTED'))}, {whole(constant('web/api', '_REFERRERS_SHOWN'))}; "
+                f"none of a manifest over {whole(constant('database', 'LISTED_BYTES') / 1024)} KiB"
+            ),
+        ],
+        ["parts that the sizes of a list count", f"{constant('database', 'MOST_PARTS'):,.0f}"],
+        ["entries of an index that are shown", whole(constant("registry", "_CHILDREN_SHOWN"))],
+        ["labels on an artifact", whole(constant("projects", "_MOST_ON_ARTIFACT"))],
+        [
+            "open uploads in a project",
+            (
+                f"{whole(constant('registry', '_MOST_OF_ONE'))} of one person or robot account, "
+                f"{whole(constant('registry', '_MOST_IN_PROJECT'))} in all; then those without a request for "
+                f"{whole(constant('registry', '_GIVE_WAY_SECONDS') / HOUR)} hour give way, else 429"
+            ),
+        ],
         ["a count of a list", f"{whole(constant('database', 'MOST_COUNTED'))}, then it says that there are more"],
         [
             "a search in a list",

@@ -13,6 +13,7 @@ import pytest
 from tornado.template import Loader
 
 from app.access.errors import Conflict, Invalid
+from app.database.quotas import QuotaExceeded
 from app.oci.errors import OCIError, Term
 from app.web.pages import shapes, texts
 
@@ -20,7 +21,7 @@ WEB = texts.LOCALE_FOLDER.parent
 APP = WEB.parent
 # Whose errors pages show; what is said of tokens and of headers only programs get to read.
 ERRORS_OF = ("access/**/*.py", "projects/*.py", "registry/artifacts.py", "registry/repositories.py", "oci/digest.py",
-             "oci/reference.py", "database/trouble.py", "web/access_control.py", "web/login.py",
+             "oci/reference.py", "database/quotas.py", "database/trouble.py", "web/access_control.py", "web/login.py",
              "web/pages/*.py")  # fmt: skip
 OF_PROGRAMS = ("tokens.py", "authorization.py")
 # Tornado's own words for a status, and what the REST API gives along for itself.
@@ -33,7 +34,7 @@ def _classes(of: type[OCIError] = OCIError) -> Iterator[type[OCIError]]:
         yield from _classes(one)
 
 
-ERRORS = {one.__name__: one for one in _classes()}
+ERRORS: dict[str, type[OCIError]] = {one.__name__: one for one in (*_classes(), QuotaExceeded)}
 PLACES = re.compile(r"%\(\w+\)[sdr]")
 # Tornado's templates are Python inside; their calls are read from what they are compiled to.
 CALLS = {"_", "mark", "translate"}

@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 from app.access.errors import Invalid, Missing
 from app.database import artifacts
-from app.database.artifacts import ArtifactFilter, TagEntry
+from app.database.artifacts import Accessory, ArtifactFilter, TagEntry
 from app.database.keyset import Count
-from app.database.manifests import Referrer
 from app.oci.digest import Digest
 from app.oci.reference import Tag, parse_reference
 from app.registry.artifacts import Artifact, ArtifactDetail
@@ -23,6 +22,8 @@ from .shapes import moment, some
 
 # Referrers can be listed only by key. They are few, so all are read and a page is cut out.
 _MOST_REFERRERS = 1000
+# The accessories that are shown with an artifact.
+_REFERRERS_SHOWN = 10
 
 
 def artifact(found: Artifact, view: ProjectView, repository_name: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def tag(entry: TagEntry, repository_id: int) -> dict[str, Any]:
     }
 
 
-def accessory(referrer: Referrer, subject: Digest, repository: str) -> dict[str, Any]:
+def accessory(referrer: Accessory, subject: Digest, repository: str) -> dict[str, Any]:
     """Return a referrer of an artifact in Harbor's form."""
     return {
         "digest": referrer.digest,
@@ -96,7 +97,7 @@ class InArtifacts(InRepository):
             referrers = []
             if found.referrer_count:
                 referrers = await self.services.artifacts.referrers(
-                    found.repository_id, found.digest, limit=_MOST_REFERRERS
+                    found.repository_id, found.digest, limit=_REFERRERS_SHOWN
                 )
             full_name = f"{self.view.name}/{repository_name}"
             spelled["accessories"] = [accessory(referrer, found.digest, full_name) for referrer in referrers]

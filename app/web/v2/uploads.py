@@ -31,7 +31,7 @@ class UploadHandlers:
             return
         digest = Digest.parse(query["digest"][0]) if "digest" in query else None
         algorithm = digest.algorithm if digest else query.get("digest-algorithm", ["sha256"])[0]
-        session = await self._uploads.begin(repository, algorithm)
+        session = await self._uploads.begin(repository, algorithm, call.grant.principal.subject)
         if digest is None:
             await call.reply(202, _status(call.address.place(name), session))
             return

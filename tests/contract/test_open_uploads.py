@@ -1,0 +1,82 @@
+"""Open uploads are bounded, for one person in a project and for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from app.database import Database
+from app.database.uploads import UploadSession
+from app.oci.errors import TooManyRequests
+
+from .house import House
+from .rows import rows
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    monkeypatch.setattr("app.registry.upload_sessions._MOST_OF_ONE", 5)
+    monkeypatch.setattr("app.registry.upload_sessions._MOST_IN_PROJECT", 8)
+    house = House(database, tmp_path / "blobs")
+    await house.store.start()
+    yield house
+    await house.store.close()
+
+
+async def test_of_one_person_and_of_a_project(house: House) -> None:
+    await house.project("physics")
+    await house.project("biology")
+    repository = await house.open("physics/app")
+    begun = [await house.uploads.begin(repository, opened_by="person:mari") for _ in range(5)]
+    for name in ("physics/app", "physics/tool"):
+        with pytest.raises(TooManyRequests, match="too many uploads are open in physics"):
+            await house.uploads.begin(await house.open(name), opened_by="person:mari")
+    await house.uploads.begin(await house.open("biology/app"), opened_by="person:mari")
+    for _ in range(3):
+        await house.uploads.begin(await house.open("physics/app"), opened_by="robot:ci")
+    with pytest.raises(TooManyRequests):
+        await house.uploads.begin(await house.open("physics/app"), opened_by="robot:ci")
+    await house.uploads.cancel(await house.open("physics/app"), begun[0].id)
+    await house.uploads.begin(await house.open("physics/app"), opened_by="person:mari")
+    assert len(await left(house)) == 9, "8 and the one in biology"
+    async with house.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE upload SET updated_at = 1"))
+    await house.collection.collect()
+    assert await rows(house.database, "SELECT id FROM upload") == []
+    await house.uploads.begin(await house.open("physics/app"), opened_by="person:mari")
+
+
+async def test_those_that_are_left_for_an_hour_give_way(house: House) -> None:
+    """A robot account whose pushes were cut off goes on pushing. Nobody loses an upload for another person's."""
+    await house.project("physics")
+    repository = await house.open("physics/app")
+    mine = [await house.uploads.begin(repository, opened_by="robot:ci") for _ in range(5)]
+    others = [await house.uploads.begin(repository, opened_by="person:mari") for _ in range(2)]
+    await idle(house, 3500, *mine, *others)
+    with pytest.raises(TooManyRequests, match="try again in an hour"):
+        await house.uploads.begin(repository, opened_by="robot:ci")
+    await idle(house, 3700, *mine[:2], *others)
+    new = await house.uploads.begin(repository, opened_by="robot:ci")
+    assert await left(house) == {one.id for one in (*mine[2:], *others, new)}
+    # There is room again for one, and the project may have two more.
+    for name in ("a", "b"):
+        await house.uploads.begin(repository, opened_by=f"robot:{name}")
+    last = await house.uploads.begin(repository, opened_by="robot:c")
+    assert await left(house) > {last.id, new.id, *(one.id for one in mine[2:])}
+    assert await left(house) & {one.id for one in others} == set()
+
+
+async def idle(house: House, seconds: float, *sessions: UploadSession) -> None:
+    """Set the sessions' last request to so long ago."""
+    ids = ", ".join(f"'{session.id}'" for session in sessions)
+    async with house.database.transaction() as transaction:
+        statement = f"UPDATE upload SET updated_at = {time.time() - seconds} WHERE id IN ({ids})"
+        await transaction.execute(text(statement))
+
+
+async def left(house: House) -> set[str]:
+    return {row[0] for row in await rows(house.database, "SELECT id FROM upload")}
