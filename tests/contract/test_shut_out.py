@@ -141,13 +141,9 @@ def where(tmp_path_factory: pytest.TempPathFactory, sql: Postgres, redis: Valkey
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("order", "kinds"),
-    [("Redis with older data while SQL is away", KINDS[1]), ("both before, Redis first", KINDS[2])],
-)
-def test_nobody_gets_in_again(where: Hosts, sql: Postgres, redis: Valkey, order: str, kinds: tuple[str, str]) -> None:
-    began = time.monotonic()
-    print(Course(where, sql, redis, *kinds).go(ORDERS[order]), "doors in", time.monotonic() - began, "s")
+def test_nobody_gets_in_again(where: Hosts, sql: Postgres, redis: Valkey) -> None:
+    """One of the orders below, with Redis stopped and SQL frozen."""
+    Course(where, sql, redis, *KINDS[1]).go(ORDERS["Redis with older data while SQL is away"])
 
 
 @pytest.mark.long
