@@ -1,33 +1,37 @@
 """Generate inputs: valid ones by their grammar, then some edits. Count how many inputs each target has had.
 
-hypothesis draws a seed for each input and shows the input of a failure. Everything else is made from the seed here,
-because a draw costs more than the parsers under test.
+hypothesis draws a seed for some inputs, and shows the input of a failure. They are made from the seed here, because
+drawing each of their parts costs more than the parsers under test.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 _FEW = 40
 _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", _FEW))
+# So many inputs are made from a seed.
+_BATCH = 20
 # An edit replaces so many characters at most, and a random piece has as many.
 _MOST_EDITED = 20
 _MOST_PIECE = 8
 
-P = ParamSpec("P")
+Test = Callable[..., None]
 T = TypeVar("T")
 Text = TypeVar("Text", str, bytes)
 COUNTED: Counter[str] = Counter()
+_EXAMPLES_OF = "examples"
 
 _DEEP: Any = json.loads("[" * 200 + "]" * 200)
 _ODD: Sequence[Any] = (
@@ -38,34 +42,59 @@ _ODD: Sequence[Any] = (
 _SPECIAL = "\0\t\n\r \"'%&+,-./:;<=>?@[\\]_{}~0aA²٣İ\u212a\u2028\ud800\udcff\U0001f600"
 
 
-def fuzz(*strategies: st.SearchStrategy[Any], costs: int = 1) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Try inputs of these strategies on the last parameters of a test; ``costs``: the time of so many inputs."""
+def fuzz(*makes: Callable[[Random], Any], costs: int = 1) -> Callable[[Test], Test]:
+    """Try inputs on the last parameters of a test, each made by one of ``makes``.
 
-    def decorate(test: Callable[P, None]) -> Callable[P, None]:
-        @functools.wraps(test)
-        def counted(*arguments: P.args, **named: P.kwargs) -> None:
+    ``costs``: an input takes as long as so many of an ordinary parser.
+    """
+
+    def decorate(test: Test) -> Test:
+        signature = inspect.signature(test)
+
+        def attempt(fixtures: dict[str, Any], inputs: Sequence[Any]) -> None:
             COUNTED[test.__name__] += 1
-            test(*arguments, **named)
+            test(*fixtures.values(), *inputs)
 
-        chosen = settings(
-            max_examples=max(10, _EXAMPLES // costs),
-            derandomize=_EXAMPLES == _FEW,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        decorated: Callable[P, None] = chosen(given(*strategies)(counted))
-        return decorated
+        @functools.wraps(test)
+        def run(**fixtures: Any) -> None:
+            for inputs in getattr(test, _EXAMPLES_OF, ()):
+                attempt(fixtures, inputs)
+
+            @settings(
+                max_examples=max(1, _EXAMPLES // costs // _BATCH),
+                derandomize=_EXAMPLES == _FEW,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(st.integers(0, 2**64 - 1))
+            def try_seed(seed: int) -> None:
+                chance = Random(seed)
+                for _ in range(_BATCH):
+                    inputs = [make(chance) for make in makes]
+                    try:
+                        attempt(fixtures, inputs)
+                    except BaseException:
+                        note(f"{test.__name__}: {inputs!r}")
+                        raise
+
+            try_seed()
+
+        fixtures = list(signature.parameters.values())[: -len(makes)]
+        vars(run)["__signature__"] = signature.replace(parameters=fixtures)
+        return run
 
     return decorate
 
 
-seeds = st.integers(0, 2**64 - 1)
+def example(*inputs: Any) -> Callable[[Test], Test]:
+    """Try these inputs each time, before those that are made."""
 
+    def decorate(test: Test) -> Test:
+        vars(test).setdefault(_EXAMPLES_OF, []).append(inputs)
+        return test
 
-def made(make: Callable[[Random], T]) -> st.SearchStrategy[T]:
-    """Make a value from a seed."""
-    return seeds.map(lambda seed: make(Random(seed)))
+    return decorate
 
 
 def character(chance: Random, most: int = 0x10FFFF) -> str:
@@ -113,9 +142,9 @@ def _piece(chance: Random, own: Text, pieces: Sequence[Text]) -> Text:
     return found
 
 
-def edited(make: Callable[[Random], Text], *pieces: Text, most: int = 4) -> st.SearchStrategy[Text]:
-    """Make a valid text from a seed, and edit it."""
-    return made(lambda chance: edit(chance, make(chance), pieces, most))
+def edited(make: Callable[[Random], Text], *pieces: Text, most: int = 4) -> Callable[[Random], Text]:
+    """Return what makes a valid text and edits it."""
+    return lambda chance: edit(chance, make(chance), pieces, most)
 
 
 def one_of(*values: T) -> Callable[[Random], T]:

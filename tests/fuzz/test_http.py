@@ -15,7 +15,6 @@ from random import Random
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import example
 
 from app.web.api.document import BASE, document
 from app.web.pages import routes as pages
@@ -25,7 +24,7 @@ from tests.parts.postgres import Postgres
 from tests.parts.service import ADMIN, PASSWORD, Service
 from tests.web.http import Person
 
-from .inputs import edit, edited, fuzz, header, made, odd_json
+from .inputs import edit, edited, example, fuzz, header, odd_json
 from .test_wire import DIGEST
 
 # The upstream is not there.
@@ -221,7 +220,7 @@ def _written(method: str, path: str, query: str, headers: list[tuple[str, str]],
 _FORM = b"application/x-www-form-urlencoded"
 
 
-@fuzz(made(_request), costs=4)
+@fuzz(_request, costs=4)
 @example(("", _written("POST", "/language", "", [], (_FORM, b"language=et&next=%2F%2F%5B"))))
 @example(("", _written("GET", "/search", "q=%ff", [], (b"", b""))))
 @example(("", _written("GET", "/v2/", "", [("Authorization", "Bearer " + "W1tb" * 3000 + ".e30.x")], (b"", b""))))

@@ -10,7 +10,7 @@ import yaml
 
 from app.config import Config, ConfigError, load, parse
 
-from .inputs import edited, fuzz, made, odd
+from .inputs import edited, fuzz, odd
 
 _FOLDER = Path("/nowhere")
 _DOCUMENT: dict[str, Any] = {
@@ -30,7 +30,7 @@ def _said(error: ConfigError) -> None:
     assert "\n" not in str(error)
 
 
-@fuzz(made(lambda chance: odd(chance, _DOCUMENT)), costs=2)
+@fuzz(lambda chance: odd(chance, _DOCUMENT), costs=2)
 def test_settings(document: Any) -> None:
     try:
         assert isinstance(parse(document, _FOLDER), Config)

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import aiohttp
-from hypothesis import example
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -19,7 +18,7 @@ from app.mirror.answers import parse_challenges, parse_rate_limit, parse_retry_a
 from app.mirror.upstream_lists import UpstreamList, referrer_entries, tag_entries
 from app.oci.errors import UpstreamInvalid
 
-from .inputs import edit, edited, fuzz, made, odd_json, one_of, upstream_header
+from .inputs import edit, edited, example, fuzz, odd_json, one_of, upstream_header
 from .test_wire import DIGEST, PIECES
 
 HOME = URL("https://registry.example.org/v2/")
@@ -100,7 +99,7 @@ def _moment(chance: Random) -> str:
 _limits = edited(_limit, ";", "w=", "²", "٣", "-", " ")
 
 
-@fuzz(_limits, _limits, made(upstream_header), edited(_moment, "+", "-9999", "9999999999", ":", ",", " ", "Jan"))
+@fuzz(_limits, _limits, upstream_header, edited(_moment, "+", "-9999", "9999999999", ":", ",", " ", "Jan"))
 def test_limits(limit: str, remaining: str, source: str, after: str) -> None:
     headers = {"ratelimit-limit": limit, "ratelimit-remaining": remaining, "docker-ratelimit-source": source}
     found = parse_rate_limit(CIMultiDict(headers))
@@ -133,7 +132,7 @@ _TAGS = {"name": "a/b", "tags": ["1", "latest"]}
 _REFERRERS = {"manifests": [{"digest": DIGEST, "annotations": {"a": "b"}, "size": 5}, {"digest": DIGEST}]}
 
 
-@fuzz(made(lambda chance: odd_json(chance, _ERRORS, _TOKEN, _TAGS, _REFERRERS, pieces=PIECES)))
+@fuzz(lambda chance: odd_json(chance, _ERRORS, _TOKEN, _TAGS, _REFERRERS, pieces=PIECES))
 @example(b"[" * 100_000)
 @example(b'{"manifests": [{"digest": "sha256:0", "a": ' + b"[" * 900 + b"]" * 900 + b"}]}")
 @example(b'{"manifests": [{"digest": "sha256:0", "a": 1e999}]}')
