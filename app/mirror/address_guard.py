@@ -215,7 +215,8 @@ def same_origin(base: URL, target: str) -> URL | None:
 def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:
     try:
         after = parse()
-        named = bool(after.raw_host and after.port)  # yarl parses host and port only here
+        # yarl parses host and port only here. It takes any text for the zone of an IPv6 address.
+        named = bool(after.raw_host and after.raw_host.isascii() and after.port)
     except (ValueError, IndexError):
         # An IndexError is what yarl makes of "[::1]@" in place of a host.
         raise UpstreamInvalid("the upstream registry points to something that is not a URL") from None

@@ -246,7 +246,17 @@ SCOPE = "repository:a/b:pull"
 
 
 @pytest.mark.parametrize(
-    "realm", ["", "//[", "//[::1]@", "http://auth.test/token", "https://a:b@auth.test/", "https://[", "ldap://x"]
+    "realm",
+    [
+        "",
+        "//[",
+        "//[::1]@",
+        "https://[2001:db8::1%é]/",
+        "http://auth.test/token",
+        "https://a:b@auth.test/",
+        "https://[",
+        "ldap://x",
+    ],
 )
 def test_a_realm_that_is_no_https_url_gets_no_credential(realm: str) -> None:
     with pytest.raises(UpstreamInvalid):
