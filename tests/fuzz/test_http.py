@@ -11,6 +11,7 @@ import re
 import socket
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from random import Random
 from urllib.parse import quote, urlencode
 
@@ -50,13 +51,14 @@ class Target:
         host, _, port = self.service.host.partition(":")
         with socket.create_connection((host, int(port)), timeout=_SECONDS) as connection:
             answer = b""
-            try:
+            # The service may have closed it already.
+            with suppress(ConnectionError):
                 connection.sendall(data)
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
                 while piece := connection.recv(65536):
                     answer += piece
-            except ConnectionError:
-                pass
         return answer
 
     def check(self, answer: bytes) -> None:
