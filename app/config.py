@@ -353,8 +353,8 @@ def _text(text: str, path: str) -> str:
             raise ConfigError(f"{path}: the environment has no variable {match[1]}")
         return os.environ[match[1]]
 
-    if "\0" in text:
-        raise ConfigError(f"{path}: must not contain NUL")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{path}: must not contain NUL or half a surrogate pair")
     return _VARIABLE.sub(variable, text)
 
 

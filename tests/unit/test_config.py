@@ -53,6 +53,7 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"upstreams": {"docker.io": {"url": "https://a:b"}}}, "upstreams.docker.io.url"),
         ({"data_dir": "a\0b"}, "data_dir: must not contain NUL"),
         ({"admin": {"password_file": "a\0b"}}, "admin.password_file: must not contain NUL"),
+        ({"admin": {"password_file": "a\ud800"}}, "admin.password_file: must not contain NUL or half a surrogate pair"),
         ({"a\nb": 1}, "a b: unknown key"),
         ([1, 2], "expected keys and values"),
     ],
