@@ -11,7 +11,7 @@ WORKERS := 4
 SMOKE := tests/api/test_root.py tests/api/test_blobs.py tests/api/test_manifests.py tests/api/test_visibility.py
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: setup run demo check test test-deploy lint bench lock outdated
+.PHONY: setup run demo check test test-deploy fuzz lint bench lock outdated
 
 setup: .venv/setup.stamp
 
@@ -35,6 +35,12 @@ test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
 	$(PYTHON) -m pytest -m long tests/clients tests/contract tests/growth tests/mirror
 	$(PYTHON) -m pytest tests/deploy
+
+# `make test` tries the same few inputs each time, this tries so many new ones for each target; more take longer.
+FUZZ_EXAMPLES := 2000
+
+fuzz: .venv/tests.stamp
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PYTHON) -m pytest tests/fuzz --timeout=3600
 
 lint: .venv/tests.stamp
 	.venv/bin/ruff check .

@@ -27,6 +27,8 @@ Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})\}")
+# No more digits than a database takes.
+_NUMBER = re.compile(r"[0-9]{1,18}\Z")
 _ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
@@ -35,6 +37,10 @@ _LOCAL_NETWORKS = (
 
 class ConfigError(Exception):
     """The configuration has a fault. The message is one line that names the key."""
+
+    def __init__(self, message: str) -> None:
+        # A key or a name in the file may hold a line break.
+        super().__init__(" ".join(message.split()))
 
 
 @dataclass(frozen=True)
@@ -210,8 +216,9 @@ def load(path: Path) -> Config:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A ValueError is a file that is not UTF-8, or a date or number that YAML does not have.
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     return parse(document or {}, path.absolute().parent)
 
 
@@ -239,8 +246,7 @@ def _check(config: Config) -> None:
     for key, url in [("server.external_url", config.server.external_url)] + [
         (f"upstreams.{name}.url", upstream.url) for name, upstream in config.upstreams.items()
     ]:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http(url):
             raise ConfigError(f"{key}: {url!r} is not an http:// or https:// URL")
     if parts_path(config.server.external_url):
         raise ConfigError("server.external_url: the registry is served at the root of a host; leave the path out")
@@ -281,6 +287,14 @@ def _check_people(config: Config) -> None:
         )
 
 
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def parts_path(url: str) -> str:
     """Return the path of a URL, "" for the root."""
     return urlsplit(url).path.rstrip("/")
@@ -291,7 +305,7 @@ def listen_address(listen: str) -> Path | tuple[str, int]:
     if listen.startswith("unix:"):
         return Path(listen.removeprefix("unix:"))
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not _NUMBER.match(port) or int(port) > 65535:
         raise ConfigError(f"server.listen: {listen!r} is neither HOST:PORT nor unix:PATH")
     return host.strip("[]"), int(port)
 
@@ -322,25 +336,32 @@ def _read_files(document: Mapping[str, object], where: str, folder: Path) -> dic
             values[key] = value
             continue
         try:
-            values[key.removesuffix("_file")] = (folder / _expand(value, where)).read_text().rstrip("\n")
+            values[key.removesuffix("_file")] = (folder / _text(value, f"{where}.{key}")).read_text().rstrip("\n")
         except OSError as error:
             raise ConfigError(f"{where}.{key}: cannot read {value}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            # Not chained, because the decoder's error holds the secret.
+            raise ConfigError(f"{where}.{key}: {value} is not text in UTF-8") from None
     return values
 
 
-def _expand(text: str, path: str) -> str:
+def _text(text: str, path: str) -> str:
+    """Return a text with the environment's variables in it; raises ConfigError."""
+
     def variable(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise ConfigError(f"{path}: the environment has no variable {match[1]}")
         return os.environ[match[1]]
 
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{path}: must not contain NUL or half a surrogate pair")
     return _VARIABLE.sub(variable, text)
 
 
 def _value(hint: Any, value: object, path: str, folder: Path) -> Any:
     """Return one value as its field's type; raises ConfigError if it does not fit."""
     if isinstance(value, str):
-        value = _expand(value, path)
+        value = _text(value, path)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if hint == Network:
@@ -366,7 +387,7 @@ def _value(hint: Any, value: object, path: str, folder: Path) -> Any:
 def _scalar(hint: Any, value: object, path: str) -> object:
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is int and isinstance(value, str) and value.isdigit():
+    if hint is int and isinstance(value, str) and _NUMBER.match(value):
         return int(value)
     if hint is Path or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         expected = {str: "text", int: "a whole number", bool: "true or false", Path: "a path"}[hint]

@@ -9,6 +9,9 @@ is logged out. If an index is evicted, its sessions enter themselves again when 
 
 A session carries the generation of its account, and counts only while SQL has the same one (`app.access.people`). An
 action that ends all of a person's sessions raises the generation in SQL, so that Redis need not be told.
+
+A session also carries the run id of the server that began it, and counts in no other one. A Redis that loads an older
+copy of its data, or takes over from another, may know sessions that were ended since then.
 """
 
 from __future__ import annotations
@@ -31,10 +34,14 @@ _SECRET_BYTES = 32
 _SEEN_EVERY = 30.0
 _LONGEST_AGENT = 200
 
+# Names the process of the server. After a restart or a failover it is another one.
+_SERVER = "local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')"
+
 # KEYS: the session, the account's index, the NameID's index. ARGV: id, now, idle seconds, end, life in whole seconds,
 # fields and values. If there is no NameID, the last key is the session's own, and no index is written for it.
-_BEGIN = """
-redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+_BEGIN = f"""
+{_SERVER}
+redis.call('HSET', KEYS[1], 'server', server, unpack(ARGV, 6))
 redis.call('PEXPIRE', KEYS[1], math.ceil(math.min(ARGV[3], ARGV[4] - ARGV[2]) * 1000))
 for i = 2, 3 do
   if KEYS[i] ~= KEYS[1] then
@@ -48,13 +55,15 @@ return 1
 
 # KEYS: the session, and both indexes' keys without the account and the NameID's hash. ARGV: id, now, idle seconds,
 # life, seconds between two notes of its use. A session that has just been ended is never made again.
-_FIND = """
-local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id', 'name_id')
-if not fields[1] then return {} end
+_FIND = f"""
+{_SERVER}
+local fields = redis.call('HMGET', KEYS[1], 'seen_at', 'ends_at', 'account_id', 'name_id', 'server')
+if not fields[1] then return {{}} end
 local now = tonumber(ARGV[2])
-if now - fields[1] >= tonumber(ARGV[3]) or now >= tonumber(fields[2]) then
+local over = now - fields[1] >= tonumber(ARGV[3]) or now >= tonumber(fields[2])
+if over or (fields[5] and fields[5] ~= server) then
   redis.call('DEL', KEYS[1])
-  return {}
+  return {{}}
 end
 if now - fields[1] >= tonumber(ARGV[5]) then
   redis.call('HSET', KEYS[1], 'seen_at', ARGV[2])
@@ -71,11 +80,14 @@ return redis.call('HGETALL', KEYS[1])
 """
 
 # KEYS: an index, and the sessions' keys without the id.
-_LIST = """
-local found = {}
+_LIST = f"""
+{_SERVER}
+local found = {{}}
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local fields = redis.call('HGETALL', KEYS[2] .. id)
-  if #fields == 0 then redis.call('ZREM', KEYS[1], id) else found[#found + 1] = {id, fields} end
+  local of = redis.call('HGET', KEYS[2] .. id, 'server')
+  if #fields == 0 then redis.call('ZREM', KEYS[1], id)
+  elseif not of or of == server then found[#found + 1] = {{id, fields}} end
 end
 return found
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -184,14 +184,18 @@ def next_hop(current: URL, location: str | None) -> URL:
     return _as_safe_as(current, lambda: current.join(URL(location, encoded=True)))
 
 
-def read_realm(home: URL, realm: str) -> URL:
-    """Return the address of a token service, which may be relative to the registry's ``home``.
+def token_address(home: URL, challenge: Mapping[str, str], scope: str) -> URL:
+    """Return where to ask for a token for ``scope``, by the parameters of a challenge of the registry at ``home``.
 
-    Raises UpstreamInvalid if there is none or credentials must not be sent there.
+    The realm may be relative to ``home``. Raises UpstreamInvalid if there is none, if credentials must not be sent
+    there, or if the challenge cannot be written into a URL.
     """
+    realm = challenge.get("realm", "")
     if not realm:
         raise UpstreamInvalid("the upstream registry asks for a login without an address for it")
-    return _as_safe_as(home, lambda: home.join(URL(realm)))
+    query = {"service": challenge["service"]} if "service" in challenge else {}
+    query["scope"] = challenge.get("scope") or scope
+    return _as_safe_as(home, lambda: home.join(URL(realm)).extend_query(query))
 
 
 def origin(url: URL) -> tuple[str, str, int | None]:
@@ -211,8 +215,10 @@ def same_origin(base: URL, target: str) -> URL | None:
 def _as_safe_as(before: URL, parse: Callable[[], URL]) -> URL:
     try:
         after = parse()
-        named = bool(after.raw_host and after.port)  # yarl parses host and port only here
-    except ValueError:
+        # yarl parses host and port only here. It takes any text for the zone of an IPv6 address.
+        named = bool(after.raw_host and after.raw_host.isascii() and after.port)
+    except (ValueError, IndexError):
+        # An IndexError is what yarl makes of "[::1]@" in place of a host.
         raise UpstreamInvalid("the upstream registry points to something that is not a URL") from None
     if not named or after.scheme not in ("http", "https") or after.user is not None or after.password is not None:
         raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed")

@@ -7,7 +7,6 @@ mean "unsigned" to a verifier.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -21,6 +20,7 @@ from app.oci.reference import Tag
 from app.projects.service import Repository
 from app.registry.content import Client, Descriptor, HostedContent, Listed, ManifestAnswer
 
+from . import replies
 from .answers import NotCached, UpstreamDown
 from .upstream_lists import Known, UpstreamList, UpstreamLists, descriptor_of, referrer_entries
 
@@ -116,11 +116,8 @@ class MirrorListings:
 
 
 def _entries_of(payload: bytes) -> list[str] | None:
-    try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    return referrer_entries(document) if isinstance(document, dict) else None
+    document = replies.json_object(payload)
+    return None if document is None else referrer_entries(document)
 
 
 def _digest(descriptor: Descriptor) -> str:

@@ -9,7 +9,6 @@ Source: the "Token Authentication Specification" of the Docker registry protocol
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import re
 import time
@@ -27,7 +26,7 @@ from app.kit.single_flight import SingleFlight
 from app.oci.errors import OCIError, UpstreamInvalid
 
 from . import replies
-from .address_guard import next_hop, origin, read_realm
+from .address_guard import next_hop, origin, token_address
 from .answers import Challenge, UpstreamDown, UpstreamRefused
 from .transport import Transport
 
@@ -115,10 +114,7 @@ class Login:
         return header
 
     async def _fetch(self, scope: str, challenge: Mapping[str, str]) -> tuple[str, float]:
-        url = read_realm(self._home, challenge.get("realm", ""))
-        query = {"service": challenge["service"]} if "service" in challenge else {}
-        url = url.extend_query(query | {"scope": challenge.get("scope") or scope})
-        response = await self._ask(url)
+        response = await self._ask(token_address(self._home, challenge, scope))
         try:
             if failure := self._transport.failure(response):
                 raise failure
@@ -145,11 +141,7 @@ class Login:
         )
 
     def _read_token(self, body: bytes) -> tuple[str, float]:
-        try:
-            document = json.loads(body)
-        except (ValueError, RecursionError):
-            document = None
-        document = document if isinstance(document, dict) else {}
+        document = replies.json_object(body) or {}
         token = document.get("token") or document.get("access_token")
         if not isinstance(token, str) or not _SECRET.match(token):
             raise UpstreamDown(self._transport.name, "has a token service that answers without a token")
@@ -164,7 +156,8 @@ class Login:
         Token services refuse in JSON of any form, or with a challenge. Anything else is the page of a proxy or portal.
         """
         name, host = self._transport.name, response.url.raw_host
-        worded = replies.is_registrys_word(response, body) or replies.is_object(body) or replies.challenges(response)
+        is_object = replies.json_object(body) is not None
+        worded = is_object or replies.is_registrys_word(response, body) or replies.challenges(response)
         if response.status not in (401, 403) or not worded:
             return UpstreamDown(name, f"has a token service that answers with status {response.status}")
         if self._credential is None:

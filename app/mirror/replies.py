@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import aiohttp
 
@@ -73,8 +74,8 @@ def is_registrys_word(response: aiohttp.ClientResponse, body: bytes) -> bool:
 def error_code(body: bytes) -> str:
     """Return the code of an answer in the specification's JSON, "" if it is something else."""
     try:
-        code = json.loads(body)["errors"][0]["code"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+        code = (json_object(body) or {})["errors"][0]["code"]
+    except (LookupError, TypeError):
         return ""
     return code if isinstance(code, str) else ""
 
@@ -90,12 +91,13 @@ def ranged_size(response: aiohttp.ClientResponse, offset: int) -> tuple[bool, in
     return within and response.content_length in (None, last - first + 1), size
 
 
-def is_object(body: bytes) -> bool:
-    """Return whether a body is a JSON object."""
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a body, None if there is none."""
     try:
-        return isinstance(json.loads(body), dict)
+        document = json.loads(body)
     except (ValueError, RecursionError):
-        return False
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def next_page(headers: Iterable[str]) -> str | None:

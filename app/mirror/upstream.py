@@ -8,7 +8,6 @@ Source: OCI distribution-spec, "Pull".
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -412,11 +411,8 @@ class Upstream:
             raise self._error(final, body, worded, NameUnknown, repository, path)
         if replies.is_page(response):
             raise self._page()
-        try:
-            document = json.loads(await self._transport.read(response, MAX_MANIFEST_BYTES))
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
+        document = replies.json_object(await self._transport.read(response, MAX_MANIFEST_BYTES))
+        if document is None:
             raise UpstreamInvalid("%(upstream)s answered with a list that cannot be used", upstream=self.name)
         return document
 

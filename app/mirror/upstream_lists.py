@@ -58,6 +58,8 @@ _HURRY_SECONDS = 3.0
 # After a failure the same list is not asked for again for this long, or, if it cannot be used, while it would be fresh.
 _SPARE_SECONDS = 10.0
 _MOST_FAILED = 1000
+# A descriptor has two levels. A list is written and read again, each time by the interpreter's stack.
+_MOST_LEVELS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ class UpstreamLists:
             return found
 
     async def _read(self, wanted: _Wanted) -> UpstreamList:
-        repository, entries_of = wanted.repository, referrer_entries if wanted.is_referrers else _tag_entries
+        repository, entries_of = wanted.repository, referrer_entries if wanted.is_referrers else tag_entries
         access = await self._access.of(repository.project_id)
         read_at, entries, size, more = time.time(), dict[str, str](), 0, False
         try:
@@ -268,13 +270,23 @@ def referrer_entries(document: Mapping[str, Any]) -> list[str] | None:
     entries = []
     for item in _items(manifests):
         digest = item.get("digest") if isinstance(item, dict) else None
-        if not isinstance(digest, str) or not digest.isprintable() or " " in digest:
+        if not isinstance(digest, str) or not digest.isprintable() or " " in digest or not _is_shallow(item):
             return None
-        entries.append(f"{digest} {json.dumps(item)}")
+        try:
+            entries.append(f"{digest} {json.dumps(item, allow_nan=False)}")
+        except ValueError:
+            return None
     return entries if manifests is None or isinstance(manifests, list) else None
 
 
-def _tag_entries(document: Mapping[str, Any]) -> list[str] | None:
+def _is_shallow(value: object, levels: int = _MOST_LEVELS) -> bool:
+    """Return whether JSON has so few levels."""
+    inside = value.values() if isinstance(value, dict) else _items(value)
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in inside)
+
+
+def tag_entries(document: Mapping[str, Any]) -> list[str] | None:
+    """Return the entries for the tags of a list, None if it is not one."""
     tags = document.get("tags", ...)
     # Nobody could pull a tag that is not one by the grammar.
     entries = [tag for tag in _items(tags) if isinstance(tag, str) and is_tag(tag)]

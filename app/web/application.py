@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, cast
 
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine, ResponseStartLine
 from tornado.routing import URLSpec
-from tornado.web import Application, url
+from tornado.web import Application, RequestHandler, _HandlerDelegate, url
 
 from app.access.service import TokenService
 
 from .address import Addresses
 from .api.routes import routes as api_routes
+from .base import Handler
 from .ops import HealthHandler, MetricsHandler, ReadyHandler
 from .pages.routes import NOT_FOUND
 from .pages.routes import routes as page_routes
 from .services import Services
 from .token import TokenHandler
+
+
+class _Delegate(_HandlerDelegate):
+    """Runs a handler as soon as the head of a request has arrived. The handler asks for the body itself."""
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        # Tornado would make every handler wait for the body, also one that takes none.
+        nothing = self.request._body_future = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return self.execute()
+
+    def finish(self) -> None:
+        cast("Handler", self.handler).arrived()
+
+
+class _Application(Application):
+    def get_handler_delegate(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> _HandlerDelegate:
+        return _Delegate(self, request, target_class, target_kwargs, path_args, path_kwargs)
 
 
 def make_application(
@@ -32,7 +63,7 @@ def make_application(
     """
     shared = {"observer": services.observer}
     token = {"credentials": services.credentials, "tokens": tokens, "addresses": addresses, **shared}
-    return Application(
+    return _Application(
         [
             url(r"(?:/[a-z0-9._-]+)?/service/token", TokenHandler, token),
             url(r"/healthz", HealthHandler, shared),
@@ -45,7 +76,8 @@ def make_application(
         default_handler_class=NOT_FOUND,
         default_handler_args={"services": services},
         cookie_secret=cookie_secret,
-        # Tornado calls `check_xsrf_cookie` of every handler, and refuses a change at one without a check of its own.
+        # Tornado calls `check_xsrf_cookie` of every handler before the body is read, and refuses a change at one
+        # without a check of its own.
         xsrf_cookies=True,
         log_function=lambda handler: None,
     )

@@ -1,22 +1,45 @@
-"""The base of all handlers outside the distribution API: request id, security headers, log line, errors as JSON."""
+"""The base of all handlers outside the distribution API: request id, security headers, log line, errors as JSON.
+
+A request is answered in this order. Only the last two steps see its body:
+
+    admit       who calls, and whether they may, by the head alone
+    (the body is read)
+    examine     whether the body is one that this handler takes
+    get, post … the answer
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
+from tornado.httputil import HTTPInputError
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from app.oci.errors import OCIError
 
 from .observe import Observer, request_id
 
+# In bytes. People who are logged in may send longer forms than anybody.
+_MOST_FORM = 1024 * 1024
+MOST_OF_ANYBODY = 32 * 1024
 
+
+class BodyTooLarge(OCIError):
+    code, status, text = "TOO_LARGE", 413, "the body may have %(most)s bytes at most"
+
+
+@stream_request_body
 class Handler(RequestHandler):
-    """A handler declares with ``needs`` who may call it; a test checks every route for it."""
+    """A handler declares with ``needs`` who may call it; a test checks every route for it.
+
+    ``most_body``: the most bytes of a body that it takes.
+    """
 
     needs: str
+    most_body = _MOST_FORM
 
     def initialize(self, *, observer: Observer) -> None:
         self.observer = observer
@@ -24,9 +47,66 @@ class Handler(RequestHandler):
         self.request_id = request_id(self.request.headers.get("X-Request-Id"))
         self.route = type(self).__name__
         self.subject = ""
-        self.bytes_in = len(self.request.body or b"")
+        self.bytes_in = 0
+        self._body = bytearray()
+        # Done when the body has arrived; missing while nobody has asked for it.
+        self._arrival: asyncio.Future[None] | None = None
         self.set_header("X-Request-Id", self.request_id)
         observer.began(self)
+
+    async def prepare(self) -> None:
+        await self.admit()
+        if self.takes_body() and not self._finished:
+            await self._receive()
+        if not self._finished:
+            await self.examine()
+
+    async def admit(self) -> None:
+        """Find out who calls and whether they may. The body has not been read."""
+
+    async def examine(self) -> None:
+        """Check the body, in ``self.request.body``."""
+
+    def takes_body(self) -> bool:
+        """Return whether a body is read for this request. Any other body is dropped."""
+        named = self.method.lower()
+        return named in ("post", "put", "patch", "delete") and getattr(type(self), named) is not getattr(
+            RequestHandler, named
+        )
+
+    async def _receive(self) -> None:
+        """Let the connection read the body, and wait for it; raises BodyTooLarge, HTTPError and StreamClosedError."""
+        length = self.request.headers.get("Content-Length", "")
+        # The connection refuses a header that is no number.
+        if length.isdecimal() and int(length[:19]) > self.most_body:
+            raise BodyTooLarge(most=self.most_body)
+        connection = cast("Any", self.request.connection)
+        connection.set_max_body_size(self.most_body)
+        self._arrival = asyncio.get_running_loop().create_future()
+        # Tornado sets it after `prepare`, but the connection waits for it before it reads.
+        proceed: asyncio.Future[None] = cast("Any", self)._prepared_future
+        self._prepared_future = None
+        proceed.set_result(None)
+        await self._arrival
+        self.request.body = bytes(self._body)
+        self.bytes_in = len(self._body)
+        try:
+            self.request._parse_body()
+        except HTTPInputError as error:
+            raise HTTPError(400, "Invalid body: %s" % error) from error  # noqa: UP031  # Tornado fills its log message
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._arrival is not None:
+            self._body += chunk
+
+    def arrived(self) -> None:
+        """Note that the whole body has been read, or that the request has none."""
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def on_connection_close(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_exception(StreamClosedError())
 
     @property
     def method(self) -> str:
@@ -73,7 +153,10 @@ class Handler(RequestHandler):
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, StreamClosedError):
-            _ = self.finish()
+            # The connection may still send its own refusal of the body. Nothing may follow that.
+            self.set_status(499, "Client Closed Request")
+            self._finished = True
+            self.on_finish()
             return
         super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
 

@@ -49,6 +49,10 @@ _LINES_KEPT = 4096
 _LONGEST_KEPT = 1024
 # Tornado's handlers get their bodies in pieces of this size.
 _PIECE_BYTES = 16 * 1024
+# Larger than any body, because Tornado needs a limit.
+NO_BODY_LIMIT = 1 << 60
+# After an early answer, the rest of the request's body is read and dropped for this long.
+DRAIN_SECONDS = 2.0
 
 
 class Body(Protocol):
@@ -120,6 +124,29 @@ class Exchange(HTTP1Connection):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.stream, False, connection.params, connection.context)
         self._owner = connection
+        self._draining = False
+
+    def expect(self, *, body: bool) -> None:
+        """Say whether a request of Tornado's handlers has a body; the handler that takes it sets its bound."""
+        self._read_finished = not body
+        self.set_max_body_size(NO_BODY_LIMIT)
+
+    def write_headers(self, *arguments: Any, **named: Any) -> asyncio.Future[None]:
+        if not self._read_finished:
+            # The client learns that it must send its next request elsewhere.
+            self._disconnect_on_finish = True
+        return super().write_headers(*arguments, **named)
+
+    def _finish_request(self, future: asyncio.Future[None] | None) -> None:
+        """Keep the connection while it still brings a body that nobody wants, but not for long.
+
+        A connection closed on unread bytes is reset, and the answer is lost. Source: RFC 9112, 9.6.
+        """
+        if self._read_finished or self.stream.closed():
+            super()._finish_request(future)
+        else:
+            self._draining = True
+            asyncio.get_running_loop().call_later(DRAIN_SECONDS, self.close)
 
     def hold(self, count: int) -> None:
         """Count bytes of the body that stay in memory until the answer has ended; raises Crowd."""
@@ -150,7 +177,18 @@ class Exchange(HTTP1Connection):
     async def _read_chunked_body(self, delegate: HTTPMessageDelegate) -> None:
         await self._read(_ChunkedBody(cast("Stream", self.stream), self._max_body_size), delegate)
 
+    def _read_body(self, code: int, headers: HTTPHeaders, delegate: HTTPMessageDelegate) -> Awaitable[None] | None:
+        if self._write_finished:
+            # A body that is dropped may have any size.
+            self.set_max_body_size(NO_BODY_LIMIT)
+        return super()._read_body(code, headers, delegate)
+
     async def _read(self, body: Body, delegate: HTTPMessageDelegate) -> None:
+        await self._read_all(body, delegate)
+        if self._draining:
+            self.close()
+
+    async def _read_all(self, body: Body, delegate: HTTPMessageDelegate) -> None:
         stream = self.stream
         reading = None if stream.closed() else cast("Delegate", delegate).take(body)
         if reading is not None:
@@ -160,7 +198,8 @@ class Exchange(HTTP1Connection):
             return
         room = memoryview(bytearray(_PIECE_BYTES))
         while count := await body.fill(room):
-            self.hold(count)
+            if not self._write_finished:
+                self.hold(count)
             await self._deliver_body(delegate, bytes(room[:count]))
 
 

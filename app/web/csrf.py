@@ -47,9 +47,12 @@ class ProtectedHandler(Handler):
         return (mask + _xor(mask, self._expected())).hex().encode()
 
     def check_xsrf_cookie(self) -> None:
-        """Raise HTTPError (403) unless the request comes from our pages and has this session's token."""
+        """Raise HTTPError (403) unless the request comes from our pages; Tornado calls this before the body is read."""
         if not self._is_own():
             raise HTTPError(403, "the request comes from another site")
+
+    def check_token(self) -> None:
+        """Raise HTTPError (403) unless the request has this session's token."""
         try:
             token = bytes.fromhex(self.given_token())
         except ValueError:
@@ -57,6 +60,10 @@ class ProtectedHandler(Handler):
         expected = self._expected()
         if not hmac.compare_digest(_xor(token[:_BYTES], token[_BYTES:]), expected):
             raise HTTPError(403, "the token is of another session")
+
+    async def examine(self) -> None:
+        if self.method not in ("GET", "HEAD", "OPTIONS"):
+            self.check_token()
 
     def given_token(self) -> str:
         """Return the token in the request, "" without one."""

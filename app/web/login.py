@@ -6,6 +6,7 @@ The log has the reason for a refused university log-in, under the id of the requ
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from app.database import Database, accounts
 from app.oci.errors import Denied, OCIError, Unauthorized
 from app.projects.audit import Audit
 
-from .base import Readable
+from .base import MOST_OF_ANYBODY, Readable
 from .csrf import ProtectedHandler
 from .observe import Observer
 from .pages import texts
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ACS = "/saml/acs"
+# In bytes. The longest answer that is parsed takes a little more than half of this, as browsers write it.
+_MOST_ANSWER = 512 * 1024
 _CLOSED = "password logins are turned off here; log in with your university account"
 _FAILED = "the registry failed; tell its operators the id of this request: %(request)s"
 _STALE = "this form was open for too long or came from another site; log in again"
@@ -63,6 +66,7 @@ class LoginPage(ProtectedHandler):
     """
 
     needs = "nothing"
+    most_body = MOST_OF_ANYBODY
 
     def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
         self,
@@ -224,15 +228,32 @@ class SamlLoginHandler(SamlPage):
 
 
 class AcsHandler(SamlPage):
+    """Takes the identity provider's answer, from a browser that has a log-in open."""
+
+    most_body = _MOST_ANSWER
+    # The open log-ins of the browser; see `University.begun`.
+    begun: Mapping[str, str]
+
+    def refuse(self, reason: Refused) -> None:
+        self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
+
     def check_xsrf_cookie(self) -> None:
         """Skip the check: the identity provider's pages post here, and `University.finish` checks its own proof."""
 
+    def check_token(self) -> None:
+        """Skip the check, for the same reason."""
+
+    async def admit(self) -> None:
+        try:
+            self.begun = await self.university.begun(self.browsers.cookies.all(self))
+        except Refused as reason:
+            self.refuse(reason)
+
     async def post(self) -> None:
         try:
-            cookies = self.browsers.cookies.all(self)
-            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), cookies)
+            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), self.begun)
         except Refused as reason:
-            self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
+            self.refuse(reason)
             return
         person = finished.person
         username = person.username

@@ -37,8 +37,6 @@ from .stream import Stream
 from .v2.call import Call
 from .v2.edge import V2
 
-# Only the distribution API takes large bodies; forms and JSON are small.
-_MAX_FORM_BYTES = 1024 * 1024
 # A connection is closed after this time without a request; clients that are still there poll more often.
 _IDLE_SECONDS = 120
 # So often, silent and slow clients are looked for.
@@ -111,7 +109,7 @@ class Edge(HTTPServerConnectionDelegate):
             call = Call(connection, start, headers, address, client, request_id(given[0] if given else None), fault)
             return call, self._v2.answer(call)
         cast("_HTTPRequestContext", connection.context).remote_ip = client
-        connection.set_max_body_size(_MAX_FORM_BYTES)
+        connection.expect(body="Content-Length" in headers or "Transfer-Encoding" in headers)
         delegate = self._application.start_request(server_conn, connection)
         return delegate, delegate.headers_received(start, headers)
 

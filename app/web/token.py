@@ -19,11 +19,14 @@ from .address import Address, Addresses
 from .base import Handler
 from .observe import Observer
 
+# In bytes. As many scopes as a token may have, with the longest names, user name and password take less.
+_MOST_TOKEN_FORM = 64 * 1024
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="registry"'}
 
 
 class TokenHandler(Handler):
     needs = "nothing"
+    most_body = _MOST_TOKEN_FORM
 
     def initialize(  # type: ignore[override]  # the route table gives each handler what it uses
         self, *, credentials: Credentials, tokens: TokenService, addresses: Addresses, observer: Observer

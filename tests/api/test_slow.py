@@ -15,7 +15,7 @@ from tests.api.conftest import PROJECTS
 from tests.api.documents import OCI_INDEX, OCI_MANIFEST, fresh, index
 from tests.api.wire import Connection
 from tests.parts.process import wait_for
-from tests.parts.service import Service
+from tests.parts.service import ADMIN, PASSWORD, Service
 
 # Of an impatient service (`tests.parts.hurried`), and what passes on a busy machine before it must have acted.
 PATIENCE_SECONDS = 3
@@ -62,9 +62,8 @@ BEGUN = [
     ("POST", "/service/token", {"Content-Length": "1000"}, b"grant_type=password"),
     ("POST", "/service/token", {"Transfer-Encoding": "chunked"}, b"5\r\ngrant\r\n"),
     ("POST", "/login", {"Content-Length": "1000"}, b""),
-    ("POST", "/api/v2.0/projects", {"Content-Length": "1000"}, b"{"),
-    ("POST", "/saml/acs", {"Content-Length": "1000"}, b"SAMLResponse="),
-    ("DELETE", "/nothing/here", {"Content-Length": "1000"}, b"x"),
+    ("POST", "/api/v2.0/projects", {"Content-Length": "1000", "Authorization": basic(ADMIN, PASSWORD)}, b"{"),
+    ("POST", "/addresses", {"Content-Length": "1000"}, b"text="),
 ]
 
 
@@ -154,7 +153,7 @@ def test_one_address_has_so_many_connections_and_then_others(impatient: Service)
 @pytest.mark.parametrize("what", ["forms", "manifests"])
 def test_one_address_has_so_many_bytes_in_memory(impatient: Service, pusher: Registry, name: str, what: str) -> None:
     """Large bodies are refused then, and no log-in is."""
-    path, size, headers = "/login", 1_000_000, FORM
+    path, size, headers = "/addresses", 500_000, FORM
     if what == "manifests":
         path, size = f"/v2/{name}/manifests/large", 4_000_000
         headers = {**bearer(pusher, name), "Content-Type": OCI_MANIFEST}
@@ -177,7 +176,7 @@ def test_one_address_has_so_many_bytes_in_memory(impatient: Service, pusher: Reg
 
 def _of_large_form(host: str) -> int:
     with Connection(host) as connection, suppress(ConnectionError):
-        connection.request("POST", "/login", {**FORM, "Content-Length": "600000"}, b"x" * 600_000)
+        connection.request("POST", "/addresses", {**FORM, "Content-Length": "500000"}, b"x" * 500_000)
         return connection.answer().status
     return 0
 

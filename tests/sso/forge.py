@@ -76,8 +76,11 @@ class Forger:
         (found, *_) = root.xpath(
             "//*[local-name()='KeyDescriptor'][@use='encryption']//*[local-name()='X509Certificate']"
         )
-        self._encrypt_for = Utils.format_cert(found.text)
-        self._service = service_url
+        self.know(service_url, Utils.format_cert(found.text))
+
+    def know(self, service_url: str, certificate: str) -> None:
+        """Answer the service at this address, and encrypt for its certificate, in PEM."""
+        self._service, self._encrypt_for = service_url, certificate
 
     def claims(self, request_id: str) -> Claims:
         return Claims(request_id, f"{self._service}/saml/acs", f"{self._service}/saml/metadata")

@@ -45,6 +45,16 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"hosts": {"mirror.example.org": "lab"}}, "hosts.mirror.example.org: 'lab' is not a mirror project"),
         ({"admin": {"password_file": "/nowhere/secret"}}, "admin.password_file: cannot read /nowhere/secret"),
         ({"admin": {"password": "${NO_SUCH_VARIABLE_HERE}"}}, "the environment has no variable NO_SUCH_VARIABLE_HERE"),
+        ({"server": {"processes": "²"}}, "server.processes: expected a whole number"),
+        ({"server": {"processes": "9" * 5000}}, "server.processes: expected a whole number"),
+        ({"server": {"listen": "127.0.0.1:²"}}, "server.listen"),
+        ({"server": {"external_url": "http://["}}, "server.external_url"),
+        ({"server": {"external_url": "http://a:99999"}}, "server.external_url"),
+        ({"upstreams": {"docker.io": {"url": "https://a:b"}}}, "upstreams.docker.io.url"),
+        ({"data_dir": "a\0b"}, "data_dir: must not contain NUL"),
+        ({"admin": {"password_file": "a\0b"}}, "admin.password_file: must not contain NUL"),
+        ({"admin": {"password_file": "a\ud800"}}, "admin.password_file: must not contain NUL or half a surrogate pair"),
+        ({"a\nb": 1}, "a b: unknown key"),
         ([1, 2], "expected keys and values"),
     ],
 )
@@ -57,7 +67,10 @@ def test_what_is_wrong_is_said_in_one_line(document: Any, words: str, tmp_path: 
 
 def test_a_file_that_is_no_yaml_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("server: [")
-    for name in ("broken.yaml", "missing.yaml"):
+    (tmp_path / "latin.yaml").write_bytes(b"data_dir: \xe4")
+    (tmp_path / "date.yaml").write_text("data_dir: 2026-99-99")
+    (tmp_path / "deep.yaml").write_text("[" * 5000)
+    for name in ("broken.yaml", "missing.yaml", "latin.yaml", "date.yaml", "deep.yaml"):
         with pytest.raises(ConfigError) as caught:
             load(tmp_path / name)
         assert name in str(caught.value)
@@ -75,6 +88,13 @@ def test_values_from_environment_and_files(tmp_path: Path, monkeypatch: pytest.M
     assert config.upstreams["docker.io"].credentials == (Credential("university", "from a file"),)
     assert config.data_dir == tmp_path / "state"
     assert config.database_url == f"sqlite:///{tmp_path}/state/registry.sqlite"
+
+
+def test_a_secret_that_is_not_text_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"hidden\xff")
+    with pytest.raises(ConfigError, match=r"admin.password_file: secret is not text") as caught:
+        parse({"admin": {"password_file": "secret"}}, tmp_path)
+    assert caught.value.__cause__ is None
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:

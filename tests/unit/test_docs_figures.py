@@ -116,7 +116,22 @@ def limits() -> list[list[str]]:
         ],
         [
             "a request's head; a form for a token",
-            f"{head[1]} KiB; {whole(constant('web', '_MAX_FORM_BYTES') / MIB)} MiB",
+            f"{head[1]} KiB; {whole(constant('web', '_MOST_TOKEN_FORM') / KIB)} KiB",
+        ],
+        [
+            "a form of somebody who is logged in; a body of the API",
+            (
+                f"{whole(constant('web', '_MOST_FORM') / MIB)} MiB; "
+                f"{whole(constant('web/api', '_LONGEST_BODY') / KIB)} KiB"
+            ),
+        ],
+        [
+            "a form before the log-in; to the address helper; an answer of the university",
+            (
+                f"{whole(constant('web', 'MOST_OF_ANYBODY') / KIB)} KiB; "
+                f"{whole(constant('web/pages', '_MOST_PASTED') / KIB)} KiB; "
+                f"{whole(constant('web', '_MOST_ANSWER') / KIB)} KiB"
+            ),
         ],
         [
             "scopes of a token; a token",

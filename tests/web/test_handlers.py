@@ -13,7 +13,6 @@ from app.access.roles import ALL_RIGHTS
 from app.web.access_control import WORDS
 from app.web.pages import routes as table
 from app.web.pages.base import PageHandler
-from app.web.pages.front import own_address
 from tests.api.client import Registry, digest_of
 from tests.api.documents import OCI_INDEX, OCI_MANIFEST, buildkit_cache, descriptor, document, image
 from tests.images import Image, single
@@ -157,10 +156,10 @@ def test_what_a_page_loads_is_there_and_kept(stage: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["//evil.example/", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a\r\nb: c"]
+    "address",
+    ["//evil.example/", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a\r\nb: c", "//[x"],
 )
 def test_no_form_sends_a_browser_elsewhere(stage: Service, address: str) -> None:
-    assert own_address(address) == "/"
     person = Person(stage.host)
     person.get("/help")
     assert person.post("/language", {"language": "et", "next": address}).location == "/"

@@ -15,6 +15,7 @@ from typing import Any
 
 from lxml import etree
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 from onelogin.saml2.xml_utils import OneLogin_Saml2_XML as Xml
 from onelogin.saml2.xmlparser import DTDForbidden, EntitiesForbidden
 
@@ -90,6 +91,14 @@ def find(element: Element, path: str) -> list[Element]:
 def text_of(element: Element) -> str:
     """Return an element's text without the spaces around it."""
     return str(element.text or "").strip()
+
+
+def moment(text: str) -> float:
+    """Return a time of SAML in Unix seconds; raises Refused."""
+    try:
+        return float(Utils.parse_SAML_to_time(text))
+    except Exception as error:  # the library raises nothing narrower
+        raise Refused(f"{text[:100]!r} is not a time") from error
 
 
 def _check_ids(root: Element) -> None:

@@ -24,14 +24,13 @@ from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
-from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.kit.jobs import repeat
 from app.kit.single_flight import SingleFlight
 from app.kit.threads import in_thread
 from app.oci.errors import Unavailable
 
-from .documents import Element, find, parse, text_of
+from .documents import Element, find, moment, parse, text_of
 from .refused import Refused
 from .rules import Scope
 
@@ -193,8 +192,15 @@ def _endpoints(role: Element, name: str) -> list[Element]:
     return [
         one
         for one in find(role, f"./md:{name}[@Binding='{Constants.BINDING_HTTP_REDIRECT}']")
-        if urlsplit(one.get("Location", "")).scheme in ("http", "https")
+        if _is_http(one.get("Location", ""))
     ]
+
+
+def _is_http(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
 
 
 def _certificates(role: Element) -> tuple[str, ...]:
@@ -203,7 +209,7 @@ def _certificates(role: Element) -> tuple[str, ...]:
     for certificate in found:
         try:
             x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise Refused("a certificate of the metadata cannot be read") from error
     return tuple(found)
 
@@ -215,7 +221,7 @@ def _scopes(entity: Element) -> tuple[Scope, ...]:
         scope = Scope(text_of(one), one.get("regexp") in ("true", "1"))
         try:
             re.compile(scope.text if scope.is_pattern else "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise Refused("a scope of the metadata is not a valid regular expression") from error
         if scope.text:
             scopes.append(scope)
@@ -224,4 +230,4 @@ def _scopes(entity: Element) -> tuple[Scope, ...]:
 
 def _valid_until(*elements: Element) -> float | None:
     times: Collection[str] = [one.get("validUntil") for one in elements if one.get("validUntil")]
-    return min((float(Utils.parse_SAML_to_time(text)) for text in times), default=None)
+    return min(map(moment, times), default=None)

@@ -20,11 +20,10 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.errors import OneLogin_Saml2_Error as LibraryError
 from onelogin.saml2.errors import OneLogin_Saml2_ValidationError as ValidationError
 from onelogin.saml2.response import OneLogin_Saml2_Response
-from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
 from app.access.sessions import SamlSession
 
-from .documents import Element, check, find, parse, text_of
+from .documents import Element, check, find, moment, parse, text_of
 from .key_pairs import KeyPair
 from .metadata import IdpMetadata
 from .refused import Refused
@@ -117,7 +116,7 @@ def _confirms(data: Element, request_id: str, acs: str) -> bool:
         data.get("InResponseTo") == request_id
         and data.get("Recipient") == acs
         and until is not None
-        and Utils.parse_SAML_to_time(until) > time.time()
+        and moment(until) > time.time()
     )
 
 

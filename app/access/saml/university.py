@@ -130,20 +130,32 @@ class University:
             raise _redis_down()
         return Begun(url, _cookie(request_id), secret)
 
-    async def finish(self, answers: Sequence[str], cookies: Mapping[str, str]) -> Finished:
-        """Verify the identity provider's one answer, for the browser with these ``cookies``.
+    async def begun(self, cookies: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the page that each open log-in of a browser leads to, by its cookie's name.
 
-        Nothing is parsed for a browser that has begun no log-in. Raises Refused with the reason, which is for the log
-        alone, and Unavailable.
+        Raises Refused if there is none, and Unavailable.
         """
-        if len(answers) != 1:
-            raise Refused(f"the form has {len(answers)} SAML responses, not one")
-        encoded = answers[0]
-        begun = await self._begun(cookies)
+        names = [name for name in cookies if _COOKIE.match(name)][:_MOST_COOKIES]
+        begun = {}
+        for name in names:
+            kept = await self._look(_request_key(name))
+            remembered = json.loads(kept) if kept else {"browser": ""}
+            if hmac.compare_digest(_hash(cookies[name]), remembered["browser"]):
+                begun[name] = own_page(remembered["return_to"])
         if not begun:
             raise Refused(
                 "this browser has begun no log-in that is still open: never, too long ago, or it was answered"
             )
+        return begun
+
+    async def finish(self, answers: Sequence[str], begun: Mapping[str, str]) -> Finished:
+        """Verify the identity provider's one answer, for a browser with these open log-ins (`begun`).
+
+        Raises Refused with the reason, which is for the log alone, and Unavailable.
+        """
+        if len(answers) != 1:
+            raise Refused(f"the form has {len(answers)} SAML responses, not one")
+        encoded = answers[0]
         document = await in_thread(None, parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
         name = _cookie(request_id)
@@ -193,17 +205,6 @@ class University:
         answer = partial(logout.answer, self._sp, idp, self._pairs[0], message, succeeded=succeeded)
         url = await in_thread(None, answer)
         return LoggedOut(url, account_ids)
-
-    async def _begun(self, cookies: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the page that each open log-in of a browser leads to, by its cookie's name; raises Unavailable."""
-        names = [name for name in cookies if _COOKIE.match(name)][:_MOST_COOKIES]
-        begun = {}
-        for name in names:
-            kept = await self._look(_request_key(name))
-            remembered = json.loads(kept) if kept else {"browser": ""}
-            if hmac.compare_digest(_hash(cookies[name]), remembered["browser"]):
-                begun[name] = own_page(remembered["return_to"])
-        return begun
 
     async def _person(self, assertion: Assertion, idp: IdpMetadata) -> SignedIn:
         identity = self._rules.identify(assertion.by_name, assertion.by_friendly_name, idp.scopes)

@@ -50,7 +50,8 @@ ORDERS: Mapping[str | None, Order] = {
 }
 _PROJECT = ("project_name_or_id", "project_name")
 # In bytes. A robot account with a right in each of 500 projects takes about 64 KiB.
-_LONGEST_BODY, _LONG_BODY = 128 * 1024, 8 * 1024
+_LONGEST_BODY = 128 * 1024
+_LONG_BODY = 8 * 1024
 
 
 class MethodNotAllowed(OCIError):
@@ -63,10 +64,6 @@ class MethodNotAllowed(OCIError):
 
 class UnsupportedMediaType(OCIError):
     code, status, text = "UNSUPPORTED_MEDIA_TYPE", 415, "send JSON with Content-Type: application/json"
-
-
-class BodyTooLarge(OCIError):
-    code, status, text = "TOO_LARGE", 413, "the body may have %(most)s bytes at most"
 
 
 class NoToken(Forbidden):
@@ -90,6 +87,7 @@ class ApiHandler(ProtectedHandler):
     """One path of the document; a subclass has one method for each of its operations."""
 
     needs = "the document's x-needs of each operation"
+    most_body = _LONGEST_BODY
 
     # Only operations in a project have a view.
     view: ProjectView
@@ -119,7 +117,7 @@ class ApiHandler(ProtectedHandler):
     def given_token(self) -> str:
         return self.request.headers.get(_TOKEN, "")
 
-    async def prepare(self) -> None:
+    async def admit(self) -> None:
         self.set_header("Cache-Control", "no-store")
         # Most changes are answered without a body.
         self.clear_header("Content-Type")
@@ -133,9 +131,16 @@ class ApiHandler(ProtectedHandler):
             self.set_header(_TOKEN, self.xsrf_token)
             if self.method not in ("GET", "HEAD"):
                 self.check_xsrf_cookie()
+                self.check_token()
         if operation.body is not None:
             # Nobody else can send one, and a schema takes its time.
             self.services.access_control.admit(self.principal, "login")
+
+    def takes_body(self) -> bool:
+        return self._operations[self.method.lower()].body is not None
+
+    async def examine(self) -> None:
+        operation = self._operations[self.method.lower()]
         path = await self._read(operation)
         await self._open(operation, path)
         self.path_args, self.path_kwargs = [], {name: path[name] for name in path if name not in _PROJECT}
@@ -179,16 +184,7 @@ class ApiHandler(ProtectedHandler):
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise UnsupportedMediaType
-        if len(self.request.body) > _LONGEST_BODY:
-            raise BodyTooLarge(most=_LONGEST_BODY)
-        try:
-            body = json.loads(self.request.body, parse_float=_number, parse_constant=_no_number)
-            _require_plain(body)
-        except (ValueError, RecursionError):
-            raise Invalid(
-                "the body is not JSON in UTF-8, or contains a value that JSON does not allow or NUL"
-            ) from None
-        return body
+        return read_json(self.request.body)
 
     async def _open(self, operation: Operation, path: Mapping[str, Any]) -> None:
         access_control, needs = self.services.access_control, operation.needs
@@ -304,8 +300,18 @@ _OF_STATUS: Mapping[int, type[OCIError]] = {400: Invalid, 403: NoToken, 404: Mis
 class NotFoundHandler(ApiHandler):
     """Every path below ``/api`` that the document does not have."""
 
-    async def prepare(self) -> None:
+    async def admit(self) -> None:
         raise Missing("there is no such path; %(base)s/openapi.json lists all paths", base=BASE)
+
+
+def read_json(data: bytes) -> Any:
+    """Return the value in a body, whose texts every database can store; raises Invalid."""
+    try:
+        value = json.loads(data, parse_float=_number, parse_constant=_no_number)
+        _require_plain(value)
+    except (ValueError, RecursionError):
+        raise Invalid("the body is not JSON in UTF-8, or contains a value that JSON does not allow or NUL") from None
+    return value
 
 
 def _number(text: str) -> float:

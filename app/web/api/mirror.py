@@ -19,8 +19,8 @@ _HOUR = 3600
 class OfMirror(ApiHandler):
     """The base of handlers of a pull-through cache."""
 
-    async def prepare(self) -> None:
-        await super().prepare()
+    async def examine(self) -> None:
+        await super().examine()
         if self.view.upstream is None:
             raise Missing(
                 "%(project)s hosts images and is no pull-through cache; choose a project that is one",

@@ -94,7 +94,7 @@ class PageHandler(ProtectedHandler, Readable):
         self.project: ProjectView | None = None
         self._message: tuple[str, str] | None = None
 
-    async def prepare(self) -> None:
+    async def admit(self) -> None:
         await self._recognise()
         self._message = self._take_flash()
         try:
@@ -111,6 +111,9 @@ class PageHandler(ProtectedHandler, Readable):
 
     async def _admit(self) -> None:
         needs = self.needs if self.method in _SAFE else self.needs_to_send or self.needs
+        if self.method not in _SAFE and needs != "nothing":
+            # Everybody has some rights in a public project, but nobody acts there without a name.
+            self.services.access_control.admit(self.principal, "login")
         if needs in WORDS:
             self.services.access_control.admit(self.principal, needs)
         elif "project" in self.path_kwargs:
@@ -348,7 +351,7 @@ class NotFoundPage(PageHandler):
     def check_xsrf_cookie(self) -> None:
         """Skip the check, because nothing is done here."""
 
-    async def prepare(self) -> None:
+    async def admit(self) -> None:
         await self._recognise()
         if self.method in ("GET", "HEAD") and self._is_browser and _ADDRESS.match(self.request.path):
             project, _, name = self.request.path[1:].partition("/")

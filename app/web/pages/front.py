@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+
+from app.access.saml import own_page
+from app.web.base import MOST_OF_ANYBODY
 
 from . import snippets, texts
 from .addresses import AddressBook, Image, Outcome, Reading
@@ -11,6 +13,8 @@ from .base import PageHandler
 from .texts import mark
 
 _DOCKER_HUB = "docker.io"
+# In bytes. A text of which the helper reads all takes at most three quarters of this, as browsers write it.
+_MOST_PASTED = 512 * 1024
 _WHY: Mapping[Outcome, str] = {
     Outcome.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
     Outcome.MIRRORED: "",
@@ -29,6 +33,7 @@ class FrontPage(PageHandler):
     """The front page. A form sent here is the address helper's, from a browser without JavaScript."""
 
     needs = "nothing"
+    most_body = _MOST_PASTED
 
     async def get(self) -> None:
         self._front("", None)
@@ -79,16 +84,10 @@ class LanguagePage(PageHandler):
     """Keeps the chosen language for a year, and returns to the page where it was chosen."""
 
     needs = "nothing"
+    most_body = MOST_OF_ANYBODY
 
     async def post(self) -> None:
         language = self.field("language")
         if language in texts.LANGUAGES:
             self.browsers.cookies.set(self, texts.COOKIE, language, seconds=365 * 86400)
-        self.redirect(own_address(self.field("next")), status=303)
-
-
-def own_address(text: str) -> str:
-    """Return the address if it leads to one of our own pages, else the front page's."""
-    parts = urlsplit(text)
-    own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
-    return text if own and not parts.netloc and not parts.scheme else "/"
+        self.redirect(own_page(self.field("next")), status=303)

@@ -26,7 +26,7 @@ from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
-from app.web.connection import Body, Delegate, Exchange
+from app.web.connection import DRAIN_SECONDS, NO_BODY_LIMIT, Body, Delegate, Exchange
 from app.web.stream import Stream, TooSlow
 
 _COMMON = (
@@ -37,11 +37,8 @@ _COMMON = (
 _REASONS = {int(status): phrase for status, phrase in responses.items()}
 # RFC 9110, 8.6: a 204 has no Content-Length, and clients would take one in a 304 for a promise.
 _BODILESS = frozenset({204, 304})
-# Larger than any body, because Tornado needs a limit.
-_NO_BODY_LIMIT = 1 << 60
 _MOST_PARAMETERS = 200
-# After an early answer, the rest of the request's body is read and dropped for this long, in pieces of this size.
-_DRAIN_SECONDS = 2.0
+# After an early answer, the rest of the request's body is read in pieces of this size, and dropped.
 _DRAIN_BYTES = 64 * 1024
 
 
@@ -114,7 +111,7 @@ class Call(Delegate):
         self._chunked = False
         self._ended = False
         if self.has_body:
-            connection.set_max_body_size(_NO_BODY_LIMIT)
+            connection.set_max_body_size(NO_BODY_LIMIT)
 
     # what Tornado calls
 
@@ -295,7 +292,7 @@ class Call(Delegate):
         Source: RFC 9112 section 9.6.
         """
         with suppress(ClientGone, SizeInvalid, TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 room = memoryview(bytearray(_DRAIN_BYTES))
                 count = len(room)
                 while count:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 import pytest
 
 from app.access.sessions import SamlSession, Sessions
 from app.cache.client import Cache
 from app.oci.errors import Unavailable
+from tests.parts.process import eventually
 from tests.parts.valkey import Valkey
+from tests.parts.valkey import valkey as started
 
 from .conftest import no_redis
 
@@ -132,6 +136,35 @@ async def test_one_that_an_older_release_began_is_of_the_first_generation(sessio
     (session,) = await sessions.list_of(MARI, 7)
     assert await cache.script(old, [f"session:{session.id}"], list) == 2
     assert getattr(await sessions.find(secret), "generation", None) == 0
+
+
+async def test_a_redis_with_older_data_lets_nobody_in_again(clock: Clock, tmp_path: Path) -> None:
+    with started(tmp_path) as valkey:
+        cache = Cache(valkey.url)
+        sessions = Sessions(cache, IDLE, LIFE, clock)
+        ended, other = await begin(sessions), await begin(sessions)
+        assert valkey.command("SAVE") == "+OK"
+        await sessions.end(ended)
+        await asyncio.to_thread(valkey.stop)
+        await asyncio.to_thread(valkey.start)
+        assert int(valkey.command("DBSIZE").removeprefix(":")) > 0
+
+        async def answers() -> bool:
+            return await cache.set("probe", "1", 1)
+
+        await eventually(answers, what="Redis to be asked again")
+        assert await sessions.list_of(MARI, 0) == []
+        assert [await sessions.find(secret) for secret in (ended, other)] == [None, None]
+        assert await sessions.find(await begin(sessions))
+        await cache.close()
+
+
+async def test_one_that_an_older_release_began_names_no_server(sessions: Sessions, cache: Cache) -> None:
+    secret = await begin(sessions)
+    (session,) = await sessions.list_of(MARI, 0)
+    assert await cache.script("return redis.call('HDEL', KEYS[1], 'server')", [f"session:{session.id}"], list) == 1
+    assert await sessions.find(secret)
+    assert len(await sessions.list_of(MARI, 0)) == 1
 
 
 async def test_all_of_somebody_are_forgotten_together(sessions: Sessions) -> None:

@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.helpers import is_ip_address
 from yarl import URL
 
-from app.mirror.address_guard import AddressGuard, AddressKind, classify, next_hop, read_realm
+from app.mirror.address_guard import AddressGuard, AddressKind, classify, next_hop, token_address
 from app.oci.errors import UpstreamInvalid
 
 
@@ -242,18 +242,36 @@ def test_http_may_lead_to_https_and_no_further_back() -> None:
         next_hop(hop, "http://registry.test/v2/")
 
 
+SCOPE = "repository:a/b:pull"
+
+
 @pytest.mark.parametrize(
-    "realm", ["", "//[", "http://auth.test/token", "https://a:b@auth.test/", "https://[", "ldap://x"]
+    "realm",
+    [
+        "",
+        "//[",
+        "//[::1]@",
+        "https://[2001:db8::1%é]/",
+        "http://auth.test/token",
+        "https://a:b@auth.test/",
+        "https://[",
+        "ldap://x",
+    ],
 )
 def test_a_realm_that_is_no_https_url_gets_no_credential(realm: str) -> None:
     with pytest.raises(UpstreamInvalid):
-        read_realm(URL("https://registry.test"), realm)
+        token_address(URL("https://registry.test"), {"realm": realm}, SCOPE)
 
 
-def test_a_realm_is_taken_as_it_is() -> None:
-    assert str(read_realm(URL("https://registry.test"), "https://auth.test/token")) == "https://auth.test/token"
-    assert str(read_realm(URL("http://127.0.0.1:5000"), "http://127.0.0.1:5001/t")) == "http://127.0.0.1:5001/t"
-
-
-def test_a_realm_may_be_relative_to_the_registry() -> None:
-    assert str(read_realm(URL("https://registry.test/hub"), "/token")) == "https://registry.test/token"
+@pytest.mark.parametrize(
+    ("home", "realm", "address"),
+    [
+        ("https://registry.test", "https://auth.test/token", "https://auth.test/token"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5001/t", "http://127.0.0.1:5001/t"),
+        ("https://registry.test/hub", "/token", "https://registry.test/token"),
+    ],
+)
+def test_a_realm_is_taken_as_it_is_and_may_be_relative(home: str, realm: str, address: str) -> None:
+    found = token_address(URL(home), {"realm": realm, "service": "s"}, SCOPE)
+    assert str(found.with_query(None)) == address
+    assert dict(found.query) == {"service": "s", "scope": SCOPE}

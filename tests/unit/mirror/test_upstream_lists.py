@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -21,6 +22,10 @@ A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
         ({"manifests": ["x"]}, None),
         ({"manifests": [{"digest": 1}]}, None),
         ({"manifests": [{"digest": "a b"}]}, None),
+        # JSON that another reader, or a deeper stack, could not read again.
+        ({"manifests": [{"digest": A, "size": float("inf")}]}, None),
+        ({"manifests": [{"digest": A, "size": float("nan")}]}, None),
+        ({"manifests": [{"digest": A, "deep": json.loads("[" * 900 + "]" * 900)}]}, None),
         # Whatever else a descriptor holds is passed on.
         ({"manifests": [{"digest": A, "size": "x", "data": "e30=", "annotations": None}]}, [A]),
         ({"manifests": [{"digest": "blake3:1"}]}, ["blake3:1"]),
