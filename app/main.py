@@ -48,7 +48,7 @@ from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
-from app.processes import Supervisor, bind
+from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.fullness import FullnessWatch
@@ -106,6 +106,7 @@ def serve(config: Config) -> None:
     Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, if a part cannot be used.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
+    allow_descriptors()
     sockets = bind(config.server.listen, config.server.processes or os.cpu_count() or 1)
     redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == EMBEDDED else None
     try:
