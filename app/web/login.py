@@ -230,7 +230,9 @@ class AcsHandler(SamlPage):
     async def post(self) -> None:
         try:
             cookies = self.browsers.cookies.all(self)
-            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), cookies)
+            finished = await self.university.finish(
+                self.get_body_arguments("SAMLResponse"), cookies, self.request.remote_ip or ""
+            )
         except Refused as reason:
             self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
             return
@@ -255,7 +257,7 @@ class MetadataHandler(SamlPage, Readable):
 class SlsHandler(SamlPage):
     async def get(self) -> None:
         try:
-            done = await self.university.logged_out(self.request.query)
+            done = await self.university.logged_out(self.request.query, self.request.remote_ip or "")
         except Refused as reason:
             self.show_refused("logout", reason, Denied(_LOGOUT_REFUSED, request=self.request_id))
             return

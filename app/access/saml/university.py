@@ -23,7 +23,9 @@ from functools import partial
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 
+from app.access.beside import Beside
 from app.access.people import People, SignedIn
+from app.access.principal import address_block
 from app.access.sessions import SamlSession, Sessions
 from app.cache import AWAY, Cache
 from app.config import Saml
@@ -103,6 +105,7 @@ class University:
         cache: Cache,
         people: People,
         sessions: Sessions,
+        beside: Beside,
     ) -> None:
         """Use our key ``pairs``: the one in use, and the next one if there is one (`own_keys`)."""
         self._sp = ServiceProvider(external_url, config.entity_id)
@@ -112,6 +115,7 @@ class University:
         self._cache = cache
         self._people = people
         self._sessions = sessions
+        self._beside = beside
 
     async def metadata(self) -> bytes:
         """Return our metadata for the identity provider, with two certificates during a key rollover."""
@@ -130,8 +134,8 @@ class University:
             raise _redis_down()
         return Begun(url, _cookie(request_id), secret)
 
-    async def finish(self, answers: Sequence[str], cookies: Mapping[str, str]) -> Finished:
-        """Verify the identity provider's one answer, for the browser with these ``cookies``.
+    async def finish(self, answers: Sequence[str], cookies: Mapping[str, str], address: str) -> Finished:
+        """Verify the identity provider's one answer, for the browser with these ``cookies`` at an ``address``.
 
         Nothing is parsed for a browser that has begun no log-in. Raises Refused with the reason, which is for the log
         alone, and Unavailable.
@@ -144,7 +148,7 @@ class University:
             raise Refused(
                 "this browser has begun no log-in that is still open: never, too long ago, or it was answered"
             )
-        document = await in_thread(None, parse_message, encoded)
+        document = await self._beside.run(address_block(address), parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
         name = _cookie(request_id)
         if name not in begun:
@@ -152,7 +156,9 @@ class University:
         if await self._take(_request_key(name)) is None:
             raise Refused("the response was answered before")
         idp = await self._idp.current()
-        assertion = await in_thread(None, verify, encoded, request_id, self._sp, idp, self._pairs)
+        assertion = await self._beside.run(
+            address_block(address), verify, encoded, request_id, self._sp, idp, self._pairs
+        )
         signed_in = await self._person(assertion, idp)
         return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, signed_in.changes)
 
@@ -168,13 +174,15 @@ class University:
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
         return url if kept else None
 
-    async def logged_out(self, query: str) -> LoggedOut:
-        """Read a logout message: end the sessions that it names, or accept an answer to a logout of ours.
+    async def logged_out(self, query: str, address: str) -> LoggedOut:
+        """Read a logout message that a browser at an ``address`` brought.
+
+        It ends the sessions that it names, or answers a logout of ours.
 
         Raises Refused with the reason, which is for the log alone, and Unavailable.
         """
         idp = await self._idp.current()
-        message = await in_thread(None, logout.read, query, self._sp, idp, self._pairs)
+        message = await self._beside.run(address_block(address), logout.read, query, self._sp, idp, self._pairs)
         if isinstance(message, logout.LogoutAnswered):
             if await self._take(f"saml-logout:{message.in_response_to}") is None:
                 raise Refused("the response answers no logout of ours that is still open")
