@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import random
+import re
 import signal
 import socket
 import ssl
@@ -235,6 +236,17 @@ async def _upload(attacker: Attacker) -> None:
         await attacker.ask("POST", path, {"Authorization": f"Bearer {token}"})
 
 
+async def _slow_upload(attacker: Attacker) -> None:
+    """Begin to send a layer, as a member, and stop."""
+    place = attacker.target.repository
+    token = await _token(attacker, f"repository:{place}:pull,push", {"Authorization": _basic(*attacker.target.member)})
+    headers = {"Authorization": f"Bearer {token}"}
+    begun = await attacker.ask("POST", f"/v2/{place}/blobs/uploads/", headers)
+    session = re.search(r"(?i)\r\nlocation: (?:https?://[^/]*)?(\S+)", begun)
+    if session is not None:
+        await attacker.ask("PATCH", session[1], headers, b"x" * 700_000, length=_LARGE)
+
+
 ATTACKS: Mapping[str, Callable[[Attacker], Awaitable[None]]] = {
     "guess": _guess,
     "idle": _idle,
@@ -246,6 +258,7 @@ ATTACKS: Mapping[str, Callable[[Attacker], Awaitable[None]]] = {
     "bait": _bait,
     "XML": _xml,
     "upload": _upload,
+    "slow upload": _slow_upload,
 }
 
 

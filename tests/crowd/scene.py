@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import time
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.api.client import Registry
 from tests.api.documents import EMPTY, OCI_MANIFEST, fresh, image
@@ -46,7 +48,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it: sizes in KiB, ``memory`` once a second, outcomes of attacks by kind and status."""
+    """What came of it: sizes in KiB, ``memory`` once a second, outcomes of attacks by kind and status.
+
+    ``busy``: the share of one core that the worker took.
+    """
 
     honest: list[Timed]
     hostile: Mapping[str, Mapping[str, int]]
@@ -55,6 +60,7 @@ class Outcome:
     memory: list[int]
     peak: int
     after: int
+    busy: float
 
     @property
     def failed(self) -> list[Timed]:
@@ -75,6 +81,7 @@ class Outcome:
         mebibytes = [f"{size / 1024:.0f}" for size in (self.before, *self.memory[-1:], self.peak, self.after)]
         lines.append("memory in MiB before, at the end, at its peak, after: " + ", ".join(mebibytes))
         late = sum(answer.status == 503 for answer in self.honest)
+        lines.append(f"the worker took {self.busy:.2f} cores; the machine's load was {os.getloadavg()[0]:.1f}")
         lines.append(f"honest requests that were told to come again later: {late}")
         lines.append(f"refused of the crowd: {dict(self.ended)}; its answers: {json.dumps(self.hostile)}")
         return "\n".join(lines)
@@ -116,16 +123,18 @@ class Scene:
         with _crowd(self._target(plan)) as hostile:
             time.sleep(plan.seconds / 6)
             company = Company([*neighbours, *others])
+            began, cpu = time.monotonic(), _cpu_seconds(self._worker)
             with company:
                 end = time.monotonic() + plan.seconds
                 while time.monotonic() < end:
                     time.sleep(1)
                     sizes.append(memory(self._worker, "VmRSS"))
+            busy = (_cpu_seconds(self._worker) - cpu) / (time.monotonic() - began)
         # Those who were cut off are forgotten.
         time.sleep(3)
         grown = {reason: count - ended.get(reason, 0) for reason, count in self._ended().items()}
         peak, after = memory(self._worker, "VmHWM"), memory(self._worker, "VmRSS")
-        return Outcome(company.answers(), hostile, grown, before, sizes, peak, after)
+        return Outcome(company.answers(), hostile, grown, before, sizes, peak, after, busy)
 
     def _honest(self, plan: Plan) -> tuple[list[Honest], list[Honest]]:
         """Make those behind the address of a guesser, and the others, who have addresses of their own."""
@@ -179,6 +188,11 @@ def _crowd(target: Target) -> Iterator[dict[str, dict[str, int]]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _at(values: list[float], share: float) -> float:

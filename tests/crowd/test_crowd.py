@@ -25,8 +25,8 @@ from .scene import Outcome, Plan, Scene
 ROOM = 2 * 19_456 + 128 * 1024 + 32 * 1024
 # What one address may hold in bodies, here and in `tests.parts.hurried`.
 BODIES, FEW_BODIES = 16 * 1024, 8_000
-# What 1,500 connections take.
-CONNECTIONS = 96 * 1024
+# What 1,500 connections take, and 50 uploads with two pieces in memory.
+CONNECTIONS = 96 * 1024 + 50 * 1024
 # The answers that each kind of attack may get. The others are none of the service's, or give it away.
 ALLOWED = {
     "guess": {"401", "403", "429"},
@@ -39,12 +39,13 @@ ALLOWED = {
     "bait": {"200", "403", "429", "cut"},
     "XML": {"303", "403", "429", "cut"},
     "upload": {"202", "429", "403", "cut"},
+    "slow upload": {"202", "429", "403", "cut"},
 }
 FEW = Plan(
     seconds=5,
     honest=8,
     clients={"guess": 12, "idle": 80, "slow head": 20, "slow body": 40, "slow reader": 10, "large JSON": 3, "bait": 3,
-             "large manifest": 1, "XML": 3, "upload": 2},
+             "large manifest": 1, "XML": 3, "upload": 2, "slow upload": 10},
     addresses=2,
     attack_pause=0.5,
     pause=1.0,
@@ -53,7 +54,8 @@ MANY = Plan(
     seconds=60,
     honest=20,
     clients={"guess": 40, "idle": 1000, "slow head": 200, "slow body": 200, "slow reader": 100, "large JSON": 10,
-             "bait": 10, "large manifest": 4, "XML": 10, "upload": 10},
+             "bait": 10, "large manifest": 4, "XML": 10, "upload": 10,
+             "slow upload": 50},
     addresses=2,
     attack_pause=0.1,
     pause=0.5,
