@@ -20,10 +20,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from urllib.parse import urlencode
 
-# Weaker than every other process, so that the attackers' own work is not what others wait for.
-_NICE = 19
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/json"}
 _LARGE = 1_000_000
@@ -35,6 +34,7 @@ CUT = "cut"
 class Target:
     """Who is attacked, by how many clients of each kind from how many addresses, and what the attackers know.
 
+    ``nice``: how much the attackers leave the processor to others, so that nobody waits for their own work.
     ``pause``: the seconds between two attacks of a client. ``member``: the user name and password of a hostile member,
     who may push to ``repository``. ``blob``: the path of a large public blob. ``names``: accounts whose passwords are
     guessed. ``authority``: the file of the certificates to trust; None: plain HTTP.
@@ -45,6 +45,7 @@ class Target:
     authority: str | None
     clients: Mapping[str, int]
     addresses: int
+    nice: int
     pause: float
     member: tuple[str, str]
     repository: str
@@ -315,9 +316,13 @@ def as_json(target: Target) -> str:
 
 def main() -> None:
     """Attack the target of standard input."""
-    os.nice(_NICE)
-    given = json.load(sys.stdin)
-    counts = asyncio.run(_attack(Target(**given)))
+    target = Target(**json.load(sys.stdin))
+    if target.nice:
+        os.nice(target.nice)
+        with suppress(OSError):
+            # If the kernel groups processes by their session, the group's niceness is what counts.
+            Path("/proc/self/autogroup").write_text(str(target.nice))
+    counts = asyncio.run(_attack(target))
     outcomes: dict[str, dict[str, int]] = {}
     for (kind, status), count in sorted(counts.items()):
         outcomes.setdefault(kind, {})[status] = count

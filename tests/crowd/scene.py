@@ -42,6 +42,7 @@ class Plan:
     honest: int
     clients: Mapping[str, int]
     addresses: int
+    nice: int
     attack_pause: float
     pause: float
 
@@ -156,7 +157,7 @@ class Scene:
         host = f"localhost:{self._door.port}" if self._door.authority else self._service.host
         authority = str(self._door.authority) if self._door.authority else None
         return Target(
-            self._door.port, host, authority, plan.clients, plan.addresses, plan.attack_pause,
+            self._door.port, host, authority, plan.clients, plan.addresses, plan.nice, plan.attack_pause,
             ("mallory", PASSWORD), "mallory/large", self._blob, (*self._names, self._service.username),
         )  # fmt: skip
 
@@ -173,7 +174,12 @@ def _crowd(target: Target) -> Iterator[dict[str, dict[str, int]]]:
     """Run the attackers; the mapping has their outcomes afterwards."""
     outcomes: dict[str, dict[str, int]] = {}
     process = subprocess.Popen(
-        python("-m", "tests.crowd.hostile"), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        python("-m", "tests.crowd.hostile"),
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdin is not None

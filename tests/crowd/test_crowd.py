@@ -47,6 +47,8 @@ FEW = Plan(
     clients={"guess": 12, "idle": 80, "slow head": 20, "slow body": 40, "slow reader": 10, "large JSON": 3, "bait": 3,
              "large manifest": 1, "XML": 3, "upload": 2, "slow upload": 10},
     addresses=2,
+    # On a busy machine, nice attackers would not attack.
+    nice=0,
     attack_pause=0.5,
     pause=1.0,
 )  # fmt: skip
@@ -57,6 +59,7 @@ MANY = Plan(
              "bait": 10, "large manifest": 4, "XML": 10, "upload": 10,
              "slow upload": 50},
     addresses=2,
+    nice=19,
     attack_pause=0.1,
     pause=0.5,
 )  # fmt: skip
@@ -109,8 +112,7 @@ def test_nobody_honest_notices_a_crowd(tmp_path: Path, parts: Mapping[str, Any],
     """With little patience, so that a few seconds show how the slow ones end."""
     outcome = play(tmp_path, FEW, parts, behind=behind, impatient=True)
     check(outcome, ROOM + FEW.addresses * FEW_BODIES)
-    assert outcome.ended["slow"] > 0
-    assert outcome.ended["crowd"] > 0
+    assert set(outcome.ended) == {"slow", "crowd"}
 
 
 @pytest.mark.long
