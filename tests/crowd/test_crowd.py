@@ -121,5 +121,6 @@ def test_nobody_honest_notices_a_large_crowd(tmp_path: Path, parts: Mapping[str,
     """Twice a thousand connections, as the service ships."""
     outcome = play(tmp_path, MANY, parts, behind=behind, impatient=False)
     check(outcome, ROOM + MANY.addresses * BODIES + CONNECTIONS)
+    # On a busy machine, manifests to remember and slow uploads still come in the last third.
     third = len(outcome.memory) // 3
-    assert max(outcome.memory[2 * third :]) < max(outcome.memory[third : 2 * third]) + 32 * 1024
+    assert max(outcome.memory[2 * third :]) < max(outcome.memory[third : 2 * third]) + 64 * 1024
