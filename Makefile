@@ -33,7 +33,7 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 # Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
-	$(PYTHON) -m pytest -m long tests/clients tests/contract tests/growth tests/mirror
+	$(PYTHON) -m pytest -m long tests/clients tests/contract tests/crowd tests/growth tests/mirror
 	$(PYTHON) -m pytest tests/deploy
 
 # `make test` tries the same few inputs each time, this tries so many new ones for each target; more take longer.

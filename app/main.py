@@ -22,6 +22,7 @@ from tornado.web import Application
 
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
+from app.access.beside import Beside
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
 from app.access.notices import Notices
@@ -48,7 +49,7 @@ from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
 from app.oci.errors import Unavailable
-from app.processes import Supervisor, bind
+from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.fullness import FullnessWatch
@@ -97,6 +98,9 @@ _FINISH_SECONDS = 5
 # A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
 # never leaves the host.
 _REDIRECT_SECONDS = 5 * 60
+# A thread that computes leaves the interpreter to the event loop after this time, which is a tenth of Python's own. The
+# loop waits for it in each of its turns, and a request takes several.
+_SWITCH_SECONDS = 0.0005
 _TRANSFER_SECONDS = 24 * 3600
 
 
@@ -106,6 +110,7 @@ def serve(config: Config) -> None:
     Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, if a part cannot be used.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
+    allow_descriptors()
     sockets = bind(config.server.listen, config.server.processes or os.cpu_count() or 1)
     redis = EmbeddedRedis(config.data_dir / "run") if config.redis.url == EMBEDDED else None
     try:
@@ -212,6 +217,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
     """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse."""
     # Objects imported and built by now live as long as the worker, so the garbage collector need not scan them.
     gc.freeze()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -286,6 +292,7 @@ class _Access:
     access_keys: AccessKeys
     accounts: Accounts
     audit: Audit
+    beside: Beside
     browsers: BrowserSessions
     credentials: Credentials
     people: People
@@ -311,7 +318,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
     permissions, tokens = Permissions(database), Tokens(SigningKeys(database, secrets), config.server.external_url)
-    jobs = [used.run(), audit.run(), Notices(database).run()]
+    beside, jobs = Beside(), [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -325,11 +332,13 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
             cache=stores.cache,
             people=people,
             sessions=sessions,
+            beside=beside,
         )
     return _Access(
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
+        beside=beside,
         browsers=BrowserSessions(sessions, people, config.server.external_url),
         credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
@@ -372,7 +381,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     pulls = Pulls(database)
     stack.push_async_callback(pulls.flush)
     blobs = Blobs(database)
-    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache))
+    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache), who.beside)
     hosted = HostedContent(database, manifests, blobs, pulls)
     mirrors = {
         name: Mirror(
@@ -428,6 +437,7 @@ def _make_application(
         access=config.access,
         observer=observer,
         access_control=AccessControl(content.projects, who.permissions),
+        beside=who.beside,
         browsers=who.browsers,
         credentials=who.credentials,
         database=database,

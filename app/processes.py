@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -31,6 +32,17 @@ _EXIT_SECONDS = 10
 _DEFER_SECONDS = 5
 _KEEPALIVE_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
+# As many as the roles allow. One client address may have 1024 connections in a worker, which is all that a shell
+# allows a program by default.
+_DESCRIPTORS = 16384
+
+
+def allow_descriptors() -> None:
+    """Let this process and its children have many connections, as far as the host allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind(listen: str, count: int) -> list[list[socket.socket]]:

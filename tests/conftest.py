@@ -26,7 +26,7 @@ botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
 LONGEST_FIRST = ("deploy/test_single.py", "growth/test_growth.py", "mirror/test_database_away.py")
-SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "api", "conformance")
+SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "crowd", "api", "conformance")
 
 
 def pytest_configure() -> None:

@@ -29,7 +29,8 @@ from .throttle import Throttle
 from .typed import checked_text
 
 # OWASP's "Password Storage" minimum for argon2id: 19 MiB, two passes. Two hashes at a time take 38 MiB of a worker.
-_MEMORY_KIB, _PASSES = 19456, 2
+_MEMORY_KIB = 19456
+_PASSES = 2
 _HASHES_AT_ONCE = 2
 _REMEMBERED_FOR = 60
 _MAX_REMEMBERED = 1024

@@ -36,7 +36,8 @@ _PER_GOOD_ACCOUNT = 1000
 _PER_ADDRESS = 200
 _MAX_COUNTED = 10_000
 # How long a log-in counts as lately, and how long a process need not ask or tell Redis again.
-_GOOD_SECONDS, _TOLD_SECONDS = 7 * 86400, 3600
+_GOOD_SECONDS = 7 * 86400
+_TOLD_SECONDS = 3600
 # The pause before each check of a password for an address that has failed too often, and how many may wait for theirs.
 _PAUSE_SECONDS = 1.0
 _MOST_WAITING = 20

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 # In one worker. A lab of 64 engines behind one address has sixteen connections for each of them.
 MOST_CONNECTIONS = 1024
 MOST_BYTES = 16 * 1024 * 1024
+# Of all addresses together. An address may hold as many bytes as the others leave free. So those that ask for all of
+# them get equal parts, and there is always room for one more.
+MOST_BYTES_IN_ALL = 128 * 1024 * 1024
 # Of each body, so many bytes do not count. So no log-in is refused because others behind its address send much.
 _FREE_BYTES = 16 * 1024
 _RETRY_SECONDS = 5
@@ -43,6 +46,7 @@ class Crowds:
     def __init__(self) -> None:
         self.connections: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self.bytes_in_all = 0
         self._logged: TTLCache[str, bool] = TTLCache(1024, _LOG_SECONDS)
 
     def enter(self, address: str) -> Place:
@@ -52,6 +56,19 @@ class Crowds:
             raise self.refuse(block)
         self.connections[block] += 1
         return Place(self, block)
+
+    def hold(self, block: str, count: int) -> None:
+        """Count bytes for a block; raises Crowd if it holds too many."""
+        most = min(MOST_BYTES, MOST_BYTES_IN_ALL - self.bytes_in_all - count)
+        if self.bytes[block] + count > most:
+            raise self.refuse(block)
+        self.bytes[block] += count
+        self.bytes_in_all += count
+
+    def release(self, block: str, count: int) -> None:
+        """Stop counting bytes of a block."""
+        _subtract(self.bytes, block, count)
+        self.bytes_in_all -= count
 
     def refuse(self, block: str) -> Crowd:
         """Return the error for a block that has too much, and count it."""
@@ -79,15 +96,14 @@ class Place:
         """Count bytes of a body that are kept until `release`; raises Crowd if the address holds too many."""
         self._body += count
         more = max(0, self._body - _FREE_BYTES) - self._counted
-        if more and self._crowds.bytes[self._block] + more > MOST_BYTES:
-            raise self._crowds.refuse(self._block)
-        self._counted += more
-        self._crowds.bytes[self._block] += more
+        if more:
+            self._crowds.hold(self._block, more)
+            self._counted += more
 
     def release(self) -> None:
         """Stop counting the bytes; the request has ended."""
         if self._body:
-            _subtract(self._crowds.bytes, self._block, self._counted)
+            self._crowds.release(self._block, self._counted)
             self._body = self._counted = 0
 
     def leave(self) -> None:

@@ -251,7 +251,8 @@ class AcsHandler(SamlPage):
 
     async def post(self) -> None:
         try:
-            finished = await self.university.finish(self.get_body_arguments("SAMLResponse"), self.begun)
+            answers = self.get_body_arguments("SAMLResponse")
+            finished = await self.university.finish(answers, self.begun, self.request.remote_ip or "")
         except Refused as reason:
             self.refuse(reason)
             return
@@ -276,7 +277,7 @@ class MetadataHandler(SamlPage, Readable):
 class SlsHandler(SamlPage):
     async def get(self) -> None:
         try:
-            done = await self.university.logged_out(self.request.query)
+            done = await self.university.logged_out(self.request.query, self.request.remote_ip or "")
         except Refused as reason:
             self.show_refused("logout", reason, Denied(_LOGOUT_REFUSED, request=self.request_id))
             return

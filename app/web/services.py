@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
+from app.access.beside import Beside
 from app.access.credentials import Credentials
 from app.access.people import People
 from app.access.robots import Robots
@@ -49,6 +50,7 @@ class Services:
     access: Access
     observer: Observer
     access_control: AccessControl
+    beside: Beside
     browsers: BrowserSessions
     credentials: Credentials
     database: Database

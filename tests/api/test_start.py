@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.api.client import basic, exchange
-from tests.parts.process import free_port, python, wait_for
+from tests.parts.process import free_port, python, run, wait_for
 from tests.parts.service import Service
 
 _NOBODY = "127.0.0.1:9"
@@ -138,3 +138,16 @@ def test_listening_on_a_unix_socket(tmp_path: Path) -> None:
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "after"), [(1024, 20_000, 16_384), (1024, 4096, 4096), (18_000, 20_000, 18_000)]
+)
+def test_a_shells_limit_of_descriptors_is_raised(soft: int, hard: int, after: int) -> None:
+    """One address may have as many connections in a worker as a shell allows a program descriptors."""
+    program = (
+        "import resource; from app.processes import allow_descriptors; "
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); allow_descriptors(); "
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    assert run(python("-c", program)).split() == [str(after), str(hard)]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from app.access.beside import Beside
 from app.config import Policy
 from app.database import Database
 from app.oci.digest import Digest
@@ -46,7 +47,7 @@ class House:
         self.store = FilesystemStore(folder)
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
-        self.manifests = Manifests(database, Payloads(None))
+        self.manifests = Manifests(database, Payloads(None), Beside())
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, Policy(), [], str)
 

@@ -171,5 +171,16 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None,
     return done.stdout
 
 
+def memory(pid: int, field: str) -> int:
+    """Read a size of a process, in KiB: ``VmRSS`` is what it has now, ``VmHWM`` its peak since `reset_peak`."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def reset_peak(pid: int) -> None:
+    """Have the kernel look for the peak of a process's memory from here on."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 class CommandFailed(AssertionError):
     """A client's command that should have worked; the message has all it printed."""

@@ -263,6 +263,15 @@ def test_the_index_has_every_decision() -> None:
         assert (DECISIONS / file).read_text().startswith(f"# {file[:4]} "), file
 
 
+def test_security_md_has_every_chapter_with_its_tests_or_the_reason() -> None:
+    table = [cells for cells in rows((DOCS / "security.md").read_text()) if re.match(r"V\d+ ", cells[0])]
+    assert [cells[0].partition(" ")[0] for cells in table] == [f"V{number}" for number in range(1, 18)]
+    for chapter, tests, lacking in table:
+        named = _CODE.findall(tests)
+        assert all(code.startswith("tests/") and (ROOT / code).is_file() for code in named if "/" in code), chapter
+        assert any(code.startswith("tests/") for code in named) or len(lacking) > len("–"), chapter
+
+
 def pinned(file: Path) -> set[str]:
     lines = [line.partition("#")[0].strip() for line in file.read_text().splitlines()]
     matches = {line: _PINNED.match(line) for line in lines if line}

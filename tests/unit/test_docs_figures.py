@@ -161,7 +161,8 @@ def limits() -> list[list[str]]:
         [
             "bodies of one address in the memory of one worker",
             (
-                f"{whole(constant('web', 'MOST_BYTES') / MIB)} MiB, then 429; "
+                f"{whole(constant('web', 'MOST_BYTES') / MIB)} MiB, and no more than the others leave free of "
+                f"{whole(constant('web', 'MOST_BYTES_IN_ALL') / MIB)} MiB, then 429; "
                 f"the first {whole(constant('web', '_FREE_BYTES') / KIB)} KiB of each are free"
             ),
         ],
@@ -204,7 +205,6 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("architecture", "after {} days", "access/_ROTATE_AFTER", DAY),
     ("architecture", "for its first {} s", "access/_SETTLES_AFTER", 1),
     ("architecture", "for {} minutes more", "access/_VERIFIES_FOR", MINUTE),
-    ("architecture", "After {} failures from one address", "access/_PER_ADDRESS", 1),
     ("architecture", "uploads have {} s", "web/_END_SECONDS", 1),
     ("architecture", "has not ended {} s after", "processes/_EXIT_SECONDS", 1),
     ("architecture", "busy for {} s", "database/_SQLITE_BUSY_SECONDS", 1),
@@ -227,6 +227,16 @@ FIGURES: list[tuple[str, str, str, float]] = [
     ("decisions/0015-uploads-to-s3", "start at {} MiB", "storage/FIRST_PART", MIB),
     ("decisions/0021-quota", "up to {} MiB", "registry/_AHEAD_BYTES", MIB),
     ("decisions/0021-quota", "the first {} MiB of a request", "registry/_FREE_BYTES", MIB),
+    ("security", "{} failed log-ins a minute of an account at", "access/_PER_ACCOUNT_AND_ADDRESS", 1),
+    ("security", "{} if the account has logged in there", "access/_PER_GOOD_ACCOUNT", 1),
+    ("security", "in the last {} days", "access/_GOOD_SECONDS", DAY),
+    ("security", "{} failed log-ins a minute of one address", "access/_PER_ADDRESS", 1),
+    ("security", "{} passwords are hashed at a time", "access/_HASHES_AT_ONCE", 1),
+    ("security", "a hash takes {} MiB", "access/_MEMORY_KIB", KIB),
+    ("security", "{} log-ins of one address wait", "access/line/_MOST_WAITING", 1),
+    ("security", "an API call: {} KiB", "web/_LONGEST_BODY", KIB),
+    ("security", "the university: {} Ki characters", "access/_LONGEST_MESSAGE", KIB),
+    ("security", "a worker has {} descriptors", "processes/_DESCRIPTORS", 1),
     ("guide/projects", "From {} % on", "database/WARN_FROM", 0.01),
 ]
 

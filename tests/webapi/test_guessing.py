@@ -7,13 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.api.client import Answer, Registry, basic, exchange
-from tests.parts.process import wait_for
+from tests.parts.process import memory, reset_peak, wait_for
 from tests.web.http import Person
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
@@ -74,12 +73,6 @@ class Flood:
         return Registry(self._house.host).ask_token("repository:a/b:pull", headers=headers)
 
 
-def memory(pid: int, field: str) -> int:
-    """Read a size of a process, in KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
-
-
 def test_many_wrong_passwords(house: House, somebody: str) -> None:
     addresses = [f"203.0.113.{number}" for number in range(1, 13)]
     guesses = [(somebody, f"guess {number}", address) for number in range(40) for address in addresses]
@@ -88,7 +81,7 @@ def test_many_wrong_passwords(house: House, somebody: str) -> None:
     Flood(house).send([("nobody", f"guess {number}", f"203.0.114.{number}") for number in range(32)])
     flood, before = Flood(house), {pid: memory(pid, "VmRSS") for pid in workers}
     for pid in workers:
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak is counted from here
+        reset_peak(pid)
     flood.send(guesses)
     most = flood.minutes * (_OF_ACCOUNT + _ON_THEIR_WAY)
     for statuses in flood.statuses.values():

@@ -23,7 +23,9 @@ from functools import partial
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request as AuthnRequest
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 
+from app.access.computations import Computations
 from app.access.people import People, SignedIn
+from app.access.principal import address_block
 from app.access.sessions import SamlSession, Sessions
 from app.cache import AWAY, Cache
 from app.config import Saml
@@ -103,6 +105,7 @@ class University:
         cache: Cache,
         people: People,
         sessions: Sessions,
+        computations: Computations,
     ) -> None:
         """Use our key ``pairs``: the one in use, and the next one if there is one (`own_keys`)."""
         self._sp = ServiceProvider(external_url, config.entity_id)
@@ -112,6 +115,7 @@ class University:
         self._cache = cache
         self._people = people
         self._sessions = sessions
+        self._computations = computations
 
     async def metadata(self) -> bytes:
         """Return our metadata for the identity provider, with two certificates during a key rollover."""
@@ -148,15 +152,15 @@ class University:
             )
         return begun
 
-    async def finish(self, answers: Sequence[str], begun: Mapping[str, str]) -> Finished:
-        """Verify the identity provider's one answer, for a browser with these open log-ins (`begun`).
+    async def finish(self, answers: Sequence[str], begun: Mapping[str, str], address: str) -> Finished:
+        """Verify the identity provider's one answer, for a browser at an ``address`` with these open log-ins (`begun`).
 
         Raises Refused with the reason, which is for the log alone, and Unavailable.
         """
         if len(answers) != 1:
             raise Refused(f"the form has {len(answers)} SAML responses, not one")
         encoded = answers[0]
-        document = await in_thread(None, parse_message, encoded)
+        document = await self._computations.run(address_block(address), parse_message, encoded)
         request_id = document.get("InResponseTo") or ""
         name = _cookie(request_id)
         if name not in begun:
@@ -164,7 +168,9 @@ class University:
         if await self._take(_request_key(name)) is None:
             raise Refused("the response was answered before")
         idp = await self._idp.current()
-        assertion = await in_thread(None, verify, encoded, request_id, self._sp, idp, self._pairs)
+        assertion = await self._computations.run(
+            address_block(address), verify, encoded, request_id, self._sp, idp, self._pairs
+        )
         signed_in = await self._person(assertion, idp)
         return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, signed_in.changes)
 
@@ -180,13 +186,15 @@ class University:
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
         return url if kept else None
 
-    async def logged_out(self, query: str) -> LoggedOut:
-        """Read a logout message: end the sessions that it names, or accept an answer to a logout of ours.
+    async def logged_out(self, query: str, address: str) -> LoggedOut:
+        """Read a logout message that a browser at an ``address`` brought.
+
+        It ends the sessions that it names, or answers a logout of ours.
 
         Raises Refused with the reason, which is for the log alone, and Unavailable.
         """
         idp = await self._idp.current()
-        message = await in_thread(None, logout.read, query, self._sp, idp, self._pairs)
+        message = await self._computations.run(address_block(address), logout.read, query, self._sp, idp, self._pairs)
         if isinstance(message, logout.LogoutAnswered):
             if await self._take(f"saml-logout:{message.in_response_to}") is None:
                 raise Refused("the response answers no logout of ours that is still open")

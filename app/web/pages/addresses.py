@@ -191,7 +191,7 @@ class _Reader:
         """Find every image, line by line. A line that ends in a backslash continues in the next."""
         offset = 0
         for line in re.split(r"(?<!\\)\n", self._text):
-            if len(line) <= _LONGEST_LINE:
+            if len(line) <= _LONGEST_LINE and line and not line.isspace():
                 yield from self._line(line.replace("\\\n", "  "), offset)
             offset += len(line) + 1
 

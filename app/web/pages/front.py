@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from app.access.saml import own_page
 from app.web.base import MOST_OF_ANYBODY
 
+from app.access.principal import address_block
+
 from . import snippets, texts
 from .addresses import AddressBook, Image, Outcome, Reading
 from .base import PageHandler
@@ -40,7 +42,7 @@ class FrontPage(PageHandler):
 
     async def post(self) -> None:
         text = self.get_body_argument("text", "", strip=False)
-        self._front(text, self.read(text))
+        self._front(text, await self.read(text))
 
     def _front(self, text: str, reading: Reading | None) -> None:
         mirror = self.services.mirrors.get(_DOCKER_HUB)
@@ -57,9 +59,10 @@ class FrontPage(PageHandler):
             else (),
         )
 
-    def read(self, text: str) -> Reading:
-        """Find the images in a text, and their addresses here."""
-        return AddressBook(self.services.host, self.services.mirrors).read(text)
+    async def read(self, text: str) -> Reading:
+        """Find the images in a text, and their addresses here; raises TooManyRequests."""
+        book = AddressBook(self.services.host, self.services.mirrors)
+        return await self.services.beside.run(address_block(self.client_address), book.read, text)
 
     def why(self, image: Image) -> str:
         """Return the note on how an image's name was understood."""
@@ -76,7 +79,7 @@ class AddressesPage(FrontPage):
         self.redirect("/", status=303)
 
     async def post(self) -> None:
-        reading = self.read(self.get_body_argument("text", "", strip=False))
+        reading = await self.read(self.get_body_argument("text", "", strip=False))
         self.show("answers.html", reading=reading, why=self.why)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.web.crowds import _FREE_BYTES, MOST_BYTES, MOST_CONNECTIONS, Crowd, Crowds
+from app.web.crowds import _FREE_BYTES, MOST_BYTES, MOST_BYTES_IN_ALL, MOST_CONNECTIONS, Crowd, Crowds, Place
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 
@@ -48,3 +48,25 @@ def test_an_address_has_so_many_bytes_in_memory_and_short_bodies_are_free() -> N
     for place in (large, small):
         place.leave()
     assert set(crowds.bytes) == {ELSEWHERE}
+
+
+def test_all_addresses_together_have_so_many_bytes_and_a_newcomer_has_room() -> None:
+    """However many addresses ask for all that they get."""
+    crowds, piece = Crowds(), 16 * 1024
+    greedy = [crowds.enter(f"198.18.{number // 256}.{number % 256}") for number in range(300)]
+
+    def takes_one_more(place: Place) -> bool:
+        try:
+            place.hold(piece)
+        except Crowd:
+            return False
+        return True
+
+    while sum([takes_one_more(place) for place in greedy]):
+        assert sum(crowds.bytes.values()) == crowds.bytes_in_all < MOST_BYTES_IN_ALL
+    assert crowds.bytes_in_all > 0.9 * MOST_BYTES_IN_ALL
+    assert max(crowds.bytes.values()) - min(crowds.bytes.values()) <= 2 * piece
+    crowds.enter(HERE).hold(_FREE_BYTES + min(crowds.bytes.values()) // 2)
+    for place in greedy:
+        place.leave()
+    assert crowds.bytes_in_all == crowds.bytes[HERE]
