@@ -12,12 +12,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
 from app.access.access_keys import AccessKeys
@@ -44,6 +45,7 @@ from app.database.backfills import Backfills
 from app.database.engine import is_sqlite
 from app.database.migrate import migrate
 from app.database.shared_copies import SharedCopies
+from app.kit.watchdog import BEAT_SECONDS
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
@@ -115,7 +117,7 @@ def serve(config: Config) -> None:
         asyncio.run(_prepare(config, redis_url))
         Supervisor(
             sockets,
-            lambda mine: asyncio.run(_work(config, redis_url, mine)),
+            lambda mine, beat: asyncio.run(_work(config, redis_url, mine, beat)),
             config.server.drain_seconds,
             lambda pid: _restart(redis, pid),
         ).run()
@@ -208,8 +210,12 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
     )
 
 
-async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]) -> None:
-    """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse."""
+async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket], beat: Callable[[], None]) -> None:
+    """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse.
+
+    It calls ``beat`` every `BEAT_SECONDS`.
+    """
+    PeriodicCallback(beat, BEAT_SECONDS * 1000).start()
     # Objects imported and built by now live as long as the worker, so the garbage collector need not scan them.
     gc.freeze()
     stopping = asyncio.Event()
