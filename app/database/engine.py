@@ -30,7 +30,7 @@ from sqlalchemy.pool import NullPool
 
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
-from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Question
+from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Prepare, Question
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
@@ -90,8 +90,11 @@ class PointQuery:
 class Database:
     """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
-    def __init__(self, url: str, copies: Copies | None = None) -> None:
-        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own."""
+    def __init__(self, url: str, copies: Copies | None = None, prepare: Prepare | None = None) -> None:
+        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own.
+
+        ``prepare``: for a PostgreSQL that was down when the service started (`Deadlines`).
+        """
         self.url = make_url(async_url(url))
         self.is_sqlite = is_sqlite(url)
         self._reader: sqlite3.Connection | None = None
@@ -111,7 +114,7 @@ class Database:
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
             event.listen(self._engine.sync_engine, "invalidate", _release_lock)
         else:
-            self._deadlines = Deadlines(self._probe, self._empty_pool)
+            self._deadlines = Deadlines(self._probe, self._empty_pool, prepare)
             self._engine = self._make_engine(pool_size=_POOL_SIZE, max_overflow=_MORE_CONNECTIONS)
             self._probe_engine = self._make_engine(poolclass=NullPool)
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
