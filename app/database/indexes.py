@@ -43,10 +43,10 @@ async def create_missing(database: Database) -> None:
             async with database.transaction() as transaction:
                 await transaction.execute(CreateIndex(index, if_not_exists=True))
         return
-    # A connection of its own: none of the others may take minutes.
-    connection: asyncpg.Connection = await asyncpg.connect(
-        database.url.set(drivername="postgresql").render_as_string(hide_password=False), timeout=5
-    )
+    # A connection of its own: none of the others may take minutes. The driver reads a URL in another way than the
+    # dialect: ``ssl`` is ``sslmode`` there.
+    _, where = database.dialect.create_connect_args(database.url)
+    connection: asyncpg.Connection = await asyncpg.connect(**where, timeout=5)
     try:
         await _create(connection, database.dialect)
     finally:

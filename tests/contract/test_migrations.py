@@ -19,6 +19,7 @@ from app.database.backfills import Backfills
 from app.database.migrate import SchemaError, migrate, require_current
 from app.database.tables import metadata
 from app.oci.errors import Unavailable
+from tests.parts.postgres import Postgres
 from tests.parts.process import ROOT, python
 
 from .rows import execute, look
@@ -71,6 +72,17 @@ async def test_migrated_from_empty_is_what_the_tables_say(database_url: str) -> 
 def normal(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Leave out what SQLite keeps as it was written: white space, quotes, and the order of a table's constraints."""
     return [(*row[:2], sorted("".join(str(row[2]).replace('"', "").split()).strip("()").split(","))) for row in rows]
+
+
+@pytest.mark.parametrize("query", ["?ssl=disable", "?ssl=prefer&command_timeout=60"])
+async def test_the_url_may_say_how_to_connect(postgres: Postgres, query: str) -> None:
+    """All connections follow it, that of the indexes too."""
+    url = postgres.database()
+    await migrate(url + query)
+    await require_current(url + query)
+    plain = postgres.database()
+    await migrate(plain)
+    assert await schema(url) == await schema(plain)
 
 
 async def test_a_second_run_changes_nothing(database_url: str) -> None:
