@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -39,13 +40,13 @@ PROMISED_SECONDS = 5.0
 MARGIN = 3
 HOSTED = "lab/away"
 # What workers have kept is used a few seconds after their start, or after the end of a fault.
-_WARM_UP_SECONDS = 7
+WARM_UP_SECONDS = 7
 _FRESH_SECONDS = 1
 _MOST_LINES = 200
 _numbers = itertools.count()
 
 # Projects that are charged for other than the blobs that they have.
-_UNPAID = """
+UNPAID = """
 SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
     SELECT linked.project_id, sum(size) AS paid FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
     JOIN blob ON blob.digest = linked.digest GROUP BY linked.project_id
@@ -185,13 +186,12 @@ class Seen:
         )
 
 
-async def pull_on(
-    service: Service, number: int, login: tuple[str, str] | None, seen: Seen, until: asyncio.Event
-) -> None:
+async def pull_on(connect: Callable[[], Client], seen: Seen, until: asyncio.Event) -> None:
+    """Pull the image again and again, each time as a new client."""
     while not until.is_set():
         began = time.monotonic()
         try:
-            async with Client(service.url, source=f"127.1.0.{number + 1}", login=login) as client:
+            async with connect() as client:
                 await client.pull(NAME, TAG, IMAGE)
             seen.pulls.append(time.monotonic() - began)
         except (AssertionError, aiohttp.ClientError) as error:
@@ -225,15 +225,17 @@ ASKED = [
 ]
 
 
-async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event) -> None:
+async def ask_on(
+    url: str, token: str, seen: Seen, until: asyncio.Event, connector: aiohttp.BaseConnector | None = None
+) -> None:
     """Ask what needs SQL, and hold each refusal to what is promised; `/healthz` is always answered."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, connector=connector) as session:
 
         async def ask(method: str, path: str) -> None:
             began = time.monotonic()
             headers = {"Authorization": ""} if path.startswith(("/api", "/projects")) else {}
             async with session.request(
-                method, service.url + path, data=b"{}" if method != "GET" else None, headers=headers
+                method, url + path, data=b"{}" if method != "GET" else None, headers=headers
             ) as answer:
                 await answer.read()
             took = time.monotonic() - began
@@ -246,7 +248,7 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
 
         while not until.is_set():
             await asyncio.gather(*(ask(*each) for each in ASKED))
-            async with session.get(f"{service.url}/healthz") as answer:
+            async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200
             await asyncio.sleep(0.2)
 
@@ -255,10 +257,13 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
 async def everybody(service: Service, robots: Sequence[tuple[str, str]], token: str) -> AsyncIterator[Seen]:
     seen, until = Seen(), asyncio.Event()
     logins = [*robots, *[None] * (CLIENTS - len(robots))]
+    clients = [
+        partial(Client, service.url, source=f"127.1.0.{number + 1}", login=login) for number, login in enumerate(logins)
+    ]
     tasks = [
-        *(asyncio.create_task(pull_on(service, number, login, seen, until)) for number, login in enumerate(logins)),
+        *(asyncio.create_task(pull_on(client, seen, until)) for client in clients),
         asyncio.create_task(push_on(service, seen, until)),
-        asyncio.create_task(ask_on(service, token, seen, until)),
+        asyncio.create_task(ask_on(service.url, token, seen, until)),
     ]
     try:
         yield seen
@@ -326,7 +331,7 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
     robots = [house.make_robot() for _ in range(ROBOTS)]
     workers, counted, logged = service.pids(), house.pulls(), len(service.log())
     async with everybody(service, robots, admin.token(f"repository:{HOSTED}:pull,push")) as seen:
-        await asyncio.sleep(_WARM_UP_SECONDS)
+        await asyncio.sleep(WARM_UP_SECONDS)
         warm, quiet = len(seen.pulls), not seen.refused
         context = fault(postgres)
         await asyncio.to_thread(context.__enter__)
@@ -357,7 +362,7 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
         return house.pulls() >= counted + len(seen.pulls)
 
     await eventually(noted, what="all pulls to be counted")
-    assert house.ask(_UNPAID) == []
+    assert house.ask(UNPAID) == []
     lines = [line for line in service.log()[logged:].splitlines() if '"status"' not in line]
     assert not [line for line in lines if "Traceback" in line]
     print(len(lines), "lines in the log beside those of requests")
