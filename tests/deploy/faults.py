@@ -167,10 +167,10 @@ async def everybody(made: Cluster) -> AsyncIterator[tuple[Seen, Subject, Crowd]]
             yield seen, subject, crowd
         finally:
             until.set()
-            done = await asyncio.gather(*tasks, return_exceptions=True)
-    for error in done:
-        if isinstance(error, BaseException):
-            raise error
+            # The error of a client says more than what its silence led to.
+            for error in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(error, BaseException):
+                    raise error
 
 
 def _push_config(way: Way) -> None:
@@ -237,9 +237,11 @@ def _flushed(made: Cluster) -> AbstractContextManager[None]:
 
 def _cut_off(made: Cluster) -> AbstractContextManager[None]:
     """One host's packets to Redis are lost."""
-    table = "table inet fault"
-    rule = "chain out { type filter hook output priority 0; tcp dport 6379 drop; }"
-    return _commands(made.hosts["registry1"], f"nft 'add {table} {{ {rule} }}'", f"nft delete {table}")
+    chain = "nft 'add chain inet fault out { type filter hook output priority 0; }'"
+    rule = "nft add rule inet fault out tcp dport 6379 drop"
+    return _commands(
+        made.hosts["registry1"], f"nft add table inet fault; {chain}; {rule}", "nft delete table inet fault"
+    )
 
 
 def _frozen_worker(made: Cluster) -> AbstractContextManager[None]:
