@@ -119,7 +119,8 @@ def moved_tag(one: Way, other: Way) -> Subject:
             kind = {"Content-Type": OCI_MANIFEST, **bearer}
             status, answered, said = ask(one, "PUT", path, payload("tag", number), headers=kind)
         _refused(status, answered)
-        assert status in (201, 202), said
+        # The push before may have been refused, and then there is nothing to delete.
+        assert status in (201, 202) or (number % 3 == 2 and status == 404), said
         return GONE if number % 3 == 2 else str(number)
 
     def read() -> str:
