@@ -12,17 +12,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
 from app.access.notices import Notices
@@ -42,13 +43,15 @@ from app.cache.embedded import EmbeddedRedis
 from app.config import EMBEDDED, Config
 from app.database import Database, projects
 from app.database.backfills import Backfills
+from app.database.deadline import Prepare
 from app.database.engine import is_sqlite
-from app.database.migrate import migrate
+from app.database.migrate import SchemaError, migrate
 from app.database.shared_copies import SharedCopies
+from app.kit.watchdog import BEAT_SECONDS
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
-from app.oci.errors import Unavailable
+from app.oci.errors import OCIError, Unavailable
 from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
@@ -107,7 +110,8 @@ _TRANSFER_SECONDS = 24 * 3600
 def serve(config: Config) -> None:
     """Run the service until a signal stops it.
 
-    Raises OCIError, SchemaError, EmbeddedError, ValueError or OSError, in one line, if a part cannot be used.
+    A PostgreSQL or an S3 that does not answer is no reason to end, because it may come back. Raises OCIError,
+    SchemaError, EmbeddedError, ValueError or OSError, in one line, if any other part cannot be used.
     """
     config.data_dir.mkdir(parents=True, exist_ok=True)
     allow_descriptors()
@@ -117,10 +121,10 @@ def serve(config: Config) -> None:
         if redis is not None:
             asyncio.run(redis.start())
         redis_url = redis.url if redis is not None else config.redis.url
-        asyncio.run(_prepare(config, redis_url))
+        is_prepared = asyncio.run(_prepare(config, redis_url))
         Supervisor(
             sockets,
-            lambda mine: asyncio.run(_work(config, redis_url, mine)),
+            lambda mine, beat: asyncio.run(_work(config, redis_url, mine, beat, is_prepared=is_prepared)),
             config.server.drain_seconds,
             lambda pid: _restart(redis, pid),
         ).run()
@@ -135,27 +139,47 @@ def _restart(redis: EmbeddedRedis | None, pid: int) -> None:
         asyncio.run(redis.restart())
 
 
-async def _prepare(config: Config, redis_url: str) -> None:
-    """Make the schema, the projects and the admin once for all workers, and find out which parts cannot be reached."""
-    try:
-        await migrate(config.database_url)
-    except Unavailable as error:
-        reason = error.__cause__ or error
-        raise Unavailable(
-            "database.url: %(database)s cannot be used: %(reason)s",
-            database=Database(config.database_url),
-            reason=reason,
-        ) from error
+async def _prepare(config: Config, redis_url: str) -> bool:
+    """Find out which parts cannot be used, and prepare the database; return False if that has to wait for it."""
     async with AsyncExitStack() as stack:
-        database = Database(config.database_url)
-        stack.push_async_callback(database.close)
         store = await _open_store(config, stack)
-        await store.check()
+        try:
+            await store.check()
+        except Unavailable as error:
+            if config.storage.driver == "filesystem":
+                raise
+            log.warning("%s; blobs wait for it", error.message)
+    if config.saml.enabled:
+        _own_keys(config)
+    password, is_prepared = None, True
+    try:
+        password = await _prepare_database(config, redis_url)
+    except Unavailable as error:
+        reason, database = error.__cause__ or error, Database(config.database_url)
+        if database.is_sqlite:
+            raise Unavailable(
+                "database.url: %(database)s cannot be used: %(reason)s", database=database, reason=reason
+            ) from error
+        log.warning("database.url: %s cannot be used: %s; most requests wait for it", database, reason)
+        is_prepared = False
+    _greet(config)
+    _show(config, password)
+    return is_prepared
+
+
+async def _prepare_database(config: Config, redis_url: str) -> str | None:
+    """Make the schema, the projects and the admin; return the admin's password if it was generated.
+
+    Any number of workers may do this at once. Raises Unavailable, SchemaError and ValueError.
+    """
+    secrets = _secrets(config)
+    async with AsyncExitStack() as stack:
         cache = Cache(redis_url)
         stack.push_async_callback(cache.close)
-        await _secrets(config).require_same(database)
-        if config.saml.enabled:
-            _own_keys(config)
+        await migrate(config.database_url)
+        database = Database(config.database_url)
+        stack.push_async_callback(database.close)
+        await secrets.require_same(database)
         async with database.transaction() as transaction:
             for name, project in config.projects.items():
                 settings = {
@@ -168,21 +192,39 @@ async def _prepare(config: Config, redis_url: str) -> None:
                     transaction, name, public=project.public, upstream=project.upstream, settings=settings
                 )
                 await projects.mark_as_configured(transaction, name, public=project.public, upstream=project.upstream)
-        password = None
-        if config.admin.enabled:
-            accounts = Accounts(database, Throttle(cache))
-            password = await accounts.ensure_admin(config.admin.username, config.admin.password)
-    _greet(config, password)
+        if not config.admin.enabled:
+            return None
+        accounts = Accounts(database, Throttle(cache))
+        return await accounts.ensure_admin(config.admin.username, config.admin.password)
 
 
-def _greet(config: Config, password: str | None) -> None:
+def _preparing(config: Config, redis_url: str, copies: SharedCopies) -> Prepare:
+    """Return what a worker does as soon as the database answers, if it did not when the service started."""
+
+    async def prepare() -> str | None:
+        copies.disinherit()
+        try:
+            _show(config, await _prepare_database(config, redis_url))
+        except OCIError as error:
+            return error.message
+        except (SchemaError, ValueError) as error:
+            return str(error)
+        return None
+
+    return prepare
+
+
+def _greet(config: Config) -> None:
     host = config.server.external_url.partition("://")[2]
     print(f"{config.server.external_url} is starting", file=sys.stderr)
-    if password is not None:
-        print(f"  log in as {config.admin.username} with the password {password}  (shown this once)", file=sys.stderr)
     for name, project in config.projects.items():
         if project.upstream is not None:
             print(f"  try: docker pull {host}/{name}/library/redis", file=sys.stderr)
+
+
+def _show(config: Config, password: str | None) -> None:
+    if password is not None:
+        print(f"  log in as {config.admin.username} with the password {password}  (shown this once)", file=sys.stderr)
 
 
 async def _open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
@@ -213,8 +255,19 @@ def _make_store(config: Config) -> FilesystemStore | S3Store:
     )
 
 
-async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]) -> None:
-    """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse."""
+async def _work(
+    config: Config,
+    redis_url: str,
+    sockets: Sequence[socket.socket],
+    beat: Callable[[], None],
+    *,
+    is_prepared: bool,
+) -> None:
+    """Run one worker: build everything, serve until SIGTERM, drain, and close everything in reverse.
+
+    It calls ``beat`` every `BEAT_SECONDS`. If the database is not prepared, the worker does that before it uses it.
+    """
+    PeriodicCallback(beat, BEAT_SECONDS * 1000).start()
     # Objects imported and built by now live as long as the worker, so the garbage collector need not scan them.
     gc.freeze()
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -222,7 +275,7 @@ async def _work(config: Config, redis_url: str, sockets: Sequence[socket.socket]
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        stores = await _open_stores(config, redis_url, stack)
+        stores = await _open_stores(config, redis_url, stack, is_prepared=is_prepared)
         who = await _build_access(config, stores, stack)
         content = await _build_content(config, stores, who, stack)
         # The audit notes are written before the rest is closed, because that may take longer than a stop allows.
@@ -268,18 +321,19 @@ class _Stores:
     jobs: Sequence[Coroutine[object, object, None]]
 
 
-async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack) -> _Stores:
+async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack, *, is_prepared: bool) -> _Stores:
     cache = Cache(redis_url)
     stack.push_async_callback(cache.close)
     jobs: list[Coroutine[object, object, None]] = []
-    copies = None
-    if not is_sqlite(config.database_url):
+    if is_sqlite(config.database_url):
+        database = Database(config.database_url)
+    else:
         versions = Versions(redis_url)
         stack.push_async_callback(versions.close)
         copies = SharedCopies(versions)
         jobs.append(copies.run())
-    database = Database(config.database_url, copies)
-    if copies is not None:
+        prepare = None if is_prepared else _preparing(config, redis_url, copies)
+        database = Database(config.database_url, copies, prepare)
         copies.attach(database)
     stack.push_async_callback(database.close)
     return _Stores(cache, database, await _open_store(config, stack), jobs)
@@ -292,7 +346,7 @@ class _Access:
     access_keys: AccessKeys
     accounts: Accounts
     audit: Audit
-    beside: Beside
+    computations: Computations
     browsers: BrowserSessions
     credentials: Credentials
     people: People
@@ -317,8 +371,9 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
     people = People(database, sessions, config.access.robot_prefix)
-    permissions, tokens = Permissions(database), Tokens(SigningKeys(database, secrets), config.server.external_url)
-    beside, jobs = Beside(), [used.run(), audit.run(), Notices(database).run()]
+    signing_keys = SigningKeys(database, secrets, None if database.is_sqlite else stores.cache)
+    permissions, tokens = Permissions(database), Tokens(signing_keys, config.server.external_url)
+    computations, jobs = Computations(), [used.run(), audit.run(), Notices(database).run()]
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -332,13 +387,13 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
             cache=stores.cache,
             people=people,
             sessions=sessions,
-            beside=beside,
+            computations=computations,
         )
     return _Access(
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
-        beside=beside,
+        computations=computations,
         browsers=BrowserSessions(sessions, people, config.server.external_url),
         credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
         people=people,
@@ -381,7 +436,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     pulls = Pulls(database)
     stack.push_async_callback(pulls.flush)
     blobs = Blobs(database)
-    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache), who.beside)
+    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache), who.computations)
     hosted = HostedContent(database, manifests, blobs, pulls)
     mirrors = {
         name: Mirror(
@@ -437,7 +492,7 @@ def _make_application(
         access=config.access,
         observer=observer,
         access_control=AccessControl(content.projects, who.permissions),
-        beside=who.beside,
+        computations=who.computations,
         browsers=who.browsers,
         credentials=who.credentials,
         database=database,

@@ -1,4 +1,4 @@
-"""Run worker processes: fork them from one supervisor, replace dead ones and end them in order.
+"""Run worker processes: fork them from one supervisor, replace dead and silent ones and end them in order.
 
 The supervisor holds the listening sockets, so that no connection is refused while a worker is replaced.
 """
@@ -13,7 +13,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ from prometheus_client import multiprocess
 from tornado.netutil import bind_sockets, bind_unix_socket
 
 from app.config import listen_address
+from app.kit.watchdog import BEAT_SECONDS, SILENT_SECONDS, Beats, SystemdWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +79,27 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
+@dataclass
+class _Worker:
+    """``started`` in monotonic seconds. ``silent``: for how many looks its count of beats has stayed at ``beats``."""
+
+    slot: int
+    started: float
+    beats: int
+    silent: int = 0
+
+
 class Supervisor:
     """Keeps a worker running for each set of sockets until SIGTERM or SIGINT, then lets the workers drain.
 
-    A worker calls ``work`` with its sockets. ``other_ended`` is called with the id of every other child that ends.
+    A worker calls ``work`` with its sockets and with a function that its event loop must call once a second. It is
+    killed if it does not. ``other_ended`` is called with the id of every other child that ends.
     """
 
     def __init__(
         self,
         sockets: Sequence[Sequence[socket.socket]],
-        work: Callable[[Sequence[socket.socket]], None],
+        work: Callable[[Sequence[socket.socket], Callable[[], None]], None],
         drain_seconds: int,
         other_ended: Callable[[int], None],
     ) -> None:
@@ -94,7 +107,10 @@ class Supervisor:
         self._work = work
         self._drain_seconds = drain_seconds
         self._other_ended = other_ended
-        self._workers: dict[int, tuple[int, float]] = {}
+        self._workers: dict[int, _Worker] = {}
+        self._beats = Beats(len(sockets))
+        self._watchdog = SystemdWatchdog()
+        self._looked_at = 0.0
         self._stopping = False
 
     def run(self) -> None:
@@ -102,22 +118,45 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
+        # `_ended` waits for this signal itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         for slot in range(len(self._sockets)):
             self._fork(slot)
         while self._workers:
-            pid, status = os.wait()
-            worker = self._workers.pop(pid, None)
-            if worker is None:
-                if not self._stopping:
-                    self._other_ended(pid)
-                continue
-            slot, started = worker
-            multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library's signature
+            for pid, status in _ended(BEAT_SECONDS):
+                self._replace(pid, status)
+            if time.monotonic() - self._looked_at >= BEAT_SECONDS:
+                self._looked_at = time.monotonic()
+                self._watchdog.beat()
+                self._look()
+
+    def _replace(self, pid: int, status: int) -> None:
+        worker = self._workers.pop(pid, None)
+        if worker is None:
             if not self._stopping:
-                log.error("worker %d ended with status %d, starting another", pid, status)
-                if time.monotonic() - started < _QUICK_DEATH_SECONDS:
-                    time.sleep(_QUICK_DEATH_SECONDS)
-                self._fork(slot)
+                self._other_ended(pid)
+            return
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library's signature
+        if not self._stopping:
+            log.error("worker %d ended with status %d, starting another", pid, status)
+            if time.monotonic() - worker.started < _QUICK_DEATH_SECONDS:
+                time.sleep(_QUICK_DEATH_SECONDS)
+            self._fork(worker.slot)
+
+    def _look(self) -> None:
+        """Kill the workers that have been silent for too long. When all of them stop, the alarm does that.
+
+        Looks are counted instead of seconds. If the whole machine stood still, the workers could not beat either.
+        """
+        if self._stopping:
+            return
+        for pid, worker in self._workers.items():
+            beats = self._beats.count(worker.slot)
+            worker.silent = worker.silent + 1 if beats == worker.beats else 0
+            worker.beats = beats
+            if worker.silent == SILENT_SECONDS // BEAT_SECONDS:
+                log.error("worker %d has done nothing for %d s, killing it", pid, SILENT_SECONDS)
+                os.kill(pid, signal.SIGKILL)
 
     def _fork(self, slot: int) -> None:
         if self._stopping:
@@ -125,15 +164,16 @@ class Supervisor:
         parent = os.getpid()
         pid = os.fork()
         if pid:
-            self._workers[pid] = slot, time.monotonic()
+            self._workers[pid] = _Worker(slot, time.monotonic(), self._beats.count(slot))
             return
         code = 1
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
                 signal.signal(number, signal.SIG_DFL)
             end_with_parent(parent)
             self._close(keep=self._sockets[slot])
-            self._work(self._sockets[slot])
+            self._work(self._sockets[slot], lambda: self._beats.beat(slot))
             code = 0
         except BaseException:
             log.exception("worker failed")
@@ -162,6 +202,19 @@ class Supervisor:
     def _signal(self, number: signal.Signals) -> None:
         for pid in list(self._workers):
             os.kill(pid, number)
+
+
+def _ended(seconds: float) -> Iterator[tuple[int, int]]:
+    """Wait until a child ends, at most ``seconds``; yield the id and the status of each that has ended."""
+    signal.sigtimedwait({signal.SIGCHLD}, seconds)
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
 
 
 def end_with_parent(parent: int) -> None:

@@ -4,12 +4,15 @@
 
 A private key is stored encrypted (`Secrets.encrypt`), so a copy of the database cannot sign tokens.
 
+A copy of the keys is in Redis, encrypted in the same way, for workers that start while the database is down.
+
 A new key signs nothing while other workers may have read the keys just before it was made. So a worker that meets an
 unknown key id reads the keys once more, and one try a second is enough.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import secrets
@@ -20,6 +23,8 @@ from dataclasses import dataclass, replace
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from app.cache import Cache
+from app.cache import keys as cache_keys
 from app.database import Database, accounts, audit
 from app.database.accounts import SigningKey
 from app.kit.single_flight import SingleFlight
@@ -35,6 +40,8 @@ _SETTLES_AFTER = 10
 _VERIFIES_FOR = 900
 _READ_EVERY = 60
 _READ_FOR_UNKNOWN_EVERY = 1
+# Longer than copies of rows count while the database is down.
+_SHARED_SECONDS = 600
 # A key of a release that did not encrypt keys starts so. It is read until a new key replaces it.
 _PLAIN = "-----BEGIN "
 
@@ -55,15 +62,17 @@ class LoadedKey:
 class SigningKeys:
     """The signing and verification keys of one worker, read from the database when they are first needed."""
 
-    def __init__(self, database: Database, secrets: Secrets) -> None:
+    def __init__(self, database: Database, secrets: Secrets, shared: Cache | None = None) -> None:
+        """``shared`` keeps a copy for workers that start while the database is down; None keeps none."""
         self._database = database
         self._secrets = secrets
+        self._shared = shared
         self._keys: dict[str, LoadedKey] = {}  # the newest first
         self._read_at = -math.inf
         self._reading: SingleFlight[None] = SingleFlight()
 
     async def signing(self) -> LoadedKey:
-        """Return the key to sign with; raises Unavailable if none has ever been read."""
+        """Return the key to sign with; raises Unavailable if none has ever been read, and Redis has no copy."""
         await self._stay_current()
         settled = time.time() - _SETTLES_AFTER
         keys = list(self._keys.values())
@@ -100,10 +109,24 @@ class SigningKeys:
 
     async def _read_now(self) -> None:
         try:
-            self._keys = _in_use(await self._rows())
+            rows = await self._rows()
         except Unavailable:
             if not self._keys:
+                self._keys = _in_use(await self._copied())
+            if not self._keys:
                 raise
+            return
+        self._keys = _in_use(rows)
+        await self._copy(rows)
+
+    async def _copy(self, rows: Sequence[SigningKey]) -> None:
+        if self._shared is not None:
+            encrypted = [(row.id, self._secrets.encrypt(row.private_key), row.created_at) for row in rows]
+            await self._shared.set(cache_keys.signing_keys(), json.dumps(encrypted), _SHARED_SECONDS)
+
+    async def _copied(self) -> list[SigningKey]:
+        value = await self._shared.get(cache_keys.signing_keys()) if self._shared is not None else None
+        return self._readable([SigningKey(*row) for row in json.loads(value or b"[]")])
 
     async def _rows(self) -> list[SigningKey]:
         rows = await self._database.read(accounts.signing_keys)

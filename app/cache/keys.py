@@ -2,8 +2,8 @@
 
     r:version:RUN:SCOPE                  the version of a part of SQL, such as a repository; RUN is the server's run id.
                                          SCOPE is one of 65,536: app/database/changes.py
-    r:copy:SLOT                          a row of SQL, at most 2 KiB, in one of 16,384 slots:
-                                         app/database/shared_copies.py
+    r:copy:SLOT                          a row of SQL, at most 2 KiB, in one of 16,384 slots; SLOT ``epoch``:
+                                         the epoch that workers know: app/database/shared_copies.py
     r:payload:SLOT                       a manifest by its digest, at most 16 KiB, in one of 2,048 slots:
                                          app/registry/payloads.py
     r:missing:REPOSITORY:REFERENCE       an upstream's 404, for a minute
@@ -12,6 +12,7 @@
     r:listing:PROJECT:UPSTREAM:LIST      an upstream's tags or referrers, as a project (its id) sees them; a day
     r:outsiders:UPSTREAM                 how many tags the upstream was asked for in this minute because of outsiders
     r:named:REPOSITORY:DIGEST            the tags a HEAD of the upstream found for a missing manifest; a set, 5 min
+    r:signing-keys                       the keys that sign tokens, encrypted: app/access/signing_keys.py
     r:fills                              the fills that run: worker → time and report, in JSON; a hash
     r:sampled:UPSTREAM:MINUTE            a worker has sampled the budget in that minute since 1970
     r:token:WHAT                         a Bearer token for an upstream, until it expires; WHAT: app/mirror/transport.py
@@ -68,6 +69,10 @@ def outsiders(upstream: str) -> str:
 
 def named(repository: str, digest: str) -> str:
     return _key("named", repository, digest)
+
+
+def signing_keys() -> str:
+    return "signing-keys"
 
 
 def fills() -> str:

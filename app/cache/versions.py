@@ -48,7 +48,7 @@ class _Batch:
     versions: dict[str, list[asyncio.Future[bytes | None]]] = field(default_factory=dict)
     forgotten: list[tuple[tuple[str, ...], asyncio.Future[bool]]] = field(default_factory=list)
     recalled: list[tuple[str, asyncio.Future[bytes | None]]] = field(default_factory=list)
-    kept: list[tuple[str, str, bytes]] = field(default_factory=list)
+    kept: list[_Command] = field(default_factory=list)
 
 
 class Versions:
@@ -107,9 +107,15 @@ class Versions:
 
     def keep(self, copy: str, value: bytes, scope: str) -> None:
         """Send a copy along with the next round trip, without waiting, and keep the version of its scope alive."""
+        self.note(copy, value, COPY_SECONDS)
+        if not self._skips():
+            self._next.kept.append(("EXPIRE", self._key(scope), _VERSION_SECONDS))
+
+    def note(self, key: str, value: bytes, seconds: int) -> None:
+        """Send a value that `recall` finds for so long, along with the next round trip, without waiting."""
         if not self._skips():
             self._begin()
-            self._next.kept.append((copy, scope, value))
+            self._next.kept.append(("SET", layout.PREFIX + key, value, "EX", seconds))
 
     async def close(self) -> None:
         """Close the connection; everything that waits gets no answer."""
@@ -157,9 +163,7 @@ class Versions:
         if asked:
             commands.append(("MGET", *map(self._key, asked)))
         commands += [("GET", layout.PREFIX + copy) for copy, _ in batch.recalled]
-        for copy, scope, value in batch.kept:
-            commands.append(("SET", layout.PREFIX + copy, value, "EX", COPY_SECONDS))
-            commands.append(("EXPIRE", self._key(scope), _VERSION_SECONDS))
+        commands += batch.kept
         answers = iter(await _exchange(connection, commands))
         for _, told in forgotten:
             _set(told, not isinstance(next(answers), ResponseError))

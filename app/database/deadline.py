@@ -10,6 +10,7 @@
 - In doubt, new questions wait for the verdict of the probe. So no request waits for one deadline after the other, and
   one lock that is held for long fails nobody else.
 - Down, new questions fail at once, and those under way are dropped. Only the probe tries the database.
+- A database that was down when the service started is down until it is prepared, too: its schema may be older.
 
 Invariant: if PostgreSQL stops answering, each question ends within `LATE_SECONDS` and `PROBE_SECONDS` together. If only
 this question gets no answer, it ends at its own deadline.
@@ -37,6 +38,10 @@ JOB_SECONDS = 60.0
 LATE_SECONDS = 1.0
 PROBE_SECONDS = 1.25
 _PROBE_EVERY = 1.0
+
+
+# Prepares the database, and returns None or the reason why that cannot be done yet.
+Prepare = Callable[[], Awaitable[str | None]]
 
 
 class Droppable(Protocol):
@@ -88,14 +93,19 @@ class Deadlines:
     """The questions of one pool, and the verdict on its server; the owner calls `close`."""
 
     def __init__(
-        self, probe: Callable[[Question], Awaitable[str | None]], went_down: Callable[[], Awaitable[None]]
+        self,
+        probe: Callable[[Question], Awaitable[str | None]],
+        went_down: Callable[[], Awaitable[None]],
+        prepare: Prepare | None = None,
     ) -> None:
         """``probe`` asks the server on a connection of its own, and returns None or the reason why it is down.
 
-        ``went_down`` is called when the server is found to be down.
+        ``went_down`` is called when the server is found to be down. ``prepare`` is called when the probe is answered,
+        until it succeeds once; with None, the database is prepared.
         """
         self._probe = probe
         self._went_down = went_down
+        self._prepare = prepare
         self._questions: set[Question] = set()
         self._probing: asyncio.Task[None] | None = None
         self._judged = asyncio.Event()
@@ -104,6 +114,9 @@ class Deadlines:
     @asynccontextmanager
     async def question(self, seconds: float) -> AsyncIterator[Question]:
         """Bound the block; raises Unavailable if the server is known to be down, TimeoutError past the deadline."""
+        if self._prepare is not None:
+            self.doubt()
+            raise down()
         if self._probing is not None:
             await self._judged.wait()
             if self._down:
@@ -152,7 +165,7 @@ class Deadlines:
         try:
             while (reason := await self._reason()) is not None:
                 if not self._down:
-                    log.warning("the database does not answer (%s); it is asked again every second", reason)
+                    log.warning("the database cannot be used (%s); it is asked again every second", reason)
                     self._down = True
                     for question in list(self._questions):
                         question.drop()
@@ -160,7 +173,7 @@ class Deadlines:
                     self._judged.set()
                 await asyncio.sleep(_PROBE_EVERY)
             if self._down:
-                log.info("the database answers again")
+                log.info("the database can be used again")
         finally:
             self._down, self._probing = False, None
             self._judged.set()
@@ -168,6 +181,11 @@ class Deadlines:
     async def _reason(self) -> str | None:
         try:
             async with self._bounded(PROBE_SECONDS, lambda: None) as question:
-                return await self._probe(question)
+                reason = await self._probe(question)
         except TimeoutError:
             return f"no answer in {PROBE_SECONDS} s"
+        if reason is None and self._prepare is not None:
+            reason = await self._prepare()
+            if reason is None:
+                self._prepare = None
+        return reason

@@ -18,6 +18,10 @@ If SQL is down, an older epoch counts as well (`_BRIDGE_SECONDS`). That shows no
 - While SQL answers, this worker reads the epoch, and no copy of the epoch before counts.
 
 It does not hold if one host reaches Redis and not SQL, while another one reaches SQL and not Redis.
+
+A worker that starts while SQL is down takes the epoch from Redis, where all workers write theirs every second. It is
+right like theirs, unless nobody has reached Redis in its last `_BEQUEST_SECONDS`, and all who know a newer epoch
+have ended since.
 """
 
 from __future__ import annotations
@@ -62,6 +66,9 @@ _OFTEN_SECONDS = 10.0
 LONGEST_SECONDS = _EPOCH_SECONDS + _LEASE
 # In seconds: how long the last epoch counts while SQL is down.
 _BRIDGE_SECONDS = 240.0
+# In seconds: how long the epoch that a worker knows stays in Redis. A worker starts within this time.
+_BEQUEST_SECONDS = 30
+_BEQUEST = "copy:epoch"
 # In seconds: when a row is read again although nobody changed it. A writer that is killed between its commit and its
 # word to Redis has answered nobody; this bounds for how long others miss what it wrote. The copy may come from Redis,
 # which keeps it as long (`app.cache.versions`), and the bridge comes after. An object that lost its last link lives
@@ -91,6 +98,8 @@ class Versions(Protocol):
     async def recall(self, copy: str) -> bytes | None: ...
 
     def keep(self, copy: str, value: bytes, scope: str) -> None: ...
+
+    def note(self, key: str, value: bytes, seconds: int) -> None: ...
 
 
 class _Scope:
@@ -131,6 +140,7 @@ class SharedCopies:
         self._scopes: dict[str, _Scope] = {}
         self._epoch = ""
         self._epoch_at = float("-inf")
+        self._inherits = True
         # The run id of the Redis that all workers know to be the one; "" if some may not yet.
         self._agreed = ""
         # Changes that Redis was not told of.
@@ -192,7 +202,7 @@ class SharedCopies:
             await self._tell_by_epoch(scopes)
 
     async def look(self) -> None:
-        """Read the epoch, and tell what Redis was not told of before."""
+        """Read the epoch, tell what Redis was not told of before, and leave the epoch to workers that start."""
         owed = set(self._owed)
         try:
             if owed:
@@ -202,7 +212,30 @@ class SharedCopies:
             await self._refresh()
         except Unavailable:
             # Everybody who asks SQL learns that, and one of them says so.
+            if self._epoch == "" and self._inherits:
+                await self._inherit()
+        if self._agrees(_BRIDGE_SECONDS):
+            age = time.monotonic() - self._epoch_at
+            self._versions.note(_BEQUEST, f"{age:.1f} {self._epoch}".encode(), _BEQUEST_SECONDS)
+
+    def disinherit(self) -> None:
+        """Use no copy until SQL has told the epoch: it answers others already, who may write.
+
+        A worker calls this before it prepares the database. Until that is done, it asks SQL nothing.
+        """
+        self._inherits = False
+        self._epoch, self._epoch_at = "", float("-inf")
+
+    async def _inherit(self) -> None:
+        """Take the epoch that another worker has read, if it wrote that lately."""
+        value = await self._versions.recall(_BEQUEST)
+        if value is None:
             return
+        age, _, epoch = value.decode().partition(" ")
+        # It may have been written as long ago as Redis keeps it.
+        self._epoch, self._epoch_at = epoch, time.monotonic() - float(age) - _BEQUEST_SECONDS
+        # Only a worker that agrees about this server writes there.
+        self._agreed = epoch.partition(" ")[0]
 
     async def _refresh(self) -> None:
         """Read the epoch; raises Unavailable."""

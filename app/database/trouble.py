@@ -26,11 +26,13 @@ _RETRY_AFTER = {"Retry-After": "5"}
 # Somebody has to make room first.
 _RETRY_FULL_AFTER = {"Retry-After": "60"}
 
-# SQLSTATEs, or their first two characters, that concern the server and not our statement: connections, log-in, missing
-# database, resources, a server that only reads, the operator's intervention. Source: PostgreSQL, Appendix A.
+# SQLSTATEs, or their first two characters, that concern the server and not our statement. It refuses connections, the
+# log-in or a right, lacks the database or resources, only reads, or its operator intervenes. Source: PostgreSQL,
+# Appendix A.
 DEADLOCK, TOO_MANY_CONNECTIONS = "40P01", "53300"
 _CONNECTION_LOST, _READ_ONLY = "08006", "25006"
-_DOWN = {"08", "28", "3D", "53", _READ_ONLY, "57P01", "57P02", "57P03"} | {
+_CLOSED, _NO_RIGHT = "55000", "42501"
+_DOWN = {"08", "28", "3D", "53", _READ_ONLY, _CLOSED, _NO_RIGHT, "57P01", "57P02", "57P03"} | {
     f"sqlite {code}"
     for code in (
         sqlite3.SQLITE_BUSY,

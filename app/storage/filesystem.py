@@ -25,6 +25,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from app.kit.disk import is_full
+from app.kit.single_flight import SingleFlight
 from app.oci.errors import BlobUnknown, Unavailable
 
 from .disk import AppendFile, in_pool, new_pool, read_piece, sync_folder
@@ -45,6 +46,8 @@ class FilesystemStore:
         self._pool = new_pool()
         # Folders whose own names are known to be durable.
         self._durable: set[Path] = set()
+        # On a disk that does not answer, one thread waits for it.
+        self._checking: SingleFlight[None] = SingleFlight()
 
     async def start(self) -> None:
         """Make the folder; raises Unavailable as `check` does."""
@@ -88,8 +91,11 @@ class FilesystemStore:
         await in_pool(self._pool, _remove, path)
 
     async def check(self) -> None:
-        """See `BlobStore.check`; a folder on a full disk can be used."""
-        await in_pool(self._pool, self._probe)
+        """See `BlobStore.check`; a folder on a full disk can be used.
+
+        A caller that does not want to wait any more is not kept, however long the disk takes.
+        """
+        await self._checking.join(None, lambda: in_pool(self._pool, self._probe))
 
     def _path(self, key: str) -> Path:
         return self._objects / checked(key)[:2] / key

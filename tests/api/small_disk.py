@@ -1,4 +1,4 @@
-"""A disk that fills up: a file system of a few megabytes in memory."""
+"""A disk that fills up, a file system of a few megabytes in memory, and one that stops to answer."""
 
 from __future__ import annotations
 
@@ -50,5 +50,36 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
     try:
         yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class FrozenDisk:
+    """A mounted file system on which writers can be made to wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Make all who write wait until the end of the block."""
+        subprocess.run(["fsfreeze", "--freeze", str(self.folder)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self.folder)], check=True)
+
+
+@contextmanager
+def frozen_disk(folder: Path, megabytes: int) -> Iterator[FrozenDisk]:
+    """Mount a file of its own; a file system in memory cannot be frozen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder.with_suffix(".image")
+    with image.open("wb") as file:
+        file.truncate(megabytes << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    try:
+        yield FrozenDisk(folder)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

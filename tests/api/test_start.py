@@ -30,19 +30,6 @@ def serve(folder: Path, document: Any) -> subprocess.CompletedProcess[str]:
     [
         ({"server": {"lisen": "x"}}, "server.lisen: unknown key"),
         ({"storage": {"driver": "nfs"}}, "storage.driver: 'nfs' is not one of filesystem, s3"),
-        (
-            {"database": {"url": f"postgresql://registry@{_NOBODY}/registry"}},
-            f"postgresql+asyncpg://registry@{_NOBODY}/registry cannot be used: ",
-        ),
-        (
-            {
-                "storage": {
-                    "driver": "s3",
-                    "s3": {"endpoint_url": f"http://{_NOBODY}", "access_key_id": "a", "secret_access_key": "b"},
-                }
-            },
-            "s3 bucket 'registry' at 127.0.0.1:9 cannot be used",
-        ),
         ({"redis": {"url": "http://127.0.0.1"}}, "redis"),
         ({"admin": {"password": ""}}, "the admin needs"),
     ],
@@ -54,6 +41,21 @@ def test_what_is_wrong_is_one_line(document: dict[str, Any], words: str, tmp_pat
     assert words.lower() in ended.stderr.lower()
     assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == [ended.stderr.splitlines()[-1]]
     assert ended.stderr.splitlines()[-1].startswith("registry: ")
+
+
+def test_parts_of_others_that_are_down_are_waited_for(tmp_path: Path) -> None:
+    """Each may come back; what needs one is refused until then, and the log says which."""
+    url = f"postgresql://registry@{_NOBODY}/registry"
+    s3 = {"endpoint_url": f"http://{_NOBODY}", "access_key_id": "a", "secret_access_key": "b"}
+    with Service(tmp_path, database=url, s3=s3, until="/healthz") as service:
+        ready = exchange(service.host, "GET", "/readyz", None, {})
+        assert ready.status == 503
+        assert {name for name, state in ready.json()["parts"].items() if state != "ok"} == {"database", "storage"}
+        refused = exchange(service.host, "GET", "/service/token?scope=repository:mirror/library/redis:pull", None, {})
+        assert (refused.status, refused["Retry-After"]) == (503, "5")
+        assert f"postgresql+asyncpg://registry@{_NOBODY}/registry cannot be used: " in service.log()
+        assert f"S3 bucket 'registry' at {_NOBODY} cannot be used" in service.log()
+        assert service.faults(foreseen={503}) == []
 
 
 def test_a_configuration_can_be_checked_beforehand(tmp_path: Path) -> None:

@@ -132,6 +132,31 @@ async def test_a_writer_overtakes_a_reader_that_sql_has_answered(
     assert [await tagged(host, repository) for host in (*two, two[1])] == [NEW_DIGEST] * 3
 
 
+async def test_a_worker_that_starts_while_sql_is_down(
+    two: list[Host], repository: int, url: str, postgres: Postgres, valkey: Valkey
+) -> None:
+    """It uses what the others know, until SQL answers: then somebody may write whom it does not hear."""
+    for host in two:
+        assert await tagged(host, repository) == OLD_DIGEST
+        await host.copies.look()
+    await asyncio.to_thread(postgres.stop)
+    try:
+        async with hosts(url, valkey.url, valkey.url) as (late, later):
+            assert await tagged(late, repository) == OLD_DIGEST
+            with pytest.raises(Unavailable):
+                await manifests.present(late, repository, NEW_DIGEST)
+            later.copies.disinherit()
+            await later.copies.look()
+            with pytest.raises(Unavailable):
+                await tagged(later, repository)
+        await asyncio.to_thread(valkey.command, "DEL r:copy:epoch")
+        async with hosts(url, valkey.url) as (latest,):
+            with pytest.raises(Unavailable):
+                await tagged(latest, repository)
+    finally:
+        await asyncio.to_thread(postgres.start)
+
+
 async def test_redis_is_flushed_stopped_and_frozen(two: list[Host], repository: int, valkey: Valkey) -> None:
     assert await tagged(two[1], repository) == OLD_DIGEST
     await asyncio.to_thread(valkey.flush)

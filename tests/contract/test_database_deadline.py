@@ -17,6 +17,7 @@ from app.database.deadline import DEADLINE_SECONDS, JOB_SECONDS, LATE_SECONDS, P
 from app.database.migrate import migrate
 from app.oci.errors import Unavailable
 from tests.parts.postgres import Postgres
+from tests.parts.postgres import postgres as a_postgres
 from tests.parts.process import eventually
 
 from .rows import make_project, rows
@@ -126,9 +127,9 @@ async def test_more_questions_than_connections_end_together(
         postgres.resume()
         await eventually(lambda: answers(database), what="the database to be asked again")
     assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
-        "the database does not answer",
+        "the database cannot be used",
         "a question to the database failed: no answer in time",
-        "the database answers again",
+        "the database can be used again",
     ]
     # Every connection can be used again.
     await asyncio.gather(*(reading(database) for _ in range(16)))
@@ -236,6 +237,75 @@ async def test_a_primary_that_became_a_copy(database: Database) -> None:
             connection.execute("SET default_transaction_read_only = off")
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off".encode())
     await eventually(lambda: answers(database), what="the database to be asked again")
+
+
+async def test_a_standby() -> None:
+    """A primary that was demoted answers and writes nothing, until it is promoted."""
+    with a_postgres() as server:
+        url = server.database()
+        await migrate(url)
+        server.stop()
+        server.demote()
+        database = Database(url)
+        await refused(check(database))
+        await refused(write(database))
+        await refused(point(database))
+        server.promote()
+        await eventually(lambda: answers(database), what="the database to be asked again")
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("closed", "opened"),
+    [
+        ("ALTER DATABASE {name} ALLOW_CONNECTIONS false", "ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
+        ("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC", "GRANT CONNECT ON DATABASE {name} TO PUBLIC"),
+    ],
+)
+async def test_a_database_that_takes_no_connections(
+    postgres: Postgres, template: str, closed: str, opened: str
+) -> None:
+    """An administrator has closed it; whoever has a connection may go on, and whoever needs one is refused."""
+    url = make_url(postgres.database(template))
+
+    def administer(statement: str) -> None:
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(statement.format(name=url.database).encode())
+
+    def end_connections() -> None:
+        administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'")
+
+    with suppress(psycopg.errors.DuplicateObject):
+        administer("CREATE ROLE guest LOGIN IN ROLE pg_write_all_data, pg_read_all_data")
+    database = Database(url.set(username="guest").render_as_string(hide_password=False))
+    await write(database)
+    administer(closed)
+    end_connections()
+    try:
+        for question in QUESTIONS:
+            assert await refused(question(database)) < IN_TIME
+    finally:
+        administer(opened)
+    await eventually(lambda: answers(database), what="the database to be asked again")
+    await database.close()
+
+
+async def test_a_database_that_is_prepared_when_it_comes(postgres: Postgres) -> None:
+    """Until then nobody uses it, because its schema may be of another release."""
+    url, prepared = postgres.database(), asyncio.Event()
+
+    async def prepare() -> str | None:
+        if not prepared.is_set():
+            return "not now"
+        await migrate(url)
+        return None
+
+    database = Database(url, prepare=prepare)
+    for question in QUESTIONS:
+        assert await refused(question(database)) < LATE_SECONDS
+    prepared.set()
+    await eventually(lambda: answers(database), what="the database to be prepared")
+    await database.close()
 
 
 async def test_no_connection_is_left(database: Database, postgres: Postgres) -> None:

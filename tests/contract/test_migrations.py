@@ -82,6 +82,17 @@ async def test_a_server_may_be_reached_by_its_socket(postgres: Postgres) -> None
     assert await schema(by_socket) == await schema(by_port)
 
 
+@pytest.mark.parametrize("query", ["?ssl=disable", "?ssl=prefer&command_timeout=60"])
+async def test_the_url_may_say_how_to_connect(postgres: Postgres, query: str) -> None:
+    """All connections follow it, that of the indexes too."""
+    url = postgres.database()
+    await migrate(url + query)
+    await require_current(url + query)
+    plain = postgres.database()
+    await migrate(plain)
+    assert await schema(url) == await schema(plain)
+
+
 async def test_a_second_run_changes_nothing(database_url: str) -> None:
     await migrate(database_url)
     await execute(

@@ -7,12 +7,16 @@ import html
 import json
 import re
 import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from app.kit.watchdog import SILENT_SECONDS
 from tests.images import multi
 from tests.parts.dockerd import Docker
 from tests.parts.process import wait_for
@@ -27,6 +31,9 @@ pytestmark = pytest.mark.timeout(SETUP_SECONDS)
 # A file of the role's, which somebody edits by hand.
 _EDITED = "/usr/local/sbin/registry-admin"
 _READ = f"cat {_EDITED}"
+_NEEDED = (
+    "nginx", "postgresql@15-main", "redis-server", "prometheus", "prometheus-node-exporter", "registry@1", "registry@2",
+)  # fmt: skip
 _UNITS = ("registry@1.service", "registry@2.service", "registry-migrate.service")
 
 
@@ -235,6 +242,41 @@ def test_a_worker_is_restarted_without_a_failed_request(site: Site) -> None:
     status = ("--output", "/dev/null", "--write-out", "%{http_code}")
     site.host.ssh("systemctl kill --kill-whom=main --signal=KILL registry@1.service")
     assert {site.curl("/v2/", *status) for _ in range(20)} == {"401"}
+
+
+def test_a_worker_that_hangs_is_left_within_seconds(site: Site) -> None:
+    """Its supervisor kills it; the one of a whole unit is frozen in the cluster's tests."""
+    worker = "p=$(systemctl show --value --property MainPID registry@1); [ $p -gt 0 ] && pgrep --parent $p || true"
+    # The test before has killed this one.
+    frozen = wait_for(lambda: site.host.ssh(worker), what="a worker", timeout=60, interval=1)
+    site.host.ssh(f"kill -STOP {frozen}")
+    began = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(lambda _: _status(site), range(16))) == {"401"}
+    assert time.monotonic() - began < 3 * SILENT_SECONDS
+    wait_for(lambda: site.host.ssh(worker) not in ("", frozen), what="another worker", timeout=60, interval=1)
+
+
+def test_every_unit_comes_back_by_itself(site: Site) -> None:
+    units = [f"{name}.service" for name in _NEEDED]
+    for unit in units:
+        site.host.ssh(f"systemctl kill --kill-whom=main --signal=KILL {unit}")
+
+    def back() -> bool:
+        states = site.host.ssh(f"systemctl is-active {' '.join(units)} || true").split()
+        return set(states) == {"active"} and {_status(site) for _ in range(8)} == {"401"}
+
+    wait_for(back, what="all units to be back", timeout=60, interval=1)
+    ready = "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:9180/readyz"
+    wait_for(lambda: site.host.ssh(ready) == "200", what="the workers to be ready", timeout=60, interval=1)
+
+
+def _status(site: Site) -> str:
+    """Ask for the registry's version; an empty text if nobody listens."""
+    try:
+        return site.curl("/v2/", "--output", "/dev/null", "--write-out", "%{http_code}")
+    except subprocess.CalledProcessError:
+        return ""
 
 
 def _requests(site: Site, route: str) -> int:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
@@ -40,7 +41,7 @@ PROMISED_SECONDS = 5.0
 MARGIN = 3
 HOSTED = "lab/away"
 # What workers have kept is used a few seconds after their start, or after the end of a fault.
-_WARM_UP_SECONDS = 7
+WARM_UP_SECONDS = 7
 _FRESH_SECONDS = 1
 _MOST_LINES = 200
 # Between two pulls of a client, in seconds, in the short and in the long form. The short one leaves most of the
@@ -49,7 +50,7 @@ _PAUSES = (0.5, 0.05)
 _numbers = itertools.count()
 
 # Projects that are charged for other than the blobs, manifests and tags that they have.
-_UNPAID = """
+UNPAID = """
 SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
     SELECT project_id, sum(size) AS paid FROM (
         SELECT linked.project_id, size FROM (SELECT DISTINCT project_id, digest FROM link) AS linked
@@ -193,13 +194,12 @@ class Seen:
         )
 
 
-async def pull_on(
-    service: Service, number: int, login: tuple[str, str] | None, seen: Seen, until: asyncio.Event, pause: float
-) -> None:
+async def pull_on(connect: Callable[[], Client], seen: Seen, until: asyncio.Event, pause: float = 0.05) -> None:
+    """Pull the image again and again, each time as a new client, with a ``pause`` of so many seconds in between."""
     while not until.is_set():
         began = time.monotonic()
         try:
-            async with Client(service.url, source=f"127.1.0.{number + 1}", login=login) as client:
+            async with connect() as client:
                 await client.pull(NAME, TAG, IMAGE)
             seen.pulls.append(time.monotonic() - began)
         except (AssertionError, aiohttp.ClientError) as error:
@@ -233,21 +233,23 @@ ASKED = [
 ]
 
 
-async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event) -> None:
+async def ask_on(
+    url: str, token: str, seen: Seen, until: asyncio.Event, connector: aiohttp.BaseConnector | None = None
+) -> None:
     """Ask what needs SQL, and hold each refusal to what is promised; `/healthz` is always answered."""
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, connector=connector) as session:
 
         async def ask(method: str, path: str) -> None:
             began = time.monotonic()
             headers = {"Authorization": ""} if path.startswith(("/api", "/projects")) else {}
             async with session.request(
-                method, service.url + path, data=b"{}" if method != "GET" else None, headers=headers
+                method, url + path, data=b"{}" if method != "GET" else None, headers=headers
             ) as answer:
                 await answer.read()
             took = time.monotonic() - began
             if answer.status == 202:
                 # A person may have 200 open uploads in a project, and this one pushes as well.
-                async with session.delete(urljoin(service.url, answer.headers["Location"])) as ended:
+                async with session.delete(urljoin(url, answer.headers["Location"])) as ended:
                     await ended.read()
             if answer.status >= 500:
                 seen.refused.append((took, path))
@@ -258,7 +260,7 @@ async def ask_on(service: Service, token: str, seen: Seen, until: asyncio.Event)
 
         while not until.is_set():
             await asyncio.gather(*(ask(*each) for each in ASKED))
-            async with session.get(f"{service.url}/healthz") as answer:
+            async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200
             await asyncio.sleep(0.2)
 
@@ -269,13 +271,13 @@ async def everybody(
 ) -> AsyncIterator[Seen]:
     seen, until = Seen(), asyncio.Event()
     logins = [*robots, *[None] * (CLIENTS - len(robots))]
+    clients = [
+        partial(Client, service.url, source=f"127.1.0.{number + 1}", login=login) for number, login in enumerate(logins)
+    ]
     tasks = [
-        *(
-            asyncio.create_task(pull_on(service, number, login, seen, until, pause))
-            for number, login in enumerate(logins)
-        ),
+        *(asyncio.create_task(pull_on(client, seen, until, pause)) for client in clients),
         asyncio.create_task(push_on(service, seen, until)),
-        asyncio.create_task(ask_on(service, token, seen, until)),
+        asyncio.create_task(ask_on(service.url, token, seen, until)),
     ]
     try:
         yield seen
@@ -344,7 +346,7 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
     workers, counted, logged = service.pids(), house.pulls(), len(service.log())
     token = admin.token(f"repository:{HOSTED}:pull,push")
     async with everybody(service, robots, token, _PAUSES[long]) as seen:
-        await asyncio.sleep(_WARM_UP_SECONDS)
+        await asyncio.sleep(WARM_UP_SECONDS)
         warm, quiet = len(seen.pulls), not seen.refused
         context = fault(postgres)
         await asyncio.to_thread(context.__enter__)
@@ -375,7 +377,7 @@ async def test_warm_pulls_go_on(hub: Hub, house: House, postgres: Postgres, what
         return house.pulls() >= counted + len(seen.pulls)
 
     await eventually(noted, what="all pulls to be counted")
-    assert house.ask(_UNPAID) == []
+    assert house.ask(UNPAID) == []
     lines = [line for line in service.log()[logged:].splitlines() if '"status"' not in line]
     assert not [line for line in lines if "Traceback" in line]
     print(len(lines), "lines in the log beside those of requests")

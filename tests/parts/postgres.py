@@ -74,6 +74,15 @@ class Postgres:
         self._process = Process("postgres", command, self._folder)
         self._process.until(self._answers)
 
+    def demote(self) -> None:
+        """Start it as a standby, which only reads, after a `stop`."""
+        (self._folder / "data/standby.signal").touch()
+        self.start()
+
+    def promote(self) -> None:
+        """Make the standby a primary again."""
+        self._run("pg_ctl", "promote", "--pgdata", f"{self._folder}/data", "--wait")
+
     def log(self) -> str:
         """Read what it has printed so far, over all its starts."""
         return self._process.output()
@@ -117,7 +126,7 @@ class Postgres:
     def _answers(self) -> bool:
         state = self._folder / "data/postmaster.pid"
         lines = state.read_text().splitlines() if state.exists() else []
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[7].strip() in ("ready", "standby")
 
     def _url(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self._port}/{name}"

@@ -37,8 +37,9 @@ class Service:
         overrides: Mapping[str, Any] | None = None,
         hurried: bool = False,
         impatient: bool = False,
+        until: str = "/readyz",
     ) -> None:
-        """Write ``folder/config.yaml``, start the service and wait until it is ready.
+        """Write ``folder/config.yaml``, start the service and wait until the path ``until`` answers 200.
 
         ``upstream`` is the base URL of docker.io, ``s3`` the section that `weed.ObjectStore.bucket` gives (None:
         blobs in a folder); ``overrides`` are merged into the file key by key, and win. ``hurried`` and ``impatient``:
@@ -59,17 +60,18 @@ class Service:
             "admin": {"username": ADMIN, "password": PASSWORD},
         }
         self.config.write_text(yaml.safe_dump(merged(content, overrides or {})))
+        self.until = until
         self.start()
 
     def start(self) -> None:
-        """Start it and wait until `/readyz` answers 200; raises RuntimeError with its log where it ends first."""
+        """Start it and wait until the path ``until`` answers 200; raises RuntimeError with its log if it ends first."""
         self._process = Process(
             "service",
             python("-m", *self._command, "serve", "--config", str(self.config)),
             self.folder,
             preload=True,
         )
-        self._process.until(lambda: answers(f"{self.url}/readyz"))
+        self._process.until(lambda: answers(f"{self.url}{self.until}"))
 
     @property
     def pid(self) -> int:

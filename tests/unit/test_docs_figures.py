@@ -276,7 +276,7 @@ def spelled_keys() -> set[str]:
                 path == Path("cache/keys.py") and isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_key"
             ):
                 found.add(ast.literal_eval(node.args[0]))
-    return (found | {keys.fills()}) - NO_KEYS
+    return (found | {keys.fills(), keys.signing_keys()}) - NO_KEYS
 
 
 def test_every_key_of_redis_is_drawn_where_keys_are_spelled() -> None:

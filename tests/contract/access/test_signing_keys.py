@@ -13,9 +13,11 @@ from app.access.scopes import PULL, Access
 from app.access.secrets import Secrets
 from app.access.signing_keys import SigningKeys
 from app.access.tokens import Tokens
+from app.cache import Cache
 from app.database import Database, accounts
 from app.database.tables import signing_key
 from app.oci.errors import Unauthorized, Unavailable
+from tests.parts.valkey import Valkey
 
 from .conftest import SECRETS, on_both_databases
 
@@ -136,6 +138,26 @@ async def test_known_keys_go_on_while_the_database_is_away(database: Database, t
     (tmp_path / "registry.sqlite").rmdir()
     (tmp_path / "gone").rename(tmp_path / "registry.sqlite")
     assert (await restarted.signing()).id == key.id
+
+
+async def test_a_worker_that_starts_without_the_database_takes_the_keys_from_redis(
+    database: Database, tmp_path: Path, cache: Cache, valkey: Valkey
+) -> None:
+    key = await SigningKeys(database, SECRETS, cache).signing()
+    copy = await cache.get("signing-keys")
+    assert copy is not None
+    assert b"PRIVATE KEY" not in copy
+    nowhere = Database(f"sqlite:///{tmp_path}/none/registry.sqlite")
+    started = SigningKeys(nowhere, SECRETS, cache)
+    assert (await started.signing()).id == key.id
+    assert await started.verifying(key.id) is not None
+    with pytest.raises(Unavailable):
+        await SigningKeys(nowhere, Secrets("another" * 8), cache).signing()
+    valkey.flush()
+    assert (await started.signing()).id == key.id
+    with pytest.raises(Unavailable):
+        await SigningKeys(nowhere, SECRETS, cache).signing()
+    await nowhere.close()
 
 
 async def test_a_key_that_is_no_longer_kept_is_forgotten(database: Database) -> None:

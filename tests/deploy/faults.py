@@ -1,0 +1,286 @@
+"""Faults of the parts that a cluster shares, and a class that pulls, pushes and moves tags meanwhile.
+
+The bounds and most of the clients are those of the tests on one machine (`tests.mirror.test_database_away`,
+`tests.contract.test_two_hosts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from tests.contract.test_two_hosts import CONFIG, GONE, Subject, payload
+from tests.images import OCI_MANIFEST
+from tests.mirror.client import Client
+from tests.mirror.test_database_away import CLIENTS, HOSTED, ROBOTS, Seen, ask_on, pull_on
+
+from .cluster import Cluster, Way
+from .conftest import NAME
+from .crowd import Crowd, ask, basic, project
+from .hosts import Host
+
+POSTGRESQL, REDIS = "postgresql@15-main", "redis-server"
+URL = f"https://{NAME}"
+_MOVED = "moved"
+# In seconds, between two questions of one client.
+_PAUSE = 0.2
+
+
+class Refused(Exception):
+    """The registry said 503 and when to come again."""
+
+
+class _LeadsTo(AbstractResolver):
+    """Names lead to one address, whatever they are."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host=self._address, port=port, family=2, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+def connector(way: Way) -> aiohttp.TCPConnector:
+    """Make connections through one of the ways in, under the registry's name."""
+    return aiohttp.TCPConnector(
+        limit=0, ssl=ssl.create_default_context(cafile=str(way.authority.file)), resolver=_LeadsTo(way.address)
+    )
+
+
+class Through(Client):
+    """A client that comes through one of the ways in, and follows the registry to the object store."""
+
+    def __init__(self, way: Way, login: tuple[str, str] | None) -> None:
+        super().__init__(URL, login=login)
+        self._way = way
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=connector(self._way), timeout=aiohttp.ClientTimeout(sock_read=60), auto_decompress=False
+        )
+        return self
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str] | None, token: str | None
+    ) -> aiohttp.ClientResponse:
+        response = await super()._send(method, path, headers, token)
+        if response.status != 307:
+            return response
+        async with response:
+            place = response.headers["Location"]
+        return await self._session.request(method, place)
+
+
+def robot(way: Way) -> tuple[str, str]:
+    """Make a robot account that may pull from the mirror; give its name and secret."""
+    rights = [{"resource": "repository", "action": "pull"}]
+    body = {
+        "name": f"fault{uuid.uuid4().hex[:12]}", "level": "system", "duration": 30,
+        "permissions": [{"kind": "project", "namespace": "mirror", "access": rights}],
+    }  # fmt: skip
+    kind = {"Content-Type": "application/json", **basic()}
+    status, _, said = ask(way, "POST", "/api/v2.0/robots", json.dumps(body).encode(), headers=kind)
+    assert status == 201, said
+    made = json.loads(said)
+    return made["name"], made["secret"]
+
+
+def token(way: Way, scope: str, headers: Mapping[str, str]) -> str:
+    """Take a token; raises Refused."""
+    status, answered, said = ask(way, "GET", f"/service/token?service={NAME}&scope={scope}", headers=dict(headers))
+    _refused(status, answered)
+    assert status == 200, said
+    return str(json.loads(said)["token"])
+
+
+def moved_tag(one: Way, other: Way) -> Subject:
+    """A tag that is moved and deleted on one host, and read by anonymous clients on the other one."""
+    path = f"/v2/{_MOVED}/x/manifests/t{uuid.uuid4().hex[:12]}"
+    scope = f"repository:{_MOVED}/x:"
+
+    def write(number: int) -> str:
+        bearer = {"Authorization": f"Bearer {token(one, f'{scope}pull,push,delete', basic())}"}
+        if number % 3 == 2:
+            status, answered, said = ask(one, "DELETE", path, headers=bearer)
+        else:
+            kind = {"Content-Type": OCI_MANIFEST, **bearer}
+            status, answered, said = ask(one, "PUT", path, payload("tag", number), headers=kind)
+        _refused(status, answered)
+        # The push before may have been refused, and then there is nothing to delete.
+        assert status in (201, 202) or (number % 3 == 2 and status == 404), said
+        return GONE if number % 3 == 2 else str(number)
+
+    def read() -> str:
+        bearer = {"Authorization": f"Bearer {token(other, f'{scope}pull', {})}"}
+        status, answered, said = ask(other, "GET", path, headers=bearer)
+        _refused(status, answered)
+        assert status in (200, 404), (status, said)
+        return str(json.loads(said)["annotations"]["state"]) if status == 200 else GONE
+
+    return Subject("tag", lambda number: asyncio.to_thread(write, number), lambda: asyncio.to_thread(read))
+
+
+def _refused(status: int, headers: Any) -> None:
+    if status == 503:
+        assert "Retry-After" in headers
+        raise Refused
+
+
+async def _repeat(do: Callable[[], Any], until: asyncio.Event) -> None:
+    while not until.is_set():
+        with suppress(Refused):
+            await do()
+        await asyncio.sleep(_PAUSE)
+
+
+@asynccontextmanager
+async def everybody(made: Cluster) -> AsyncIterator[tuple[Seen, Subject, Crowd]]:
+    """A class that pulls a warm image through the balancer, pushers, a tag that moves, and what is asked of SQL."""
+    way, seen, until = made.balancer, Seen(), asyncio.Event()
+    for name in ("lab", _MOVED):
+        project(way, name)
+    _push_config(way)
+    logins = [*(robot(way) for _ in range(ROBOTS)), *[None] * (CLIENTS - ROBOTS)]
+    subject = moved_tag(made.way("registry1"), made.way("registry2"))
+    with Crowd(way, clients=4, patient=True) as crowd:
+        tasks = [
+            *(asyncio.create_task(pull_on(partial(Through, way, login), seen, until)) for login in logins),
+            asyncio.create_task(
+                ask_on(URL, token(way, f"repository:{HOSTED}:pull,push", basic()), seen, until, connector(way))
+            ),
+            asyncio.create_task(_repeat(subject.write, until)),
+            *(asyncio.create_task(_repeat(subject.check, until)) for _ in range(2)),
+        ]
+        try:
+            yield seen, subject, crowd
+        finally:
+            until.set()
+            # The error of a client says more than what its silence led to.
+            for error in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(error, BaseException):
+                    raise error
+
+
+def _push_config(way: Way) -> None:
+    """Push what the moved tag's manifests refer to."""
+    bearer = {"Authorization": f"Bearer {token(way, f'repository:{_MOVED}/x:pull,push', basic())}"}
+    digest = json.loads(payload("tag", 0))["config"]["digest"]
+    path = f"/v2/{_MOVED}/x/blobs/uploads/?digest={digest}"
+    assert ask(way, "POST", path, CONFIG, headers=bearer)[0] == 201
+
+
+@contextmanager
+def _commands(host: Host, begin: str, end: str) -> Iterator[None]:
+    host.ssh(begin)
+    try:
+        yield
+    finally:
+        host.ssh(end)
+
+
+def _signal(unit: str, name: str) -> str:
+    """Spell how all processes of a unit get a signal: the first one before it can start another."""
+    main = f"$(systemctl show --value --property MainPID {unit})"
+    return f"kill -{name} {main}; pkill -{name} --parent {main} || true"
+
+
+def _frozen(made: Cluster, unit: str) -> AbstractContextManager[None]:
+    return _commands(made.services, _signal(unit, "STOP"), _signal(unit, "CONT"))
+
+
+def _stopped(made: Cluster, unit: str) -> AbstractContextManager[None]:
+    return _commands(made.services, f"systemctl stop {unit}", f"systemctl start {unit}")
+
+
+def _killed(made: Cluster, unit: str) -> AbstractContextManager[None]:
+    """Nobody starts it again but systemd."""
+    return _commands(made.services, f"systemctl kill --kill-whom=main --signal=KILL {unit}", "true")
+
+
+def _without_connections(made: Cluster) -> AbstractContextManager[None]:
+    psql = "runuser --user=postgres -- psql --quiet --command"
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'registry'"
+    return _commands(
+        made.services,
+        f"{psql} 'ALTER ROLE registry CONNECTION LIMIT 0'; {psql} \"{end}\"",
+        f"{psql} 'ALTER ROLE registry CONNECTION LIMIT -1'",
+    )
+
+
+def _read_only(made: Cluster) -> AbstractContextManager[None]:
+    psql = "runuser --user=postgres -- psql --quiet"
+    settings = "ALTER SYSTEM {} default_transaction_read_only{}"
+    return _commands(
+        made.services,
+        f"{psql} --command '{settings.format('SET', ' = on')}' --command 'SELECT pg_reload_conf()'",
+        f"{psql} --command '{settings.format('RESET', '')}' --command 'SELECT pg_reload_conf()'",
+    )
+
+
+def _flushed(made: Cluster) -> AbstractContextManager[None]:
+    password = made.inventory.hosts["services1"]["cluster_redis_password"]
+    flush = f"REDISCLI_AUTH={password} redis-cli -h {made.services.address} FLUSHALL"
+    return _commands(made.services, f"for n in 1 2 3 4 5; do {flush}; sleep 1; done", "true")
+
+
+def _cut_off(made: Cluster) -> AbstractContextManager[None]:
+    """One host's packets to Redis are lost."""
+    chain = "nft 'add chain inet fault out { type filter hook output priority 0; }'"
+    rule = "nft add rule inet fault out tcp dport 6379 drop"
+    return _commands(
+        made.hosts["registry1"], f"nft add table inet fault; {chain}; {rule}", "nft delete table inet fault"
+    )
+
+
+def _frozen_worker(made: Cluster) -> AbstractContextManager[None]:
+    """A worker and its supervisor, which systemd kills."""
+    return _commands(made.hosts["registry1"], _signal("registry@1", "STOP"), "true")
+
+
+Fault = Callable[[Cluster], AbstractContextManager[None]]
+# Each fault, and for how many seconds it lasts.
+FAULTS: Mapping[str, tuple[Fault, float]] = {
+    "PostgreSQL frozen": (partial(_frozen, unit=POSTGRESQL), 45),
+    "PostgreSQL stopped": (partial(_stopped, unit=POSTGRESQL), 60),
+    "PostgreSQL restarted": (partial(_stopped, unit=POSTGRESQL), 0),
+    "PostgreSQL killed": (partial(_killed, unit=POSTGRESQL), 15),
+    "PostgreSQL without connections": (_without_connections, 45),
+    "PostgreSQL only reads": (_read_only, 20),
+    "Redis frozen": (partial(_frozen, unit=REDIS), 20),
+    "Redis flushed": (_flushed, 0),
+    "Redis stopped": (partial(_stopped, unit=REDIS), 20),
+    "Redis killed": (partial(_killed, unit=REDIS), 10),
+    "Redis cut off from one host": (_cut_off, 20),
+    "a worker frozen": (_frozen_worker, 20),
+}
+
+
+def ready(made: Cluster) -> bool:
+    """Say whether all workers of all hosts are ready, as the balancer sees them; each finds out for itself."""
+    addresses = " ".join(made.hosts[name].address for name in made.hubs)
+    asked = f"for n in $(seq 16); do for a in {addresses}; do curl --silent --output /dev/null --max-time 6"
+    said = made.services.ssh(f"{asked} --write-out '%{{http_code}} ' http://$a:9180/readyz; done; done; true")
+    return set(said.split()) == {"200"}
+
+
+async def wait_until_ready(made: Cluster, seconds: float) -> float:
+    """Wait until all is ready again; give how long that took. Raises TimeoutError."""
+    began = time.monotonic()
+    while not await asyncio.to_thread(ready, made):
+        if time.monotonic() - began > seconds:
+            raise TimeoutError(f"not ready after {seconds:g} s")
+        await asyncio.sleep(0.5)
+    return time.monotonic() - began
