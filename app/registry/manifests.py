@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.database import Database, Transaction, blobs, manifests
 from app.database.manifests import StoredManifest
 from app.oci.digest import Digest
@@ -24,10 +24,10 @@ _LONG = 128 * 1024
 class Manifests:
     """The manifests in the database."""
 
-    def __init__(self, database: Database, payloads: Payloads, beside: Beside) -> None:
+    def __init__(self, database: Database, payloads: Payloads, computations: Computations) -> None:
         self._database = database
         self._payloads = payloads
-        self._beside = beside
+        self._computations = computations
 
     async def read(self, repository_id: int, digest: Digest) -> StoredManifest | None:
         """Return a manifest of the repository, else None."""
@@ -71,7 +71,7 @@ class Manifests:
         if len(payload) > _LONG:
             # Projects take turns.
             whose = f"project {repository.project_id}"
-            parsed = await self._beside.run(whose, parse_manifest, payload, content_type)
+            parsed = await self._computations.run(whose, parse_manifest, payload, content_type)
         else:
             parsed = parse_manifest(payload, content_type)
         if parsed.fault is not None:

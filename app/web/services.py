@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.access.credentials import Credentials
 from app.access.people import People
 from app.access.robots import Robots
@@ -50,7 +50,7 @@ class Services:
     access: Access
     observer: Observer
     access_control: AccessControl
-    beside: Beside
+    computations: Computations
     browsers: BrowserSessions
     credentials: Credentials
     database: Database

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.access.principal import Principal, PrincipalKind
 from app.config import Policy
 from app.database import Database, accounts
@@ -52,7 +52,7 @@ class House:
         self.store = FilesystemStore(folder)
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
-        self.manifests = Manifests(database, Payloads(None), Beside())
+        self.manifests = Manifests(database, Payloads(None), Computations())
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, POLICY, ["docker.io", "quay.io"], lambda text: text[::-1])
         self.members = Members(database)

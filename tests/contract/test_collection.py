@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.config import Policy
 from app.database import Database
 from app.oci.digest import Digest
@@ -47,7 +47,7 @@ class House:
         self.store = FilesystemStore(folder)
         self.uploads = Uploads(database, self.store)
         self.blobs = Blobs(database)
-        self.manifests = Manifests(database, Payloads(None), Beside())
+        self.manifests = Manifests(database, Payloads(None), Computations())
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, Policy(), [], str)
 

@@ -19,6 +19,7 @@ import pytest
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils as Utils
 
+from app.access.computations import Computations
 from app.access.people import Identity, SignedIn
 from app.access.saml import Refused, University
 from app.access.saml.metadata import IdentityProvider, read_metadata
@@ -73,11 +74,11 @@ class Scene:
             assert isinstance(self.runner.run(self._finish(answers)), Finished)
 
     async def _finish(self, answers: Sequence[str]) -> Finished:
-        return await self.university.finish(answers, await self.university.begun(self.cookies))
+        return await self.university.finish(answers, await self.university.begun(self.cookies), _ADDRESS)
 
     def log_out(self, query: str) -> None:
         with suppress(Refused):
-            assert isinstance(self.runner.run(self.university.logged_out(query)), LoggedOut)
+            assert isinstance(self.runner.run(self.university.logged_out(query, _ADDRESS)), LoggedOut)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     idp = IdentityProvider(forger.metadata_url, None, folder)
     university = University(
         Saml(), URL, [forger.other_pair], idp=idp, cache=cast("Any", cache), people=cast("Any", _People()),
-        sessions=cast("Any", _Sessions()),
+        sessions=cast("Any", _Sessions()), computations=Computations(),
     )  # fmt: skip
     with asyncio.Runner() as runner:
         begun = runner.run(university.begin("/"))
@@ -96,6 +97,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield Scene(runner, university, forger, forger.claims(request.get("ID")), {begun.cookie: begun.secret})
 
 
+_ADDRESS = "192.0.2.1"
 _PIECES = (
     "<!-- -->", "<a/>", "<?x y?>", "&amp;", "&#0;", "&x;", "<![CDATA[x]]>", "]]>", "<saml:NameID>x</saml:NameID>", '"',
     "<ds:Object/>", ' ID="_1"', ' xml:id="_1"', ' NotOnOrAfter="soon"', "9999-99-99T99:99:99Z", "PT9999999999S",

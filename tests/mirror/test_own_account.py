@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.access.secrets import Secrets
 from app.cache import Cache
 from app.config import Credential, Policy, UpstreamConfig
@@ -110,7 +110,7 @@ async def house(
     await migrate(url)
     database, cache, store = Database(url), Cache(valkey.url), FilesystemStore(folder / "blobs")
     await store.start()
-    manifests, blobs, pulls = Manifests(database, Payloads(None), Beside()), Blobs(database), Pulls(database)
+    manifests, blobs, pulls = Manifests(database, Payloads(None), Computations()), Blobs(database), Pulls(database)
     opened = Projects(database, Policy(), ["docker.io"], SECRETS.encrypt)
     mirror = Mirror(
         "docker.io",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.access.principal import address_block
 from app.access.saml import own_page
 from app.web.base import MOST_OF_ANYBODY
-
-from app.access.principal import address_block
 
 from . import snippets, texts
 from .addresses import AddressBook, Image, Outcome, Reading
@@ -62,7 +61,7 @@ class FrontPage(PageHandler):
     async def read(self, text: str) -> Reading:
         """Find the images in a text, and their addresses here; raises TooManyRequests."""
         book = AddressBook(self.services.host, self.services.mirrors)
-        return await self.services.beside.run(address_block(self.client_address), book.read, text)
+        return await self.services.computations.run(address_block(self.client_address), book.read, text)
 
     def why(self, image: Image) -> str:
         """Return the note on how an image's name was understood."""

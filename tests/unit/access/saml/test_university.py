@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.access.saml import University, logout, own_page
 from app.access.saml.logout import LogoutAsked
 from app.access.sessions import Sessions
@@ -42,7 +42,7 @@ class Idp:
 async def test_a_logout_that_redis_was_not_told_of_never_looks_done(monkeypatch: pytest.MonkeyPatch) -> None:
     cache = no_redis()
     parts: dict[str, Any] = {"idp": Idp(), "cache": cache, "people": None, "sessions": Sessions(cache, 600, 3600)}
-    parts["beside"] = Beside()
+    parts["computations"] = Computations()
     university = University(Saml(), "https://registry.example.org", [], **parts)
     asked = LogoutAsked("_1", "_name", [], None)
     monkeypatch.setattr(logout, "read", lambda *_: cast("Any", asked))

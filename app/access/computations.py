@@ -18,8 +18,8 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 
-class Beside:
-    """Runs the computations of one worker."""
+class Computations:
+    """Runs the long computations of one worker."""
 
     def __init__(self) -> None:
         self._line = Line(1)

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from app.access.beside import Beside
+from app.access.computations import Computations
 from app.oci.errors import TooManyRequests
 
 
 async def test_one_at_a_time_in_turns_off_the_loop() -> None:
-    beside, gate, done, running = Beside(), threading.Event(), list[str](), list[int]()
+    computations, gate, done, running = Computations(), threading.Event(), list[str](), list[int]()
 
     def compute(whose: str) -> str:
         running.append(len(running) - len(done) + 1)
@@ -23,7 +23,7 @@ async def test_one_at_a_time_in_turns_off_the_loop() -> None:
         return whose
 
     whose = ("a", "a", "a", "b", "c")
-    tasks = [asyncio.create_task(beside.run(name, compute, name)) for name in whose]
+    tasks = [asyncio.create_task(computations.run(name, compute, name)) for name in whose]
     await asyncio.sleep(0)
     gate.set()
     assert await asyncio.gather(*tasks) == list(whose)
@@ -31,17 +31,17 @@ async def test_one_at_a_time_in_turns_off_the_loop() -> None:
 
 
 async def test_an_error_is_the_callers_and_frees_the_place() -> None:
-    beside = Beside()
+    computations = Computations()
     with pytest.raises(ZeroDivisionError):
-        await beside.run("a", lambda: 1 // 0)
-    assert await beside.run("a", lambda: 1) == 1
+        await computations.run("a", lambda: 1 // 0)
+    assert await computations.run("a", lambda: 1) == 1
 
 
 async def test_too_many_of_one_are_refused_and_others_are_not() -> None:
-    beside, gate = Beside(), threading.Event()
-    tasks = [asyncio.create_task(beside.run("a", gate.wait, 10.0)) for _ in range(300)]
+    computations, gate = Computations(), threading.Event()
+    tasks = [asyncio.create_task(computations.run("a", gate.wait, 10.0)) for _ in range(300)]
     await asyncio.sleep(0)
-    other = asyncio.create_task(beside.run("b", gate.wait, 10.0))
+    other = asyncio.create_task(computations.run("b", gate.wait, 10.0))
     await asyncio.sleep(0)
     gate.set()
     ends = await asyncio.gather(*tasks, return_exceptions=True)
