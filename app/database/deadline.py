@@ -38,6 +38,9 @@ JOB_SECONDS = 60.0
 LATE_SECONDS = 1.0
 PROBE_SECONDS = 1.25
 _PROBE_EVERY = 1.0
+# In seconds. Time passes in steps, and a step counts for two at most. If it took longer, this worker was late itself,
+# without a processor or computing, and the answer may wait to be read.
+_STEP_SECONDS = 0.1
 
 
 # Prepares the database, and returns None or the reason why that cannot be done yet.
@@ -58,11 +61,10 @@ class Question:
         """``late`` is called every `LATE_SECONDS` until the question ends."""
         self.connection: Droppable | None = None
         self.dropped = False
-        self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + seconds
-        self._late = late
-        self._timer = self._loop.call_at(self._next(), self._tick)
         self.timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._left, self._late_in, self._late = seconds, LATE_SECONDS, late
+        self._step()
 
     def drop(self) -> None:
         """Fail the question now, wherever it stands."""
@@ -78,15 +80,21 @@ class Question:
         """Stop the timer."""
         self._timer.cancel()
 
-    def _next(self) -> float:
-        return min(self._deadline, self._loop.time() + LATE_SECONDS)
+    def _step(self) -> None:
+        self._began = self._loop.time()
+        self._timer = self._loop.call_later(min(_STEP_SECONDS, self._left), self._tick)
 
     def _tick(self) -> None:
-        if self._loop.time() >= self._deadline:
+        passed = min(self._loop.time() - self._began, 2 * _STEP_SECONDS)
+        self._left -= passed
+        self._late_in -= passed
+        if self._left <= 0:
             self.drop()
-        else:
+            return
+        if self._late_in <= 0:
+            self._late_in = LATE_SECONDS
             self._late()
-            self._timer = self._loop.call_at(self._next(), self._tick)
+        self._step()
 
 
 class Deadlines:

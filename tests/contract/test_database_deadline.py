@@ -118,6 +118,24 @@ async def test_each_question_to_a_frozen_server_ends(
     await eventually(lambda: answers(database), what="the database to be asked again")
 
 
+async def test_a_worker_that_is_late_itself_blames_nobody(database: Database) -> None:
+    """Without a processor, a new connection takes longer than the probe may: each of its answers waits to be read."""
+    await database.close()
+    until = time.monotonic() + 4
+
+    async def starve() -> None:
+        while time.monotonic() < until:
+            time.sleep(0.3)  # noqa: ASYNC251  # nobody else runs
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        while time.monotonic() < until:
+            await asyncio.gather(point(database), check(database))
+            await database.close()
+
+    await asyncio.gather(starve(), ask())
+
+
 async def test_more_questions_than_connections_end_together(
     database: Database, frozen: Callable[[], None], postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:
