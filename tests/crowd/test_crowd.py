@@ -112,7 +112,8 @@ def test_nobody_honest_notices_a_crowd(tmp_path: Path, parts: Mapping[str, Any],
     """With little patience, so that a few seconds show how the slow ones end."""
     outcome = play(tmp_path, FEW, parts, behind=behind, impatient=True)
     check(outcome, ROOM + FEW.addresses * FEW_BODIES)
-    assert set(outcome.ended) == {"slow", "crowd"}
+    # Behind nginx, its own limits may be first to refuse connections.
+    assert ({"slow"} if behind else {"slow", "crowd"}) <= set(outcome.ended)
 
 
 @pytest.mark.long
