@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +304,7 @@ class Chance:
             await self._house.repositories.remove(repository.id)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_any_order_of_pushes_and_deletions_at_once(house: House, project: Project, seed: int) -> None:
     # Its quota is full now and then.
     other = await house.projects.create(await house.admin(), name="biology", public=True, quota_bytes=8_000)
@@ -368,9 +368,10 @@ async def test_a_batch_has_few_large_rows_and_none_that_a_request_has_locked(hou
         await transaction.execute(text(f"UPDATE project SET used_bytes = {len(EMPTY)}"))
     left = {digest: len(texts[number]) for number, digest in enumerate(digests)}
     batches = []
-    async with house.database.reading() as other:
-        locked = min(left)
+    locked = min(left)
+    async with AsyncExitStack() as stack:
         if not house.database.is_sqlite:
+            other = await stack.enter_async_context(house.database.transaction())
             # As its removal does.
             await other.execute(text(f"SELECT 1 FROM manifest WHERE digest = '{locked}' FOR UPDATE"))
         while True:
@@ -379,7 +380,6 @@ async def test_a_batch_has_few_large_rows_and_none_that_a_request_has_locked(hou
                     break
             here = await rows(house.database, "SELECT digest FROM manifest WHERE charged_bytes IS NULL")
             batches.append(sum(left.pop(digest) for digest in set(left) - {row[0] for row in here}))
-        await other.rollback()
     assert max(batches) < 1_300_000
     assert set(left) == (set() if house.database.is_sqlite else {locked})
     await Backfills(house.database).work()
