@@ -37,13 +37,15 @@ _OF_CACHES = ("/cache", "/cache/fills")
 
 
 class Door(NamedTuple):
-    """A method of a page in a project: the least role that may, whether everybody may where the project is public.
+    """A method of a page in a project: the least role that may, and who else may where the project is public.
 
-    What is sent with a form changes nothing that another question needs.
+    ``public``: everybody, or with ``people`` everybody who is logged in. What is sent with a form changes nothing that
+    another question needs.
     """
 
     least: str
     public: bool = False
+    people: bool = False
     fields: Mapping[str, str] = {}
 
 
@@ -58,7 +60,7 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),
     ("post", "/members/role"): Door(PROJECT_ADMIN, fields={"member": "MEMBER", "role": LIMITED}),
     ("post", "/members/remove"): Door(PROJECT_ADMIN, fields={"member": "999999"}),
-    ("post", "/leave"): Door(LIMITED, public=True),
+    ("post", "/leave"): Door(LIMITED, public=True, people=True),
     ("get", "/robots"): Door(GUEST),
     ("get", "/robots/new"): Door(PROJECT_ADMIN),
     ("post", "/robots/new"): Door(PROJECT_ADMIN),
@@ -200,10 +202,10 @@ def turned_away(answer: Answer) -> str | int | None:
 
 def expected(door: Door, caller: str, project: Project) -> str | int | None:
     """Say how somebody is to be turned away."""
+    if caller in NOBODY and (door.people or not (door.public and project.public)):
+        return "log in"
     if caller == "admin" or (door.public and project.public):
         return None
-    if caller in NOBODY:
-        return "log in"
     if caller == "outsider":
         return 403 if project.public else 404
     return None if list(ROLES).index(caller) >= list(ROLES).index(door.least) else 403
