@@ -11,7 +11,7 @@ WORKERS := 4
 SMOKE := tests/api/test_root.py tests/api/test_blobs.py tests/api/test_manifests.py tests/api/test_visibility.py
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: setup run demo check test test-deploy fuzz lint bench lock outdated
+.PHONY: setup run demo check test test-host test-deploy fuzz lint bench lock outdated
 
 setup: .venv/setup.stamp
 
@@ -29,6 +29,11 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
 	$(MAKE) lint
 	$(PYTEST) -m "not long"
+
+# The playbook makes a registry of a bare host with systemd.
+test-host: .venv/tests.stamp .venv-ansible/setup.stamp
+	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
+	$(PYTHON) -m pytest tests/deploy/test_single.py
 
 # Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp

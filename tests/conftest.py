@@ -25,8 +25,13 @@ from tests.upstream.client import Hub
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
-LONGEST_FIRST = ("deploy/test_single.py", "growth/test_growth.py", "mirror/test_database_away.py")
-SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "crowd", "api", "conformance")
+LONGEST_FIRST = (
+    "growth/test_growth.py",
+    "conformance/test_conformance.py",
+    "mirror/test_database_away.py",
+    "contract/test_two_hosts.py",
+)
+SUITES = ("contract", "mirror", "web", "clients", "guide", "story", "sso", "webapi", "crowd", "api")
 
 
 def pytest_configure() -> None:

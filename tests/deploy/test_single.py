@@ -26,7 +26,7 @@ from .crowd import basic, connect
 from .hosts import Bed
 from .playbook import Inventory
 
-pytestmark = pytest.mark.timeout(SETUP_SECONDS)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
 # A file of the role's, which somebody edits by hand.
 _EDITED = "/usr/local/sbin/registry-admin"
@@ -86,7 +86,6 @@ def test_a_second_run_changes_only_what_was_edited_by_hand(site: Site) -> None:
     assert site.host.ssh(_READ) == before
 
 
-@pytest.mark.long
 def test_check_mode_says_what_a_run_would_change(site: Site) -> None:
     before = site.host.ssh(_READ)
     site.host.ssh(f"echo '# by hand' >> {_EDITED}")
@@ -98,7 +97,6 @@ def test_check_mode_says_what_a_run_would_change(site: Site) -> None:
     assert site.inventory.play("site.yml").changed == 1
 
 
-@pytest.mark.long
 def test_check_mode_on_a_bare_host(site: Site, bed: Bed) -> None:
     bare = bed.boot("bare")
     variables = {**site.inventory.hosts["registry1"], **bare.variables}

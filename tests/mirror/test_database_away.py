@@ -234,7 +234,12 @@ ASKED = [
 
 
 async def ask_on(
-    url: str, token: str, seen: Seen, until: asyncio.Event, connector: aiohttp.BaseConnector | None = None
+    url: str,
+    token: str,
+    seen: Seen,
+    until: asyncio.Event,
+    connector: aiohttp.BaseConnector | None = None,
+    pause: float = 0.2,
 ) -> None:
     """Ask what needs SQL, and hold each refusal to what is promised; `/healthz` is always answered."""
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}, connector=connector) as session:
@@ -262,7 +267,7 @@ async def ask_on(
             await asyncio.gather(*(ask(*each) for each in ASKED))
             async with session.get(f"{url}/healthz") as answer:
                 assert answer.status == 200
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(pause)
 
 
 @asynccontextmanager
@@ -277,7 +282,7 @@ async def everybody(
     tasks = [
         *(asyncio.create_task(pull_on(client, seen, until, pause)) for client in clients),
         asyncio.create_task(push_on(service, seen, until)),
-        asyncio.create_task(ask_on(service.url, token, seen, until)),
+        asyncio.create_task(ask_on(service.url, token, seen, until, pause=2 * pause)),
     ]
     try:
         yield seen
