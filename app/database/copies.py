@@ -1,9 +1,14 @@
-"""The interface of copies of rows, which `shared_copies` implements."""
+"""Copies of rows, so that a warm pull asks SQL nothing: the interface, and its implementation for SQLite.
+
+PostgreSQL's copies are in `shared_copies`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from cachetools import LRUCache
 
 from .changes import Changes
 
@@ -12,6 +17,11 @@ if TYPE_CHECKING:
 
 Row = Sequence[Any]
 Ask = Callable[..., Awaitable[Row | None]]
+T = TypeVar("T")
+
+_MEMORY_BYTES = 16 * 1024 * 1024
+# The size of an entry beside its texts: the key, the copy and their places in the table.
+_ENTRY_BYTES = 600
 
 
 class Copies(Protocol):
@@ -28,3 +38,36 @@ class Copies(Protocol):
         With ``answers``, a client waits for the answer: return when nobody uses such a copy any more. Raises
         Unavailable if that is not sure.
         """
+
+
+class FileCopies:
+    """Copies of rows of an SQLite file, in the memory of this worker; implements `Copies`.
+
+    SQLite's ``data_version`` says whether another connection has committed since, in any process. So a writer tells
+    nobody.
+    """
+
+    def __init__(self, data_version: Callable[[], int]) -> None:
+        self._data_version = data_version
+        self._rows: LRUCache[tuple[Any, ...], tuple[int, Row | None]] = memory(lambda kept: kept[1])
+
+    async def point(
+        self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
+    ) -> Row | None:
+        version = self._data_version()
+        kept = self._rows.get((query, *parameters))
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        row = await ask(query, *parameters)
+        self._rows[(query, *parameters)] = version, row
+        return row
+
+    async def tell(self, changes: Changes, *, answers: bool) -> None:
+        pass
+
+
+def memory(row: Callable[[T], Row | None]) -> LRUCache[tuple[Any, ...], T]:
+    """Return a cache that is bounded by the bytes of its rows; ``row`` finds the row of an entry."""
+    return LRUCache(
+        _MEMORY_BYTES, lambda kept: _ENTRY_BYTES + sum(len(one) for one in row(kept) or () if isinstance(one, str))
+    )

@@ -29,7 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from .changes import NOTED, Changes, raise_epoch
-from .copies import Copies
+from .copies import Copies, FileCopies
 from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Prepare, Question
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
@@ -95,7 +95,7 @@ class Database:
     """One pool of connections per worker; the owner calls `close`. Nothing connects before the first use."""
 
     def __init__(self, url: str, copies: Copies | None = None, prepare: Prepare | None = None) -> None:
-        """``copies`` of PostgreSQL's rows, None for a process that keeps none; nobody keeps copies of SQLite's.
+        """``copies`` of PostgreSQL's rows, None for a process that keeps none; SQLite's file has its own.
 
         ``prepare``: for a PostgreSQL that was down when the service started (`Deadlines`).
         """
@@ -104,7 +104,7 @@ class Database:
         self._reader: sqlite3.Connection | None = None
         self._deadlines: Deadlines | None = None
         self._errors = Translator()
-        self._copies = copies
+        self._copies = FileCopies(self._data_version) if self.is_sqlite else copies
         self._telling: set[asyncio.Task[None]] = set()
         if self.is_sqlite:
             self._engine = create_async_engine(
@@ -150,7 +150,7 @@ class Database:
                 yield await connection.execution_options(**{NOTED: changes})
                 if changes.settle is not None:
                     await changes.settle(connection, changes.owed)
-                if changes.scopes and self._copies is None and not self.is_sqlite:
+                if changes.scopes and self._copies is None:
                     await raise_epoch(connection)
         except BaseException:
             # Even if its COMMIT was not answered, it may have come about.
@@ -229,6 +229,10 @@ class Database:
             driver = await _driver(connection)
             row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
             return row
+
+    def _data_version(self) -> int:
+        row = self._read_file("PRAGMA data_version", ())
+        return int(row[0]) if row else 0
 
     def _read_file(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         with self._errors.translating():

@@ -44,15 +44,11 @@ from app.oci.errors import Unavailable
 
 from . import settings
 from .changes import EPOCH, Changes, new_epoch, raise_epoch
-from .copies import Ask, Row
+from .copies import Ask, Row, memory
 from .engine import Database, PointQuery
 from .tables import setting
 
 log = logging.getLogger(__name__)
-
-_MEMORY_BYTES = 16 * 1024 * 1024
-# The size of an entry beside its texts: the key, the copy and their places in the table.
-_ENTRY_BYTES = 600
 
 # In seconds: how long a worker uses copies of leased questions without asking for their version. A busy worker asks ten
 # times a second then, which costs nothing. A longer lease would only make those wait longer who delete.
@@ -136,7 +132,7 @@ class SharedCopies:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._rows: LRUCache[tuple[Any, ...], _Copy] = LRUCache(_MEMORY_BYTES, _bytes)
+        self._rows: LRUCache[tuple[Any, ...], _Copy] = memory(lambda copy: copy.row)
         self._scopes: dict[str, _Scope] = {}
         self._epoch = ""
         self._epoch_at = float("-inf")
@@ -344,11 +340,6 @@ class SharedCopies:
         asked = json.dumps([query.standard_text, *parameters]).encode()
         question = hashlib.blake2b(asked, digest_size=16).hexdigest()
         return question, f"copy:{int(question[:8], 16) % _SLOTS}"
-
-
-def _bytes(copy: _Copy) -> int:
-    """Return about how much of a worker's memory a copy takes."""
-    return _ENTRY_BYTES + sum(len(one) for one in copy.row if isinstance(one, str))
 
 
 def _is_leased(copy: _Copy, now: float) -> bool:

@@ -378,3 +378,34 @@ async def test_redis_is_full(two: list[Host], repository: int, valkey: Valkey) -
     asked = two[1].asked.total()
     assert await tagged(two[1], repository) == NEW_DIGEST
     assert two[1].asked.total() == asked
+
+
+async def test_a_file_says_whether_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/registry.sqlite"
+    await migrate(url)
+    writer, reader = Database(url), Database(url)
+    made = await make_repository(writer, await make_project(writer))
+    await add_manifest(writer, made, NEW)
+    await add_manifest(writer, made, OLD, "latest")
+    asked = []
+    ask = reader._ask
+
+    async def counted(query: PointQuery, *parameters: object) -> Sequence[Any] | None:
+        asked.append(parameters)
+        return await ask(query, *parameters)
+
+    monkeypatch.setattr(reader, "_ask", counted)
+    for _ in range(5):
+        assert await tagged(reader, made) == OLD_DIGEST
+        assert await projects.resolve(reader, "physics", "app")
+        assert await projects.head(reader, "biology") is None
+    assert len(asked) == 3
+    for number in range(10):
+        digest = (NEW_DIGEST, OLD_DIGEST)[number % 2]
+        # Also by a connection of the reader's own.
+        await move((writer, reader)[number % 2], made, digest)
+        assert await tagged(reader, made) == digest
+    await make_project(writer, "biology")
+    assert await projects.head(reader, "biology")
+    for database in (writer, reader):
+        await database.close()
