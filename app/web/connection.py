@@ -239,7 +239,15 @@ class _FixedBody:
 
 
 class Headers(HTTPHeaders):
-    """The headers of a request; it is asked for a header that is not there without an exception, which costs more."""
+    """The headers of a request, empty at first.
+
+    Tornado's own begin by an update with nothing, and raise an exception within for a header that is not there. That is
+    a twentieth of a pull.
+    """
+
+    def __init__(self) -> None:
+        self._as_list: dict[str, list[str]] = {}
+        self._combined_cache: dict[str, str] = {}
 
     def get(self, name: str, default: Any = None) -> Any:
         values = self._as_list.get(_normalize_header(name))
