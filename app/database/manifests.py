@@ -23,8 +23,7 @@ from .tables import link, manifest, manifest_label, part, project, repository, r
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
+class StoredManifest(NamedTuple):
     """A manifest as a pull returns it."""
 
     digest: Digest

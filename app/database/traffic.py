@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -15,8 +16,7 @@ from .tables import blob, link, manifest, project, repository, tag, traffic
 HOUR = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Requests and bytes: ``hits`` were answered from the cache, ``misses`` from the upstream.
 
     A blob counts with its whole size.

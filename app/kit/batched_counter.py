@@ -9,7 +9,7 @@ from prometheus_client import Counter
 _FLUSH_SECONDS = 0.1
 
 
-class Tally:
+class BatchedCounter:
     """Adds to a counter a little later, for many events together.
 
     All workers share their counters through files, so each addition takes a lock and writes.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from app.database import Database, projects
 from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
-from app.kit.tally import Tally
+from app.kit.batched_counter import BatchedCounter
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
@@ -28,7 +28,7 @@ from .statistics import Traffic
 _DOCKER_HUB = "docker.io"
 _OFFICIAL = "library"
 
-_WARM = Tally(PULLS.labels("warm"))
+_WARM = BatchedCounter(PULLS.labels("warm"))
 
 
 class MirrorContent:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from app.database import Database, manifests
 from app.database.manifests import Referrer, StoredManifest
@@ -43,8 +43,7 @@ class ClientGone(Exception):
     """The client closed its connection before the request or its answer was complete, or was too slow."""
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestAnswer:
+class ManifestAnswer(NamedTuple):
     """A manifest to be sent; ``size`` in bytes. ``payload`` is None if a HEAD was answered without fetching it.
 
     ``warning`` is set if the manifest may not be the newest, and gives the reason.

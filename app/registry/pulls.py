@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, repositories
 from app.kit.write_behind import WriteBehind
@@ -18,8 +17,7 @@ from app.oci.digest import Digest
 _Key = tuple[Literal["blob", "manifest"], int, Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class _Pulled:
+class _Pulled(NamedTuple):
     at: float
     pulls: int
 
