@@ -52,6 +52,7 @@ class FileCopies:
         self._data_version = data_version
         self._version = 0
         self._asker: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._rows: LRUCache[tuple[Any, ...], tuple[int, Row | None]] = memory(lambda kept: kept[1])
 
     async def point(
@@ -69,11 +70,14 @@ class FileCopies:
         pass
 
     def _present(self) -> int:
-        task = asyncio.current_task()
+        if self._loop is None:
+            # To find it takes a call of the system.
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         if self._asker is not task or task is None:
             self._version, self._asker = self._data_version(), task
             # Runs before the task can have waited for anything.
-            asyncio.get_running_loop().call_soon(self._forget)
+            self._loop.call_soon(self._forget)
         return self._version
 
     def _forget(self) -> None:

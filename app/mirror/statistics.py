@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import add
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
@@ -110,12 +111,7 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
 
     def merge(self, old: Counts, new: Counts) -> Counts:
         """Return the sum."""
-        return Counts(
-            old.hits + new.hits,
-            old.misses + new.misses,
-            old.served_bytes + new.served_bytes,
-            old.fetched_bytes + new.fetched_bytes,
-        )
+        return Counts._make(map(add, old, new))
 
     async def write(self, notes: Mapping[_TrafficKey, Counts]) -> None:
         """Add the counts to those in the database; raises Unavailable."""
