@@ -30,10 +30,10 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(MAKE) lint
 	$(PYTEST) -m "not long"
 
-# The playbook makes a registry of a bare host with systemd.
+# The playbook is linted, and makes a registry of a bare host with systemd.
 test-host: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
-	$(PYTHON) -m pytest tests/deploy/test_single.py
+	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py
 
 # Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp

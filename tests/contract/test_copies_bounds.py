@@ -48,7 +48,7 @@ async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
     await cache.close()
 
 
-@pytest.fixture(params=["allkeys-lru", "volatile-lfu"])
+@pytest.fixture(params=[pytest.param("allkeys-lru", marks=pytest.mark.long), "volatile-lfu"])
 def full(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[Valkey]:
     """A server with memory for the copies and for little else, which evicts in each of the ways that we configure."""
     used = memory(valkey)

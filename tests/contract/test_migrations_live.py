@@ -23,7 +23,7 @@ from app.database.migrate import migrate
 
 from .rows import rows
 
-ENTRIES = 5_000_000 if os.environ.get("LONG") else 200_000
+ENTRIES = 5_000_000 if os.environ.get("LONG") else 100_000
 # As many tags. Each is a row to be charged, which costs more than to fill in a name.
 MANIFESTS = ENTRIES // 50
 _SERIES = {

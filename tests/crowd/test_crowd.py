@@ -65,7 +65,7 @@ MANY = Plan(
 )  # fmt: skip
 
 
-@pytest.fixture(params=["directly", "behind nginx"])
+@pytest.fixture(params=["directly", pytest.param("behind nginx", marks=pytest.mark.long)])
 def behind(request: pytest.FixtureRequest) -> bool:
     if request.param == "behind nginx":
         require(nginx_part)

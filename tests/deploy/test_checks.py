@@ -35,6 +35,7 @@ _READS = re.compile(
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.long
 def test_ansible_lint(tmp_path: Path) -> None:
     _ansible()
     _run(
