@@ -68,9 +68,10 @@ class Writer:
             time.sleep(0.01)
 
 
+@pytest.mark.timeout(120 if ENTRIES < 1_000_000 else 3600)
 async def test_a_writer_never_waits_long(database_url: str) -> None:
     database = Database(database_url)
-    async with database.transaction() as transaction:
+    async with database.transaction(seconds=600) as transaction:
         await transaction.run_sync(_schema_0002)
         for line in _filled(is_sqlite=database.is_sqlite):
             await transaction.execute(text(line))
