@@ -215,7 +215,10 @@ def test_prometheus_scrapes_every_worker(site: Site) -> None:
         up = {tuple(one["metric"].get(key) for key in ("job", "worker")): one["value"][1] for one in _query(site, "up")}
         return up == {("registry", "1"): "1", ("registry", "2"): "1", ("node", None): "1"}
 
-    wait_for(scraped, what="Prometheus to have scraped both workers and the host", timeout=60, interval=1)
+    try:
+        wait_for(scraped, what="Prometheus to have scraped both workers and the host", timeout=60, interval=1)
+    except TimeoutError as error:
+        raise AssertionError(_query(site, "up")) from error
 
 
 @pytest.mark.parametrize(
