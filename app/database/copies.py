@@ -5,7 +5,6 @@ PostgreSQL's copies are in `shared_copies`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -45,20 +44,17 @@ class FileCopies:
     """Copies of rows of an SQLite file, in the memory of this worker; implements `Copies`.
 
     SQLite's ``data_version`` says whether another connection has committed since, in any process. So a writer tells
-    nobody. A task that asks several questions without waiting in between asks for it once.
+    nobody.
     """
 
     def __init__(self, data_version: Callable[[], int]) -> None:
         self._data_version = data_version
-        self._version = 0
-        self._asker: asyncio.Task[Any] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._rows: LRUCache[tuple[Any, ...], tuple[int, Row | None]] = memory(lambda kept: kept[1])
 
     async def point(
         self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
     ) -> Row | None:
-        version = self._present()
+        version = self._data_version()
         kept = self._rows.get((query, *parameters))
         if kept is not None and kept[0] == version:
             return kept[1]
@@ -68,20 +64,6 @@ class FileCopies:
 
     async def tell(self, changes: Changes, *, answers: bool) -> None:
         pass
-
-    def _present(self) -> int:
-        if self._loop is None:
-            # To find it takes a call of the system.
-            self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task(self._loop)
-        if self._asker is not task or task is None:
-            self._version, self._asker = self._data_version(), task
-            # Runs before the task can have waited for anything.
-            self._loop.call_soon(self._forget)
-        return self._version
-
-    def _forget(self) -> None:
-        self._asker = None
 
 
 def memory(row: Callable[[T], Row | None]) -> LRUCache[tuple[Any, ...], T]:
