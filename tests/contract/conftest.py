@@ -12,6 +12,8 @@ from app.database import Database
 from app.database.migrate import migrate
 from tests.parts.postgres import Postgres
 
+from .house import House
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kind(request: pytest.FixtureRequest) -> str:
@@ -65,3 +67,13 @@ async def database(migrated_url: str) -> AsyncIterator[Database]:
 
 def _sqlite(folder: Path) -> str:
     return f"sqlite:///{folder}/registry.sqlite"
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    """The services of the registry on a database of each kind; each project is charged for what it has in the end."""
+    house = House(database, tmp_path / "blobs")
+    await house.store.start()
+    yield house
+    await house.check_books()
+    await house.store.close()

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from app.access.errors import Conflict
-from app.database import Database, manifests, uncharged
+from app.database import manifests, uncharged
 from app.database.backfills import Backfills
 from app.database.keyset import Page
 from app.database.projects import Project
@@ -28,15 +26,6 @@ from tests.api.documents import EMPTY, image
 
 from .house import House, body
 from .rows import charged_rows, rows
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    house = House(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.check_books()
-    await house.store.close()
 
 
 @pytest.fixture
@@ -338,7 +327,7 @@ SELECT digest FROM manifest WHERE charged_bytes <> length(payload) + length(CAST
 
 
 async def test_rows_of_an_older_release_are_charged(house: House, project: Project) -> None:
-    """The quota does not matter: they are here already. What goes before they are charged gives nothing back."""
+    """A full quota refuses no row that is here already. A row that is removed before its charge returns no bytes."""
     before = await house.used(project.id)
     many = [await put(house, annotated(number, text="b" * number), f"v{number}") for number in range(120)]
     label = await house.labels.create(project.id, name="tested")

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.access.permissions import Permissions
 from app.access.roles import Role, rights_of
-from app.database import Database, labels, members
+from app.database import labels, members
 from app.database.keyset import Page
 from app.database.projects import Project
 from tests.api.documents import image
 
 from .house import House
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    house = House(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.store.close()
 
 
 @pytest.fixture

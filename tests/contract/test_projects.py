@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.permissions import Permissions
 from app.access.principal import ANONYMOUS, Principal, PrincipalKind
 from app.access.roles import ALL_RIGHTS, PULL, READ_PROJECT, UPDATE_PROJECT, Role
-from app.database import Database, projects, repositories
+from app.database import projects, repositories
 from app.database.keyset import Page
 from app.database.projects import Filter
 from app.oci.digest import Digest
@@ -28,14 +26,6 @@ from .house import House, body
 from .rows import rows
 
 READ = frozenset({READ_PROJECT})
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    house = House(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.store.close()
 
 
 async def test_a_project_is_its_makers(house: House) -> None:

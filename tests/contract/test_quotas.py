@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
-from app.database import Database, quotas
+from app.database import quotas
 from app.database.keyset import Page
 from app.database.projects import Project
 from app.database.quotas import QuotaExceeded, in_words
@@ -29,15 +28,6 @@ MiB = 1024 * 1024
 QUOTA = 100 * MiB
 # More than a session takes before it asks.
 BIG = b"big " * (MiB // 2)
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    house = House(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.check_books()
-    await house.store.close()
 
 
 @pytest.fixture
