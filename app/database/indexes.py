@@ -49,7 +49,7 @@ async def create_missing(database: Database) -> None:
 
 async def _create(connection: AsyncConnection) -> None:
     # Nobody waits for the lock within a statement: making an index waits for every statement that began before.
-    while not await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):  # noqa: ASYNC110  # of a process
+    while not await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):  # noqa: ASYNC110  # of other processes
         await asyncio.sleep(_POLL_SECONDS)
     # One that was interrupted stays behind, and is not used.
     for name in (await connection.exec_driver_sql(_INVALID)).scalars().all():

@@ -19,9 +19,9 @@ If SQL is down, an older epoch counts as well (`_BRIDGE_SECONDS`). That shows no
 
 It does not hold if one host reaches Redis and not SQL, while another one reaches SQL and not Redis.
 
-A worker that starts while SQL is down takes the epoch from Redis, where all workers write theirs every second. It is
-right like theirs, unless nobody has reached Redis in its last `_BEQUEST_SECONDS`, and all who know a newer epoch
-have ended since.
+All workers write their epoch to Redis every second, where it stays for `_BEQUEST_SECONDS`. A worker that starts while
+SQL is down takes it from there. It may be too old in one case: no worker has reached Redis for that long, and every
+worker that knew a newer epoch has ended.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Handler(RequestHandler):
         self.subject = ""
         self.bytes_in = 0
         self._body = bytearray()
-        # Done when the body has arrived; missing while nobody has asked for it.
+        # The handler waits for this until the body has arrived. It is None as long as the handler wants no body.
         self._arrival: asyncio.Future[None] | None = None
         self.set_header("X-Request-Id", self.request_id)
         observer.began(self)

@@ -1,8 +1,8 @@
 """Nobody who was shut out with a success gets in afterwards, whenever Redis and PostgreSQL go away and come back.
 
-Every way to shut somebody out is gone at once, at one of two hosts. Then each door of each of them is tried at both
-hosts after every step. What cannot be done while PostgreSQL is away is refused, and done when all is back. A token that
-was given before lives for five minutes, unless its project is gone.
+One of two hosts shuts out many people and robot accounts at once, each in another way. After every step, each of them
+tries every door at both hosts. While PostgreSQL is down, the service refuses to shut anybody out. The test asks again
+when all is back. A token from before lives for five minutes, unless its project is gone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.parts.valkey import Valkey
 
 from .shutting_out import IN, OUT, Hosts, hosts, settled
 
-# R and S: Redis and SQL go (-) and come back (+). Otherwise see `Course`.
+# "R-" stops or freezes Redis, "R+" brings it back; "S-" and "S+" do that with SQL. `Course` explains the other words.
 ORDERS: Mapping[str, str] = {
     "Redis away before": "R- act R+",
     "Redis away after": "act R- R+",
