@@ -60,7 +60,7 @@ async def _measure(folder: Path, sql: Postgres, redis: Valkey) -> list[Row]:
     await migrate(file)
     async with _repository(file, None) as database:
         ask = lambda: projects.resolve(database, "physics", "app")  # noqa: E731
-        rows.append(await _row("a copy of SQLite's row, with data_version", ask, None))
+        rows.append(await _row("a copy of SQLite's row", ask, None))
         rows.append(await _row("SELECT of SQLite", lambda: database._ask(projects._resolve, "app", "physics"), None))
     return rows
 

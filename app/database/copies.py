@@ -43,18 +43,18 @@ class Copies(Protocol):
 class FileCopies:
     """Copies of rows of an SQLite file, in the memory of this worker; implements `Copies`.
 
-    SQLite's ``data_version`` says whether another connection has committed since, in any process. So a writer tells
-    nobody.
+    The head of SQLite's log says whether anybody has committed since, in any process. So a writer tells nobody.
     """
 
-    def __init__(self, data_version: Callable[[], int]) -> None:
-        self._data_version = data_version
-        self._rows: LRUCache[tuple[Any, ...], tuple[int, Row | None]] = memory(lambda kept: kept[1])
+    def __init__(self, version: Callable[[], bytes]) -> None:
+        """``version`` returns something else after every commit (`file_version`); raises Unavailable."""
+        self._version = version
+        self._rows: LRUCache[tuple[Any, ...], tuple[bytes, Row | None]] = memory(lambda kept: kept[1])
 
     async def point(
         self, query: PointQuery, parameters: tuple[Any, ...], ask: Ask, *, renew: bool = False
     ) -> Row | None:
-        version = self._data_version()
+        version = self._version()
         kept = self._rows.get((query, *parameters))
         if kept is not None and kept[0] == version:
             return kept[1]

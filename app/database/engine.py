@@ -31,6 +31,7 @@ from sqlalchemy.pool import NullPool
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
 from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Prepare, Question
+from .file_version import FileVersion
 from .ids import next_id
 from .trouble import DEADLOCK, NO_DESCRIPTOR, TOO_MANY_CONNECTIONS, Translator, is_down, sqlstate
 
@@ -102,9 +103,10 @@ class Database:
         self.url = make_url(async_url(url))
         self.is_sqlite = is_sqlite(url)
         self._reader: sqlite3.Connection | None = None
+        self._version: FileVersion | None = None
         self._deadlines: Deadlines | None = None
         self._errors = Translator()
-        self._copies = FileCopies(self._data_version) if self.is_sqlite else copies
+        self._copies = FileCopies(self._version_of_file) if self.is_sqlite else copies
         self._telling: set[asyncio.Task[None]] = set()
         if self.is_sqlite:
             self._engine = create_async_engine(
@@ -230,9 +232,13 @@ class Database:
             row: Sequence[Any] | None = await driver.fetchrow(text, *parameters)
             return row
 
-    def _data_version(self) -> int:
-        row = self._read_file("PRAGMA data_version", ())
-        return int(row[0]) if row else 0
+    def _version_of_file(self) -> bytes:
+        if self._version is None:
+            # From the first question on, this connection keeps the log's files in their places.
+            self._read_file("SELECT count(*) FROM sqlite_schema", ())
+            with self._errors.translating():
+                self._version = FileVersion(Path(self.url.database or ""))
+        return self._version.read()
 
     def _read_file(self, text: str, parameters: tuple[object, ...]) -> Sequence[Any] | None:
         with self._errors.translating():
@@ -270,6 +276,10 @@ class Database:
         if self._deadlines is not None:
             await self._deadlines.close()
         await self._engine.dispose()
+        # It comes last, because it would end the locks of the connections above.
+        if self._version is not None:
+            self._version.close()
+            self._version = None
 
     @asynccontextmanager
     async def _connected(self, seconds: float) -> AsyncIterator[AsyncConnection]:

@@ -99,8 +99,7 @@ class MirrorContent:
     def _note(self, repository_id: int, project_id: int, found: StoredManifest, *, head: bool, fetched: bool) -> None:
         self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)
         if not head:
-            counts = Counts(hits=int(not fetched), misses=int(fetched), served_bytes=len(found.payload))
-            self._traffic.count(project_id, counts)
+            self._traffic.count(project_id, Counts(int(not fetched), int(fetched), len(found.payload)))
 
     async def _warm(self, repository: Repository, reference: Reference) -> StoredManifest | None:
         """Return a manifest that needs no question to the upstream: a cached digest or a fresh tag; else None."""

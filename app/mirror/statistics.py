@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from operator import add
 from typing import Any
 
 from app.cache import AWAY, Cache, keys
@@ -111,7 +110,8 @@ class Traffic(WriteBehind[_TrafficKey, Counts]):
 
     def merge(self, old: Counts, new: Counts) -> Counts:
         """Return the sum."""
-        return Counts._make(map(add, old, new))
+        hits, misses, served, fetched = new
+        return Counts(old[0] + hits, old[1] + misses, old[2] + served, old[3] + fetched)
 
     async def write(self, notes: Mapping[_TrafficKey, Counts]) -> None:
         """Add the counts to those in the database; raises Unavailable."""

@@ -36,8 +36,10 @@ def checked_globs(globs: object, what: Term) -> list[str]:
 
 def is_served(settings: Mapping[str, Any], repository: str) -> bool:
     """Return whether a mirror with these settings serves a repository of this name within it."""
-    allowed, denied = settings.get("allowed_names") or (), settings.get("denied_names") or ()
-    return (not allowed or _first(allowed, repository) is not None) and _first(denied, repository) is None
+    allowed, denied = settings.get("allowed_names"), settings.get("denied_names")
+    return (not allowed or _first(allowed, repository) is not None) and (
+        not denied or _first(denied, repository) is None
+    )
 
 
 def require_served(settings: Mapping[str, Any], name: Name) -> None:

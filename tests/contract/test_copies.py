@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -409,3 +410,47 @@ async def test_a_file_says_whether_it_has_changed(tmp_path: Path, monkeypatch: p
     assert await projects.head(reader, "biology")
     for database in (writer, reader):
         await database.close()
+
+
+# Runs each line of its input as a statement on a connection of its own, or on a new one, and says when that is done.
+_ANOTHER = """
+import sqlite3, sys
+opened = sqlite3.connect(sys.argv[1], isolation_level=None)
+for line in sys.stdin:
+    if line == "again\\n":
+        opened.close()
+        opened = sqlite3.connect(sys.argv[1], isolation_level=None)
+    else:
+        opened.execute(line)
+    print("done", flush=True)
+"""
+
+
+async def test_a_file_is_changed_by_other_processes(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite"
+    url = f"sqlite:///{path}"
+    await migrate(url)
+    database = Database(url)
+    made = await make_repository(database, await make_project(database))
+    await add_manifest(database, made, NEW)
+    await add_manifest(database, made, OLD, "latest")
+    # The reader has no other connection to the file, so the last one that closes would remove its log.
+    await database.close()
+    reader = Database(url)
+    assert await tagged(reader, made) == OLD_DIGEST
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _ANOTHER, path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    between = ["PRAGMA wal_checkpoint(TRUNCATE)", "again", "VACUUM", "PRAGMA wal_checkpoint(PASSIVE)"]
+    for number in range(400):
+        digest = (NEW_DIGEST, OLD_DIGEST)[number % 2]
+        for statement in (f"UPDATE tag SET digest = '{digest}'", *between[number % 20 : number % 20 + 1]):
+            other.stdin.write(f"{statement}\n".encode())
+            assert await other.stdout.readline() == b"done\n"
+            assert await tagged(reader, made) == digest
+    other.stdin.close()
+    await other.wait()
+    assert await tagged(reader, made) == OLD_DIGEST
+    await reader.close()
