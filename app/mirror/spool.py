@@ -18,8 +18,10 @@ import asyncio
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +38,8 @@ _REHASH_STEP = 8 * 1024 * 1024
 _NOTES_LIMIT = 64 * 1024
 # The bytes of a fill that wait at most while others are written.
 _GATHER_BYTES = 512 * 1024
+# The kernel writes so many pieces at once (IOV_MAX of limits.h(0P) on Linux).
+_MOST_VIEWS = 1024
 
 _PART, _LOCK = ".part", ".lock"
 
@@ -103,13 +107,16 @@ class Spool:
         return bool(piece)
 
     def append(self, chunks: Sequence[bytes]) -> None:
-        """Hash some chunks, and write all bytes so far except the last one. Blocks; raises DiskFailed."""
+        """Hash some chunks, none of them empty, and write all bytes so far except the last one.
+
+        Blocks; raises DiskFailed.
+        """
         for chunk in chunks:
             self._hash.update(chunk)
             self.received += len(chunk)
-            self._write(self._held)
-            self._write(memoryview(chunk)[:-1])
-            self._held = chunk[-1:]
+        *whole, last = chunks
+        self._write(self._held, *whole, memoryview(last)[:-1])
+        self._held = last[-1:]
 
     def verified(self) -> bool:
         """Return whether the bytes so far have the digest."""
@@ -133,13 +140,17 @@ class Spool:
         except OSError:
             pass  # The disk cannot even remove a file. The next leader gets the same error and raises it.
 
-    def _write(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        views = deque(memoryview(piece) for piece in pieces if piece)
         with disk_errors():
-            while view:
-                count = os.pwrite(self.file.fd, view, self.written)
+            while views:
+                count = os.pwritev(self.file.fd, list(islice(views, _MOST_VIEWS)), self.written)
                 self.written += count
-                view = view[count:]
+                while count:
+                    view = views.popleft()
+                    if count < len(view):
+                        views.appendleft(view[count:])
+                    count -= min(count, len(view))
 
 
 class Appending:

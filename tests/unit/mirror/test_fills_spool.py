@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,35 @@ async def test_chunks_can_be_read_although_no_other_follows(tmp_path: Path) -> N
     assert spool.verified()
 
 
+@pytest.mark.parametrize("most", [1, 700, 1 << 20])
+def test_a_disk_may_take_fewer_bytes_than_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    def some(fd: int, views: Sequence[memoryview], offset: int) -> int:
+        return os.pwrite(fd, b"".join(views)[:most], offset)
+
+    spool = Spool(tmp_path / "part", Digest.of(BLOB))
+    # More pieces than the kernel takes at once.
+    pieces = [BLOB[start : start + 5] for start in range(0, len(BLOB), 5)]
+    assert len(pieces) > os.sysconf("SC_IOV_MAX")
+    spool.append(pieces[:-1])
+    assert spool.written == len(BLOB) - 6
+    monkeypatch.setattr(os, "pwritev", some)
+    spool.append(pieces[-1:])
+    spool.release_last_byte()
+    assert spool.verified()
+    spool.restart()
+    spool.append(pieces)
+    spool.release_last_byte()
+    assert (tmp_path / "part").read_bytes() == BLOB
+
+
 async def test_an_error_of_the_disk_reaches_the_fill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
     spool = Spool(tmp_path / "part", Digest.of(BLOB))
-    monkeypatch.setattr(os, "pwrite", refuse)
+    monkeypatch.setattr(os, "pwritev", refuse)
     with pytest.raises(DiskFailed):
         async with Appending(spool, lambda _: None) as appending:
             await appending.add(BLOB)
