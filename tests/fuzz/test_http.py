@@ -64,10 +64,11 @@ class Target:
     def check(self, answer: bytes) -> None:
         """Raise AssertionError if an answer is none, the log has a fault, or the next connection is not answered."""
         assert answer == b"" or answer.startswith(b"HTTP/1.1 "), answer[:200]
-        with self._log.open() as log:
+        with self._log.open(newline="") as log:
             log.seek(self._read)
-            entries = log.read()
-            self._read = log.tell()
+            # The service may be in the middle of a line.
+            entries = log.read().rpartition("\n")[0]
+            self._read += len(entries.encode())
         faults = [line for line in entries.splitlines() if _is_fault(line)]
         assert not faults, faults
         connection = http.client.HTTPConnection(self.service.host, timeout=_SECONDS)
