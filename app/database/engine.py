@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import CompoundSelect, Connection, Select, Table, event
@@ -108,6 +109,8 @@ class Database:
         self._errors = Translator()
         self._copies = FileCopies(self._version_of_file) if self.is_sqlite else copies
         self._telling: set[asyncio.Task[None]] = set()
+        # The connections of the pool.
+        self._opened: WeakSet[asyncpg.Connection] = WeakSet()
         if self.is_sqlite:
             self._engine = create_async_engine(
                 self.url,
@@ -124,6 +127,7 @@ class Database:
             self._engine = self._make_engine(pool_size=_POOL_SIZE, max_overflow=_MORE_CONNECTIONS)
             self._single_engine = self._make_engine(poolclass=NullPool)
             event.listen(self._engine.sync_engine, "checkout", _renew_closed)
+            event.listen(self._engine.sync_engine, "connect", self._note_opened)
 
     def _make_engine(self, **pool: Any) -> AsyncEngine:
         settings = {"client_connection_check_interval": _NOTICES_END_MS}
@@ -306,11 +310,15 @@ class Database:
                 return _ONLY_READS if await _only_reads(connection) else None
         except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # A server whose connections are all in use answers those who have one, and so do we if we can open no more.
+            # Without one, each question would try in vain to connect, for as long as its deadline on a busy machine.
             # Any other refusal of the statement is an answer, too.
             crowded = sqlstate(error) == TOO_MANY_CONNECTIONS or getattr(error, "errno", None) in NO_DESCRIPTOR
-            if crowded or not is_down(error):
+            if not is_down(error) or (crowded and any(not opened.is_closed() for opened in self._opened)):
                 return None
             return str(error) or type(error).__name__
+
+    def _note_opened(self, connection: Any, _record: object) -> None:
+        self._opened.add(connection.driver_connection)
 
     async def _empty_pool(self) -> None:
         # The server that answers next may be another one, and an old connection may lead nowhere.

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from app.database import Database, Transaction, projects, quotas
 from app.database.deadline import DEADLINE_SECONDS, JOB_SECONDS, LATE_SECONDS, PROBE_SECONDS
@@ -344,3 +344,39 @@ async def test_no_connection_is_left(database: Database, postgres: Postgres) -> 
         for connection in taken:
             connection.close()
     await eventually(lambda: answers(database), what="the database to be asked again")
+
+
+async def test_a_worker_without_a_connection_tries_in_vain_once_a_second(
+    database: Database, postgres: Postgres
+) -> None:
+    """Else each question tries by itself, which takes its whole deadline on a busy machine."""
+    await point(database)
+    taken: list[psycopg.Connection] = []
+
+    def take_all() -> None:
+        with suppress(psycopg.OperationalError):
+            while True:
+                taken.append(psycopg.connect(postgres.url, autocommit=True))
+
+    take_all()
+    tried: list[float] = []
+    event.listen(database._engine.sync_engine, "do_connect", lambda *_: tried.append(time.monotonic()))
+    others = [connection.info.backend_pid for connection in taken]
+    end = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = %s AND pid <> ALL(%s)"
+    try:
+        taken[0].execute(end, ["client backend", others])
+        take_all()
+        await refused(point(database))
+        await eventually(lambda: down_at_once(database), what="the server to be found out of connections")
+        before = len(tried)
+        for _ in range(100):
+            assert await refused(point(database)) < LATE_SECONDS
+        assert len(tried) == before
+    finally:
+        for connection in taken:
+            connection.close()
+    await eventually(lambda: answers(database), what="the database to be asked again")
+
+
+async def down_at_once(database: Database) -> bool:
+    return await refused(point(database)) < 0.01

