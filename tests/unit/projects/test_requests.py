@@ -10,6 +10,7 @@ from app.database import Database
 from app.database.requests import KeptRequest
 from app.projects.explanations import _BY_CAUSE, explain
 from app.projects.requests import Requests
+from tests.kept import made
 from tests.parts.process import ROOT
 
 
@@ -30,16 +31,6 @@ class Written(Requests):
 
     async def write(self, notes: Mapping[int, KeptRequest]) -> None:
         self.rows += notes.values()
-
-
-def made(number: int = 0, **changed: object) -> KeptRequest:
-    values: dict[str, object] = {
-        "at": float(number), "request_id": f"id-{number}", "host": "here", "method": "GET", "path": "/v2/",
-        "route": "root", "status": 429, "outcome": "refused", "code": "TOOMANYREQUESTS", "cause": "", "why": "",
-        "who": "anonymous", "client": "192.0.2.1", "repository": "", "reference": "", "digest": "", "pulls": 0,
-        "bytes": 0, "seconds": 0.1,
-    }  # fmt: skip
-    return KeptRequest(**{**values, **changed})  # type: ignore[arg-type]  # as in the table
 
 
 async def test_one_client_that_repeats_itself_takes_few_rows() -> None:
