@@ -126,7 +126,7 @@ class Handler(RequestHandler):
 
     @property
     def waited(self) -> float:
-        return 0.0 if self.takes_body() else time.perf_counter() - self.started
+        return 0.0 if self.bytes_in else time.perf_counter() - self.started
 
     @property
     def challenged(self) -> bool:
