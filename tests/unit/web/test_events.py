@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from app.oci.errors import ManifestUnknown, TooManyRequests, Unauthorized
 from app.web import events
 from app.web.events import line, outcome, part
 from app.web.observe import JsonFormatter
+from tests.parts.process import ROOT
 
 
 @dataclass
@@ -110,3 +112,18 @@ def test_lines_for_the_journal_have_a_priority(monkeypatch: pytest.MonkeyPatch) 
 
 def test_probes_are_not_logged() -> None:
     assert {"HealthHandler", "ReadyHandler", "MetricsHandler"} == events.PROBES
+
+
+def test_the_runbooks_look_for_what_is_written() -> None:
+    """Each pattern that docs/operations.md looks for in the log is in an event."""
+    refused = TooManyRequests("not now")
+    written = []
+    for cause in ("budget spent", "upstream down"):
+        refused.cause = cause
+        for call in (failed(refused, 429), failed(refused, 503)):
+            call.facts.pulls = 1
+            written.append(line(call, 0.1))
+    document = (ROOT / "docs/operations.md").read_text()
+    patterns = re.findall(r"grep '([^']+)' /var/log/nginx/registry\.log", document)
+    assert len(patterns) > 4
+    assert [pattern for pattern in patterns if not any(pattern in text for text in written)] == []
