@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import getpass
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Config, ConfigError, load
+from app.kit.journal import priority
 
 Command = Callable[[Config, argparse.Namespace], Coroutine[Any, Any, str]]
 
@@ -55,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "serve", "run the registry", None)
     _add(commands, "migrate", "bring the database to this release's schema", _migrate)
     _add(commands, "check", "read the configuration and name the first fault in it", _check)
+    proxy_log = _add(commands, "proxy-log", "count the events that the web server in front writes", _proxy_log)
+    proxy_log.add_argument("file", type=Path)
+    proxy_log.add_argument("--port", type=int, required=True, help="where Prometheus asks, on the loopback address")
     admin = commands.add_parser("admin", help="manage projects, passwords and keys").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -81,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
         admin, "set-password", "change a local account's password, which is asked for or read from stdin", _password
     )
     password.add_argument("username")
+    explain = _add(admin, "explain", "say why a request was refused, failed, was slow or filled the cache", _explain)
+    explain.add_argument("what", help="a request's id, a client's address, or a repository")
+    _add(admin, "status", "show parts, workers, disk, budgets, certificate, backup and the last failures", _status)
     _add(admin, "rotate-keys", "sign tokens with a new key; issued tokens stay valid until they expire", _rotate_keys)
     return parser
 
@@ -119,6 +127,13 @@ async def _check(config: Config, _: argparse.Namespace) -> str:
     return "the configuration is fine"
 
 
+async def _proxy_log(config: Config, arguments: argparse.Namespace) -> str:
+    from app.proxy_log import follow
+
+    await follow(config, arguments.file, arguments.port)
+    return "stopped"
+
+
 async def _create_project(config: Config, arguments: argparse.Namespace) -> str:
     from app.commands import create_project
 
@@ -154,8 +169,20 @@ async def _rotate_keys(config: Config, _: argparse.Namespace) -> str:
     return await rotate_keys(config)
 
 
+async def _explain(config: Config, arguments: argparse.Namespace) -> str:
+    from app.inspection import explain
+
+    return await explain(config, arguments.what)
+
+
+async def _status(config: Config, _: argparse.Namespace) -> str:
+    from app.inspection import status
+
+    return await status(config)
+
+
 def _complain(message: str) -> int:
-    print(f"registry: {message}", file=sys.stderr)
+    print(f"{priority(logging.ERROR)}registry: {message}", file=sys.stderr)
     return 2
 
 

@@ -51,6 +51,9 @@ class Server:
     # The X-Forwarded-For of these addresses is trusted. The peer of a unix socket always is.
     trusted_proxies: tuple[Network, ...] = ()
     drain_seconds: int = 30
+    # "header": a trusted proxy writes the event of each of its requests (`app.web.events`). It gets our part in a
+    # header of the answer, and must keep that from clients.
+    events: Literal["log", "header"] = "log"
 
 
 @dataclass(frozen=True)

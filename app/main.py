@@ -59,6 +59,7 @@ from app.projects.fullness import FullnessWatch
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
+from app.projects.requests import Requests
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
@@ -75,6 +76,7 @@ from app.storage.filesystem import FilesystemStore
 from app.web.access_control import AccessControl
 from app.web.address import Addresses
 from app.web.application import make_application
+from app.web.events import keeper
 from app.web.login import routes as login_routes
 from app.web.observe import Observer
 from app.web.server import Edge, make_server, stop_server
@@ -142,7 +144,7 @@ def _restart(redis: EmbeddedRedis | None, pid: int) -> None:
 async def _prepare(config: Config, redis_url: str) -> bool:
     """Find out which parts cannot be used, and prepare the database; return False if that has to wait for it."""
     async with AsyncExitStack() as stack:
-        store = await _open_store(config, stack)
+        store = await open_store(config, stack)
         try:
             await store.check()
         except Unavailable as error:
@@ -227,7 +229,8 @@ def _show(config: Config, password: str | None) -> None:
         print(f"  log in as {config.admin.username} with the password {password}  (shown this once)", file=sys.stderr)
 
 
-async def _open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
+async def open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
+    """Start the store of blobs, which ``stack`` closes."""
     store = _make_store(config)
     await store.start()
     stack.push_async_callback(store.close)
@@ -280,7 +283,9 @@ async def _work(
         content = await _build_content(config, stores, who, stack)
         # The audit notes are written before the rest is closed, because that may take longer than a stop allows.
         stack.push_async_callback(who.audit.close)
-        observer, addresses = Observer(sys.stderr), Addresses(config)
+        requests = Requests(stores.database)
+        stack.push_async_callback(requests.close)
+        observer, addresses = Observer(sys.stderr, keeper(requests)), Addresses(config)
         v2 = V2(
             routes(
                 ManifestHandlers(content.projects, content.contents, content.manifests, content.quotas),
@@ -294,9 +299,10 @@ async def _work(
             config.fill_networks,
         )
         application = _make_application(config, stores, who, content, observer, addresses)
-        server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies))
+        tells_proxy = config.server.events == "header"
+        server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies, tells_proxy=tells_proxy))
         server.add_sockets(sockets)
-        jobs = [asyncio.create_task(job) for job in (*stores.jobs, *who.jobs, *content.jobs)]
+        jobs = [asyncio.create_task(job) for job in (*stores.jobs, *who.jobs, *content.jobs, requests.run())]
         stack.push_async_callback(_end, jobs)
         await stopping.wait()
         await stop_server(server, observer, config.server.drain_seconds)
@@ -336,7 +342,7 @@ async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack, *,
         database = Database(config.database_url, copies, prepare)
         copies.attach(database)
     stack.push_async_callback(database.close)
-    return _Stores(cache, database, await _open_store(config, stack), jobs)
+    return _Stores(cache, database, await open_store(config, stack), jobs)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ _PAUSE_SECONDS = 1.0
 _MOST_WAITING = 20
 
 
+class TooManyFailures(TooManyRequests):
+    cause = "log-ins"
+
+
 class Counter(Protocol):
     """Counts and notes that all workers share; None if they cannot be reached."""
 
@@ -120,8 +124,8 @@ class Throttle:
             if not self._waiting[block]:
                 del self._waiting[block], self._lanes[block]
 
-    def _refusal(self, seconds: int) -> TooManyRequests:
-        return TooManyRequests(
+    def _refusal(self, seconds: int) -> TooManyFailures:
+        return TooManyFailures(
             "too many failed log-ins from your address; try again in %(seconds)s seconds",
             seconds=seconds,
             headers={"Retry-After": str(seconds)},

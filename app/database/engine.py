@@ -29,6 +29,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.kit.facts import spending
+
 from .changes import NOTED, Changes, raise_epoch
 from .copies import Copies, FileCopies
 from .deadline import DEADLINE_SECONDS, TRANSACTION_SECONDS, Deadlines, Prepare, Question
@@ -289,11 +291,11 @@ class Database:
     async def _connected(self, seconds: float) -> AsyncIterator[AsyncConnection]:
         """Give the block a connection of the pool; it ends within ``seconds`` on PostgreSQL. Raises Unavailable."""
         if self._deadlines is None:
-            with self._errors.translating():
+            with self._errors.translating(), spending("db"):
                 async with self._engine.connect() as connection:
                     yield connection
             return
-        with self._errors.translating():
+        with self._errors.translating(), spending("db"):
             try:
                 async with self._deadlines.question(seconds) as question, self._engine.connect() as connection:
                     await _attach(question, connection)

@@ -61,6 +61,8 @@ class Fullness:
 class QuotaExceeded(Denied):
     """A project's quota has no room for more bytes."""
 
+    cause = "quota"
+
 
 def in_words(size: int) -> str:
     """Return a number of bytes as people read it: ``0 B``, ``1.2 GiB``."""

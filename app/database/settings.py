@@ -14,6 +14,11 @@ async def keep(transaction: Transaction, name: str, value: str) -> str:
     return str((await transaction.execute(select(setting.c.value).where(setting.c.name == name))).scalar_one())
 
 
+async def find(transaction: Transaction, name: str) -> str | None:
+    """Return a value, None if there is none."""
+    return (await transaction.execute(select(setting.c.value).where(setting.c.name == name))).scalar_one_or_none()
+
+
 async def swap(transaction: Transaction, name: str, old: str, new: str) -> bool:
     """Change a value from ``old`` to ``new``; return False if it is not ``old``.
 

@@ -13,6 +13,7 @@
     review    manifests and blobs that may have lost their last reference, and when to check
     account ── access_key   people, and their keys for the command line
     audit     who did what; has no foreign key, because an entry outlives the rows that it names
+    request   what was refused, failed, was slow or filled the cache, and why; the newest of some days
     budget_sample   the rest of an upstream's rate limit, by the minute
     signing_key     the keys that sign tokens
     setting         single values by name
@@ -335,6 +336,45 @@ audit = Table(
     Index("ix_audit_project_name_id", "project_name", "id"),
     Index("ix_audit_at", "at"),
     Index("ix_audit_operation_id", "operation", "id"),
+)
+
+request = Table(
+    "request",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    # When it ended.
+    Column("at", Double, nullable=False),
+    # A client may choose it, so it is not unique.
+    Column("request_id", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("route", String, nullable=False),
+    Column("status", BigInteger, nullable=False),
+    # A word of app.web.events; the error's code and cause, and the reason in words.
+    Column("outcome", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("cause", String, nullable=False),
+    Column("why", Text, nullable=False),
+    # A principal's subject, "" if nobody was admitted; the client's address.
+    Column("who", String, nullable=False),
+    Column("client", String, nullable=False),
+    # As the client spelled them; what was found.
+    Column("repository", String, nullable=False),
+    Column("reference", String, nullable=False),
+    Column("digest", String, nullable=False),
+    # Requests that the upstream counted.
+    Column("pulls", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    # Seconds by phase (app.kit.facts).
+    Column("phases", JSON, nullable=False),
+    # Repeats by one client share a row; the other columns are those of the latest.
+    Column("times", BigInteger, nullable=False),
+    Index("ix_request_at", "at"),
+    Index("ix_request_request_id_id", "request_id", "id"),
+    Index("ix_request_repository_id", "repository", "id"),
+    Index("ix_request_client_id", "client", "id"),
 )
 
 traffic = Table(

@@ -33,6 +33,11 @@ def storable(text: str) -> bool:
     return "\0" not in text and encodable(text)
 
 
+def storable_part(text: str, most: int = 1000) -> str:
+    """Return the first ``most`` characters of a text, with a replacement for what a database cannot store."""
+    return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 def has(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
     """Return the condition that a column contains ``text``, upper or lower case; false if no column can store it."""
     return column.icontains(text, autoescape=True) if storable(text) else false()

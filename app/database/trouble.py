@@ -53,6 +53,8 @@ _DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
 class DatabaseUnavailable(Unavailable):
     """The database is down, too busy, or full."""
 
+    cause = "database"
+
 
 class Translator:
     """Raises our errors for those of a driver. It logs each kind once for as long as it goes on."""

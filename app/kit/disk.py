@@ -14,6 +14,8 @@ _FULL_STATUS = 507
 class DiskFailed(Unavailable):
     """A disk of the registry cannot be used; 507 if it is full."""
 
+    cause = "disk"
+
 
 def is_full(error: OSError) -> bool:
     """Return whether the disk, or our share of it, is full."""

@@ -80,6 +80,8 @@ class UpstreamDown(Unavailable):
     ``reason`` completes the sentence that begins with the upstream's name; it holds no secret.
     """
 
+    cause = "upstream down"
+
     def __init__(self, upstream: str, reason: str) -> None:
         super().__init__(
             "%(upstream)s %(reason)s, so content that is not cached here cannot be fetched now; try again in a moment",
@@ -93,6 +95,8 @@ class UpstreamDown(Unavailable):
 class WordlessRefusal(UpstreamDown):
     """A 401, 403 or 404 that is no registry's word: the page of a firewall, a proxy, a portal or a storage host."""
 
+    cause = "upstream page"
+
     def __init__(self, upstream: str, status: int) -> None:
         super().__init__(upstream, f"answered with status {status}, but not as a registry does")
         self.refused_with = status
@@ -104,6 +108,8 @@ class ManifestUnusable(UpstreamInvalid):
 
 class UpstreamLimited(TooManyRequests):
     """A 429. ``retry_after`` is the header as it came; ``seconds`` is its value, always within bounds."""
+
+    cause = "upstream limit"
 
     def __init__(self, upstream: str, retry_after: str | None) -> None:
         self.retry_after = retry_after
@@ -120,6 +126,8 @@ class UpstreamLimited(TooManyRequests):
 class UpstreamRefused(Denied):
     """A 401 or 403 although we sent the requested token: the upstream shows this to nobody, or not to us."""
 
+    cause = "upstream refusal"
+
     def __init__(self, upstream: str, template: str | None = None) -> None:
         super().__init__(
             template or "%(upstream)s has no such image, or a private one; check how the name is spelled",
@@ -129,6 +137,8 @@ class UpstreamRefused(Denied):
 
 class NotCached(Denied):
     """The content is not here, and this client may not cause requests to the upstream."""
+
+    cause = "not cached"
 
 
 def carry(error: BaseException, answer: Answer | None) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from prometheus_client import Counter
 
 from app.database.traffic import Counts
+from app.kit.facts import current, spending
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import Unavailable
@@ -54,7 +55,10 @@ class MirrorBlobs:
         if cached is not None:
             return cached
         _require_insider(repository, digest, client)
-        return BlobAnswer(digest, await self._look_up(repository, digest), None)
+        with spending("upstream"):
+            size = await self._look_up(repository, digest)
+        current().outcome = "asked"
+        return BlobAnswer(digest, size, None)
 
     async def get(self, repository: Repository, digest: Digest, client: Client) -> BlobAnswer:
         """Return a blob, while it still comes if it is not here yet; raises BlobUnknown, and any upstream failure."""
@@ -64,12 +68,17 @@ class MirrorBlobs:
                 PULLS.labels("cached").inc()
                 self._traffic.count(repository.project_id, Counts(hits=1, served_bytes=cached.size or 0))
                 return cached
-            access = await self._access.of(repository.project_id)
-            size = await self._expected_size(repository, digest, client, access)
-            fill = await self._fills.join(BlobRequest(repository, digest, size, access.pull_client, access.spool))
+            with spending("upstream"):
+                access = await self._access.of(repository.project_id)
+                size = await self._expected_size(repository, digest, client, access)
+                request = BlobRequest(repository, digest, size, access.pull_client, access.spool)
+                fill = await self._fills.join(request)
+                if fill is not None:
+                    await fill.ready()
             if fill is not None:
                 PULLS.labels("filled").inc()
-                await fill.ready()
+                facts = current()
+                facts.outcome = facts.outcome or "followed"
                 # The fill may have begun for another repository. This one gets a link to the blob, too.
                 self._admissions.begin((repository.name, digest), partial(self._keep, repository, digest, fill))
                 self._traffic.count(repository.project_id, Counts(misses=1, served_bytes=fill.size or size))

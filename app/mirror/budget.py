@@ -36,6 +36,7 @@ from functools import partial
 from pathlib import Path
 
 from app.cache import AWAY, Away, Cache, keys
+from app.kit.facts import spending
 from app.oci.errors import OCIError
 
 from .answers import Answer, RateLimit, UpstreamDown, answer_of, parse_retry_after
@@ -137,7 +138,8 @@ class Budget:
         end counts as no answer. A block must not be entered within another, because the two would wait for each other.
         """
         async with AsyncExitStack() as stack:
-            spend = await self._obtain(stack, client, image, also_hold, wait)
+            with spending("queue"):
+                spend = await self._obtain(stack, client, image, also_hold, wait)
             flight = asyncio.timeout(FLIGHT_SECONDS)
             try:
                 async with flight:

@@ -9,6 +9,7 @@ from app.database import Database, projects
 from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
 from app.kit.batched_counter import BatchedCounter
+from app.kit.facts import current, spending
 from app.oci.digest import Digest
 from app.oci.errors import NameUnknown, Unauthorized
 from app.oci.manifest import INDEX_TYPES
@@ -21,7 +22,7 @@ from app.registry.pulls import Pulls
 
 from .blobs import MirrorBlobs
 from .listings import Fetch, MirrorListings
-from .manifests import PULLS, MirrorManifests, Unrecorded
+from .manifests import PULLS, MirrorManifests, Resolved, Unrecorded
 from .statistics import Traffic
 
 # The one upstream whose names have a hidden first part: `docker pull redis` pulls library/redis.
@@ -61,9 +62,18 @@ class MirrorContent:
             _WARM.inc()
             self._note(known(repository), repository.project_id, warm, head=head, fetched=False)
             return ManifestAnswer.of(warm)
-        if head and client.may_fill and (looked := await self._manifests.look_up(repository, reference)) is not None:
-            return looked
-        resolved = await self._manifests.resolve(repository, reference, client)
+        facts = current()
+        with spending("upstream"):
+            if head and client.may_fill:
+                looked = await self._manifests.look_up(repository, reference)
+                if looked is not None:
+                    facts.outcome = "asked"
+                    return looked
+            resolved = await self._manifests.resolve(repository, reference, client)
+        if isinstance(resolved, Resolved) and resolved.warning is not None:
+            facts.outcome = "stale"
+        elif facts.outcome != "filled" and (isinstance(resolved, Unrecorded) or resolved.fetched):
+            facts.outcome = "followed"
         if isinstance(resolved, Unrecorded):
             return ManifestAnswer.of(resolved.manifest, resolved.warning)
         found = await self._stored.read(resolved.repository_id, resolved.digest)

@@ -18,6 +18,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge
 
 from app.kit.disk import DiskFailed
+from app.kit.facts import current
 from app.kit.threads import in_thread
 from app.oci.digest import Digest
 from app.oci.errors import OCIError, Unavailable, UpstreamInvalid
@@ -276,6 +277,8 @@ class Fills:
                 await Follower(fill, paths, lock).follow()
             elif lock.linked():  # Otherwise a leader has just ended and removed this lock file.
                 fill.leading = True
+                # This task has the facts of the request that began the fill.
+                current().outcome = "filled"
                 try:
                     await Leader(fill, request, self._stored, paths, lock).lead()
                 except _Disputed as dispute:

@@ -253,12 +253,14 @@ class Denials:
     def _refusal(self, reason: str, why: str, seconds: float) -> TooManyRequests:
         DENIED.labels(self._upstream, reason).inc()
         after = max(1, math.ceil(seconds))
-        return TooManyRequests(
+        refusal = TooManyRequests(
             "%(why)s; cached content can still be pulled, try again for anything else in %(time)s",
             why=why,
             time=duration(after),
             headers={"Retry-After": str(after)},
         )
+        refusal.cause = f"budget {reason}"
+        return refusal
 
 
 class HostLedger:

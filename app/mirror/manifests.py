@@ -41,6 +41,7 @@ from app.cache import Cache
 from app.database import Database, DatabaseUnavailable, Transaction, manifests, projects
 from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
+from app.kit.facts import current
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
 from app.oci.errors import ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
@@ -214,6 +215,7 @@ class MirrorManifests:
             known = await self._known(repository, tag, renew=True)
             if known is not None and self.is_fresh(known[1]):
                 PULLS.labels("waited").inc()
+                current().outcome = "followed"
                 return Resolved(*known[0])
             stale = known[0] if known else None
             if stale is not None and time.monotonic() < self._spare_until:
@@ -323,6 +325,7 @@ class MirrorManifests:
             if await self._present(repository_id, digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
                 PULLS.labels("waited").inc()
+                current().outcome = "followed"
                 return Resolved(repository_id, digest)
             await self._refuse_unusable(repository, digest)
             async with self._forgetting(repository, digest):
@@ -359,6 +362,7 @@ class MirrorManifests:
         if fetched is None:
             raise refusal
         PULLS.labels("fetched").inc()
+        current().outcome = "filled"
         return fetched
 
     @asynccontextmanager
@@ -377,6 +381,7 @@ class MirrorManifests:
         if not request.may_fill:
             raise _not_cached(repository)
         PULLS.labels("fetched").inc()
+        current().outcome = "filled"
         access = await self._access.of(repository.project_id)
         tried: set[str] = set()
         while True:

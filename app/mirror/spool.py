@@ -244,6 +244,7 @@ def describe(error: OCIError) -> dict[str, Any]:
         "detail": error.detail,
         "headers": error.headers,
         "status": error.answer_status,
+        "cause": error.cause,
     }
 
 
@@ -251,6 +252,8 @@ def revive(note: dict[str, Any]) -> OCIError:
     """Return the failure of a note as a new error, because every waiter must raise one of its own."""
     kind = getattr(errors, note["class"])
     error: OCIError = kind(note["message"], detail=note["detail"], headers=note["headers"], status=note["status"])
+    # A leader of the release before notes no cause.
+    error.cause = note.get("cause", error.cause)
     return error
 
 

@@ -31,6 +31,7 @@ from cachetools import TLRUCache, TTLCache
 from app.cache import Cache, keys
 from app.config import Credential, Network
 from app.database import Database, projects
+from app.kit.facts import current
 from app.oci.digest import Digest
 from app.oci.errors import ManifestUnknown, NameUnknown, OCIError, TooManyRequests, Unavailable, UpstreamInvalid
 from app.oci.manifest import INDEX_TYPES
@@ -186,6 +187,7 @@ class UpstreamAccess:
             account.counted.append((repository, reference))
         hold = 1 if media_type in INDEX_TYPES else 0
         async with account.budget.spend(client, repository, also_hold=hold) as spend:
+            current().pulls += 1
             fetched = await account.client.get_manifest(repository, reference)
             if fetched.answer.rate is not None:
                 self._stated[account.client] = fetched.answer.rate

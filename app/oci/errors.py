@@ -22,10 +22,12 @@ class OCIError(Exception):
 
     People at a terminal read ``message``: it says what is wrong and what to do next. It is a constant ``template``
     filled with the ``arguments`` for its ``%(name)s``. So pages can show it in their readers' language. ``headers``
-    are sent with the answer (``Retry-After``, ``WWW-Authenticate``).
+    are sent with the answer (``Retry-After``, ``WWW-Authenticate``). ``cause`` is a word for operators, if one code has
+    several causes (`app.projects.explanations`).
     """
 
     code: ClassVar[str] = "UNKNOWN"
+    cause: str = ""
     status: ClassVar[int] = 500
     text: ClassVar[str] = "something went wrong in the registry"
 
@@ -138,6 +140,7 @@ class Unavailable(OCIError):
 class UpstreamInvalid(OCIError):
     """The upstream's answer cannot be passed on (HTML, a wrong digest, a refused redirect)."""
 
+    cause = "upstream answer"
     code, status, text = "UNKNOWN", 502, "the upstream registry gave an answer that cannot be used"
 
 

@@ -19,6 +19,7 @@ from app.access.principal import ANONYMOUS, Principal
 from app.database import JOB_SECONDS, Database, audit
 from app.database.audit import EVERYTHING, Entry, Filter, Note
 from app.database.keyset import Page
+from app.database.text import storable_part
 from app.kit.jobs import repeat
 from app.kit.single_flight import SingleFlight
 from app.oci.errors import Unavailable
@@ -28,7 +29,6 @@ from .tally import Tally
 _WRITE_SECONDS = 1.0
 _WRITTEN_AT_ONCE = 500
 _MOST_NOTES = 100_000
-_MOST_CHARACTERS = 1000
 _TIDY_SECONDS = 3600.0
 _REMOVED_AT_ONCE = 1000
 _EXPORTED_AT_ONCE = 1000
@@ -64,8 +64,8 @@ class Audit:
         ``operation`` is a word such as create, update, delete, push, login. ``resource`` is a name as people know it.
         ``project`` is the id and name of the project that the action belongs to, if any.
         """
-        texts = _plain(principal.subject), _plain(address), operation, resource_type, _plain(resource)
-        self._take(Note(time.time(), *texts, *(project or (None, ""))))
+        who, where, what = map(storable_part, (principal.subject, address, resource))
+        self._take(Note(time.time(), who, where, operation, resource_type, what, *(project or (None, ""))))
 
     def refused(self, name: str, address: str) -> None:
         """Note that a log-in as ``name`` was refused, "" if no account has the name; counted by the minute."""
@@ -76,7 +76,7 @@ class Audit:
         self._count("reject", f"university {what}", "", address)
 
     def _count(self, operation: str, resource_type: str, resource: str, address: str) -> None:
-        texts = ANONYMOUS.subject, _plain(address), operation, resource_type, _plain(resource)
+        texts = ANONYMOUS.subject, storable_part(address), operation, resource_type, storable_part(resource)
         first = self._tally.add(Note(time.time(), *texts))
         if first is not None:
             self._take(first)
@@ -145,8 +145,3 @@ class Audit:
             if entries.reached is None and not entries:
                 return
             after = entries[-1].id if entries.reached is None else entries.reached
-
-
-def _plain(text: str) -> str:
-    """Return a text that both databases can store, cut to a maximum length; a tried user name may be anything."""
-    return text[:_MOST_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

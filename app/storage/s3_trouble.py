@@ -88,4 +88,6 @@ def _translated(error: BaseException, request: str) -> OCIError:
         return damaged()
     if code in _FULL:
         return store_full("the registry's object store is full")
-    return Unavailable("the registry's object store does not answer, try again in a few seconds", headers=SOON)
+    unavailable = Unavailable("the registry's object store does not answer, try again in a few seconds", headers=SOON)
+    unavailable.cause = "store"
+    return unavailable

@@ -18,8 +18,10 @@ from tornado.httputil import HTTPInputError
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from app.kit import facts
 from app.oci.errors import OCIError
 
+from . import events
 from .observe import Observer, request_id
 
 # In bytes. People who are logged in may send longer forms than anybody.
@@ -45,6 +47,8 @@ class Handler(RequestHandler):
         self.observer = observer
         self.started = time.perf_counter()
         self.request_id = request_id(self.request.headers.get("X-Request-Id"))
+        self.facts = facts.begin(self.request_id)
+        self.tells = bool(getattr(self.request.connection, "tells", False))
         self.route = type(self).__name__
         self.subject = ""
         self.bytes_in = 0
@@ -121,6 +125,19 @@ class Handler(RequestHandler):
         return self.get_status()
 
     @property
+    def waited(self) -> float:
+        return 0.0 if self.bytes_in else time.perf_counter() - self.started
+
+    @property
+    def challenged(self) -> bool:
+        return "Authorization" not in self.request.headers
+
+    def flush(self, include_footers: bool = False) -> asyncio.Future[None]:
+        if self.tells and not self._headers_written:
+            self.set_header(events.HEADER, events.part(self))
+        return super().flush(include_footers)
+
+    @property
     def bytes_out(self) -> int:
         return int(self._headers.get("Content-Length", 0))
 
@@ -158,6 +175,8 @@ class Handler(RequestHandler):
             self._finished = True
             self.on_finish()
             return
+        if isinstance(error, OCIError) or status_code >= 500:
+            self.facts.error = error
         super().send_error(error.answer_status if isinstance(error, OCIError) else status_code, **kwargs)
 
     def on_finish(self) -> None:

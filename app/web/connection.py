@@ -125,6 +125,8 @@ class Exchange(HTTP1Connection):
         super().__init__(connection.stream, False, connection.params, connection.context)
         self._owner = connection
         self._draining = False
+        # Whether the answer hands its part of the event to a proxy (`events`).
+        self.tells = False
 
     def expect(self, *, body: bool) -> None:
         """Say whether a request of Tornado's handlers has a body; the handler that takes it sets its bound."""

@@ -34,6 +34,7 @@ _block = lru_cache(4096)(address_block)
 
 
 class Crowd(TooManyRequests):
+    cause = "crowd"
     text = "too many connections or too large requests from your address at once; try again in a few seconds"
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Write one log line for every request, count it, and set up the logging of the process."""
+"""Write the event of every request, count it, keep it if it went badly, and set up the logging of the process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ import sys
 import time
 from bisect import bisect_left
 from collections import Counter as Counts
-from collections.abc import Collection
-from typing import Protocol, TextIO
+from collections.abc import Callable, Collection
+from typing import TextIO
 
 from prometheus_client import Counter, Histogram
 
+from app.kit.facts import current
+from app.kit.journal import PRIORITIES, priority
+
+from . import events
+from .events import Observed
 from .running import Endable, Running
 
 REQUESTS = Counter("registry_requests_total", "Requests answered.", ["route", "method", "status"])
@@ -34,44 +39,9 @@ ENDED = Counter(
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 
-_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"})
+METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"})
 # The counters may lag behind by this much.
 _FLUSH_SECONDS = 0.1
-_quote = json.encoder.encode_basestring_ascii
-
-
-class Observed(Protocol):
-    """A request of any kind, with the values that are logged and counted."""
-
-    @property
-    def method(self) -> str: ...
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def route(self) -> str: ...
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def bytes_in(self) -> int: ...
-
-    @property
-    def bytes_out(self) -> int: ...
-
-    @property
-    def started(self) -> float: ...
-
-    @property
-    def request_id(self) -> str: ...
-
-    @property
-    def subject(self) -> str: ...
-
-    @property
-    def client_address(self) -> str: ...
 
 
 class Observer:
@@ -81,9 +51,14 @@ class Observer:
     request would cost more than that.
     """
 
-    def __init__(self, log: TextIO) -> None:
-        """``log`` gets a line per request without the logging library, which costs more than the rest of the line."""
+    def __init__(self, log: TextIO, keep: Callable[[Observed, float], None]) -> None:
+        """``log`` gets a line per request without the logging library, which costs more than the rest of the line.
+
+        ``keep`` gets the requests that were refused, failed, were slow or filled the cache, with their seconds.
+        """
         self._log = log
+        self._keep = keep
+        self._prefix = priority(logging.INFO)
         self._lines: list[str] = []
         self._flushing = False
         self._series: dict[tuple[str, str, int], _Series] = {}
@@ -96,7 +71,7 @@ class Observer:
     def finished(self, call: Observed) -> None:
         """Log and count a request whose answer has ended."""
         self.running.finish(call)
-        seconds = time.perf_counter() - call.started
+        seconds, facts = time.perf_counter() - call.started, call.facts
         key = (call.route, call.method, call.status)
         series = self._series.get(key)
         if series is None:
@@ -105,14 +80,14 @@ class Observer:
         if not self._flushing:
             self._flushing = True
             asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
+        went_badly = call.status >= 400 or facts.error is not None or call.waited >= events.SLOW_SECONDS
+        if went_badly or facts.outcome == "filled":
+            self._keep(call, seconds)
+        if call.tells or call.route in events.PROBES:
+            return
         if not self._lines:
             asyncio.get_running_loop().call_soon(self._write)
-        self._lines.append(
-            f'{{"time": {time.time():.3f}, "level": "info", "logger": "access", "request_id": "{call.request_id}", '
-            f'"method": {_quote(call.method)}, "path": {_quote(call.path)}, "status": {call.status}, '
-            f'"bytes": {call.bytes_out}, "ms": {seconds * 1000:.1f}, "client": {_quote(call.client_address)}, '
-            f'"who": {_quote(call.subject)}}}\n'
-        )
+        self._lines.append(self._prefix + events.line(call, seconds))
 
     def flush(self) -> None:
         """Write the waiting lines, and add the finished requests to the counters now."""
@@ -138,7 +113,7 @@ class _Series:
 
     def __init__(self, route: str, method: str, status: int) -> None:
         # An invented method must not make a new time series.
-        method = method if method in _METHODS else "other"
+        method = method if method in METHODS else "other"
         self._requests = REQUESTS.labels(route, method, str(status))
         self._seconds = SECONDS.labels(route)
         self._bytes_out = BYTES_OUT.labels(route)
@@ -170,7 +145,14 @@ def observe(histogram: Histogram, values: Collection[float]) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON: time, level, logger, message and the call's ``extra={"fields": …}``."""
+    """Formats a record as one line of JSON: time, level, logger, message and the call's ``extra={"fields": …}``.
+
+    If the line comes from work for a request, it has the request's id. systemd's journal gets its priority first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prefixes = {level: priority(level) for level in PRIORITIES}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -179,10 +161,12 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request := current().request_id:
+            line["request_id"] = request
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return self._prefixes.get(record.levelno, "") + json.dumps(line, ensure_ascii=False)
 
 
 def configure_logging() -> None:

@@ -60,8 +60,16 @@ class Edge(HTTPServerConnectionDelegate):
     """Passes each request to the distribution API or to the Tornado application, by its address."""
 
     def __init__(
-        self, v2: V2, application: Application, addresses: Addresses, trusted_proxies: Sequence[Network]
+        self,
+        v2: V2,
+        application: Application,
+        addresses: Addresses,
+        trusted_proxies: Sequence[Network],
+        *,
+        tells_proxy: bool,
     ) -> None:
+        """``tells_proxy``: a trusted proxy writes the events of its requests (`events`)."""
+        self._tells_proxy = tells_proxy
         self._v2 = v2
         self._application = application
         self._addresses = addresses
@@ -103,10 +111,12 @@ class Edge(HTTPServerConnectionDelegate):
         client = client_address(server_conn.peer, headers.get_list("X-Forwarded-For"), self._trusted)
         if server_conn.through_proxy:
             fault = self._enter(server_conn, client) or fault
+        connection.tells = self._tells_proxy and server_conn.through_proxy
         address = self._addresses.read(start.path, headers.get("Host", ""))
         if fault is not None or address.path.startswith("/v2/") or address.path == "/v2":
             given = headers.get_list("X-Request-Id")
-            call = Call(connection, start, headers, address, client, request_id(given[0] if given else None), fault)
+            known_as = request_id(given[0] if given else None)
+            call = Call(connection, start, headers, address, client, known_as, fault, tells=connection.tells)
             return call, self._v2.answer(call)
         cast("_HTTPRequestContext", connection.context).remote_ip = client
         connection.expect(body="Content-Length" in headers or "Transfer-Encoding" in headers)

@@ -67,7 +67,9 @@ class TokenHandler(Handler):
 
     def _scopes(self, asked: list[str]) -> Scopes:
         self._address.require_mirrored()
-        return parse_scopes(under(self._address.project, asked))
+        scopes = parse_scopes(under(self._address.project, asked))
+        self.facts.repository = next(iter(scopes.repositories), "")
+        return scopes
 
     async def _is_for_anybody(self, scopes: Scopes) -> bool:
         return await self._tokens.is_for_anybody(scopes, self._address.project)

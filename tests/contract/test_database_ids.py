@@ -19,11 +19,13 @@ from app.database import (
     members,
     projects,
     removals,
+    requests,
     robots,
 )
 from app.database.audit import Note
 from app.database.keyset import Page
 from app.database.tables import metadata
+from tests.kept import made
 
 Step = Callable[[Transaction, int], Awaitable[object]]
 
@@ -72,12 +74,21 @@ async def make_entry(transaction: Transaction) -> object:
     return None
 
 
+async def make_request(transaction: Transaction) -> object:
+    await requests.add(transaction, [made(number) for number in range(2)])
+    return None
+
+
 async def remove_key(transaction: Transaction, key_id: int) -> object:
     return await access_keys.remove(transaction, await account_of(transaction), key_id)
 
 
 async def remove_entries(transaction: Transaction, _: int) -> object:
     return await audit.remove_older(transaction, time.time(), 10)
+
+
+async def remove_requests(transaction: Transaction, _: int) -> object:
+    return await requests.remove_older(transaction, time.time(), 10, 10)
 
 
 async def remove_account(transaction: Transaction, _: int) -> object:
@@ -100,6 +111,7 @@ MAKE: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "member": make_member,
     "project": project_of,
     "repository": make_repository,
+    "request": make_request,
     "robot": make_robot,
 }
 # Every way in which a row goes, by itself or together with another one.
@@ -116,6 +128,7 @@ REMOVE: list[tuple[str, Step]] = [
     ("project", remove_project),
     ("repository", removals.remove_repository),
     ("repository", remove_project),
+    ("request", remove_requests),
     ("robot", robots.remove),
     ("robot", remove_project),
 ]

@@ -91,7 +91,7 @@ def test_hosts_know_the_client_behind_the_balancer(made: Cluster) -> None:
     for _ in range(4):
         assert ask(made.balancer, "GET", path)[0] == 401
     logs = "".join(made.hosts[name].ssh("sleep 1.5; cat /var/log/nginx/registry.log") for name in REGISTRIES)
-    lines = [line for line in map(json.loads, logs.splitlines()) if line["uri"] == path]
+    lines = [line for line in map(json.loads, logs.splitlines()) if line.get("path") == path]
     assert {line["client"] for line in lines} == {made.bed.address}
     with pytest.raises(TimeoutError), socket.create_connection((made.hosts["registry1"].address, 8443), timeout=3):
         pass  # whoever could come in there could say they are anybody

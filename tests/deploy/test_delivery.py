@@ -392,7 +392,7 @@ def test_what_s3_refuses_is_said_in_our_words(
 
 
 def test_signatures_are_in_no_log(delivery: FromS3) -> None:
-    assert "/_objects/" in delivery.nginx.logged()
+    assert "/v2/lab/blobs/" in delivery.nginx.logged()
     assert "X-Amz" not in delivery.nginx.logged() + delivery.service.log()
 
 

@@ -130,6 +130,8 @@ COMMANDS: Mapping[str, list[str]] = {
     "change-project": ["deep", "--public"],
     "set-password": [MARI],
     "rotate-keys": [],
+    "explain": ["deep/app"],
+    "status": [],
 }
 
 _SEARCH = "a search looks at 10,000 entries at most"

@@ -5,6 +5,7 @@ mirror      a cache of docker.io: ``size`` repositories with a manifest, a tag a
 deep/app    one repository: ``size`` manifests (indexes, their children, images), ``size`` tags of one image, and
             as many of all others; half of the audit log is about it
 p-0000001 …  ``size`` projects, every tenth public, with a member, a robot account, a label and audit entries each
+requests    ``size`` that were kept for operators, all of one repository and one address
 user-0000001 …  ``size`` people; `MARI` is a member of a few projects, and one of her groups is of others
 """
 
@@ -225,4 +226,10 @@ def _log(d: _Dialect, size: int) -> list[str]:
         f" SELECT {_NOW} + i, 'person:user-' || {d.padded('i')}, '192.0.2.1', 'push', 'artifact', 'deep/app:' || i,"
         f" CASE WHEN i % 2 = 0 THEN {size + 2} ELSE i END,"
         f" CASE WHEN i % 2 = 0 THEN 'deep' ELSE 'p-' || {d.padded('i')} END FROM {d.series(str(size))}",
+        "INSERT INTO request (at, request_id, host, method, path, route, status, outcome, code, cause, why, who,"
+        " client, repository, reference, digest, pulls, bytes, seconds, phases, times)"
+        # Of the last day, because those that are older than some days are removed.
+        f" SELECT {_NOW} + 1900000 + i, 'request-' || {d.padded('i')}, 'here', 'GET', '/v2/deep/app/manifests/v1',"
+        " 'manifests', 503, CASE WHEN i % 3 = 0 THEN 'failed' ELSE 'filled' END, '', '', '', 'anonymous', '192.0.2.1',"
+        f" 'deep/app', 'v1', '', 0, 0, 0.1, '{{}}', 1 FROM {d.series(str(size))}",
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from app.kit.facts import Phase, spending
 from app.oci.conditions import etag, range_applies
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown
@@ -39,7 +40,7 @@ class BlobHandlers:
         self._delivery = delivery
 
     async def get(self, call: Call, name: Name, reference: str) -> None:
-        digest = Digest.parse(reference)
+        digest = call.facts.digest = Digest.parse(reference)
         repository = await self._projects.open(name, call.grant)
         content, conditions, head = self._contents.of(repository), call.conditions, call.method == "HEAD"
         answer = await content.blob(repository, digest, call.client, head=head or conditions.any)
@@ -107,15 +108,17 @@ class BlobHandlers:
             await call.begin(status, headers, length)
             await call.send_file(place, part.start, part.stop)
         else:
+            awaited: Phase = "store" if isinstance(answer.source, str) else "upstream"
             async with aclosing(self._pieces(answer, part)) as pieces:
                 # Read the first piece before the head is sent: if the store is down, the answer can still be an
                 # error. After the head, closing the connection is the only way.
-                first = await anext(pieces, b"")
+                with spending(awaited):
+                    piece = await anext(pieces, b"")
                 await call.begin(status, headers, length)
-                if first:
-                    await call.write(first)
-                async for piece in pieces:
+                while piece:
                     await call.write(piece)
+                    with spending(awaited):
+                        piece = await anext(pieces, b"")
         call.end()
 
     def _pieces(self, answer: BlobAnswer, part: ByteRange) -> AsyncGenerator[bytes, None]:

@@ -22,11 +22,13 @@ from tornado.httputil import HTTPHeaders, HTTPInputError, RequestStartLine
 from tornado.iostream import StreamClosedError
 
 from app.access.tokens import Grant
+from app.kit import facts
 from app.oci.conditions import Conditions
 from app.oci.errors import OCIError, SizeInvalid, Unsupported
 from app.registry.content import Client, ClientGone
 from app.web.address import Address
 from app.web.connection import DRAIN_SECONDS, NO_BODY_LIMIT, Body, Delegate, Exchange
+from app.web.events import HEADER, part
 from app.web.stream import Stream, TooSlow
 
 _COMMON = (
@@ -77,13 +79,17 @@ class Call(Delegate):
         client_address: str,
         request_id: str,
         fault: OCIError | None = None,
+        *,
+        tells: bool = False,
     ) -> None:
-        """``fault``: what is wrong with the head, if that is already known."""
+        """``fault``: what is wrong with the head, if that is already known. ``tells``: see `events.Observed`."""
         self.method = start.method
         self.headers = headers
         self.address = address
         self.client_address = client_address
         self.request_id = request_id
+        self.facts = facts.begin(request_id)
+        self.tells = tells
         # Whether Tornado reads a body while the handler runs, and the error if it must not.
         self.has_body, malformed = _framing(start.version, headers)
         self.malformed: OCIError | None = fault or malformed
@@ -102,6 +108,7 @@ class Call(Delegate):
         self.bytes_in = 0
         self.route = "unknown"
         self.started = time.perf_counter()
+        self.waited = 0.0
         self._connection = connection
         self._body: Body | None = None
         self._reading: asyncio.Future[None] | None = None
@@ -159,6 +166,13 @@ class Call(Delegate):
     def subject(self) -> str:
         """Return the client's name for the log, "" if it was not admitted."""
         return "" if self._grant is None else self._grant.subject
+
+    @property
+    def challenged(self) -> bool:
+        """Return whether a 401 only asks for a token: the client showed none, or one that has expired."""
+        error = self.facts.error
+        challenge = error.headers.get("WWW-Authenticate", "") if isinstance(error, OCIError) else ""
+        return "Authorization" not in self.headers or "invalid_token" in challenge
 
     def admit(self, grant: Grant, client: Client) -> None:
         """Set the client's rights, and the client that a share of the upstream's limit is counted for."""
@@ -309,6 +323,9 @@ class Call(Delegate):
         a manifest's cost.
         """
         self.status = status
+        if not self.has_body:
+            # The time until the end of a body is the client's.
+            self.waited = time.perf_counter() - self.started
         self._must_continue = False
         lines = [f"\r\n{name}: {value}" for name, value in headers]
         if self.address.namespace is not None:
@@ -321,6 +338,8 @@ class Call(Delegate):
             lines.append("\r\nTransfer-Encoding: chunked")
         if (self.has_body and not self._complete) or self._connection._disconnect_on_finish:
             lines.append("\r\nConnection: close")
+        if self.tells:
+            lines.append(f"\r\n{HEADER}: {part(self)}")
         own = "".join(lines)
         if own.count("\n") != len(lines) or own.count("\r") != len(lines):
             raise ValueError("a header holds a line break")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Sequence
 from functools import lru_cache
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Clients repeat their requests, and machines of a class ask for the same. So the newest paths are kept, if short.
 _KEPT, _LONGEST_KEPT = 4096, 512
+# A phase that takes less is not worth a word in the log.
+_NOTED_SECONDS = 0.0005
 _parse_name = lru_cache(_KEPT)(Name.parse)
 
 
@@ -74,7 +77,8 @@ class V2:
             call.cut()
         except OCIError as error:
             await self._fail(call, self._authorizer.challenged(error, call.address))
-        except Exception:
+        except Exception as error:
+            call.facts.error = error
             log.exception("request %s failed", call.request_id)
             await self._fail(
                 call,
@@ -93,8 +97,17 @@ class V2:
         route, arguments = self._matched(call.path) if len(call.path) <= _LONGEST_KEPT else self._match(call.path)
         endpoint = _endpoint(route, call.method)
         call.route = route.noun
-        name = _parse_name(arguments[0]) if arguments else None
+        name, facts = _parse_name(arguments[0]) if arguments else None, call.facts
+        if len(arguments) > 1:
+            facts.reference = arguments[1]
+        if name is not None:
+            facts.repository = name
+        began = time.perf_counter()
         grant, name = await self._authorizer.admit(call, name, endpoint)
+        if (seconds := time.perf_counter() - began) > _NOTED_SECONDS:
+            facts.spend("auth", seconds)
+        if name is not None:
+            facts.repository = name
         call.admit(grant, self._client(grant, call.client_address))
         try:
             await endpoint.handler(call, *([name, *arguments[1:]] if name is not None else []))
@@ -123,6 +136,7 @@ class V2:
         return Client(address_block(address), may_fill=in_networks(address, self._fill_networks))
 
     async def _fail(self, call: Call, error: OCIError) -> None:
+        call.facts.error = call.facts.error or error
         if call.status:
             # The head is sent: the client would take an error's text for bytes of the body.
             log.warning("request %s cut after its head: %s", call.request_id, error)

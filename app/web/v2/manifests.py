@@ -46,6 +46,7 @@ class ManifestHandlers:
                 answer = await self._find(call, repository, parsed, head=False)
         if head and repository.id is not None and repository.upstream is None and call.grant.allows(name, PUSH):
             await self._manifests.keep(repository.id, answer.digest)
+        call.facts.digest = answer.digest
         body = b"" if head or answer.payload is None else answer.payload
         await call.reply(200, _headers(answer), body, length=answer.size)
 
@@ -83,6 +84,7 @@ class ManifestHandlers:
         digest, manifest = await self._manifests.put(
             repository, parsed, tags, call.headers.get("Content-Type"), payload
         )
+        call.facts.digest = digest
         for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:
             call.changes.append(("push", "artifact", spelled, (repository.project_id, name.project)))
         headers = [("Location", f"{call.address.place(name)}/manifests/{digest}"), ("Docker-Content-Digest", digest)]

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 
 from app.access.tokens import TokenOutdated
 from app.database.uploads import UploadSession
+from app.kit.facts import spending
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid, NameInvalid, NameUnknown, SizeInvalid
 from app.oci.ranges import parse_chunk
@@ -38,7 +39,8 @@ class UploadHandlers:
         announced = _length(call)
         async with self._uploads.receive(repository, session, announced=announced, resumable=False) as receiving:
             await receiving.take(call.read)
-            await receiving.commit(digest)
+            with spending("store"):
+                await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
     async def _mount(self, call: Call, repository: Repository, mount: str, source: str | None) -> bool:
@@ -77,7 +79,8 @@ class UploadHandlers:
         repository = await self._projects.open_to_write(name, call.grant)
         async with await self._open(call, repository, upload_id) as receiving:
             await receiving.take(call.read)
-            await receiving.commit(digest)
+            with spending("store"):
+                await receiving.commit(digest)
         await _reply_created(call, name, digest)
 
     async def get(self, call: Call, name: Name, upload_id: str) -> None:
@@ -115,6 +118,7 @@ def _status(place: str, session: UploadSession) -> list[tuple[str, str]]:
 
 
 async def _reply_created(call: Call, name: Name, digest: Digest) -> None:
+    call.facts.digest = digest
     await call.reply(
         201, [("Location", f"{call.address.place(name)}/blobs/{digest}"), ("Docker-Content-Digest", digest)]
     )
