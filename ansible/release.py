@@ -3,7 +3,7 @@
 
 It has app/ and docs/guide/: the files that git knows, with their present content in the work tree. It also has the
 wheels of all requirements, and their hashes in wheels.lock, so that hosts need no package index and refuse a changed
-wheel. The wheels are for Python 3.11 on x86_64, so this must be run by such a Python.
+wheel. The wheels are for x86_64 and the Pythons of Debian 12 (3.11) and 13 (3.13). This must be run by Python 3.11.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import gzip
 import hashlib
 import io
+import os
 import platform
 import re
 import subprocess
@@ -19,11 +20,18 @@ import sys
 import tarfile
 import tempfile
 import venv
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*\Z")
 _HOSTS = ((3, 11), "Linux", "x86_64")
+# Debian 13's. Its C library runs all wheels up to these platforms.
+_LATER = ("3.13", tuple(f"manylinux_2_{minor}_x86_64" for minor in (41, 39, 36, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)))
+# One requirement in requirements.lock, with its hashes.
+_LOCKED = re.compile(r"^(?P<name>[^\s=]+)==.*\n(?:    --hash=.*\n)+", re.MULTILINE)
+# The time of files in wheels that are built here. It is fixed, so that the same sources give the same release.
+_BUILT_AT = "315532800"
 # The role's preflight and its installation name this file too.
 _LIST = "wheels.lock"
 
@@ -71,17 +79,34 @@ def _wheels(scratch: Path) -> list[Path]:
     _run([*pip, "install", *hashed, "--requirement", str(ROOT / "setup-requirements.lock")])
     wheels = ["--wheel-dir", str(scratch / "wheels")]
     _run([*pip, "wheel", *hashed, *wheels, "--requirement", str(ROOT / "requirements.lock")])
+    python, platforms = _LATER
+    (scratch / "later.lock").write_text(_bound_to_python(scratch / "wheels"))
+    later = ["--python-version", python, *(part for name in platforms for part in ("--platform", name))]
+    later += ["--only-binary=:all:", "--no-deps", "--require-hashes", "--dest", str(scratch / "wheels")]
+    _run([*pip, "download", *later, "--requirement", str(scratch / "later.lock")])
     return sorted((scratch / "wheels").glob("*.whl"))
 
 
+def _bound_to_python(wheels: Path) -> str:
+    """Return the requirements whose wheels are for the running Python only, with their hashes."""
+    mine = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    bound = {wheel.name.split("-")[0].lower() for wheel in wheels.glob(f"*-{mine}-{mine}-*.whl")}
+    locked = _LOCKED.finditer((ROOT / "requirements.lock").read_text())
+    return "".join(entry[0] for entry in locked if re.sub(r"[-.]+", "_", entry["name"]).lower() in bound)
+
+
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True)  # noqa: S603  # ours alone
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _BUILT_AT}
+    subprocess.run(command, check=True, env=environment)  # noqa: S603  # ours alone
 
 
 def _hashes(wheels: list[Path]) -> bytes:
     """Return the requirements by which pip takes these wheels and no other file."""
-    named = ((*wheel.name.split("-")[:2], hashlib.sha256(wheel.read_bytes()).hexdigest()) for wheel in wheels)
-    return "".join(f"{name}=={version} --hash=sha256:{digest}\n" for name, version, digest in named).encode()
+    hashes = defaultdict(list)
+    for wheel in wheels:
+        hashes["==".join(wheel.name.split("-")[:2])].append(hashlib.sha256(wheel.read_bytes()).hexdigest())
+    lines = (" ".join([name, *(f"--hash=sha256:{digest}" for digest in found)]) for name, found in hashes.items())
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _pack(archive: Path, contents: dict[str, bytes]) -> None:

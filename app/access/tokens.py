@@ -30,8 +30,9 @@ MAX_TOKEN = 20 * 1024
 # costs a worker one signature and one verification. EdDSA signs the same bytes the same way each time.
 _BUCKET = 10
 _MAX_BUCKETED = 256
-# The seconds that the clocks of two hosts may be apart.
-_LEEWAY = 10
+# The seconds that the clocks of two hosts may be apart, in either direction. A token counts as valid so long before it
+# is issued, and clients replace it so long before it expires. So no token lives longer for it.
+_LEEWAY = 30
 _MAX_REMEMBERED = 4 * 1024 * 1024
 _ALGORITHM = "EdDSA"
 _CLAIMS = ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "access"]
@@ -156,8 +157,8 @@ class Tokens:
         if principal.administers:
             claims["admin"] = True
         token = jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.id})
-        # Less than its life, so that a client that counts from the answer's arrival still renews it in time.
-        return IssuedToken(token, LIFETIME - _BUCKET, issued_at)
+        # Less than its life: the client counts from the answer's arrival, and the next worker's clock may be ahead.
+        return IssuedToken(token, LIFETIME - _BUCKET - _LEEWAY, issued_at)
 
     def cached(self, token: str) -> Grant | None:
         """Return the grant of an earlier `verify` in this process, or None if `verify` must be called (again)."""

@@ -139,6 +139,10 @@ class AddressGuard(AbstractResolver):
         if _is_literal(host) and host != self._home and not self._allows(host):
             raise self._refusal(host)
 
+    def is_home(self, host: str) -> bool:
+        """Return whether this is the upstream's own host, which the operator chose."""
+        return host == self._home
+
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:

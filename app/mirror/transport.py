@@ -1,6 +1,7 @@
 """Send one request to an upstream and return its answer, and turn failures into errors.
 
-No function here follows a redirect or keeps a cookie. The guard checks each hop, and each hop is counted.
+No function here follows a redirect or keeps a cookie. The guard checks each hop, and each hop is counted, also those
+through a proxy of the site.
 
 A kept connection may be dead without a sign, for example if a NAT has forgotten it. So a reused connection has little
 time to answer, and then the request is repeated on a new one. A counted GET is never repeated: it always has a new
@@ -15,8 +16,10 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from prometheus_client import Counter
 from yarl import URL
 
@@ -24,6 +27,7 @@ from app.oci.errors import OCIError, UpstreamInvalid
 
 from .address_guard import AddressGuard
 from .answers import Answer, RequestKind, UpstreamDown, UpstreamLimited, carry, parse_rate_limit
+from .proxy import SiteProxy, target
 
 log = logging.getLogger(__name__)
 
@@ -64,25 +68,43 @@ class Reply:
     response: aiohttp.ClientResponse
 
 
+@dataclass(frozen=True, slots=True)
+class _Sessions:
+    """``kept`` reuses its connections; each request on ``single`` has a new one."""
+
+    kept: aiohttp.ClientSession
+    single: aiohttp.ClientSession
+
+    async def close(self) -> None:
+        await self.kept.close()
+        await self.single.close()
+
+
 class Transport:
     """The connections to one upstream and to the hosts it points to; the owner calls `start` and `close` once."""
 
-    def __init__(self, name: str, guard: AddressGuard, timeouts: Timeouts) -> None:
+    def __init__(self, name: str, guard: AddressGuard, timeouts: Timeouts, proxy: SiteProxy | None = None) -> None:
         self.name = name
         self._guard = guard
         self._timeouts = timeouts
-        self._kept: aiohttp.ClientSession | None = None
-        self._single: aiohttp.ClientSession | None = None
+        self._proxy = proxy or SiteProxy.from_environment()
+        self._direct: _Sessions | None = None
+        self._proxied: _Sessions | None = None
         # Until then (monotonic seconds) no connection is reused, because one was found dead.
         self._distrusts_until = 0.0
 
     async def start(self) -> None:
         """Make the sessions, without a connection yet."""
+        self._direct = self._sessions(self._guard)
+        # They look up the proxy's name only, which the operator chose.
+        self._proxied = self._sessions(None)
+
+    def _sessions(self, resolver: AbstractResolver | None) -> _Sessions:
         # No limit on connections, because stalled bodies must not delay a HEAD, and fills have their own bound.
-        self._kept = self._session(
-            aiohttp.TCPConnector(resolver=self._guard, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        return _Sessions(
+            self._session(aiohttp.TCPConnector(resolver=resolver, limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)),
+            self._session(aiohttp.TCPConnector(resolver=resolver, limit=0, force_close=True)),
         )
-        self._single = self._session(aiohttp.TCPConnector(resolver=self._guard, limit=0, force_close=True))
 
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -107,11 +129,11 @@ class Transport:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._kept is not None and self._single is not None:
-            await self._kept.close()
-            await self._single.close()
+        if self._direct is not None and self._proxied is not None:
+            await self._direct.close()
+            await self._proxied.close()
             await self._guard.close()
-            self._kept = self._single = None
+            self._direct = self._proxied = None
 
     async def send(
         self, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str], *, once: bool = False
@@ -122,16 +144,27 @@ class Transport:
         comes in time. The error carries an answer without a status, because the request may have arrived. Raises
         UpstreamInvalid if the guard refuses the address.
         """
-        if self._kept is None or self._single is None:
+        sessions = self._proxied if self._proxy.serves(url) else self._direct
+        if sessions is None:
             raise RuntimeError("the upstream's client was used before start() or after close()")
         self._guard.check(url)
         if not once and time.monotonic() >= self._distrusts_until:
             try:
-                return await self._attempt(self._kept, kind, method, url, headers)
+                return await self._attempt(sessions.kept, kind, method, url, headers)
             except _DeadConnection:
                 # The other kept connections may have died at the same time.
                 self._distrusts_until = time.monotonic() + _KEEP_ALIVE_SECONDS
-        return await self._attempt(self._single, kind, method, url, headers)
+        return await self._attempt(sessions.single, kind, method, url, headers)
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, method: str, url: URL, headers: Mapping[str, str], sending: _Sending
+    ) -> aiohttp.ClientResponse:
+        arguments: dict[str, Any] = {"allow_redirects": False, "trace_request_ctx": sending}
+        if not self._proxy.serves(url):
+            return await session.request(method, url, headers=headers, **arguments)
+        asked = await target(url, self._guard)
+        arguments |= {"proxy": self._proxy.address, "server_hostname": asked.tls_name}
+        return await session.request(method, asked.url, headers={**headers, "Host": asked.host}, **arguments)
 
     async def _attempt(
         self, session: aiohttp.ClientSession, kind: RequestKind, method: str, url: URL, headers: Mapping[str, str]
@@ -140,9 +173,7 @@ class Transport:
         sending = _Sending(asyncio.timeout(self._timeouts.answer))
         try:
             async with sending.deadline:
-                response = await session.request(
-                    method, url, headers=headers, allow_redirects=False, trace_request_ctx=sending
-                )
+                response = await self._ask(session, method, url, headers, sending)
         except aiohttp.InvalidURL:
             raise UpstreamInvalid("the upstream registry points to a URL that cannot be followed") from None
         except (aiohttp.ClientError, OSError, _Unanswered) as error:

@@ -44,6 +44,7 @@ from . import replies
 from .address_guard import AddressGuard, same_origin
 from .answers import Answer, ManifestUnusable, RequestKind, UpstreamDown, UpstreamRefused, WordlessRefusal, carry
 from .login import TokenCache
+from .proxy import SiteProxy
 from .requests import SEE_OTHER, FinalReply, Requests
 from .transport import Timeouts, Transport
 
@@ -127,12 +128,13 @@ class Upstream:
         *,
         timeouts: Timeouts | None = None,
         guard: AddressGuard | None = None,
+        proxy: SiteProxy | None = None,
         refused: Sequence[Network] = (),
     ) -> None:
         self.name = name
         self._home = URL(url.rstrip("/"))
         guard = guard or AddressGuard(self._home.raw_host or "", refused=refused)
-        self._transport = Transport(name, guard, timeouts or Timeouts())
+        self._transport = Transport(name, guard, timeouts or Timeouts(), proxy)
         self._requests = Requests(self._transport, self._home, credential, tokens)
 
     async def start(self) -> None:

@@ -1,7 +1,8 @@
-"""Bare Debian 12 hosts with systemd: systemd-nspawn guests on a bridge of their own, gone without a trace at the end.
+"""Bare Debian hosts with systemd: systemd-nspawn guests on a bridge of their own, gone without a trace at the end.
 
 A guest's root is an overlay in memory over one tree that is built once and kept in tests/artifacts. The packages that
-the playbook installs are downloaded into that tree and not installed. Its only way out is a proxy on the bridge.
+the playbook installs are downloaded into that tree and not installed. Its only way out is a proxy on the bridge. As in
+a cloud's image, it has no package lists; its ssh is not on the usual port.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ INSTALLED = (
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
     "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rclone",
-    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore", "certbot",
+    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore", "certbot", "logrotate",
+    "systemd-timesyncd",
 )  # fmt: skip
-_SUITE = "bookworm"
+BOOKWORM, TRIXIE = "bookworm", "trixie"
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 # What root may not do everywhere, in namespaces that end with it.
 _ATTEMPT = ("unshare", "--mount", "--net", "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link add attempt type bridge")
 _PROXY_PORT = 3128
+_SSH_PORT = 2222
 _CLONE_NEWNET = 0x40000000
 
 
@@ -96,6 +99,7 @@ class Host:
         """Give what Ansible must know to reach the host."""
         return {
             "ansible_host": self.address,
+            "ansible_port": str(_SSH_PORT),
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self.key),
             "ansible_ssh_common_args": "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null",
@@ -105,7 +109,7 @@ class Host:
 def _ssh(host: Host) -> list[str]:
     options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=5", "LogLevel=ERROR")
     flags = [part for option in options for part in ("-o", option)]
-    return ["ssh", "-i", str(host.key), *flags, f"root@{host.address}"]
+    return ["ssh", "-i", str(host.key), "-p", str(_SSH_PORT), *flags, f"root@{host.address}"]
 
 
 def _enter(namespace: str) -> None:
@@ -131,7 +135,7 @@ class Bed:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder, self._stack = folder, stack
-        self._root = tree("root", INSTALLED)
+        self._roots = {BOOKWORM: tree("root", INSTALLED)}
         self._key = folder / "key"
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._key)])
         self._number, self.bridge = self._make_bridge()
@@ -162,12 +166,14 @@ class Bed:
         proxy = Process("proxy", ["tinyproxy", "-d", "-c", str(file)], self._folder)
         self._stack.callback(proxy.stop)
 
-    def boot(self, name: str, *options: str) -> Host:
+    def boot(self, name: str, *options: str, suite: str = BOOKWORM) -> Host:
         """Start a host that nobody has touched, with more ``options`` of nspawn, and wait until ssh answers."""
+        if suite not in self._roots:
+            self._roots[suite] = tree(f"root-{suite}", INSTALLED, suite)
         count = len(self._guests) + 1
         number = self._number * 100 + count
         folder = self._folder / name
-        root = self._overlay(folder)
+        root = self._overlay(folder, self._roots[suite])
         namespace = f"regbed{number}"
         address = f"198.18.{self._number}.{count + 1}"
         self._connect(namespace, f"rb{number}", address)
@@ -204,7 +210,7 @@ class Bed:
                 os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside), what=f"the end of {host.name}")
 
-    def _overlay(self, folder: Path) -> Path:
+    def _overlay(self, folder: Path, below: Path) -> Path:
         memory = folder / "memory"
         memory.mkdir(parents=True)
         run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(memory)])
@@ -212,7 +218,7 @@ class Bed:
         upper, work, root = memory / "upper", memory / "work", memory / "root"
         for part in (upper, work, root):
             part.mkdir()
-        options = f"lowerdir={self._root},upperdir={upper},workdir={work}"
+        options = f"lowerdir={below},upperdir={upper},workdir={work}"
         run(["mount", "-t", "overlay", "overlay", "-o", options, str(root)])
         self._stack.callback(run, ["umount", "--lazy", str(root)])
         return root
@@ -243,6 +249,9 @@ class Bed:
         (root / "etc/hostname").write_text(f"{name}\n")
         (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         (root / "etc/machine-id").write_text("")
+        (root / "etc/ssh/sshd_config.d/port.conf").write_text(f"Port {_SSH_PORT}\n")
+        for part in (root / "var/lib/apt/lists").iterdir():
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
         keys = root / "root/.ssh"
         keys.mkdir(mode=0o700, exist_ok=True)
         (keys / "authorized_keys").write_bytes(self._key.with_suffix(".pub").read_bytes())
@@ -268,24 +277,27 @@ def bed(folder: Path) -> Iterator[Bed]:
         yield Bed(folder, stack)
 
 
-def tree(kind: str, installed: Sequence[str]) -> Path:
+def tree(kind: str, installed: Sequence[str], suite: str = BOOKWORM) -> Path:
     """Give a tree with Debian and these packages, building it where it is not there yet (a minute or two)."""
-    recipe = repr((_commands(Path("tree"), installed), _SOURCES.read_text()))
+    sources = _SOURCES.read_text().replace(BOOKWORM, suite)
+    recipe = repr((_commands(Path("tree"), installed, suite, _SOURCES), sources))
     folder = ROOT / "tests/artifacts/deploy"
     finished = folder / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if finished.exists():
         return finished
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"{kind}-*"):
+    for stale in folder.glob(f"{kind}-{'[0-9a-f]' * 12}"):
         shutil.rmtree(stale)
     unfinished = folder / f"unfinished-{kind}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    run(_commands(unfinished, installed), timeout=1800)
+    listed = folder / f"{kind}.sources"
+    listed.write_text(sources)
+    run(_commands(unfinished, installed, suite, listed), timeout=1800)
     (unfinished / "etc/apt/apt.conf.d/91keep").write_text('APT::Keep-Downloaded-Packages "true";\n')
     return unfinished.rename(finished)
 
 
-def _commands(root: Path, installed: Sequence[str]) -> list[str]:
+def _commands(root: Path, installed: Sequence[str], suite: str, sources: Path) -> list[str]:
     """Spell what makes a tree with Debian in it."""
     download: Sequence[str] = (
         'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"', "apt-get", "--yes", "--no-install-recommends", "--download-only",
@@ -295,5 +307,5 @@ def _commands(root: Path, installed: Sequence[str]) -> list[str]:
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(installed)}",
         '--aptopt=Acquire::Check-Valid-Until "false"', "--skip=cleanup/apt",
         *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")),
-        f"--customize-hook={' '.join(download)}", _SUITE, str(root), str(_SOURCES),
+        f"--customize-hook={' '.join(download)}", suite, str(root), str(sources),
     ]  # fmt: skip

@@ -151,6 +151,7 @@ def test_a_given_certificate_ends_the_renewal(site: Site) -> None:
     }
     played = site.inventory.play("site.yml", **given)
     assert played.status == 0, played.output[-4000:]
+    assert site.host.ssh("find /etc/letsencrypt -name 'privkey*'") == ""
     before = site.serial
     site.host.ssh("certbot renew --quiet --force-renewal --no-random-sleep-on-renew", timeout=120)
     assert site.serial == before

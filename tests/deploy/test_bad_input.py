@@ -13,6 +13,11 @@ from .releases import remake
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
+
+def _config(**changed: Any) -> dict[str, Any]:
+    return {"registry_config": {"fill_networks": ["192.0.2.0/24"], **changed}}
+
+
 _CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a variable of the wrong type": ({"registry_workers": "many"}, "registry_workers"),
     "a misspelt variable": ({"nginx_certficate": "x"}, "nginx_certficate"),
@@ -20,17 +25,21 @@ _CASES: dict[str, tuple[dict[str, Any], str]] = {
     "a secret that can be guessed": ({"registry_secret_key": "short"}, "at least 32 characters"),
     "a release nobody made": ({"registry_version": "9.9.9"}, "Make it with ansible/release.py 9.9.9"),
     "a full disk": ({"preflight_free_bytes": 1 << 60}, "Make room first"),
+    "nobody whose pulls are fetched": ({"registry_config": {}}, "registry_config.fill_networks is missing or empty"),
+    "more workers than connections": ({"registry_workers": 12}, "and 12 workers need 250"),
+    "a number of workers for nginx alone": ({"nginx_workers": 4}, "nginx_workers is now registry_workers"),
+    "a proxy that is none": ({"registry_https_proxy": "proxy:3128"}, "registry_https_proxy is not http://HOST:PORT"),
     "another release of Debian": ({"preflight_releases": ["Debian 13"]}, "this playbook is for Debian 13"),
     "an old name": ({"registry_old": 1, "preflight_renamed": {"registry_old": "registry_new"}}, "registry_old is now"),
     "an identity provider that is away": (
-        {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/metadata"}}},
+        _config(saml={"enabled": True, "idp_metadata_url": "http://127.0.0.1:9/metadata"}),
         "does not answer registry1",
     ),
     "an identity provider that shows something else": (
-        {"registry_config": {"saml": {"enabled": True, "idp_metadata_url": "http://127.0.0.1:9090/graph"}}},
+        _config(saml={"enabled": True, "idp_metadata_url": "http://127.0.0.1:9090/graph"}),
         "does not answer registry1 with metadata",
     ),
-    "a key that the service does not know": ({"registry_config": {"servr": {"processes": 1}}}, "servr"),
+    "a key that the service does not know": (_config(servr={"processes": 1}), "servr"),
     "a backup that comes too seldom": ({"backup_calendar": "daily"}, "leaves more than 20 hours between two copies"),
     "a time that is none": ({"backup_calendar": "at night"}, "is no time that systemd knows"),
     "a bucket without its key": ({"backup_s3_bucket": "copies"}, "both are needed for the bucket copies"),
@@ -51,6 +60,19 @@ def test_a_disk_of_its_own_that_is_full(site: Site) -> None:
     site.host.ssh("mkdir --parents /srv/small && mount -t tmpfs -o size=1m tmpfs /srv/small")
     _refused(site, "1 MiB free on one of the disks of / /var /opt /srv/small", registry_data_dir="/srv/small")
     site.host.ssh("umount /srv/small")
+
+
+def test_a_disk_that_is_not_mounted(site: Site) -> None:
+    site.host.ssh("echo 'tmpfs /var/lib/registry tmpfs defaults 0 0' >> /etc/fstab")
+    try:
+        _refused(site, "/var/lib/registry in /etc/fstab, and it is not mounted")
+    finally:
+        site.host.ssh("sed --in-place /tmpfs/d /etc/fstab")
+
+
+def test_another_build_of_the_same_release(site: Site, release: Path, tmp_path: Path) -> None:
+    remake(release, "1.0.8", lambda folder: (folder / "app/more.py").touch(), tmp_path / "unpacked")
+    _refused(site, "from another build", registry_archive=str(release / "registry-1.0.8.tar.gz"))
 
 
 def test_a_release_without_the_hashes_of_its_wheels(site: Site, release: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.database import engine
 from tests.parts.process import ROOT
 
 from . import playbook
@@ -27,6 +28,7 @@ ALERTS = Path(__file__).with_name("alerts") / "registry.test.yml"
 _READS = re.compile(
     r"(df|journalctl|openssl x509 -noout|openssl pkey -pubout|python3 -c \"import ipaddress|systemd-analyze calendar)\b"
     r"|tar --list\b"
+    r"|findmnt\b"
     # What it writes to see whether it can, it removes.
     r"|/usr/local/sbin/registry-backup check$"
     r"|psql (?=[^\"]*\"SELECT )(?!.*;)"
@@ -74,7 +76,9 @@ def test_inventories_set_what_roles_take(inventory: str) -> None:
 # Two that other roles include.
 @pytest.mark.parametrize("role", sorted({*ROLES} - {"preflight", "unit"}))
 def test_roles_have_the_same_four_steps(role: str) -> None:
-    steps = [task["ansible.builtin.import_tasks"] for task in _yaml(ANSIBLE / "roles" / role / "tasks/main.yml")]
+    tasks = _yaml(ANSIBLE / "roles" / role / "tasks/main.yml")
+    kinds = ("ansible.builtin.import_tasks", "ansible.builtin.include_tasks")
+    steps = [task[kind] for task in tasks for kind in kinds if kind in task]
     assert steps == ["preflight.yml", "install.yml", "configure.yml", "run.yml"]
     assert _specs(role)["preflight"]["options"] == _specs(role)["main"]["options"]
 
@@ -98,10 +102,84 @@ def test_what_claims_to_change_nothing_only_reads(file: Path) -> None:
     plays = document if isinstance(document, list) else []
     tasks = [task for play in plays for part in ("tasks", "handlers") for task in play.get(part, [])]
     for task in _tasks(tasks + plays):
-        if task.get("changed_when") is False:
+        # apt's package lists are no part of what a host is asked to be.
+        if task.get("changed_when") is False and "ansible.builtin.apt" not in task:
             given = task["ansible.builtin.command"]
             command = given["cmd"] if "cmd" in given else shlex.join(given["argv"])
             assert _READS.match(command), f"{task['name']}: {command}"
+
+
+def test_one_number_of_workers_has_one_default() -> None:
+    texts = {file: file.read_text() for file in ANSIBLE.glob("**/*.yml")}
+    found = {
+        default
+        for text in texts.values()
+        for pattern in (r"registry_workers \| default\((\d+)", r"attribute='registry_workers', default=(\d+)")
+        for default in re.findall(pattern, text)
+    }
+    assert found == {str(_yaml(ANSIBLE / "roles/registry/defaults/main.yml")["registry_workers"])}
+
+
+def test_postgresql_has_room_for_the_pools_of_each_worker() -> None:
+    counted = _yaml(ANSIBLE / "roles/postgresql/vars/main.yml")["__postgresql_per_worker"]
+    # Two more: the lease of a migration or a back-fill, and a probe.
+    assert counted >= engine._POOL_SIZE + engine._MORE_CONNECTIONS + 2
+
+
+def test_the_number_of_workers_reaches_nginx_and_the_monitoring(tmp_path: Path) -> None:
+    _ansible()
+    web = _template("nginx", "etc/nginx/nginx.conf.j2", tmp_path, registry_workers=3, nginx_server_names=["x"])
+    assert re.findall(r"server unix:/run/registry/(\d+)/http", web) == ["1", "2", "3"]
+    assert re.findall(r"location = /metrics/(\d+)", web) == ["1", "2", "3"]
+    scraped = _template("monitoring", "etc/prometheus/prometheus.yml.j2", tmp_path, registry_workers=3)
+    labels = [one["labels"] for one in yaml.safe_load(scraped)["scrape_configs"][0]["static_configs"]]
+    assert [one["worker"] for one in labels] == ["1", "2", "3"]
+
+
+def test_what_lies_in_an_inventory_is_not_read_as_hosts(tmp_path: Path) -> None:
+    _ansible()
+    folder = tmp_path / "mine"
+    shutil.copytree(ANSIBLE / "inventory/single", folder)
+    shutil.copy(ANSIBLE / "inventory/uthpc/certificate.pem", folder)
+    (folder / "authority.key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    done = subprocess.run(
+        ["ansible-inventory", "-i", folder, "--list"], cwd=ANSIBLE, env=playbook.environment(tmp_path),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert list(json.loads(done.stdout)["_meta"]["hostvars"]) == ["registry1"]
+
+
+def test_the_roles_are_a_collection(tmp_path: Path) -> None:
+    """It is built, installed, and each role is found in it by its long name."""
+    _ansible()
+    _run(["ansible-galaxy", "collection", "build", ".", "--output-path", str(tmp_path)], tmp_path)
+    archive = next(tmp_path.glob("uthpc-registry-*.tar.gz"))
+    _run(["ansible-galaxy", "collection", "install", "--offline", "-p", str(tmp_path / "all"), str(archive)], tmp_path)
+    place = tmp_path / "all/ansible_collections/uthpc/registry"
+    assert {path.name for path in place.iterdir()} == {
+        "CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "meta", "roles"
+    }  # fmt: skip
+    plays = [
+        {"name": role, "hosts": "all", "gather_facts": False, "roles": [f"uthpc.registry.{role}"]} for role in ROLES
+    ]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    given = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "all"), "ANSIBLE_ROLES_PATH": str(tmp_path)}
+    command = ["ansible-playbook", "--syntax-check", "-i", "localhost,", str(tmp_path / "play.yml")]
+    _run(command, tmp_path, **given)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_says_what_it_is(role: str) -> None:
+    text = (ANSIBLE / "roles" / role / "README.md").read_text()
+    about = _yaml(ANSIBLE / "roles" / role / "meta/main.yml")["galaxy_info"]
+    specs = _specs(role)["main"]
+    assert text.startswith(f"# uthpc.registry.{role}\n")
+    assert about["description"] == specs["short_description"]
+    for name, option in specs["options"].items():
+        assert not option.get("required") or f"            {name}: " in text
+    for name in re.findall(r"^            (\w+): ", text, re.MULTILINE):
+        assert name in specs["options"]
 
 
 def test_promtool_takes_the_rules() -> None:
@@ -123,7 +201,7 @@ def test_each_alert_is_explained() -> None:
 
 def test_queries_name_metrics_that_are_there() -> None:
     documented = (ROOT / "docs/metrics.md").read_text()
-    elsewhere = {"registry_certificate_end_seconds", "registry_backup_success_seconds"}
+    elsewhere = {"registry_certificate_end_seconds", "registry_backup_success_seconds", "registry_workers"}
     panels = (ANSIBLE / "roles/monitoring/vars/main.yml").read_text()
     named = set(re.findall(r"registry_[a-z_]+", "".join(_expressions()) + panels)) - elsewhere
     for name in named:
@@ -132,12 +210,8 @@ def test_queries_name_metrics_that_are_there() -> None:
 
 def test_dashboard_is_json_whose_queries_prometheus_takes(tmp_path: Path) -> None:
     _ansible()
-    dashboard = tmp_path / "dashboard.json"
-    variables = ANSIBLE / "roles/monitoring/vars/main.yml"
-    template = ANSIBLE / "roles/monitoring/templates/etc/prometheus/dashboard.json.j2"
-    arguments = ["-m", "ansible.builtin.template", "-a", f"src={template} dest={dashboard}", "-e", f"@{variables}"]
-    _run(["ansible", "localhost", *arguments], tmp_path)
-    queries = [target["expr"] for panel in json.loads(dashboard.read_text())["panels"] for target in panel["targets"]]
+    dashboard = json.loads(_template("monitoring", "etc/prometheus/dashboard.json.j2", tmp_path))
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     rules = [{"record": f"a{number}", "expr": query} for number, query in enumerate(queries)]
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     _promtool("check", "rules", str(tmp_path / "rules.yml"))
@@ -224,9 +298,19 @@ def _vagrant(folder: Path, *arguments: str, **environment: str) -> subprocess.Co
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, check=False)
 
 
-def _run(command: Sequence[str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=ANSIBLE, env=playbook.environment(folder), capture_output=True, text=True, check=False
-    )  # fmt: skip
+def _template(role: str, name: str, folder: Path, **variables: Any) -> str:
+    """Have Ansible write a template of a role's, with the role's own variables and these."""
+    place, given, file = ANSIBLE / "roles" / role, folder / "given.json", folder / Path(name).stem
+    given.write_text(json.dumps(variables))
+    files = (place / "defaults/main.yml", place / "vars/main.yml", place / "vars/Debian.yml", given)
+    extra = [part for one in files for part in ("-e", f"@{one}")]
+    arguments = ["-m", "ansible.builtin.template", "-a", f"src={place / 'templates' / name} dest={file}"]
+    _run(["ansible", "localhost", "-c", "local", *arguments, *extra], folder)
+    return file.read_text()
+
+
+def _run(command: Sequence[str], folder: Path, **more: str) -> str:
+    environment = {**playbook.environment(folder), **more}
+    done = subprocess.run(command, cwd=ANSIBLE, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -35,6 +35,10 @@ _NEEDED = (
     "nginx", "postgresql@15-main", "redis-server", "prometheus", "prometheus-node-exporter", "registry@1", "registry@2",
 )  # fmt: skip
 _UNITS = ("registry@1.service", "registry@2.service", "registry-migrate.service")
+_OTHERS = (
+    "nginx.service", "postgresql@15-main.service", "redis-server.service", "prometheus.service",
+    "prometheus-node-exporter.service", "registry-backup.service", "registry-certificate-age.service",
+)  # fmt: skip
 
 
 def test_docker_pulls_through_the_mirror(site: Site, client: Docker) -> None:
@@ -102,13 +106,58 @@ def test_check_mode_on_a_bare_host(site: Site, bed: Bed) -> None:
     variables = {**site.inventory.hosts["registry1"], **bare.variables}
     checked = Inventory("single", bare.key.parent / "bare", {"registry1": variables}).play("site.yml", "--check")
     assert checked.status == 0, checked.output[-4000:]
+    assert not re.search(r"^(fatal|failed):|\.\.\.ignoring", checked.output, re.MULTILINE), _changes(checked.output)
     assert bare.ssh("ls /etc/registry /opt/registry /etc/nginx 2>/dev/null || true") == ""
 
 
-@pytest.mark.parametrize("unit", _UNITS)
-def test_units_are_hardened(site: Site, unit: str) -> None:
+@pytest.mark.parametrize(("unit", "most"), [*((unit, 2.0) for unit in _UNITS), *((unit, 4.0) for unit in _OTHERS)])
+def test_units_are_hardened(site: Site, unit: str, most: float) -> None:
     said = site.host.ssh(f"systemd-analyze security --no-pager {unit} | tail --lines=1")
-    assert float(said.split(": ")[1].split()[0]) <= 2.0
+    assert float(said.split(": ")[1].split()[0]) <= most
+
+
+def test_logs_are_not_for_everybody_and_are_rotated(site: Site) -> None:
+    readable = "find /var/log/nginx /var/log/postgresql -type f -perm /o=r"
+    assert site.host.ssh(readable) == ""
+    site.curl("/v2/")
+    site.host.ssh("logrotate --force /etc/logrotate.d/nginx")
+    site.curl("/v2/", "--header", "X-After: rotation")
+    assert site.host.ssh("sleep 1.5; cat /var/log/nginx/registry.log") != "", "nginx writes to the new one"
+    assert site.host.ssh(readable) == ""
+
+
+def test_answers_are_kept_in_memory(site: Site) -> None:
+    """A full disk does not stop what needs none."""
+    number = site.host.ssh("systemctl show --value --property MainPID nginx").strip()
+    mounts = site.host.ssh(f"cat /proc/{number}/mounts").splitlines()
+    kinds = {line.split()[1]: line.split()[2] for line in mounts}
+    assert kinds["/var/cache/nginx/answers"] == "tmpfs"
+
+
+def test_more_workers_and_fewer_again(site: Site) -> None:
+    """The number drives all roles; what the inventory no longer has goes."""
+    credentials = {**site.inventory.hosts["registry1"]["registry_credentials"], "spare": "tests-spare-secret"}
+    roles = ("--tags", "registry,nginx,monitoring")
+    more = site.inventory.play("site.yml", *roles, registry_workers=3, registry_credentials=credentials)
+    assert more.status == 0, _changes(more.output)
+    assert _answering(site) == {"/metrics/1": "200", "/metrics/2": "200", "/metrics/3": "200"}
+    assert site.host.ssh("cat /etc/registry/credentials/spare") == "tests-spare-secret\n"
+    fewer = site.inventory.play("site.yml", *roles)
+    assert fewer.status == 0, _changes(fewer.output)
+    assert _answering(site) == {"/metrics/1": "200", "/metrics/2": "200", "/metrics/3": "404"}
+    assert site.host.ssh("systemctl is-active registry@3 || true; systemctl is-enabled registry@3 || true").split() == [
+        "inactive", "disabled",
+    ]  # fmt: skip
+    assert site.host.ssh("ls /etc/registry/credentials").split() == [
+        "admin-password", "database-url", "redis-url", "saml-certificate", "saml-key", "secret-key"
+    ]  # fmt: skip
+    again = site.inventory.play("site.yml", *roles)
+    assert (again.status, again.changed) == (0, 0), _changes(again.output)
+
+
+def _answering(site: Site) -> dict[str, str]:
+    ask = "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:9180"
+    return {path: site.host.ssh(f"{ask}{path}") for path in ("/metrics/1", "/metrics/2", "/metrics/3")}
 
 
 def test_secrets_are_with_root_only(site: Site) -> None:

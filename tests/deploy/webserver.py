@@ -73,8 +73,8 @@ def webserver(folder: Path, authority: Authority, workers: str, **variables: Any
     """Start nginx before ``workers`` (HOST:PORT); ``variables`` are the role's."""
     folder.mkdir(parents=True, exist_ok=True)
     pair = authority.certify(NAME)
-    for part in ("log", "cache", "tls"):
-        (folder / part).mkdir()
+    for part in ("log", "cache/answers", "tls"):
+        (folder / part).mkdir(parents=True)
     (folder / "tls/registry.pem").write_text(pair.certificate)
     (folder / "tls/registry.key").write_text(pair.key)
     port = free_port()
@@ -95,7 +95,7 @@ def _rendered(folder: Path, variables: Mapping[str, Any]) -> str:
     """Have Ansible write the role's configuration for one worker."""
     file, given = folder / "role.conf", folder / "variables.json"
     own = {
-        "nginx_server_names": [NAME], "nginx_workers": 1, "__nginx_user": "root", "__nginx_tls": str(folder / "tls"),
+        "nginx_server_names": [NAME], "registry_workers": 1, "__nginx_user": "root", "__nginx_tls": str(folder / "tls"),
     }  # fmt: skip
     given.write_text(json.dumps({**own, **variables}))
     files = (_ROLE / "defaults/main.yml", _ROLE / "vars/main.yml", _ROLE / "vars/Debian.yml", given)

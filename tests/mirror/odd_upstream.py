@@ -15,6 +15,7 @@ from multidict import CIMultiDictProxy
 
 from app.config import Credential
 from app.mirror.address_guard import AddressGuard
+from app.mirror.proxy import SiteProxy
 from app.mirror.transport import REQUESTS, Timeouts
 from app.mirror.upstream import Upstream
 from app.oci.digest import Digest
@@ -135,6 +136,7 @@ async def client(
     cache: Cache | None = None,
     timeouts: Timeouts | None = None,
     guard: AddressGuard | None = None,
+    proxy: SiteProxy | None = None,
 ) -> AsyncIterator[Upstream]:
     """Start the client of an upstream, and close it."""
     upstream = Upstream(
@@ -144,6 +146,7 @@ async def client(
         cache or Cache(),
         timeouts=timeouts,
         guard=guard,
+        proxy=proxy,
     )
     await upstream.start()
     try:

@@ -110,6 +110,40 @@ async def test_a_token_has_the_claims_of_the_specification_and_five_minutes(toke
     assert "admin" not in body
 
 
+@pytest.mark.parametrize("principal", [MARI, ANONYMOUS], ids=["a person", "nobody"])
+@pytest.mark.parametrize("kept", [0, 260], ids=["at once", "as long as the client was told"])
+@pytest.mark.parametrize("ahead", [-28, 28])
+async def test_hosts_whose_clocks_differ_take_each_others_tokens(
+    tokens: Tokens, principal: Principal, kept: int, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty seconds are allowed; two are for this test. The issuer's clock is ``ahead``, by seconds."""
+    monkeypatch.setattr(module, "time", _Clock(time.time() - kept + ahead))
+    issued = await tokens.issue(principal, PULL_A)
+    monkeypatch.setattr(module, "time", time)
+    assert issued.expires_in == 260
+    assert (await tokens.verify(issued.token)).expires_at == issued.issued_at + LIFETIME
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(45, "not valid here"), (-345, "expired")])
+async def test_the_difference_of_clocks_is_bounded(
+    tokens: Tokens, ahead: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "time", _Clock(time.time() + ahead))
+    issued = await tokens.issue(MARI, PULL_A)
+    monkeypatch.setattr(module, "time", time)
+    await refused(tokens, issued.token, words)
+
+
+class _Clock:
+    """The module ``time`` of a host with another clock."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def time(self) -> float:
+        return self._now
+
+
 async def test_anonymous_tokens_are_one_string_on_every_worker(tokens: Tokens, other_database: Database) -> None:
     other = Tokens(SigningKeys(other_database, SECRETS), URL)
     began = time.time()
@@ -138,7 +172,7 @@ def given(project: int | None, issued_at: float = NOW) -> Grant:
         (given(7), 7, NOW - 3600),
         (given(7), 7, NOW + 10),
         (given(NO_PROJECT), NO_PROJECT, 0.0),
-        (given(None), 7, NOW - 11),
+        (given(None), 7, NOW - 31),
         (given(None), NO_PROJECT, 0.0),
     ],
 )
