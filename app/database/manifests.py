@@ -326,6 +326,25 @@ async def is_referenced(transaction: Transaction, repository_id: int, digest: Di
     return bool((await transaction.execute(statement)).scalar())
 
 
+async def index_of(transaction: Transaction, repository_id: int, digest: Digest) -> str | None:
+    """Return an index that names a hosted manifest: one of its tags, else its digest; None if no index does.
+
+    The manifest is locked before, so that no index arrives that names it. A mirror fetches a child again, so there
+    nothing hangs on it.
+    """
+    here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
+    await transaction.execute(select(manifest.c.digest).where(here).with_for_update())
+    tagged = select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest == part.c.manifest)
+    statement = (
+        select(func.coalesce(tagged.limit(1).scalar_subquery(), part.c.manifest))
+        .join_from(part, repository, repository.c.id == part.c.repository_id)
+        .join(project, project.c.id == repository.c.project_id)
+        .where(part.c.repository_id == repository_id, part.c.digest == digest, part.c.is_manifest)
+        .where(project.c.upstream.is_(None))
+    )
+    return (await transaction.execute(statement.limit(1))).scalar()
+
+
 async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
     """Return the Unix time of a mirrored manifest's last pull; None if it is hosted or does not exist."""
     statement = (

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.access.errors import Conflict, Invalid, Missing
+from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.database import Database, Transaction, artifacts, labels, manifests
 from app.database.artifacts import (
     EVERYTHING,
@@ -194,9 +194,17 @@ class Artifacts:
         await self._database.transact(remove)
 
     async def remove(self, repository_id: int, digest: Digest) -> None:
-        """Delete a manifest with its tags now, and its referrers a day later; raises Missing."""
+        """Delete a manifest with its tags now, and its referrers a day later.
+
+        Raises Missing, and PreconditionFailed for a manifest that an index names, which would break on that platform.
+        """
 
         async def remove(transaction: Transaction) -> bool:
+            index = await manifests.index_of(transaction, repository_id, digest)
+            if index is not None:
+                raise PreconditionFailed(
+                    "the index %(index)s names %(digest)s; delete the index first", index=index, digest=digest
+                )
             orphans = await manifests.remove(transaction, repository_id, digest)
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
             return orphans is not None

@@ -9,7 +9,14 @@ from app.access.computations import Computations
 from app.database import Database, Transaction, blobs, manifests
 from app.database.manifests import StoredManifest
 from app.oci.digest import Digest
-from app.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown
+from app.oci.errors import (
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+)
 from app.oci.manifest import Descriptor, Manifest, parse_manifest
 from app.oci.reference import Name, Reference, Tag
 from app.projects.service import Repository, ensure
@@ -101,7 +108,10 @@ class Manifests:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
     async def delete(self, repository: Repository, reference: Reference) -> None:
-        """Remove a tag, or a manifest with all its tags; raises NameUnknown and ManifestUnknown."""
+        """Remove a tag, or a manifest with all its tags.
+
+        Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names.
+        """
         if repository.id is None:
             raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
         repository_id = repository.id
@@ -109,6 +119,9 @@ class Manifests:
         async def delete(transaction: Transaction) -> bool:
             orphans: Iterable[Digest] | None
             if isinstance(reference, Digest):
+                index = await manifests.index_of(transaction, repository_id, reference)
+                if index is not None:
+                    raise _needed(reference, index)
                 orphans = await manifests.remove(transaction, repository_id, reference)
             else:
                 leased = repository.upstream is not None
@@ -172,6 +185,17 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
                 size=sizes[part.digest],
                 stated=part.size,
             )
+
+
+def _needed(digest: Digest, index: str) -> Denied:
+    """Return the error for the deletion of a manifest that an index names."""
+    return Denied(
+        "the index %(index)s names %(digest)s; delete the index first",
+        index=index,
+        digest=digest,
+        status=405,
+        headers={"Allow": "GET, HEAD, PUT"},
+    )
 
 
 def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
