@@ -61,7 +61,8 @@ class ServiceProvider:
         sp = self._sp(pair)
         if next_pair is not None:
             sp["x509certNew"] = next_pair.certificate
-        security = {**_SECURITY, "wantAssertionsEncrypted": self.encrypted}
+        # They have our key in any case, so that an identity provider that can encrypt does.
+        security = {**_SECURITY, "wantAssertionsEncrypted": True}
         return Settings({"strict": True, "sp": sp, "security": security}, sp_validation_only=True)
 
     def request(self, path: str, **data: Any) -> Mapping[str, Any]:
