@@ -342,7 +342,8 @@ async def index_of(transaction: Transaction, repository_id: int, digest: Digest)
         .where(part.c.repository_id == repository_id, part.c.digest == digest, part.c.is_manifest)
         .where(project.c.upstream.is_(None))
     )
-    return (await transaction.execute(statement.limit(1))).scalar()
+    found: str | None = (await transaction.execute(statement.limit(1))).scalar()
+    return found
 
 
 async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
@@ -405,6 +406,15 @@ async def ask_review(transaction: Transaction, repository_id: int, digests: Iter
             index_elements=["repository_id", "digest"], set_={"review_at": review_at}
         )
         await transaction.execute(statement, rows)
+
+
+async def ask_review_of_push(
+    transaction: Transaction, repository_id: int, digest: Digest, review_at: float, *, project_id: int, pushed_by: str
+) -> None:
+    """Queue a review of a blob as `ask_review` does, and note to whose push in which project it belongs."""
+    values = {"review_at": review_at, "project_id": project_id, "pushed_by": pushed_by}
+    statement = insert(transaction, review).values(repository_id=repository_id, digest=digest, **values)
+    await transaction.execute(statement.on_conflict_do_update(index_elements=["repository_id", "digest"], set_=values))
 
 
 async def under_review(database: Database, repository_id: int, digest: Digest) -> bool:

@@ -32,6 +32,7 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
+from app.projects import unfinished
 from app.storage import BlobStore
 
 from .garbage_collection import GRACE_SECONDS
@@ -174,7 +175,7 @@ class Artifacts:
                 return None
             return await artifacts.add_tag(transaction, repository_id, digest, tag, time.time())
 
-        added = await self._database.transact(add)
+        added = await unfinished.transact(self._database, add)
         if added is None:
             raise _missing(digest)
         if not added:

@@ -368,11 +368,14 @@ async def test_repositories(house: House) -> None:
         "team/tool"
     ]
     assert await house.database.read(repositories.page, 1, Page(50, before="app")) == []
-    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(1, order="-key"))] == [
-        "team/tool"
-    ]
     assert [
-        entry.name for entry in await house.database.read(repositories.page, 1, Page(50, order="-pulls", search="APP"))
+        entry.name for entry in await house.database.read(repositories.page, 1, Page(1, sort=(("name", True),)))
+    ] == ["team/tool"]
+    assert [
+        entry.name
+        for entry in await house.database.read(
+            repositories.page, 1, Page(50, sort=(("pull_count", True),), search="APP")
+        )
     ] == ["app"]
     assert (
         (await house.database.read(repositories.total, 1)).number,
@@ -404,7 +407,8 @@ async def test_search(house: House) -> None:
     assert (await house.repositories.found(ANONYMOUS, "")).number == 1
     assert (await house.repositories.found(ANONYMOUS, "\0")).number == 0
     pages = [
-        await house.repositories.search(mari, Page(1, offset=offset, order="-key", search="app")) for offset in range(3)
+        await house.repositories.search(mari, Page(1, offset=offset, sort=(("name", True),), search="app"))
+        for offset in range(3)
     ]
     assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
     await house.push_blob(EMPTY, to="physics/zoo")
