@@ -63,7 +63,12 @@ async def transact(database: Database, work: Callable[[Transaction], Awaitable[T
 
 
 async def free_failed(database: Database, project_id: int, repository_id: int, pushed_by: str) -> None:
-    """Free the blobs that a principal's push left in a repository, because the push was refused; raises Unavailable."""
+    """Free the blobs that a principal's push left in a repository, because the push was refused; raises Unavailable.
+
+    Nothing is freed if nobody knows whose push it was ("").
+    """
+    if not pushed_by:
+        return
     find = partial(
         unfinished.blobs_of_push,
         project_id=project_id,

@@ -350,6 +350,7 @@ async def test_repositories(house: House) -> None:
     await house.push(image(BASE), "v1", "v2")
     await house.push(image(TOP), "v3")
     await house.push_blob(EMPTY, to="physics/team/tool")
+    await house.show("physics/team/tool")
     found = {entry.name: entry for entry in await house.database.read(repositories.page, 1, Page(50))}
     assert list(found) == ["app", "team/tool"]
     assert (found["app"].artifacts, found["app"].pulls, found["app"].full_name) == (2, 0, "physics/app")
@@ -393,6 +394,8 @@ async def test_repositories(house: House) -> None:
 async def test_search(house: House) -> None:
     secret = await house.project("secret", public=False)
     await house.push_blob(EMPTY, to="secret/app")
+    for name in ("physics/app", "secret/app"):
+        await house.show(name)
     mari = await house.person("mari", groups=("astronomers",))
     assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="App"))] == [
         "physics/app"

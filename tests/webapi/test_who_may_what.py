@@ -194,8 +194,10 @@ def expected(door: Door, caller: str, project: Project) -> int | None:
         return None
     if caller == "anonymous":
         return 401
-    if caller in ("outsider", "robot that pulls"):
+    if caller == "outsider":
         return 403 if project.public else 404
+    if caller == "robot that pulls":
+        return 403
     if caller in ROLES:
         return None if list(ROLES).index(caller) >= list(ROLES).index(door.least) else 403
     return None if door.given else 403
