@@ -415,6 +415,7 @@ async def test_search(house: House) -> None:
     ]
     assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
     await house.push_blob(EMPTY, to="physics/zoo")
+    await house.show("physics/zoo")
     everything = ["physics/app", "physics/zoo", "secret/app"]
     for after, before, limit, wanted in (
         ("physics/app", "", 9, everything[1:]),

@@ -187,6 +187,8 @@ COMMANDS: Mapping[str, list[str]] = {
 
 _SEARCH = "a search looks at 10,000 entries at most"
 _COUNT = "a count ends at 1,000"
+_SORT = "a sort that no index has looks at 10,000 entries at most"
+_PUSHES = "of the blobs that were pushed within a day, 10,000 are looked at"
 _OFFSET = "a page number counts the entries before it, in an index alone; Link and the pages' own keys do not"
 # What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
 # steps of SQLite. 0 is for a database where it costs no more.
@@ -242,4 +244,11 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "the last page of users": (_OFFSET, 600, 262000),
     "the last page of quotas": (_OFFSET, 2200, 641000),
     "the last page of all repositories": (_OFFSET, 2500, 391000),
+    "/api/v2.0/projects/deep/auditlog-exts": (_COUNT, 0, 13000),
+    "/api/v2.0/projects/deep/summary": (_PUSHES, 130000, 2500000),
+    "artifacts by a part of a digest": (_SEARCH, 126300, 3500000),
+    "audit of a person without a match": (_SEARCH, 700, 900000),
+    "audit of a part of a person": (_SEARCH, 700, 1200000),
+    "audit of a resource": (_SEARCH, 700, 651000),
+    **{f"{name} sorted by {sort}": (_SORT, 130000, 3500000) for name, sorts in _SORTS.items() for sort in sorts},
 }
