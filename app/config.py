@@ -177,6 +177,8 @@ class Saml:
     next_certificate: str | None = None
     next_private_key: str | None = field(default=None, repr=False)
     attributes: SamlAttributes = SamlAttributes()
+    # Whether an assertion has to be encrypted. Without encryption it is still signed, and TLS alone hides it.
+    encrypted_assertions: bool = True
     # Scopes (the part after the @) for which the identity provider may assert identities. Empty: those in its metadata.
     scopes: tuple[str, ...] = ()
     # A person may log in if one of these rules matches. Empty: everybody whom the identity provider lets in.
@@ -280,6 +282,8 @@ def _check_project(config: Config, name: str, project: ProjectConfig) -> None:
 def _check_people(config: Config) -> None:
     if config.saml.enabled and not config.saml.idp_metadata_url:
         raise ConfigError("saml.idp_metadata_url: required if saml.enabled is true; use http(s):// or file://")
+    if not (config.saml.encrypted_assertions or _is_hidden(config.server.external_url)):
+        raise ConfigError("saml.encrypted_assertions: false needs an https:// server.external_url, which hides them")
     if config.policy.default_quota > config.policy.most_quota:
         raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
     if config.access.robot_days > config.access.most_robot_days:
@@ -288,6 +292,12 @@ def _check_people(config: Config) -> None:
         raise ConfigError(
             "access.robot_prefix: use 1 to 32 letters, digits and . _ - $ +, with at least one that is not a letter"
         )
+
+
+def _is_hidden(url: str) -> bool:
+    """Return whether nobody between a browser and this address can read what it sends."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or parts.hostname in ("127.0.0.1", "::1", "localhost")
 
 
 def _is_http(url: str) -> bool:

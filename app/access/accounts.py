@@ -17,12 +17,13 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from cachetools import TTLCache
 
 from app.database import Database, Transaction, accounts
-from app.database.accounts import Person
-from app.database.text import encodable
+from app.database.accounts import AccountSource, Person
+from app.database.text import encodable, folded
+from app.kit.ids import is_id
 from app.kit.threads import in_thread
 from app.oci.errors import Term, TooManyRequests, Unauthorized
 
-from .errors import Conflict, Invalid
+from .errors import Conflict, Invalid, Missing, PreconditionFailed
 from .line import Line, LineFull
 from .principal import Principal, PrincipalKind, address_block
 from .throttle import Throttle
@@ -124,14 +125,14 @@ class Accounts:
         chosen = password if password is not None else secrets.token_urlsafe(18)
         hashed = await self._hash(chosen)
         async with self._database.transaction() as transaction:
-            made = await accounts.create(transaction, username, hashed, is_admin=True)
+            made = await accounts.create(transaction, folded(username), hashed, is_admin=True)
         return chosen if made and password is None else None
 
     async def create(self, username: str, password: str, *, full_name: str, email: str) -> Person:
         """Make an account with a local password.
 
-        Raises Invalid for a name that nobody can log in with and for a short password, Conflict if the name is taken,
-        and Unavailable.
+        The name loses its capitals. Raises Invalid for a name that nobody can log in with and for a short password,
+        Conflict if the name is taken, and Unavailable.
         """
         if not acceptable(username, password) or ":" in username or username != username.strip():
             raise Invalid(
@@ -146,7 +147,7 @@ class Accounts:
             "full_name": checked_text(full_name.strip(), Term("name"), _MAX_TEXT),
             "email": checked_text(email.strip(), Term("address"), _MAX_TEXT),
         }
-        hashed = await self._hash(password)
+        username, hashed = folded(username), await self._hash(password)
 
         async def create(transaction: Transaction) -> Person:
             made = await accounts.create(transaction, username, hashed, is_admin=False, **about)
@@ -156,6 +157,32 @@ class Accounts:
             return found
 
         return await self._database.transact(create)
+
+    async def describe(self, account_id: int, *, full_name: str | None = None, email: str | None = None) -> Person:
+        """Change what is known about a person with a local password; None changes nothing.
+
+        Raises Missing, Invalid, PreconditionFailed for the university's accounts, and Unavailable.
+        """
+        about = {
+            "full_name": None if full_name is None else checked_text(full_name.strip(), Term("name"), _MAX_TEXT),
+            "email": None if email is None else checked_text(email.strip(), Term("address"), _MAX_TEXT),
+        }
+
+        async def describe(transaction: Transaction) -> Person:
+            found = await accounts.person(transaction, account_id) if is_id(account_id) else None
+            if found is None:
+                raise Missing("there is no user with the id %(number)s", number=account_id)
+            if found.source != AccountSource.LOCAL:
+                raise PreconditionFailed(
+                    "the university says who %(username)s is, with each log-in; change it there",
+                    username=found.username,
+                )
+            values = {name: value for name, value in about.items() if value is not None}
+            if values:
+                await accounts.change(transaction, account_id, **values)
+            return found
+
+        return await self._database.transact(describe)
 
     async def set_password(self, username: str, password: str) -> bool:
         """Change a password and end the account's sessions. Return whether the account exists; raises Unavailable."""

@@ -24,6 +24,7 @@ from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
 from .principal import ANONYMOUS, Principal, PrincipalKind
 from .refusals import FAILED, Refusals
+from .roles import rights_named
 from .secrets import Secrets
 from .throttle import Throttle
 
@@ -90,7 +91,7 @@ class Credentials:
             await self._throttle.check(username, address)
             await self._throttle.failed(username, address)
             raise Unauthorized(REFUSED)
-        return self._robot(secret, address) if secret.account_id is None else self._person(username, secret, address)
+        return self._robot(secret, address) if secret.account_id is None else self._person(secret, address)
 
     def _robot(self, robot: Secret, address: str) -> Principal:
         if robot.disabled:
@@ -104,14 +105,14 @@ class Credentials:
         self._used.robot(robot.id, address)
         return Principal(PrincipalKind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
-    def _person(self, username: str, key: Secret, address: str) -> Principal:
+    def _person(self, key: Secret, address: str) -> Principal:
         if key.disabled:
-            raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=username)
+            raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=key.username)
         expired = Unauthorized("the access key %(name)r has expired; make another one in the browser", name=key.name)
         self._require_time(key.expires_at, expired)
         self._used.access_key(key.id, address)
         return Principal(
-            PrincipalKind.PERSON, username, key.is_admin, key.account_id, key.groups, _limits(key.permissions)
+            PrincipalKind.PERSON, key.username, key.is_admin, key.account_id, key.groups, _limits(key.permissions)
         )
 
     def _require_time(self, expires_at: float | None, expired: Unauthorized) -> None:
@@ -120,4 +121,4 @@ class Credentials:
 
 
 def _limits(permissions: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
-    return {project: frozenset(rights) for project, rights in permissions.items()}
+    return {project: rights_named(names) for project, names in permissions.items()}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping
 
 from .errors import Forbidden, Invalid
-from .roles import GRANTABLE_RIGHTS
+from .roles import GRANTABLE_NAMES, rights_named
 
 EVERYWHERE = "*"
 _DAY = 86400
@@ -31,13 +31,13 @@ def checked_permissions(permissions: Permissions, own: Collection[str]) -> dict[
                 "%(project)r is not a project id; %(all)s stands for all projects", project=project[:40], all=EVERYWHERE
             )
     wanted = {right for rights in permissions.values() for right in rights}
-    if unknown := sorted(wanted - GRANTABLE_RIGHTS):
+    if unknown := sorted(wanted - GRANTABLE_NAMES):
         raise Invalid(
             "%(right)r cannot be given; choose from %(rights)s",
             right=unknown[0][:40],
-            rights=", ".join(sorted(GRANTABLE_RIGHTS)),
+            rights=", ".join(sorted(GRANTABLE_NAMES)),
         )
-    if lacking := sorted(wanted - set(own)):
+    if lacking := sorted(rights_named(wanted) - set(own)):
         raise Forbidden("you cannot give %(right)s: you do not have it yourself", right=lacking[0])
     return {project: sorted(set(rights)) for project, rights in permissions.items()}
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from app.database import Database, Transaction, accounts
+from app.database import Database, Transaction, accounts, members, projects
 from app.database.accounts import AccountSource, Person
+from app.database.text import folded
 from app.kit.ids import is_id
 from app.oci.errors import Denied
 
 from .errors import Forbidden, Invalid, Missing, PreconditionFailed
 from .principal import Principal, PrincipalKind
+from .roles import Role
 from .sessions import Sessions
 
 
@@ -60,7 +62,7 @@ class People:
 
     def check_name(self, username: str) -> None:
         """Raise Invalid for a user name that looks like a robot account's."""
-        if username.startswith(self._robot_prefix):
+        if folded(username).startswith(self._robot_prefix):
             raise Invalid(
                 "a user name must not begin with the prefix of robot accounts (%(prefix)r)", prefix=self._robot_prefix
             )
@@ -121,14 +123,18 @@ class People:
     async def remove(self, by: Principal, account_id: int) -> Person:
         """Remove an account with its keys and memberships, and return whose it was; its projects stay.
 
-        Raises Missing, Forbidden for the caller's own account, PreconditionFailed for the last administrator's, and
+        A project whose last project admin this was is handed over: ``by`` becomes its owner and project admin. Raises
+        Missing, Forbidden for the caller's own account, PreconditionFailed for the last administrator's, and
         Unavailable.
         """
 
         async def remove(transaction: Transaction) -> Person:
             person = await _found(transaction, account_id)
             await _require_another(transaction, by, person)
+            left = await members.left_without(transaction, account_id, Role.PROJECT_ADMIN)
             await accounts.remove(transaction, account_id)
+            for project_id in left:
+                await _hand_over(transaction, project_id, by)
             return person
 
         removed = await self._database.transact(remove)
@@ -155,6 +161,18 @@ async def _require_another(transaction: Transaction, by: Principal, person: Pers
         raise PreconditionFailed(
             "%(name)s is the last administrator; make another user an administrator first", name=person.username
         )
+
+
+async def _hand_over(transaction: Transaction, project_id: int, to: Principal) -> None:
+    """Make a person the owner and a project admin of a project that nobody else manages."""
+    if to.id is None:
+        return
+    own = await members.of_account(transaction, project_id, to.id)
+    if own is None:
+        await members.add(transaction, project_id, Role.PROJECT_ADMIN, account_id=to.id)
+    else:
+        await members.set_role(transaction, own.id, Role.PROJECT_ADMIN)
+    await projects.set_owner(transaction, project_id, to.id)
 
 
 async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:

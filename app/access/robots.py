@@ -58,6 +58,7 @@ class Robots:
         days: int | None,
         by: Principal,
         rights: frozenset[str],
+        disabled: bool = False,
     ) -> tuple[Robot, str]:
         """Make a robot account and return it with its secret, which is never shown again.
 
@@ -80,6 +81,7 @@ class Robots:
                 description=about,
                 secret_hash=self._secrets.hash(secret),
                 permissions=kept,
+                disabled=disabled,
                 created_by=by.subject,
                 expires_at=until,
             )

@@ -8,7 +8,7 @@ Source: Harbor, "User Permissions By Role" and its RBAC policy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 PULL = "repository:pull"
@@ -93,6 +93,46 @@ ALL_RIGHTS = _RIGHTS[Role.PROJECT_ADMIN]
 GRANTABLE_RIGHTS = ALL_RIGHTS - {
     CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT
 }  # fmt: skip
+
+# Harbor's names of rights that have another name here, or that are about things which this registry does not have. A
+# robot account keeps the name that it was given, so that its maker reads back what was sent.
+_HARBOR: Mapping[str, frozenset[str]] = {
+    "repository:read": frozenset({LIST_REPOSITORIES}),
+    "artifact:list": frozenset({READ_ARTIFACT}),
+    "artifact:create": frozenset({PUSH}),
+    "artifact-addition:read": frozenset({READ_ARTIFACT}),
+    "accessory:list": frozenset({READ_ARTIFACT}),
+    "label:read": frozenset({LIST_LABELS}),
+    "metadata:read": frozenset({READ_PROJECT}),
+    "metadata:list": frozenset({READ_PROJECT}),
+    "metadata:create": frozenset({UPDATE_PROJECT}),
+    "metadata:update": frozenset({UPDATE_PROJECT}),
+    "metadata:delete": frozenset({UPDATE_PROJECT}),
+    "robot:read": frozenset({LIST_ROBOTS}),
+    "member:read": frozenset({LIST_MEMBERS}),
+    **{
+        f"{thing}:{action}": NO_RIGHTS
+        for thing, actions in {
+            "scan": ("create", "read", "stop"),
+            "sbom": ("create", "read", "stop"),
+            "scanner": ("create", "read"),
+            "export-cve": ("create", "read"),
+            "immutable-tag": ("create", "delete", "list", "update"),
+            "tag-retention": ("create", "delete", "list", "read", "update"),
+            "notification-policy": ("create", "delete", "list", "read", "update"),
+            "preheat-policy": ("create", "delete", "list", "read", "update"),
+        }.items()
+        for action in actions
+    },
+}
+# Every name that a robot account or an access key can be given.
+GRANTABLE_NAMES = GRANTABLE_RIGHTS | _HARBOR.keys()
+
+
+def rights_named(names: Iterable[str]) -> frozenset[str]:
+    """Return the rights that a robot account or an access key has by the names that it was given."""
+    return NO_RIGHTS.union(*(_HARBOR.get(name, {name}) for name in names))
+
 
 # The right for each action in a token's scope (`app.access.scopes`).
 ACTION_RIGHTS: Mapping[str, str] = {"pull": PULL, "push": PUSH, "delete": DELETE_ARTIFACT}

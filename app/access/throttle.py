@@ -26,6 +26,7 @@ from typing import Protocol
 
 from cachetools import FIFOCache, TTLCache
 
+from app.database.text import folded
 from app.oci.errors import TooManyRequests
 
 from .principal import address_block
@@ -144,7 +145,7 @@ class Throttle:
         return max(self._own.get(key, 0), await self._shared.count(key) or 0)
 
     def _pair(self, username: str, address: str) -> str:
-        return f"login:{self._now()}:{_hash(f'{address_block(address)} {username}')}"
+        return f"login:{self._now()}:{_hash(f'{address_block(address)} {folded(username)}')}"
 
     def _block(self, address: str) -> str:
         return f"login:{self._now()}:{_hash(address_block(address))}"
@@ -158,7 +159,7 @@ class Throttle:
 
 
 def _good(username: str, address: str) -> str:
-    return f"login-good:{_hash(f'{address_block(address)} {username}')}"
+    return f"login-good:{_hash(f'{address_block(address)} {folded(username)}')}"
 
 
 def _hash(text: str) -> str:

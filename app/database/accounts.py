@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Text, bindparam, cast, func, select, update
+from sqlalchemy import ColumnElement, String, Text, bindparam, cast, func, select, update
 
 from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
 from .tables import account, member, project, signing_key
-from .text import has_any
+from .text import folded, has_any
 
 # Columns of which nobody keeps a copy.
 _ABOUT = frozenset({"full_name", "email", "last_login_at"})
@@ -92,6 +92,17 @@ _person = (
     account.c.last_login_at,
     account.c.generation,
 )
+_SORTS: keyset.Sorts = {
+    "username": keyset.KEY,
+    "user_id": account.c.id,
+    "realname": account.c.full_name,
+    "email": account.c.email,
+    "sysadmin_flag": account.c.is_admin,
+    "source": account.c.source,
+    "disabled": account.c.disabled,
+    "creation_time": account.c.created_at,
+    "last_login_time": account.c.last_login_at,
+}
 _standing = PointQuery(
     select(
         account.c.username,
@@ -104,6 +115,26 @@ _standing = PointQuery(
 )
 
 
+def has_name(typed: Any, folded_name: Any, again: Any) -> ColumnElement[bool]:
+    """Return the condition that an account is the one that a typed name means; the last two are the name folded.
+
+    That is the account of exactly that name, else the one of the folded name. Older releases kept names as they were
+    typed, so the last choice is one that has the name with other capitals.
+    """
+    exact, plain, older = (account.alias(name) for name in ("exact", "plain", "older"))
+    is_capital = (older.c.username != func.lower(older.c.username)) & (func.lower(older.c.username) == again)
+    return account.c.username == func.coalesce(
+        select(exact.c.username).where(exact.c.username == typed).scalar_subquery(),
+        select(plain.c.username).where(plain.c.username == folded_name).scalar_subquery(),
+        select(func.min(older.c.username)).where(is_capital).scalar_subquery(),
+    )
+
+
+def is_named(username: str) -> ColumnElement[bool]:
+    """Return the condition that an account is the one that a typed name means."""
+    return has_name(username, folded(username), folded(username))
+
+
 # The hash of a password stays in the worker.
 _login = PointQuery(
     select(
@@ -114,15 +145,15 @@ _login = PointQuery(
         account.c.disabled,
         cast(account.c.groups, Text),
         account.c.generation,
-    ).where(account.c.username == bindparam("username")),
-    scope=changes.account_named,
+    ).where(has_name(*(bindparam(name, type_=String) for name in ("typed", "folded", "again")))),
+    scope=lambda typed, *_: changes.account_named(typed),
     shared=False,
 )
 
 
 async def for_login(database: Database, username: str) -> Account | None:
-    """Find an account by its exact name with one point read; raises Unavailable."""
-    row = await database.point(_login, username)
+    """Find an account by a typed name with one point read; raises Unavailable."""
+    row = await database.point(_login, username, folded(username), folded(username))
     if row is None:
         return None
     account_id, name, password_hash, is_admin, disabled, groups, generation = row
@@ -131,7 +162,7 @@ async def for_login(database: Database, username: str) -> Account | None:
 
 
 async def find(transaction: Transaction, username: str) -> Account | None:
-    """Find an account by its exact name."""
+    """Find an account by a typed name."""
     statement = select(
         account.c.id,
         account.c.username,
@@ -140,7 +171,7 @@ async def find(transaction: Transaction, username: str) -> Account | None:
         account.c.disabled,
         account.c.groups,
         account.c.generation,
-    ).where(account.c.username == username)
+    ).where(is_named(username))
     row = (await transaction.execute(statement)).first()
     return Account(*row) if row else None
 
@@ -155,6 +186,8 @@ async def create(
     email: str = "",
 ) -> bool:
     """Make a local account unless the name is taken; return whether it was made."""
+    if await _is_taken(transaction, username):
+        return False
     statement = insert(transaction, account).values(
         username=username,
         password_hash=password_hash,
@@ -173,9 +206,16 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
     Return whether there is such a local account. The university's accounts get no password here.
     """
     changes.changed(transaction, changes.account_named(username))
-    local = (account.c.username == username) & (account.c.source == AccountSource.LOCAL)
+    local = is_named(username) & (account.c.source == AccountSource.LOCAL)
     statement = update(account).where(local).values(password_hash=password_hash, generation=account.c.generation + 1)
     return bool((await transaction.execute(statement)).rowcount)
+
+
+async def _is_taken(transaction: Transaction, username: str) -> bool:
+    """Return whether an account of an older release has the name with other capitals; a unique rule has the rest."""
+    is_capital = (account.c.username != func.lower(account.c.username)) & (account.c.username != username)
+    here = is_capital & (func.lower(account.c.username) == folded(username))
+    return (await transaction.execute(select(account.c.id).where(here).limit(1))).first() is not None
 
 
 async def set_disabled(transaction: Transaction, account_id: int, *, disabled: bool) -> None:
@@ -197,6 +237,8 @@ async def make(
     transaction: Transaction, username: str, *, full_name: str, email: str, groups: Sequence[str], is_admin: bool
 ) -> bool:
     """Make a university account unless the name is taken; return whether it was made."""
+    if await _is_taken(transaction, username):
+        return False
     statement = insert(transaction, account).values(
         username=username,
         source=AccountSource.SAML,
@@ -240,15 +282,16 @@ async def person(transaction: Transaction, account_id: int) -> Person | None:
 
 
 async def person_by_name(transaction: Transaction, username: str) -> Person | None:
-    """Find a person by their exact user name."""
-    row = (await transaction.execute(select(*_person).where(account.c.username == username))).first()
+    """Find a person by a typed user name."""
+    row = (await transaction.execute(select(*_person).where(is_named(username)))).first()
     return _as_person(row) if row else None
 
 
 async def page(transaction: Transaction, page: Page[str]) -> Entries[Person]:
     """List people by user name; the search covers user name, full name and e-mail address."""
     make, walks = lambda *row: _as_person(row), _walks(page.search)
-    return await keyset.fetch(transaction, select(*_person), make, page, account.c.username, walks=walks)
+    columns = account.c.username
+    return await keyset.fetch(transaction, select(*_person), make, page, columns, walks=walks, sorts=_SORTS)
 
 
 async def total(transaction: Transaction, search: str = "") -> Count:

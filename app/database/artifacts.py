@@ -105,6 +105,8 @@ class ArtifactFilter:
     tagged: bool | None = None
     label_id: int | None = None
     kind: str = ""
+    # A part of the digest.
+    digest: str = ""
 
 
 EVERYTHING = ArtifactFilter()
@@ -139,6 +141,13 @@ _columns = (
 )
 _annotations = case((manifest.c.size <= LISTED_BYTES, manifest.c.annotations))
 _KEY = (manifest.c.created_at, manifest.c.digest)
+_SORTS: keyset.Sorts = {
+    "push_time": keyset.KEY,
+    "pull_time": manifest.c.pulled_at,
+    "digest": manifest.c.digest,
+    "manifest_media_type": manifest.c.media_type,
+    "artifact_type": manifest.c.artifact_type,
+}
 
 
 def is_top() -> ColumnElement[bool]:
@@ -174,7 +183,7 @@ async def page(
     """List a repository's artifacts by push time and digest, the newest first; the search covers their tags."""
     walks = _walks(repository_id, wanted, page.search)
     statement = select(*_columns, _annotations)
-    return await keyset.fetch(transaction, statement, _row, page, *_KEY, walks=walks, descending=True)
+    return await keyset.fetch(transaction, statement, _row, page, *_KEY, walks=walks, descending=True, sorts=_SORTS)
 
 
 async def total(transaction: Transaction, repository_id: int, wanted: ArtifactFilter, search: str) -> Count:
@@ -272,6 +281,7 @@ def _newest_tags(repository_id: int, digests: Collection[str], most: int) -> Sel
     return select(ranked).where(ranked.c.rank <= most).order_by(ranked.c.digest, ranked.c.rank)
 
 
+_TAG_SORTS: keyset.Sorts = {"name": keyset.KEY, "push_time": tag.c.updated_at}
 _tags: Select[Any] = select(tag.c.name, tag.c.digest, tag.c.updated_at)
 
 
@@ -280,7 +290,14 @@ async def tags(
 ) -> Entries[TagEntry]:
     """List tags by name: all of the repository, or those of one manifest."""
     walks = _tag_walks(repository_id, digest, page.search)
-    return await keyset.fetch(transaction, _tags, _tag, page, tag.c.name, walks=walks)
+    return await keyset.fetch(transaction, _tags, _tag, page, tag.c.name, walks=walks, sorts=_TAG_SORTS)
+
+
+async def tag_of(transaction: Transaction, repository_id: int, digest: Digest, name: str) -> TagEntry | None:
+    """Read a tag of a manifest by its exact name."""
+    here = (tag.c.repository_id == repository_id) & (tag.c.digest == digest) & equals(tag.c.name, name)
+    row = (await transaction.execute(_tags.where(here))).first()
+    return _tag(*row) if row else None
 
 
 async def total_tags(
@@ -356,6 +373,8 @@ def _walks(repository_id: int, wanted: ArtifactFilter, search: str) -> tuple[Wal
         )
     if wanted.kind:
         matches.append(_is_kind(wanted.kind))
+    if wanted.digest:
+        matches.append(has(manifest.c.digest, wanted.digest))
     return (Walk((manifest.c.repository_id == repository_id,), and_(*matches)),)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, delete, func, or_, select
 
 from . import keyset
 from .engine import Transaction, insert
@@ -47,6 +47,7 @@ class Filter:
 
     ``text`` is a part of the actor, the resource or the project's name. ``project_name`` is the exact name, which also
     finds entries of a project that is gone. ``since`` (inclusive) and ``until`` (exclusive) are in Unix seconds.
+    ``exact`` and ``parts`` hold the whole or a part of other fields: username, operation, resource, resource_type.
     """
 
     project_id: int | None = None
@@ -56,9 +57,34 @@ class Filter:
     resource_type: str = ""
     since: float | None = None
     until: float | None = None
+    exact: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 EVERYTHING = Filter()
+# Ids grow with time. People come before robots.
+_SORTS: keyset.Sorts = {
+    "op_time": keyset.KEY,
+    "id": keyset.KEY,
+    "username": audit.c.actor,
+    "operation": audit.c.operation,
+    "resource": audit.c.resource,
+    "resource_type": audit.c.resource_type,
+    "project_name": func.nullif(audit.c.project_name, ""),
+    "client_address": audit.c.address,
+}
+# An actor is "KIND:NAME".
+_username: ColumnElement[str] = audit.c.actor
+for _kind in ("person:", "robot:", "system:"):
+    _username = func.replace(_username, _kind, "", type_=String)
+# The fields that `Filter.exact` and `Filter.parts` may name.
+_FIELDS: Mapping[str, ColumnElement[str]] = {
+    "username": _username,
+    "operation": audit.c.operation,
+    "resource": audit.c.resource,
+    "resource_type": audit.c.resource_type,
+    "project_name": audit.c.project_name,
+}
 # A note is in the log within an hour, so that times, with an hour around them, are a range of ids.
 _WRITTEN_WITHIN = 3600.0
 _NO_END = 2**63 - 1
@@ -73,7 +99,10 @@ async def add(transaction: Transaction, notes: Sequence[Note]) -> None:
 async def page(transaction: Transaction, page: Page[int], chosen: Filter = EVERYTHING) -> Entries[Entry]:
     """List the chosen entries by id, the newest first."""
     walks = _walks(chosen)
-    return await keyset.fetch(transaction, select(audit), _entry, page, audit.c.id, walks=walks, descending=True)
+    columns = audit.c.id
+    return await keyset.fetch(
+        transaction, select(audit), _entry, page, columns, walks=walks, descending=True, sorts=_SORTS
+    )
 
 
 async def total(transaction: Transaction, chosen: Filter = EVERYTHING) -> Count:
@@ -109,6 +138,8 @@ def _walks(chosen: Filter) -> tuple[Walk, ...]:
     if chosen.text:
         searched = (audit.c.actor, audit.c.resource, audit.c.project_name)
         rest.append(or_(*(has(column, chosen.text) for column in searched)))
+    rest += [equals(_FIELDS[name], text) for name, text in chosen.exact.items()]
+    rest += [has(_FIELDS[name], text) for name, text in chosen.parts.items()]
     if chosen.resource_type:
         rest.append(audit.c.resource_type == chosen.resource_type)
     if chosen.since is not None:

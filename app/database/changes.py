@@ -18,6 +18,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .tables import setting
+from .text import folded
 
 _VERSIONS = 16 * 1024
 # The option of a connection that holds its `Changes`.
@@ -50,8 +51,11 @@ def project(project_id: int) -> str:
 
 
 def account_named(username: str) -> str:
-    """Return the scope of questions for who may log in by a name: a person with their keys, or a robot account."""
-    return f"a{crc32(username.encode()) % _VERSIONS}"
+    """Return the scope of questions for who may log in by a name: a person with their keys, or a robot account.
+
+    All spellings of a person's name are one scope.
+    """
+    return f"a{crc32(folded(username).encode()) % _VERSIONS}"
 
 
 def repository(repository_id: int) -> str:

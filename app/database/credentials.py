@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Text, bindparam, cast, false, null, select, union_all, update
+from sqlalchemy import BigInteger, String, Text, bindparam, cast, false, null, select, union_all, update
 
 from . import changes
+from .accounts import has_name
 from .engine import Database, PointQuery, Transaction
 from .tables import access_key, account, robot
+from .text import folded
 
 # The time of use in Unix seconds and the client's address, by row id.
 Used = Mapping[int, tuple[float, str]]
@@ -22,7 +24,7 @@ class Secret:
 
     ``id`` and ``name`` are those of the robot account or the key. ``account_id`` is the key's person, None for a robot;
     ``is_admin``, ``disabled`` and ``groups`` are the person's. ``permissions`` hold rights by project id, or by "*" for
-    every project. ``expires_at`` is in Unix seconds, None for never.
+    every project. ``expires_at`` is in Unix seconds, None for never. ``username`` is the robot's or the person's name.
     """
 
     id: int
@@ -33,8 +35,10 @@ class Secret:
     account_id: int | None
     is_admin: bool
     groups: frozenset[str]
+    username: str
 
 
+_is_person = has_name(*(bindparam(name, type_=String) for name in ("typed", "folded", "again")))
 # Columns are texts where the two drivers differ in what they make of JSON.
 _secret = PointQuery(
     union_all(
@@ -47,6 +51,7 @@ _secret = PointQuery(
             cast(null(), BigInteger),
             false(),
             cast(null(), Text),
+            robot.c.name,
         ).where(robot.c.name == bindparam("robot"), robot.c.secret_hash == bindparam("robot_hash")),
         select(
             access_key.c.id,
@@ -57,34 +62,37 @@ _secret = PointQuery(
             access_key.c.account_id,
             account.c.is_admin,
             cast(account.c.groups, Text),
+            account.c.username,
         )
         .join_from(access_key, account, access_key.c.account_id == account.c.id)
-        .where(account.c.username == bindparam("person"), access_key.c.secret_hash == bindparam("key_hash")),
+        .where(_is_person, access_key.c.secret_hash == bindparam("key_hash")),
     ),
     scope=lambda username, *_: changes.account_named(username),
 )
 _is_name = PointQuery(
     union_all(
-        select(account.c.id).where(account.c.username == bindparam("person")),
+        select(account.c.id).where(_is_person),
         select(robot.c.id).where(robot.c.name == bindparam("robot")),
     ),
-    scope=lambda username, _: changes.account_named(username),
+    scope=lambda username, *_: changes.account_named(username),
 )
 
 
 async def find(database: Database, username: str, secret_hash: str) -> Secret | None:
     """Find the robot account of that name, or the access key of the person of that name, by a secret's hash."""
-    row = await database.point(_secret, username, secret_hash, username, secret_hash)
+    plain = folded(username)
+    row = await database.point(_secret, username, secret_hash, username, plain, plain, secret_hash)
     if row is None:
         return None
-    key, name, permissions, expires_at, disabled, account_id, is_admin, groups = row
+    key, name, permissions, expires_at, disabled, account_id, is_admin, groups, of = row
     listed = frozenset(json.loads(groups) or ()) if groups else frozenset()
-    return Secret(key, name, json.loads(permissions), expires_at, bool(disabled), account_id, bool(is_admin), listed)
+    allowed = json.loads(permissions)
+    return Secret(key, name, allowed, expires_at, bool(disabled), account_id, bool(is_admin), listed, of)
 
 
 async def is_name(database: Database, username: str) -> bool:
-    """Return whether a person or a robot account has exactly that name."""
-    return await database.point(_is_name, username, username) is not None
+    """Return whether a typed name means a person or a robot account."""
+    return await database.point(_is_name, username, folded(username), folded(username), username) is not None
 
 
 async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) -> None:

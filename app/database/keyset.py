@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, FromClause, ScalarSelect, Select, func, literal, select, tuple_, union
 
 from .engine import Transaction
 from .text import storable
 
-# "key" is the order of a list's keys, "-key" the same order backwards. A list says which other orders it has.
-Order = Literal["key", "-key", "created", "-created", "pulls", "-pulls", "-used"]
-
 # A count is exact up to here.
 MOST_COUNTED = 1000
-# A search looks at this many entries at most.
+# A search looks at this many entries at most, and so does a sort that no index has.
 MOST_SEARCHED = 10_000
+# In `Sorts`: the order of the list's own keys.
+KEY: tuple[ColumnElement[Any], ...] = ()
+# The fields by which a list can be sorted: the columns of an index, or a column of which there is no index.
+Sorts = Mapping[str, ColumnElement[Any] | tuple[ColumnElement[Any], ...]]
 
 K = TypeVar("K", covariant=True)
 L = TypeVar("L")
@@ -33,21 +34,22 @@ U = TypeVar("U")
 class Page(Generic[K]):
     """The wanted part of a list: at most ``limit`` entries after the key ``after``, or the last ones before ``before``.
 
-    A key is the value of the column that orders the list, or a tuple if several columns do. Keys need the order
-    "key". ``search`` is a part of the name. ``offset`` skips entries; it exists for the Harbor API.
+    A key is the value of the column that orders the list, or a tuple if several columns do. ``search`` is a part of
+    the name. ``offset`` and ``sort`` exist for the Harbor API: entries to skip, and fields of the list's `Sorts`, each
+    with True for descending. Pages by a key need the list's own order.
     """
 
     limit: int
     after: K | None = None
     before: K | None = None
     offset: int = 0
-    order: Order = "key"
+    sort: tuple[tuple[str, bool], ...] = ()
     search: str = ""
 
     def with_keys(self, read: Callable[[K], L]) -> Page[L]:
         """Return this page with its keys converted by ``read``."""
         after, before = (None if key is None else read(key) for key in (self.after, self.before))
-        return Page(self.limit, after, before, self.offset, self.order, self.search)
+        return Page(self.limit, after, before, self.offset, self.sort, self.search)
 
 
 class Entries(list[T]):
@@ -96,6 +98,8 @@ class Walked:
     identity: ColumnElement[Any]
     # The same in the statement that reads whole rows.
     reads: ColumnElement[Any] | None = None
+    # The columns of this statement by which the list can be sorted.
+    sorts: Sorts | None = None
 
 
 async def fetch(
@@ -106,18 +110,23 @@ async def fetch(
     *columns: ColumnElement[Any],
     walks: Sequence[Walk] = EVERYTHING,
     descending: bool = False,
-    orders: Mapping[str, tuple[ColumnElement[Any], ...]] | None = None,
+    sorts: Sorts | None = None,
     walked: Walked | None = None,
 ) -> Entries[T]:
     """Read a page of a list that is ordered by ``columns``; ``make`` makes an entry of the values of a row.
 
-    The entries are those of all ``walks`` together. The last column is unique within one walk. ``orders`` are the
-    list's other orders by their names, each an index. ``walked`` finds the keys, if ``statement`` itself cannot in
-    their order. If no database can store the key, the page is empty.
+    The entries are those of all ``walks`` together. The last column is unique within one walk. ``sorts`` are the fields
+    by which the page may be sorted. ``walked`` finds the keys, if ``statement`` itself cannot in their order. If no
+    database can store the key, the page is empty.
     """
-    by_key, down = page.order in ("key", "-key"), goes_down(page, descending=descending)
-    ordered = columns if by_key else (orders or {})[page.order.removeprefix("-")]
     walking = walked or Walked(statement, columns, columns[-1])
+    chosen = [(sorts or {})[field] for field, _ in page.sort]
+    if len(chosen) > 1 or any(isinstance(one, ColumnElement) for one in chosen):
+        columns_of = [walking.columns if isinstance(one, tuple) and not one else one for one in chosen]
+        terms = [(one, down) for one, (_, down) in zip(columns_of, page.sort, strict=True)]
+        return await _sorted(transaction, statement, make, page, columns, walking, walks, terms, descending=descending)
+    by_key, down = chosen in ([], [KEY]), goes_down(page, descending=descending)
+    ordered: tuple[ColumnElement[Any], ...] = columns if by_key else chosen[0]  # type: ignore[assignment]
     key = page.after if page.before is None else page.before
     if by_key and key is not None:
         if not is_storable(key):
@@ -149,8 +158,8 @@ async def fetch(
 
 
 def goes_down(page: Page[object], *, descending: bool = False) -> bool:
-    """Return whether a page is read against the order of its keys."""
-    return (descending != page.order.startswith("-")) != (page.before is not None)
+    """Return whether a page is read from the highest value down; ``descending`` says so of the list's own order."""
+    return (page.sort[0][1] if page.sort else descending) != (page.before is not None)
 
 
 async def count(
@@ -177,6 +186,46 @@ def few(table: FromClause, *conditions: ColumnElement[bool], of: FromClause) -> 
     """Return the SQL that counts rows of ``table`` for each row of ``of``, up to `MOST_COUNTED` and one more."""
     some = select(literal(1)).select_from(table).where(*conditions).limit(MOST_COUNTED + 1).correlate(of)
     return select(func.count()).select_from(some.subquery()).scalar_subquery()
+
+
+async def _sorted(
+    transaction: Transaction,
+    statement: Select[Any],
+    make: Callable[..., T],
+    page: Page[object],
+    columns: tuple[ColumnElement[Any], ...],
+    walked: Walked,
+    walks: Sequence[Walk],
+    terms: Sequence[tuple[Any, bool]],
+    *,
+    descending: bool,
+) -> Entries[T]:
+    """Read a page in an order that no index has: the first `MOST_SEARCHED` entries of each walk are sorted for it."""
+    named = [walked.identity.label("i"), *(column.label(f"o{at}") for at, column in enumerate(walked.columns))]
+    # A term is one column, or the columns of an index.
+    spread = [(one, down) for term, down in terms for one in (term if isinstance(term, tuple) else (term,))]
+    named += [column.label(f"s{at}") for at, (column, _) in enumerate(spread)]
+    parts = []
+    for walk in walks:
+        keys = walked.statement.with_only_columns(*named, maintain_column_froms=True).where(*walk.where)
+        if walk.matches is not None:
+            keys = keys.add_columns(walk.matches.label("matches"))
+        looked = keys.order_by(*_by(walked.columns, down=descending)).limit(MOST_SEARCHED).subquery()
+        part = select(*(looked.c[column.name] for column in named))
+        parts.append(part if walk.matches is None else part.where(looked.c.matches))
+    both = (parts[0] if len(parts) == 1 else union(*parts)).subquery()
+    sorted_by = [
+        (both.c[f"s{at}"].desc() if down else both.c[f"s{at}"].asc()).nulls_last()
+        for at, (_, down) in enumerate(spread)
+    ]
+    keys = select(both.c.i).order_by(*sorted_by, *(both.c[f"o{at}"] for at in range(len(walked.columns))))
+    found = list((await transaction.execute(keys.limit(page.limit).offset(page.offset))).scalars())
+    identity = columns[-1] if walked.reads is None else walked.reads
+    if len(walks) == 1 and walked.reads is None:
+        statement = statement.where(*walks[0].where)
+    rows = await transaction.execute(statement.add_columns(identity).where(identity.in_(found)))
+    entries = {row[-1]: make(*row[:-1]) for row in rows}
+    return Entries(entries[key] for key in found if key in entries)
 
 
 def _keys(

@@ -15,7 +15,7 @@ from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
 from .tables import label, manifest, manifest_label
-from .text import has_any
+from .text import equals, has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,31 @@ class Label:
 _columns = (label.c.id, label.c.project_id, label.c.name, label.c.description, label.c.color, label.c.created_at)
 
 
+_SORTS: keyset.Sorts = {
+    "name": keyset.KEY,
+    "id": label.c.id,
+    "creation_time": label.c.created_at,
+    "description": label.c.description,
+    "color": label.c.color,
+}
+
+
 async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> Entries[Label]:
     """List a project's labels by name; ``project_id`` None lists the system's."""
     walks = _walks(project_id, page.search)
-    return await keyset.fetch(transaction, select(*_columns), Label, page, label.c.name, walks=walks)
+    return await keyset.fetch(transaction, select(*_columns), Label, page, label.c.name, walks=walks, sorts=_SORTS)
 
 
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> Count:
     """Count the labels that `page` lists."""
     return await keyset.count(transaction, select(*_columns), label.c.name, walks=_walks(project_id, search))
+
+
+async def named(transaction: Transaction, project_id: int | None, name: str) -> Label | None:
+    """Read a label of a project, or of the system, by its exact name."""
+    here = (label.c.project_id == project_id) & equals(label.c.name, name)
+    row = (await transaction.execute(select(*_columns).where(here).limit(1))).first()
+    return Label(*row) if row else None
 
 
 async def find(transaction: Transaction, label_id: int) -> Label | None:

@@ -326,6 +326,26 @@ async def is_referenced(transaction: Transaction, repository_id: int, digest: Di
     return bool((await transaction.execute(statement)).scalar())
 
 
+async def index_of(transaction: Transaction, repository_id: int, digest: Digest) -> str | None:
+    """Return an index that names a hosted manifest: one of its tags, else its digest; None if no index does.
+
+    The manifest is locked before, so that no index arrives that names it. A mirror fetches a child again, so there
+    nothing hangs on it.
+    """
+    here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
+    await transaction.execute(select(manifest.c.digest).where(here).with_for_update())
+    tagged = select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest == part.c.manifest)
+    statement = (
+        select(func.coalesce(tagged.limit(1).scalar_subquery(), part.c.manifest))
+        .join_from(part, repository, repository.c.id == part.c.repository_id)
+        .join(project, project.c.id == repository.c.project_id)
+        .where(part.c.repository_id == repository_id, part.c.digest == digest, part.c.is_manifest)
+        .where(project.c.upstream.is_(None))
+    )
+    found: str | None = (await transaction.execute(statement.limit(1))).scalar()
+    return found
+
+
 async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
     """Return the Unix time of a mirrored manifest's last pull; None if it is hosted or does not exist."""
     statement = (
@@ -386,6 +406,15 @@ async def ask_review(transaction: Transaction, repository_id: int, digests: Iter
             index_elements=["repository_id", "digest"], set_={"review_at": review_at}
         )
         await transaction.execute(statement, rows)
+
+
+async def ask_review_of_push(
+    transaction: Transaction, repository_id: int, digest: Digest, review_at: float, *, project_id: int, pushed_by: str
+) -> None:
+    """Queue a review of a blob as `ask_review` does, and note to whose push in which project it belongs."""
+    values = {"review_at": review_at, "project_id": project_id, "pushed_by": pushed_by}
+    statement = insert(transaction, review).values(repository_id=repository_id, digest=digest, **values)
+    await transaction.execute(statement.on_conflict_do_update(index_elements=["repository_id", "digest"], set_=values))
 
 
 async def under_review(database: Database, repository_id: int, digest: Digest) -> bool:

@@ -145,6 +145,17 @@ async def others_with_role(transaction: Transaction, project_id: int, role: str,
     return await keyset.exactly(transaction, select(func.count()).select_from(member).where(here))
 
 
+async def left_without(transaction: Transaction, account_id: int, role: str) -> list[int]:
+    """List the projects in which a person is the only member with a role; their rows are locked, as one by one."""
+    theirs = select(member.c.id, member.c.project_id).where(member.c.account_id == account_id, member.c.role == role)
+    rows = (await transaction.execute(theirs.order_by(member.c.project_id))).all()
+    return [
+        project_id
+        for member_id, project_id in rows
+        if not await others_with_role(transaction, project_id, role, member_id)
+    ]
+
+
 def _walks(project_id: int, search: str) -> tuple[Walk, ...]:
     # One search text covers the names of people and of groups.
     columns = (account.c.username, account.c.full_name, member.c.group_name)

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from . import changes, keyset
+from .accounts import is_named
 from .engine import Database, PointQuery, Transaction, insert
 from .keyset import MOST_COUNTED, Count, Entries, Page, Walk
 from .tables import account, member, project, repository, robot
@@ -82,6 +83,8 @@ class Filter:
     mine: bool = False
     # True for projects that mirror an upstream, False for those that host images.
     mirrors: bool | None = None
+    # The owner's user name.
+    owner: str | None = None
 
 
 EVERYTHING = Filter()
@@ -243,6 +246,11 @@ async def change(transaction: Transaction, name: str, **values: object) -> bool:
     return bool((await transaction.execute(update(project).where(project.c.name == name).values(values))).rowcount)
 
 
+async def set_owner(transaction: Transaction, project_id: int, account_id: int) -> None:
+    """Give a project to somebody."""
+    await transaction.execute(update(project).where(project.c.id == project_id).values(owner_id=account_id))
+
+
 async def owned(transaction: Transaction, account_id: int) -> int | None:
     """Count a person's projects; return None if there is no such person.
 
@@ -255,33 +263,50 @@ async def owned(transaction: Transaction, account_id: int) -> int | None:
     return await keyset.exactly(transaction, select(func.count()).select_from(project).where(theirs))
 
 
-async def ensure_repository(transaction: Transaction, project_id: int, name: str) -> int:
-    """Find a repository or make it; return its id."""
-    statement = insert(transaction, repository).values(project_id=project_id, name=name, created_at=time.time())
-    await transaction.execute(statement.on_conflict_do_nothing())
+async def ensure_repository(transaction: Transaction, project_id: int, name: str, *, pending: bool = False) -> int:
+    """Find a repository or make it; return its id. People do not see a ``pending`` one before its first manifest."""
+    values = {"project_id": project_id, "name": name, "created_at": time.time(), "pending": pending}
+    await transaction.execute(insert(transaction, repository).values(values).on_conflict_do_nothing())
     found = select(repository.c.id).where(repository.c.project_id == project_id, repository.c.name == name)
     return int((await transaction.execute(found)).scalar_one())
 
 
-async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> tuple[bool, bool]:
-    """Return whether a project, and a repository in it, exist and are not being removed.
+async def show_repository(transaction: Transaction, repository_id: int) -> None:
+    """Let people see a repository from now on."""
+    here = (repository.c.id == repository_id) & repository.c.pending
+    await transaction.execute(update(repository).where(here).values(pending=False))
 
-    They are locked, so that this stays true until the transaction ends.
+
+async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> tuple[bool, bool | None]:
+    """Return whether a project exists and is not being removed, and whether a repository in it is still pending.
+
+    The second is None if there is no such repository, or it is being removed. Both rows are locked, so that this stays
+    true until the transaction ends.
     """
     here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
     statement = select(project.c.id).where(here).with_for_update(key_share=True, read=True)
     if (await transaction.execute(statement)).first() is None:
-        return False, False
+        return False, None
     if repository_id is None:
-        return True, False
+        return True, None
     there = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
-    statement = select(repository.c.id).where(there).with_for_update(key_share=True, read=True)
-    return True, (await transaction.execute(statement)).first() is not None
+    statement = select(repository.c.pending).where(there).with_for_update(key_share=True, read=True)
+    return True, (await transaction.execute(statement)).scalar()
 
 
-_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {"created": (project.c.created_at, project.c.id)}
+_SORTS: keyset.Sorts = {
+    "name": keyset.KEY,
+    "creation_time": (project.c.created_at, project.c.id),
+    "project_id": project.c.id,
+    "owner_name": account.c.username,
+    "description": project.c.description,
+}
 _repositories = keyset.few(
-    repository, repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES, of=project
+    repository,
+    repository.c.project_id == project.c.id,
+    repository.c.name < END_OF_NAMES,
+    ~repository.c.pending,
+    of=project,
 )
 _entries = select(*_columns, account.c.username, _repositories).join_from(
     project, account, account.c.id == project.c.owner_id, isouter=True
@@ -293,7 +318,7 @@ async def page(
 ) -> Entries[tuple[Project, str | None, int]]:
     """List projects by name, with the owner's name and the number of repositories up to `keyset.MOST_COUNTED`."""
     walks = await walks_of(transaction, viewer, wanted, page.search)
-    return await keyset.fetch(transaction, _entries, _entry, page, project.c.name, walks=walks, orders=_ORDERS)
+    return await keyset.fetch(transaction, _entries, _entry, page, project.c.name, walks=walks, sorts=_SORTS)
 
 
 def _entry(*row: Any) -> tuple[Project, str | None, int]:
@@ -321,7 +346,7 @@ async def statistics(transaction: Transaction, viewer: Viewer) -> Statistics:
         held = (
             select(literal(1))
             .join_from(seen, repository, repository.c.project_id == seen.c.id)
-            .where(repository.c.name < END_OF_NAMES)
+            .where(repository.c.name < END_OF_NAMES, ~repository.c.pending)
             .limit(MOST_COUNTED + 1)
             .subquery()
         )
@@ -341,7 +366,7 @@ async def census(transaction: Transaction) -> Statistics:
     of_repositories = (
         select(project.c.public, func.count())
         .join_from(project, repository, repository.c.project_id == project.c.id)
-        .where(project.c.name < END_OF_NAMES, repository.c.name < END_OF_NAMES)
+        .where(project.c.name < END_OF_NAMES, repository.c.name < END_OF_NAMES, ~repository.c.pending)
         .group_by(project.c.public)
     )
     held = {bool(row[0]): row[1] for row in await transaction.execute(of_repositories)}
@@ -358,6 +383,9 @@ async def walks_of(
     Each way has an index. One condition for both would have to be asked of every private project of others.
     """
     chosen, matches = [is_kept(project.c.name), *_wanted(wanted)], has_any([project.c.name], search)
+    if wanted.owner is not None:
+        owner = select(account.c.id).where(is_named(wanted.owner)).scalar_subquery()
+        chosen.append(await _among(transaction, select(_owned.c.id).where(_owned.c.owner_id == owner)))
     known = viewer.account_id is not None or viewer.groups
     joined = select(member.c.project_id).where(_membership(viewer))
     theirs: list[ColumnElement[bool]] = []

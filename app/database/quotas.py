@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Float, bindparam, cast, func, or_, select, update
+from sqlalchemy import Float, bindparam, cast, func, or_, select, update
 
 from app.oci.errors import Denied
 
@@ -59,7 +58,9 @@ class Fullness:
 
 
 class QuotaExceeded(Denied):
-    """A project's quota has no room for more bytes."""
+    """A quota, that of the project with this id, has no room for more bytes."""
+
+    project_id = 0
 
     cause = "quota"
 
@@ -89,7 +90,13 @@ _usage = (
     .join_from(project, account, account.c.id == project.c.owner_id, isouter=True)
     .where(is_kept(project.c.name))
 )
-_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {"used": (project.c.used_bytes, project.c.id)}
+_SORTS: keyset.Sorts = {
+    "id": keyset.KEY,
+    "used.storage": (project.c.used_bytes, project.c.id),
+    "hard.storage": project.c.quota_bytes,
+    "ref.name": project.c.name,
+    "creation_time": project.c.created_at,
+}
 _usage_by_id = PointQuery(_usage.where(project.c.id == bindparam("project")))
 
 
@@ -102,7 +109,7 @@ async def usage(database: Database, project_id: int) -> Usage | None:
 async def page(transaction: Transaction, page: Page[int]) -> Entries[Usage]:
     """List the usage of every project, by project id or by used bytes, the largest first."""
     walks = _walks(page.search)
-    return await keyset.fetch(transaction, _usage, Usage, page, project.c.id, walks=walks, orders=_ORDERS)
+    return await keyset.fetch(transaction, _usage, Usage, page, project.c.id, walks=walks, sorts=_SORTS)
 
 
 async def total(transaction: Transaction, search: str = "") -> Count:
@@ -144,7 +151,7 @@ async def charge(transaction: Transaction, project_id: int, size: int, *, checke
     stands = select(project.c.name, project.c.used_bytes, project.c.quota_bytes).where(project.c.id == project_id)
     row = (await transaction.execute(stands)).first()
     if row is not None:
-        raise QuotaExceeded(
+        error = QuotaExceeded(
             "quota of %(project)s: %(used)s of %(quota)s used, this needs %(needed)s more; "
             "delete what is not needed, or ask for a larger quota",
             project=row[0],
@@ -153,6 +160,8 @@ async def charge(transaction: Transaction, project_id: int, size: int, *, checke
             needed=in_words(size),
             detail={"project": row[0], "used": row[1], "quota": row[2], "needed": size},
         )
+        error.project_id = project_id
+        raise error
 
 
 def owe(transaction: Transaction, repository_id: int, size: int) -> None:

@@ -75,6 +75,31 @@ async def repositories_of(transaction: Transaction, project_id: int, limit: int)
     return list((await transaction.execute(statement)).scalars())
 
 
+async def show_filled(transaction: Transaction) -> None:
+    """Let people see repositories whose first manifest came by a worker of an older release, which does not do so."""
+    filled = select(manifest.c.digest).where(manifest.c.repository_id == repository.c.id).exists()
+    await transaction.execute(update(repository).where(repository.c.pending, filled).values(pending=False))
+
+
+async def left_pending(transaction: Transaction, before: float, limit: int) -> list[int]:
+    """List at most ``limit`` empty repositories that were made before a time (Unix seconds) and got no manifest."""
+    held = [
+        select(table.c.repository_id).where(table.c.repository_id == repository.c.id).exists()
+        for table in (link, upload)
+    ]
+    chosen = [repository.c.pending, repository.c.created_at < before, *(~one for one in held)]
+    statement = select(repository.c.id).where(*chosen).order_by(repository.c.created_at).limit(limit)
+    return list((await transaction.execute(statement)).scalars())
+
+
+async def remove_pending(transaction: Transaction, repository_id: int) -> None:
+    """Remove a repository that `left_pending` has listed, unless somebody has pushed to it meanwhile."""
+    of = select(project.c.name, project.c.id).join_from(repository, project, project.c.id == repository.c.project_id)
+    row = (await transaction.execute(of.where(repository.c.id == repository_id))).first()
+    if row is not None and await remove_repository(transaction, repository_id):
+        changes.changed(transaction, changes.project_named(row[0]), changes.project(row[1]))
+
+
 async def empty_repository(transaction: Transaction, repository_id: int, limit: int) -> bool:
     """Remove up to ``limit`` uploads, manifests and blobs each of a repository; return False if nothing was left."""
     keys = await uploads.remove_of_repository(transaction, repository_id, limit)

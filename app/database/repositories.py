@@ -64,6 +64,7 @@ _pushed_at = (
     .correlate(repository)
     .scalar_subquery()
 )
+_updated_at = func.coalesce(_pushed_at, repository.c.created_at)
 _entries = (
     select(
         repository.c.id,
@@ -74,23 +75,29 @@ _entries = (
         _artifacts,
         repository.c.pull_count,
         repository.c.created_at,
-        func.coalesce(_pushed_at, repository.c.created_at),
+        _updated_at,
     )
     .join_from(repository, project, project.c.id == repository.c.project_id)
-    .where(is_kept(repository.c.name))
+    .where(is_kept(repository.c.name), ~repository.c.pending)
 )
-_ORDERS: Mapping[str, tuple[ColumnElement[Any], ...]] = {
-    "created": (repository.c.created_at, repository.c.id),
-    "pulls": (repository.c.pull_count, repository.c.id),
+_SORTS: keyset.Sorts = {
+    "name": keyset.KEY,
+    "creation_time": (repository.c.created_at, repository.c.id),
+    "pull_count": (repository.c.pull_count, repository.c.id),
+    "update_time": _updated_at,
+    "id": repository.c.id,
+    "description": repository.c.description,
 }
 _FULL_NAME = (project.c.name, repository.c.name)
+# The fields by which the repositories of all projects can be sorted, and their columns.
+_SHOWN = {"id": "id", "creation_time": "created_at", "pull_count": "pull_count", "description": "description"}
 
 
 async def page(transaction: Transaction, project_id: int, page: Page[str]) -> Entries[RepositoryEntry]:
     """List a project's repositories by name."""
     walks = _walks(project_id, page.search)
     return await keyset.fetch(
-        transaction, _entries, RepositoryEntry, page, repository.c.name, walks=walks, orders=_ORDERS
+        transaction, _entries, RepositoryEntry, page, repository.c.name, walks=walks, sorts=_SORTS
     )
 
 
@@ -101,9 +108,13 @@ async def total(transaction: Transaction, project_id: int, search: str = "") -> 
 
 async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> Entries[RepositoryEntry]:
     """List the repositories of the projects that a viewer may see, by project name and repository name."""
-    walked = _by_full_name(transaction, page, MOST_SEARCHED if page.search else page.offset + page.limit)
+    looks = page.search or len(page.sort) > 1 or any(field != "name" for field, _ in page.sort)
+    walked = _by_full_name(transaction, page, MOST_SEARCHED if looks else page.offset + page.limit)
     walks = await _seen(transaction, viewer, walked, page.search)
-    return await keyset.fetch(transaction, _entries, RepositoryEntry, page, *_FULL_NAME, walks=walks, walked=walked)
+    sorts = {"name": keyset.KEY, **(walked.sorts or {})}
+    return await keyset.fetch(
+        transaction, _entries, RepositoryEntry, page, *_FULL_NAME, walks=walks, walked=walked, sorts=sorts
+    )
 
 
 async def found(transaction: Transaction, viewer: Viewer, text: str) -> Count:
@@ -141,7 +152,12 @@ def _by_full_name(
     """
     down, end = keyset.goes_down(page), page.after if page.before is None else page.before
     ordered = repository.c.name.desc() if down else repository.c.name
-    here = [repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES, *conditions]
+    here = [
+        repository.c.project_id == project.c.id,
+        repository.c.name < END_OF_NAMES,
+        ~repository.c.pending,
+        *conditions,
+    ]
     whole = []
     if end is not None and keyset.is_storable(end):
         # The comparison of pairs implies these conditions, but with them the walk begins there.
@@ -154,11 +170,17 @@ def _by_full_name(
     if transaction.dialect.name == "sqlite":
         joined = project.join(repository, and_(*here))
         statement = select(*_FULL_NAME).select_from(joined).where(*whole)
-        return Walked(statement, _FULL_NAME, repository.c.id, repository.c.id)
-    some = select(repository.c.id, repository.c.name).where(*here).order_by(ordered).limit(most).lateral("some")
+        sorts = {field: getattr(repository.c, name) for field, name in _SHOWN.items()} | {"update_time": _updated_at}
+        return Walked(statement, _FULL_NAME, repository.c.id, repository.c.id, sorts)
+    shown = [*(getattr(repository.c, name) for name in _SHOWN.values()), _updated_at.label("updated_at")]
+    # Names alone come from an index.
+    read = shown if page.sort else [repository.c.id]
+    some = select(repository.c.name, *read).where(*here).order_by(ordered).limit(most).lateral("some")
     columns = (project.c.name, some.c.name)
     statement = select(*columns).select_from(project.join(some, true())).where(*whole)
-    return Walked(statement, columns, some.c.id, repository.c.id)
+    fields = {**_SHOWN, "update_time": "updated_at"} if page.sort else {}
+    sorts = {field: some.c[name] for field, name in fields.items()}
+    return Walked(statement, columns, some.c.id, repository.c.id, sorts)
 
 
 async def find(transaction: Transaction, project_id: int, name: str) -> Repository | None:
@@ -166,9 +188,8 @@ async def find(transaction: Transaction, project_id: int, name: str) -> Reposito
     named = select(repository.c.id, project.c.name, repository.c.name).join_from(
         repository, project, project.c.id == repository.c.project_id
     )
-    statement = named.where(
-        repository.c.project_id == project_id, repository.c.name == name, repository.c.name < END_OF_NAMES
-    )
+    here = (repository.c.project_id == project_id) & (repository.c.name == name) & (repository.c.name < END_OF_NAMES)
+    statement = named.where(here, ~repository.c.pending)
     row = (await transaction.execute(statement)).first()
     return Repository(*row) if row else None
 

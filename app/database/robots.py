@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
 from .tables import project, robot
-from .text import has_any
+from .text import equals, has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,16 @@ _columns: tuple[ColumnElement[Any], ...] = (
     robot.c.last_used_from,
 )
 
+_SORTS: keyset.Sorts = {
+    "name": keyset.KEY,
+    "id": robot.c.id,
+    "description": robot.c.description,
+    "creation_time": robot.c.created_at,
+    "expires_at": robot.c.expires_at,
+    "disable": robot.c.disabled,
+    "last_used_time": robot.c.last_used_at,
+}
+
 
 async def create(
     transaction: Transaction,
@@ -62,6 +72,7 @@ async def create(
     description: str,
     secret_hash: str,
     permissions: Mapping[str, Sequence[str]],
+    disabled: bool = False,
     created_by: str,
     expires_at: float | None,
 ) -> Robot | None:
@@ -74,7 +85,7 @@ async def create(
             description=description,
             secret_hash=secret_hash,
             permissions=dict(permissions),
-            disabled=False,
+            disabled=disabled,
             created_at=time.time(),
             created_by=created_by,
             expires_at=expires_at,
@@ -95,7 +106,13 @@ async def find(transaction: Transaction, robot_id: int) -> Robot | None:
 async def page(transaction: Transaction, project_id: int | None, page: Page[str]) -> Entries[Robot]:
     """List a project's robots by full name; ``project_id`` None lists the system's."""
     walks = _walks(project_id, page.search)
-    return await keyset.fetch(transaction, select(*_columns), Robot, page, robot.c.name, walks=walks)
+    return await keyset.fetch(transaction, select(*_columns), Robot, page, robot.c.name, walks=walks, sorts=_SORTS)
+
+
+async def named(transaction: Transaction, project_id: int | None, names: Collection[str]) -> list[Robot]:
+    """List the robots of a project, or of the system, that have exactly one of these full names."""
+    here = (robot.c.project_id == project_id) & or_(*(equals(robot.c.name, name) for name in names))
+    return [Robot(*row) for row in await transaction.execute(select(*_columns).where(here).order_by(robot.c.name))]
 
 
 async def total(transaction: Transaction, project_id: int | None, search: str = "") -> Count:

@@ -56,6 +56,10 @@ _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
 _UNCHARGED = text("charged_bytes IS NULL")
+_CAPITALS = text("username != lower(username)")
+# For PostgreSQL and SQLite, each as SQLAlchemy spells the condition of a query.
+_SHOWN = text("NOT pending"), text("pending = 0")
+_PENDING = text("pending"), text("pending = 1")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -98,7 +102,11 @@ repository = Table(
     Column("created_at", Double, nullable=False),
     Column("description", Text, nullable=False, server_default=_EMPTY),
     Column("pull_count", BigInteger, nullable=False, server_default="0"),
+    # Whether it has had no manifest yet. People see a repository from its first manifest on.
+    Column("pending", Boolean, nullable=False, server_default=false()),
     Index("uq_repository_project_id_name", "project_id", "name", unique=True),
+    Index("ix_repository_shown", "project_id", "name", postgresql_where=_SHOWN[0], sqlite_where=_SHOWN[1]),
+    Index("ix_repository_pending", "created_at", postgresql_where=_PENDING[0], sqlite_where=_PENDING[1]),
     Index("ix_repository_project_id_created_at_id", "project_id", "created_at", "id"),
     Index("ix_repository_project_id_pull_count_id", "project_id", "pull_count", "id"),
 )
@@ -192,6 +200,7 @@ upload = Table(
     Column("opened_in", BigInteger, nullable=True),
     Column("opened_by", String, nullable=True),
     Index("ix_upload_updated_at", "updated_at"),
+    Index("ix_upload_repository_id", "repository_id"),
     Index("ix_upload_opened_in_opened_by", "opened_in", "opened_by"),
 )
 
@@ -209,7 +218,12 @@ review = Table(
     Column("repository_id", _of_repository(), primary_key=True),
     Column("digest", _bytewise, primary_key=True),
     Column("review_at", Double, nullable=False),
+    # Of a blob that was pushed: the project's id, and the principal's subject. A blob that no manifest names yet
+    # belongs to their unfinished push.
+    Column("project_id", BigInteger, nullable=True),
+    Column("pushed_by", String, nullable=True),
     Index("ix_review_review_at", "review_at"),
+    Index("ix_review_project_id_review_at", "project_id", "review_at"),
 )
 
 account = Table(
@@ -231,6 +245,8 @@ account = Table(
     # Each session keeps the generation it began with. A higher number here ends the person's browser sessions.
     Column("generation", BigInteger, nullable=False, server_default="0"),
     # Few among many, and counted under a lock whenever one of them stops being one.
+    # The names of an older release that have capitals; a handful. Nobody else gets one that differs by case alone.
+    Index("ix_account_capitals", "username", postgresql_where=_CAPITALS, sqlite_where=_CAPITALS),
     Index("ix_account_is_admin", "id", postgresql_where=text("is_admin"), sqlite_where=text("is_admin = 1")),
 )
 

@@ -23,6 +23,11 @@ def is_kept(column: ColumnElement[str]) -> ColumnElement[bool]:
     return begins
 
 
+def folded(username: str) -> str:
+    """Return a user name as accounts have it, because people write theirs with capitals and without."""
+    return username.lower()
+
+
 def encodable(text: str) -> bool:
     """Return whether UTF-8 can encode the text, which then has no half of a surrogate pair."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

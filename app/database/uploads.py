@@ -21,7 +21,8 @@ from .tables import project, repository, upload
 class UploadSession:
     """An upload session's row: ``digest_so_far`` is the digest of its first ``bytes_written`` bytes.
 
-    ``charged_bytes`` is the number of bytes reserved for it from its project's quota.
+    ``charged_bytes`` is the number of bytes reserved for it from its project's quota. ``opened_by`` is a principal's
+    subject, "" if an older release opened it.
     """
 
     id: str
@@ -31,6 +32,7 @@ class UploadSession:
     bytes_written: int
     digest_so_far: str
     charged_bytes: int = 0
+    opened_by: str = ""
 
 
 _columns = (
@@ -41,13 +43,12 @@ _columns = (
     upload.c.bytes_written,
     upload.c.digest_so_far,
     upload.c.charged_bytes,
+    func.coalesce(upload.c.opened_by, ""),
 )
 
 
-async def create(
-    transaction: Transaction, session: UploadSession, *, project_id: int | None = None, opened_by: str | None = None
-) -> None:
-    """Write the row of a new session; ``opened_by`` is a principal's subject."""
+async def create(transaction: Transaction, session: UploadSession, *, project_id: int | None = None) -> None:
+    """Write the row of a new session."""
     await transaction.execute(
         upload.insert().values(
             id=session.id,
@@ -58,7 +59,7 @@ async def create(
             digest_so_far=session.digest_so_far,
             updated_at=time.time(),
             opened_in=project_id,
-            opened_by=opened_by,
+            opened_by=session.opened_by,
         )
     )
 
@@ -125,7 +126,9 @@ async def reserve(transaction: Transaction, project_id: int, upload_id: str, tot
         more = ahead if left is None else max(0, min(ahead, (left - needed) // 8))
         await quotas.charge(transaction, project_id, needed + more)
         charged = total + more
-        await transaction.execute(update(upload).where(upload.c.id == upload_id).values(charged_bytes=charged))
+        # The time tells that the session is in use, although its request may last for hours.
+        values = {"charged_bytes": charged, "updated_at": time.time()}
+        await transaction.execute(update(upload).where(upload.c.id == upload_id).values(values))
     return charged
 
 

@@ -400,7 +400,7 @@ class MirrorManifests:
         noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
 
         async def write(transaction: Transaction) -> int:
-            repository_id = await ensure(transaction, repository)
+            repository_id = await ensure(transaction, repository, shown=True)
             await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
             if not tags:
                 # A manifest without a tag never loses one, so no other event would put it up for review.

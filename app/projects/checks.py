@@ -36,6 +36,9 @@ def project_name(name: str, *, by_admin: bool) -> str:
             name=name[:80],
             most=_MOST_NAME,
         )
+    if name.isdigit() and not by_admin:
+        # Programs name a project by its number, too, and another person's number must not become ambiguous.
+        raise Invalid("%(name)s could be a project's number; choose a name with a letter", name=name)
     if name in _RESERVED or (name in _OFFICIAL and not by_admin):
         raise Conflict("the name %(name)r is reserved; choose another", name=name)
     return name

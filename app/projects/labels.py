@@ -11,7 +11,7 @@ from app.kit.ids import is_id
 from app.oci.digest import Digest
 from app.oci.errors import Term
 
-from . import checks
+from . import checks, unfinished
 
 # Lists of artifacts read the labels of each.
 _MOST_ON_ARTIFACT = 50
@@ -85,7 +85,7 @@ class Labels:
                 raise Conflict("an artifact can have %(most)s labels; remove one first", most=_MOST_ON_ARTIFACT)
             return attached
 
-        attached = await self._database.transact(attach)
+        attached = await unfinished.transact(self._database, attach)
         if attached is None:
             raise Missing("there is no artifact %(reference)s in this repository", reference=digest)
         if not attached:

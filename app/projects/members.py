@@ -44,7 +44,7 @@ class Members:
             account = await accounts.find(transaction, username) if storable(username) else None
             if account is None:
                 raise Missing("there is no account %(username)r; this person must log in once first", username=username)
-            return await _add(transaction, project_id, role, username, account_id=account.id)
+            return await _add(transaction, project_id, role, account.username, account_id=account.id)
 
         return await self._database.transact(add)
 

@@ -9,6 +9,7 @@ from app.database import Database, Transaction, projects, quotas
 from app.database.quotas import Usage, in_words
 from app.kit.ids import is_id
 
+from . import unfinished
 from .service import check_quota
 
 
@@ -54,6 +55,14 @@ class Quotas:
         if is_id(project_id):
             await self._database.transact(change)
         return await self.usage(project_id)
+
+    async def unfinished(self, project_id: int) -> int:
+        """Return what unfinished pushes hold of a project's quota, in bytes."""
+        return await unfinished.charged(self._database, project_id)
+
+    async def free_unfinished(self, project_id: int) -> int:
+        """Free what unfinished pushes hold, and return the bytes; pushes that are under way have to begin again."""
+        return await unfinished.free_all(self._database, project_id)
 
     async def warning(self, project_id: int) -> str | None:
         """Return a warning if a project has used 85 % of its quota or more, otherwise None."""

@@ -125,6 +125,26 @@ class Projects:
             raise _no_project(project_id)
         return found
 
+    async def number_of(self, digits: str, *, known: bool) -> int | str:
+        """Return the id of the project that a text of digits means, by its name or by its id, else the text.
+
+        Raises Conflict if these are two projects, so that no name is ever taken for another project's id. For a caller
+        who is not ``known``, the text is a name then.
+        """
+        async with self._database.reading() as transaction:
+            named = await projects.find(transaction, digits)
+            numbered = await projects.get(transaction, int(digits)) if is_id(int(digits)) else None
+        if named is None or numbered is None or named.id == numbered.id:
+            found = named or numbered
+            return digits if found is None else found.id
+        if not known:
+            return digits
+        raise Conflict(
+            "%(digits)s is the name of one project and the number of another; send the header X-Is-Resource-Name: true "
+            "for the name, or false for the number",
+            digits=digits,
+        )
+
     async def page(self, principal: Principal, page: Page[str], wanted: Filter = EVERYTHING) -> Entries[ProjectEntry]:
         """List the projects in which the principal has project:read, by name."""
         viewer = viewer_of(principal)
@@ -378,14 +398,20 @@ def _no_caches() -> Forbidden:
     return Forbidden("you may not create pull-through caches; ask an administrator")
 
 
-async def ensure(transaction: Transaction, repository: Repository) -> int:
+async def ensure(transaction: Transaction, repository: Repository, *, shown: bool = False) -> int:
     """Return the repository's id; make the repository if it does not exist or was just removed.
 
-    The repository is locked against removal until the transaction ends. Raises NameUnknown if the project is gone.
+    ``shown``: its first manifest has arrived, so that people see it. The repository is locked against removal until the
+    transaction ends. Raises NameUnknown if the project is gone.
     """
-    project, there = await projects.keep(transaction, repository.project_id, repository.id)
+    project, pending = await projects.keep(transaction, repository.project_id, repository.id)
     if not project:
         raise NameUnknown("there is no project %(name)r", name=repository.name.project)
-    if there and repository.id is not None:
-        return repository.id
-    return await projects.ensure_repository(transaction, repository.project_id, repository.name.repository)
+    repository_id = repository.id
+    if pending is None or repository_id is None:
+        name = repository.name.repository
+        repository_id = await projects.ensure_repository(transaction, repository.project_id, name, pending=not shown)
+        pending = True
+    if pending and shown:
+        await projects.show_repository(transaction, repository_id)
+    return repository_id

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.access.errors import Conflict, Invalid, Missing
+from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.database import Database, Transaction, artifacts, labels, manifests
 from app.database.artifacts import (
     EVERYTHING,
@@ -32,6 +32,7 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
+from app.projects import unfinished
 from app.storage import BlobStore
 
 from .garbage_collection import GRACE_SECONDS
@@ -174,7 +175,7 @@ class Artifacts:
                 return None
             return await artifacts.add_tag(transaction, repository_id, digest, tag, time.time())
 
-        added = await self._database.transact(add)
+        added = await unfinished.transact(self._database, add)
         if added is None:
             raise _missing(digest)
         if not added:
@@ -194,9 +195,17 @@ class Artifacts:
         await self._database.transact(remove)
 
     async def remove(self, repository_id: int, digest: Digest) -> None:
-        """Delete a manifest with its tags now, and its referrers a day later; raises Missing."""
+        """Delete a manifest with its tags now, and its referrers a day later.
+
+        Raises Missing, and PreconditionFailed for a manifest that an index names, which would break on that platform.
+        """
 
         async def remove(transaction: Transaction) -> bool:
+            index = await manifests.index_of(transaction, repository_id, digest)
+            if index is not None:
+                raise PreconditionFailed(
+                    "the index %(index)s names %(digest)s; delete the index first", index=index, digest=digest
+                )
             orphans = await manifests.remove(transaction, repository_id, digest)
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
             return orphans is not None

@@ -6,8 +6,10 @@ import time
 
 from app.database import Database, Transaction, blobs, manifests
 from app.database.blobs import StoredBlob
+from app.database.quotas import QuotaExceeded
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown
+from app.projects import unfinished
 from app.projects.service import Repository, ensure
 
 from .garbage_collection import GRACE_SECONDS
@@ -28,12 +30,15 @@ class Blobs:
         async with self._database.transaction() as transaction:
             await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
 
-    async def mount(self, repository: Repository, digest: Digest, source: Repository | None) -> bool:
+    async def mount(
+        self, repository: Repository, digest: Digest, source: Repository | None, pushed_by: str = ""
+    ) -> bool:
         """Link a blob of ``source`` into ``repository``; return False if it was not found.
 
         The caller has checked that the same token may pull from ``source``. If ``source`` is None, only the
         repository's own project is searched. Otherwise a mount would reveal the digests of other people
-        (distribution-spec, end-11). A blob from another project is charged to this one; raises QuotaExceeded.
+        (distribution-spec, end-11). A blob from another project is charged to this one; raises QuotaExceeded. It
+        belongs to the push of ``pushed_by``, a principal's subject.
         """
 
         async def link(transaction: Transaction) -> bool:
@@ -44,10 +49,18 @@ class Blobs:
             if not found:
                 return False
             repository_id = await ensure(transaction, repository)
-            await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
-            return await blobs.add_link(transaction, repository.project_id, repository_id, digest)
+            project_id, review_at = repository.project_id, time.time() + GRACE_SECONDS
+            await manifests.ask_review_of_push(
+                transaction, repository_id, digest, review_at, project_id=project_id, pushed_by=pushed_by
+            )
+            return await blobs.add_link(transaction, project_id, repository_id, digest)
 
-        return await self._database.transact(link)
+        try:
+            return await unfinished.transact(self._database, link)
+        except QuotaExceeded:
+            if repository.id is not None:
+                await unfinished.free_failed(self._database, repository.project_id, repository.id, pushed_by)
+            raise
 
     async def delete(self, repository: Repository, digest: Digest) -> None:
         """Remove a blob from the repository; raises BlobUnknown."""

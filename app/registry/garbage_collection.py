@@ -13,8 +13,9 @@ Source: the review queue of GitLab's container registry (field notes, "Metadata 
 from __future__ import annotations
 
 import time
+from functools import partial
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, uploads
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, removals, uploads
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.projects.removal import finish_removals
@@ -44,6 +45,7 @@ class GarbageCollection:
         await finish_removals(self._database)
         while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
             pass
+        await self._end_pending()
 
     async def _end_idle_uploads(self) -> int:
         async def end(transaction: Transaction) -> int:
@@ -70,6 +72,15 @@ class GarbageCollection:
             return len(due)
 
         return await self._database.transact(review, JOB_SECONDS, answers=False)
+
+    async def _end_pending(self) -> None:
+        """Remove repositories that never got a manifest, once nothing else is left in them."""
+        async with self._database.transaction(JOB_SECONDS) as transaction:
+            await removals.show_filled(transaction)
+        left = partial(removals.left_pending, before=time.time() - 2 * GRACE_SECONDS, limit=_BATCH)
+        for repository_id in await self._database.read(left):
+            remove = partial(removals.remove_pending, repository_id=repository_id)
+            await self._database.transact(remove, JOB_SECONDS)
 
     async def _remove_garbage(self) -> int:
         async with self._database.transaction(JOB_SECONDS) as transaction:

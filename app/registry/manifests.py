@@ -8,10 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from app.access.computations import Computations
 from app.database import Database, Transaction, blobs, manifests
 from app.database.manifests import StoredManifest
+from app.database.quotas import QuotaExceeded
 from app.oci.digest import Digest
-from app.oci.errors import DigestInvalid, ManifestBlobUnknown, ManifestInvalid, ManifestUnknown, NameUnknown
+from app.oci.errors import (
+    Denied,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+)
 from app.oci.manifest import Descriptor, Manifest, parse_manifest
 from app.oci.reference import Name, Reference, Tag
+from app.projects import unfinished
 from app.projects.service import Repository, ensure
 
 from .garbage_collection import GRACE_SECONDS
@@ -63,10 +72,12 @@ class Manifests:
         tags: Sequence[Tag],
         content_type: str | None,
         payload: bytes,
+        pushed_by: str = "",
     ) -> tuple[Digest, Manifest]:
         """Verify a manifest and write it with its tags in one transaction; return its digest and the parsed manifest.
 
         Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown if a part is not linked in this repository.
+        Raises QuotaExceeded, and then frees the blobs that ``pushed_by``, a principal's subject, has sent for it.
         """
         if len(payload) > _LONG:
             # Projects take turns.
@@ -84,13 +95,18 @@ class Manifests:
         names = [*tags, reference] if isinstance(reference, Tag) else list(tags)
 
         async def put(transaction: Transaction) -> None:
-            repository_id = await ensure(transaction, repository)
+            repository_id = await ensure(transaction, repository, shown=True)
             sizes = await _require_parts(transaction, repository_id, parsed)
             await record(transaction, repository_id, digest, parsed, names, sizes)
             if not names:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
-        await self._database.transact(put)
+        try:
+            await unfinished.transact(self._database, put)
+        except QuotaExceeded:
+            if repository.id is not None:
+                await unfinished.free_failed(self._database, repository.project_id, repository.id, pushed_by)
+            raise
         await self._payloads.keep(digest, payload)
         return digest, parsed
 
@@ -101,7 +117,10 @@ class Manifests:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
     async def delete(self, repository: Repository, reference: Reference) -> None:
-        """Remove a tag, or a manifest with all its tags; raises NameUnknown and ManifestUnknown."""
+        """Remove a tag, or a manifest with all its tags.
+
+        Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names.
+        """
         if repository.id is None:
             raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
         repository_id = repository.id
@@ -109,6 +128,9 @@ class Manifests:
         async def delete(transaction: Transaction) -> bool:
             orphans: Iterable[Digest] | None
             if isinstance(reference, Digest):
+                index = await manifests.index_of(transaction, repository_id, reference)
+                if index is not None:
+                    raise _needed(reference, index)
                 orphans = await manifests.remove(transaction, repository_id, reference)
             else:
                 leased = repository.upstream is not None
@@ -172,6 +194,17 @@ def _require(parts: Sequence[Descriptor], sizes: Mapping[str, int], kind: str) -
                 size=sizes[part.digest],
                 stated=part.size,
             )
+
+
+def _needed(digest: Digest, index: str) -> Denied:
+    """Return the error for the deletion of a manifest that an index names."""
+    return Denied(
+        "the index %(index)s names %(digest)s; delete the index first",
+        index=index,
+        digest=digest,
+        status=405,
+        headers={"Allow": "GET, HEAD, PUT"},
+    )
 
 
 def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:

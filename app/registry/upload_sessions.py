@@ -18,6 +18,7 @@ from app.database import Database, Transaction, blobs, manifests, uploads
 from app.database.uploads import UploadSession
 from app.oci.digest import Digest, new_hash
 from app.oci.errors import BlobUploadInvalid, BlobUploadUnknown, TooManyRequests
+from app.projects import unfinished
 from app.projects.service import Repository, ensure
 from app.storage import new_key
 
@@ -62,9 +63,10 @@ class UploadSessions:
         async def create(transaction: Transaction) -> UploadSession:
             repository_id = await ensure(transaction, repository)
             await _require_place(transaction, repository, opened_by)
-            session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, Digest.finish(running))
+            empty = Digest.finish(running)
+            session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, empty, opened_by=opened_by)
             await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
-            await uploads.create(transaction, session, project_id=repository.project_id, opened_by=opened_by)
+            await uploads.create(transaction, session, project_id=repository.project_id)
             return session
 
         session = await self._database.transact(create)
@@ -106,14 +108,17 @@ class UploadSessions:
 
         Raises BlobUploadInvalid if another request has changed it, and QuotaExceeded.
         """
-        async with self._database.transaction() as transaction:
+
+        async def advance(transaction: Transaction) -> bool:
             advanced = await uploads.advance(transaction, before, after)
             await blobs.discard(transaction, after.object_key, 2 * GRACE_SECONDS)
             if has_quota and after.charged_bytes < after.bytes_written:
                 await uploads.reserve(transaction, project_id, after.id, after.bytes_written, 0)
             elif after.charged_bytes > after.bytes_written + _AHEAD_BYTES:
                 await uploads.give_back(transaction, project_id, after.id, after.bytes_written + _AHEAD_BYTES)
-        if not advanced:
+            return advanced
+
+        if not await unfinished.transact(self._database, advance):
             raise _moved_on()
         if hashing is not None:
             self._hashes[after.id] = hashing
@@ -125,13 +130,21 @@ class UploadSessions:
             charged = await uploads.end(transaction, session.id)
             if charged is None:
                 return False
+            project_id, review_at = repository.project_id, time.time() + GRACE_SECONDS
             # Before the blob, because a review locks the rows in this order.
-            await manifests.ask_review(transaction, session.repository_id, [digest], time.time() + GRACE_SECONDS)
+            await manifests.ask_review_of_push(
+                transaction,
+                session.repository_id,
+                digest,
+                review_at,
+                project_id=project_id,
+                pushed_by=session.opened_by,
+            )
             await blobs.add(transaction, digest, session.object_key, size)
-            await blobs.add_link(transaction, repository.project_id, session.repository_id, digest, paid=charged)
+            await blobs.add_link(transaction, project_id, session.repository_id, digest, paid=charged)
             return True
 
-        if not await self._database.transact(commit):
+        if not await unfinished.transact(self._database, commit):
             raise _ended()
 
     async def drop(self, session: UploadSession) -> None:
@@ -144,10 +157,18 @@ class UploadSessions:
         if not removed:
             raise _ended()
 
+    async def fail(self, repository: Repository, session: UploadSession) -> None:
+        """End a session that has no room, and free what the same push has left; raises as `drop` does."""
+        await self.drop(session)
+        await unfinished.free_failed(self._database, repository.project_id, session.repository_id, session.opened_by)
+
     async def reserve(self, project_id: int, upload_id: str, total: int) -> int:
         """Reserve quota for ``total`` bytes and some ahead, and return the reserved bytes. Raises as `commit` does."""
-        async with self._database.transaction() as transaction:
-            charged = await uploads.reserve(transaction, project_id, upload_id, total, _AHEAD_BYTES)
+
+        async def reserve(transaction: Transaction) -> int | None:
+            return await uploads.reserve(transaction, project_id, upload_id, total, _AHEAD_BYTES)
+
+        charged = await unfinished.transact(self._database, reserve)
         if charged is None:
             raise _ended()
         return charged

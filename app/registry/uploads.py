@@ -74,7 +74,8 @@ class Uploads:
             `commit`                         the bytes are a blob; the session has ended
             the end of the block             the bytes are kept; any worker may resume the session
             ClientGone                       the same, although the length that ``chunk`` promised is missing
-            QuotaExceeded                    the session has ended, because it can never fit
+            QuotaExceeded                    the session has ended, because it can never fit, and so have the blobs
+                                             that the same push has sent
             another error                    the session is as it was before the request
             an error, and not ``resumable``  the session has ended, because nobody knows its address
 
@@ -217,7 +218,7 @@ class Receiving:
         try:
             await self._sessions.commit(self._repository, self._session, size, digest)
         except QuotaExceeded:
-            await self._sessions.drop(self._session)
+            await self._sessions.fail(self._repository, self._session)
             raise
         return size
 
@@ -232,8 +233,12 @@ class Receiving:
         """End a failed request; does nothing if it has ended already. See `Uploads.receive`."""
         if self._ended:
             return
-        if not self._resumable or isinstance(error, QuotaExceeded):
+        if isinstance(error, QuotaExceeded):
             await self._abort()
+            await self._sessions.fail(self._repository, self._session)
+        elif not self._resumable:
+            await self._abort()
+            await self._sessions.drop(self._session)
         elif isinstance(error, ClientGone):
             try:
                 await self._drain()
@@ -245,11 +250,10 @@ class Receiving:
             await self._let_go()
 
     async def _abort(self) -> None:
-        """End the session and discard its bytes."""
+        """Discard the bytes."""
         self._ended = True
         await self._settle()
         await self._writer.abort()
-        await self._sessions.drop(self._session)
 
     async def _let_go(self) -> None:
         """Undo this request: the session is as it was before.
@@ -286,7 +290,7 @@ class Receiving:
                 self._repository.project_id, self._session, after, self._hashing, has_quota=self._has_quota
             )
         except QuotaExceeded:
-            await self._sessions.drop(self._session)
+            await self._sessions.fail(self._repository, self._session)
             raise
         finally:
             # After the row is written, because the next writer begins at the size that the row states.

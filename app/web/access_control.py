@@ -8,8 +8,8 @@ Each handler's method declares what it needs, in one word:
     admin               an administrator, also without a key
     project:read …      a right of `app.access.roles`, in the project of the request
 
-A principal without project:read gets the same answer as for a project that doesn't exist: 404. An anonymous one gets
-401, because logging in may help.
+A principal without any right in a project gets the same answer as if it did not exist: 404. An anonymous one gets 401,
+because logging in may help.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from app.access.errors import Forbidden, Missing
 from app.access.permissions import Permissions
 from app.access.principal import Principal, PrincipalKind
-from app.access.roles import ALL_RIGHTS, READ_PROJECT
+from app.access.roles import ALL_RIGHTS
 from app.oci.errors import Unauthorized
 from app.projects.service import Projects
 
@@ -80,7 +80,8 @@ class AccessControl:
             return view
         if principal.is_anonymous:
             raise Unauthorized(_LOG_IN)
-        if view is None or READ_PROJECT not in view.rights:
+        # A robot account that only pulls may know its own project, although it cannot read the project's page.
+        if view is None or not view.rights:
             if otherwise is not None:
                 raise Missing(otherwise)
             raise Missing("there is no project %(project)r, or you are not a member of it", project=project)

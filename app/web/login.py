@@ -1,6 +1,7 @@
 """Log people in and out in a browser: through the university, or with a password that the registry keeps.
 
-The log has the reason for a refused university log-in, under the id of the request. The browser only gets the id.
+The log has the reason for a refused university log-in, under the id of the request. The browser only gets the id and a
+code.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _FAILED = "the registry failed; tell its operators the id of this request: %(req
 _STALE = "this form was open for too long or came from another site; log in again"
 _WRONG = "wrong user name or password; check both and log in again"
 _LOGIN_REFUSED = (
-    "the university's log-in was not accepted; "
-    "try again, and if it fails again, tell the operators the request id %(request)s"
+    "the university's log-in was not accepted (%(code)s); "
+    "try again, and if it fails again, tell the operators this code and the request id %(request)s"
 )
 _LOGOUT_REFUSED = (
     "the university's logout was not accepted; "
@@ -145,9 +146,9 @@ class LoginPage(ProtectedHandler):
         self._audit.note(principal, self.request.remote_ip or "", operation, resource_type, username)
 
     def show_refused(self, what: str, reason: Refused, answer: OCIError) -> None:
-        """Answer with ``answer`` and log the reason for a refusal; neither the browser nor the audit log gets it."""
+        """Answer with ``answer`` and log the reason for a refusal, which neither the browser nor the audit log gets."""
         self._audit.refused_by_university(what, self.request.remote_ip or "")
-        fields = {"request_id": self.request_id, "client": self.request.remote_ip}
+        fields = {"request_id": self.request_id, "client": self.request.remote_ip, "code": reason.code}
         log.warning("%s refused: %s", what, reason, extra={"fields": fields})
         self.show_error(answer)
 
@@ -235,7 +236,7 @@ class AcsHandler(SamlPage):
     begun: Mapping[str, str]
 
     def refuse(self, reason: Refused) -> None:
-        self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, request=self.request_id))
+        self.show_refused("log-in", reason, Denied(_LOGIN_REFUSED, code=reason.code, request=self.request_id))
 
     def check_xsrf_cookie(self) -> None:
         """Skip the check: the identity provider's pages post here, and `University.finish` checks its own proof."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from app.access.computations import Computations
 from app.access.principal import Principal, PrincipalKind
 from app.config import Policy
-from app.database import Database, accounts
+from app.database import Database, accounts, projects
 from app.database.projects import Project
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_MANIFEST
@@ -97,6 +97,12 @@ class House:
         repository, digest = await self.open(to), Digest.of(payload)
         await self.manifests.put(repository, digest, [Tag(tag) for tag in tags], media_type, payload)
         return digest
+
+    async def show(self, name: str = "physics/app") -> None:
+        """Let people see a repository that has had no manifest."""
+        repository_id = await self.id_of(name)
+        async with self.database.transaction() as transaction:
+            await projects.show_repository(transaction, repository_id)
 
     async def id_of(self, name: str = "physics/app") -> int:
         found = (await self.open(name)).id

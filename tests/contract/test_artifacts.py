@@ -350,6 +350,7 @@ async def test_repositories(house: House) -> None:
     await house.push(image(BASE), "v1", "v2")
     await house.push(image(TOP), "v3")
     await house.push_blob(EMPTY, to="physics/team/tool")
+    await house.show("physics/team/tool")
     found = {entry.name: entry for entry in await house.database.read(repositories.page, 1, Page(50))}
     assert list(found) == ["app", "team/tool"]
     assert (found["app"].artifacts, found["app"].pulls, found["app"].full_name) == (2, 0, "physics/app")
@@ -368,11 +369,14 @@ async def test_repositories(house: House) -> None:
         "team/tool"
     ]
     assert await house.database.read(repositories.page, 1, Page(50, before="app")) == []
-    assert [entry.name for entry in await house.database.read(repositories.page, 1, Page(1, order="-key"))] == [
-        "team/tool"
-    ]
     assert [
-        entry.name for entry in await house.database.read(repositories.page, 1, Page(50, order="-pulls", search="APP"))
+        entry.name for entry in await house.database.read(repositories.page, 1, Page(1, sort=(("name", True),)))
+    ] == ["team/tool"]
+    assert [
+        entry.name
+        for entry in await house.database.read(
+            repositories.page, 1, Page(50, sort=(("pull_count", True),), search="APP")
+        )
     ] == ["app"]
     assert (
         (await house.database.read(repositories.total, 1)).number,
@@ -390,6 +394,8 @@ async def test_repositories(house: House) -> None:
 async def test_search(house: House) -> None:
     secret = await house.project("secret", public=False)
     await house.push_blob(EMPTY, to="secret/app")
+    for name in ("physics/app", "secret/app"):
+        await house.show(name)
     mari = await house.person("mari", groups=("astronomers",))
     assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="App"))] == [
         "physics/app"
@@ -404,10 +410,12 @@ async def test_search(house: House) -> None:
     assert (await house.repositories.found(ANONYMOUS, "")).number == 1
     assert (await house.repositories.found(ANONYMOUS, "\0")).number == 0
     pages = [
-        await house.repositories.search(mari, Page(1, offset=offset, order="-key", search="app")) for offset in range(3)
+        await house.repositories.search(mari, Page(1, offset=offset, sort=(("name", True),), search="app"))
+        for offset in range(3)
     ]
     assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
     await house.push_blob(EMPTY, to="physics/zoo")
+    await house.show("physics/zoo")
     everything = ["physics/app", "physics/zoo", "secret/app"]
     for after, before, limit, wanted in (
         ("physics/app", "", 9, everything[1:]),

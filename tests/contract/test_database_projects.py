@@ -165,7 +165,8 @@ async def test_accounts(database: Database) -> None:
         found = await accounts.find(transaction, "admin")
         assert found is not None
         assert (found.username, found.password_hash, found.is_admin, found.disabled) == ("admin", "hash1", True, False)
-        assert await accounts.find(transaction, "ADMIN") is None
+        assert await accounts.find(transaction, "ADMIN") == found
+        assert await accounts.find(transaction, "ADMIN1") is None
         assert await accounts.set_password(transaction, "admin", "hash3")
         assert not await accounts.set_password(transaction, "mari", "hash3")
         found = await accounts.find(transaction, "admin")

@@ -74,7 +74,7 @@ async def test_two_walks_search_as_one(database: Database) -> None:
     back = await database.read(projects.page, viewer, Page(3, before="p20y"), Filter())
     assert [row[0].name for row in back] == [name for name in seen if name < "p20y"][-3:]
     for offset in range(0, len(seen), 5):
-        rows = await database.read(projects.page, viewer, Page(5, offset=offset, order="-key"), Filter())
+        rows = await database.read(projects.page, viewer, Page(5, offset=offset, sort=(("name", True),)), Filter())
         assert [row[0].name for row in rows] == seen[::-1][offset : offset + 5]
     assert await database.read(projects.total, viewer, Filter(), "") == Count(5, exact=False)
 

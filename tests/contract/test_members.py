@@ -122,7 +122,7 @@ async def test_labels(house: House, project: Project) -> None:
     assert (changed.name, changed.description, changed.color) == ("worse", "", "#000000")
     assert await house.database.read(labels.page, project.id, Page(50)) == [good, changed]
     assert await house.database.read(labels.page, project.id, Page(50, "good")) == [changed]
-    assert await house.database.read(labels.page, project.id, Page(50, order="-key")) == [changed, good]
+    assert await house.database.read(labels.page, project.id, Page(50, sort=(("name", True),))) == [changed, good]
     assert await house.database.read(labels.page, None, Page(50)) == [system]
     assert (await house.database.read(labels.total, project.id, search="OO")).number == 1
     await house.labels.remove(bad.id)

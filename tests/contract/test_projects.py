@@ -306,7 +306,9 @@ async def test_pages_and_filters(house: House) -> None:
         await house.project(name, public=name != "gamma")
 
     async def names(**wanted: Any) -> list[str]:
-        chosen = Filter(**{key: wanted.pop(key) for key in ("name", "public", "mine", "mirrors") if key in wanted})
+        chosen = Filter(
+            **{key: wanted.pop(key) for key in ("name", "public", "mine", "mirrors", "owner") if key in wanted}
+        )
         page = Page(**{"limit": 50, **wanted})
         found = await house.projects.page(admin, page, chosen)
         assert (await house.projects.total(admin, page.search, chosen)).number >= len(found)
@@ -317,8 +319,11 @@ async def test_pages_and_filters(house: House) -> None:
     assert await names(before="alpha") == await names(before="\0") == []
     assert (await names(mirrors=True), len(await names(mirrors=False))) == ([], 4)
     assert await names(after="alpha", limit=2) == ["beta-1", "beta_1"]
-    assert await names(order="-created", offset=1, limit=2) == ["beta-1", "beta_1"]
-    assert await names(order="-key", limit=1) == ["gamma"]
+    assert await names(sort=(("creation_time", True),), offset=1, limit=2) == ["beta-1", "beta_1"]
+    assert await names(sort=(("name", True),), limit=1) == ["gamma"]
+    assert await names(sort=(("owner_name", False), ("name", True)), limit=2) == ["gamma", "beta_1"]
+    assert await names(owner="ADMIN", limit=1) == ["alpha"]
+    assert await names(owner="nobody") == []
     assert await names(search="BETA") == ["beta-1", "beta_1"]
     assert await names(search="_") == ["beta_1"]
     assert await names(search="%") == []
@@ -335,6 +340,7 @@ async def test_a_summary(house: House) -> None:
     await house.members.add_group(made.id, "astronomers", Role.GUEST)
     await house.members.add_group(made.id, "physicists", Role.GUEST)
     await house.push_blob(b"data")
+    await house.show()
     summary = await house.projects.summary(made.id)
     assert (summary.owner, summary.repositories, summary.robots) == ("mari", 1, 0)
     assert summary.members == {"project admin": 1, "guest": 2}
@@ -415,6 +421,7 @@ async def test_what_is_large_goes_in_batches(house: House, monkeypatch: pytest.M
     assert await rows(house.database, "SELECT count(*) FROM link") == [(5,)]
     await house.check_books()
     await house.push_blob(b"anew")
+    await house.show()
     await house.collection.collect()
     assert await rows(house.database, "SELECT count(*) FROM link") == [(1,)]
     assert [entry.name for entry in await house.database.read(repositories.page, made.id, Page(50))] == ["app"]

@@ -340,7 +340,9 @@ async def test_pages_of_quotas(house: House, project: Project) -> None:
     other = await house.project("biology", by=await house.person("mari"))
     await house.push_blob(b"x", to="biology/app")
     assert [usage.project for usage in await house.database.read(quotas.page, Page(50))] == ["physics", "biology"]
-    assert [usage.project for usage in await house.database.read(quotas.page, Page(50, order="-used"))] == [
+    assert [
+        usage.project for usage in await house.database.read(quotas.page, Page(50, sort=(("used.storage", True),)))
+    ] == [
         "biology",
         "physics",
     ]

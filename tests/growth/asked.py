@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from app.web.api.elsewhere import EMPTY
 from app.web.pages.guide import CHAPTERS
 
 from .building import FEW, MARI, Built
@@ -81,7 +82,8 @@ def _api(built: Built) -> dict[str, Ask]:
         f"{API}/audit-logs?q=operation=delete", f"{API}/audit-logs?q=project_name=deep", f"{API}/registries",
         f"{API}/registries/1", f"{API}/openapi.json", f"{API}/openapi.yaml",
     ]  # fmt: skip
-    asks = {path: Ask(path) for path in plain}
+    asks = {path: Ask(path) for path in [*plain, *_of_harbor(deep)]}
+    asks |= _sorted(deep, mirror, tagged)
     for path in (own, f"{own}/access-keys", f"{own}/sessions", f"{API}/statistics", f"{API}/projects"):
         asks[f"{path} by mari"] = Ask(path, "mari")
     for name, path in {
@@ -98,6 +100,13 @@ def _api(built: Built) -> dict[str, Ask]:
         "tags without a match": f"{tagged}/tags?q=name=~{_NOTHING}",
     }.items():
         asks[name] = Ask(path)
+    for name, path in {
+        "artifacts by a part of a digest": f"{app}/artifacts?q=digest=~{_NOTHING}",
+        "audit of a person without a match": f"{API}/audit-logs?q=username={_NOTHING}",
+        "audit of a part of a person": f"{API}/audit-logs?q=username=~{_NOTHING}",
+        "audit of a resource": f"{API}/audit-logs?q=resource={_NOTHING}",
+    }.items():
+        asks[name] = Ask(path)
     last = built.size // 10
     for name, path in {
         "projects": f"{API}/projects", "repositories": mirror, "artifacts": f"{app}/artifacts",
@@ -107,6 +116,50 @@ def _api(built: Built) -> dict[str, Ask]:
         asks[f"the 50th page of {name}"] = Ask(f"{path}?page=50")
         asks[f"the last page of {name}"] = Ask(f"{path}?page={last}")
     return asks
+
+
+def _of_harbor(deep: str) -> list[str]:
+    """List what Harbor's clients ask beside: other words, exact names, and lists that are always empty."""
+    exact = (
+        f"{API}/projects?q=name=deep", f"{API}/projects?owner={MARI}", f"{deep}/repositories?q=name=deep/app",
+        f"{API}/repositories?q=name=deep/app", f"{API}/users?q=username={MARI}", f"{API}/robots?q=name={_NOTHING}",
+        f"{API}/labels?scope=g&q=name={_NOTHING}", f"{deep}/repositories/app/artifacts/v0000007/tags?q=name=v0000007",
+        f"{deep}/repositories/app/artifacts?q=digest=sha256:{4:064x}",
+    )  # fmt: skip
+    words = (
+        f"{API}/auditlog-exts", f"{deep}/auditlog-exts", f"{API}/configurations", f"{deep}/metadatas/",
+        f"{deep}/metadatas/public", f"{API}/users?page=0&page_size=0",
+    )  # fmt: skip
+    empty = (API + path.replace("{project_name_or_id}", "deep").replace("{project_name}", "deep") for path in EMPTY)
+    return [*exact, *words, *empty]
+
+
+# Of each list, a sort that no index has, and one by two fields.
+_SORTS: Mapping[str, tuple[str, ...]] = {
+    "projects": ("owner_name", "-creation_time,name"),
+    "repositories": ("update_time", "-pull_count,name"),
+    "all repositories": ("-update_time", "creation_time,-name"),
+    "artifacts": ("pull_time", "artifact_type,-push_time"),
+    "tags": ("push_time", "-push_time,name"),
+    "audit": ("username", "operation,-op_time"),
+    "audit of a project": ("resource", "-resource,op_time"),
+    "users": ("-email", "sysadmin_flag,username"),
+    "quotas": ("hard.storage", "-hard.storage,id"),
+    "robots": ("creation_time", "disable,-name"),
+    "labels": ("color", "-creation_time,name"),
+}
+
+
+def _sorted(deep: str, mirror: str, tagged: str) -> dict[str, Ask]:
+    paths = {
+        "projects": f"{API}/projects", "repositories": mirror, "all repositories": f"{API}/repositories",
+        "artifacts": f"{deep}/repositories/app/artifacts", "tags": f"{tagged}/tags", "audit": f"{API}/audit-logs",
+        "audit of a project": f"{deep}/logs", "users": f"{API}/users", "quotas": f"{API}/quotas",
+        "robots": f"{API}/robots", "labels": f"{API}/labels",
+    }  # fmt: skip
+    return {
+        f"{name} sorted by {sort}": Ask(f"{path}?sort={sort}") for name, path in paths.items() for sort in _SORTS[name]
+    }
 
 
 def _spelled(at: float) -> str:
@@ -136,6 +189,8 @@ COMMANDS: Mapping[str, list[str]] = {
 
 _SEARCH = "a search looks at 10,000 entries at most"
 _COUNT = "a count ends at 1,000"
+_SORT = "a sort that no index has looks at 10,000 entries at most"
+_PUSHES = "of the blobs that were pushed within a day, 10,000 are looked at"
 _OFFSET = "a page number counts the entries before it, in an index alone; Link and the pages' own keys do not"
 # What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
 # steps of SQLite. 0 is for a database where it costs no more.
@@ -191,4 +246,11 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "the last page of users": (_OFFSET, 600, 262000),
     "the last page of quotas": (_OFFSET, 2200, 641000),
     "the last page of all repositories": (_OFFSET, 2500, 391000),
+    "/api/v2.0/projects/deep/auditlog-exts": (_COUNT, 0, 13000),
+    "/api/v2.0/projects/deep/summary": (_PUSHES, 130000, 2500000),
+    "artifacts by a part of a digest": (_SEARCH, 126300, 3500000),
+    "audit of a person without a match": (_SEARCH, 700, 900000),
+    "audit of a part of a person": (_SEARCH, 700, 1200000),
+    "audit of a resource": (_SEARCH, 700, 651000),
+    **{f"{name} sorted by {sort}": (_SORT, 130000, 3500000) for name, sorts in _SORTS.items() for sort in sorts},
 }

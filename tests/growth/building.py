@@ -194,6 +194,10 @@ def _deep(d: _Dialect, size: int) -> list[str]:
         f" SELECT {app} + i, {size + 2}, 'other-' || {d.padded('i')}, {_NOW} FROM {few}",
         _manifests(d, str(app), here, many),
         _manifests(d, f"{other}", here, few),
+        # Pushed lately, so that nothing is due yet.
+        "INSERT INTO review (repository_id, digest, review_at, project_id, pushed_by)"
+        f" SELECT {app}, {d.digest('i + 5000000')}, {_NOW + 2_080_000} + i / 1000.0, {size + 2}, 'person:{MARI}'"
+        f" FROM {many}",
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 1')}, true, 500 {of_index}",
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 2')}, true, 500 {of_index}",
         f"INSERT INTO {part} SELECT {app}, {here}, {d.digest('i + 5000000')}, false, 500 FROM {many} WHERE i % 4 > 0",

@@ -215,7 +215,7 @@ async def refused(browser: Browser, site: Service, page: Page) -> str:
     assert page.status == 403
     assert await browser.me() is None
     request_id = page.headers["X-Request-Id"]
-    assert f"if it fails again, tell the operators the request id {request_id}" in page.text
+    assert f"tell the operators this code and the request id {request_id}" in page.text
     lines: list[dict[str, Any]] = [json.loads(line) for line in site.log().splitlines() if request_id in line]
     (reason,) = [line["message"] for line in lines if line["logger"] == "app.web.login"]
     assert reason.partition("refused: ")[2] not in page.text

@@ -76,6 +76,15 @@ BY_API: Mapping[str, Change] = {
     "updateProject": (
         lambda s: s.do("updateProject", {"description": "x"}, project_name_or_id=s.name),
         lambda s: ("update", "project", s.name, True)),
+    "addMetadata": (
+        lambda s: s.do("addMetadata", {"public": "false"}, project_name_or_id=s.name),
+        lambda s: ("create", "metadata", s.name, True)),
+    "updateMetadata": (
+        lambda s: s.do("updateMetadata", {"public": "false"}, project_name_or_id=s.name, meta_name="public"),
+        lambda s: ("update", "metadata", s.name, True)),
+    "freeUnfinishedPushes": (
+        lambda s: s.do("freeUnfinishedPushes", project_name_or_id=s.name),
+        lambda s: ("delete", "upload", s.name, True)),
     "updateQuota": (
         lambda s: s.do("updateQuota", {"hard": {"storage": 10**8}}, id=s.number),
         lambda s: ("update", "quota", s.name, True)),
@@ -143,6 +152,9 @@ BY_API: Mapping[str, Change] = {
     "createUser": (
         lambda s: s.do("createUser", {"username": f"of-{s.name}", "password": PASSWORD}, "person"),
         lambda s: ("create", "account", f"of-{s.name}", False)),
+    "updateUser": (
+        lambda s: s.do("updateUser", {"realname": "X"}, user_id=s.made["person"]),
+        lambda s: ("update", "account", f"of-{s.name}", False)),
     "setSysadmin": (
         lambda s: s.do("setSysadmin", {"sysadmin_flag": True}, user_id=s.made["person"]),
         lambda s: ("promote", "account", f"of-{s.name}", False)),

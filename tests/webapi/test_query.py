@@ -38,6 +38,18 @@ KNOWN = {
         ('at=["1970-01-01 00:00:10"~]', {"at": Term(Form.RANGE, (10.0, None))}),
         ("at=[1970-01-02~1970-01-03]", {"at": Term(Form.RANGE, (86400.0, 172800.0))}),
         ("name=lab,", {"name": Term(Form.IS, ("lab",))}),
+        ("name=o'brien", {"name": Term(Form.IS, ("o'brien",))}),
+        ("name=~50% of_it", {"name": Term(Form.LIKE, ("50% of_it",))}),
+        ("name=a=b", {"name": Term(Form.IS, ("a=b",))}),
+        ("name=~[x]", {"name": Term(Form.LIKE, ("[x]",))}),
+        ("at=[1970-01-01 00:00:10~1970-01-01 00:00:20]", {"at": Term(Form.RANGE, (10.0, 20.0))}),
+        ("at=[ 1970-01-01T00:00:10Z ~ ]", {"at": Term(Form.RANGE, (10.0, None))}),
+        ("at=[1970-01-01T00:00:10.500Z~]", {"at": Term(Form.RANGE, (10.5, None))}),
+        ("at=[1970-01-01T02:00:10+02:00~1970-01-01T00:00:20]", {"at": Term(Form.RANGE, (10.0, 20.0))}),
+        # Encoded once more than HTTP asks for, in whole or in part.
+        ("name%3Dlab%2Cpublic%3Dtrue", {"name": Term(Form.IS, ("lab",)), "public": Term(Form.IS, (True,))}),
+        ("public=true%2Cname=a%2Bb", {"name": Term(Form.IS, ("a+b",)), "public": Term(Form.IS, (True,))}),
+        ("name%3D%7Ea+b", {"name": Term(Form.LIKE, ("a b",))}),
     ],
 )
 def test_what_is_understood(text: str, terms: dict[str, Term]) -> None:
@@ -61,6 +73,8 @@ def test_what_is_understood(text: str, terms: dict[str, Term]) -> None:
         ("size=[1~big]", "whole number"),
         ("public=yes", "true or false"),
         ("at=[yesterday~]", "time"),
+        ("at=[2026-13-01~]", "time"),
+        ("name%3D%00", "NUL"),
         ("size=99999999999999999999", "whole number"),
     ],
 )
@@ -82,9 +96,10 @@ def test_anything_like_it_is_read_or_refused(text: str) -> None:
 
 
 def test_sorting() -> None:
-    assert parse_sort("name", ["name"]) == "name"
-    assert parse_sort("-name", ["name"]) == "-name"
-    assert parse_sort("-at", ["-at"]) == "-at"
-    for word in ("at", "--at", "name,at", "", "-"):
-        with pytest.raises(Invalid, match="-at"):
-            parse_sort(word, ["-at"])
+    assert parse_sort("", ["name"]) == ()
+    assert parse_sort("name", ["name"]) == (("name", False),)
+    assert parse_sort("-name", ["name"]) == (("name", True),)
+    assert parse_sort("-at, name", ["name", "at"]) == (("at", True), ("name", False))
+    for word in ("at", "--name", "name,at", "-", ",", "name,", ",".join(["name"] * 6)):
+        with pytest.raises(Invalid, match="name"):
+            parse_sort(word, ["name"])

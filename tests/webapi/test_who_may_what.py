@@ -122,6 +122,19 @@ IN_A_PROJECT = {
         lambda _, project, caller: caller.do("headProject", query={"project_name": project.name})),
     "getProject": Door(LIMITED, True, True, by_name("getProject")),
     "getProjectSummary": Door(LIMITED, True, True, by_name("getProjectSummary")),
+    "listMetadata": Door(LIMITED, True, True, by_name("listMetadata")),
+    "getMetadata": Door(LIMITED, True, True, by_name("getMetadata", meta_name="public")),
+    "addMetadata": Door(ADMIN, False, True, by_name("addMetadata", {})),
+    "updateMetadata": Door(ADMIN, False, True,
+        lambda _, project, caller: caller.do("updateMetadata", {"public": str(project.public).lower()},
+                                             project_name_or_id=project.name, meta_name="public")),
+    "freeUnfinishedPushes": Door(MAINTAINER, False, True, by_name("freeUnfinishedPushes")),
+    "listProjectAuditLogExts": Door(ADMIN, False, True, by_name("listProjectAuditLogExts")),
+    **{
+        operation: Door(LIMITED, True, True, by_name(operation))
+        for operation in ("listImmutableTagRules", "listWebhookPolicies", "listScannerCandidates",
+                          "listPreheatPolicies")
+    },
     "updateProject": Door(ADMIN, False, True, by_name("updateProject", {"description": "changed"})),
     # It holds images, so it stays: 412 says that the door was open.
     "deleteProject": Door(ADMIN, False, False, by_name("deleteProject")),
@@ -181,8 +194,10 @@ def expected(door: Door, caller: str, project: Project) -> int | None:
         return None
     if caller == "anonymous":
         return 401
-    if caller in ("outsider", "robot that pulls"):
+    if caller == "outsider":
         return 403 if project.public else 404
+    if caller == "robot that pulls":
+        return 403
     if caller in ROLES:
         return None if list(ROLES).index(caller) >= list(ROLES).index(door.least) else 403
     return None if door.given else 403
@@ -277,12 +292,21 @@ OUTSIDE = {
     "listUsers": Gate(ADMINISTRATORS, plain("listUsers")),
     "setSysadmin": Gate(ADMINISTRATORS, on_a_person("setSysadmin", {"sysadmin_flag": False})),
     "setDisabled": Gate(ADMINISTRATORS, on_a_person("setDisabled", {"disabled": False})),
+    "updateUser": Gate(IN_PERSON, on_a_person("updateUser", {"realname": "x"})),
     "deleteUser": Gate(ADMINISTRATORS, delete_person),
     "listQuotas": Gate(ADMINISTRATORS, plain("listQuotas")),
     "getQuota": Gate(ADMINISTRATORS, lambda scene, caller: caller.do("getQuota", id=scene.projects[0].number)),
     "updateQuota": Gate(ADMINISTRATORS,
         lambda scene, caller: caller.do("updateQuota", {"hard": {"storage": -1}}, id=scene.projects[0].number)),
     "listAuditLogs": Gate(ADMINISTRATORS, plain("listAuditLogs")),
+    "listAuditLogExts": Gate(ADMINISTRATORS, plain("listAuditLogExts")),
+    "getConfigurations": Gate(ADMINISTRATORS, plain("getConfigurations")),
+    **{
+        operation: Gate(KNOWN, plain(operation))
+        for operation in ("listUserGroups", "listPreheatInstances", "listReplicationPolicies",
+                          "listReplicationExecutions", "listScanners", "listGarbageCollections", "listAuditPurges",
+                          "listSchedules", "listAuditLogEventTypes")
+    },
     "exportAuditLogs": Gate(ADMINISTRATORS, plain("exportAuditLogs")),
     "getVolumes": Gate(ADMINISTRATORS, plain("getVolumes")),
     "listRegistries": Gate(ADMINISTRATORS, plain("listRegistries")),
@@ -358,7 +382,7 @@ def test_every_operation_is_in_the_table() -> None:
 
 def test_who_may_not_see_a_project_is_told_what_is_told_of_none(scene: Scene) -> None:
     closed = scene.projects[1]
-    for caller in ("outsider", "robot that pulls", "anonymous"):
+    for caller in ("outsider", "anonymous"):
         for there, missing in (
             (by_name("getProject"), "nowhere"),
             (by_name("listMembers"), "nowhere"),
@@ -377,3 +401,15 @@ def test_who_may_not_see_a_project_is_told_what_is_told_of_none(scene: Scene) ->
             one = closed.callers[caller].do(operation, None, None, **{field: number})
             other = closed.callers[caller].do(operation, None, None, **{field: 10**9})
             assert (one.status, one.message) == (other.status, other.message), operation
+
+
+def test_a_robot_that_only_pulls_may_know_its_own_project(scene: Scene) -> None:
+    """It is told which right it lacks, and not that its project is not there."""
+    closed = scene.projects[1]
+    puller = closed.callers["robot that pulls"]
+    for call in (by_name("getProject"), by_name("listArtifacts", repository_name="app"), by_name("listMembers")):
+        answer = call(scene, closed, puller)
+        assert answer.status == 403
+        assert f"in {closed.name}: it needs the right" in answer.message
+    nowhere = Project("nowhere", "nowhere", False, 0)
+    assert by_name("getProject")(scene, nowhere, puller).status == 404

@@ -205,12 +205,15 @@ def _is_http(url: str) -> bool:
 
 def _certificates(role: Element) -> tuple[str, ...]:
     path = "./md:KeyDescriptor[not(@use) or @use='signing']/ds:KeyInfo/ds:X509Data/ds:X509Certificate"
-    found = ["".join(text_of(one).split()) for one in find(role, path)]
-    for certificate in found:
+    found = []
+    for certificate in ("".join(text_of(one).split()) for one in find(role, path)):
         try:
             x509.load_der_x509_certificate(base64.b64decode(certificate, validate=True))
         except (ValueError, x509.InvalidVersion) as error:
-            raise Refused("a certificate of the metadata cannot be read") from error
+            # The other ones still say who signs.
+            log.warning("a certificate of the identity provider's metadata cannot be read, and is left out: %s", error)
+        else:
+            found.append(certificate)
     return tuple(found)
 
 

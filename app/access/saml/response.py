@@ -26,7 +26,7 @@ from app.access.sessions import SamlSession
 from .documents import Element, check, find, moment, parse, text_of
 from .key_pairs import KeyPair
 from .metadata import IdpMetadata
-from .refused import Refused
+from .refused import Code, Refused
 from .rules import Values
 from .settings import ACS, ServiceProvider
 
@@ -59,8 +59,15 @@ class _Response(OneLogin_Saml2_Response):  # type: ignore[misc]  # of a library 
 def verify(encoded: str, request_id: str, sp: ServiceProvider, idp: IdpMetadata, pairs: Sequence[KeyPair]) -> Assertion:
     """Verify the response to the request of that id; raises Refused. Takes tens of milliseconds of the processor."""
     response = _open(encoded, sp, idp, pairs)
+    if sp.encrypted and not response.encrypted:
+        raise Refused(
+            "the assertion is not encrypted; let the identity provider encrypt for this service, or see "
+            "saml.encrypted_assertions",
+            Code.ENCRYPTION,
+        )
     if not response.is_valid(sp.request(ACS), request_id):
-        raise Refused(str(response.get_error()))
+        reason = str(response.get_error())
+        raise Refused(reason, Code.TIME if "timestamp" in reason else Code.ANSWER)
     try:
         _check_nothing_is_left_out(response, request_id, sp)
         return _read(response)
@@ -122,9 +129,10 @@ def _confirms(data: Element, request_id: str, acs: str) -> bool:
 
 def _read(response: _Response) -> Assertion:
     name: dict[str, Any] = response.get_nameid_data()
+    attributes = find(response.assertion(), "./saml:AttributeStatement/saml:Attribute")
     return Assertion(
-        _texts(response.get_attributes()),
-        _texts(response.get_friendlyname_attributes()),
+        _values(attributes, "Name"),
+        _values(attributes, "FriendlyName"),
         SamlSession(
             str(name.get("Value", "")),
             name.get("Format", ""),
@@ -136,6 +144,15 @@ def _read(response: _Response) -> Assertion:
     )
 
 
-def _texts(attributes: dict[str, list[Any]]) -> Values:
-    """Return the attributes without values that are no text (such as a NameID)."""
-    return {name: [value for value in values if isinstance(value, str)] for name, values in attributes.items()}
+def _values(attributes: Sequence[Element], called: str) -> Values:
+    """Return the values of attributes by their ``called``, without those that are no text (such as a NameID).
+
+    An identity provider may spread an attribute over several elements of one name, and give one friendly name to
+    several attributes. The library takes neither.
+    """
+    found: dict[str, list[str]] = {}
+    for attribute in attributes:
+        if name := attribute.get(called):
+            values = [text_of(one) for one in find(attribute, "./saml:AttributeValue") if not len(one)]
+            found.setdefault(name, []).extend(filter(None, values))
+    return found

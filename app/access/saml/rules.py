@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from app.access.people import Identity
 from app.config import Saml, SamlAttributes, SamlRule
 
-from .refused import Refused
+from .refused import Code, Refused
 
 Values = Mapping[str, Sequence[str]]
 
@@ -79,7 +79,7 @@ class Rules:
         username = self._identity(_Attributes(by_name, by_friendly_name), scopes)
         attributes = _Attributes(self._clean(by_name, scopes), self._clean(by_friendly_name, scopes))
         if self._allow and not any(self._holds(rule, attributes) for rule in self._allow):
-            raise Refused(f"no rule of saml.allow holds for {username!r}")
+            raise Refused(f"no rule of saml.allow holds for {username!r}", Code.RULE)
         texts = {word: [_text(value) for value in attributes.first(getattr(self._names, word))] for word in _WORDS}
         groups = sorted({group for group in texts["groups"] if group})[:_MOST_GROUPS]
         return Identity(
@@ -93,16 +93,19 @@ class Rules:
     def _identity(self, attributes: _Attributes, scopes: Collection[Scope]) -> str:
         name = attributes.found(self._names.identity)
         if name is None:
-            raise Refused(f"the assertion has no identity attribute ({' or '.join(self._names.identity)})")
+            names = " or ".join(self._names.identity)
+            raise Refused(f"the assertion has no identity attribute ({names})", Code.IDENTITY)
         values = set(attributes.of(name))
         if len(values) != 1:
-            raise Refused(f"the identity attribute {name} has {len(values)} values, not one")
+            raise Refused(f"the identity attribute {name} has {len(values)} values, not one", Code.IDENTITY)
         value = values.pop()
         if not self._is_own(name, value, scopes):
             known = ", ".join(scope.text for scope in scopes) or "none known: set saml.scopes"
-            raise Refused(f"the identity {value[:100]!r} has no scope of this identity provider ({known})")
+            raise Refused(
+                f"the identity {value[:100]!r} has no scope of this identity provider ({known})", Code.IDENTITY
+            )
         if not value.isascii() or not _USERNAME.match(value.lower()):
-            raise Refused(f"the identity {value[:100]!r} cannot be a user name here")
+            raise Refused(f"the identity {value[:100]!r} cannot be a user name here", Code.IDENTITY)
         return value.lower()
 
     def _clean(self, attributes: Values, scopes: Collection[Scope]) -> Values:

@@ -19,8 +19,9 @@ _SECURITY = {
     "logoutRequestSigned": True,
     "logoutResponseSigned": True,
     "wantAssertionsSigned": True,
-    "wantAssertionsEncrypted": True,
-    "wantNameId": True,
+    # Attributes have a name for the person, and some identity providers send no NameID.
+    "wantNameId": False,
+    "allowRepeatAttributeName": True,
     "requestedAuthnContext": False,
     "rejectDeprecatedAlgorithm": True,
     "allowSingleLabelDomains": True,
@@ -33,7 +34,9 @@ _SECURITY = {
 class ServiceProvider:
     """The registry as a service provider: its entity id and its addresses."""
 
-    def __init__(self, external_url: str, entity_id: str | None) -> None:
+    def __init__(self, external_url: str, entity_id: str | None, *, encrypted: bool = True) -> None:
+        """``encrypted``: accept an assertion only if it is encrypted."""
+        self.encrypted = encrypted
         self.url = external_url.rstrip("/")
         self.entity_id = entity_id or self.url + METADATA
         self.acs, self.sls = self.url + ACS, self.url + SLS
@@ -45,7 +48,11 @@ class ServiceProvider:
                 "strict": True,
                 "sp": self._sp(pair),
                 "idp": _idp(idp),
-                "security": {**_SECURITY, "wantMessagesSigned": signed_messages},
+                "security": {
+                    **_SECURITY,
+                    "wantMessagesSigned": signed_messages,
+                    "wantAssertionsEncrypted": self.encrypted,
+                },
             }
         )
 
@@ -54,7 +61,9 @@ class ServiceProvider:
         sp = self._sp(pair)
         if next_pair is not None:
             sp["x509certNew"] = next_pair.certificate
-        return Settings({"strict": True, "sp": sp, "security": dict(_SECURITY)}, sp_validation_only=True)
+        # They have our key in any case, so that an identity provider that can encrypt does.
+        security = {**_SECURITY, "wantAssertionsEncrypted": True}
+        return Settings({"strict": True, "sp": sp, "security": security}, sp_validation_only=True)
 
     def request(self, path: str, **data: Any) -> Mapping[str, Any]:
         """Describe a request to our external address for python3-saml; its own headers do not count."""

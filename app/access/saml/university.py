@@ -37,7 +37,7 @@ from . import logout
 from .documents import parse_message
 from .key_pairs import KeyPair
 from .metadata import IdentityProvider, IdpMetadata
-from .refused import Refused
+from .refused import Code, Refused
 from .response import Assertion, verify
 from .rules import Rules
 from .settings import ServiceProvider
@@ -108,7 +108,7 @@ class University:
         computations: Computations,
     ) -> None:
         """Use our key ``pairs``: the one in use, and the next one if there is one (`own_keys`)."""
-        self._sp = ServiceProvider(external_url, config.entity_id)
+        self._sp = ServiceProvider(external_url, config.entity_id, encrypted=config.encrypted_assertions)
         self._pairs = pairs
         self._rules = Rules(config)
         self._idp = idp
@@ -148,7 +148,8 @@ class University:
                 begun[name] = own_page(remembered["return_to"])
         if not begun:
             raise Refused(
-                "this browser has begun no log-in that is still open: never, too long ago, or it was answered"
+                "this browser has begun no log-in that is still open: never, too long ago, or it was answered",
+                Code.BROWSER,
             )
         return begun
 
@@ -164,9 +165,9 @@ class University:
         request_id = document.get("InResponseTo") or ""
         name = _cookie(request_id)
         if name not in begun:
-            raise Refused("the response answers no log-in of this browser that is still open")
+            raise Refused("the response answers no log-in of this browser that is still open", Code.BROWSER)
         if await self._take(_request_key(name)) is None:
-            raise Refused("the response was answered before")
+            raise Refused("the response was answered before", Code.BROWSER)
         idp = await self._idp.current()
         assertion = await self._computations.run(
             address_block(address), verify, encoded, request_id, self._sp, idp, self._pairs
@@ -175,12 +176,15 @@ class University:
         return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, signed_in.changes)
 
     async def log_out(self, session: SamlSession) -> str | None:
-        """Return the address that ends the log-in at the university as well; None if there is none, or none now."""
+        """Return the address that ends the log-in at the university as well; None if there is none, or none now.
+
+        There is none for a session without a NameID, because that is what a logout names.
+        """
         try:
             idp = await self._idp.current()
         except Unavailable:
             return None
-        if idp.slo_url is None:
+        if idp.slo_url is None or not session.name_id:
             return None
         url, request_id = await in_thread(None, logout.ask, self._sp, idp, self._pairs[0], session)
         kept = await self._cache.set(f"saml-logout:{request_id}", b"1", _LOGOUT_SECONDS)
@@ -219,7 +223,7 @@ class University:
         try:
             return await self._people.signed_in(identity)
         except Denied as error:
-            raise Refused(error.message) from error
+            raise Refused(error.message, Code.ACCOUNT) from error
 
     def _request(self, idp: IdpMetadata) -> tuple[str, str]:
         settings = self._sp.settings(idp, self._pairs[0])

@@ -8,9 +8,8 @@ from urllib.parse import quote
 from app.access.errors import Invalid, Missing
 from app.database import artifacts
 from app.database.artifacts import Accessory, ArtifactFilter, TagEntry
-from app.database.keyset import Count
 from app.oci.digest import Digest
-from app.oci.reference import Tag, parse_reference
+from app.oci.reference import Reference, Tag, parse_reference
 from app.registry.artifacts import Artifact, ArtifactDetail
 from app.registry.image_details import Child, Platform
 from app.web.access_control import ProjectView
@@ -105,32 +104,39 @@ class InArtifacts(InRepository):
 
 
 class ArtifactsHandler(InArtifacts):
+    # Each has tags, labels, and referrers that are asked for one by one.
+    most_at_once = 100
+
     async def get(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
         tagged = self.filters.get("tags")
+        named = self.exactly("digest")
+        if named is not None:
+            await self._get_one(entry.id, entry.name, Digest.parse(named))
+            return
         if tagged is not None and tagged.form is Form.IS and tagged.value not in ("*", "nil"):
-            await self._get_tagged(entry.id, entry.name, str(tagged.value))
+            await self._get_one(entry.id, entry.name, Tag.parse(str(tagged.value)))
             return
         like = tagged is not None and tagged.form is Form.LIKE
         wanted = ArtifactFilter(
             tagged=None if tagged is None or like else tagged.value == "*",
             label_id=_only(self.filters.get("labels")),
             kind=self.text("type").lower(),
+            digest=self.text("digest"),
         )
         page = self.page(self.text("tags") if like else "")
         found = await self.services.artifacts.page(entry.id, page, wanted)
         total = await self.services.artifacts.total(entry.id, page.search, wanted)
         self.answer_page([await self.spell(one, entry.name) for one in found], total)
 
-    async def _get_tagged(self, repository_id: int, repository_name: str, name: str) -> None:
+    async def _get_one(self, repository_id: int, repository_name: str, reference: Reference) -> None:
         if len(self.filters) > 1:
-            raise Invalid("q: tags=NAME names one artifact; remove the other fields")
+            raise Invalid("q: tags=NAME and digest=DIGEST name one artifact; remove the other fields")
         try:
-            found = [await self.services.artifacts.find(repository_id, Tag.parse(name))]
+            found = [await self.services.artifacts.find(repository_id, reference)]
         except Missing:
             found = []
-        here = found[self.offset : self.offset + self.limit]
-        self.answer_page([await self.spell(one, repository_name) for one in here], Count(len(found)))
+        self.answer_whole([await self.spell(one, repository_name) for one in found])
 
 
 class ArtifactHandler(InArtifacts):

@@ -145,7 +145,10 @@ def document() -> Document:
 
 def check(validator: Draft202012Validator, value: object, where: str) -> None:
     """Raise Invalid with the first fault if a value does not match its schema."""
-    faults = sorted(validator.iter_errors(value), key=lambda fault: len(fault.absolute_path))
+    # A list of values says more than their type.
+    faults = sorted(
+        validator.iter_errors(value), key=lambda fault: (len(fault.absolute_path), fault.validator == "type")
+    )
     if faults:
         raise Invalid(in_words(faults[0], where))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,10 @@ _TYPES = {
 
 def in_words(fault: ValidationError, where: str) -> str:
     """Return what is wrong and where; ``where`` names the parameter or the body that was checked."""
+    while fault.context:
+        # One of several schemas must match. That the value is not null is the fault of none that anybody meant.
+        meant = [one for one in fault.context if one.schema != {"type": "null"}]
+        fault = max(meant or fault.context, key=lambda one: (len(one.absolute_path), one.validator != "type"))
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in fault.absolute_path)
     say = _WORDS.get(str(fault.validator))
     what = say(fault.validator_value, fault.instance, fault.schema) if say else "does not match the API's description"
@@ -41,12 +46,21 @@ def _unknown(_expected: Any, given: Any, schema: Any) -> str:
     return f"has unknown fields: {unknown}; known fields are {', '.join(known) or 'none'}"
 
 
+def _enum(expected: Any, _given: Any, schema: Any) -> str:
+    return schema.get("x-refused") or "must be one of " + ", ".join(map(_spelled, expected))
+
+
+def _spelled(value: object) -> str:
+    """Return a value as JSON has it, so that the text "true" is not taken for true."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 _WORDS: Mapping[str, Callable[[Any, Any, Any], str]] = {
     "type": _type,
     "required": _required,
     "additionalProperties": _unknown,
-    "enum": lambda expected, _given, _schema: "must be one of " + ", ".join(map(str, expected)),
-    "const": lambda expected, _given, _schema: f"must be {expected}",
+    "enum": _enum,
+    "const": lambda expected, _given, _schema: f"must be {_spelled(expected)}",
     "minimum": lambda expected, _given, _schema: f"must be {expected} or more",
     "maximum": lambda expected, _given, _schema: f"must be {expected} or less",
     "minLength": lambda expected, _given, _schema: f"must have {expected} characters or more",

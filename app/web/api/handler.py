@@ -19,7 +19,7 @@ from tornado.web import HTTPError
 from app.access.errors import Forbidden, Invalid, Missing
 from app.access.principal import Principal, address_block
 from app.access.sessions import Session
-from app.database.keyset import Count, Order, Page
+from app.database.keyset import Count, Page
 from app.oci.errors import OCIError
 from app.web.access_control import WORDS, ProjectView
 from app.web.csrf import ProtectedHandler
@@ -28,25 +28,10 @@ from app.web.session import COOKIE, BrowserSessions
 
 from .caller import identify
 from .document import BASE, Operation, check
-from .query import Term, parse_query, parse_sort
+from .query import Form, Term, parse_query, parse_sort
 
 # The header of `ProtectedHandler.xsrf_token`, under the name that Harbor's pages use.
 _TOKEN = "X-Harbor-CSRF-Token"  # noqa: S105  # the name of a header
-# The orders of lists by the values of ``sort``; None is for a request without ``sort``.
-ORDERS: Mapping[str | None, Order] = {
-    None: "key",
-    "name": "key",
-    "-name": "-key",
-    "username": "key",
-    "-username": "-key",
-    "-op_time": "key",
-    "-push_time": "key",
-    "creation_time": "created",
-    "-creation_time": "-created",
-    "pull_count": "pulls",
-    "-pull_count": "-pulls",
-    "-used.storage": "-used",
-}
 _PROJECT = ("project_name_or_id", "project_name")
 # In bytes. A robot account with a right in each of 500 projects takes about 64 KiB.
 _LONGEST_BODY = 128 * 1024
@@ -87,6 +72,8 @@ class ApiHandler(ProtectedHandler):
 
     needs = "the document's x-needs of each operation"
     most_body = _LONGEST_BODY
+    # The entries for ``page_size=0``, which means all of them in Harbor. `Link` leads on.
+    most_at_once = 1000
 
     # Only operations in a project have a view.
     view: ProjectView
@@ -101,7 +88,7 @@ class ApiHandler(ProtectedHandler):
         self.session: Session | None = None
         self.query: dict[str, Any] = {}
         self.filters: dict[str, Term] = {}
-        self.sort: str | None = None
+        self.sort: tuple[tuple[str, bool], ...] = ()
         self.body: Any = None
 
     @property
@@ -154,7 +141,7 @@ class ApiHandler(ProtectedHandler):
             if (text := self.request.headers.get(name)) is not None:
                 self.hints[name] = parameter.read(text)
         self.filters = parse_query(self.query["q"], operation.filters) if operation.filters and "q" in given else {}
-        self.sort = parse_sort(self.query["sort"], operation.sort) if "sort" in given else None
+        self.sort = parse_sort(self.query["sort"], operation.sort) if "sort" in given else ()
         if operation.body is not None:
             self._require_json()
             # A long body takes longer to read and to check than other requests should wait.
@@ -175,6 +162,9 @@ class ApiHandler(ProtectedHandler):
                 raise Invalid("unknown parameter %(name)s; known parameters are %(known)s", name=name[:50], known=known)
             if len(values) > 1:
                 raise Invalid("%(name)s is given twice", name=name)
+            # Clients in Go send an empty text for one that nobody has set.
+            if not values[0]:
+                continue
             try:
                 given[name] = values[0].decode()
             except UnicodeDecodeError:
@@ -211,12 +201,23 @@ class ApiHandler(ProtectedHandler):
         if "project_name" in path:
             return Place(path["project_name"])
         named: str = path["project_name_or_id"]
-        by_number = named.isascii() and named.isdigit() and len(named) < 16
-        return Place(int(named) if by_number and not self.hints["X-Is-Resource-Name"] else named)
+        by_name = self.hints["X-Is-Resource-Name"]
+        if by_name or not (named.isascii() and named.isdigit() and len(named) < 16):
+            return Place(named)
+        if by_name is None:
+            # An anonymous caller must not learn which names there are.
+            number = await self.services.projects.number_of(named, known=not self.principal.is_anonymous)
+            return Place(number, otherwise=f"there is no project '{named}', or you are not a member of it")
+        return Place(int(named))
 
     def text(self, field: str) -> str:
         """Return the value of a text field in ``q``, "" if it is not there."""
         return str(self.filters[field].value) if field in self.filters else ""
+
+    def exactly(self, field: str) -> str | None:
+        """Return the whole text that ``q`` asks for in a field; None if it asks for a part, or for nothing."""
+        term = self.filters.get(field)
+        return str(term.value) if term is not None and term.form is Form.IS else None
 
     # -- answers
 
@@ -228,15 +229,20 @@ class ApiHandler(ProtectedHandler):
 
     def page(self, search: str = "") -> Page[Never]:
         """Return the requested page of a list."""
-        return Page(self.limit, offset=self.offset, order=ORDERS[self.sort], search=search)
+        return Page(self.limit, offset=self.offset, sort=self.sort, search=search)
 
     @property
     def limit(self) -> int:
-        return int(self.query["page_size"])
+        return int(self.query["page_size"]) or self.most_at_once
+
+    @property
+    def page_number(self) -> int:
+        # Clients in Go send 0 for a number that nobody has set.
+        return int(self.query["page"]) or 1
 
     @property
     def offset(self) -> int:
-        return (int(self.query["page"]) - 1) * self.limit
+        return (self.page_number - 1) * self.limit
 
     def answer_page(self, items: Sequence[object], total: Count) -> None:
         """Finish with one page of a list, the total, and links to the pages before and after.
@@ -244,7 +250,7 @@ class ApiHandler(ProtectedHandler):
         A total that is not exact is at least one more than the entries up to here while there may be a next page. So
         a client that reads on until it has as many gets them all.
         """
-        page, number = int(self.query["page"]), total.number
+        page, number = self.page_number, total.number
         if total.exact:
             follows = page * self.limit < number
         else:
@@ -257,6 +263,10 @@ class ApiHandler(ProtectedHandler):
         if links:
             self.set_header("Link", " , ".join(links))
         self.answer(items)
+
+    def answer_whole(self, items: Sequence[object]) -> None:
+        """Finish with one page of a list of which all entries are here."""
+        self.answer_page(items[self.offset : self.offset + self.limit], Count(len(items)))
 
     def _link(self, page: int) -> str:
         arguments = {name: values[0] for name, values in self.request.query_arguments.items()}
@@ -297,13 +307,6 @@ class ApiHandler(ProtectedHandler):
 
 
 _OF_STATUS: Mapping[int, type[OCIError]] = {400: Invalid, 403: NoToken, 404: Missing, 405: MethodNotAllowed}
-
-
-class NotFoundHandler(ApiHandler):
-    """Every path below ``/api`` that the document does not have."""
-
-    async def admit(self) -> None:
-        raise Missing("there is no such path; %(base)s/openapi.json lists all paths", base=BASE)
 
 
 def read_json(data: bytes) -> Any:

@@ -29,7 +29,7 @@ def label(row: Label) -> dict[str, Any]:
 class LabelsHandler(ApiHandler):
     async def place(self, path: Mapping[str, Any]) -> Place:
         given = self.query if self.body is None else self.body
-        scope, number = given.get("scope", "g"), given.get("project_id") or None
+        scope, number = given.get("scope") or "g", given.get("project_id") or None
         if (scope == "p") != (number is not None):
             raise Invalid("scope p needs a project_id; scope g must not have one")
         return Place(number, system_needs="nothing" if self.body is None else "admin")
@@ -40,6 +40,11 @@ class LabelsHandler(ApiHandler):
         return None if view is None else view.id
 
     async def get(self) -> None:
+        exact = self.exactly("name")
+        if exact is not None:
+            found = await self.services.database.read(labels.named, self.project_id, exact)
+            self.answer_whole([] if found is None else [label(found)])
+            return
         page = self.page(self.text("name") or self.query["name"] or "")
         rows = await self.services.database.read(labels.page, self.project_id, page)
         total = await self.services.database.read(labels.total, self.project_id, page.search)

@@ -11,6 +11,10 @@ from app.database.audit import Entry, Filter
 from .handler import ApiHandler
 from .shapes import moment, some
 
+_WHOLE = ("username", "resource")
+_EXT = ("id", "username", "resource", "resource_type", "operation", "op_time")
+_PARTS = (*_WHOLE, "operation", "resource_type")
+
 
 def entry(row: Entry) -> dict[str, Any]:
     """Return an entry of the log in Harbor's form."""
@@ -41,8 +45,10 @@ class Logs(ApiHandler):
             project_id=None if view is None else view.id,
             project_name=self.text("project_name"),
             text=self.text("text"),
-            resource_type=self.text("resource_type"),
-            operation=self.text("operation"),
+            operation=self.exactly("operation") or "",
+            resource_type=self.exactly("resource_type") or "",
+            exact={name: text for name in _WHOLE if (text := self.exactly(name))},
+            parts={name: self.text(name) for name in _PARTS if name in self.filters and self.exactly(name) is None},
             since=None if since is None else float(since),
             until=None if until is None else float(until),
         )
@@ -53,6 +59,21 @@ class LogsHandler(Logs):
         chosen = self.chosen()
         rows = await self.services.database.read(audit.page, self.page(), chosen)
         self.answer_page([entry(row) for row in rows], await self.services.database.read(audit.total, chosen))
+
+
+class ExtsHandler(Logs):
+    async def get(self) -> None:
+        chosen = self.chosen()
+        rows = await self.services.database.read(audit.page, self.page(), chosen)
+        spelled = [
+            {
+                **{name: said[name] for name in _EXT},
+                "operation_description": f"{said['operation']} {said['resource_type']} {said['resource']}",
+                "operation_result": True,
+            }
+            for said in map(entry, rows)
+        ]
+        self.answer_page(spelled, await self.services.database.read(audit.total, chosen))
 
 
 class ExportHandler(Logs):

@@ -8,6 +8,7 @@ from app.access.errors import Invalid, Missing
 from app.access.roles import Role
 from app.database import accounts, members
 from app.database.members import Member
+from app.database.text import folded
 
 from .handler import ApiHandler
 from .shapes import ROLE_IDS, ROLE_NAMES, ROLES, some
@@ -35,11 +36,12 @@ class MembersHandler(ApiHandler):
         self.answer_page([member(row) for row in rows], total)
 
     async def post(self) -> None:
-        person, group = self.body.get("member_user"), self.body.get("member_group")
-        if (person is None) == (group is None):
+        # Harbor's clients send an empty object for the one that nobody has set.
+        person, group = (_set(self.body.get(name)) for name in ("member_user", "member_group"))
+        if bool(person) == bool(group):
             raise Invalid("name either a person (member_user) or a group (member_group)")
         role = ROLES[self.body["role_id"]]
-        if person is not None:
+        if person:
             made = await self.services.members.add_person(self.view.id, await self._username(person), role)
         else:
             made = await self.services.members.add_group(self.view.id, _group(group), role)
@@ -55,7 +57,7 @@ class MembersHandler(ApiHandler):
                 "there is nobody with the number %(number)s; a person gets an account at the first log-in",
                 number=given["user_id"],
             )
-        if given.get("username", found.username) != found.username:
+        if folded(given.get("username", found.username)) != folded(found.username):
             raise Invalid("user_id and username belong to different people; send one of them only")
         return found.username
 
@@ -72,6 +74,11 @@ class MemberHandler(ApiHandler):
     async def delete(self, mid: int) -> None:
         removed = await self.services.members.remove(self.view.id, mid, force=self.principal.administers)
         self.note("delete", "member", removed.name)
+
+
+def _set(given: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of an object that have a value."""
+    return {name: value for name, value in (given or {}).items() if value}
 
 
 def _group(given: dict[str, Any]) -> str:

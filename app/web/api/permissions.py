@@ -13,7 +13,7 @@ from typing import Any
 from app.access.errors import Missing
 from app.access.grants import EVERYWHERE, Permissions
 from app.access.principal import Principal
-from app.access.roles import GRANTABLE_RIGHTS, READ_PROJECT
+from app.access.roles import GRANTABLE_NAMES, READ_PROJECT
 from app.projects.service import Projects
 from app.web.access_control import AccessControl
 
@@ -63,4 +63,4 @@ def access(right: str) -> dict[str, str]:
 
 class PermissionsHandler(ApiHandler):
     async def get(self) -> None:
-        self.answer({"project": [access(right) for right in sorted(GRANTABLE_RIGHTS)], "system": []})
+        self.answer({"project": [access(right) for right in sorted(GRANTABLE_NAMES)], "system": []})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from app.access.errors import Invalid, PreconditionFailed
+from app.access.errors import Invalid, Missing, PreconditionFailed
 from app.access.roles import LIST_MEMBERS, READ_QUOTA, UPDATE_PROJECT, Role
 from app.database.keyset import MOST_COUNTED
 from app.database.projects import Filter, ProjectEntry, Summary
@@ -13,7 +13,6 @@ from app.projects.service import UNSET, Settings
 
 from . import registries
 from .handler import ApiHandler, Place
-from .query import Form
 from .shapes import NO_END, ROLE_IDS, moment, some, storage
 
 
@@ -34,7 +33,7 @@ def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
         current_user_role_id=role,
         current_user_role_ids=[] if role is None else [role],
         repo_count=entry.repositories,
-        metadata={"public": "true" if row.public else "false"},
+        metadata=metadata(public=row.public),
         proxy_cache=None
         if row.upstream is None
         else {
@@ -55,19 +54,17 @@ class ProjectsHandler(ApiHandler):
         """Answer 200; `place` and `AccessControl` have checked the project already."""
 
     async def get(self) -> None:
-        term = self.filters.get("name")
-        exact = term is not None and term.form is Form.IS
-        name = self.text("name")
+        exact = self.exactly("name")
         public = cast("bool", self.filters["public"].value) if "public" in self.filters else self.query["public"]
-        wanted = Filter(name=name if exact else None, public=public)
-        page = self.page(self.query["name"] or "" if term is None or exact else name)
+        wanted = Filter(name=exact, public=public, owner=self.query["owner"] or self.exactly("owner"))
+        page = self.page((self.text("name") if exact is None else "") or self.query["name"] or "")
         entries = await self.services.projects.page(self.principal, page, wanted)
         total = await self.services.projects.total(self.principal, page.search, wanted)
         self.answer_page([project(entry, togglable=_is_admin(entry, self)) for entry in entries], total)
 
     async def post(self) -> None:
         name = self.body["project_name"]
-        number = self.body.get("registry_id")
+        number = self.body.get("registry_id") or None
         made = await self.services.projects.create(
             self.principal,
             name=name,
@@ -95,7 +92,7 @@ class ProjectHandler(ApiHandler):
             given["public"] = public
         if "description" in self.body:
             given["description"] = self.body["description"]
-        if (number := self.body.get("registry_id")) is not None:
+        if number := self.body.get("registry_id"):
             given["upstream"] = registries.chosen(number, self.services.upstreams)
         quota = _quota(self.body)
         if not isinstance(quota, type(UNSET)):
@@ -128,11 +125,57 @@ class SummaryHandler(ApiHandler):
                 answer[f"{role.value.replace(' ', '_')}_count"] = summary.members.get(role.value, 0)
         if self.view.may(READ_QUOTA):
             row = summary.project
-            answer["quota"] = {"hard": storage(row.quota_bytes), "used": storage(row.used_bytes)}
+            answer["quota"] = {
+                "hard": storage(row.quota_bytes),
+                "used": storage(row.used_bytes),
+                "unfinished": storage(await self.services.quotas.unfinished(self.view.id)),
+            }
         upstream = summary.project.upstream
         if upstream is not None and upstream in self.services.upstreams:
             answer["registry"] = registries.registry(upstream, self.services.upstreams[upstream])
         self.answer(answer)
+
+
+class MetadataHandler(ApiHandler):
+    async def get(self) -> None:
+        self.answer(metadata(public=self.view.public))
+
+    async def post(self) -> None:
+        public = _public({"metadata": self.body})
+        if public is not None:
+            await self.services.projects.update(self.principal, self.view.id, public=public)
+            self.note("create", "metadata", self.view.name)
+
+
+class OneMetadataHandler(ApiHandler):
+    async def get(self, meta_name: str) -> None:
+        _require_public(meta_name)
+        self.answer(metadata(public=self.view.public))
+
+    async def put(self, meta_name: str) -> None:
+        _require_public(meta_name)
+        public = _public({"metadata": self.body})
+        if public is None:
+            raise Invalid("the body lacks public")
+        await self.services.projects.update(self.principal, self.view.id, public=public)
+        self.note("update", "metadata", self.view.name)
+
+
+class UnfinishedPushesHandler(ApiHandler):
+    async def delete(self) -> None:
+        freed = await self.services.quotas.free_unfinished(self.view.id)
+        self.note("delete", "upload", self.view.name)
+        self.answer(storage(freed))
+
+
+def metadata(*, public: bool) -> dict[str, str]:
+    """Return a project's metadata in Harbor's form."""
+    return {"public": "true" if public else "false"}
+
+
+def _require_public(name: str) -> None:
+    if name != "public":
+        raise Missing("a project has no metadata %(name)r here, only public", name=name[:50])
 
 
 def _is_admin(entry: ProjectEntry, handler: ApiHandler) -> bool:

@@ -3,10 +3,10 @@
     q=name=lab            is lab                    q=name=~la           has "la" in it
     q=id=[1~5]            from 1 to 5               q=name={lab "a b"}   is one of these
     q=label_id=(1 2)      has all of these          several: with commas between
-    sort=-name            by name, in reverse
+    sort=-name,id         by name, in reverse, and then by id
 
-``q`` names fields and ``sort`` one field. `openapi.yaml` lists the permitted fields of each operation; a request with
-any other field is refused.
+`openapi.yaml` lists the permitted fields of each operation; a request with any other field is refused. Values of ``q``
+need quotes only for commas and for blanks in a list of values. Some of Harbor's clients encode ``q`` twice.
 
 Source: Harbor, src/lib/q/builder.go.
 """
@@ -18,23 +18,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from urllib.parse import unquote_plus
 
 from app.access.errors import Invalid
+from app.database.text import storable
 
 _MOST_TERMS = 20
-_VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'~,\[\]{}()]+)"""
+_MOST_SORTED = 5
+_QUOTED = r"""(?:"[^"]*"|'[^']*')"""
+_VALUE = rf"""(?:{_QUOTED}|[^\s"'~,\[\]{{}}()]+)"""
+_BOUND = rf"""(?:{_QUOTED}|[^"'~,\[\]{{}}()]*+)"""
 _TERM = re.compile(
     rf"""\s*(?P<field>[A-Za-z_.]+)=(?:
-        \[(?P<low>{_VALUE}?)~(?P<high>{_VALUE}?)\]
+        \[(?P<low>{_BOUND})~(?P<high>{_BOUND})\]
       | \{{(?P<any>{_VALUE}(?:\s+{_VALUE})*)\}}
       | \((?P<all>{_VALUE}(?:\s+{_VALUE})*)\)
-      | ~(?P<like>"[^"]*"|'[^']*'|[^,"'\[\]{{}}()]++)
-      | (?P<is>"[^"]*"|'[^']*'|[^,"'~\[\]{{}}()]++)
+      | ~(?P<like>{_QUOTED}|[^,"'][^,]*+)
+      | (?P<is>{_QUOTED}|[^,"'~\[{{(][^,]*+)
     )\s*(?:,|\Z)""",
     re.VERBOSE,
 )
+_ENCODED_AGAIN = re.compile(r"%(?:3D|2C)", re.IGNORECASE)
 _NEXT_VALUE = re.compile(rf"\s*({_VALUE})")
-_TIME_FORMATS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
 
 
 class Form(StrEnum):
@@ -69,6 +74,10 @@ def parse_query(text: str, known: Mapping[str, str]) -> dict[str, Term]:
 
     ``known`` maps each field to its type and, after a space, its permitted forms.
     """
+    if _ENCODED_AGAIN.search(text):
+        text = unquote_plus(text)
+        if not storable(text):
+            raise Invalid("q must be UTF-8 without NUL")
     terms: dict[str, Term] = {}
     position = 0
     while position < len(text):
@@ -99,7 +108,7 @@ def _term(match: re.Match[str], field: str, allowed: str) -> Term:
 
 def _form(match: re.Match[str]) -> tuple[Form, list[str]]:
     if match["low"] is not None:
-        return Form.RANGE, [match["low"], match["high"]]
+        return Form.RANGE, [match["low"].strip(), match["high"].strip()]
     for form in (Form.ANY, Form.ALL):
         if match[form] is not None:
             return form, list(_values(match[form]))
@@ -133,24 +142,26 @@ def _read(text: str, kind: str, field: str) -> Value:
 
 
 def _time(text: str, field: str) -> float:
-    for spelled in _TIME_FORMATS:
-        try:
-            return datetime.strptime(text, spelled).replace(tzinfo=UTC).timestamp()
-        except ValueError:
-            continue
-    raise Invalid('q: the value of %(field)s must be a time such as "2026-04-09 02:36:00"', field=field)
-
-
-def parse_sort(text: str, known: Sequence[str]) -> str:
-    """Return ``sort`` after checking it: one field, with "-" in front for descending order; raises Invalid.
-
-    ``known`` lists the fields; a field with "-" in front has descending order only. Names are unique, so one field is
-    enough.
-    """
-    word = text.strip()
-    if word not in known and word not in {f"-{field}" for field in known if not field.startswith("-")}:
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise Invalid(
-            "sort must be one of these: %(known)s",
-            known=", ".join(known) or "none, because this list has one order only",
+            "q: the value of %(field)s must be a time such as 2026-04-09 02:36:00 or 2026-04-09T02:36:00Z", field=field
+        ) from None
+
+
+def parse_sort(text: str, known: Sequence[str]) -> tuple[tuple[str, bool], ...]:
+    """Return the fields of ``sort``, each with True for descending ("-" in front); raises Invalid.
+
+    ``known`` lists the fields. An empty text is the list's own order.
+    """
+    words = [word.strip() for word in text.split(",")] if text else []
+    fields = [(word.removeprefix("-"), word.startswith("-")) for word in words]
+    if len(fields) > _MOST_SORTED or not all(field in known for field, _ in fields):
+        raise Invalid(
+            "sort must be at most %(most)s of these, with commas between: %(known)s",
+            most=_MOST_SORTED,
+            known=", ".join(known),
         )
-    return word
+    return tuple(fields)

@@ -6,7 +6,6 @@ from typing import Any
 
 from app.access.errors import Missing
 from app.database import quotas
-from app.database.keyset import Count
 from app.database.quotas import Usage
 
 from .handler import ApiHandler
@@ -31,9 +30,7 @@ class QuotasHandler(ApiHandler):
                 found = [await self.services.quotas.usage(int(self.query["reference_id"]))]
             except Missing:
                 found = []
-            self.answer_page(
-                [quota(usage) for usage in found][self.offset : self.offset + self.limit], Count(len(found))
-            )
+            self.answer_whole([quota(usage) for usage in found])
             return
         usages = await self.services.database.read(quotas.page, self.page())
         self.answer_page([quota(usage) for usage in usages], await self.services.database.read(quotas.total))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from app.access.errors import Invalid, Missing
 from app.config import UpstreamConfig
-from app.database.keyset import Count
 
 from .handler import ApiHandler
 
@@ -48,10 +48,15 @@ def registry(name: str, upstream: UpstreamConfig) -> dict[str, Any]:
 
 class RegistriesHandler(ApiHandler):
     async def get(self) -> None:
-        wanted = self.text("name") or self.query["name"] or ""
-        names = sorted((name for name in self.services.upstreams if wanted in name), reverse=self.sort == "-name")
-        here = names[self.offset : self.offset + self.limit]
-        self.answer_page([registry(name, self.services.upstreams[name]) for name in here], Count(len(names)))
+        exact, part = self.exactly("name"), self.text("name") or self.query["name"] or ""
+        found = [
+            registry(name, upstream)
+            for name, upstream in sorted(self.services.upstreams.items())
+            if name == exact or (exact is None and part in name)
+        ]
+        for field, descending in reversed(self.sort):
+            found.sort(key=itemgetter(field), reverse=descending)
+        self.answer_whole(found)
 
 
 class RegistryHandler(ApiHandler):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
+from app.access.errors import Forbidden, Missing
+from app.access.roles import LIST_REPOSITORIES
 from app.database import repositories
 from app.database.repositories import Repository, RepositoryEntry
+from app.oci.errors import Unauthorized
 
 from .handler import ApiHandler
 from .shapes import moment
@@ -36,18 +39,41 @@ class InRepository(ApiHandler):
 
 class AllRepositoriesHandler(ApiHandler):
     async def get(self) -> None:
+        exact = self.exactly("name")
+        if exact is not None:
+            self.answer_whole([repository(entry) for entry in await self._named(exact)])
+            return
         page = self.page(self.text("name"))
         entries = await self.services.repositories.search(self.principal, page)
         total = await self.services.repositories.found(self.principal, page.search)
         self.answer_page([repository(entry) for entry in entries], total)
 
+    async def _named(self, full_name: str) -> list[RepositoryEntry]:
+        project, _, name = full_name.partition("/")
+        try:
+            view = await self.services.access_control.open(self.principal, project, LIST_REPOSITORIES)
+            return [await self.services.repositories.entry(view.id, name)]
+        except (Missing, Unauthorized, Forbidden):
+            return []
+
 
 class RepositoriesHandler(ApiHandler):
     async def get(self) -> None:
+        exact = self.exactly("name")
+        if exact is not None:
+            self.answer_whole([repository(entry) for entry in await self._named(exact)])
+            return
         page = self.page(self.text("name"))
         entries = await self.services.database.read(repositories.page, self.view.id, page)
         total = await self.services.database.read(repositories.total, self.view.id, page.search)
         self.answer_page([repository(entry) for entry in entries], total)
+
+    async def _named(self, name: str) -> list[RepositoryEntry]:
+        """Return the repository of a full name, or of a name within the project."""
+        try:
+            return [await self.services.repositories.entry(self.view.id, name.removeprefix(f"{self.view.name}/"))]
+        except Missing:
+            return []
 
 
 class RepositoryHandler(InRepository):

@@ -68,6 +68,13 @@ class RobotsHandler(RobotPlace):
 
     async def get(self) -> None:
         project_id = self.project[0] if self.project else None
+        exact = self.exactly("name")
+        if exact is not None:
+            # Harbor's clients leave out the prefix.
+            names = {exact, self.services.access.robot_prefix + exact}
+            found = await self.services.database.read(robots.named, project_id, names)
+            self.answer_whole([await self.spell(row) for row in found])
+            return
         page = self.page(self.text("name"))
         rows = await self.services.database.read(robots.page, project_id, page)
         total = await self.services.database.read(robots.total, project_id, page.search)
@@ -79,7 +86,8 @@ class RobotsHandler(RobotPlace):
             name=self.body["name"],
             description=self.body.get("description", ""),
             permissions=await self.permissions(),
-            days=self.body.get("duration"),
+            days=self.body.get("duration") or None,
+            disabled=self.body.get("disable", False),
             by=self.principal,
             rights=self.rights,
         )
@@ -120,7 +128,7 @@ class RobotHandler(RobotPlace):
             rights=self.rights,
             description=self.body.get("description"),
             permissions=await self.permissions() if changed else None,
-            days=None if days == before["duration"] else days,
+            days=None if days in (0, before["duration"]) else days,
             disabled=self.body.get("disable"),
         )
         switched = after.disabled != self.robot.disabled

@@ -15,6 +15,7 @@ from app.web.services import Services
 
 from . import (
     artifacts,
+    elsewhere,
     labels,
     logs,
     members,
@@ -31,7 +32,7 @@ from . import (
     users,
 )
 from .document import document, pattern
-from .handler import ApiHandler, NotFoundHandler
+from .handler import ApiHandler
 
 _PROJECT = "/projects/{project_name_or_id}"
 _REPOSITORIES = "/projects/{project_name}/repositories"
@@ -45,6 +46,9 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     _PROJECT: projects.ProjectHandler,
     f"{_PROJECT}/_deletable": projects.DeletableHandler,
     f"{_PROJECT}/summary": projects.SummaryHandler,
+    f"{_PROJECT}/metadatas/": projects.MetadataHandler,
+    f"{_PROJECT}/metadatas/{{meta_name}}": projects.OneMetadataHandler,
+    f"{_PROJECT}/unfinished-pushes": projects.UnfinishedPushesHandler,
     f"{_PROJECT}/members": members.MembersHandler,
     f"{_PROJECT}/members/{{mid}}": members.MemberHandler,
     "/projects/{project_name}/logs": logs.LogsHandler,
@@ -90,10 +94,14 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     "/search": system.SearchHandler,
     "/audit-logs": logs.LogsHandler,
     "/audit-logs/export": logs.ExportHandler,
+    "/auditlog-exts": logs.ExtsHandler,
+    "/projects/{project_name}/auditlog-exts": logs.ExtsHandler,
+    "/configurations": system.ConfigurationsHandler,
     "/registries": registries.RegistriesHandler,
     "/registries/{id}": registries.RegistryHandler,
     "/openapi.json": system.DocumentJsonHandler,
     "/openapi.yaml": system.DocumentYamlHandler,
+    **dict.fromkeys(elsewhere.EMPTY, elsewhere.EmptyListHandler),
 }
 
 
@@ -103,4 +111,4 @@ def routes(services: Services) -> list[URLSpec]:
         url(pattern(path), handler, {"operations": document().paths[path], "services": services})
         for path, handler in HANDLERS.items()
     ]
-    return [*drawn, url("/api(?:/.*)?", NotFoundHandler, {"operations": {}, "services": services})]
+    return [*drawn, url("/api(?:/.*)?", elsewhere.NotFoundHandler, {"operations": {}, "services": services})]

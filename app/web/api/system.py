@@ -14,7 +14,7 @@ from app.web.ops import OK, run_checks
 from .document import document
 from .handler import ApiHandler
 from .projects import project
-from .shapes import moment, some
+from .shapes import NO_END, moment, some
 
 # The version of Harbor's API that this API follows.
 _HARBOR = "v2.16.0"
@@ -44,7 +44,7 @@ class SystemInfoHandler(ApiHandler):
         url = self.services.external_url
         self.answer(
             {
-                "auth_mode": "saml_auth" if self.services.saml else "db_auth",
+                "auth_mode": _auth_mode(saml=self.services.saml),
                 "primary_auth_mode": self.services.saml,
                 "current_time": moment(time.time()),
                 "external_url": url,
@@ -55,8 +55,28 @@ class SystemInfoHandler(ApiHandler):
                 "has_ca_root": False,
                 "read_only": False,
                 "notification_enable": False,
+                "banner_message": "",
             }
         )
+
+
+class ConfigurationsHandler(ApiHandler):
+    async def get(self) -> None:
+        services = self.services
+        quota = services.policy.default_quota
+        values = {
+            "auth_mode": _auth_mode(saml=services.saml),
+            "primary_auth_mode": services.saml,
+            "banner_message": "",
+            "project_creation_restriction": "everyone",
+            "quota_per_project_enable": True,
+            "read_only": False,
+            "robot_name_prefix": services.access.robot_prefix,
+            "robot_token_duration": services.access.robot_days,
+            "self_registration": False,
+            "storage_per_project": NO_END if quota is None else quota,
+        }
+        self.answer({name: {"value": value, "editable": False} for name, value in values.items()})
 
 
 class VolumesHandler(ApiHandler):
@@ -123,6 +143,10 @@ class DocumentYamlHandler(ApiHandler):
     async def get(self) -> None:
         self.set_header("Content-Type", "application/yaml")
         await self.finish(document().yaml)
+
+
+def _auth_mode(*, saml: bool) -> str:
+    return "saml_auth" if saml else "db_auth"
 
 
 def _status(good: bool) -> str:

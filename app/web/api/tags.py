@@ -13,6 +13,11 @@ class TagsHandler(InArtifacts):
     async def get(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
+        exact = self.exactly("name")
+        if exact is not None:
+            found = await self.services.database.read(artifacts.tag_of, entry.id, digest, exact)
+            self.answer_whole([] if found is None else [tag(found, entry.id)])
+            return
         page = self.page(self.text("name"))
         rows = await self.services.database.read(artifacts.tags, entry.id, page, digest)
         total = await self.services.database.read(artifacts.total_tags, entry.id, page.search, digest)

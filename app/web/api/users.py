@@ -13,6 +13,9 @@ from app.oci.errors import Unauthorized
 from .handler import ApiHandler
 from .shapes import moment, some
 
+# Harbor's names of what is known about a person, and ours.
+_ABOUT = {"realname": "full_name", "email": "email"}
+
 
 def user(person: Person) -> dict[str, Any]:
     """Return a person in Harbor's form."""
@@ -32,7 +35,12 @@ def user(person: Person) -> dict[str, Any]:
 
 class UsersHandler(ApiHandler):
     async def get(self) -> None:
-        page = self.page(self.text("username"))
+        exact = self.exactly("username")
+        if exact is not None:
+            found = await self.services.database.read(accounts.person_by_name, exact)
+            self.answer_whole([] if found is None else [user(found)])
+            return
+        page = self.page(self.text("username") or self.text("email"))
         rows = await self.services.database.read(accounts.page, page)
         self.answer_page([user(row) for row in rows], await self.services.database.read(accounts.total, page.search))
 
@@ -73,6 +81,13 @@ class UserHandler(OnPerson):
         if not is_self and not self.principal.administers:
             raise Forbidden("only administrators may see the accounts of others")
         self.answer(user(await self.person(user_id)))
+
+    async def put(self, user_id: int) -> None:
+        if self.principal.id != user_id and not self.principal.administers:
+            raise Forbidden("only administrators may change the accounts of others")
+        about = {ours: self.body[field] for field, ours in _ABOUT.items() if field in self.body}
+        person = await self.services.accounts.describe(user_id, **about)
+        self.note("update", "account", person.username)
 
     async def delete(self, user_id: int) -> None:
         person = await self.services.people.remove(self.principal, user_id)

@@ -207,7 +207,8 @@ class RobotPage(OfRobots):
         for scope, rights in sorted(robot.permissions.items(), key=lambda given: (len(given[0]), given[0])):
             name = scope if scope == EVERYWHERE else await self._name(int(scope))
             if name is not None:
-                names.setdefault(frozenset(rights), []).append(name)
+                # A form has our names of rights; Harbor's clients may have given others.
+                names.setdefault(roles.rights_named(rights), []).append(name)
         return [RightSet(", ".join(sorted(many)), rights) for rights, many in names.items()] or [
             RightSet("", frozenset())
         ]

@@ -82,7 +82,7 @@ class ManifestHandlers:
         repository = await self._projects.open_to_write(name, call.grant)
         payload = await _payload(call)
         digest, manifest = await self._manifests.put(
-            repository, parsed, tags, call.headers.get("Content-Type"), payload
+            repository, parsed, tags, call.headers.get("Content-Type"), payload, call.grant.principal.subject
         )
         call.facts.digest = digest
         for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:

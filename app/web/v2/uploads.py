@@ -60,7 +60,7 @@ class UploadHandlers:
                     return False
         except (DigestInvalid, NameInvalid, NameUnknown, TokenOutdated):
             return False
-        if not await self._blobs.mount(repository, digest, origin):
+        if not await self._blobs.mount(repository, digest, origin, call.grant.principal.subject):
             return False
         await _reply_created(call, repository.name, digest)
         return True

@@ -133,8 +133,10 @@ async def test_what_no_account_can_have_is_refused_alike(people: Accounts, usern
     assert (await refusal(people, username, password)).body() == expected.body()
 
 
-async def test_names_are_exact(people: Accounts) -> None:
-    for name in ("Admin", "admin ", " admin", "%", "ad_in"):
+async def test_names_are_exact_but_for_capitals(people: Accounts) -> None:
+    for name in ("Admin", "ADMIN"):
+        assert (await people.authenticate(name, PASSWORD, LAB)).name == "admin"
+    for name in ("admin ", " admin", "%", "ad_in"):
         assert isinstance(await refusal(people, name, PASSWORD), Unauthorized)
 
 

@@ -139,7 +139,7 @@ async def test_wrong_secrets_get_the_words_of_a_wrong_password_and_cost_no_hashi
         ("nobody", WRONG),
         ("mari", secret),
         ("admin", key),
-        ("Mari", key),
+        ("Marii", key),
         (robot.name, key),
         (f"{robot.name}\0", secret),
         ("", secret),

@@ -53,7 +53,7 @@ def test_one_of_several_is_chosen_by_its_name(pair: KeyPair) -> None:
         ("https://idp.forged.example/sso", "javascript:alert(1)", "lacks an entity id, a log-in address"),
         ('use="signing"', 'use="encryption"', "or a certificate for signing"),
         (f'entityID="{ENTITY}"', "", "lacks an entity id"),
-        ("X509Certificate>MII", "X509Certificate>AAA", "certificate of the metadata cannot be read"),
+        ("X509Certificate>MII", "X509Certificate>AAA", "or a certificate for signing"),
         ("<shibmd:Scope>ut.ee", '<shibmd:Scope regexp="true">(', "not a valid regular expression"),
         ("<shibmd:Scope>ut.ee", f'<shibmd:Scope regexp="true">a{{{10**20}}}', "not a valid regular expression"),
         ("<shibmd:Scope>ut.ee", f'<shibmd:Scope regexp="true">{"(" * 2000}', "not a valid regular expression"),

@@ -15,7 +15,7 @@ from app.projects import checks
 from app.projects.viewers import highest, viewer_of
 
 
-@pytest.mark.parametrize("name", ["a", "0", "a-b", "a_b", "a.b", "a1.b2-c3_d4", "a" * 128])
+@pytest.mark.parametrize("name", ["a", "0a", "a-b", "a_b", "a.b", "a1.b2-c3_d4", "a" * 128])
 def test_names(name: str) -> None:
     assert checks.project_name(name, by_admin=False) == name
     Name.parse(f"{name}/app")
@@ -25,6 +25,14 @@ def test_names(name: str) -> None:
 def test_names_that_cannot_be(name: str) -> None:
     with pytest.raises(Invalid):
         checks.project_name(name, by_admin=True)
+
+
+@pytest.mark.parametrize("name", ["0", "2026", "9" * 30])
+def test_names_of_digits_are_for_administrators(name: str) -> None:
+    """Programs name a project by its number, too."""
+    assert checks.project_name(name, by_admin=True) == name
+    with pytest.raises(Invalid):
+        checks.project_name(name, by_admin=False)
 
 
 @pytest.mark.parametrize("part", ["v2", "service", "api", "saml", "login", "logout", "metrics", "healthz", "readyz"])
