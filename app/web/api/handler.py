@@ -86,6 +86,7 @@ class ApiHandler(ProtectedHandler):
     """One path of the document; a subclass has one method for each of its operations."""
 
     needs = "the document's x-needs of each operation"
+    compressed = True
     most_body = _LONGEST_BODY
 
     # Only operations in a project have a view.
