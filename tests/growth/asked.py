@@ -37,6 +37,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
         admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
+        f"{admin}/upstreams/fills", "/secret",
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",

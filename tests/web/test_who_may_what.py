@@ -102,6 +102,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/projects"): CALLERS,
     ("get", "/new-project"): PEOPLE,
     ("post", "/new-project"): PEOPLE,
+    ("get", "/secret"): PEOPLE,
     ("get", "/mine"): PEOPLE,
     ("get", "/mine/sessions"): PEOPLE,
     ("post", "/mine/sessions/revoke"): PEOPLE,
@@ -114,6 +115,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/administration/projects"): ("admin",),
     ("post", "/administration/projects"): ("admin",),
     ("get", "/administration/upstreams"): ("admin",),
+    ("get", "/administration/upstreams/fills"): ("admin",),
     ("get", "/administration/robots"): ("admin",),
     ("get", "/administration/robots/new"): ("admin",),
     ("post", "/administration/robots/new"): ("admin",),
@@ -127,8 +129,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", r"/administration/audit\.csv"): ("admin",),
     ("get", "/administration/health"): ("admin",),
 }  # fmt: skip
-# A script asks for the first by its form, people are sent to the front page.
-NO_LINK_TO = {("get", "/addresses")}
+# A script asks for the first by its form, people are sent to the front page. The others are where redirects lead.
+NO_LINK_TO = {("get", "/addresses"), ("get", "/secret")}
 # A robot that is not there is no form's error but a page's: the door was open.
 OPEN_BUT_NOTHING_THERE = {400, 404}
 
@@ -160,7 +162,7 @@ def browsers(scene: Scene) -> dict[str, Person]:
         Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
         found[name] = Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
         form = {"name": "laptop", "days": "1", "scope": "*", "right": "repository:pull"}
-        assert found[name].post("/mine/keys", form).status == 200
+        assert found[name].post("/mine/keys", form).status == 303
     for person in found.values():
         person.get("/help")
     return found

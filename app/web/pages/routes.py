@@ -11,7 +11,7 @@ from tornado.web import url
 from app.web.services import Services
 
 from . import administration as admin
-from . import front, guide, labels, logs, members, mine, mirrors, projects, repositories, robots, search, texts
+from . import front, guide, labels, logs, members, mine, mirrors, projects, repositories, robots, search, secret, texts
 from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
 
@@ -30,16 +30,18 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/mirror", mirrors.MirrorPage),
     (r"/projects", projects.ProjectsPage),
     (r"/new-project", projects.NewProjectPage),
+    (secret.ADDRESS, secret.SecretPage),
     (r"/mine", mine.MinePage),
     (r"/mine/sessions", mine.SessionsPage),
     (r"/mine/sessions/revoke", mine.RevokeSessionPage),
     (r"/mine/keys", mine.KeysPage),
     (r"/mine/keys/delete", mine.DeleteKeyPage),
-    (r"/administration", admin.UsersPage),
+    (r"/administration", admin.AdministrationPage),
     (r"/administration/users", admin.UsersPage),
     (r"/administration/users/change", admin.ChangeUserPage),
     (r"/administration/projects", admin.QuotasPage),
     (r"/administration/upstreams", admin.UpstreamsPage),
+    (r"/administration/upstreams/fills", admin.AllFillsPage),
     (r"/administration/robots", robots.RobotsPage),
     (r"/administration/robots/new", robots.NewRobotPage),
     (r"/administration/robots/" + _ROBOT, robots.RobotPage),
