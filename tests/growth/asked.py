@@ -43,7 +43,8 @@ def _pages(built: Built) -> dict[str, Ask]:
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
-        f"{app}@{built.index}", f"{app}@{built.tagged}", f"{app}:v0000007", "/no-such-page",
+        f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
+        f"{app}:v0000007", "/no-such-page",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
     for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):

@@ -83,11 +83,11 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
     ("post", f"/add-tag/{ARTIFACT}"): Door(DEVELOPER, fields={"tag": "v1"}),
     ("post", f"/remove-tag/{ARTIFACT}"): Door(MAINTAINER, fields={"tag": "no-such-tag"}),
+    ("post", f"/remove-tags/{table._REPOSITORY}"): Door(MAINTAINER),
+    ("post", f"/retag/{table._REPOSITORY}"): Door(DEVELOPER),
     ("post", f"/attach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
     ("post", f"/detach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
 }
-# What has no control: an address that people share, for one.
-BY_ADDRESS_ONLY = {("get", f"/repositories/{table._REPOSITORY}{table._TAG}")}
 
 OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/"): CALLERS,
@@ -275,6 +275,7 @@ class Controls(HTMLParser):
             ("get", given.get("data-refresh", "")),
             ("post", given.get("data-addresses", "")),
             ("post", given.get("action", "") if given.get("method") == "post" else ""),
+            ("post", given.get("formaction", "")),
         ):
             if address.startswith("/"):
                 self.found.add((method, re.split("[?#]", address)[0]))
@@ -318,7 +319,7 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     may |= {
         (door[0], table._PROJECT + door[1])
         for door in IN_A_PROJECT
-        if expected(IN_A_PROJECT[door], caller, project) is None and door not in BY_ADDRESS_ONLY
+        if expected(IN_A_PROJECT[door], caller, project) is None
     }
     leave = ("post", table._PROJECT + "/leave")
     if caller == LIMITED or caller not in (*ROLES, "admin"):

@@ -61,13 +61,16 @@ T = TypeVar("T")
 class Listing(Generic[T]):
     """One page of a list, with the keys for the next page (it begins after) and the one before (it ends at).
 
-    ``searched``: the search has looked at so many entries and goes on from the key.
+    ``searched``: the search has looked at so many entries and goes on from the key. ``number`` is that of this page,
+    and ``pages`` says how many there are; 0 and "" if that is not known.
     """
 
     items: Sequence[T]
     following: str | None
     preceding: str | None = None
     searched: int | None = None
+    number: int = 0
+    pages: str = ""
 
     @classmethod
     def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
@@ -174,19 +177,32 @@ class PageHandler(ProtectedHandler, Readable):
         key: Callable[[T], str],
         search: str = "",
         order: Order = "key",
+        *,
+        jumps: bool = False,
     ) -> Listing[T]:
         """Read the page of a list that the address names: past its ``after``, or up to its ``before``.
 
-        If nothing is left there, for example after the last entry was deleted, it is the first page.
+        With ``jumps`` it may name a page by its number, too. Entries before that are skipped in an index. If nothing is
+        left there, for example after the last entry was deleted, it is the first page.
         """
-        after, before = self.query("after"), self.query("before")
-        found = await ask(Page(PAGE_SIZE + 1, after or None, before or None, order=order, search=search))
-        if not found and (after or before) and not (isinstance(found, Entries) and found.reached is not None):
-            after = before = ""
+        after, before, number = self.query("after"), self.query("before"), self.number("page") or 1
+        skipped = 0 if after or before or not jumps else min(number - 1, MOST_SEARCHED // PAGE_SIZE - 1) * PAGE_SIZE
+        wanted = Page(PAGE_SIZE + 1, after or None, before or None, offset=max(skipped, 0), order=order, search=search)
+        found = await ask(wanted)
+        if (
+            not found
+            and (after or before or skipped)
+            and not (isinstance(found, Entries) and found.reached is not None)
+        ):
+            after, before, number, skipped = "", "", 1, 0
             found = await ask(Page(PAGE_SIZE + 1, order=order, search=search))
-        if not before:
-            listing = Listing.cut(found, key)
-            return replace(listing, preceding=key(listing.items[0]) if after and listing.items else None)
+        listing = self._cut(found, key, before) if before else Listing.cut(found, key)
+        if (after or skipped) and listing.items:
+            listing = replace(listing, preceding=key(listing.items[0]))
+        return replace(listing, number=number) if jumps else listing
+
+    def _cut(self, found: Sequence[T], key: Callable[[T], str], before: str) -> Listing[T]:
+        """Make a page of a service's answer to what is before a key."""
         if isinstance(found, Entries) and found.reached is not None:
             return Listing(found, before, str(found.reached), searched=MOST_SEARCHED)
         items, is_first = found[-PAGE_SIZE:], len(found) <= PAGE_SIZE
