@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.api.client import Registry
 from tests.api.documents import EMPTY, EMPTY_TYPE, descriptor, document
-from tests.images import OCI_MANIFEST, Image, digest_of, multi, single
+from tests.images import OCI_INDEX, OCI_MANIFEST, Image, digest_of, multi, single
 from tests.parts.service import Service
 from tests.web.http import Person
 from tests.web.person import Visitor
@@ -243,3 +243,31 @@ def test_no_page_of_a_long_list_is_heavy(stage: Service, owner: Registry, projec
     admin = Person(stage.host).log_in(stage.username, stage.password)
     page = admin.get(f"/projects/{project}/repositories/{'r' * 60}/{'s' * 60}")
     assert len(page.text.encode()) < 100_000
+
+
+def test_no_page_of_an_artifact_is_heavy(visitor: Visitor, stage: Service, owner: Registry, project: str) -> None:
+    """Whatever an image says about itself, however often and at whatever length."""
+    long = '<"&é' * 200
+    run = {"Env": [f"N{number}={long}" for number in range(300)], "Entrypoint": [long] * 50, "User": long,
+           "Labels": {f"l{number}": long for number in range(300)}}  # fmt: skip
+    history = [{"created_by": long} for _ in range(300)]
+    config = json.dumps({"os": "linux", "architecture": "amd64", "config": run, "author": long, "history": history})
+    blobs = {digest_of(data): data for data in (config.encode(), EMPTY)}
+    payload = document(
+        schemaVersion=2, mediaType=OCI_MANIFEST, layers=[descriptor(EMPTY)] * 300,
+        config=descriptor(config.encode(), "application/vnd.oci.image.config.v1+json"),
+        annotations={f"a{number}": long for number in range(50)},
+    )  # fmt: skip
+    heavy = Image(blobs, {digest_of(payload): (OCI_MANIFEST, payload)}, digest_of(payload))
+    owner.push_image(f"{project}/heavy", "1", heavy)
+    entries = [
+        descriptor(payload, OCI_MANIFEST, platform={"os": "linux", "architecture": f"a{number}"})
+        for number in range(300)
+    ]
+    index = document(schemaVersion=2, mediaType=OCI_INDEX, manifests=entries)
+    owner.put_manifest(f"{project}/heavy", "many", index, OCI_INDEX)
+    person = Person(stage.host)
+    for path in ("heavy", f"heavy@{heavy.digest}", f"heavy@{digest_of(index)}", "heavy?show=artifacts"):
+        answer = person.get(f"/projects/{project}/repositories/{path}")
+        assert answer.status == 200
+        assert len(answer.text.encode()) < 100_000, path

@@ -21,7 +21,8 @@ _PREFIX = "org.opencontainers.image."
 # A page has headings of the first two levels itself.
 _DEEPER = {"h1": "h3", "h2": "h4", "h3": "h5", "h4": "h6", "h5": "h6", "h6": "h6"}
 _FORGES = ("github", "gitlab", "codeberg")
-_LONGEST = 2000
+# In characters of an annotation. A longer address is no link, because a part of it leads elsewhere.
+_LONGEST = 500
 
 
 @lru_cache(200)
@@ -74,16 +75,16 @@ def about(said: Mapping[str, str]) -> About:
     """Read what an image says about itself."""
 
     def text(name: str) -> str:
-        return said.get(_PREFIX + name, "").strip()[:_LONGEST]
+        return said.get(_PREFIX + name, "").strip()
 
     source, revision = link(text("source")), text("revision")
     return About(
-        title=text("title"),
-        description=text("description"),
-        version=text("version"),
-        licences=text("licenses"),
-        vendor=text("vendor"),
-        revision=revision,
+        title=text("title")[:_LONGEST],
+        description=text("description")[:_LONGEST],
+        version=text("version")[:_LONGEST],
+        licences=text("licenses")[:_LONGEST],
+        vendor=text("vendor")[:_LONGEST],
+        revision=revision[:_LONGEST],
         source=source,
         commit=_commit(source, revision),
         documentation=link(text("documentation")),
@@ -97,7 +98,8 @@ def link(text: str) -> str:
         parts = urlsplit(text)
     except ValueError:
         return ""
-    return text if parts.scheme in ("http", "https") and parts.netloc and " " not in text else ""
+    fits = len(text) <= _LONGEST and " " not in text
+    return text if fits and parts.scheme in ("http", "https") and parts.netloc else ""
 
 
 def _commit(source: str, revision: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,12 +16,13 @@ from app.oci.digest import Digest
 from app.oci.manifest import Descriptor
 from app.registry.artifacts import Artifact, TagRow
 from app.registry.attachments import Attachment, Purpose
+from app.registry.image_details import ImageConfig
 
 from . import words
 from .base import PAGE_SIZE, Listing, PageHandler
 from .commands import pull_commands, push_commands
 from .readme import about, readme_html
-from .shapes import in_path
+from .shapes import beginning, fitting, in_path, size
 
 _COLOURS = 8
 # Units of the drawn bar. Each layer gets at least a sliver, so that all of them can be seen.
@@ -29,6 +30,10 @@ _BAR = 1000.0
 _SLIVER = 6.0
 _MOST_DRAWN = 120
 _MOST_LABELS = 100
+# In bytes of HTML. Each list of texts that an image brings gets so much room, and each table about its parts so many
+# rows. So no page is large.
+_ROOM = 6000
+_MOST_LISTED = 40
 # The orders of the list of tags, as the address names them. The newest come first if it names none.
 _BY_NAME = ("name", "-name")
 _BACKWARDS = ("oldest", "-name")
@@ -118,7 +123,7 @@ class ArtifactPage(PageHandler):
     async def get(self, project: str, name: str, digest: str) -> None:
         repository = await self.services.repositories.find(self.opened.id, name)
         detail = await self.services.artifacts.detail(repository.id, Digest.parse(digest))
-        search = self.query("q")
+        search, config, whole = self.query("q"), detail.config, detail.payload.decode(errors="replace")
         at = f"{self.services.host}/{self.opened.name}/{name}"
         newest = detail.artifact.tags[0].name if detail.artifact.tags else None
         self.show(
@@ -137,11 +142,17 @@ class ArtifactPage(PageHandler):
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
             platforms=[child for child in detail.children if not child.attests],
+            history=fitting(history_of(config), _ROOM, 1000) if config else (),
+            environment=fitting((one.partition("=")[::2] for one in config.env), _ROOM) if config else (),
+            image_labels=fitting(sorted((config.labels or {}).items()), _ROOM) if config else (),
+            annotations=fitting(sorted(detail.artifact.annotations.items()), _ROOM),
+            most=_MOST_LISTED,
             about=about(detail.said),
             purposes=words.PURPOSES,
             path=f"{in_path(name)}@{digest}",
             base=f"/projects/{project}",
-            payload=detail.payload.decode(errors="replace")[:100_000],
+            payload=beginning(whole, 2 * _ROOM),
+            whole=whole,
         )
 
     async def _other_labels(self, artifact: Artifact) -> list[Label]:
@@ -230,6 +241,12 @@ class DetachLabelPage(OnRepository):
             self.note("detach", "artifact", self.full(name, f"@{digest}"))
 
         await self.settle(detach(), self._("The label is removed."), self.at(project, name, digest))
+
+
+def history_of(config: ImageConfig) -> Iterator[tuple[str, ...]]:
+    """List the steps of a build: the command or comment, the layer's size in words, and "empty" if it has no layer."""
+    for step in config.history:
+        yield step.created_by or step.comment, "" if step.size is None else size(step.size), "empty" * step.empty_layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -139,6 +140,29 @@ def _copy_button(source: str, locale: Locale, what: str) -> str:
         f'<span class="todo">{icon_html("copy")}</span><span class="done">{icon_html("check")}</span>'
         f'<span class="visually-hidden">{label} {xhtml_escape(what)}</span></button>'
     )
+
+
+def beginning(text: str, room: int) -> str:
+    """Return the beginning of a text that takes at most ``room`` bytes of HTML."""
+    while (takes := _bytes(text)) > room:
+        text = text[: min(len(text) - 1, len(text) * room // takes)]
+    return text
+
+
+def fitting(entries: Iterable[tuple[str, ...]], room: int, longest: int = 500) -> list[tuple[str, ...]]:
+    """Return the first entries that take at most ``room`` bytes of HTML, each text cut after ``longest`` characters."""
+    found: list[tuple[str, ...]] = []
+    for entry in entries:
+        cut = tuple(text[:longest] for text in entry)
+        room -= sum(map(_bytes, cut))
+        if room < 0:
+            break
+        found.append(cut)
+    return found
+
+
+def _bytes(text: str) -> int:
+    return len(xhtml_escape(text).encode())
 
 
 def in_path(text: str) -> str:
