@@ -150,7 +150,7 @@ const restoreDraft = () => {
     const field = typedFields(form).find((one) => one.name === name && (!isChoice(one) || one.value === value));
     if (!field) continue;
     if (isChoice(field)) field.checked = checked;
-    else field.value = value;
+    else field.value = field.defaultValue = value;
     field.dispatchEvent(new Event(isChoice(field) ? "change" : "input"));
   }
   for (let fold = form?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
