@@ -43,6 +43,8 @@ _KINDS: Mapping[str, frozenset[str]] = {
     "wasm": frozenset({"application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"}),
 }
 _INDEX = "index"
+# After "sha256-HEX" in a tag that attaches something: the fallback of referrers, and those of cosign until 2.
+ATTACHING_ENDINGS = ("", ".sig", ".att", ".sbom")
 # Lists read neither the payload nor the annotations of a larger manifest, because a page has a hundred of them.
 LISTED_BYTES = 32 * 1024
 # SQLite takes 500 SELECTs in one statement.
@@ -300,6 +302,62 @@ async def tag_of(transaction: Transaction, repository_id: int, digest: Digest, n
     return _tag(*row) if row else None
 
 
+async def shown_tags(
+    transaction: Transaction, repository_id: int, page: Page[tuple[float, str]], *, by_name: bool = False
+) -> Entries[TagEntry]:
+    """List a repository's tags for people, the newest first or by name; the order "-key" is the other way round.
+
+    Tags that only attach something to another manifest are left out, see `_attaches`. The keys of a list by name are
+    such pairs too; only the name of a key counts.
+    """
+    walks = _shown_walks(repository_id, page.search)
+    if by_name:
+        named = page.with_keys(lambda key: key[1])
+        found = await keyset.fetch(transaction, _tags, _tag, named, tag.c.name, walks=walks)
+        return Entries(found, None if found.reached is None else (0.0, found.reached))
+    return await keyset.fetch(
+        transaction, _tags, _tag, page, tag.c.updated_at, tag.c.name, walks=walks, descending=True
+    )
+
+
+async def total_shown_tags(transaction: Transaction, repository_id: int, search: str) -> Count:
+    """Count the tags that `shown_tags` lists."""
+    walks = _shown_walks(repository_id, search)
+    return await keyset.count(transaction, _tags, tag.c.updated_at, tag.c.name, walks=walks, descending=True)
+
+
+async def some(transaction: Transaction, repository_id: int, digests: Collection[str]) -> list[ArtifactRow]:
+    """Read the rows of some manifests as `page` lists them; those that are gone are left out."""
+    statement = select(*_columns, _annotations).where(
+        manifest.c.repository_id == repository_id, manifest.c.digest.in_(digests)
+    )
+    return [_row(*row) for row in await transaction.execute(statement)]
+
+
+async def attached(
+    transaction: Transaction, repository_id: int, subjects: Collection[str], most: int
+) -> list[tuple[str, Accessory]]:
+    """List the first ``most`` manifests that name each of these as their subject, each with its subject."""
+    each = [
+        select(manifest.c.subject, manifest.c.digest, manifest.c.media_type, manifest.c.size, manifest.c.artifact_type)
+        .where(manifest.c.repository_id == repository_id, manifest.c.subject == subject)
+        .order_by(manifest.c.digest)
+        .limit(most)
+        .subquery()
+        for subject in sorted(subjects)
+    ]
+    if not each:
+        return []
+    found = await transaction.execute(union_all(*(select(one) for one in each)))
+    return [(row[0], Accessory(*row[1:])) for row in found]
+
+
+async def named_tags(transaction: Transaction, repository_id: int, names: Collection[str]) -> list[TagEntry]:
+    """Read the tags of these names that the repository has."""
+    here = (tag.c.repository_id == repository_id, tag.c.name.in_(names))
+    return [_tag(*row) for row in await transaction.execute(_tags.where(*here))]
+
+
 async def total_tags(
     transaction: Transaction, repository_id: int, search: str = "", digest: Digest | None = None
 ) -> Count:
@@ -383,6 +441,28 @@ def _is_kind(kind: str) -> ColumnElement[bool]:
         return and_(manifest.c.media_type.in_(sorted(INDEX_TYPES)), manifest.c.artifact_type.is_(None))
     types = _KINDS.get(kind)
     return equals(manifest.c.artifact_type, kind) if types is None else manifest.c.artifact_type.in_(sorted(types))
+
+
+def _shown_walks(repository_id: int, search: str) -> tuple[Walk, ...]:
+    matches = (_attaches().is_(None), *((has(tag.c.name, search),) if search else ()))
+    return (Walk((tag.c.repository_id == repository_id,), and_(*matches)),)
+
+
+def _attaches() -> ColumnElement[Any]:
+    """Return the SQL of 1 if a tag's name is the digest of a manifest that is here, else NULL.
+
+    `ATTACHING_ENDINGS` lists the possible endings.
+    """
+    digest = literal("sha256:") + func.substr(tag.c.name, len("sha256-") + 1, 64)
+    subject = (
+        select(literal(1))
+        .where(manifest.c.repository_id == tag.c.repository_id, manifest.c.digest == digest)
+        .limit(1)
+        .correlate(tag)
+        .scalar_subquery()
+    )
+    ending = func.substr(tag.c.name, len("sha256-") + 65)
+    return case((and_(func.substr(tag.c.name, 1, 7) == "sha256-", ending.in_(ATTACHING_ENDINGS)), subject))
 
 
 def _tag_walks(repository_id: int, digest: Digest | None, search: str) -> tuple[Walk, ...]:

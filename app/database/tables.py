@@ -180,6 +180,7 @@ tag = Table(
     Index("ix_tag_uncharged", "repository_id", "name", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
+    Index("ix_tag_repository_id_updated_at_name", "repository_id", "updated_at", "name"),
     Index("ix_tag_repository_id_digest_name", "repository_id", "digest", "name"),
     Index("ix_tag_repository_id_digest_updated_at_name", "repository_id", "digest", "updated_at", "name"),
 )

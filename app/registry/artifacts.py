@@ -35,17 +35,29 @@ from app.oci.reference import Reference, Tag
 from app.projects import unfinished
 from app.storage import BlobStore
 
+from .attachments import Attachment, attachments
 from .garbage_collection import GRACE_SECONDS
 from .image_configs import ImageConfigs
-from .image_details import Child, ImageConfig, Platform, children_of, platforms_of
+from .image_details import (
+    Child,
+    ImageConfig,
+    Platform,
+    annotations_of,
+    children_of,
+    default_child,
+    platforms_of,
+)
 
 # The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
 _REFERRERS_SHOWN = 100
 _CHILDREN_SHOWN = 1000
+# The children whose whole size is added up. Images have a dozen platforms.
+_CHILDREN_SIZED = 100
 # A list shows so much of one artifact. The artifact itself has all labels and annotations.
 _LABELS_LISTED = 10
 _ANNOTATION_BYTES_LISTED = 4096
+_NO_KEY = "%(text)r is not a position in this list; start from its beginning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ class Artifact:
 class ArtifactDetail:
     """An artifact with its details, and the first ``children`` of an index.
 
-    ``config`` is None if it is not an image, or not here (in a mirror).
+    ``config`` is None if it is not an image, or not here (in a mirror). ``said`` is as in `Artifacts.described`.
     """
 
     artifact: Artifact
@@ -95,6 +107,22 @@ class ArtifactDetail:
     config: ImageConfig | None
     children: Sequence[Child]
     referrers: Sequence[Accessory]
+    attachments: Sequence[Attachment]
+    said: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TagRow:
+    """A tag of a repository as its page lists it, with the artifact that it names and what is attached to that."""
+
+    tag: TagEntry
+    artifact: Artifact
+    attachments: Sequence[Attachment]
+
+    @property
+    def key(self) -> str:
+        """Return the tag's key in `Artifacts.tag_page`."""
+        return f"{self.tag.pushed_at!r},{self.tag.name}"
 
 
 class Artifacts:
@@ -119,6 +147,48 @@ class Artifacts:
     async def total(self, repository_id: int, search: str = "", wanted: ArtifactFilter = EVERYTHING) -> Count:
         """Count the artifacts that `page` lists."""
         return await self._database.read(artifacts.total, repository_id, wanted, search)
+
+    async def tag_page(self, repository_id: int, page: Page[str], *, by_name: bool = False) -> Entries[TagRow]:
+        """List a repository's tags with their artifacts, the newest first or by name; keys are `TagRow.key`.
+
+        The order "-key" is the other way round. Tags that only attach something to a manifest are left out. Raises
+        Invalid for a wrong key.
+        """
+        async with self._database.reading() as transaction:
+            tags = await artifacts.shown_tags(transaction, repository_id, page.with_keys(_tag_key), by_name=by_name)
+            rows = {
+                row.digest: row for row in await artifacts.some(transaction, repository_id, {t.digest for t in tags})
+            }
+            found = await _gather(transaction, repository_id, list(rows.values()), LISTED_BYTES)
+            attached = await attachments(transaction, repository_id, found.payloads)
+        listed = await asyncio.gather(*(self._artifact(repository_id, row, found) for row in rows.values()))
+        shown = {artifact.digest: _shortened(artifact) for artifact in listed}
+        entries = [TagRow(tag, shown[tag.digest], attached.get(tag.digest, ())) for tag in tags if tag.digest in shown]
+        return Entries(entries, None if tags.reached is None else f"{tags.reached[0]!r},{tags.reached[1]}")
+
+    async def total_tags(self, repository_id: int, search: str = "") -> Count:
+        """Count the tags that `tag_page` lists."""
+        return await self._database.read(artifacts.total_shown_tags, repository_id, search)
+
+    async def described(self, repository_id: int, digest: Digest) -> Mapping[str, str]:
+        """Return what an image says about itself: its labels, and over them its annotations.
+
+        Of an index, the image for linux/amd64 says it too. Raises Missing and Unavailable.
+        """
+        _, found = await self._read(repository_id, digest)
+        return await self._about(repository_id, digest, found.payloads[digest])
+
+    async def _about(self, repository_id: int, digest: Digest, payload: bytes) -> dict[str, str]:
+        child, said = default_child(payload), {}
+        if child is not None:
+            more = await self._database.read(artifacts.payloads, repository_id, [child], LISTED_BYTES)
+            said = await self._said(repository_id, child, more.get(child, b""))
+        return said | await self._said(repository_id, digest, payload)
+
+    async def _said(self, repository_id: int, digest: Digest, payload: bytes) -> dict[str, str]:
+        config = await self._configs.read_soft(repository_id, digest, payload)
+        labels = config.labels if config is not None else None
+        return {**(labels or {}), **annotations_of(payload)}
 
     async def resolve(self, repository_id: int, reference: Reference) -> Digest:
         """Return the digest of the manifest that a tag or a digest names; raises Missing."""
@@ -147,6 +217,8 @@ class Artifacts:
             here = await artifacts.present(transaction, repository_id, digests)
             stored = await artifacts.linked(transaction, repository_id, set(digests) - here)
             referrers = await artifacts.accessories(transaction, repository_id, row.digest, "", _REFERRERS_SHOWN)
+            attached = await attachments(transaction, repository_id, {row.digest: payload})
+            sizes = await _sizes(transaction, repository_id, sorted(here)[:_CHILDREN_SIZED])
         return ArtifactDetail(
             artifact=await self._artifact(repository_id, row, found),
             payload=payload,
@@ -154,9 +226,17 @@ class Artifacts:
             config_type=parsed.config.media_type or None if parsed.config else None,
             config=await self._configs.read(repository_id, row.digest, payload),
             children=[
-                replace(child, present=child.digest in here, stored=child.digest in stored) for child in children
+                replace(
+                    child,
+                    present=child.digest in here,
+                    stored=child.digest in stored,
+                    total=child.size + sizes[child.digest] if child.digest in sizes else None,
+                )
+                for child in children
             ],
             referrers=referrers,
+            attachments=attached[row.digest],
+            said=await self._about(repository_id, row.digest, payload),
         )
 
     async def referrers(
@@ -309,14 +389,23 @@ def _size(parts: Sequence[Part], beneath: Mapping[str, Mapping[str, int]]) -> in
 
 def _key(text: str) -> tuple[float, str]:
     """Parse an `Artifact.key`; raises Invalid."""
-    pushed_at, _, digest = text.partition(",")
+    pushed_at, digest = _tag_key(text)
     try:
-        key = float(pushed_at), Digest.parse(digest)
-    except (ValueError, DigestInvalid):
-        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120]) from None
-    if not math.isfinite(key[0]):
-        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120])
-    return key
+        return pushed_at, Digest.parse(digest)
+    except DigestInvalid:
+        raise Invalid(_NO_KEY, text=text[:120]) from None
+
+
+def _tag_key(text: str) -> tuple[float, str]:
+    """Parse a `TagRow.key`; raises Invalid."""
+    pushed_at, _, name = text.partition(",")
+    try:
+        at = float(pushed_at)
+    except ValueError:
+        at = math.nan
+    if not math.isfinite(at):
+        raise Invalid(_NO_KEY, text=text[:120])
+    return at, name
 
 
 def _missing(digest: Digest) -> Missing:

@@ -43,6 +43,7 @@ class Child:
     """An entry of an index; ``size`` in bytes is 0 if the index does not state it.
 
     ``present``: it is a manifest that is here; a mirror may not have it yet. ``stored``: it is a blob that is here.
+    ``total`` counts the manifest and its parts in bytes, None if they are not here.
     """
 
     digest: Digest
@@ -52,6 +53,12 @@ class Child:
     annotations: Mapping[str, str]
     present: bool = False
     stored: bool = False
+    total: int | None = None
+
+    @property
+    def attests(self) -> bool:
+        """Return whether BuildKit put it beside an image to say how that was built."""
+        return self.annotations.get("vnd.docker.reference.type") == "attestation-manifest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,20 @@ def children_of(payload: bytes) -> list[Child]:
 def platforms_of(payload: bytes) -> Sequence[Platform]:
     """List the platforms for which an index has images; empty for any other manifest."""
     return tuple(dict.fromkeys(child.platform for child in children_of(payload) if child.platform is not None))
+
+
+def annotations_of(payload: bytes) -> dict[str, str]:
+    """Return a manifest's annotations."""
+    return _strings(member(_document(payload), "annotations"))
+
+
+def words_of(payload: bytes) -> list[str]:
+    """List the texts that tell what an attached manifest is: its annotations, and its layers' types and annotations."""
+    document = _document(payload)
+    found = list(annotations_of(payload).values())
+    for layer in _maps(member(document, "layers")):
+        found += [_text(member(layer, "mediaType")), *_strings(member(layer, "annotations")).values()]
+    return found
 
 
 def default_child(payload: bytes) -> Digest | None:

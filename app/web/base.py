@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from tornado.httputil import HTTPInputError
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import GZipContentEncoding, HTTPError, RequestHandler, stream_request_body
 
 from app.kit import facts
 from app.oci.errors import OCIError
@@ -37,11 +37,13 @@ class BodyTooLarge(OCIError):
 class Handler(RequestHandler):
     """A handler declares with ``needs`` who may call it; a test checks every route for it.
 
-    ``most_body``: the most bytes of a body that it takes.
+    ``most_body``: the most bytes of a body that it takes. ``compressed``: its answers to GET may be compressed. Then
+    none of them may hold a secret, because the size would tell of it (the BREACH attack).
     """
 
     needs: str
     most_body = _MOST_FORM
+    compressed = False
 
     def initialize(self, *, observer: Observer) -> None:
         self.observer = observer
@@ -59,6 +61,8 @@ class Handler(RequestHandler):
         observer.began(self)
 
     async def prepare(self) -> None:
+        if self.compressed and self.method in ("GET", "HEAD"):
+            self._transforms.append(GZipContentEncoding(self.request))
         await self.admit()
         if self.takes_body() and not self._finished:
             await self._receive()

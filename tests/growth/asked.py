@@ -38,12 +38,14 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
         admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
+        f"{admin}/upstreams/fills", "/secret",
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
-        f"{app}@{built.index}", f"{app}@{built.tagged}", f"{app}:v0000007", "/no-such-page",
+        f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
+        f"{app}:v0000007", "/no-such-page",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
     for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):
@@ -199,6 +201,9 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/projects/deep": (_COUNT, 11700, 87000),
     "/projects/deep/repositories": (_COUNT, 11800, 87000),
     "/projects/deep/repositories/app": (_COUNT, 12500, 99000),
+    "/projects/deep/repositories/app?show=artifacts": (_COUNT, 12500, 99000),
+    "/projects/deep/repositories/app?sort=name": (_COUNT, 12500, 99000),
+    "/projects/deep/repositories/app?page=300": (_COUNT, 12500, 150000),
     "/projects by mari": (_SEARCH, 500, 0),
     "/search?q=image by mari": (_SEARCH, 7100, 560000),
     "/search?q=image by nobody": (_SEARCH, 4200, 306000),

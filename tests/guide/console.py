@@ -49,11 +49,11 @@ class Reader:
         """Read a console block, in this reader's names.
 
         ``$ `` begins a command. The lines after it are fragments of what it prints; where they begin with ``! ``, it
-        fails. ``Username: NAME`` and ``Password:`` are what it asks for on a terminal; SECRET is that account's.
+        fails. ``Username: NAME`` and ``Password:`` are what it asks for on a terminal.
         """
         for part in re.split(rf"^{re.escape(_PROMPT)}", self.own(block), flags=re.MULTILINE)[1:]:
             command, *lines = part.splitlines()
-            account = next((name for name in self.secrets if f"'{name}'" in command), "")
+            account = ""
             typed: list[str] = []
             said: list[str] = []
             for line in lines:
@@ -65,7 +65,7 @@ class Reader:
                 else:
                     said.append(line.removeprefix(_FAILS))
             fails = any(line.startswith(_FAILS) for line in lines)
-            yield Step(command.replace("SECRET", self.secrets.get(account, "SECRET")), typed, fails, said)
+            yield Step(command, typed, fails, said)
 
 
 def blocks(text: str) -> list[Block]:

@@ -75,10 +75,11 @@ class Desk:
 
 @pytest.fixture
 def desk(docker: Docker, service: Service, reader: Reader, tmp_path: Path) -> Desk:
-    """The folder has the guide's Dockerfile and what it copies; the image is built."""
+    """The folder has the guide's Dockerfile, what it copies and the robot's secret; the image is built."""
     (dockerfile,) = (block for block in blocks(chapters()["cache"]) if block.file == "Dockerfile")
     (tmp_path / "Dockerfile").write_text(reader.own(dockerfile.text))
     (tmp_path / "hello.txt").write_text("hello\n")
+    (tmp_path / "secret.txt").write_text(reader.secrets[f"robot-{reader.project}+ci"])
     desk = Desk(docker, tmp_path)
     desk.type(Step("docker build --tag hello .", (), fails=False, said=()))
     return desk

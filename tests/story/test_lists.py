@@ -14,7 +14,7 @@ from tests.parts.service import Service
 
 from .person import Person
 from .terminal import Terminal
-from .work import delete_project
+from .work import delete_project, log_in_line
 
 PAGE, MORE = 25, 27
 
@@ -115,14 +115,14 @@ def test_a_system_robot_gets_a_new_secret(
     shell = terminal()
     tiina.go("/administration/robots").click("NEW ROBOT ACCOUNT", role="link")
     tiina.fill("Name", lab).fill("Projects", lab).click("Create robot account")
-    first = tiina.copy("docker login")
+    first = log_in_line(tiina)
     shell.type(first)
     shell.pull(f"{campus.host}/{lab}/part-03:1")
     shell.refused(f"docker push {campus.host}/{lab}/part-03:1")
     tiina.go("/administration/robots")
     assert search(tiina, lab) == [f"robot-{lab}"]
     tiina.act_on(lab, "Refresh secret")
-    second = tiina.copy("docker login")
+    second = log_in_line(tiina)
     assert "unauthorized" in shell.refused(first)
     shell.type(second)
     assert search(tiina.go("/administration/robots"), "nothing") == []

@@ -20,19 +20,33 @@ def make_project(person: Person, name: str, *, size: str = "2", unit: str = "GiB
 
 
 def make_robot(person: Person, project: str, name: str) -> tuple[str, str]:
-    """Make a robot account that pushes and pulls; gives its user name and the ready log-in line, as it was copied."""
+    """Make a robot account that pushes and pulls; gives its user name and a line that logs in, see `log_in_line`."""
     person.go(f"/projects/{project}/robots").click("NEW ROBOT ACCOUNT", role="link")
     for right in ("Pull images", "Push images"):
         person.page.get_by_label(right).check()
     person.fill("Name", name).click("Create robot account")
-    return person.page.locator("#secret-name").inner_text(), person.copy("docker login")
+    return person.page.locator("#secret-name").inner_text(), log_in_line(person)
 
 
 def make_key(person: Person, name: str) -> str:
-    """Make an access key under Mine → Access keys; gives the ready log-in line, as it was copied."""
+    """Make an access key under Mine → Access keys; gives a line that logs in, see `log_in_line`."""
     person.go("/mine").click("Access keys", role="link")
     person.fill("Name", name).click("Create access key")
-    return person.copy("docker login")
+    return log_in_line(person)
+
+
+def log_in_line(person: Person) -> str:
+    """Copy the line for scripts from the secret's page; the secret's file is written into it."""
+    secret = person.page.locator("#secret-text").inner_text()
+    line = person.copy("--password-stdin")
+    assert secret not in line
+    return with_secret(line, secret)
+
+
+def with_secret(line: str, secret: str) -> str:
+    """Give a line that reads a secret's file that secret."""
+    assert line.endswith("< secret.txt")
+    return line.replace("< secret.txt", f"<< END\n{secret}\nEND")
 
 
 def build(shell: Terminal, folder: Path, address: str, *, size: int = 50_000, base: str = "scratch") -> None:

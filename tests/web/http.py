@@ -52,9 +52,11 @@ class Person:
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, headers=headers)
 
-    def post(self, path: str, fields: Mapping[str, str] | None = None, *, token: str | None = None) -> Answer:
+    def post(
+        self, path: str, fields: Mapping[str, str | list[str]] | None = None, *, token: str | None = None
+    ) -> Answer:
         form = {**(fields or {}), "_xsrf": self.token if token is None else token}
-        body = urlencode({name: value for name, value in form.items() if value != ""}).encode()
+        body = urlencode({name: value for name, value in form.items() if value != ""}, doseq=True).encode()
         return self.ask("POST", path, body, {"Content-Type": "application/x-www-form-urlencoded"})
 
     def log_in(self, username: str, password: str) -> Self:

@@ -60,15 +60,18 @@ class Visitor:
         return self.page.locator("table.list tbody tr").filter(has_text=text).first
 
     def act_on(self, text: str, action: str) -> Self:
-        """Choose an action from the menu of a list's row; what cannot be undone asks once more."""
+        """Choose an action from the menu of a list's row; most of them ask once more."""
         menu = self.row(text).locator("details.drop").first
         menu.locator("summary").first.click()
-        if menu.get_by_role("button", name=action, exact=False).locator("visible=true").count():
-            menu.get_by_role("button", name=action, exact=False).locator("visible=true").first.click()
-        else:
-            menu.locator("details.ask > summary", has_text=action).click()
-            menu.get_by_role("button", name="Delete for good").click()
+        ask = menu.locator("details.ask").filter(has_text=action)
+        if ask.count():
+            ask.locator("summary").click()
+        menu.get_by_role("button", name=action).locator("visible=true").first.click()
         return self
+
+    def confirm(self, action: str) -> Self:
+        """Click the control of that name, and then the button that it asks with."""
+        return self.open(action).click(action)
 
     def text(self) -> str:
         return self.page.locator("body").inner_text()

@@ -40,12 +40,12 @@ def make_plenty(stage: Service, mark: str) -> Plenty:
         for person, form, fields, status in (
             (mari, f"{base}/members/add", {"name": f"group-{number:02}", "kind": "group", "role": "guest"}, 303),
             (mari, f"{base}/labels", {"name": f"label-{number:02}", "description": f"the {number}th"}, 303),
-            (mari, f"{base}/robots/new", {"name": f"bot-{number:02}", "days": "9", "right": "repository:pull"}, 200),
+            (mari, f"{base}/robots/new", {"name": f"bot-{number:02}", "days": "9", "right": "repository:pull"}, 303),
             (
                 admin,
                 "/administration/robots/new",
                 {"name": f"{mark}-{number:02}", "days": "9", "right": "tag:list"},
-                200,
+                303,
             ),
             (admin, "/new-project", {"name": f"{mark}-{number:02}", "quota": "1", "unit": "GiB"}, 303),
         ):

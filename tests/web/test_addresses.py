@@ -270,9 +270,75 @@ def test_what_names_no_image_gives_none(text: str) -> None:
     assert read(text) == Reading((), None)
 
 
-@pytest.mark.parametrize("written", ["FROM Redis!", "docker pull UPPER", "docker pull a//b", "docker pull ../x"])
+@pytest.mark.parametrize("written", ["FROM Redis!", "docker pull a//b", "docker pull ../x"])
 def test_what_is_no_name_is_said_to_be_none(written: str) -> None:
     assert outcomes(written) == [Outcome.INVALID]
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "address"),
+    [
+        ("Redis", "Redis", f"{M}/library/redis"),
+        ("docker pull Redis:7-Alpine", "Redis:7-Alpine", f"{M}/library/redis:7-Alpine"),
+        ("FROM Grafana/grafana", "Grafana/grafana", f"{M}/grafana/grafana"),
+        ("ghcr.io/Astral-sh/uv:0.9", "ghcr.io/Astral-sh/uv:0.9", "ghcr.io/astral-sh/uv:0.9"),
+        ("QUAY.io/Podman/stable", "QUAY.io/Podman/stable", f"{HOST}/quay/podman/stable"),
+    ],
+)
+def test_a_name_with_capitals_is_told_to_be_in_lower_case(text: str, written: str, address: str) -> None:
+    assert read(text).images[0].written == written
+    assert (outcomes(text), addresses(text)) == ([Outcome.CAPITALS], [address])
+
+
+DEFINITION = """\
+Bootstrap: docker
+From: python:3.12
+Stage: build
+
+%post
+    pip install numpy
+
+BootStrap: docker
+from: debian:bookworm-slim
+%files from build
+    /opt /opt
+"""
+
+
+def test_an_apptainer_definition() -> None:
+    assert addresses(DEFINITION) == [f"{M}/library/python:3.12", f"{M}/library/debian:bookworm-slim"]
+    expected = DEFINITION.replace(" python:", f" {M}/library/python:").replace(" debian:", f" {M}/library/debian:")
+    assert read(expected).rewritten is None
+    assert read(DEFINITION).rewritten == expected
+    assert read("Bootstrap: library\nFrom: debian:12\n").images == ()
+    assert read("Bootstrap: localimage\nFrom: base.sif\n").images == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        ("srun apptainer exec docker://python:3.12 python x.py", f"{M}/library/python:3.12"),
+        ("srun -n 4 --gres=gpu:1 singularity run --nv docker://pytorch/pytorch x", f"{M}/pytorch/pytorch"),
+        ("mpirun -np 8 apptainer exec docker://ubuntu:24.04 ./a.out", f"{M}/library/ubuntu:24.04"),
+        ('    container: "docker://biocontainers/bwa:1"', f"{M}/biocontainers/bwa:1"),
+        ("    singularity: 'docker://continuumio/miniconda3'", f"{M}/continuumio/miniconda3"),
+        ("containerized: 'docker://continuumio/miniconda3'", f"{M}/continuumio/miniconda3"),
+        ("    container 'nextflow/rnaseq-nf'", f"{M}/nextflow/rnaseq-nf"),
+        ('process.container = "ubuntu:24.04"', f"{M}/library/ubuntu:24.04"),
+        ("  withName: ALIGN { container = 'docker://biocontainers/bwa:1' }", f"{M}/biocontainers/bwa:1"),
+        ('  "image": "mcr.microsoft.com/devcontainers/python:3",', None),
+        ('{"name": "lab", "image": "python:3.12"}', f"{M}/library/python:3.12"),
+    ],
+)
+def test_a_line_of_a_workflow_or_a_job(line: str, address: str | None) -> None:
+    assert addresses(line) == [address]
+    rewritten = read(line).rewritten
+    assert rewritten is None if address is None else address in (rewritten or "")
+
+
+@pytest.mark.parametrize("line", ["    container_name: redis", "// container 'redis'", "container '$params.image'"])
+def test_what_is_no_line_of_a_workflow(line: str) -> None:
+    assert addresses(line) == []
 
 
 @pytest.mark.timeout(20)
@@ -281,7 +347,8 @@ def test_what_is_no_name_is_said_to_be_none(written: str) -> None:
     "piece",
     ["[", "{", "- ", "a: &a [*a]\n", "image: {", "FROM ", "FROM a AS b\n", "$", "${", "a-", "\\\n", "docker run -p ",
      "--mount=", " --mount=x", "a:b ", "a,b ", "' ", "COPY --x ", "docker://a ", "a: {,", "\n", "$aaaa", "${a-", '"',
-     ",  ", "a:", "a/", "a__", "x=y,", " --mount=,,from=", "ARG a=b\n", "name: ", "x\u2028", "\\\\\n"],
+     ",  ", "a:", "a/", "container ", "container= ", "docker://", '"image": ', "From: ", "Bootstrap: docker ",
+     "a__", "x=y,", " --mount=,,from=", "ARG a=b\n", "name: ", "x\u2028", "\\\\\n"],
 )  # fmt: skip
 def test_the_work_grows_with_the_length_of_a_text_only(head: str, piece: str) -> None:
     """Some of these took minutes, others four times as long for a text of twice the length."""

@@ -12,8 +12,9 @@ from app.oci.digest import Digest
 from app.oci.manifest import Descriptor
 from app.web.pages import plot
 from app.web.pages.addresses import AddressBook, Outcome
+from app.web.pages.commands import pull_commands, push_commands
 from app.web.pages.projects import split_size
-from app.web.pages.repositories import draw, pull_commands, push_commands
+from app.web.pages.repositories import draw
 from app.web.pages.snippets import ways
 
 HOST = "registry.hpc.ut.ee"

@@ -368,7 +368,7 @@ def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service,
     assert about["description"] == "does it all"
     assert Registry(stage.host, username, secret).ask_token().status == 200
     admin.go(f"/administration/robots?q={mark}-all").act_on(f"{mark}-all", "Refresh secret")
-    _, fresh = secret_of(admin, "/administration/robots")
+    _, fresh = secret_of(admin, f"/administration/robots?q={mark}-all")
     assert Registry(stage.host, username, secret).ask_token().status == 401
     assert Registry(stage.host, username, fresh).ask_token().status == 200
 
@@ -394,10 +394,10 @@ def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, p
     assert (found, about["description"]) == (sorted(rights + others), "may it all")
     admin.fill("Expires after, counted from now", "44").click("Change expiry")
     expect(admin.page.locator(".facts")).to_contain_text("in 44 days")
-    for name, says in (("Disable", "is disabled."), ("Enable", "is enabled.")):
-        admin.click(name)
+    for act, name, says in ((admin.confirm, "Disable", "is disabled."), (admin.click, "Enable", "is enabled.")):
+        act(name)
         assert says in admin.told()
-    admin.click("Refresh secret")
+    admin.confirm("Refresh secret")
     robot = secret_of(admin, f"{home}/{plenty.system_bot}")
     assert Registry(stage.host, *robot).ask_token().status == 200
     admin.open("Delete robot account").click("Delete for good")
@@ -407,7 +407,7 @@ def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, p
 
 def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "Refresh secret")
-    username, secret = secret_of(mari, f"/projects/{plenty.project}/robots")
+    username, secret = secret_of(mari, f"/projects/{plenty.project}/robots?q=bot-03")
     assert Registry(stage.host, username, secret).ask_token().status == 200
 
 
@@ -461,6 +461,7 @@ def test_a_member_is_given_the_role_that_was_chosen(
         assert "The member is removed." in mari.told()
     mari.open(fold).fill(label, name).click("Add member")
     mari.row(name).get_by_label("Role of").select_option("maintainer")
+    mari.click(f"Save {name}")
     expect(mari.page.locator(".note")).to_contain_text("The role is changed.")
     expect(mari.row(name).get_by_label("Role of")).to_have_value("maintainer")
 
@@ -535,6 +536,7 @@ def test_a_label_is_chosen_for_an_artifact(mari: Visitor, plenty: Plenty) -> Non
 def test_the_audit_log_is_narrowed_to_what_was_done(admin: Visitor, plenty: Plenty) -> None:
     admin.go(f"/administration/audit?q={plenty.project}")
     admin.page.get_by_label("Action").select_option("push")
+    admin.page.locator("form.filter").get_by_role("button", name="Search").click()
     admin.page.wait_for_url("**operation=push**")
     said = admin.page.locator("table.list tbody tr .mark").all_inner_texts()
     assert said

@@ -76,7 +76,7 @@ def test_a_robot_of_another_project_is_not_to_be_touched(stage: Service, project
     """Its id is guessed, in a form of one's own project."""
     mari, liis = (Person(stage.host).log_in(name, PASSWORD) for name in ("mari.tamm", "liis.kask"))
     form = {"name": "own", "days": "5", "right": "repository:pull"}
-    assert mari.post(f"/projects/{project}/robots/new", form).status == 200
+    assert mari.post(f"/projects/{project}/robots/new", form).status == 303
     robot = re.search(r'name="robot" value="(\d+)"', mari.get(f"/projects/{project}/robots").text)
     assert robot
     other = f"other-{uuid.uuid4().hex[:6]}"

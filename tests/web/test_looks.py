@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import uuid
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import expect
 
 import app.web
 from tests.api.client import Registry
@@ -45,7 +47,7 @@ _FAULTS = """() => {
     if (!field.labels.length && !field.getAttribute("aria-label")) faults.push(`no label: ${field.outerHTML}`);
   }
   for (const one of document.querySelectorAll("button, a[href], summary")) {
-    if (!one.textContent.trim() && !one.getAttribute("aria-label")) faults.push(`no name: ${one.outerHTML}`);
+    if (seen(one) && !one.innerText.trim() && !one.getAttribute("aria-label")) faults.push(`no name: ${one.outerHTML}`);
   }
   for (const one of document.querySelectorAll("img:not([alt]), svg:not([aria-hidden]):not([role=img])")) {
     faults.push(`neither text nor hidden: ${one.outerHTML.slice(0, 120)}`);
@@ -58,6 +60,22 @@ _FAULTS = """() => {
   }
   return faults;
 }"""
+# Controls with the same name that do different things: somebody who only hears the name cannot tell them apart.
+_NAMESAKES = """() => {
+  const does = new Map(), faults = [];
+  for (const one of document.querySelectorAll("button, summary")) {
+    if (!one.checkVisibility()) continue;
+    const name = one.innerText.replace(/\\s+/g, " ").trim() || one.getAttribute("aria-label");
+    const form = one.form ?? one.parentElement.querySelector("form");
+    const fields = form ? [...form.querySelectorAll("input[type=hidden]:not([name=_xsrf])")].map((x) => x.value) : [];
+    const copies = one.dataset.copy ?? document.getElementById(one.dataset.copyFrom)?.textContent;
+    const target = copies ?? `${form?.getAttribute("action")} ${fields}`;
+    if (does.has(name) && does.get(name) !== target) faults.push(`${name}: ${does.get(name)} | ${target}`);
+    does.set(name, target);
+  }
+  return faults;
+}"""
+_UNFOLD = "() => { for (const one of document.querySelectorAll('details')) one.open = true; }"
 _FOCUS = """() => {
   if (document.activeElement === document.body) return [true, ""];
   const style = getComputedStyle(document.activeElement);
@@ -75,7 +93,7 @@ def project(stage: Service) -> str:
     assert admin.post("/new-project", {"name": name, "quota": "1", "unit": "GiB", "access": "public"}).status == 303
     assert (
         admin.post(f"/projects/{name}/robots/new", {"name": "ci", "days": "3", "right": "repository:pull"}).status
-        == 200
+        == 303
     )
     assert admin.post(f"/projects/{name}/labels", {"name": "good", "color": "#00aa00"}).status == 303
     Registry(stage.host, stage.username, stage.password).push_image(
@@ -97,16 +115,67 @@ def pages(project: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def test_every_page_can_be_read_aloud(admin: Visitor, project: str) -> None:
-    """Headings in order, a name for every control, ids once, tables with heads."""
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_can_be_read_aloud(open_context: Opener, stage: Service, project: str, width: int) -> None:
+    """Headings in order, a name for every control and its own, ids once, tables with heads; menus open as well."""
+    admin = open_context(width=width).log_in(stage.username, stage.password)
     robot = re.search(r'href="([^"]+/robots/\d+)"', admin.go(f"/projects/{project}/robots").page.content())
     assert robot
     found = {}
     for path in (*pages(project), robot[1]):
         admin.page.goto(path)
-        if faults := admin.page.evaluate(_FAULTS):
+        if faults := admin.page.evaluate(_FAULTS) + admin.page.evaluate(_NAMESAKES):
             found[path] = faults
+        admin.page.evaluate(_UNFOLD)
+        if faults := admin.page.evaluate(_FAULTS):
+            found[f"{path}, unfolded"] = faults
     assert found == {}
+
+
+def test_every_page_has_a_title_of_its_own(admin: Visitor, stage: Service, project: str) -> None:
+    """Tabs of the browser and its history are told apart by it. What is most particular comes first."""
+    titles: dict[str, str] = {}
+    for path in pages(project):
+        admin.page.goto(path)
+        title, place = admin.page.title(), urlsplit(admin.page.url).path
+        assert title.endswith(f" – {stage.host}") or place == "/", (path, title)
+        assert titles.setdefault(title, place) == place
+    assert any(title.startswith("Members – ") for title in titles)
+
+
+def test_a_menu_closes_when_the_focus_leaves_it(admin: Visitor, project: str) -> None:
+    for path, name in ((f"/projects/{project}/members", "USER"), (f"/projects/{project}/robots", "Actions")):
+        summary = admin.page.locator("summary", has_text=name)
+        menu = admin.go(path).page.locator("details.drop").filter(has=summary).first
+        menu.locator("summary").first.focus()
+        admin.page.keyboard.press("Enter")
+        assert menu.get_attribute("open") is not None
+        for _ in range(20):
+            admin.page.keyboard.press("Tab")
+            if menu.get_attribute("open") is None:
+                break
+        assert menu.get_attribute("open") is None, path
+        assert admin.page.evaluate("document.activeElement !== document.body")
+
+
+def test_what_moves_is_seen_to_move(admin: Visitor, stage: Service, project: str) -> None:
+    """A push appears while somebody looks. What they are using stays as it is."""
+    admin.page.clock.install()
+    owner = Registry(stage.host, stage.username, stage.password)
+    admin.go(f"/projects/{project}/repositories")
+    for name in ("moves-1", "moves-2"):
+        owner.push_image(f"{project}/{name}", "1", multi("looks", sizes=(900, 400)))
+        expect(admin.row(name)).to_have_count(0)
+        if name == "moves-2":
+            admin.page.locator("#list a").first.focus()
+            admin.page.clock.run_for(11_000)
+            admin.page.wait_for_timeout(300)
+            expect(admin.row(name)).to_have_count(0)
+            admin.page.locator("#q").focus()
+        admin.page.clock.run_for(11_000)
+        expect(admin.row(name)).to_have_count(1)
+    admin.go("/mirror")
+    assert admin.page.locator("[data-live] [data-refresh]").count() == 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

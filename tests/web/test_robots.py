@@ -138,13 +138,13 @@ def test_its_page_shows_when_and_from_where_it_was_used(mari: Visitor, stage: Se
 def test_it_is_disabled_refreshed_and_deleted_on_its_page(mari: Visitor, stage: Service, project: str) -> None:
     home = f"/projects/{project}/robots"
     robot = make(mari, home, "switched")
-    open_page(mari, home, robot).click("Disable")
+    open_page(mari, home, robot).confirm("Disable")
     assert "The robot account is disabled." in mari.told()
     expect(mari.page.locator(".sub-head")).to_contain_text("Disabled")
     assert not may(stage, robot, project, "pull")
     mari.click("Enable")
     assert may(stage, robot, project, "pull")
-    mari.click("Refresh secret")
+    mari.confirm("Refresh secret")
     fresh = (robot[0], mari.page.locator("#secret-text").inner_text())
     assert (may(stage, robot, project, "pull"), may(stage, fresh, project, "pull")) == (False, True)
     mari.click("Done", role="link").open("Delete robot account").click("Delete for good")

@@ -125,7 +125,7 @@ def test_labels_are_made_put_on_and_taken_off(mari: Visitor, lab: str) -> None:
     mari.page.get_by_label("Label", exact=True).select_option("tested <ok>")
     mari.click("Add label")
     assert "The label is added." in mari.told()
-    mari.screen("artifact-labelled").click("Remove label")
+    mari.screen("artifact-labelled").confirm("Remove label")
     assert "The label is removed." in mari.told()
     mari.go(f"/projects/{lab}/labels")
     mari.row("tested").locator("summary").click()
@@ -146,7 +146,7 @@ def test_members_come_get_another_role_and_go(mari: Visitor, jaan: Visitor, lab:
     jaan.go(f"/projects/{lab}/configuration", 403).screen("forbidden")
 
     mari.page.get_by_label("Role of jaan.saar").select_option("guest")
-    mari.page.wait_for_load_state()
+    mari.click("Save jaan.saar")
     expect(mari.page.locator(".note")).to_contain_text("The role is changed.")
     jaan.go(f"/projects/{lab}/repositories")
     assert jaan.page.locator("summary", has_text="PUSH COMMAND").count() == 0
@@ -170,6 +170,7 @@ def test_members_come_get_another_role_and_go(mari: Visitor, jaan: Visitor, lab:
 def test_the_last_project_admin_stays(mari: Visitor, lab: str) -> None:
     mari.go(f"/projects/{lab}/members")
     mari.page.get_by_label("Role of mari.tamm").select_option("guest")
+    mari.click("Save mari.tamm")
     expect(mari.page.get_by_role("alert")).to_be_visible()
     expect(mari.page.get_by_label("Role of mari.tamm")).to_have_value("project admin")
 

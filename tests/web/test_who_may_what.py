@@ -83,11 +83,11 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
     ("post", f"/add-tag/{ARTIFACT}"): Door(DEVELOPER, fields={"tag": "v1"}),
     ("post", f"/remove-tag/{ARTIFACT}"): Door(MAINTAINER, fields={"tag": "no-such-tag"}),
+    ("post", f"/remove-tags/{table._REPOSITORY}"): Door(MAINTAINER),
+    ("post", f"/retag/{table._REPOSITORY}"): Door(DEVELOPER),
     ("post", f"/attach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
     ("post", f"/detach-label/{ARTIFACT}"): Door(DEVELOPER, fields={"label": "999999"}),
 }
-# What has no control: an address that people share, for one.
-BY_ADDRESS_ONLY = {("get", f"/repositories/{table._REPOSITORY}{table._TAG}")}
 
 OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/"): CALLERS,
@@ -102,6 +102,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/projects"): CALLERS,
     ("get", "/new-project"): PEOPLE,
     ("post", "/new-project"): PEOPLE,
+    ("get", "/secret"): PEOPLE,
     ("get", "/mine"): PEOPLE,
     ("get", "/mine/sessions"): PEOPLE,
     ("post", "/mine/sessions/revoke"): PEOPLE,
@@ -114,6 +115,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/administration/projects"): ("admin",),
     ("post", "/administration/projects"): ("admin",),
     ("get", "/administration/upstreams"): ("admin",),
+    ("get", "/administration/upstreams/fills"): ("admin",),
     ("get", "/administration/robots"): ("admin",),
     ("get", "/administration/robots/new"): ("admin",),
     ("post", "/administration/robots/new"): ("admin",),
@@ -127,8 +129,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", r"/administration/audit\.csv"): ("admin",),
     ("get", "/administration/health"): ("admin",),
 }  # fmt: skip
-# A script asks for the first by its form, people are sent to the front page.
-NO_LINK_TO = {("get", "/addresses")}
+# A script asks for the first by its form, people are sent to the front page. The others are where redirects lead.
+NO_LINK_TO = {("get", "/addresses"), ("get", "/secret")}
 # A robot that is not there is no form's error but a page's: the door was open.
 OPEN_BUT_NOTHING_THERE = {400, 404}
 
@@ -160,7 +162,7 @@ def browsers(scene: Scene) -> dict[str, Person]:
         Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
         found[name] = Person(scene.house.host).log_in(username, ADMINS_PASSWORD)
         form = {"name": "laptop", "days": "1", "scope": "*", "right": "repository:pull"}
-        assert found[name].post("/mine/keys", form).status == 200
+        assert found[name].post("/mine/keys", form).status == 303
     for person in found.values():
         person.get("/help")
     return found
@@ -273,6 +275,7 @@ class Controls(HTMLParser):
             ("get", given.get("data-refresh", "")),
             ("post", given.get("data-addresses", "")),
             ("post", given.get("action", "") if given.get("method") == "post" else ""),
+            ("post", given.get("formaction", "")),
         ):
             if address.startswith("/"):
                 self.found.add((method, re.split("[?#]", address)[0]))
@@ -316,7 +319,7 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     may |= {
         (door[0], table._PROJECT + door[1])
         for door in IN_A_PROJECT
-        if expected(IN_A_PROJECT[door], caller, project) is None and door not in BY_ADDRESS_ONLY
+        if expected(IN_A_PROJECT[door], caller, project) is None
     }
     leave = ("post", table._PROJECT + "/leave")
     if caller == LIMITED or caller not in (*ROLES, "admin"):

@@ -71,6 +71,7 @@ class ApiHandler(ProtectedHandler):
     """One path of the document; a subclass has one method for each of its operations."""
 
     needs = "the document's x-needs of each operation"
+    compressed = True
     most_body = _LONGEST_BODY
     # The entries for ``page_size=0``, which means all of them in Harbor. `Link` leads on.
     most_at_once = 1000

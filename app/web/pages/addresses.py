@@ -1,7 +1,8 @@
 """Finds the images in a pasted text and gives the mirror's address of each.
 
-The text may be a name, command lines, a Dockerfile, a compose file, a pipeline or a Kubernetes manifest. It is read
-line by line, in time that is linear in its length. Nothing in it is an error: a line that names no image is left out.
+The text may be a name, command lines, a Dockerfile, an Apptainer definition, a compose file, a pipeline, a Kubernetes
+manifest, a workflow of Snakemake or Nextflow, or a devcontainer.json. It is read line by line, in time that is linear
+in its length. Nothing in it is an error: a line that names no image is left out.
 An image's tag, digest and build arguments stay as they are written.
 
 Anybody may send a text. So a repeat in a pattern here is possessive (``\\s*+``), unless the next character decides
@@ -52,6 +53,15 @@ _ARG = re.compile(
 )
 _SYNTAX = re.compile(r"#\s*syntax\s*=\s*(?P<image>\S+)\s*\Z", re.IGNORECASE)
 
+# Apptainer's header has one image for each stage, and says with which agent it is fetched.
+_BOOTSTRAP = re.compile(r"\s*+bootstrap\s*+:\s*+(?P<agent>[\w-]++)", re.IGNORECASE)
+_DEFINED = re.compile(r"\s*+from\s*+:\s*+(?P<image>[^\s#]++)", re.IGNORECASE)
+# Nextflow's scripts and configuration; a comment begins with two slashes. A search must not read the rest of the line.
+_NEXTFLOW = re.compile(r"\bcontainer(?:\s{0,8}+=)?+\s{0,8}+[\"'](?P<image>[^\"'\s]{1,400}+)[\"']")
+_JSON_IMAGE = re.compile(r"\"image\"\s{0,8}+:\s{0,8}+\"(?P<image>[^\"\\\s]{1,400}+)\"")
+# Snakemake's directives and Nextflow's URIs have it in quotes, a job of Slurm after any words.
+_TRANSPORTED = re.compile(r"docker://[^\s\"'`,;()\[\]{}<>]++")
+
 _YAML_IMAGE = re.compile(r"\s*+(?:-\s++)*image:\s*+(?P<rest>.*)\Z")
 _YAML_FLOW = re.compile(r"\s*+(?:-\s++)*[\w.][\w.-]*:\s*(?P<rest>\{.*)\Z")
 _YAML_NAME = re.compile(r"\s*+(?:-\s++)?name:\s*+(?P<rest>.*)\Z")
@@ -83,6 +93,7 @@ class Outcome(StrEnum):
     SCRATCH = "scratch"
     UNSET = "unset"  # depends on a build argument that has no default
     LOCAL = "local"
+    CAPITALS = "capitals"
     INVALID = "invalid"
 
 
@@ -148,12 +159,12 @@ class AddressBook:
         first, slash, rest = name.partition("/")
         if name == self._host:
             return Image(written, Outcome.ALREADY, registry=self._host)
-        if not slash or not ("." in first or ":" in first or first == "localhost" or first != first.lower()):
+        if not slash or not ("." in first or ":" in first or first == "localhost"):
             first, rest = _DOCKER_HUB, name
         first = first.lower()
         match = _REST.match(rest)
         if match is None or _HOST.match(first) is None:
-            return Image(written, Outcome.INVALID)
+            return self._in_lower_case(written, first, rest)
         if first == self._host:
             return self._ours(written, rest, match["path"])
         registry = _DOCKER_HUB if first in _HUB_HOSTS else first
@@ -165,6 +176,16 @@ class AddressBook:
         if registry == _DOCKER_HUB and "/" not in match["path"]:
             return Image(written, Outcome.OFFICIAL, f"{self._host}/{project}/library/{rest}", registry)
         return Image(written, Outcome.MIRRORED, f"{self._host}/{project}/{rest}", registry)
+
+    def _in_lower_case(self, written: str, registry: str, rest: str) -> Image:
+        """Return what a name that is none stands for with small letters. A tag keeps its capitals."""
+        place = rest.rfind("/") + 1
+        path = rest[: place + len(re.split("[:@]", rest[place:], maxsplit=1)[0])]
+        small = path.lower() + rest[len(path) :]
+        if small == rest or _REST.match(small) is None or _HOST.match(registry) is None:
+            return Image(written, Outcome.INVALID)
+        name = small if registry == _DOCKER_HUB else f"{registry}/{small}"
+        return Image(written, Outcome.CAPITALS, self.look_up(name).address or name, registry)
 
     def _ours(self, written: str, rest: str, path: str) -> Image:
         project, _, name = path.partition("/")
@@ -185,6 +206,8 @@ class _Reader:
         self._arguments: dict[str, tuple[str, int]] = {}
         self._services_indent: int | None = None
         self._image_indent: int | None = None
+        # Whether Apptainer's header fetches its image from a registry.
+        self._bootstraps = False
         self._dockerfile = any(map(_BEGINS_A_STAGE.match, text.split("\n")))
 
     def spots(self) -> Iterator[_Spot]:
@@ -201,7 +224,14 @@ class _Reader:
             if found or not re.match(r"\s*(?:\$\s+)?(?:sudo\s+)?docker\s", line):
                 yield from found
                 return
-        for reader in (self._of_yaml, self._of_command, self._of_names):
+        readers = (
+            self._of_definition,
+            self._of_yaml,
+            self._of_command,
+            self._of_workflow,
+            self._of_names,
+        )
+        for reader in readers:
             found = list(reader(line, offset))
             if found:
                 yield from found
@@ -257,6 +287,28 @@ class _Reader:
     def _value(self, match: re.Match[str]) -> str:
         default, _ = self._arguments.get(match["braced"] or match["plain"], (match["fallback"] or "", -1))
         return default or match.group()
+
+    # Apptainer
+
+    def _of_definition(self, line: str, offset: int) -> Iterator[_Spot]:
+        header = _BOOTSTRAP.match(line)
+        if header is not None:
+            self._bootstraps = header["agent"].lower() == "docker"
+        image = _DEFINED.match(line) if self._bootstraps else None
+        if image is not None:
+            self._bootstraps = False
+            yield self._spot(offset + image.start("image"), image["image"])
+
+    # Snakemake, Nextflow, devcontainer, jobs of Slurm
+
+    def _of_workflow(self, line: str, offset: int) -> Iterator[_Spot]:
+        if line.lstrip().startswith(("//", "#")) and "docker://" not in line.split()[0]:
+            return
+        found = [(match.start(), match.group()) for match in _TRANSPORTED.finditer(line)]
+        if not found:
+            named = [*_NEXTFLOW.finditer(line), *_JSON_IMAGE.finditer(line)]
+            found = [(match.start("image"), match["image"]) for match in named if "$" not in match["image"]]
+        yield from (self._spot(offset + start, written) for start, written in found)
 
     # Compose, Kubernetes, GitLab CI
 
@@ -329,7 +381,9 @@ class _Reader:
         words = [(match.start(), match.group()) for match in re.finditer(r"[^\s,;]+", line)]
         looked_up = [self._spot(offset + start, word) for start, word in words]
         plain = len(words) == 1 or all(re.search(r"[/:@]", word) for _, word in words) or "," in line
-        if plain and all(spot.image.outcome is not Outcome.INVALID for spot in looked_up):
+        # One word with capitals may be a name. Among others it is rather the beginning of a sentence.
+        unlikely = {Outcome.INVALID} if len(words) == 1 else {Outcome.INVALID, Outcome.CAPITALS}
+        if plain and all(spot.image.outcome not in unlikely for spot in looked_up):
             yield from looked_up
 
 

@@ -19,7 +19,7 @@ from app.mirror.statistics import BudgetView
 from app.web.ops import run_checks
 
 from . import words
-from .base import PAGE_SIZE, Listing, PageHandler
+from .base import PAGE_SIZE, Listing, PageHandler, whole
 from .projects import read_size, split_size
 from .texts import mark
 
@@ -35,14 +35,24 @@ class Administration(PageHandler):
     section = "administration"
 
 
+class AdministrationPage(Administration):
+    """Redirects to the first of the pages."""
+
+    needs = "admin"
+
+    async def get(self) -> None:
+        self.redirect("/administration/users", status=303)
+
+
 class UsersPage(Administration):
     needs = "admin"
 
     async def get(self) -> None:
         search = self.query("q")
-        page = Page(PAGE_SIZE + 1, self.query("after") or None, search=search)
-        found = await self.services.database.read(accounts.page, page)
-        self.show("users.html", tab="users", listing=Listing.cut(found, lambda one: one.username), search=search)
+        listing = await self.listing(
+            lambda page: self.services.database.read(accounts.page, page), lambda one: one.username, search
+        )
+        self.show("users.html", tab="users", listing=listing, search=search)
 
 
 class ChangeUserPage(Administration):
@@ -84,11 +94,15 @@ class QuotasPage(Administration):
 
     async def get(self) -> None:
         search = self.query("q")
-        found = await self.services.database.read(quotas.page, Page(PAGE_SIZE + 1, self.number("after"), search=search))
+        listing = await self.listing(
+            lambda page: self.services.database.read(quotas.page, page.with_keys(whole)),
+            lambda usage: str(usage.project_id),
+            search,
+        )
         self.show(
             "quotas.html",
             tab="projects",
-            listing=Listing.cut(found, lambda usage: usage.project_id),
+            listing=listing,
             search=search,
             split_size=split_size,
             units=["MiB", "GiB", "TiB"],
@@ -139,6 +153,15 @@ class UpstreamsPage(Administration):
             ],
             fills=await mirror.fills(),
         )
+
+
+class AllFillsPage(Administration):
+    """Only the running fills of all mirrors, for the script that refreshes them."""
+
+    needs = "admin"
+
+    async def get(self) -> None:
+        self.show("fills.html", fills=await self.services.mirror.fills())
 
 
 class AuditPage(Administration):

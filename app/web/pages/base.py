@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from tornado.escape import xhtml_escape
 from tornado.locale import Locale
@@ -18,8 +18,9 @@ from tornado.web import Finish, HTTPError
 from app.access.errors import Invalid, Missing
 from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
+from app.access.saml import own_page
 from app.access.sessions import Session
-from app.database.keyset import MOST_SEARCHED, Entries, Page
+from app.database.keyset import MOST_SEARCHED, Entries, Order, Page
 from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
@@ -43,6 +44,12 @@ _POLICY = (
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 PAGE_SIZE = 25
+# The classes of a control that asks first, and of its summary: in the row of a list, on a page, in an open menu.
+_LOOKS = {
+    "icon": ("drop drop-end confirm", "btn btn-sm btn-quiet danger"),
+    "button": ("drop confirm", "btn btn-plain"),
+    "entry": ("ask", ""),
+}
 # Both databases take any number of this many digits as an id.
 _ID_DIGITS = 18
 
@@ -54,13 +61,16 @@ T = TypeVar("T")
 class Listing(Generic[T]):
     """One page of a list, with the keys for the next page (it begins after) and the one before (it ends at).
 
-    ``searched``: the search has looked at so many entries and goes on from the key.
+    ``searched``: the search has looked at so many entries and goes on from the key. ``number`` is that of this page,
+    and ``pages`` says how many there are; 0 and "" if that is not known.
     """
 
     items: Sequence[T]
     following: str | None
     preceding: str | None = None
     searched: int | None = None
+    number: int = 0
+    pages: str = ""
 
     @classmethod
     def cut(cls, found: Sequence[T], key: Callable[[T], object]) -> Listing[T]:
@@ -83,6 +93,7 @@ class PageHandler(ProtectedHandler, Readable):
     needs_to_send: str | None = None
     # The entry of the menu that is marked as current.
     section = ""
+    compressed = True
     # The text in the field for a search of the whole registry.
     searched = ""
 
@@ -100,7 +111,10 @@ class PageHandler(ProtectedHandler, Readable):
         try:
             await self._admit()
         except Unauthorized:
-            self.redirect(login_address(self.request.uri or "/" if self.method in _SAFE else "/"), status=303)
+            # A form has no page of its own. The browser keeps what was typed in it, see static/page.js.
+            self.redirect(
+                login_address(self.request.uri or "/" if self.method in _SAFE else self.came_from), status=303
+            )
             raise Finish from None
 
     async def _recognise(self) -> None:
@@ -158,14 +172,37 @@ class PageHandler(ProtectedHandler, Readable):
         return found
 
     async def listing(
-        self, ask: Callable[[Page[str]], Awaitable[Sequence[T]]], key: Callable[[T], str], search: str = ""
+        self,
+        ask: Callable[[Page[str]], Awaitable[Sequence[T]]],
+        key: Callable[[T], str],
+        search: str = "",
+        order: Order = "key",
+        *,
+        jumps: bool = False,
     ) -> Listing[T]:
-        """Read the page of a list that the address names: past its ``after``, or up to its ``before``."""
-        after, before = self.query("after"), self.query("before")
-        found = await ask(Page(PAGE_SIZE + 1, after or None, before or None, search=search))
-        if not before:
-            listing = Listing.cut(found, key)
-            return replace(listing, preceding=key(listing.items[0]) if after and listing.items else None)
+        """Read the page of a list that the address names: past its ``after``, or up to its ``before``.
+
+        With ``jumps`` it may name a page by its number, too. Entries before that are skipped in an index. If nothing is
+        left there, for example after the last entry was deleted, it is the first page.
+        """
+        after, before, number = self.query("after"), self.query("before"), self.number("page") or 1
+        skipped = 0 if after or before or not jumps else min(number - 1, MOST_SEARCHED // PAGE_SIZE - 1) * PAGE_SIZE
+        wanted = Page(PAGE_SIZE + 1, after or None, before or None, offset=max(skipped, 0), order=order, search=search)
+        found = await ask(wanted)
+        if (
+            not found
+            and (after or before or skipped)
+            and not (isinstance(found, Entries) and found.reached is not None)
+        ):
+            after, before, number, skipped = "", "", 1, 0
+            found = await ask(Page(PAGE_SIZE + 1, order=order, search=search))
+        listing = self._cut(found, key, before) if before else Listing.cut(found, key)
+        if (after or skipped) and listing.items:
+            listing = replace(listing, preceding=key(listing.items[0]))
+        return replace(listing, number=number) if jumps else listing
+
+    def _cut(self, found: Sequence[T], key: Callable[[T], str], before: str) -> Listing[T]:
+        """Make a page of a service's answer to what is before a key."""
         if isinstance(found, Entries) and found.reached is not None:
             return Listing(found, before, str(found.reached), searched=MOST_SEARCHED)
         items, is_first = found[-PAGE_SIZE:], len(found) <= PAGE_SIZE
@@ -193,7 +230,23 @@ class PageHandler(ProtectedHandler, Readable):
             self.flash("danger", self.said(error))
         else:
             self.flash("success", done)
-        self.redirect(to, status=303)
+        self.redirect(self.returning(to), status=303)
+
+    @property
+    def came_from(self) -> str:
+        """Return the page of ours that the request was sent from, with its query; "/" if the browser does not say."""
+        try:
+            named = urlsplit(self.request.headers.get("Referer", ""))
+        except ValueError:
+            return "/"
+        if named.netloc != self.request.host:
+            return "/"
+        return own_page(named.path + (f"?{named.query}" if named.query else ""))
+
+    def returning(self, to: str) -> str:
+        """Return the page ``to`` as the visitor saw it before a form was sent: at its place, searched and ordered."""
+        seen = self.came_from
+        return seen if seen.partition("?")[0] == to else to
 
     def note(self, operation: str, resource_type: str, resource: str, project: tuple[int, str] | None = None) -> None:
         """Write an action to the audit log, under the page's own project or the one that is given."""
@@ -278,25 +331,44 @@ class PageHandler(ProtectedHandler, Readable):
             "icon_html": shapes.icon_html,
             "dot_html": shapes.dot_html,
             "when_html": lambda seconds: shapes.when_html(seconds, self.locale),
-            "copy_html": lambda text: shapes.copy_html(text, self.locale),
-            "copy_from_html": lambda element: shapes.copy_from_html(element, self.locale),
+            "copy_html": lambda text, what="": shapes.copy_html(text, self.locale, what),
+            "copy_from_html": lambda element, what: shapes.copy_from_html(element, self.locale, what),
             "confirm_html": self.confirm_html,
             "with_query": self.with_query,
         }
 
-    def confirm_html(self, action: str, label: str, question: str, icon: str = "trash", /, **fields: object) -> str:
-        """Return a button that asks first: a fold with the question and the form."""
+    def confirm_html(
+        self,
+        action: str,
+        label: str,
+        what: str,
+        question: str,
+        icon: str = "trash",
+        look: str = "icon",
+        /,
+        **fields: object,
+    ) -> str:
+        """Return a control that asks first: a fold with the question and the form.
+
+        ``what`` is the thing that it acts on. It tells the controls of a list apart for those who do not see them.
+        ``look`` is a key of `_LOOKS`.
+        """
         hidden = "".join(
             f'<input type="hidden" name="{xhtml_escape(name)}" value="{xhtml_escape(str(value))}">'
             for name, value in fields.items()
         )
         name = xhtml_escape(label)
+        rest = f'<span class="visually-hidden"> {xhtml_escape(what)}</span>' if what else ""
+        shown = f'<span class="visually-hidden">{name}</span>' if look == "icon" else name
+        form = (
+            f'<form method="post" action="{xhtml_escape(action)}">{self.xsrf_form_html()}{hidden}'
+            f'<p>{xhtml_escape(question)}</p><button class="btn btn-sm btn-bad">{name}</button></form>'
+        )
+        body = form if look == "entry" else f'<div class="drop-body">{form}</div>'
+        fold, summary = _LOOKS[look]
         return (
-            f'<details class="drop drop-end confirm"><summary class="btn btn-sm btn-quiet danger" title="{name}">'
-            f'{shapes.icon_html(icon)}<span class="visually-hidden">{name}</span></summary>'
-            f'<div class="drop-body"><form method="post" action="{xhtml_escape(action)}">'
-            f"{self.xsrf_form_html()}{hidden}"
-            f'<p>{xhtml_escape(question)}</p><button class="btn btn-sm btn-bad">{name}</button></form></div></details>'
+            f'<details class="{fold}"><summary class="{summary}" title="{name}">{shapes.icon_html(icon)}{shown}{rest}'
+            f"</summary>{body}</details>"
         )
 
     def may(self, right: str) -> bool:
@@ -337,6 +409,14 @@ class PageHandler(ProtectedHandler, Readable):
 
 def _id(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _ID_DIGITS else None
+
+
+def whole(key: str) -> int:
+    """Read a list's key that is an id. Raise Invalid if it is not one."""
+    found = _id(key)
+    if found is None:
+        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=key[:120])
+    return found
 
 
 class NotFoundPage(PageHandler):

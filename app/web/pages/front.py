@@ -26,7 +26,8 @@ _WHY: Mapping[Outcome, str] = {
     Outcome.SCRATCH: mark("The empty image; nothing is pulled for it."),
     Outcome.UNSET: mark("Depends on the argument %(registry)s, which has no default value here."),
     Outcome.LOCAL: mark("An image on the machine itself; leave it as it is."),
-    Outcome.INVALID: mark("This is not the name of an image: names are in lower case."),
+    Outcome.CAPITALS: mark("Names of images are in lower case, so this one is written so."),
+    Outcome.INVALID: mark("This is not the name of an image."),
 }
 
 

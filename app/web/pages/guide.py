@@ -140,7 +140,7 @@ class _Renderer(RendererHTML):
             shown, copied = xhtml_escape(text), text
         on_a_line = language in ("console", "sh")
         about = locale.translate("On the command line") if on_a_line else f"<code>{xhtml_escape(file)}</code>"
-        copy = shapes.copy_html(copied, locale)
+        copy = shapes.copy_html(copied, locale, file or copied.partition("\n")[0])
         return (
             f'<div class="snippet"><div class="snippet-file"><span>{about}</span>{copy}</div>'
             f'<pre tabindex="0">{shown}</pre></div>\n'

@@ -5,9 +5,8 @@ from __future__ import annotations
 from app.access import roles
 from app.access.errors import Invalid
 from app.database import labels
-from app.database.keyset import Page
 
-from .base import PAGE_SIZE, Listing, PageHandler
+from .base import PageHandler
 
 
 class LabelsPage(PageHandler):
@@ -17,9 +16,10 @@ class LabelsPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        page = Page(PAGE_SIZE + 1, self.query("after") or None)
-        found = await self.services.database.read(labels.page, self.opened.id, page)
-        self.show("labels.html", tab="labels", listing=Listing.cut(found, lambda label: label.name))
+        listing = await self.listing(
+            lambda page: self.services.database.read(labels.page, self.opened.id, page), lambda label: label.name
+        )
+        self.show("labels.html", tab="labels", listing=listing)
 
     async def post(self, project: str) -> None:
         async def create() -> None:

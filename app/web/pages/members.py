@@ -6,10 +6,9 @@ from app.access import roles
 from app.access.errors import Invalid
 from app.access.roles import Role
 from app.database import members
-from app.database.keyset import Page
 
 from . import words
-from .base import PAGE_SIZE, Listing, PageHandler
+from .base import PageHandler, whole
 
 
 class MembersPage(PageHandler):
@@ -19,12 +18,15 @@ class MembersPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        page = Page(PAGE_SIZE + 1, self.number("after"), search=self.query("q"))
-        found = await self.services.database.read(members.page, self.opened.id, page)
+        listing = await self.listing(
+            lambda page: self.services.database.read(members.page, self.opened.id, page.with_keys(whole)),
+            lambda member: str(member.id),
+            self.query("q"),
+        )
         self.show(
             "members.html",
             tab="members",
-            listing=Listing.cut(found, lambda member: member.id),
+            listing=listing,
             search=self.query("q"),
             role_names=words.ROLES,
             roles_about=words.ROLES_ABOUT,

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from app.access import roles
-from app.access.errors import Missing
 from app.database import artifacts, labels, repositories
-from app.database.keyset import Page
+from app.database.keyset import MOST_COUNTED, Count, Order, Page
 from app.database.labels import Label
 from app.database.repositories import Repository
 from app.oci.digest import Digest
-from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
-from app.oci.reference import Tag
-from app.registry.artifacts import Artifact
+from app.registry.artifacts import Artifact, TagRow
+from app.registry.attachments import Attachment, Purpose
+from app.registry.image_details import ImageConfig
 
-from .base import PageHandler
-from .shapes import in_path
+from . import words
+from .base import PAGE_SIZE, Listing, PageHandler
+from .commands import pull_commands, push_commands
+from .readme import about, readme_html
+from .shapes import beginning, fitting, in_path, size
 
 _COLOURS = 8
 # Units of the drawn bar. Each layer gets at least a sliver, so that all of them can be seen.
@@ -27,6 +30,13 @@ _BAR = 1000.0
 _SLIVER = 6.0
 _MOST_DRAWN = 120
 _MOST_LABELS = 100
+# In bytes of HTML. Each list of texts that an image brings gets so much room, and each table about its parts so many
+# rows. So no page is large.
+_ROOM = 6000
+_MOST_LISTED = 40
+# The orders of the list of tags, as the address names them. The newest come first if it names none.
+_BY_NAME = ("name", "-name")
+_BACKWARDS = ("oldest", "-name")
 
 
 class RepositoriesPage(PageHandler):
@@ -51,24 +61,57 @@ class RepositoriesPage(PageHandler):
 
 
 class RepositoryPage(PageHandler):
-    """A repository's artifacts, the last pushed first."""
+    """A repository: its tags, or its artifacts; what it is, and the commands to pull from it."""
 
     needs = roles.LIST_REPOSITORIES
     section = "projects"
 
     async def get(self, project: str, name: str) -> None:
         repository = await self.services.repositories.entry(self.opened.id, name)
-        tag = self.query("q")
-        ask = partial(self.services.artifacts.page, repository.id)
+        search, at = self.query("q"), f"{self.services.host}/{self.opened.name}/{name}"
+        total = await self.services.artifacts.total_tags(repository.id, search)
+        newest = next(iter(await self.services.artifacts.tag_page(repository.id, Page(1))), None)
+        tagged = self.query("show") != "artifacts" and (newest is not None or search != "")
+        said = {} if newest is None else await self.services.artifacts.described(repository.id, newest.artifact.digest)
         self.show(
             "repository.html",
             tab="repositories",
             repository=repository,
-            listing=await self.listing(ask, lambda artifact: artifact.key, tag),
-            search=tag,
-            at=f"{self.services.host}/{self.opened.name}/{name}",
+            shows="tags" if tagged else "artifacts",
+            listing=await (self._tags(repository.id, total) if tagged else self._artifacts(repository.id)),
+            sort=self.query("sort"),
+            by_name=self.query("sort") in _BY_NAME,
+            search=search,
+            tag_total=total,
+            newest=newest,
+            about=about(said),
+            readme_html=readme_html(repository.description) if repository.description else "",
+            pulls=pull_commands(at, f":{newest.tag.name}", newest.artifact.kind) if newest is not None else (),
+            at=at,
             base=f"/projects/{project}",
+            purposes=words.PURPOSES,
+            purposes_about=words.PURPOSES_ABOUT,
+            purposes_of=purposes_of,
         )
+
+    async def _tags(self, repository_id: int, total: Count) -> Listing[TagRow]:
+        sort = self.query("sort")
+        ask = partial(self.services.artifacts.tag_page, repository_id, by_name=sort in _BY_NAME)
+        order: Order = "-key" if sort in _BACKWARDS else "key"
+        listing = await self.listing(ask, lambda row: row.key, self.query("q"), order, jumps=True)
+        return replace(
+            listing, pages=f"{math.ceil(min(total.number, MOST_COUNTED) / PAGE_SIZE)}{'' if total.exact else '+'}"
+        )
+
+    async def _artifacts(self, repository_id: int) -> Listing[Artifact]:
+        ask = partial(self.services.artifacts.page, repository_id)
+        return await self.listing(ask, lambda artifact: artifact.key, self.query("q"))
+
+
+def purposes_of(attachments: Sequence[Attachment]) -> list[Purpose]:
+    """List what is attached, each purpose once and in their usual order."""
+    found = {purpose for one in attachments for purpose in one.purposes}
+    return [purpose for purpose in Purpose if purpose in found]
 
 
 class ArtifactPage(PageHandler):
@@ -80,7 +123,7 @@ class ArtifactPage(PageHandler):
     async def get(self, project: str, name: str, digest: str) -> None:
         repository = await self.services.repositories.find(self.opened.id, name)
         detail = await self.services.artifacts.detail(repository.id, Digest.parse(digest))
-        search = self.query("q")
+        search, config, whole = self.query("q"), detail.config, detail.payload.decode(errors="replace")
         at = f"{self.services.host}/{self.opened.name}/{name}"
         newest = detail.artifact.tags[0].name if detail.artifact.tags else None
         self.show(
@@ -98,9 +141,18 @@ class ArtifactPage(PageHandler):
             labels=await self._other_labels(detail.artifact) if self.may(roles.ATTACH_LABEL) else (),
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
+            platforms=[child for child in detail.children if not child.attests],
+            history=fitting(history_of(config), _ROOM, 1000) if config else (),
+            environment=fitting((one.partition("=")[::2] for one in config.env), _ROOM) if config else (),
+            image_labels=fitting(sorted((config.labels or {}).items()), _ROOM) if config else (),
+            annotations=fitting(sorted(detail.artifact.annotations.items()), _ROOM),
+            most=_MOST_LISTED,
+            about=about(detail.said),
+            purposes=words.PURPOSES,
             path=f"{in_path(name)}@{digest}",
             base=f"/projects/{project}",
-            payload=detail.payload.decode(errors="replace")[:100_000],
+            payload=beginning(whole, 2 * _ROOM),
+            whole=whole,
         )
 
     async def _other_labels(self, artifact: Artifact) -> list[Label]:
@@ -167,35 +219,6 @@ class DeleteArtifactPage(OnRepository):
         await self.settle(remove(), self._("The artifact is deleted with its tags."), self.at(project, name))
 
 
-class AddTagPage(OnRepository):
-    needs = roles.CREATE_TAG
-
-    async def post(self, project: str, name: str, digest: str) -> None:
-        tag = self.field("tag")
-
-        async def add() -> None:
-            repository = await self.repository(name)
-            await self.services.artifacts.add_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("create", "tag", self.full(name, f":{tag}"))
-
-        await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": tag}, self.at(project, name, digest))
-
-
-class RemoveTagPage(OnRepository):
-    needs = roles.DELETE_TAG
-
-    async def post(self, project: str, name: str, digest: str) -> None:
-        tag = self.field("tag")
-
-        async def remove() -> None:
-            repository = await self.repository(name)
-            await self.services.artifacts.remove_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("delete", "tag", self.full(name, f":{tag}"))
-
-        done = self._("The tag %(tag)s is removed.") % {"tag": tag}
-        await self.settle(remove(), done, self.at(project, name, digest))
-
-
 class AttachLabelPage(OnRepository):
     needs = roles.ATTACH_LABEL
 
@@ -220,20 +243,10 @@ class DetachLabelPage(OnRepository):
         await self.settle(detach(), self._("The label is removed."), self.at(project, name, digest))
 
 
-class TagRedirect(OnRepository):
-    """Redirects an address with a tag to the page of the artifact that has the tag now."""
-
-    needs = roles.READ_ARTIFACT
-
-    async def get(self, project: str, name: str, tag: str) -> None:
-        repository = await self.repository(name)
-        try:
-            digest = await self.services.artifacts.resolve(repository.id, Tag.parse(tag))
-        except OCIError as error:
-            if error.answer_status >= 500:
-                raise
-            raise Missing("There is no tag %(tag)s here.", tag=tag[:140]) from None
-        self.redirect(self.at(project, name, digest), status=303)
+def history_of(config: ImageConfig) -> Iterator[tuple[str, ...]]:
+    """List the steps of a build: the command or comment, the layer's size in words, and "empty" if it has no layer."""
+    for step in config.history:
+        yield step.created_by or step.comment, "" if step.size is None else size(step.size), "empty" * step.empty_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,28 +270,3 @@ def draw(layers: Sequence[Descriptor]) -> list[Block]:
         blocks.append(Block(round(x, 2), round(width * scale, 2), number % _COLOURS, layer))
         x += width * scale
     return blocks
-
-
-def push_commands(host: str, project: str) -> list[tuple[str, list[str]]]:
-    """List the commands that push into a project, by program."""
-    image = f"{host}/{project}/REPOSITORY:TAG"
-    return [
-        ("Docker", [f"docker login {host}", f"docker tag SOURCE_IMAGE:TAG {image}", f"docker push {image}"]),
-        ("podman", [f"podman login {host}", f"podman push IMAGE_ID {image}"]),
-        ("Helm", ["helm package CHART_FOLDER", f"helm push CHART-VERSION.tgz oci://{host}/{project}"]),
-        ("ORAS", [f"oras login {host}", f"oras push {image} FILE:text/plain"]),
-    ]
-
-
-def pull_commands(at: str, reference: str, kind: str) -> list[tuple[str, str]]:
-    """List the commands that pull an artifact of this kind, by program."""
-    if kind == "chart":
-        version = f" --version {reference[1:]}" if reference[0] == ":" else reference
-        return [("Helm", f"helm pull oci://{at}{version}"), ("ORAS", f"oras pull {at}{reference}")]
-    if kind not in ("image", "index"):
-        return [("ORAS", f"oras pull {at}{reference}")]
-    return [
-        ("Docker", f"docker pull {at}{reference}"),
-        ("podman", f"podman pull {at}{reference}"),
-        ("Apptainer", f"apptainer pull docker://{at}{reference}"),
-    ]

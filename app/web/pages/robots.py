@@ -60,7 +60,8 @@ class OfRobots(PageHandler):
     def back(self) -> str:
         """Return the address that a form was sent from: the robot's own page, or the list."""
         robot = self.field("robot")
-        return f"{self.home}/{robot}" if self.ticked("stay") and robot.isascii() and robot.isdigit() else self.home
+        stays = self.ticked("stay") and robot.isascii() and robot.isdigit()
+        return f"{self.home}/{robot}" if stays else self.returning(self.home)
 
     def show_in_frame(self, name: str, **values: object) -> None:
         """Render the template of that name, in the frame of the project or of the administration."""

@@ -11,7 +11,22 @@ from tornado.web import url
 from app.web.services import Services
 
 from . import administration as admin
-from . import front, guide, labels, logs, members, mine, mirrors, projects, repositories, robots, search, texts
+from . import (
+    front,
+    guide,
+    labels,
+    logs,
+    members,
+    mine,
+    mirrors,
+    projects,
+    repositories,
+    robots,
+    search,
+    secret,
+    tags,
+    texts,
+)
 from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
 
@@ -30,16 +45,18 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/mirror", mirrors.MirrorPage),
     (r"/projects", projects.ProjectsPage),
     (r"/new-project", projects.NewProjectPage),
+    (secret.ADDRESS, secret.SecretPage),
     (r"/mine", mine.MinePage),
     (r"/mine/sessions", mine.SessionsPage),
     (r"/mine/sessions/revoke", mine.RevokeSessionPage),
     (r"/mine/keys", mine.KeysPage),
     (r"/mine/keys/delete", mine.DeleteKeyPage),
-    (r"/administration", admin.UsersPage),
+    (r"/administration", admin.AdministrationPage),
     (r"/administration/users", admin.UsersPage),
     (r"/administration/users/change", admin.ChangeUserPage),
     (r"/administration/projects", admin.QuotasPage),
     (r"/administration/upstreams", admin.UpstreamsPage),
+    (r"/administration/upstreams/fills", admin.AllFillsPage),
     (r"/administration/robots", robots.RobotsPage),
     (r"/administration/robots/new", robots.NewRobotPage),
     (r"/administration/robots/" + _ROBOT, robots.RobotPage),
@@ -72,13 +89,15 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/logs", logs.LogsPage),
     (_PROJECT + r"/repositories", repositories.RepositoriesPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),
-    (_PROJECT + r"/repositories/" + _REPOSITORY + _TAG, repositories.TagRedirect),
+    (_PROJECT + r"/repositories/" + _REPOSITORY + _TAG, tags.TagRedirect),
     (_PROJECT + r"/repositories/" + _REPOSITORY, repositories.RepositoryPage),
     (_PROJECT + r"/describe-repository/" + _REPOSITORY, repositories.DescribeRepositoryPage),
     (_PROJECT + r"/delete-repository/" + _REPOSITORY, repositories.DeleteRepositoryPage),
     (_PROJECT + r"/delete-artifact/" + _REPOSITORY + _DIGEST, repositories.DeleteArtifactPage),
-    (_PROJECT + r"/add-tag/" + _REPOSITORY + _DIGEST, repositories.AddTagPage),
-    (_PROJECT + r"/remove-tag/" + _REPOSITORY + _DIGEST, repositories.RemoveTagPage),
+    (_PROJECT + r"/add-tag/" + _REPOSITORY + _DIGEST, tags.AddTagPage),
+    (_PROJECT + r"/remove-tag/" + _REPOSITORY + _DIGEST, tags.RemoveTagPage),
+    (_PROJECT + r"/remove-tags/" + _REPOSITORY, tags.RemoveTagsPage),
+    (_PROJECT + r"/retag/" + _REPOSITORY, tags.RetagPage),
     (_PROJECT + r"/attach-label/" + _REPOSITORY + _DIGEST, repositories.AttachLabelPage),
     (_PROJECT + r"/detach-label/" + _REPOSITORY + _DIGEST, repositories.DetachLabelPage),
 )

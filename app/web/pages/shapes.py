@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ from app.database.keyset import MOST_COUNTED
 from .static import address
 from .texts import mark
 
+# In characters of a text to copy: so much of it tells it apart from the others on a page.
+_MOST_NAMED = 160
 _DIGEST = re.compile(r"sha(?:256|512):[0-9a-f]{64,128}")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -120,23 +123,46 @@ def dot_html(colour: str) -> str:
     return f'<svg class="dot" viewBox="0 0 10 10" aria-hidden="true">{circle}</svg>'
 
 
-def copy_html(text: str, locale: Locale) -> str:
-    """Return a button that copies this text."""
-    return _copy_button(f'data-copy="{xhtml_escape(text)}"', locale)
+def copy_html(text: str, locale: Locale, what: str = "") -> str:
+    """Return a button that copies this text. Its name is ``what``, by default the beginning of the text."""
+    return _copy_button(f'data-copy="{xhtml_escape(text)}"', locale, what or text[:_MOST_NAMED])
 
 
-def copy_from_html(element: str, locale: Locale) -> str:
-    """Return a button that copies the text of another element, given by its id."""
-    return _copy_button(f'data-copy-from="{xhtml_escape(element)}"', locale)
+def copy_from_html(element: str, locale: Locale, what: str) -> str:
+    """Return a button that copies the text of another element, given by its id. ``what`` names the text."""
+    return _copy_button(f'data-copy-from="{xhtml_escape(element)}"', locale, what)
 
 
-def _copy_button(what: str, locale: Locale) -> str:
+def _copy_button(source: str, locale: Locale, what: str) -> str:
     label = xhtml_escape(locale.translate("Copy"))
     return (
-        f'<button type="button" class="copy" {what} title="{label}">'
+        f'<button type="button" class="copy" {source} title="{label}">'
         f'<span class="todo">{icon_html("copy")}</span><span class="done">{icon_html("check")}</span>'
-        f'<span class="visually-hidden">{label}</span></button>'
+        f'<span class="visually-hidden">{label} {xhtml_escape(what)}</span></button>'
     )
+
+
+def beginning(text: str, room: int) -> str:
+    """Return the beginning of a text that takes at most ``room`` bytes of HTML."""
+    while (takes := _bytes(text)) > room:
+        text = text[: min(len(text) - 1, len(text) * room // takes)]
+    return text
+
+
+def fitting(entries: Iterable[tuple[str, ...]], room: int, longest: int = 500) -> list[tuple[str, ...]]:
+    """Return the first entries that take at most ``room`` bytes of HTML, each text cut after ``longest`` characters."""
+    found: list[tuple[str, ...]] = []
+    for entry in entries:
+        cut = tuple(text[:longest] for text in entry)
+        room -= sum(map(_bytes, cut))
+        if room < 0:
+            break
+        found.append(cut)
+    return found
+
+
+def _bytes(text: str) -> int:
+    return len(xhtml_escape(text).encode())
 
 
 def in_path(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from app.access import roles
 from app.access.principal import COMMAND_LINE, SERVICE, UNIVERSITY
 from app.access.roles import Role
+from app.registry.attachments import Purpose
 
 from .texts import mark
 
@@ -23,6 +24,20 @@ ROLES_ABOUT: Mapping[str, str] = {
     Role.DEVELOPER: mark("also pushes images"),
     Role.MAINTAINER: mark("also deletes images"),
     Role.PROJECT_ADMIN: mark("manages members, robot accounts and the project"),
+}
+
+# The words on the badges of attachments, and their meanings.
+PURPOSES: Mapping[str, str] = {
+    Purpose.SIGNATURE: mark("Signed"),
+    Purpose.SBOM: mark("SBOM"),
+    Purpose.PROVENANCE: mark("Provenance"),
+    Purpose.OTHER: mark("Attached"),
+}
+PURPOSES_ABOUT: Mapping[str, str] = {
+    Purpose.SIGNATURE: mark("A signature is attached. Verify it with a client that has the key."),
+    Purpose.SBOM: mark("A list of the packages in it is attached."),
+    Purpose.PROVENANCE: mark("A record of how it was built is attached."),
+    Purpose.OTHER: mark("Something else is attached."),
 }
 
 # The rights that programs need most; the first two are the default. The other rights are behind a fold.

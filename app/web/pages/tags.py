@@ -1,0 +1,98 @@
+"""The actions of forms on the tags of a repository, and the addresses that name a tag."""
+
+from __future__ import annotations
+
+from app.access import roles
+from app.access.errors import Invalid, Missing
+from app.oci.digest import Digest
+from app.oci.errors import OCIError
+from app.oci.reference import Tag
+
+from .repositories import OnRepository
+
+
+class OnTags(OnRepository):
+    """The action of a form on the selected tags of a repository's list."""
+
+    def selected(self) -> list[tuple[Tag, Digest]]:
+        """Read the selected tags, each with the digest that it had on the page. Raise Invalid if there are none."""
+        named = [one.partition("@") for one in self.get_body_arguments("tag")]
+        if not named:
+            raise Invalid("Select tags in the list first.")
+        return [(Tag.parse(name), Digest.parse(digest)) for name, _, digest in named]
+
+
+class RemoveTagsPage(OnTags):
+    needs = roles.DELETE_TAG
+
+    async def post(self, project: str, name: str) -> None:
+        async def remove() -> None:
+            repository = await self.repository(name)
+            for tag, digest in self.selected():
+                await self.services.artifacts.remove_tag(repository.id, digest, tag)
+                self.note("delete", "tag", self.full(name, f":{tag}"))
+
+        count = len(self.get_body_arguments("tag"))
+        done = self._("%(count)d tag is removed.", "%(count)d tags are removed.", count) % {"count": count}
+        await self.settle(remove(), done, self.at(project, name))
+
+
+class RetagPage(OnTags):
+    needs = roles.CREATE_TAG
+
+    async def post(self, project: str, name: str) -> None:
+        new = self.field("new")
+
+        async def add() -> None:
+            repository, selected = await self.repository(name), self.selected()
+            if len(selected) > 1:
+                raise Invalid("Select one tag to give its artifact another one.")
+            await self.services.artifacts.add_tag(repository.id, selected[0][1], Tag.parse(new))
+            self.note("create", "tag", self.full(name, f":{new}"))
+
+        await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": new}, self.at(project, name))
+
+
+class AddTagPage(OnRepository):
+    needs = roles.CREATE_TAG
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        tag = self.field("tag")
+
+        async def add() -> None:
+            repository = await self.repository(name)
+            await self.services.artifacts.add_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
+            self.note("create", "tag", self.full(name, f":{tag}"))
+
+        await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": tag}, self.at(project, name, digest))
+
+
+class RemoveTagPage(OnRepository):
+    needs = roles.DELETE_TAG
+
+    async def post(self, project: str, name: str, digest: str) -> None:
+        tag = self.field("tag")
+
+        async def remove() -> None:
+            repository = await self.repository(name)
+            await self.services.artifacts.remove_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
+            self.note("delete", "tag", self.full(name, f":{tag}"))
+
+        done = self._("The tag %(tag)s is removed.") % {"tag": tag}
+        await self.settle(remove(), done, self.at(project, name, digest))
+
+
+class TagRedirect(OnRepository):
+    """Redirects an address with a tag to the page of the artifact that has the tag now."""
+
+    needs = roles.READ_ARTIFACT
+
+    async def get(self, project: str, name: str, tag: str) -> None:
+        repository = await self.repository(name)
+        try:
+            digest = await self.services.artifacts.resolve(repository.id, Tag.parse(tag))
+        except OCIError as error:
+            if error.answer_status >= 500:
+                raise
+            raise Missing("There is no tag %(tag)s here.", tag=tag[:140]) from None
+        self.redirect(self.at(project, name, digest), status=303)
