@@ -1,7 +1,8 @@
 """The scopes that a transaction changes, so that copies of their rows end with it.
 
-A scope is named in a reader's question: a project by its name, a project by its id, a repository by its id, or the name
-of an account. Scopes share a bounded number of versions. Two scopes with one version only lose their copies together.
+A reader's question names its scope. That is a project by its name or by its id, a repository by its id, a tag, or the
+name of an account. Scopes share a bounded number of versions. Two scopes with one version only lose their copies
+together.
 
 Every function of this package that changes or removes a row of which there are copies calls `changed`. New rows need
 no call, because no copy says that something is absent. `tests/contract/test_changes.py` knows these functions.
@@ -59,8 +60,16 @@ def account_named(username: str) -> str:
 
 
 def repository(repository_id: int) -> str:
-    """Return the scope of questions for what a repository holds."""
+    """Return the scope of questions for what a repository holds, except its tags."""
     return f"r{repository_id % _VERSIONS}"
+
+
+def tag(repository_id: int, name: str) -> str:
+    """Return the scope of questions for a tag.
+
+    A push that is not answered, because SQL goes down, ends the copies of its own tags and no others.
+    """
+    return f"t{crc32(f'{repository_id} {name}'.encode()) % _VERSIONS}"
 
 
 def changed(transaction: AsyncConnection, *scopes: str, leased: bool = True) -> None:

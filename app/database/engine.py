@@ -152,7 +152,7 @@ class Database:
         503 with ``Retry-After`` if the database is down or too busy, 507 if its disk is full. After a 503 the
         transaction may have been committed.
         """
-        changes = Changes()
+        changes, committing = Changes(), False
         try:
             async with self._connected(seconds) as connection, connection.begin():
                 yield await connection.execution_options(**{NOTED: changes})
@@ -160,9 +160,11 @@ class Database:
                     await changes.settle(connection, changes.owed)
                 if changes.scopes and self._copies is None:
                     await raise_epoch(connection)
+                committing = True
         except BaseException:
             # Even if its COMMIT was not answered, it may have come about.
-            self._tell(changes, answers=False)
+            if committing:
+                self._tell(changes, answers=False)
             raise
         if (telling := self._tell(changes, answers=answers)) is not None:
             await asyncio.shield(telling)

@@ -60,8 +60,8 @@ _tag = (
     .where(tag.c.repository_id == bindparam("repository"), tag.c.name == bindparam("name"))
 )
 # A push moves a hosted tag and does not wait, so every question for one asks for its version.
-_tagged = PointQuery(_tag, scope=_of_repository, leased=False)
-_mirrored_tag = PointQuery(_tag, scope=_of_repository)
+_tagged = PointQuery(_tag, scope=changes.tag, leased=False)
+_mirrored_tag = PointQuery(_tag, scope=changes.tag)
 _present = PointQuery(
     select(manifest.c.media_type, manifest.c.size).where(
         manifest.c.repository_id == bindparam("repository"), manifest.c.digest == bindparam("digest")
@@ -194,7 +194,7 @@ async def set_tags(transaction: Transaction, repository_id: int, names: Iterable
     names, now = sorted(set(names)), time.time()
     if not names:
         return []
-    changes.changed(transaction, changes.repository(repository_id), leased=False)
+    changes.changed(transaction, *(changes.tag(repository_id, name) for name in names), leased=False)
     values = {"digest": digest, "updated_at": now, "checked_at": now}
     # The tags are written before they are read. If two pushes make the same tag, the second one must find the
     # manifest that the first one named.
@@ -225,7 +225,7 @@ async def remove_tag(transaction: Transaction, repository_id: int, name: str, *,
 
     ``leased`` is False for the tag of a hosted repository, as for `tagged`.
     """
-    changes.changed(transaction, changes.repository(repository_id), leased=leased)
+    changes.changed(transaction, changes.tag(repository_id, name), leased=leased)
     here = (tag.c.repository_id == repository_id, tag.c.name == name)
     row = (await transaction.execute(delete(tag).where(*here).returning(tag.c.digest, tag.c.charged_bytes))).first()
     if row is None:
@@ -253,6 +253,9 @@ async def remove_rows(transaction: Transaction, repository_id: int, digests: Col
     if not found:
         return 0
     charged = sum(found.values())
+    theirs = select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest.in_(found))
+    names = (await transaction.execute(theirs)).scalars()
+    changes.changed(transaction, *(changes.tag(repository_id, name) for name in names))
     for table in (tag, manifest_label):
         theirs = select(table.c.charged_bytes).where(table.c.repository_id == repository_id, table.c.digest.in_(found))
         rows = theirs.with_for_update().subquery()

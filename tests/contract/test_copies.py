@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.database import Database, manifests, projects, shared_copies
+from app.database import Database, Transaction, changes, manifests, projects, shared_copies
 from app.database.engine import PointQuery
 from app.database.migrate import migrate
 from app.database.shared_copies import LONGEST_SECONDS
@@ -131,6 +131,44 @@ async def test_a_writer_overtakes_a_reader_that_sql_has_answered(
     goes_on.set()
     assert await reading == OLD_DIGEST, "it began before the move"
     assert [await tagged(host, repository) for host in (*two, two[1])] == [NEW_DIGEST] * 3
+
+
+async def test_a_push_ends_the_copies_of_its_own_tags(two: list[Host], repository: int) -> None:
+    await add_manifest(two[0], repository, OLD, "other")
+
+    async def others() -> None:
+        other = await manifests.tagged(two[1], repository, "other")
+        assert other is not None
+        assert other.digest == OLD_DIGEST
+        assert await manifests.present(two[1], repository, OLD_DIGEST)
+
+    for _ in range(2):
+        await others()
+    asked = two[1].asked.total()
+    await move(two[0], repository, NEW_DIGEST)
+    await others()
+    assert two[1].asked.total() == asked
+    assert await tagged(two[1], repository) == NEW_DIGEST
+    await remove(two[0], repository, OLD_DIGEST)
+    assert await manifests.tagged(two[1], repository, "other") is None
+    assert await manifests.present(two[1], repository, OLD_DIGEST) is None
+
+
+async def test_what_fails_before_its_commit_ends_no_copy(two: list[Host], repository: int) -> None:
+    """SQL that goes down in the middle of a push leaves what is cached of its tag."""
+    for host in two:
+        assert await tagged(host, repository) == OLD_DIGEST
+    asked = [host.asked.total() for host in two]
+
+    async def fail(transaction: Transaction) -> None:
+        await manifests.set_tags(transaction, repository, ["latest"], NEW_DIGEST)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await two[0].transact(fail)
+    for host in two:
+        assert await tagged(host, repository) == OLD_DIGEST
+    assert [host.asked.total() for host in two] == asked
 
 
 async def test_a_worker_that_starts_while_sql_is_down(
@@ -277,7 +315,7 @@ async def test_sql_is_down(two: list[Host], repository: int, postgres: Postgres,
         with pytest.raises(Unavailable):
             await projects.head(first, "biology")
         # Whoever wrote last may have told Redis: then nobody knows.
-        assert await second.versions.forget([f"r{repository}"])
+        assert await second.versions.forget([changes.tag(repository, "latest")])
         for host in two:
             with pytest.raises(Unavailable):
                 await tagged(host, repository)
