@@ -303,9 +303,14 @@ async def tag_of(transaction: Transaction, repository_id: int, digest: Digest, n
 
 
 async def shown_tags(
-    transaction: Transaction, repository_id: int, page: Page[tuple[float, str]], *, by_name: bool = False
+    transaction: Transaction,
+    repository_id: int,
+    page: Page[tuple[float, str]],
+    *,
+    by_name: bool = False,
+    backwards: bool = False,
 ) -> Entries[TagEntry]:
-    """List a repository's tags for people, the newest first or by name; the order "-key" is the other way round.
+    """List a repository's tags for people, the newest first or by name; ``backwards``, the other way round.
 
     Tags that only attach something to another manifest are left out, see `_attaches`. The keys of a list by name are
     such pairs too; only the name of a key counts.
@@ -313,10 +318,10 @@ async def shown_tags(
     walks = _shown_walks(repository_id, page.search)
     if by_name:
         named = page.with_keys(lambda key: key[1])
-        found = await keyset.fetch(transaction, _tags, _tag, named, tag.c.name, walks=walks)
+        found = await keyset.fetch(transaction, _tags, _tag, named, tag.c.name, walks=walks, descending=backwards)
         return Entries(found, None if found.reached is None else (0.0, found.reached))
     return await keyset.fetch(
-        transaction, _tags, _tag, page, tag.c.updated_at, tag.c.name, walks=walks, descending=True
+        transaction, _tags, _tag, page, tag.c.updated_at, tag.c.name, walks=walks, descending=not backwards
     )
 
 

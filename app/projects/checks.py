@@ -19,8 +19,8 @@ _RESERVED = frozenset(
     {
         *("account", "addresses", "admin", "administration", "api", "assets", "auth", "c", "favicon.ico", "healthz"),
         *("help", "language", "locale", "login", "logout", "logs", "me", "metrics", "mine", "new", "new-project"),
-        *("oauth", "projects", "readyz", "robots.txt", "saml", "search", "service", "sessions", "settings", "static"),
-        *("system", "user", "users", "v1", "v2"),
+        *("oauth", "projects", "readyz", "robots.txt", "saml", "search", "secret", "service", "sessions", "settings"),
+        *("static", "system", "user", "users", "v1", "v2"),
     }
 )
 # Names that people would take for Docker Hub's own images or a mirror of them.

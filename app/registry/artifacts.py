@@ -148,14 +148,18 @@ class Artifacts:
         """Count the artifacts that `page` lists."""
         return await self._database.read(artifacts.total, repository_id, wanted, search)
 
-    async def tag_page(self, repository_id: int, page: Page[str], *, by_name: bool = False) -> Entries[TagRow]:
+    async def tag_page(
+        self, repository_id: int, page: Page[str], *, by_name: bool = False, backwards: bool = False
+    ) -> Entries[TagRow]:
         """List a repository's tags with their artifacts, the newest first or by name; keys are `TagRow.key`.
 
-        The order "-key" is the other way round. Tags that only attach something to a manifest are left out. Raises
-        Invalid for a wrong key.
+        ``backwards``: the other way round. Tags that only attach something to a manifest are left out. Raises Invalid
+        for a wrong key.
         """
         async with self._database.reading() as transaction:
-            tags = await artifacts.shown_tags(transaction, repository_id, page.with_keys(_tag_key), by_name=by_name)
+            tags = await artifacts.shown_tags(
+                transaction, repository_id, page.with_keys(_tag_key), by_name=by_name, backwards=backwards
+            )
             rows = {
                 row.digest: row for row in await artifacts.some(transaction, repository_id, {t.digest for t in tags})
             }

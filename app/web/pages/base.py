@@ -20,7 +20,7 @@ from app.access.principal import ANONYMOUS, Principal
 from app.access.roles import READ_PROJECT
 from app.access.saml import own_page
 from app.access.sessions import Session
-from app.database.keyset import MOST_SEARCHED, Entries, Order, Page
+from app.database.keyset import MOST_SEARCHED, Entries, Page
 from app.oci.errors import OCIError, Unauthorized
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
@@ -176,7 +176,6 @@ class PageHandler(ProtectedHandler, Readable):
         ask: Callable[[Page[str]], Awaitable[Sequence[T]]],
         key: Callable[[T], str],
         search: str = "",
-        order: Order = "key",
         *,
         jumps: bool = False,
     ) -> Listing[T]:
@@ -187,7 +186,7 @@ class PageHandler(ProtectedHandler, Readable):
         """
         after, before, number = self.query("after"), self.query("before"), self.number("page") or 1
         skipped = 0 if after or before or not jumps else min(number - 1, MOST_SEARCHED // PAGE_SIZE - 1) * PAGE_SIZE
-        wanted = Page(PAGE_SIZE + 1, after or None, before or None, offset=max(skipped, 0), order=order, search=search)
+        wanted = Page(PAGE_SIZE + 1, after or None, before or None, offset=max(skipped, 0), search=search)
         found = await ask(wanted)
         if (
             not found
@@ -195,7 +194,7 @@ class PageHandler(ProtectedHandler, Readable):
             and not (isinstance(found, Entries) and found.reached is not None)
         ):
             after, before, number, skipped = "", "", 1, 0
-            found = await ask(Page(PAGE_SIZE + 1, order=order, search=search))
+            found = await ask(Page(PAGE_SIZE + 1, search=search))
         listing = self._cut(found, key, before) if before else Listing.cut(found, key)
         if (after or skipped) and listing.items:
             listing = replace(listing, preceding=key(listing.items[0]))

@@ -9,7 +9,7 @@ from functools import partial
 
 from app.access import roles
 from app.database import artifacts, labels, repositories
-from app.database.keyset import MOST_COUNTED, Count, Order, Page
+from app.database.keyset import MOST_COUNTED, Count, Page
 from app.database.labels import Label
 from app.database.repositories import Repository
 from app.oci.digest import Digest
@@ -96,9 +96,10 @@ class RepositoryPage(PageHandler):
 
     async def _tags(self, repository_id: int, total: Count) -> Listing[TagRow]:
         sort = self.query("sort")
-        ask = partial(self.services.artifacts.tag_page, repository_id, by_name=sort in _BY_NAME)
-        order: Order = "-key" if sort in _BACKWARDS else "key"
-        listing = await self.listing(ask, lambda row: row.key, self.query("q"), order, jumps=True)
+        ask = partial(
+            self.services.artifacts.tag_page, repository_id, by_name=sort in _BY_NAME, backwards=sort in _BACKWARDS
+        )
+        listing = await self.listing(ask, lambda row: row.key, self.query("q"), jumps=True)
         return replace(
             listing, pages=f"{math.ceil(min(total.number, MOST_COUNTED) / PAGE_SIZE)}{'' if total.exact else '+'}"
         )
