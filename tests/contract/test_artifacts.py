@@ -392,19 +392,19 @@ async def test_repositories(house: House) -> None:
 
 
 async def test_search(house: House) -> None:
-    secret = await house.project("secret", public=False)
-    await house.push_blob(EMPTY, to="secret/app")
-    for name in ("physics/app", "secret/app"):
+    secret = await house.project("top-secret", public=False)
+    await house.push_blob(EMPTY, to="top-secret/app")
+    for name in ("physics/app", "top-secret/app"):
         await house.show(name)
     mari = await house.person("mari", groups=("astronomers",))
     assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="App"))] == [
         "physics/app"
     ]
-    assert await house.repositories.search(ANONYMOUS, Page(10, search="secret")) == []
+    assert await house.repositories.search(ANONYMOUS, Page(10, search="top-secret")) == []
     assert await house.repositories.search(ANONYMOUS, Page(10, search="\0")) == []
     await house.members.add_group(secret.id, "astronomers", Role.LIMITED_GUEST)
     assert [entry.full_name for entry in await house.repositories.search(mari, Page(10, search="t/a"))] == [
-        "secret/app"
+        "top-secret/app"
     ]
     assert (await house.repositories.found(mari, "")).number == 2
     assert (await house.repositories.found(ANONYMOUS, "")).number == 1
@@ -413,16 +413,16 @@ async def test_search(house: House) -> None:
         await house.repositories.search(mari, Page(1, offset=offset, sort=(("name", True),), search="app"))
         for offset in range(3)
     ]
-    assert [[entry.full_name for entry in page] for page in pages] == [["secret/app"], ["physics/app"], []]
+    assert [[entry.full_name for entry in page] for page in pages] == [["top-secret/app"], ["physics/app"], []]
     await house.push_blob(EMPTY, to="physics/zoo")
     await house.show("physics/zoo")
-    everything = ["physics/app", "physics/zoo", "secret/app"]
+    everything = ["physics/app", "physics/zoo", "top-secret/app"]
     for after, before, limit, wanted in (
         ("physics/app", "", 9, everything[1:]),
         ("physics/zoo", "", 9, everything[2:]),
         ("q", "", 9, everything[2:]),
-        ("", "secret/app", 1, everything[1:2]),
-        ("", "secret/app", 9, everything[:2]),
+        ("", "top-secret/app", 1, everything[1:2]),
+        ("", "top-secret/app", 9, everything[:2]),
         ("", "physics/app", 9, []),
         ("\0", "", 9, []),
     ):

@@ -345,7 +345,7 @@ async def test_a_summary(house: House) -> None:
     assert (summary.owner, summary.repositories, summary.robots) == ("mari", 1, 0)
     assert summary.members == {"project admin": 1, "guest": 2}
     assert summary.project.used_bytes == 4
-    await house.project("secret", public=False)
+    await house.project("hidden", public=False)
     seen = await Census(house.database).statistics(ANONYMOUS)
     assert (seen.public_projects, seen.private_projects, seen.public_repositories, seen.used_bytes) == (1, 0, 1, None)
     seen = await Census(house.database).statistics(await house.admin())

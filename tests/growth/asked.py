@@ -204,6 +204,8 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/projects/deep/repositories/app?show=artifacts": (_COUNT, 12500, 99000),
     "/projects/deep/repositories/app?sort=name": (_COUNT, 12500, 99000),
     "/projects/deep/repositories/app?page=300": (_COUNT, 12500, 150000),
+    "/api/v2.0/projects/deep/repositories?q=name=deep/app": (_COUNT, 11700, 87000),
+    "/api/v2.0/repositories?q=name=deep/app": (_COUNT, 11700, 87000),
     "/projects by mari": (_SEARCH, 500, 0),
     "/search?q=image by mari": (_SEARCH, 7100, 560000),
     "/search?q=image by nobody": (_SEARCH, 4200, 306000),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.database import Database
+from app.kit.write_behind import _FLUSH_SECONDS
 from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS, GarbageCollection
 from app.storage.filesystem import FilesystemStore
 from tests.api.client import Registry
@@ -83,6 +84,8 @@ async def test_what_is_pulled_by_digest_now_and_then_stays(
     name = f"mirror/{repository}"
     await client.pull(name, image.digest, image)
     await committed(service)
+    # The workers' notes of this pull must not come later, at their own time.
+    await asyncio.sleep(_FLUSH_SECONDS + 1)
     for _ in range(3):
         await collection.after(image, UNPULLED_SECONDS + 60, pulled=True)
         assert manifests(service, image) == {image.digest}

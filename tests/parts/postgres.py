@@ -51,9 +51,13 @@ class Postgres:
         """Make a database, empty or as the one with the URL ``template`` that nobody is in, and give its URL."""
         name = f"tests_{uuid.uuid4().hex[:12]}"
         copied = f" TEMPLATE {template.rpartition('/')[2]} STRATEGY FILE_COPY" if template else ""
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self.url, autocommit=True)
-        self._connection.execute(f"CREATE DATABASE {name}{copied}".encode())
+        # A test may have ended this connection together with others.
+        for _ in range(2):
+            if self._connection is None or self._connection.closed:
+                self._connection = psycopg.connect(self.url, autocommit=True)
+            with suppress(psycopg.OperationalError):
+                self._connection.execute(f"CREATE DATABASE {name}{copied}".encode())
+                break
         return self._url(name)
 
     @property
