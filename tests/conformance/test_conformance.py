@@ -40,7 +40,7 @@ def conformance(service: Service, name: str, version: str, *, keep_tokens: bool 
     )
 
 
-@pytest.mark.parametrize("version", ["1.1", "dev"])
+@pytest.mark.parametrize("version", [pytest.param("1.1", marks=pytest.mark.long), "dev"])
 def test_conformance(shape: tuple[str, Service], version: str) -> None:
     name, service = shape
     result = conformance(service, f"{name}-{version}", version)

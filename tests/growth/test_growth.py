@@ -36,7 +36,8 @@ _FEW_BUFFERS, _FEW_STEPS = 160, 1500
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", ["postgresql", pytest.param("sqlite", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
 def test_a_hundred_times_as_much_costs_the_same(kind: str, tmp_path: Path) -> None:
     if kind == "sqlite":
         assert grown(tmp_path, None) == {}

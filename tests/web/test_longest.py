@@ -164,7 +164,8 @@ def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long
 def test_nothing_sticks_out_of_an_open_menu(open_context: Opener, stage: Service, long: Long) -> None:
     someone = open_context().log_in(long.user, PASSWORD)
     wrong = {}
-    for width in WIDTHS:
+    # The narrowest and the widest: a menu is as wide as its words.
+    for width in (WIDTHS[0], WIDTHS[-1]):
         someone.page.set_viewport_size({"width": width, "height": 860})
         for path in (*(path for path in long.pages if path.startswith(f"/projects/{long.project}")), "/mine/keys"):
             someone.page.goto(path)
