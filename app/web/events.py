@@ -33,7 +33,7 @@ HEADER = "X-Registry-Event"
 # Health checks and metrics of monitors, which ask every few seconds.
 PROBES = frozenset({"HealthHandler", "ReadyHandler", "MetricsHandler"})
 
-# An answer that begins later is slow (docs/operations.md, RegistrySlow).
+# An answer that begins later is slow (docs/guide/alerts.md, RegistrySlow).
 SLOW_SECONDS = 5.0
 
 # Of the pages and the REST API.

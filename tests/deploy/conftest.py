@@ -30,6 +30,8 @@ from .playbook import Inventory, Outcome
 
 NAME = "registry.test"
 PASSWORD = "tests-admin-password"
+# On the bed's address: where alerts go.
+WEBHOOK_PORT = 9099
 # Building the tree and the first run take their time, before the first test.
 SETUP_SECONDS = 1800
 
@@ -94,6 +96,7 @@ def site(
     folder = tmp_path_factory.mktemp("single")
     authority = Authority(folder)
     host = bed.boot("registry1")
+    introduce(host, authority, host.address)
     with ExitStack() as stack:
         hub = host.inside(lambda: Hub(folder / "upstream"))
         stack.callback(hub.close)
@@ -103,6 +106,13 @@ def site(
         first = inventory.play("site.yml")
         assert first.status == 0, first.output[-6000:]
         yield Site(host, hub, university, image, inventory, authority, first, folder)
+
+
+def introduce(host: Host, authority: Authority, address: str) -> None:
+    """Have a host know the registry by its name, and trust its certificate, as the campus does."""
+    place = "/usr/local/share/ca-certificates/tests.crt"
+    host.ssh(f"echo '{address} {NAME}' >> /etc/hosts")
+    host.ssh(f"cat > {place} <<'END'\n{authority.file.read_text()}\nEND\nupdate-ca-certificates")
 
 
 def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Bed) -> dict[str, Any]:
@@ -120,6 +130,7 @@ def variables(host: Host, authority: Authority, release: Path, hub: Hub, bed: Be
             # The hosts' network is not among the private ones, which are the default.
             "fill_networks": ["127.0.0.0/8", f"{bed.address.rpartition('.')[0]}.0/24"],
         },
+        "monitoring_webhook_url": f"http://{bed.address}:{WEBHOOK_PORT}/",
         "nginx_server_names": [NAME],
         "nginx_certificate": pair.certificate,
         "nginx_certificate_key": pair.key,

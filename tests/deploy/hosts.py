@@ -37,7 +37,8 @@ INSTALLED = (
 # What the roles install; downloaded beforehand, so that a test waits for dpkg and not for the line.
 _DOWNLOADED = (
     "python3-venv", "python3-packaging", "nginx-light", "openssl", "redis-server", "postgresql", "nftables", "rclone",
-    "prometheus", "prometheus-node-exporter", "haproxy", "python3-botocore", "certbot", "logrotate",
+    "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter",
+    "prometheus-alertmanager", "haproxy", "python3-botocore", "certbot", "logrotate",
     "systemd-timesyncd",
 )  # fmt: skip
 BOOKWORM, TRIXIE = "bookworm", "trixie"

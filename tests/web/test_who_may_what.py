@@ -96,7 +96,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/addresses"): CALLERS,
     ("post", "/language"): CALLERS,
     **{("get", f"/help{chapter}"): CALLERS for chapter in
-       ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/trouble")},
+       ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/trouble", "/alerts")},
     ("get", "/mirror"): CALLERS,
     ("get", "/search"): CALLERS,
     ("get", "/projects"): CALLERS,

@@ -115,7 +115,7 @@ def test_probes_are_not_logged() -> None:
 
 
 def test_the_runbooks_look_for_what_is_written() -> None:
-    """Each pattern that docs/operations.md looks for in the log is in an event."""
+    """Each pattern that the runbooks look for in the log is in an event."""
     refused = TooManyRequests("not now")
     written = []
     for cause in ("budget spent", "upstream down"):
@@ -123,7 +123,7 @@ def test_the_runbooks_look_for_what_is_written() -> None:
         for call in (failed(refused, 429), failed(refused, 503)):
             call.facts.pulls = 1
             written.append(line(call, 0.1))
-    document = (ROOT / "docs/operations.md").read_text()
+    document = "".join((ROOT / name).read_text() for name in ("docs/operations.md", "docs/guide/alerts.md"))
     patterns = re.findall(r"grep '([^']+)' /var/log/nginx/registry\.log", document)
     assert len(patterns) > 4
     assert [pattern for pattern in patterns if not any(pattern in text for text in written)] == []
