@@ -1,10 +1,10 @@
-"""The inventory `cluster` on three hosts that were bare Debian, with SeaweedFS as the site's S3."""
+"""The inventory `cluster` on three hosts that were bare Debian, with SeaweedFS as the site's S3, or one host alone."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.parts.weed import ObjectStore, weed
 from tests.upstream.client import Hub
 
 from .authority import Authority
-from .conftest import variables
+from .conftest import introduce, variables
 from .hosts import Bed, Host
 from .playbook import Inventory, Outcome
 
@@ -37,13 +37,16 @@ class Way:
 
 @dataclass
 class Cluster:
-    """The hosts by name, each registry host's upstream, and what the first run said."""
+    """The hosts by name, each registry host's upstream, and what the first run said.
+
+    A single host is here under all names, and has a folder instead of ``store``.
+    """
 
     bed: Bed
     hosts: dict[str, Host]
     hubs: dict[str, Hub]
     image: Image
-    store: ObjectStore
+    store: ObjectStore | None
     inventory: Inventory
     authority: Authority
     first: Outcome
@@ -70,6 +73,7 @@ def cluster(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
     """Boot three hosts and run the playbook once; all of it ends with the bed but what was started beside it."""
     authority = Authority(folder)
     hosts = {name: bed.boot(name) for name in (*REGISTRIES, SERVICES)}
+    introduce(hosts[SERVICES], authority, hosts[SERVICES].address)
     with ExitStack() as stack:
         store = stack.enter_context(weed(folder / "weed", address=bed.address))
         store.bucket("registry")
@@ -91,6 +95,24 @@ def cluster(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
         first = inventory.play("site.yml", timeout=2400)
         assert first.status == 0, first.output[-6000:]
         yield Cluster(bed, hosts, hubs, image, store, inventory, authority, first)
+
+
+@contextmanager
+def single(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
+    """Boot one host whose disks are small, and run the playbook with the inventory `single`."""
+    authority = Authority(folder)
+    host = bed.boot(
+        "alone", "--tmpfs=/var/lib/registry:mode=0755,size=400M", "--tmpfs=/var/lib/postgresql:mode=0755,size=400M"
+    )
+    introduce(host, authority, host.address)
+    hub = host.inside(partial(Hub, folder / "upstream"))
+    with closing(hub):
+        own = {**variables(host, authority, release, hub, bed), "registry_workers": 2}
+        inventory = Inventory("single", folder, {SERVICES: own})
+        first = inventory.play("site.yml", timeout=2400)
+        assert first.status == 0, first.output[-6000:]
+        hosts = dict.fromkeys((*REGISTRIES, SERVICES), host)
+        yield Cluster(bed, hosts, {REGISTRIES[0]: hub}, multi("redis"), None, inventory, authority, first)
 
 
 def _hubs(hosts: dict[str, Host], folder: Path, stack: ExitStack) -> dict[str, Hub]:

@@ -1,4 +1,4 @@
-"""Faults of the parts that a cluster shares, and a class that pulls, pushes and moves tags meanwhile.
+"""Faults of a site's parts, and a class that pulls, pushes and moves tags meanwhile.
 
 The bounds and most of the clients are those of the tests on one machine (`tests.mirror.test_database_away`,
 `tests.contract.test_two_hosts`).
@@ -12,9 +12,11 @@ import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,14 +25,16 @@ from tests.contract.test_two_hosts import CONFIG, GONE, Subject, payload
 from tests.images import OCI_MANIFEST
 from tests.mirror.client import Client
 from tests.mirror.test_database_away import CLIENTS, HOSTED, ROBOTS, Seen, ask_on, pull_on
+from tests.parts.weed import ObjectStore
 
-from .cluster import Cluster, Way
+from .cluster import REGISTRIES, SERVICES, Cluster, Way
 from .conftest import NAME
 from .crowd import Crowd, ask, basic, project
 from .hosts import Host
 
 POSTGRESQL, REDIS = "postgresql@15-main", "redis-server"
 URL = f"https://{NAME}"
+Fault = Callable[[Cluster], AbstractContextManager[None]]
 _MOVED = "moved"
 # In seconds, between two questions of one client.
 _PAUSE = 0.2
@@ -197,17 +201,26 @@ def _signal(unit: str, name: str) -> str:
     return f"kill -{name} {main}; pkill -{name} --parent {main} || true"
 
 
-def _frozen(made: Cluster, unit: str) -> AbstractContextManager[None]:
-    return _commands(made.services, _signal(unit, "STOP"), _signal(unit, "CONT"))
+# Where a service is: on a registry host, or on the host with what they share. A single host is both.
+_REGISTRY, _SHARED = "registry1", SERVICES
 
 
-def _stopped(made: Cluster, unit: str) -> AbstractContextManager[None]:
-    return _commands(made.services, f"systemctl stop {unit}", f"systemctl start {unit}")
+def _frozen(unit: str, where: str) -> Fault:
+    return lambda made: _commands(made.hosts[where], _signal(unit, "STOP"), _signal(unit, "CONT"))
 
 
-def _killed(made: Cluster, unit: str) -> AbstractContextManager[None]:
+def _stopped(unit: str, where: str) -> Fault:
+    return lambda made: _commands(made.hosts[where], f"systemctl stop {unit}", f"systemctl start {unit}")
+
+
+def _once(command: str, where: str) -> Fault:
+    """Do something that nobody has to undo."""
+    return lambda made: _commands(made.hosts[where], command, "true")
+
+
+def _killed(unit: str, where: str) -> Fault:
     """Nobody starts it again but systemd."""
-    return _commands(made.services, f"systemctl kill --kill-whom=main --signal=KILL {unit}", "true")
+    return _once(f"systemctl kill --kill-whom=main --signal=KILL {unit}", where)
 
 
 def _without_connections(made: Cluster) -> AbstractContextManager[None]:
@@ -231,46 +244,125 @@ def _read_only(made: Cluster) -> AbstractContextManager[None]:
 
 
 def _flushed(made: Cluster) -> AbstractContextManager[None]:
-    password = made.inventory.hosts["services1"]["cluster_redis_password"]
+    password = made.inventory.hosts["services1"].get("cluster_redis_password")
     flush = f"REDISCLI_AUTH={password} redis-cli -h {made.services.address} FLUSHALL"
     return _commands(made.services, f"for n in 1 2 3 4 5; do {flush}; sleep 1; done", "true")
 
 
-def _cut_off(made: Cluster) -> AbstractContextManager[None]:
-    """One host's packets to Redis are lost."""
+def _lost(host: Host, match: str, verdict: str = "drop") -> AbstractContextManager[None]:
+    """Packets from a host are lost, those that ``match``."""
     chain = "nft 'add chain inet fault out { type filter hook output priority 0; }'"
-    rule = "nft add rule inet fault out tcp dport 6379 drop"
-    return _commands(
-        made.hosts["registry1"], f"nft add table inet fault; {chain}; {rule}", "nft delete table inet fault"
+    rule = f"nft add rule inet fault out {match} {verdict}"
+    return _commands(host, f"nft add table inet fault; {chain}; {rule}", "nft delete table inet fault")
+
+
+def _without_redis(made: Cluster) -> AbstractContextManager[None]:
+    return _lost(made.hosts[_REGISTRY], "tcp dport 6379")
+
+
+def _without_services(made: Cluster) -> AbstractContextManager[None]:
+    return _lost(made.hosts[_REGISTRY], f"ip daddr {made.services.address}")
+
+
+def _full(folder: str, where: str) -> Fault:
+    """A disk is full to its last byte. Whatever is removed there meanwhile is taken, too."""
+    fill = f"for n in $(seq 40); do head --bytes=16M /dev/zero >> {folder}/fill 2>/dev/null || break; done"
+    return lambda made: _commands(made.hosts[where], fill, f"rm {folder}/fill")
+
+
+def _clock(hours: int) -> Fault:
+    """One worker's clock is wrong by so many hours."""
+    folder = "/run/systemd/system/registry@1.service.d"
+    environment = f"[Service]\\nEnvironment=LD_PRELOAD=$library FAKETIME={hours:+d}h FAKETIME_DONT_FAKE_MONOTONIC=1"
+    restart = "systemctl daemon-reload && systemctl restart registry@1"
+    begin = (
+        "library=$(find /usr/lib -name libfaketimeMT.so.1); "
+        f'mkdir -p {folder} && printf "{environment}\\n" > {folder}/clock.conf && {restart}'
     )
+    return lambda made: _commands(made.hosts[_REGISTRY], begin, f"rm {folder}/clock.conf && {restart}")
 
 
-def _frozen_worker(made: Cluster) -> AbstractContextManager[None]:
-    """A worker and its supervisor, which systemd kills."""
-    return _commands(made.hosts["registry1"], _signal("registry@1", "STOP"), "true")
+def _store_frozen(made: Cluster) -> AbstractContextManager[None]:
+    assert made.store is not None
+    return _paused(made.store)
 
 
-Fault = Callable[[Cluster], AbstractContextManager[None]]
-# Each fault, and for how many seconds it lasts.
-FAULTS: Mapping[str, tuple[Fault, float]] = {
-    "PostgreSQL frozen": (partial(_frozen, unit=POSTGRESQL), 45),
-    "PostgreSQL stopped": (partial(_stopped, unit=POSTGRESQL), 60),
-    "PostgreSQL restarted": (partial(_stopped, unit=POSTGRESQL), 0),
-    "PostgreSQL killed": (partial(_killed, unit=POSTGRESQL), 15),
-    "PostgreSQL without connections": (_without_connections, 45),
-    "PostgreSQL only reads": (_read_only, 20),
-    "Redis frozen": (partial(_frozen, unit=REDIS), 20),
-    "Redis flushed": (_flushed, 0),
-    "Redis stopped": (partial(_stopped, unit=REDIS), 20),
-    "Redis killed": (partial(_killed, unit=REDIS), 10),
-    "Redis cut off from one host": (_cut_off, 20),
-    "a worker frozen": (_frozen_worker, 20),
+@contextmanager
+def _paused(store: ObjectStore) -> Iterator[None]:
+    store.pause()
+    try:
+        yield
+    finally:
+        store.resume()
+
+
+@contextmanager
+def _store_stopped(made: Cluster) -> Iterator[None]:
+    """Connections to the store are refused on every registry host, as if nobody listened."""
+    assert made.store is not None
+    port = urlsplit(made.store.endpoint_url).port
+    with ExitStack() as stack:
+        for name in REGISTRIES:
+            stack.enter_context(_lost(made.hosts[name], f"tcp dport {port}", "reject with tcp reset"))
+        yield
+
+
+Sites = frozenset[Literal["single", "cluster"]]
+_BOTH: Sites = frozenset({"single", "cluster"})
+_SINGLE: Sites = frozenset({"single"})
+_CLUSTER: Sites = frozenset({"cluster"})
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A fault, how many seconds it lasts, the sites that can have it, and the alert that it raises while it lasts.
+
+    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm.
+    """
+
+    fault: Fault
+    seconds: float
+    sites: Sites = _BOTH
+    alert: str | None = None
+    cut: bool = False
+
+
+TROUBLES: Mapping[str, Trouble] = {
+    "PostgreSQL frozen": Trouble(_frozen(POSTGRESQL, _SHARED), 45, alert="RegistryNotReady"),
+    "PostgreSQL stopped": Trouble(_stopped(POSTGRESQL, _SHARED), 60, alert="RegistryServiceDown"),
+    "PostgreSQL restarted": Trouble(_stopped(POSTGRESQL, _SHARED), 0),
+    "PostgreSQL killed": Trouble(_killed(POSTGRESQL, _SHARED), 15),
+    "PostgreSQL without connections": Trouble(_without_connections, 45),
+    "PostgreSQL only reads": Trouble(_read_only, 45, alert="RegistryNotReady"),
+    "PostgreSQL's disk full": Trouble(_full("/var/lib/postgresql", _SHARED), 45, _SINGLE, alert="RegistryDiskLow"),
+    "Redis frozen": Trouble(_frozen(REDIS, _SHARED), 45, alert="RegistryRedisAway"),
+    "Redis flushed": Trouble(_flushed, 0, _CLUSTER),
+    "Redis stopped": Trouble(_stopped(REDIS, _SHARED), 45, alert="RegistryServiceDown"),
+    "Redis killed": Trouble(_killed(REDIS, _SHARED), 10),
+    "Redis cut off from one host": Trouble(_without_redis, 20, _CLUSTER),
+    "one host cut off from the others": Trouble(_without_services, 45, _CLUSTER, alert="RegistryNotReady"),
+    "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20),
+    "a worker killed": Trouble(_killed("registry@1", _REGISTRY), 10),
+    "a worker stopped": Trouble(_stopped("registry@1", _REGISTRY), 45, alert="RegistryWorkerDown"),
+    "a worker's clock an hour late": Trouble(_clock(-1), 45),
+    "a worker's clock an hour early": Trouble(_clock(1), 45),
+    "nginx killed": Trouble(_killed("nginx", _REGISTRY), 10, cut=True),
+    "nginx stopped": Trouble(_stopped("nginx", _REGISTRY), 45, alert="RegistryServiceDown", cut=True),
+    "nginx frozen": Trouble(_frozen("nginx", _REGISTRY), 45, alert="RegistryUnreachable", cut=True),
+    "the disk full": Trouble(_full("/var/lib/registry", _REGISTRY), 45, _SINGLE, alert="RegistryDiskLow"),
+    "S3 frozen": Trouble(_store_frozen, 20, _CLUSTER, cut=True),
+    "S3 stopped": Trouble(_store_stopped, 45, _CLUSTER, alert="RegistryNotReady", cut=True),
+    "the balancer killed": Trouble(_killed("haproxy", _SHARED), 10, _CLUSTER, cut=True),
+    "the balancer stopped": Trouble(_stopped("haproxy", _SHARED), 45, _CLUSTER, "RegistryServiceDown", cut=True),
+    "the balancer frozen": Trouble(_frozen("haproxy", _SHARED), 45, _CLUSTER, "RegistryUnreachable", cut=True),
+    "Prometheus killed": Trouble(_killed("prometheus", _SHARED), 10),
+    "the node exporter killed": Trouble(_killed("prometheus-node-exporter", _SHARED), 10),
 }
 
 
 def ready(made: Cluster) -> bool:
     """Say whether all workers of all hosts are ready, as the balancer sees them; each finds out for itself."""
-    addresses = " ".join(made.hosts[name].address for name in made.hubs)
+    addresses = " ".join({made.hosts[name].address for name in made.hubs})
     asked = f"for n in $(seq 16); do for a in {addresses}; do curl --silent --output /dev/null --max-time 6"
     said = made.services.ssh(f"{asked} --write-out '%{{http_code}} ' http://$a:9180/readyz; done; done; true")
     return set(said.split()) == {"200"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import http.client
 import json
@@ -14,24 +13,21 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import require
-from tests.mirror.test_database_away import IMAGE, MARGIN, PROMISED_SECONDS, TAG, UNPAID, WARM_UP_SECONDS
 from tests.parts import dockerd, weed
 from tests.parts.dockerd import Docker
-from tests.parts.process import eventually, wait_for
+from tests.parts.process import wait_for
 
 from . import hosts, playbook
 from .cluster import REGISTRIES, SERVICES, Cluster, cluster
 from .conftest import NAME, PASSWORD
 from .crowd import Crowd, ask, basic, project
 from .engine import engine
-from .faults import FAULTS, everybody, wait_until_ready
 from .releases import end_at_once, remake
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -214,43 +210,6 @@ def test_pulls_go_on_and_pushes_wait_while_postgresql_restarts(made: Cluster) ->
     assert crowd.failures == []
     assert crowd.postponed > 0
     assert crowd.lost() == []
-
-
-@pytest.mark.parametrize("what", FAULTS)
-async def test_a_fault_of_what_the_hosts_share(made: Cluster, what: str) -> None:
-    """Nothing fails that is warm, nothing old is shown, all else is refused in time, and after it nothing is lost."""
-    for name, hub in made.hubs.items():
-        made.hosts[name].inside(partial(hub.add, IMAGE, "library/app", TAG))
-    fault, seconds = FAULTS[what]
-    async with everybody(made) as (seen, moved, crowd):
-        await asyncio.sleep(WARM_UP_SECONDS)
-        warm, quiet = len(seen.pulls), not seen.refused
-        context = fault(made)
-        await asyncio.to_thread(context.__enter__)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            await asyncio.to_thread(context.__exit__, None, None, None)
-        away = len(seen.pulls)
-        back = await wait_until_ready(made, 60)
-        moves, pushes = moved.written, crowd.pushes
-
-        async def goes_on() -> bool:
-            return moved.written > moves + 2 and crowd.pushes > pushes + 2
-
-        await eventually(goes_on, what="pushes to go on", timeout=60)
-    seen.report(what, warm, away)
-    print(f"ready after {back:.1f} s; {moved.written} moves, {moved.seen} looks; {crowd.postponed} pushes postponed")
-    assert quiet
-    assert seen.failed == []
-    assert seen.wrong == []
-    assert crowd.failures == []
-    assert away > warm or seconds == 0
-    assert max(seen.pulls) < MARGIN * PROMISED_SECONDS
-    assert max((took for took, _ in seen.refused), default=0) < MARGIN * PROMISED_SECONDS
-    assert crowd.lost() == []
-    psql = "runuser --user=postgres -- psql --tuples-only --command"
-    assert made.services.ssh(f'{psql}="{" ".join(UNPAID.split())}" registry').strip() == ""
 
 
 def test_what_the_database_lost_comes_back(made: Cluster) -> None:

@@ -1,0 +1,152 @@
+"""Each part of a site is killed, stopped, frozen, filled or cut off in turn, while a class pulls and others push.
+
+For each fault, a run prints what clients saw, which alert it raised, what the commands of the alert's runbook said, and
+how long the site took to be whole again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import require
+from tests.mirror.test_database_away import IMAGE, MARGIN, PROMISED_SECONDS, TAG, UNPAID, WARM_UP_SECONDS
+from tests.parts import weed
+from tests.parts.process import ROOT, eventually
+
+from . import hosts, playbook
+from .cluster import Cluster, cluster, single
+from .conftest import NAME
+from .faults import TROUBLES, everybody, wait_until_ready
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+_MAKERS = {"single": single, "cluster": cluster}
+_EACH = [(site, what) for site in _MAKERS for what, trouble in TROUBLES.items() if site in trouble.sites]
+# A site is whole again within this time, in seconds, after the fault is over.
+_BACK_SECONDS = 60
+# In seconds: an alert is raised within this time, by rules that wait seconds where those of a site wait minutes.
+_ALERT_SECONDS = 60
+_RULES = "/etc/prometheus/registry.rules.yml"
+_COMMANDS = ("systemctl ", "journalctl ", "registry-admin ", "grep ", "curl ", "df ", "timedatectl", "systemd-cgtop ")
+
+Labels = Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A site of the kind that the test names."""
+    for part in (hosts, playbook, weed):
+        require(part)
+    with (
+        hosts.bed(tmp_path_factory.mktemp("chaos-bed")) as bed,
+        _MAKERS[request.param](bed, release, tmp_path_factory.mktemp("chaos")) as running,
+    ):
+        _hurry(running)
+        for name, hub in running.hubs.items():
+            running.hosts[name].inside(partial(hub.add, IMAGE, "library/app", TAG))
+        yield running
+
+
+def _hurry(made: Cluster) -> None:
+    """Shorten the times in the site's rules, and let a disk in memory count as one."""
+    rules = made.services.ssh(f"cat {_RULES}")
+    rules = re.sub(r"for: \d+[mh]", "for: 5s", rules)
+    rules = re.sub(r"\[\d+m(:1m)?\]", lambda found: "[30s:5s]" if found[1] else "[30s]", rules)
+    rules = rules.replace('fstype!~"tmpfs|ramfs"', 'fstype!~"ramfs"')
+    made.services.ssh(f"cat > {_RULES} <<'END'\n{rules}\nEND")
+    made.services.ssh(
+        r"sed --in-place 's/\(scrape\|evaluation\)_interval: 15s/\1_interval: 5s/' /etc/prometheus/prometheus.yml"
+        " && sed --in-place 's/group_wait: 30s/group_wait: 1s/' /etc/prometheus/alertmanager.yml"
+        " && promtool check config /etc/prometheus/prometheus.yml"
+        " && systemctl restart prometheus-alertmanager && systemctl reload prometheus"
+    )
+    # For a clock that is wrong for one worker only.
+    made.hosts["registry1"].ssh("apt-get -qq install --yes --no-install-recommends libfaketime", timeout=300)
+
+
+@pytest.mark.parametrize(("made", "what"), _EACH, indirect=["made"], ids=[f"{site}: {what}" for site, what in _EACH])
+async def test_a_fault(made: Cluster, what: str) -> None:
+    """Nothing fails that is warm, nothing old is shown, all else is refused in time, and after it nothing is lost."""
+    trouble = TROUBLES[what]
+    async with everybody(made) as (seen, moved, crowd):
+        await asyncio.sleep(WARM_UP_SECONDS)
+        warm, quiet = len(seen.pulls), not seen.refused
+        context = trouble.fault(made)
+        await asyncio.to_thread(context.__enter__)
+        try:
+            alerted = asyncio.create_task(_alerted(made, trouble.alert))
+            await asyncio.sleep(trouble.seconds)
+            raised = await alerted
+            if raised is not None:
+                await asyncio.to_thread(_follow, made, raised)
+        finally:
+            await asyncio.to_thread(context.__exit__, None, None, None)
+        away = len(seen.pulls)
+        back = await wait_until_ready(made, _BACK_SECONDS)
+        moves, pushes = moved.written, crowd.pushes
+
+        async def goes_on() -> bool:
+            return moved.written > moves + 2 and crowd.pushes > pushes + 2
+
+        await eventually(goes_on, what="pushes to go on", timeout=_BACK_SECONDS)
+    seen.report(what, warm, away)
+    print(
+        f"ready after {back:.1f} s; {moved.written} moves, {moved.seen} looks; {crowd.postponed} pushes postponed, "
+        f"{len(crowd.failures)} failed; alert: {raised and raised['alertname']}"
+    )
+    assert quiet
+    assert (raised is None) == (trouble.alert is None)
+    if not trouble.cut:
+        assert seen.failed == []
+        assert seen.wrong == []
+        assert crowd.failures == []
+        assert away > warm or trouble.seconds == 0
+        assert max(seen.pulls) < MARGIN * PROMISED_SECONDS
+        assert max((took for took, _ in seen.refused), default=0) < MARGIN * PROMISED_SECONDS
+    assert crowd.lost() == []
+    psql = "runuser --user=postgres -- psql --tuples-only --command"
+    assert made.services.ssh(f'{psql}="{" ".join(UNPAID.split())}" registry').strip() == ""
+
+
+async def _alerted(made: Cluster, name: str | None) -> Labels | None:
+    """Wait until Alertmanager has an alert; return its labels, None if it does not come in time."""
+    if name is None:
+        return None
+
+    def labels() -> Labels | None:
+        found = json.loads(made.services.ssh("curl --silent http://127.0.0.1:9093/api/v2/alerts"))
+        return next((alert["labels"] for alert in found if alert["labels"]["alertname"] == name), None)
+
+    for _ in range(_ALERT_SECONDS // 2):
+        if (there := await asyncio.to_thread(labels)) is not None:
+            return there
+        await asyncio.sleep(2)
+    return None
+
+
+def _runbook(name: str) -> list[str]:
+    """List the commands that the runbook names for an alert."""
+    text = (ROOT / "docs/guide/alerts.md").read_text()
+    part = text.partition(f"## {name}\n")[2].partition("\n## ")[0]
+    return [code for code in re.findall(r"`([^`]+)`", " ".join(part.split())) if code.startswith(_COMMANDS)]
+
+
+def _follow(made: Cluster, labels: Labels) -> None:
+    """Run the commands of an alert's runbook on the host that it names; each tells something."""
+    host = made.hosts.get(labels.get("instance", ""), made.services)
+    stands = {"NAME": labels.get("name", ""), "N": labels.get("worker", "1"), "ADDRESS": f"https://{NAME}"}
+    stands["REPOSITORY"] = "mirror/library/app"
+    for command in _runbook(labels["alertname"]):
+        spelled = re.sub(r"\b(NAME|N|ADDRESS|REPOSITORY)\b", lambda found: stands[found[1]], command)
+        said = host.ssh(f"timeout 30 sh -c {shlex.quote(spelled)} 2>&1 || true", timeout=60)
+        print(f"  {spelled}: {said.strip().splitlines()[-1][:150] if said.strip() else ''}")
+        assert said.strip(), f"{labels['alertname']}: {spelled} says nothing"
+        assert not re.search("not found|No such file|invalid|usage:", said), said[:1000]
