@@ -35,7 +35,7 @@ test: .venv/tests.stamp .venv-ansible/setup.stamp
 test-host: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
 	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py
-	$(PYTHON) -m pytest -m long -k "not sqlite" tests/growth/test_growth.py tests/conformance
+	$(PYTHON) -m pytest -m long tests/growth/test_growth.py tests/conformance
 
 # Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp

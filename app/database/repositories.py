@@ -152,12 +152,10 @@ def _by_full_name(
     """
     down, end = keyset.goes_down(page), page.after if page.before is None else page.before
     ordered = repository.c.name.desc() if down else repository.c.name
-    here = [
-        repository.c.project_id == project.c.id,
-        repository.c.name < END_OF_NAMES,
-        ~repository.c.pending,
-        *conditions,
-    ]
+    is_sqlite = transaction.dialect.name == "sqlite"
+    # So spelled, SQLite does not see that `ix_repository_shown` fits, and walks along the projects' names.
+    is_shown = repository.c.pending.is_(False) if is_sqlite else ~repository.c.pending
+    here = [repository.c.project_id == project.c.id, repository.c.name < END_OF_NAMES, is_shown, *conditions]
     whole = []
     if end is not None and keyset.is_storable(end):
         # The comparison of pairs implies these conditions, but with them the walk begins there.
@@ -167,7 +165,7 @@ def _by_full_name(
         else:
             whole.append(project.c.name >= end[0])
             here.append(or_(project.c.name > end[0], repository.c.name > end[1]))
-    if transaction.dialect.name == "sqlite":
+    if is_sqlite:
         joined = project.join(repository, and_(*here))
         statement = select(*_FULL_NAME).select_from(joined).where(*whole)
         sorts = {field: getattr(repository.c, name) for field, name in _SHOWN.items()} | {"update_time": _updated_at}

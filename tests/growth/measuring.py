@@ -52,6 +52,7 @@ def measure(folder: Path, size: int, database: Postgres | None, enough: Sequence
         asks = asked(built)
         rated = zip(asks.items(), enough or repeat(0), strict=False)
         costs = {name: house.cost(ask, least) for (name, ask), least in rated}
+        assert costs["/projects"] > 0, "the counter counts"
         return costs | _commands(house)
     finally:
         house.close()
