@@ -245,9 +245,9 @@ account = Table(
     Column("last_login_at", Double, nullable=True),
     # Each session keeps the generation it began with. A higher number here ends the person's browser sessions.
     Column("generation", BigInteger, nullable=False, server_default="0"),
-    # Few among many, and counted under a lock whenever one of them stops being one.
     # The names of an older release that have capitals; a handful. Nobody else gets one that differs by case alone.
     Index("ix_account_capitals", "username", postgresql_where=_CAPITALS, sqlite_where=_CAPITALS),
+    # Few among many, and counted under a lock whenever one of them stops being one.
     Index("ix_account_is_admin", "id", postgresql_where=text("is_admin"), sqlite_where=text("is_admin = 1")),
 )
 

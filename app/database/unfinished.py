@@ -5,7 +5,7 @@ People can see how much of a quota they hold, and free it. The review of a blob 
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Subquery, func, select
 
 from app.oci.digest import Digest
 
@@ -22,28 +22,18 @@ async def charged(transaction: Transaction, project_id: int) -> int:
     project has in another repository as well is not counted.
     """
     sessions = select(func.coalesce(func.sum(upload.c.charged_bytes), 0)).where(upload.c.opened_in == project_id)
-    looked = (
-        select(review.c.repository_id, review.c.digest)
-        .where(review.c.project_id == project_id)
-        .order_by(review.c.review_at)
-        .limit(MOST_SEARCHED)
-        .subquery()
-    )
+    looked, here, named = _pushed([review.c.project_id == project_id])
     other = link.alias("other")
     elsewhere = select(other.c.digest).where(
         other.c.project_id == project_id,
         other.c.digest == looked.c.digest,
         other.c.repository_id != looked.c.repository_id,
     )
-    named = select(part.c.digest).where(
-        part.c.repository_id == looked.c.repository_id, part.c.digest == looked.c.digest, ~part.c.is_manifest
-    )
-    here = (link.c.repository_id == looked.c.repository_id) & (link.c.digest == looked.c.digest)
     kept = (
         select(func.coalesce(func.sum(blob.c.size), 0))
         .join_from(looked, link, here)
         .join(blob, blob.c.digest == link.c.digest)
-        .where(~named.exists(), ~elsewhere.exists())
+        .where(~named, ~elsewhere.exists())
     )
     return await exactly(transaction, sessions) + await exactly(transaction, kept)
 
@@ -92,6 +82,13 @@ async def unlink(transaction: Transaction, found: list[tuple[int, Digest]]) -> i
 
 
 async def _unnamed(transaction: Transaction, chosen: list[ColumnElement[bool]], limit: int) -> list[tuple[int, Digest]]:
+    looked, here, named = _pushed(chosen)
+    statement = select(looked).join_from(looked, link, here).where(~named).limit(limit)
+    return [(row[0], Digest(row[1])) for row in await transaction.execute(statement)]
+
+
+def _pushed(chosen: list[ColumnElement[bool]]) -> tuple[Subquery, ColumnElement[bool], ColumnElement[bool]]:
+    """Return the chosen blobs that are under review, their join with `link`, and whether a manifest names one."""
     looked = (
         select(review.c.repository_id, review.c.digest)
         .where(*chosen)
@@ -99,9 +96,8 @@ async def _unnamed(transaction: Transaction, chosen: list[ColumnElement[bool]], 
         .limit(MOST_SEARCHED)
         .subquery()
     )
+    here = (link.c.repository_id == looked.c.repository_id) & (link.c.digest == looked.c.digest)
     named = select(part.c.digest).where(
         part.c.repository_id == looked.c.repository_id, part.c.digest == looked.c.digest, ~part.c.is_manifest
     )
-    here = (link.c.repository_id == looked.c.repository_id) & (link.c.digest == looked.c.digest)
-    statement = select(looked).join_from(looked, link, here).where(~named.exists()).limit(limit)
-    return [(row[0], Digest(row[1])) for row in await transaction.execute(statement)]
+    return looked, here, named.exists()

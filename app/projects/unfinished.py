@@ -83,26 +83,25 @@ async def _free(
     database: Database, project_id: int, *, before: float, due_before: float, used_since: float | None
 ) -> int:
     end = partial(unfinished.end_sessions, project_id=project_id, limit=_BATCH, before=before)
-    freed = 0
-    for _ in range(_BATCHES):
-        ended = await database.transact(end)
-        freed += ended
-        if ended < _BATCH:
-            break
     left = partial(
         unfinished.left_blobs, project_id=project_id, due_before=due_before, used_since=used_since, limit=_BATCH
     )
-    return freed + await _unlink(database, left)
+    return await _in_batches(database, end) + await _unlink(database, left)
 
 
 async def _unlink(database: Database, find: Callable[[Transaction], Awaitable[list[tuple[int, Digest]]]]) -> int:
     async def unlink(transaction: Transaction) -> int:
         return await unfinished.unlink(transaction, await find(transaction))
 
+    return await _in_batches(database, unlink)
+
+
+async def _in_batches(database: Database, step: Callable[[Transaction], Awaitable[int]]) -> int:
+    """Repeat a transaction that frees at most `_BATCH` things until it frees fewer; return how many it freed."""
     freed = 0
     for _ in range(_BATCHES):
-        unlinked = await database.transact(unlink)
-        freed += unlinked
-        if unlinked < _BATCH:
+        now = await database.transact(step)
+        freed += now
+        if now < _BATCH:
             break
     return freed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from app.access import roles
 from app.access.errors import Invalid, Missing
 from app.oci.digest import Digest
@@ -12,7 +14,7 @@ from .repositories import OnRepository
 
 
 class OnTags(OnRepository):
-    """The action of a form on the selected tags of a repository's list."""
+    """The action of a form on tags: on the selected ones of a repository's list, or on those of one artifact."""
 
     def selected(self) -> list[tuple[Tag, Digest]]:
         """Read the selected tags, each with the digest that it had on the page. Raise Invalid if there are none."""
@@ -21,16 +23,26 @@ class OnTags(OnRepository):
             raise Invalid("Select tags in the list first.")
         return [(Tag.parse(name), Digest.parse(digest)) for name, _, digest in named]
 
+    async def add(self, name: str, tag: Tag, digest: Digest) -> None:
+        """Give an artifact a tag, and note that."""
+        repository = await self.repository(name)
+        await self.services.artifacts.add_tag(repository.id, digest, tag)
+        self.note("create", "tag", self.full(name, f":{tag}"))
+
+    async def remove(self, name: str, tags: Iterable[tuple[Tag, Digest]]) -> None:
+        """Remove tags of artifacts, and note that."""
+        repository = await self.repository(name)
+        for tag, digest in tags:
+            await self.services.artifacts.remove_tag(repository.id, digest, tag)
+            self.note("delete", "tag", self.full(name, f":{tag}"))
+
 
 class RemoveTagsPage(OnTags):
     needs = roles.DELETE_TAG
 
     async def post(self, project: str, name: str) -> None:
         async def remove() -> None:
-            repository = await self.repository(name)
-            for tag, digest in self.selected():
-                await self.services.artifacts.remove_tag(repository.id, digest, tag)
-                self.note("delete", "tag", self.full(name, f":{tag}"))
+            await self.remove(name, self.selected())
 
         count = len(self.get_body_arguments("tag"))
         done = self._("%(count)d tag is removed.", "%(count)d tags are removed.", count) % {"count": count}
@@ -44,39 +56,34 @@ class RetagPage(OnTags):
         new = self.field("new")
 
         async def add() -> None:
-            repository, selected = await self.repository(name), self.selected()
+            selected = self.selected()
             if len(selected) > 1:
                 raise Invalid("Select one tag to give its artifact another one.")
-            await self.services.artifacts.add_tag(repository.id, selected[0][1], Tag.parse(new))
-            self.note("create", "tag", self.full(name, f":{new}"))
+            await self.add(name, Tag.parse(new), selected[0][1])
 
         await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": new}, self.at(project, name))
 
 
-class AddTagPage(OnRepository):
+class AddTagPage(OnTags):
     needs = roles.CREATE_TAG
 
     async def post(self, project: str, name: str, digest: str) -> None:
         tag = self.field("tag")
 
         async def add() -> None:
-            repository = await self.repository(name)
-            await self.services.artifacts.add_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("create", "tag", self.full(name, f":{tag}"))
+            await self.add(name, Tag.parse(tag), Digest.parse(digest))
 
         await self.settle(add(), self._("The tag %(tag)s is added.") % {"tag": tag}, self.at(project, name, digest))
 
 
-class RemoveTagPage(OnRepository):
+class RemoveTagPage(OnTags):
     needs = roles.DELETE_TAG
 
     async def post(self, project: str, name: str, digest: str) -> None:
         tag = self.field("tag")
 
         async def remove() -> None:
-            repository = await self.repository(name)
-            await self.services.artifacts.remove_tag(repository.id, Digest.parse(digest), Tag.parse(tag))
-            self.note("delete", "tag", self.full(name, f":{tag}"))
+            await self.remove(name, [(Tag.parse(tag), Digest.parse(digest))])
 
         done = self._("The tag %(tag)s is removed.") % {"tag": tag}
         await self.settle(remove(), done, self.at(project, name, digest))
