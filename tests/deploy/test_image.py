@@ -20,6 +20,13 @@ from .hosts import Bed, Host
 pytestmark = [pytest.mark.long, pytest.mark.timeout(SETUP_SECONDS)]
 
 _QUADLET = "/etc/containers/systemd/registry.container"
+# What a guest of systemd-nspawn may not do: make control groups and keyrings, and raise limits.
+_ALLOWANCES = {
+    "/etc/containers/containers.conf": (
+        '[containers]\nkeyring = false\ndefault_ulimits = ["nofile=20000:20000", "nproc=10000:10000"]\n'
+    ),
+    f"{_QUADLET}.d/guest.conf": "[Container]\nPodmanArgs=--cgroups=disabled\n",
+}
 _ADDRESS = "127.0.0.1:8080"
 _PULLED = f"{_ADDRESS}/own/registry:1.0.0"
 
@@ -48,6 +55,8 @@ def small(bed: Bed, release: Path) -> Small:
     host.ssh("apt-get -qq update && apt-get -qq install --yes --no-install-recommends podman crun", timeout=600)
     host.ssh("podman load --quiet --input /releases/registry-1.0.0.oci.tar", timeout=300)
     host.ssh(f"install -D --mode=0644 /image/registry.container {_QUADLET}")
+    for file, text in _ALLOWANCES.items():
+        host.ssh(f"mkdir --parents $(dirname {file}) && cat > {file} <<'END'\n{text}END")
     host.ssh("systemctl daemon-reload && systemctl start registry", timeout=120)
     made = Small(host, "")
     wait_for(lambda: made.answers("/readyz"), what="the registry to be ready", timeout=60, interval=1)
