@@ -7,7 +7,7 @@ Workers count what they answer. They know nothing of answers that the web server
 it sends by itself, or of a request that reached no worker. One process for each host reads the log in pieces, because
 a line costs least in a batch, and because workers must not share their time with it.
 
-It begins at the end of the log. So nothing is counted twice, and what was written while it did not run is not counted.
+It begins at the end of the log. So it counts no line twice. It never counts the lines that came while it did not run.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ _BY_CAUSE: Mapping[str, Explanation] = {
     ),
 }
 
-_TOO_LARGE = Explanation("What was sent is larger than the registry takes.", _NONE)
+_TOO_LARGE = Explanation("The client sent more than the registry takes at once.", _NONE)
 
 # By the code of the answer, if its error has no cause of its own.
 _BY_CODE: Mapping[str, Explanation] = {

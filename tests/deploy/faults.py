@@ -214,7 +214,7 @@ def _stopped(unit: str, where: str) -> Fault:
 
 
 def _once(command: str, where: str) -> Fault:
-    """Do something that nobody has to undo."""
+    """Run a command at the beginning, and none at the end."""
     return lambda made: _commands(made.hosts[where], command, "true")
 
 

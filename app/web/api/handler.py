@@ -163,7 +163,7 @@ class ApiHandler(ProtectedHandler):
                 raise Invalid("unknown parameter %(name)s; known parameters are %(known)s", name=name[:50], known=known)
             if len(values) > 1:
                 raise Invalid("%(name)s is given twice", name=name)
-            # Clients in Go send an empty text for one that nobody has set.
+            # Clients in Go send an empty text for a parameter without a value.
             if not values[0]:
                 continue
             try:
@@ -238,7 +238,7 @@ class ApiHandler(ProtectedHandler):
 
     @property
     def page_number(self) -> int:
-        # Clients in Go send 0 for a number that nobody has set.
+        # Clients in Go send 0 for a number without a value.
         return int(self.query["page"]) or 1
 
     @property

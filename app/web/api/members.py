@@ -36,7 +36,7 @@ class MembersHandler(ApiHandler):
         self.answer_page([member(row) for row in rows], total)
 
     async def post(self) -> None:
-        # Harbor's clients send an empty object for the one that nobody has set.
+        # Harbor's clients send an empty object for the one without a value.
         person, group = (_set(self.body.get(name)) for name in ("member_user", "member_group"))
         if bool(person) == bool(group):
             raise Invalid("name either a person (member_user) or a group (member_group)")

@@ -82,7 +82,7 @@ class Call(Delegate):
         *,
         tells: bool = False,
     ) -> None:
-        """``fault``: what is wrong with the head, if that is already known. ``tells``: see `events.Observed`."""
+        """``fault``: the error for a head that is already known to be wrong. ``tells``: see `events.Observed`."""
         self.method = start.method
         self.headers = headers
         self.address = address
