@@ -107,8 +107,12 @@ def single(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
     introduce(host, authority, host.address)
     hub = host.inside(partial(Hub, folder / "upstream"))
     with closing(hub):
-        own = {**variables(host, authority, release, hub, bed), "registry_workers": 2}
-        inventory = Inventory("single", folder, {SERVICES: own})
+        own = {
+            **variables(host, authority, release, hub, bed),
+            "registry_workers": 2,
+            "preflight_free_bytes": 200 << 20,
+        }
+        inventory = Inventory("single", folder, {REGISTRIES[0]: own})
         first = inventory.play("site.yml", timeout=2400)
         assert first.status == 0, first.output[-6000:]
         hosts = dict.fromkeys((*REGISTRIES, SERVICES), host)
