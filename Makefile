@@ -11,7 +11,7 @@ WORKERS := 4
 SMOKE := tests/api/test_root.py tests/api/test_blobs.py tests/api/test_manifests.py tests/api/test_visibility.py
 PYTEST := $(PYTHON) -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: setup run demo check test test-host test-deploy fuzz lint bench lock outdated
+.PHONY: setup run demo check test suites test-long test-host test-deploy fuzz lint bench lock outdated
 
 setup: .venv/setup.stamp
 
@@ -25,22 +25,30 @@ demo: .venv/tests.stamp
 check: lint
 	$(PYTEST) tests/unit $(SMOKE)
 
+# The linters take one processor while the tests wait, so they run beside the tests.
 test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
-	$(MAKE) lint
-	$(PYTEST) -m "not long"
+	$(MAKE) --jobs=2 --output-sync=line lint suites
+
+# All suites, without the linters.
+suites:
+	MAKEFLAGS= $(PYTEST) -m "not long"
+
+# The full forms of the tests whose short forms `make test` has: whole times, every fault, each control in a browser.
+test-long: .venv/tests.stamp .venv-ansible/setup.stamp
+	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
+	$(PYTHON) -m pytest -m long --ignore=tests/deploy
 
 # The playbook is linted, and makes a registry of a bare host with systemd. A registry a hundred times as large costs the
 # same, and the released conformance suite passes.
 test-host: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
-	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py
+	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py tests/deploy/test_hashes.py
 	$(PYTHON) -m pytest -m long tests/growth/test_growth.py tests/conformance
 
-# Hosts with systemd take their time, and so does building cosign: `make test` leaves out what is `long`, this does not.
+# Every playbook on hosts with systemd, one host and several, and what such sites bear.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt tests/deploy/apt-libvirt.txt
-	$(PYTHON) -m pytest -m long tests/clients tests/conformance tests/contract tests/crowd tests/growth tests/mirror
 	$(PYTHON) -m pytest tests/deploy
 
 # `make test` tries the same few inputs each time, this tries so many new ones for each target; more take longer.

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_ansible_lint(tmp_path: Path) -> None:
     _ansible()
     _run(

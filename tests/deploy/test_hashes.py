@@ -70,6 +70,7 @@ def install(folder: Path, contents: dict[str, bytes], maker: ModuleType) -> subp
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_release_as_it_was_made_is_installed(tmp_path: Path, wheel: Path, maker: ModuleType) -> None:
     require(playbook)
     contents = {f"wheels/{wheel.name}": wheel.read_bytes(), "wheels.lock": maker._hashes([wheel])}
@@ -79,6 +80,7 @@ def test_a_release_as_it_was_made_is_installed(tmp_path: Path, wheel: Path, make
     assert (tmp_path / "release/.complete").exists()
 
 
+@pytest.mark.long
 def test_a_wheel_with_one_other_byte_is_refused(tmp_path: Path, wheel: Path, maker: ModuleType) -> None:
     require(playbook)
     changed = wheel.read_bytes().replace(b"VALUE = 1", b"VALUE = 2")

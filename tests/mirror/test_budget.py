@@ -383,7 +383,9 @@ async def _flush(valkey: Valkey) -> None:
         await asyncio.sleep(0.1)
 
 
-@pytest.mark.parametrize("trouble", [_stop, _freeze, _restart, _flush])
+@pytest.mark.parametrize(
+    "trouble", [_stop, *(pytest.param(each, marks=pytest.mark.long) for each in (_freeze, _restart)), _flush]
+)
 async def test_redis_in_trouble(limited: Hub, budgeted: Service, valkey: Valkey, warm: Image, trouble: Trouble) -> None:
     names = cold(limited, 40)
     limited.pace(latency=0.03)

@@ -23,7 +23,7 @@ _CLASS = 64
 _HELD_BACK = 1_000_000
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.long), 2], ids=["one-worker", "two-workers"])
 def started(
     request: pytest.FixtureRequest, hub_process: Hub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:

@@ -224,6 +224,7 @@ def shown(person: Visitor) -> list[str]:
         ("/administration/robots", "Search by name", "MARK-05", ["robot-MARK-05"]),
     ],
 )
+@pytest.mark.long
 def test_a_search_finds_what_has_the_word_in_it(
     admin: Visitor, plenty: Plenty, mark: str, path: str, label: str, wanted: str, found: list[str]
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_search_finds_what_has_the_word_in_it(
     assert shown(admin) == []
 
 
+@pytest.mark.long
 def test_artifacts_are_searched_by_tag(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-00")
     mari.fill("Search by tag", "v07").page.keyboard.press("Enter")
@@ -260,6 +262,7 @@ def test_artifacts_are_searched_by_tag(mari: Visitor, plenty: Plenty) -> None:
         ("/administration/robots?q=MARK-", "robot-MARK"),
     ],
 )
+@pytest.mark.long
 def test_a_long_list_is_turned_and_turned_back(
     admin: Visitor, plenty: Plenty, mark: str, path: str, names: str
 ) -> None:
@@ -281,6 +284,7 @@ def test_a_long_list_is_turned_and_turned_back(
 
 
 @pytest.mark.parametrize("path", ["/projects/PROJECT/logs", "/administration/audit"])
+@pytest.mark.long
 def test_a_long_log_is_turned_and_turned_back(admin: Visitor, plenty: Plenty, path: str) -> None:
     admin.go(path.replace("PROJECT", plenty.project))
     rows = admin.page.locator("table.list tbody tr")
@@ -291,6 +295,7 @@ def test_a_long_log_is_turned_and_turned_back(admin: Visitor, plenty: Plenty, pa
     expect(rows).to_have_count(PAGE)
 
 
+@pytest.mark.long
 def test_the_tags_of_an_artifact_are_turned(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-01:1")
     tags = mari.page.locator(".plain-list li b")
@@ -341,6 +346,7 @@ def login(stage: Service, path: str) -> tuple[str, str]:
     return ("jaan.saar", PASSWORD) if "current" in path else (stage.username, stage.password)
 
 
+@pytest.mark.long
 def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.empty}/robots/new").fill("Name", "all").fill("Description (optional)", "does it all")
     rights = tick_everything(mari)
@@ -356,6 +362,7 @@ def test_a_robot_is_given_what_was_ticked(mari: Visitor, stage: Service, plenty:
     expect(mari.row("all").locator("time").first).to_have_text("in 12 days")
 
 
+@pytest.mark.long
 def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service, plenty: Plenty, mark: str) -> None:
     admin.go("/administration/robots/new").fill("Name", f"{mark}-all").fill("Description (optional)", "does it all")
     rights = tick_everything(admin)
@@ -373,6 +380,7 @@ def test_a_system_robot_is_given_what_was_ticked(admin: Visitor, stage: Service,
     assert Registry(stage.host, username, fresh).ask_token().status == 200
 
 
+@pytest.mark.long
 def test_a_robot_is_changed_on_its_page(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     page = mari.go(f"/projects/{plenty.project}/robots/{plenty.bot}").page
     rights = tick_everything(mari)
@@ -382,6 +390,7 @@ def test_a_robot_is_changed_on_its_page(mari: Visitor, stage: Service, plenty: P
     assert sorted(ticked) == rights
 
 
+@pytest.mark.long
 def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, plenty: Plenty, mark: str) -> None:
     home = "/administration/robots"
     admin.go(f"{home}/{plenty.system_bot}")
@@ -405,12 +414,14 @@ def test_a_system_robot_is_changed_on_its_page(admin: Visitor, stage: Service, p
     assert Registry(stage.host, *robot).ask_token().status == 401
 
 
+@pytest.mark.long
 def test_a_project_s_robot_gets_a_new_secret(mari: Visitor, stage: Service, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/robots?q=bot-03").act_on("bot-03", "Refresh secret")
     username, secret = secret_of(mari, f"/projects/{plenty.project}/robots?q=bot-03")
     assert Registry(stage.host, username, secret).ask_token().status == 200
 
 
+@pytest.mark.long
 def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service) -> None:
     name = f"own-{uuid.uuid4().hex[:6]}"
     jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1").click("Create project")
@@ -431,6 +442,7 @@ def test_an_access_key_is_given_what_was_ticked(jaan: Visitor, stage: Service) -
     assert "The access key is deleted" in jaan.told()
 
 
+@pytest.mark.long
 def test_a_key_that_ends_soon_is_told_of_on_the_other_pages(jaan: Visitor) -> None:
     name = f"ending-{uuid.uuid4().hex[:6]}"
     jaan.go("/mine/keys").fill("Name", name).fill("Expires after", "3").click("Create access key")
@@ -444,6 +456,7 @@ def test_a_key_that_ends_soon_is_told_of_on_the_other_pages(jaan: Visitor) -> No
 @pytest.mark.parametrize(
     ("fold", "label", "name"), [("USER", "User name", "liis.kask"), ("GROUP", "The group's name", "one-group")]
 )
+@pytest.mark.long
 def test_a_member_is_given_the_role_that_was_chosen(
     mari: Visitor, plenty: Plenty, fold: str, label: str, name: str
 ) -> None:
@@ -469,6 +482,7 @@ def test_a_member_is_given_the_role_that_was_chosen(
 # -- choices of forms
 
 
+@pytest.mark.long
 def test_a_project_is_as_it_was_asked_for(mari: Visitor, visitor: Visitor) -> None:
     name = f"open-{uuid.uuid4().hex[:6]}"
     mari.go("/new-project").fill("Project name", name).fill("Storage quota", "300").fill("Description (optional)", "x")
@@ -489,6 +503,7 @@ def test_a_project_is_as_it_was_asked_for(mari: Visitor, visitor: Visitor) -> No
     assert "/login" in visitor.page.url
 
 
+@pytest.mark.long
 def test_a_cache_is_as_it_was_asked_for(admin: Visitor) -> None:
     name = f"cache-{uuid.uuid4().hex[:6]}"
     admin.go("/new-project").fill("Project name", name).page.get_by_label("Proxy cache").check()
@@ -509,6 +524,7 @@ def test_a_cache_is_as_it_was_asked_for(admin: Visitor) -> None:
     expect(admin.page.get_by_label("Image names without library/")).to_have_value("alias")
 
 
+@pytest.mark.long
 def test_an_admin_sets_a_quota_in_any_unit(admin: Visitor, mark: str) -> None:
     admin.go(f"/administration/projects?q={mark}-04")
     row = admin.row(f"{mark}-04")
@@ -519,6 +535,7 @@ def test_an_admin_sets_a_quota_in_any_unit(admin: Visitor, mark: str) -> None:
     expect(admin.go(f"/administration/projects?q={mark}-04").row(f"{mark}-04")).to_contain_text("of 3 TiB used")
 
 
+@pytest.mark.long
 def test_a_label_has_its_colour_and_description(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.empty}/labels").fill("Name", "red").fill("Description", "to be looked at")
     mari.fill("Colour", "#ff0000").click("Create label")
@@ -526,6 +543,7 @@ def test_a_label_has_its_colour_and_description(mari: Visitor, plenty: Plenty) -
     assert mari.row("red").locator("circle").get_attribute("fill") == "#ff0000"
 
 
+@pytest.mark.long
 def test_a_label_is_chosen_for_an_artifact(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
     mari.page.get_by_label("Label", exact=True).select_option("label-11")
@@ -533,6 +551,7 @@ def test_a_label_is_chosen_for_an_artifact(mari: Visitor, plenty: Plenty) -> Non
     expect(mari.page.locator(".plain-list", has_text="label-11")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_audit_log_is_narrowed_to_what_was_done(admin: Visitor, plenty: Plenty) -> None:
     admin.go(f"/administration/audit?q={plenty.project}")
     admin.page.get_by_label("Action").select_option("push")
@@ -543,6 +562,7 @@ def test_the_audit_log_is_narrowed_to_what_was_done(admin: Visitor, plenty: Plen
     assert all(one.startswith("pushed") for one in said)
 
 
+@pytest.mark.long
 def test_the_log_in_page_changes_its_language_and_colours(open_context: Opener) -> None:
     visitor = open_context()
     visitor.go("/login").click("Eesti")
@@ -553,6 +573,7 @@ def test_the_log_in_page_changes_its_language_and_colours(open_context: Opener) 
     expect(visitor.page.get_by_role("heading", name="Log in")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_manifest_is_unfolded(mari: Visitor, plenty: Plenty) -> None:
     mari.go(f"/projects/{plenty.project}/repositories/part-02:1")
     expect(mari.page.locator("#payload")).to_be_hidden()

@@ -232,7 +232,7 @@ def test_a_form_in_another_tab_goes_on_after_a_new_log_in(open_context: Opener) 
     jaan.go("/new-project").fill("Project name", name).fill("Storage quota", "1")
     other = Visitor(jaan.page.context.new_page(), None)
     other.go("/").open("jaan.saar").click("Log out")
-    other.log_in("jaan.saar", PASSWORD)
+    log_in_here(other.go("/login"), "jaan.saar")
     jaan.click("Create project")
     assert f"The project {name} is created." in jaan.told()
 

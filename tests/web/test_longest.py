@@ -144,7 +144,7 @@ def long(stage: Service) -> Long:
     return Long(project, user, pages)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long: Long, theme: str) -> None:
     """An administrator sees every control; the person with the long name has the pages of an account."""
     admin = open_context(theme=theme).log_in(stage.username, stage.password)

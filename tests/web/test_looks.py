@@ -115,7 +115,7 @@ def pages(project: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.long), 390])
 def test_every_page_can_be_read_aloud(open_context: Opener, stage: Service, project: str, width: int) -> None:
     """Headings in order, a name for every control and its own, ids once, tables with heads; menus open as well."""
     admin = open_context(width=width).log_in(stage.username, stage.password)
@@ -178,7 +178,7 @@ def test_what_moves_is_seen_to_move(admin: Visitor, stage: Service, project: str
     assert admin.page.locator("[data-live] [data-refresh]").count() == 1
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_where_the_keyboard_is_can_be_seen(open_context: Opener, stage: Service, project: str, theme: str) -> None:
     someone = open_context(theme=theme).log_in(stage.username, stage.password)
     for path in ("/", f"/projects/{project}/robots", "/new-project", "/administration/projects"):

@@ -289,6 +289,7 @@ def test_the_audit_log_is_searched_and_exported(admin: Visitor) -> None:
 WIDTHS = (1280, 1010, 768, 390)
 
 
+@pytest.mark.long
 def test_no_page_is_wider_than_its_window(open_context: Opener, stage: Service) -> None:
     someone = open_context(theme="dark").log_in(stage.username, stage.password)
     for path in (

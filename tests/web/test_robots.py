@@ -71,6 +71,7 @@ def tick(person: Visitor, right: str, suffix: str = "", *, on: bool = True) -> N
     person.page.locator(f"input[name='right{suffix}'][value='{right}']").set_checked(on)
 
 
+@pytest.mark.long
 def test_rights_and_description_are_changed(mari: Visitor, stage: Service, project: str) -> None:
     home = f"/projects/{project}/robots"
     robot = make(mari, home, "editor")
@@ -98,6 +99,7 @@ def test_rights_and_description_are_changed(mari: Visitor, stage: Service, proje
     assert mari.page.get_by_label("Description (optional)").input_value() == "Pushes <b>now</b>"
 
 
+@pytest.mark.long
 def test_the_last_day_is_chosen_freely(mari: Visitor, stage: Service, project: str) -> None:
     home = f"/projects/{project}/robots"
     mari.go(f"{home}/new").fill("Name", "days").fill("Expires after", "3").click("Create robot account")
@@ -187,6 +189,7 @@ def test_nobody_gives_by_a_change_what_may_not_be_given(mari: Visitor, stage: Se
     assert liis.get(f"{home}/{number}").status == 404
 
 
+@pytest.mark.long
 def test_a_system_robot_has_different_rights_in_different_projects(
     admin: Visitor, stage: Service, project: str
 ) -> None:
@@ -216,6 +219,7 @@ def test_a_system_robot_has_different_rights_in_different_projects(
     expect(admin.page.locator(".facts")).to_contain_text("never")
 
 
+@pytest.mark.long
 def test_a_robot_is_changed_without_scripts_in_estonian(open_context: Opener, project: str) -> None:
     plain = open_context(scripts=False, locale="et", width=390)
     plain.go("/login").page.get_by_label("Kasutajanimi").fill("mari.tamm")
