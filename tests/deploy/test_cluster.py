@@ -22,6 +22,7 @@ from tests.conftest import require
 from tests.parts import dockerd, weed
 from tests.parts.dockerd import Docker
 from tests.parts.process import wait_for
+from tests.parts.service import merged
 
 from . import hosts, playbook
 from .cluster import REGISTRIES, SERVICES, Cluster, cluster
@@ -139,6 +140,17 @@ def test_upgrade_fails_nobody(made: Cluster, next_release: str) -> None:
         own["registry_version"] = next_release
     assert made.seen()[noticed:] == ["registry1 DOWN", "registry1 UP", "registry2 DOWN", "registry2 UP"]
     assert crowd.lost() == []
+
+
+def test_delivery_changes_without_a_failed_pull(made: Cluster) -> None:
+    config = made.inventory.hosts["registry1"]["registry_config"]
+    with Crowd(made.balancer, clients=4) as crowd:
+        for delivery in ("accel", "redirect"):
+            other = merged(config, {"storage": {"delivery": delivery}})
+            changed = made.inventory.play("site.yml", "--tags", "registry,nginx", registry_config=other)
+            assert changed.status == 0, changed.output[-4000:]
+    assert crowd.failures == []
+    assert crowd.pulls > 10
 
 
 def test_site_does_not_change_the_release(made: Cluster, release: Path) -> None:
