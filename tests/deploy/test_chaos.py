@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.parts.process import ROOT, eventually
 from . import hosts, playbook
 from .cluster import Cluster, cluster, single
 from .conftest import NAME
-from .faults import TROUBLES, everybody, wait_until_ready
+from .faults import TROUBLES, Trouble, everybody, wait_until_ready
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -76,6 +77,22 @@ def _hurry(made: Cluster) -> None:
 async def test_a_fault(made: Cluster, what: str) -> None:
     """Nothing fails that is warm, nothing old is shown, all else is refused in time, and after it nothing is lost."""
     trouble = TROUBLES[what]
+    began = int(time.time())
+    try:
+        await _go_through(made, what, trouble)
+    finally:
+        crashes = _crashes(made, began)
+        print(crashes)
+    assert crashes == ""
+
+
+def _crashes(made: Cluster, since: int) -> str:
+    """Read what workers said of errors that nobody had thought of, which the client gets as 500."""
+    said = f"journalctl --unit 'registry@*' --since @{since} --output cat --no-pager | grep -B2 -A40 Traceback || true"
+    return "\n".join(filter(None, (made.hosts[name].ssh(said) for name in made.hubs)))
+
+
+async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
     async with everybody(made) as (seen, moved, crowd):
         await asyncio.sleep(WARM_UP_SECONDS)
         warm, quiet = len(seen.pulls), not seen.refused
