@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +45,9 @@ _DOWN = {"08", "28", "3D", "53", _READ_ONLY, _CLOSED, _NO_RIGHT, "57P01", "57P02
 }
 _FULL = {"53100", f"sqlite {sqlite3.SQLITE_FULL}"}
 NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
-# If a host has several addresses and none of them answers, the error is a bare OSError.
-_DOWN_ERRORS = (PoolTimeout, ConnectionError, TimeoutError, socket.gaierror)
+# An OSError is of a connection: refused, timed out, a name that nobody knows, a socket's file that a stopped server has
+# removed. All else that the driver says has a SQLSTATE.
+_DOWN_ERRORS = (PoolTimeout, OSError)
 
 
 class DatabaseUnavailable(Unavailable):
@@ -100,7 +100,7 @@ def is_down(error: Exception) -> bool:
     state = sqlstate(error)
     if state in _FULL:
         return False
-    return state in _DOWN or state[:2] in _DOWN or isinstance(error, _DOWN_ERRORS) or type(error) is OSError
+    return state in _DOWN or state[:2] in _DOWN or isinstance(error, _DOWN_ERRORS)
 
 
 def sqlstate(error: BaseException) -> str:

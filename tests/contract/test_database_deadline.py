@@ -308,6 +308,22 @@ async def test_a_database_that_takes_no_connections(
     await database.close()
 
 
+@pytest.mark.parametrize("through_socket", [False, True], ids=["through a port", "through a socket"])
+async def test_a_server_that_is_stopped(postgres: Postgres, template: str, *, through_socket: bool) -> None:
+    """It refuses connections, or has removed its socket; 4,283 requests got 500 while the socket was not there."""
+    url = postgres.database(template)
+    database = Database(postgres.through_socket(url) if through_socket else url)
+    await write(database)
+    postgres.stop()
+    try:
+        for question in QUESTIONS:
+            assert await refused(question(database)) < IN_TIME
+    finally:
+        postgres.start()
+    await eventually(lambda: answers(database), what="the database to be asked again")
+    await database.close()
+
+
 async def test_a_database_that_is_prepared_when_it_comes(postgres: Postgres) -> None:
     """Until then nobody uses it, because its schema may be of another release."""
     url, prepared = postgres.database(), asyncio.Event()
