@@ -29,6 +29,8 @@ T = TypeVar("T")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})\}")
 # No more digits than a database takes.
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
+# Somebody is told so long before something of theirs ends (`app.access.notices`).
+_FIRST_NOTICE_DAYS = 14
 _ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
@@ -126,6 +128,8 @@ class Access:
     robot_days: int = 30
     most_robot_days: int = 365
     most_key_days: int = 365
+    # Days without a log-in in a browser after which a person counts as absent (`app.access.absence`); null: never.
+    absent_days: int | None = 180
     # Seconds after which a browser session ends: without a request, and in any case.
     session_idle: int = 2 * 3600
     session_life: int = 12 * 3600
@@ -286,6 +290,8 @@ def _check_people(config: Config) -> None:
         raise ConfigError("saml.encrypted_assertions: false needs an https:// server.external_url, which hides them")
     if config.policy.default_quota > config.policy.most_quota:
         raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
+    if config.access.absent_days is not None and config.access.absent_days <= _FIRST_NOTICE_DAYS:
+        raise ConfigError(f"access.absent_days: must be more than {_FIRST_NOTICE_DAYS}, or null for never")
     if config.access.robot_days > config.access.most_robot_days:
         raise ConfigError("access.robot_days: must not be more than access.most_robot_days")
     if not _ROBOT_PREFIX.match(config.access.robot_prefix):

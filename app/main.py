@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
+from app.access.absence import Absence
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
 from app.access.computations import Computations
@@ -349,6 +350,7 @@ async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack, *,
 class _Access:
     """The services for logins and permissions. ``jobs`` run for as long as the worker lives."""
 
+    absence: Absence
     access_keys: AccessKeys
     accounts: Accounts
     audit: Audit
@@ -376,10 +378,12 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     accounts = Accounts(database, throttle, enabled=config.admin.enabled)
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
-    people = People(database, sessions, config.access.robot_prefix)
+    absence = Absence(config.access.absent_days)
+    people = People(database, sessions, config.access.robot_prefix, absence)
     signing_keys = SigningKeys(database, secrets, None if database.is_sqlite else stores.cache)
     permissions, tokens = Permissions(database), Tokens(signing_keys, config.server.external_url)
-    computations, jobs = Computations(), [used.run(), audit.run(), Notices(database).run()]
+    computations = Computations()
+    jobs = [used.run(), audit.run(), absence.run(database), Notices(database).run()]
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -396,12 +400,13 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
             computations=computations,
         )
     return _Access(
+        absence=absence,
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
         computations=computations,
         browsers=BrowserSessions(sessions, people, config.server.external_url),
-        credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
+        credentials=Credentials(database, secrets, accounts, throttle, used, refusals, absence),
         people=people,
         permissions=permissions,
         refusals=refusals,
@@ -507,7 +512,7 @@ def _make_application(
         people=who.people,
         projects=content.projects,
         census=content.census,
-        members=Members(database),
+        members=Members(database, who.absence),
         quotas=content.quotas,
         labels=Labels(database),
         repositories=Repositories(database),

@@ -5,7 +5,6 @@ An account is either the university's or one with a local password. Neither way 
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from app.database import Database, Transaction, accounts, members, projects
@@ -14,6 +13,7 @@ from app.database.text import folded
 from app.kit.ids import is_id
 from app.oci.errors import Denied
 
+from .absence import Absence, attend
 from .errors import Forbidden, Invalid, Missing, PreconditionFailed
 from .principal import Principal, PrincipalKind
 from .roles import Role
@@ -42,7 +42,8 @@ class SignedIn:
 class People:
     """Everybody's accounts. Every principal is read from the database again, so that a change shows at once."""
 
-    def __init__(self, database: Database, sessions: Sessions, robot_prefix: str) -> None:
+    def __init__(self, database: Database, sessions: Sessions, robot_prefix: str, absence: Absence) -> None:
+        self._absence = absence
         self._database = database
         self._sessions = sessions
         self._robot_prefix = robot_prefix
@@ -68,8 +69,15 @@ class People:
             )
 
     async def noted(self, account_id: int) -> None:
-        """Note that a person has logged in with a local password; raises Unavailable."""
-        await self._change(account_id, last_login_at=time.time())
+        """Note that a person has logged in with a local password in a browser; raises Unavailable."""
+
+        async def note(transaction: Transaction) -> None:
+            person = await accounts.person(transaction, account_id)
+            if person is not None:
+                await accounts.note_login(transaction, person)
+                await attend(transaction, account_id, person.groups)
+
+        await self._database.transact(note)
 
     async def principal_of(self, account_id: int, generation: int) -> Principal | None:
         """Return the present principal of a person with a session of this generation; raises Unavailable.
@@ -134,16 +142,15 @@ class People:
             left = await members.left_without(transaction, account_id, Role.PROJECT_ADMIN)
             await accounts.remove(transaction, account_id)
             for project_id in left:
-                await _hand_over(transaction, project_id, by)
+                if by.id is None:
+                    break
+                await hand_over(transaction, project_id, by.id)
+                await self._absence.recheck(transaction, project_id)
             return person
 
         removed = await self._database.transact(remove)
         await self._sessions.forget(account_id)
         return removed
-
-    async def _change(self, account_id: int, **values: object) -> bool:
-        async with self._database.transaction() as transaction:
-            return await accounts.change(transaction, account_id, **values)
 
 
 async def _found(transaction: Transaction, account_id: int) -> Person:
@@ -163,16 +170,14 @@ async def _require_another(transaction: Transaction, by: Principal, person: Pers
         )
 
 
-async def _hand_over(transaction: Transaction, project_id: int, to: Principal) -> None:
+async def hand_over(transaction: Transaction, project_id: int, account_id: int) -> None:
     """Make a person the owner and a project admin of a project that nobody else manages."""
-    if to.id is None:
-        return
-    own = await members.of_account(transaction, project_id, to.id)
+    own = await members.of_account(transaction, project_id, account_id)
     if own is None:
-        await members.add(transaction, project_id, Role.PROJECT_ADMIN, account_id=to.id)
+        await members.add(transaction, project_id, Role.PROJECT_ADMIN, account_id=account_id)
     else:
         await members.set_role(transaction, own.id, Role.PROJECT_ADMIN)
-    await projects.set_owner(transaction, project_id, to.id)
+    await projects.set_owner(transaction, project_id, account_id)
 
 
 async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
@@ -192,13 +197,13 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
     values: dict[str, object] = {
         "full_name": identity.full_name,
         "email": identity.email,
-        "last_login_at": time.time(),
     }
     if identity.groups != known.groups:
         values["groups"] = list(identity.groups)
     if identity.is_admin not in (None, known.is_admin):
         values["is_admin"] = identity.is_admin
-    await accounts.change(transaction, known.id, **values)
+    await accounts.note_login(transaction, known, **values)
+    await attend(transaction, known.id, identity.groups)
     changes = ["create"] if made else []
     before = known.is_admin and not made
     if (after := bool(values.get("is_admin", known.is_admin))) is not before:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
+from app.access.absence import Absence
 from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.access.people import Identity, People
 from app.access.principal import Principal, PrincipalKind
@@ -33,7 +34,7 @@ def sessions(cache: Cache) -> Sessions:
 
 @pytest.fixture
 def people(database: Database, sessions: Sessions) -> People:
-    return People(database, sessions, "robot-")
+    return People(database, sessions, "robot-", Absence(180))
 
 
 def changed(**values: object) -> Identity:
@@ -147,7 +148,7 @@ async def test_redis_need_not_know_who_is_disabled_or_removed(
     people: People, database: Database, sessions: Sessions
 ) -> None:
     cache = no_redis()
-    apart = People(database, Sessions(cache, 600, 3600), "robot-")
+    apart = People(database, Sessions(cache, 600, 3600), "robot-", Absence(180))
     made = await sign_in(people, MARI)
     secret = await sessions.begin(made.id, made.generation, "192.0.2.1", "")
     for change in (apart.set_disabled(ROOT, made.id, disabled=True), apart.set_disabled(ROOT, made.id, disabled=False)):
