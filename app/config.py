@@ -148,6 +148,19 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Mail:
+    """The server that takes letters on what ends soon; without a host there are none."""
+
+    host: str | None = None
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    # The address that letters come from.
+    sender: str | None = None
+
+
+@dataclass(frozen=True)
 class SamlAttributes:
     """The names that each attribute may have; the first one found counts."""
 
@@ -213,6 +226,7 @@ class Config:
     access: Access = Access()
     policy: Policy = Policy()
     saml: Saml = Saml()
+    mail: Mail = Mail()
 
     @property
     def database_url(self) -> str:
@@ -265,6 +279,7 @@ def _check(config: Config) -> None:
     if config.storage.delivery == "redirect" and config.storage.driver != "s3":
         raise ConfigError("storage.delivery: redirect works with driver s3 only; use stream or accel")
     _check_people(config)
+    _check_mail(config.mail)
     for name, project in config.projects.items():
         _check_project(config, name, project)
     for host, name in config.hosts.items():
@@ -298,6 +313,17 @@ def _check_people(config: Config) -> None:
         raise ConfigError(
             "access.robot_prefix: use 1 to 32 letters, digits and . _ - $ +, with at least one that is not a letter"
         )
+
+
+def _check_mail(mail: Mail) -> None:
+    if mail.host is None:
+        return
+    if not mail.sender or "@" not in mail.sender or not mail.sender.isprintable():
+        raise ConfigError("mail.sender: required with mail.host; an address such as registry@example.org")
+    if (mail.username is None) != (mail.password is None):
+        raise ConfigError("mail.username and mail.password: set both or neither")
+    if mail.username is not None and mail.security == "none":
+        raise ConfigError("mail.security: none would send mail.password in the clear; use starttls or tls")
 
 
 def _is_hidden(url: str) -> bool:

@@ -27,6 +27,8 @@ from app.access.accounts import Accounts
 from app.access.computations import Computations
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
+from app.access.letters import Letters
+from app.access.mail import Mail
 from app.access.notices import Notices
 from app.access.people import People
 from app.access.permissions import Permissions
@@ -383,7 +385,10 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     signing_keys = SigningKeys(database, secrets, None if database.is_sqlite else stores.cache)
     permissions, tokens = Permissions(database), Tokens(signing_keys, config.server.external_url)
     computations = Computations()
-    jobs = [used.run(), audit.run(), absence.run(database), Notices(database).run()]
+    letters = Letters(config.server.external_url) if config.mail.host is not None else None
+    jobs = [used.run(), audit.run(), absence.run(database), Notices(database, absence, letters).run()]
+    if config.mail.host is not None:
+        jobs.append(Mail(database, config.mail, urlsplit(config.server.external_url).hostname or "registry").run())
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)

@@ -78,7 +78,7 @@ OPERATIONS: Mapping[str, str] = {
     "login": mark("logged in"),
     "logout": mark("logged out"),
     "refresh": mark("refreshed the secret of"),
-    "expiring": mark("expires within a week:"),
+    "expiring": mark("ends soon:"),
     "disable": mark("disabled"),
     "enable": mark("enabled"),
     "attach": mark("added a label to"),
