@@ -194,6 +194,11 @@ class Saml:
     next_certificate: str | None = None
     next_private_key: str | None = field(default=None, repr=False)
     attributes: SamlAttributes = SamlAttributes()
+    # Attributes whose value never changes and never passes to anybody else. By them people are known who have another
+    # name now. All that are sent count.
+    lasting_ids: tuple[str, ...] = (
+        "urn:oasis:names:tc:SAML:attribute:pairwise-id", "urn:oasis:names:tc:SAML:attribute:subject-id"
+    )  # fmt: skip
     # Whether an assertion has to be encrypted. Without encryption it is still signed, and TLS alone hides it.
     encrypted_assertions: bool = True
     # Scopes (the part after the @) for which the identity provider may assert identities. Empty: those in its metadata.

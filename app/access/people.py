@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.database import Database, Transaction, accounts, members, projects
+from app.database import Database, Transaction, accounts, identities, members, projects
 from app.database.accounts import AccountSource, Person
 from app.database.text import folded
 from app.kit.ids import is_id
@@ -22,21 +22,30 @@ from .sessions import Sessions
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person as the university describes them. ``is_admin`` is None if no rule says who is an admin."""
+    """A person as the university describes them. ``is_admin`` is None if no rule says who is an admin.
+
+    ``lasting``: attributes with their values (`app.database.identities`) that never pass to anybody else. It is None
+    if the configuration knows no such attribute.
+    """
 
     username: str
     full_name: str
     email: str
     groups: tuple[str, ...]
     is_admin: bool | None
+    lasting: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A person who has logged in. ``changes`` lists the effects on their account: create, promote, demote."""
+    """A person who has logged in. ``changes`` lists the effects on their account: create, promote, demote.
+
+    ``former`` is the name that the account had until now, if it has another one.
+    """
 
     person: Person
     changes: tuple[str, ...]
+    former: str | None = None
 
 
 class People:
@@ -181,7 +190,8 @@ async def hand_over(transaction: Transaction, project_id: int, account_id: int) 
 
 
 async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
-    made = await accounts.make(
+    found = await _recognise(transaction, identity)
+    made = found is None and await accounts.make(
         transaction,
         identity.username,
         full_name=identity.full_name,
@@ -189,11 +199,17 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
         groups=identity.groups,
         is_admin=bool(identity.is_admin),
     )
-    known = await accounts.person_by_name(transaction, identity.username)
+    known = found or await accounts.person_by_name(transaction, identity.username)
     if known is None or known.source != AccountSource.SAML:
         raise Denied("%(name)r is a local account; log in with its password", name=identity.username)
     if known.disabled:
         raise Denied("the account %(name)r is disabled", name=identity.username)
+    if identity.lasting:
+        await identities.keep(transaction, known.id, identity.lasting)
+    # An account of an older release keeps its capitals.
+    former = known.username if folded(known.username) != identity.username else None
+    if former is not None:
+        await accounts.rename(transaction, known, identity.username)
     values: dict[str, object] = {
         "full_name": identity.full_name,
         "email": identity.email,
@@ -208,4 +224,36 @@ async def _follow(transaction: Transaction, identity: Identity) -> SignedIn:
     before = known.is_admin and not made
     if (after := bool(values.get("is_admin", known.is_admin))) is not before:
         changes.append("promote" if after else "demote")
-    return SignedIn(await accounts.person(transaction, known.id) or known, tuple(changes))
+    return SignedIn(await accounts.person(transaction, known.id) or known, tuple(changes), former)
+
+
+async def _recognise(transaction: Transaction, identity: Identity) -> Person | None:
+    """Return the account of a person: by what lasts, and by the name if nothing that lasts is known of its account.
+
+    Raise Denied if the name is another person's, or if that cannot be told.
+    """
+    owners = await identities.owners(transaction, identity.lasting or ())
+    if len(owners) > 1:
+        raise Denied("%(name)r has lasting ids of several accounts", name=identity.username)
+    named = await accounts.person_by_name(transaction, identity.username)
+    if owners:
+        known = await accounts.person(transaction, owners.pop())
+        if known is not None and named is not None and named.id != known.id:
+            raise Denied(
+                "%(former)r is called %(name)r now, and there is another account of that name; remove or erase it",
+                former=known.username,
+                name=identity.username,
+            )
+        return known
+    if named is None or identity.lasting is None or not await identities.of_account(transaction, named.id):
+        return named
+    if identity.lasting:
+        raise Denied(
+            "%(name)r is the account of somebody with another lasting id; if it is the same person, run admin "
+            "forget-identities",
+            name=identity.username,
+        )
+    raise Denied(
+        "the university sent no lasting id for %(name)r, whose account has one; see saml.lasting_ids",
+        name=identity.username,
+    )

@@ -271,6 +271,12 @@ async def change(transaction: Transaction, account_id: int, **values: object) ->
     return True
 
 
+async def rename(transaction: Transaction, person: Person, username: str) -> None:
+    """Give a person another user name, which nobody else may have."""
+    changes.changed(transaction, changes.account_named(person.username))
+    await change(transaction, person.id, username=username)
+
+
 async def note_login(transaction: Transaction, person: Person, **values: object) -> None:
     """Note that a person has logged in just now, and set columns of their account.
 

@@ -184,6 +184,7 @@ COMMANDS: Mapping[str, list[str]] = {
     "create-project": ["made-by-hand", "--public"],
     "change-project": ["deep", "--public"],
     "set-password": [MARI],
+    "forget-identities": [MARI],
     "rotate-keys": [],
     "explain": ["deep/app"],
     "status": [],
