@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         admin, "set-password", "change a local account's password, which is asked for or read from stdin", _password
     )
     password.add_argument("username")
+    forget = _add(admin, "forget-identities", "let the next log-in of a name be that account's person", _forget)
+    whose = forget.add_mutually_exclusive_group(required=True)
+    whose.add_argument("username", nargs="?")
+    whose.add_argument("--all", action="store_true", help="of everybody, after the university has changed its ids")
     explain = _add(admin, "explain", "say why a request was refused, failed, was slow or filled the cache", _explain)
     explain.add_argument("what", help="a request's id, a client's address, or a repository")
     _add(admin, "status", "show parts, workers, disk, budgets, certificate, backup and the last failures", _status)
@@ -161,6 +165,12 @@ async def _password(config: Config, arguments: argparse.Namespace) -> str:
 
     password = getpass.getpass("new password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     return await set_password(config, arguments.username, password)
+
+
+async def _forget(config: Config, arguments: argparse.Namespace) -> str:
+    from app.commands import forget_identities
+
+    return await forget_identities(config, None if arguments.all else arguments.username)
 
 
 async def _rotate_keys(config: Config, _: argparse.Namespace) -> str:

@@ -15,7 +15,7 @@ from app.access.signing_keys import SigningKeys
 from app.access.throttle import Throttle
 from app.cache import Cache
 from app.config import EMBEDDED, Config
-from app.database import Database, Transaction, audit, projects
+from app.database import Database, Transaction, accounts, audit, identities, projects
 from app.database.migrate import require_current
 from app.database.shared_copies import LONGEST_SECONDS
 from app.oci.reference import Name
@@ -70,6 +70,20 @@ async def set_password(config: Config, username: str, password: str) -> str:
         async with database.transaction() as transaction:
             await _note(transaction, "password", "account", username)
     return f"changed the password of {username}; their browsers are logged out"
+
+
+async def forget_identities(config: Config, username: str | None) -> str:
+    """Let the next log-in decide by its name whose account it is, of one person or of everybody; return a message.
+
+    Raises ValueError if there is no such account.
+    """
+    async with _opened(config) as database, database.transaction() as transaction:
+        person = await accounts.person_by_name(transaction, username) if username is not None else None
+        if username is not None and person is None:
+            raise ValueError(f"there is no account {username!r}")
+        number = await identities.forget(transaction, person.id if person is not None else None)
+        await _note(transaction, "update", "account", username or "*")
+    return f"forgot {number} lasting ids; the next log-in of each name counts as its person's"
 
 
 async def rotate_keys(config: Config) -> str:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]{0,254})\}")
 # No more digits than a database takes.
 _NUMBER = re.compile(r"[0-9]{1,18}\Z")
+# Somebody is told so long before something of theirs ends (`app.access.notices`).
+_FIRST_NOTICE_DAYS = 14
 _ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
@@ -126,6 +128,8 @@ class Access:
     robot_days: int = 30
     most_robot_days: int = 365
     most_key_days: int = 365
+    # Days without a log-in in a browser after which a person counts as absent (`app.access.absence`); null: never.
+    absent_days: int | None = 180
     # Seconds after which a browser session ends: without a request, and in any case.
     session_idle: int = 2 * 3600
     session_life: int = 12 * 3600
@@ -141,6 +145,19 @@ class Policy:
     # Groups whose members may make pull-through caches.
     cache_groups: tuple[str, ...] = ()
     audit_days: int = 365
+
+
+@dataclass(frozen=True)
+class Mail:
+    """The server that takes letters on what ends soon; without a host there are none."""
+
+    host: str | None = None
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    # The address that letters come from.
+    sender: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +194,11 @@ class Saml:
     next_certificate: str | None = None
     next_private_key: str | None = field(default=None, repr=False)
     attributes: SamlAttributes = SamlAttributes()
+    # Attributes whose value never changes and never passes to anybody else. By them people are known who have another
+    # name now. All that are sent count.
+    lasting_ids: tuple[str, ...] = (
+        "urn:oasis:names:tc:SAML:attribute:pairwise-id", "urn:oasis:names:tc:SAML:attribute:subject-id"
+    )  # fmt: skip
     # Whether an assertion has to be encrypted. Without encryption it is still signed, and TLS alone hides it.
     encrypted_assertions: bool = True
     # Scopes (the part after the @) for which the identity provider may assert identities. Empty: those in its metadata.
@@ -209,6 +231,7 @@ class Config:
     access: Access = Access()
     policy: Policy = Policy()
     saml: Saml = Saml()
+    mail: Mail = Mail()
 
     @property
     def database_url(self) -> str:
@@ -261,6 +284,7 @@ def _check(config: Config) -> None:
     if config.storage.delivery == "redirect" and config.storage.driver != "s3":
         raise ConfigError("storage.delivery: redirect works with driver s3 only; use stream or accel")
     _check_people(config)
+    _check_mail(config.mail)
     for name, project in config.projects.items():
         _check_project(config, name, project)
     for host, name in config.hosts.items():
@@ -286,12 +310,25 @@ def _check_people(config: Config) -> None:
         raise ConfigError("saml.encrypted_assertions: false needs an https:// server.external_url, which hides them")
     if config.policy.default_quota > config.policy.most_quota:
         raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
+    if config.access.absent_days is not None and config.access.absent_days <= _FIRST_NOTICE_DAYS:
+        raise ConfigError(f"access.absent_days: must be more than {_FIRST_NOTICE_DAYS}, or null for never")
     if config.access.robot_days > config.access.most_robot_days:
         raise ConfigError("access.robot_days: must not be more than access.most_robot_days")
     if not _ROBOT_PREFIX.match(config.access.robot_prefix):
         raise ConfigError(
             "access.robot_prefix: use 1 to 32 letters, digits and . _ - $ +, with at least one that is not a letter"
         )
+
+
+def _check_mail(mail: Mail) -> None:
+    if mail.host is None:
+        return
+    if not mail.sender or "@" not in mail.sender or not mail.sender.isprintable():
+        raise ConfigError("mail.sender: required with mail.host; an address such as registry@example.org")
+    if (mail.username is None) != (mail.password is None):
+        raise ConfigError("mail.username and mail.password: set both or neither")
+    if mail.username is not None and mail.security == "none":
+        raise ConfigError("mail.security: none would send mail.password in the clear; use starttls or tls")
 
 
 def _is_hidden(url: str) -> bool:

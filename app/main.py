@@ -21,11 +21,14 @@ from urllib.parse import urlsplit
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
+from app.access.absence import Absence
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
 from app.access.computations import Computations
 from app.access.credentials import Credentials
 from app.access.last_used import LastUsed
+from app.access.letters import Letters
+from app.access.mail import Mail
 from app.access.notices import Notices
 from app.access.people import People
 from app.access.permissions import Permissions
@@ -349,6 +352,7 @@ async def _open_stores(config: Config, redis_url: str, stack: AsyncExitStack, *,
 class _Access:
     """The services for logins and permissions. ``jobs`` run for as long as the worker lives."""
 
+    absence: Absence
     access_keys: AccessKeys
     accounts: Accounts
     audit: Audit
@@ -376,10 +380,15 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     accounts = Accounts(database, throttle, enabled=config.admin.enabled)
     robots = Robots(database, secrets, config.access)
     sessions = Sessions(stores.cache, config.access.session_idle, config.access.session_life)
-    people = People(database, sessions, config.access.robot_prefix)
+    absence = Absence(config.access.absent_days)
+    people = People(database, sessions, config.access.robot_prefix, absence)
     signing_keys = SigningKeys(database, secrets, None if database.is_sqlite else stores.cache)
     permissions, tokens = Permissions(database), Tokens(signing_keys, config.server.external_url)
-    computations, jobs = Computations(), [used.run(), audit.run(), Notices(database).run()]
+    computations = Computations()
+    letters = Letters(config.server.external_url) if config.mail.host is not None else None
+    jobs = [used.run(), audit.run(), absence.run(database), Notices(database, absence, letters).run()]
+    if config.mail.host is not None:
+        jobs.append(Mail(database, config.mail, urlsplit(config.server.external_url).hostname or "registry").run())
     university = None
     if config.saml.enabled:
         provider = IdentityProvider(config.saml.idp_metadata_url or "", config.saml.idp_entity_id, config.data_dir)
@@ -396,12 +405,13 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
             computations=computations,
         )
     return _Access(
+        absence=absence,
         access_keys=AccessKeys(database, secrets, config.access),
         accounts=accounts,
         audit=audit,
         computations=computations,
         browsers=BrowserSessions(sessions, people, config.server.external_url),
-        credentials=Credentials(database, secrets, accounts, throttle, used, refusals),
+        credentials=Credentials(database, secrets, accounts, throttle, used, refusals, absence),
         people=people,
         permissions=permissions,
         refusals=refusals,
@@ -507,7 +517,7 @@ def _make_application(
         people=who.people,
         projects=content.projects,
         census=content.census,
-        members=Members(database),
+        members=Members(database, who.absence),
         quotas=content.quotas,
         labels=Labels(database),
         repositories=Repositories(database),

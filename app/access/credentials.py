@@ -20,6 +20,7 @@ from app.database import Database, credentials
 from app.database.credentials import Secret
 from app.oci.errors import Unauthorized, Unavailable
 
+from .absence import HANDING_OVER_SECONDS, Absence
 from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
 from .principal import ANONYMOUS, Principal, PrincipalKind
@@ -40,6 +41,7 @@ class Credentials:
         throttle: Throttle,
         used: LastUsed,
         refusals: Refusals,
+        absence: Absence,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -48,6 +50,7 @@ class Credentials:
         self._throttle = throttle
         self._used = used
         self._refusals = refusals
+        self._absence = absence
         self._clock = clock
 
     async def authenticate(self, username: str, password: str, address: str) -> Principal:
@@ -102,6 +105,12 @@ class Credentials:
             "%(name)s has expired; ask a manager of this robot account to extend it", name=robot.name
         )
         self._require_time(robot.expires_at, expired)
+        alone = Unauthorized(
+            "%(name)s has stopped, because nobody manages its project any more; it works again once a project admin "
+            "has logged in with a browser",
+            name=robot.name,
+        )
+        self._require_time(None if robot.since is None else robot.since + HANDING_OVER_SECONDS, alone)
         self._used.robot(robot.id, address)
         return Principal(PrincipalKind.ROBOT, robot.name, id=robot.id, limits=_limits(robot.permissions))
 
@@ -110,6 +119,12 @@ class Credentials:
             raise Unauthorized("the account %(name)s is disabled; ask the registry's operators", name=key.username)
         expired = Unauthorized("the access key %(name)r has expired; make another one in the browser", name=key.name)
         self._require_time(key.expires_at, expired)
+        if self._absence.is_absent(key.since):
+            raise Unauthorized(
+                "your access keys have stopped, because you have not logged in for %(days)s days; log in with a "
+                "browser once, and they work again",
+                days=self._absence.days,
+            )
         self._used.access_key(key.id, address)
         return Principal(
             PrincipalKind.PERSON, key.username, key.is_admin, key.account_id, key.groups, _limits(key.permissions)

@@ -80,20 +80,6 @@ async def count(transaction: Transaction, account_id: int) -> int:
     return await keyset.exactly(transaction, statement)
 
 
-async def expiring(transaction: Transaction, after: float, until: float) -> list[tuple[AccessKey, str]]:
-    """List keys that expire after ``after`` and not after ``until`` (Unix seconds), soonest first.
-
-    Each comes with its person's user name; the keys of disabled accounts are left out.
-    """
-    statement = (
-        select(*_columns, account.c.username)
-        .join_from(access_key, account, access_key.c.account_id == account.c.id)
-        .where(access_key.c.expires_at > after, access_key.c.expires_at <= until, account.c.disabled.is_(False))
-        .order_by(access_key.c.expires_at, access_key.c.id)
-    )
-    return [(AccessKey(*row[:-1]), row[-1]) for row in await transaction.execute(statement)]
-
-
 async def remove(transaction: Transaction, account_id: int, key_id: int) -> AccessKey | None:
     """Remove a key of this person; return the removed row, None if they have no such key."""
     await retire(transaction, access_key)

@@ -18,6 +18,8 @@ from .keyset import Count, Entries, Page, Walk
 from .tables import account, member, project, signing_key
 from .text import folded, has_any
 
+# Seconds between two notes that somebody was seen. Each ends the copies of their keys.
+_SEEN_EVERY = 86400.0
 # Columns of which nobody keeps a copy.
 _ABOUT = frozenset({"full_name", "email", "last_login_at"})
 
@@ -57,6 +59,7 @@ class Person:
     created_at: float
     last_login_at: float | None
     generation: int
+    seen_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ _person = (
     account.c.created_at,
     account.c.last_login_at,
     account.c.generation,
+    account.c.seen_at,
 )
 _SORTS: keyset.Sorts = {
     "username": keyset.KEY,
@@ -188,6 +192,7 @@ async def create(
     """Make a local account unless the name is taken; return whether it was made."""
     if await _is_taken(transaction, username):
         return False
+    now = time.time()
     statement = insert(transaction, account).values(
         username=username,
         password_hash=password_hash,
@@ -195,7 +200,8 @@ async def create(
         email=email,
         is_admin=is_admin,
         disabled=False,
-        created_at=time.time(),
+        created_at=now,
+        seen_at=now,
     )
     return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
 
@@ -239,6 +245,7 @@ async def make(
     """Make a university account unless the name is taken; return whether it was made."""
     if await _is_taken(transaction, username):
         return False
+    now = time.time()
     statement = insert(transaction, account).values(
         username=username,
         source=AccountSource.SAML,
@@ -247,7 +254,8 @@ async def make(
         groups=list(groups),
         is_admin=is_admin,
         disabled=False,
-        created_at=time.time(),
+        created_at=now,
+        seen_at=now,
     )
     return bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)
 
@@ -258,10 +266,26 @@ async def change(transaction: Transaction, account_id: int, **values: object) ->
     username = (await transaction.execute(statement)).scalar()
     if username is None:
         return False
-    # A log-in only notes its time and what people are called.
     if not values.keys() <= _ABOUT:
         changes.changed(transaction, changes.account_named(username))
     return True
+
+
+async def rename(transaction: Transaction, person: Person, username: str) -> None:
+    """Give a person another user name, which nobody else may have."""
+    changes.changed(transaction, changes.account_named(person.username))
+    await change(transaction, person.id, username=username)
+
+
+async def note_login(transaction: Transaction, person: Person, **values: object) -> None:
+    """Note that a person has logged in just now, and set columns of their account.
+
+    Most log-ins change no column of which there are copies, and so wait for no worker.
+    """
+    now = time.time()
+    if person.seen_at is None or now - person.seen_at >= _SEEN_EVERY:
+        values["seen_at"] = now
+    await change(transaction, person.id, last_login_at=now, **values)
 
 
 async def other_admins(transaction: Transaction, account_id: int) -> int:

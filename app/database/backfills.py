@@ -23,7 +23,7 @@ from app.kit.jobs import repeat
 
 from . import uncharged
 from .engine import Database, Transaction
-from .tables import audit, project, setting
+from .tables import account, audit, project, setting
 from .text import END_OF_NAMES
 
 # Until an upgrade has ended, workers of the older release write rows that are not filled.
@@ -112,6 +112,15 @@ async def _charge(transaction: Transaction, done: int) -> tuple[int, int]:
     return done + charged, done + charged + bool(charged)
 
 
+async def _see_everybody(transaction: Transaction, done: int) -> tuple[int, int]:
+    # So nobody loses their keys at once after an upgrade. A row without a time counts as seen (`app.access.absence`).
+    last = int((await transaction.execute(select(func.max(account.c.id)))).scalar() or 0)
+    end = min(done + _BATCH, last)
+    here = (account.c.id > done, account.c.id <= end, account.c.seen_at.is_(None))
+    await transaction.execute(update(account).where(*here).values(seen_at=time.time()))
+    return end, last
+
+
 async def _name_projects(transaction: Transaction, after: int, last: int) -> None:
     """Give audit entries the name of their project: its present one, or the one under which it was made or deleted."""
     # By its length, so that no database walks along the index by name, through everything that has no name yet.
@@ -136,7 +145,11 @@ async def _names(transaction: Transaction, ids: Collection[int]) -> Mapping[int,
     return found
 
 
-BACKFILLS: Mapping[str, Backfill] = {"audit.project_name": _fill_log, "charged_bytes": _charge}
+BACKFILLS: Mapping[str, Backfill] = {
+    "audit.project_name": _fill_log,
+    "charged_bytes": _charge,
+    "account.seen_at": _see_everybody,
+}
 
 
 def _key(name: str) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, String, Text, bindparam, cast, false, null, s
 from . import changes
 from .accounts import has_name
 from .engine import Database, PointQuery, Transaction
-from .tables import access_key, account, robot
+from .tables import access_key, account, project, robot
 from .text import folded
 
 # The time of use in Unix seconds and the client's address, by row id.
@@ -25,6 +25,7 @@ class Secret:
     ``id`` and ``name`` are those of the robot account or the key. ``account_id`` is the key's person, None for a robot;
     ``is_admin``, ``disabled`` and ``groups`` are the person's. ``permissions`` hold rights by project id, or by "*" for
     every project. ``expires_at`` is in Unix seconds, None for never. ``username`` is the robot's or the person's name.
+    ``since``: when the person was last seen; since when nobody manages the robot's project, None if somebody does.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Secret:
     is_admin: bool
     groups: frozenset[str]
     username: str
+    since: float | None
 
 
 _is_person = has_name(*(bindparam(name, type_=String) for name in ("typed", "folded", "again")))
@@ -52,7 +54,10 @@ _secret = PointQuery(
             false(),
             cast(null(), Text),
             robot.c.name,
-        ).where(robot.c.name == bindparam("robot"), robot.c.secret_hash == bindparam("robot_hash")),
+            project.c.unattended_at,
+        )
+        .join_from(robot, project, robot.c.project_id == project.c.id, isouter=True)
+        .where(robot.c.name == bindparam("robot"), robot.c.secret_hash == bindparam("robot_hash")),
         select(
             access_key.c.id,
             access_key.c.name,
@@ -63,6 +68,7 @@ _secret = PointQuery(
             account.c.is_admin,
             cast(account.c.groups, Text),
             account.c.username,
+            account.c.seen_at,
         )
         .join_from(access_key, account, access_key.c.account_id == account.c.id)
         .where(_is_person, access_key.c.secret_hash == bindparam("key_hash")),
@@ -84,10 +90,10 @@ async def find(database: Database, username: str, secret_hash: str) -> Secret | 
     row = await database.point(_secret, username, secret_hash, username, plain, plain, secret_hash)
     if row is None:
         return None
-    key, name, permissions, expires_at, disabled, account_id, is_admin, groups, of = row
+    key, name, permissions, expires_at, disabled, account_id, is_admin, groups, of, since = row
     listed = frozenset(json.loads(groups) or ()) if groups else frozenset()
     allowed = json.loads(permissions)
-    return Secret(key, name, allowed, expires_at, bool(disabled), account_id, bool(is_admin), listed, of)
+    return Secret(key, name, allowed, expires_at, bool(disabled), account_id, bool(is_admin), listed, of, since)
 
 
 async def is_name(database: Database, username: str) -> bool:

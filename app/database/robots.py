@@ -154,18 +154,8 @@ async def remove_of_project(transaction: Transaction, project_id: int) -> None:
     changes.changed(transaction, *map(changes.account_named, names))
 
 
-async def expiring(transaction: Transaction, after: float, until: float) -> list[Robot]:
-    """List all enabled robots that expire after ``after`` and not after ``until`` (Unix seconds), soonest first."""
-    statement = select(*_columns).where(robot.c.expires_at > after, robot.c.expires_at <= until)
-    rows = await transaction.execute(
-        statement.where(robot.c.disabled.is_(False)).order_by(robot.c.expires_at, robot.c.name)
-    )
-    return [Robot(*row) for row in rows]
-
-
-async def project_names(transaction: Transaction, found: Collection[Robot]) -> dict[int, str]:
-    """Return the names of some robots' projects by project id."""
-    ids = {one.project_id for one in found}
+async def project_names(transaction: Transaction, ids: Collection[int]) -> dict[int, str]:
+    """Return the names of some projects by their ids."""
     rows = await transaction.execute(select(project.c.id, project.c.name).where(project.c.id.in_(ids)))
     return {row.id: row.name for row in rows}
 

@@ -11,7 +11,9 @@
              └─ traffic     requests and bytes of a mirror, served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
     review    manifests and blobs that may have lost their last reference, and when to check
-    account ── access_key   people, and their keys for the command line
+    account ─┬─ access_key  people, and their keys for the command line
+             └─ identity    what the university calls a person whatever their name is
+    notice    of which end somebody was told, and how early; letter: mail that waits for the mail server
     audit     who did what; has no foreign key, because an entry outlives the rows that it names
     request   what was refused, failed, was slow or filled the cache, and why; the newest of some days
     budget_sample   the rest of an upstream's rate limit, by the minute
@@ -56,6 +58,7 @@ _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
 _UNCHARGED = text("charged_bytes IS NULL")
+_UNATTENDED = text("unattended_at IS NOT NULL")
 _CAPITALS = text("username != lower(username)")
 # For PostgreSQL and SQLite, each as SQLAlchemy spells the condition of a query.
 _SHOWN = text("NOT pending"), text("pending = 0")
@@ -85,7 +88,10 @@ project = Table(
     Column("upstream_credential", Text, nullable=True),
     # Whether it may see with the upstream's configured accounts while it is private: operators made it.
     Column("uses_configured_account", Boolean, nullable=False, server_default=false()),
+    # Since when no project admin is present (app.access.absence); NULL if there is one, or never was any.
+    Column("unattended_at", Double, nullable=True),
     Index("ix_project_owner_id", "owner_id"),
+    Index("ix_project_unattended", "id", postgresql_where=_UNATTENDED, sqlite_where=_UNATTENDED),
     Index("ix_project_created_at_id", "created_at", "id"),
     Index("ix_project_used_bytes_id", "used_bytes", "id"),
     # Lists of public projects and of mirrors do not visit all the others.
@@ -243,12 +249,23 @@ account = Table(
     # As the identity provider reported them at the last log-in.
     Column("groups", JSON, nullable=True),
     Column("last_login_at", Double, nullable=True),
+    # The last log-in to a day, or when the account was made. NULL until a row of an older release is filled.
+    Column("seen_at", Double, nullable=True),
     # Each session keeps the generation it began with. A higher number here ends the person's browser sessions.
     Column("generation", BigInteger, nullable=False, server_default="0"),
     # The names of an older release that have capitals; a handful. Nobody else gets one that differs by case alone.
     Index("ix_account_capitals", "username", postgresql_where=_CAPITALS, sqlite_where=_CAPITALS),
     # Few among many, and counted under a lock whenever one of them stops being one.
     Index("ix_account_is_admin", "id", postgresql_where=text("is_admin"), sqlite_where=text("is_admin = 1")),
+)
+
+identity = Table(
+    "identity",
+    metadata,
+    # An attribute's name, a space, and its value, which the university never gives to anybody else.
+    Column("value", String, primary_key=True),
+    Column("account_id", ForeignKey("account.id", ondelete="CASCADE"), nullable=False),
+    Index("ix_identity_account_id", "account_id"),
 )
 
 access_key = Table(
@@ -301,6 +318,30 @@ robot = Table(
     Column("last_used_at", Double, nullable=True),
     Column("last_used_from", String, nullable=True),
     Index("ix_robot_project_id_name", "project_id", "name"),
+)
+
+notice = Table(
+    "notice",
+    metadata,
+    # A thing that ends then, and the days before its end for which notice was given; once, whoever looks again.
+    Column("kind", String, primary_key=True),
+    Column("thing_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("days", BigInteger, primary_key=True, autoincrement=False),
+    Column("ends_at", Double, primary_key=True),
+)
+
+letter = Table(
+    "letter",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("address", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("try_at", Double, nullable=False),
+    # Set while the mail server may have taken it; such a letter is never sent again.
+    Column("sending", Boolean, nullable=False, server_default=false()),
+    Index("ix_letter_try_at", "try_at"),
 )
 
 label = Table(

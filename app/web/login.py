@@ -263,6 +263,8 @@ class AcsHandler(SamlPage):
         self.subject = principal.subject
         for change in finished.changes:
             self.note(UNIVERSITY, change, username, "account")
+        if finished.former is not None:
+            self.note(principal, "rename", finished.former, "account")
         await self._browsers.begin(self, person.id, person.generation, finished.session, finished.not_after)
         self.note(principal, "login", username)
         self.browsers.cookies.clear(self, finished.cookie)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 
+from app.access.absence import Absence
 from app.access.computations import Computations
 from app.access.principal import Principal, PrincipalKind
 from app.config import Policy
@@ -55,7 +56,7 @@ class House:
         self.manifests = Manifests(database, Payloads(None), Computations())
         self.collection = GarbageCollection(database, self.store)
         self.projects = Projects(database, POLICY, ["docker.io", "quay.io"], lambda text: text[::-1])
-        self.members = Members(database)
+        self.members = Members(database, Absence(180))
         self.quotas = Quotas(database, POLICY)
         self.labels = Labels(database)
         self.repositories = Repositories(database)

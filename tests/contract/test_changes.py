@@ -15,6 +15,7 @@ from app.database import (
     Transaction,
     access_keys,
     accounts,
+    attendance,
     blobs,
     credentials,
     manifests,
@@ -36,6 +37,7 @@ QUERIES = Path(__file__).resolve().parents[2] / "app" / "database"
 COPIED = {"project", "repository", "manifest", "tag", "link", "blob", "member", "account", "access_key", "robot"}
 # They set columns of which nobody keeps a copy, or remove rows that nobody finds any more.
 HARMLESS = {
+    "backfills._see_everybody": "seen_at of rows without one, which count as seen as well",
     "blobs._remove_unlinked": "after the last link",
     "blobs.touch": "pulled_at",
     "credentials.touch": "last_used_at, last_used_from",
@@ -150,6 +152,7 @@ CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
     "accounts.change": (lambda t, s: accounts.change(t, s.person, is_admin=False), (key, login)),
     "accounts.remove": (lambda t, s: accounts.remove(t, s.person), (key, login, known_person, roles)),
     "accounts.set_password": (lambda t, _: accounts.set_password(t, "mari", "other"), (login,)),
+    "attendance.mark": (lambda t, s: attendance.mark(t, [s.project], 1.0), (robot,)),
     "blobs.unlink": (lambda t, s: blobs.unlink(t, s.repository, BLOB), (linked,)),
     "manifests.remove_rows": (lambda t, s: manifests.remove(t, s.repository, OLD_DIGEST), (present, tag)),
     "manifests.remove_tag": (lambda t, s: manifests.remove_tag(t, s.repository, "latest"), (tag,)),

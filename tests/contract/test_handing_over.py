@@ -1,4 +1,4 @@
-"""A project whose last project admin goes is handed over to the administrator who removed the account."""
+"""A project whose last project admin goes is handed over to the administrator who did that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from app.access.absence import Absence
+from app.access.errors import Missing
 from app.access.people import People
 from app.access.roles import Role
 from app.database import Database, members
@@ -37,7 +39,7 @@ async def test_projects_of_somebody_who_is_removed(house: House) -> None:
     await house.members.add_person(with_guests.id, "admin", Role.GUEST)
     await house.members.add_group(shared.id, "staff", Role.PROJECT_ADMIN)
     await house.members.add_person(joined.id, "mari", Role.PROJECT_ADMIN)
-    people = People(house.database, AsyncMock(), "robot-")
+    people = People(house.database, AsyncMock(), "robot-", Absence(180))
     await people.remove(admin, mari.id)
     assert await roles(house, alone.id) == {"admin": "project admin"}
     # Nobody gets more rights without being asked; the administrator's own membership is raised.
@@ -46,3 +48,26 @@ async def test_projects_of_somebody_who_is_removed(house: House) -> None:
     assert await roles(house, joined.id) == {"jaan": "project admin"}
     owners = {project.name: (await house.projects.get(project.id)).owner_id for project in (alone, with_guests, shared)}
     assert owners == {"alone": admin.id, "guests": admin.id, "shared": None}
+
+
+@pytest.mark.parametrize("removed", [True, False])
+async def test_an_administrator_who_takes_the_last_admin_gets_the_project(house: House, removed: bool) -> None:
+    admin, mari = await house.admin(), await house.person("mari")
+    project = await house.project("alone", by=mari)
+    own = await house.members.own(project.id, mari)
+    assert own is not None
+    if removed:
+        await house.members.remove(project.id, own.id, by=admin)
+    else:
+        await house.members.set_role(project.id, own.id, Role.GUEST, by=admin)
+    assert await roles(house, project.id) == {"admin": "project admin"} | ({} if removed else {"mari": "guest"})
+    assert (await house.projects.get(project.id)).owner_id == admin.id
+    # An administrator may leave a project to the operators, and give it to somebody.
+    own = await house.members.own(project.id, admin)
+    assert own is not None
+    await house.members.remove(project.id, own.id, by=admin)
+    assert "admin" not in await roles(house, project.id)
+    with pytest.raises(Missing, match="log in once"):
+        await house.members.hand_over(project.id, "nobody")
+    assert (await house.members.hand_over(project.id, "Mari")).role == Role.PROJECT_ADMIN
+    assert (await house.projects.get(project.id)).owner_id == mari.id

@@ -61,19 +61,19 @@ async def test_who_cannot_be_added(house: House, project: Project) -> None:
 
 
 async def test_another_projects_member_is_none_of_this_one(house: House, project: Project) -> None:
-    other = await house.project("biology")
+    admin, other = await house.admin(), await house.project("biology")
     member = (await house.database.read(members.page, other.id, Page(50)))[0]
     for number in (member.id, 4711, -1, 1 << 80):
         with pytest.raises(Missing):
             await house.members.find(project.id, number)
         with pytest.raises(Missing):
-            await house.members.set_role(project.id, number, Role.PROJECT_ADMIN, force=True)
+            await house.members.set_role(project.id, number, Role.PROJECT_ADMIN, by=admin)
         with pytest.raises(Missing):
-            await house.members.remove(project.id, number, force=True)
+            await house.members.remove(project.id, number, by=admin)
 
 
 async def test_a_project_keeps_its_last_admin(house: House, project: Project) -> None:
-    first = (await house.database.read(members.page, project.id, Page(50)))[0]
+    admin, first = await house.admin(), (await house.database.read(members.page, project.id, Page(50)))[0]
     with pytest.raises(PreconditionFailed, match="last project admin"):
         await house.members.remove(project.id, first.id)
     with pytest.raises(PreconditionFailed):
@@ -85,7 +85,7 @@ async def test_a_project_keeps_its_last_admin(house: House, project: Project) ->
     )
     assert sum(isinstance(outcome, PreconditionFailed) for outcome in outcomes) == 1
     (last,) = await house.database.read(members.page, project.id, Page(50))
-    assert (await house.members.set_role(project.id, last.id, Role.GUEST, force=True)).role == Role.GUEST
+    assert (await house.members.set_role(project.id, last.id, Role.GUEST, by=admin)).role == Role.GUEST
     await house.members.remove(project.id, last.id)
 
 

@@ -38,7 +38,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
         admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
-        f"{admin}/upstreams/fills", "/secret",
+        f"{admin}/upstreams/fills", f"{admin}/unattended", "/secret",
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
@@ -54,8 +54,8 @@ def _pages(built: Built) -> dict[str, Ask]:
         asks[f"{path} by nobody"] = Ask(path, "nobody")
     for path in (
         "/search", "/projects", f"{admin}/users", f"{admin}/projects", f"{admin}/robots", f"{admin}/audit",
-        f"{deep}/members", f"{deep}/robots", f"{deep}/logs", "/projects/mirror/repositories", app,
-        f"{app}@{built.tagged}",
+        f"{admin}/unattended", f"{deep}/members", f"{deep}/robots", f"{deep}/logs", "/projects/mirror/repositories",
+        app, f"{app}@{built.tagged}",
     ):  # fmt: skip
         asks[f"{path}?q="] = Ask(f"{path}?q={_NOTHING}")
     return asks
@@ -184,6 +184,7 @@ COMMANDS: Mapping[str, list[str]] = {
     "create-project": ["made-by-hand", "--public"],
     "change-project": ["deep", "--public"],
     "set-password": [MARI],
+    "forget-identities": [MARI],
     "rotate-keys": [],
     "explain": ["deep/app"],
     "status": [],

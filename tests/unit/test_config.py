@@ -56,6 +56,13 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"admin": {"password_file": "a\ud800"}}, "admin.password_file: must not contain NUL or half a surrogate pair"),
         ({"a\nb": 1}, "a b: unknown key"),
         ([1, 2], "expected keys and values"),
+        ({"access": {"absent_days": 14}}, "access.absent_days"),
+        ({"mail": {"host": "mail"}}, "mail.sender"),
+        ({"mail": {"host": "mail", "sender": "a@b", "username": "x"}}, "set both or neither"),
+        (
+            {"mail": {"host": "mail", "sender": "a@b", "username": "x", "password": "y", "security": "none"}},
+            "mail.security",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(document: Any, words: str, tmp_path: Path) -> None:

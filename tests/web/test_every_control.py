@@ -54,7 +54,7 @@ OF_THE_MIRROR = ("/projects/mirror", "/projects/mirror/cache", "/projects/mirror
 OF_ADMINS = (
     "/mine", "/mine/keys", "/mine/sessions", "/new-project", "/administration/users", "/administration/projects",
     "/administration/upstreams", "/administration/robots", "/administration/robots/new", "/administration/audit",
-    "/administration/health", "/administration/robots/SYSTEM",
+    "/administration/health", "/administration/robots/SYSTEM", "/administration/unattended",
 )  # fmt: skip
 
 

@@ -114,6 +114,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/administration/users/change"): ("admin",),
     ("get", "/administration/projects"): ("admin",),
     ("post", "/administration/projects"): ("admin",),
+    ("get", "/administration/unattended"): ("admin",),
+    ("post", "/administration/unattended"): ("admin",),
     ("get", "/administration/upstreams"): ("admin",),
     ("get", "/administration/upstreams/fills"): ("admin",),
     ("get", "/administration/robots"): ("admin",),
@@ -129,8 +131,9 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", r"/administration/audit\.csv"): ("admin",),
     ("get", "/administration/health"): ("admin",),
 }  # fmt: skip
-# A script asks for the first by its form, people are sent to the front page. The others are where redirects lead.
-NO_LINK_TO = {("get", "/addresses"), ("get", "/secret")}
+# A script asks for the first by its form, people are sent to the front page. Redirects lead to the second. Of the third
+# there is one form for each entry of a list that is empty here.
+NO_LINK_TO = {("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended")}
 # A robot that is not there is no form's error but a page's: the door was open.
 OPEN_BUT_NOTHING_THERE = {400, 404}
 

@@ -22,7 +22,7 @@ class Code(StrEnum):
     IDENTITY = "identity"
     # No rule of ``saml.allow`` holds.
     RULE = "rule"
-    # The account is disabled, or has a password that is kept here.
+    # The account is disabled, has a password that is kept here, or belongs to somebody with another lasting id.
     ACCOUNT = "account"
 
 

@@ -58,6 +58,7 @@ class Rules:
 
     def __init__(self, config: Saml) -> None:
         self._names = config.attributes
+        self._lasting = config.lasting_ids
         self._scopes = tuple(Scope(text) for text in config.scopes)
         self._allow = config.allow
         self._admins = config.admins
@@ -88,7 +89,21 @@ class Rules:
             email=next(iter(texts["mail"]), ""),
             groups=tuple(groups),
             is_admin=any(self._holds(rule, attributes) for rule in self._admins) if self._admins else None,
+            lasting=self._lasting_ids(_Attributes(by_name, by_friendly_name), scopes) if self._lasting else None,
         )
+
+    def _lasting_ids(self, attributes: _Attributes, scopes: Collection[Scope]) -> tuple[str, ...]:
+        """Return the values of `saml.lasting_ids` with their names; raises Refused for several, or a foreign scope."""
+        found = []
+        for name in self._lasting:
+            values = {value.lower() if name in _ALWAYS_SCOPED else value for value in attributes.of(name)}
+            if len(values) > 1:
+                raise Refused(f"the lasting id {name} has {len(values)} values, not one", Code.IDENTITY)
+            for value in values:
+                if not self._is_own(name, value, scopes) or len(value) > _LONGEST_TEXT or not value.isprintable():
+                    raise Refused(f"the lasting id {value[:100]!r} is not this identity provider's", Code.IDENTITY)
+                found.append(f"{name} {value}")
+        return tuple(found)
 
     def _identity(self, attributes: _Attributes, scopes: Collection[Scope]) -> str:
         name = attributes.found(self._names.identity)

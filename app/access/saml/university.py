@@ -82,6 +82,7 @@ class Finished:
     cookie: str
     # The effects of the log-in on the account (`SignedIn`).
     changes: tuple[str, ...]
+    former: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ class University:
             address_block(address), verify, encoded, request_id, self._sp, idp, self._pairs
         )
         signed_in = await self._person(assertion, idp)
-        return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, signed_in.changes)
+        effects = signed_in.changes, signed_in.former
+        return Finished(signed_in.person, assertion.session, assertion.not_after, begun[name], name, *effects)
 
     async def log_out(self, session: SamlSession) -> str | None:
         """Return the address that ends the log-in at the university as well; None if there is none, or none now.

@@ -68,11 +68,11 @@ class MemberHandler(ApiHandler):
 
     async def put(self, mid: int) -> None:
         role = ROLES[self.body["role_id"]]
-        changed = await self.services.members.set_role(self.view.id, mid, role, force=self.principal.administers)
+        changed = await self.services.members.set_role(self.view.id, mid, role, by=self.principal)
         self.note("update", "member", changed.name)
 
     async def delete(self, mid: int) -> None:
-        removed = await self.services.members.remove(self.view.id, mid, force=self.principal.administers)
+        removed = await self.services.members.remove(self.view.id, mid, by=self.principal)
         self.note("delete", "member", removed.name)
 
 

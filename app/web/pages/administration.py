@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from app.access.errors import Missing
 from app.config import UpstreamConfig
-from app.database import accounts, audit, projects, quotas
+from app.database import accounts, attendance, audit, projects, quotas
 from app.database.audit import Entry
 from app.database.keyset import Page
 from app.mirror.statistics import BudgetView
@@ -104,6 +104,7 @@ class QuotasPage(Administration):
             tab="projects",
             listing=listing,
             search=search,
+            unattended=(await self.services.database.read(attendance.total)).number,
             split_size=split_size,
             units=["MiB", "GiB", "TiB"],
         )

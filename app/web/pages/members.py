@@ -58,7 +58,7 @@ class SetRolePage(PageHandler):
     async def post(self, project: str) -> None:
         async def change() -> None:
             member = await self.services.members.set_role(
-                self.opened.id, self.chosen("member"), role_of(self), force=self.principal.administers
+                self.opened.id, self.chosen("member"), role_of(self), by=self.principal
             )
             self.note("update", "member", member.name)
 
@@ -71,9 +71,7 @@ class RemoveMemberPage(PageHandler):
 
     async def post(self, project: str) -> None:
         async def remove() -> None:
-            member = await self.services.members.remove(
-                self.opened.id, self.chosen("member"), force=self.principal.administers
-            )
+            member = await self.services.members.remove(self.opened.id, self.chosen("member"), by=self.principal)
             self.note("delete", "member", member.name)
 
         await self.settle(remove(), self._("The member is removed."), f"/projects/{project}/members")
@@ -88,7 +86,7 @@ class LeavePage(PageHandler):
     async def post(self, project: str) -> None:
         async def leave() -> None:
             own = await self.or_missing(self.services.members.own(self.opened.id, self.principal))
-            await self.services.members.remove(self.opened.id, own.id, force=self.principal.administers)
+            await self.services.members.remove(self.opened.id, own.id, by=self.principal)
             self.note("delete", "member", own.name)
 
         await self.settle(leave(), self._("You have left the project."), "/projects")

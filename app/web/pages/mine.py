@@ -122,6 +122,7 @@ class KeysPage(Mine):
             chosen=set(chosen),
             error=error,
             most=self.services.access.most_key_days,
+            absent=self.services.access.absent_days,
             common=words.COMMON_RIGHTS,
             others=words.OTHER_RIGHTS,
             right_names=words.RIGHTS,

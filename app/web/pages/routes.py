@@ -26,6 +26,7 @@ from . import (
     secret,
     tags,
     texts,
+    unattended,
 )
 from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
@@ -55,6 +56,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/administration/users", admin.UsersPage),
     (r"/administration/users/change", admin.ChangeUserPage),
     (r"/administration/projects", admin.QuotasPage),
+    (r"/administration/unattended", unattended.UnattendedPage),
     (r"/administration/upstreams", admin.UpstreamsPage),
     (r"/administration/upstreams/fills", admin.AllFillsPage),
     (r"/administration/robots", robots.RobotsPage),

@@ -12,6 +12,7 @@ import argon2
 import pytest
 from sqlalchemy import update
 
+from app.access.absence import Absence
 from app.access.access_keys import AccessKeys
 from app.access.accounts import Accounts
 from app.access.credentials import Credentials
@@ -64,7 +65,9 @@ class Place:
         # Names and addresses of whom was not let in, as the audit log is told them.
         self.refused: list[tuple[str, str]] = []
         refusals = Refusals(database, lambda name, address: self.refused.append((name, address)))
-        self.credentials = Credentials(database, SECRETS, self.accounts, throttle, self.used, refusals, self.clock)
+        self.credentials = Credentials(
+            database, SECRETS, self.accounts, throttle, self.used, refusals, Absence(180, self.clock), self.clock
+        )
 
     async def robot(self, name: str = "ci", *, days: int = 30) -> tuple[Robot, str]:
         return await self.robots.create(

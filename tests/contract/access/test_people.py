@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
+from app.access.absence import Absence
 from app.access.errors import Forbidden, Invalid, Missing, PreconditionFailed
 from app.access.people import Identity, People
 from app.access.principal import Principal, PrincipalKind
 from app.access.sessions import Sessions
 from app.cache.client import Cache
-from app.database import Database, accounts
+from app.database import Database, accounts, identities
 from app.database.accounts import Person
 from app.database.keyset import Page
 from app.database.tables import access_key, member, project
@@ -33,7 +34,7 @@ def sessions(cache: Cache) -> Sessions:
 
 @pytest.fixture
 def people(database: Database, sessions: Sessions) -> People:
-    return People(database, sessions, "robot-")
+    return People(database, sessions, "robot-", Absence(180))
 
 
 def changed(**values: object) -> Identity:
@@ -147,7 +148,7 @@ async def test_redis_need_not_know_who_is_disabled_or_removed(
     people: People, database: Database, sessions: Sessions
 ) -> None:
     cache = no_redis()
-    apart = People(database, Sessions(cache, 600, 3600), "robot-")
+    apart = People(database, Sessions(cache, 600, 3600), "robot-", Absence(180))
     made = await sign_in(people, MARI)
     secret = await sessions.begin(made.id, made.generation, "192.0.2.1", "")
     for change in (apart.set_disabled(ROOT, made.id, disabled=True), apart.set_disabled(ROOT, made.id, disabled=False)):
@@ -280,3 +281,55 @@ async def test_a_local_log_in_is_noted(people: People, database: Database) -> No
     assert admin.last_login_at is None
     await people.noted(admin.id)
     assert (await database.read(accounts.person, admin.id) or admin).last_login_at
+
+
+PAIRWISE, SUBJECT = "pairwise-id 77@ut.ee", "subject-id mari7@ut.ee"
+
+
+async def test_somebody_with_another_name_has_what_was_theirs(people: People) -> None:
+    first = await people.signed_in(changed(lasting=(PAIRWISE,)))
+    later = await people.signed_in(changed(username="mari.mets@ut.ee", lasting=(PAIRWISE, SUBJECT)))
+    assert (later.person.id, later.person.username, later.former) == (first.person.id, "mari.mets@ut.ee", "mari@ut.ee")
+    assert later.changes == ()
+    again = await people.signed_in(changed(username="mari.mets@ut.ee", lasting=(SUBJECT,)))
+    assert (again.person.id, again.former) == (first.person.id, None)
+    # The name is free, and the next one who has it has nothing of hers.
+    other = await people.signed_in(changed(lasting=("pairwise-id 88@ut.ee",)))
+    assert other.person.id != first.person.id
+    assert other.changes == ("create",)
+
+
+async def test_an_account_of_before_is_known_by_its_name_once(people: People, database: Database) -> None:
+    before = await sign_in(people, changed(lasting=()))
+    assert await sign_in(people, changed(lasting=None)) == await database.read(accounts.person, before.id)
+    assert (await sign_in(people, changed(lasting=(PAIRWISE,)))).id == before.id
+    for lasting in (("pairwise-id 88@ut.ee",), (SUBJECT,), ()):
+        with pytest.raises(Denied, match="lasting id"):
+            await people.signed_in(changed(lasting=lasting))
+    # The configuration may know no such attribute any more.
+    assert (await sign_in(people, changed(lasting=None))).id == before.id
+    assert await database.transact(lambda transaction: identities.forget(transaction, before.id)) == 1
+    assert (await sign_in(people, changed(lasting=("pairwise-id 88@ut.ee",)))).id == before.id
+    with pytest.raises(Denied, match="another lasting id"):
+        await people.signed_in(changed(lasting=(PAIRWISE,)))
+
+
+async def test_names_and_ids_that_contradict_each_other(people: People, database: Database) -> None:
+    mari = await sign_in(people, changed(lasting=(PAIRWISE,)))
+    jaan = await sign_in(people, changed(username="jaan@ut.ee", lasting=(SUBJECT,)))
+    with pytest.raises(Denied, match="several accounts"):
+        await people.signed_in(changed(lasting=(PAIRWISE, SUBJECT)))
+    with pytest.raises(Denied, match="there is another account of that name"):
+        await people.signed_in(changed(username="jaan@ut.ee", lasting=(PAIRWISE,)))
+    await local(database, "root")
+    with pytest.raises(Denied, match="another account of that name"):
+        await people.signed_in(changed(username="root", lasting=(PAIRWISE,)))
+    with pytest.raises(Denied, match="local account"):
+        await people.signed_in(changed(username="root", lasting=("pairwise-id 99@ut.ee",)))
+    await people.remove(ROOT, jaan.id)
+    assert (await sign_in(people, changed(username="jaan@ut.ee", lasting=(PAIRWISE, SUBJECT)))).id == mari.id
+    # An id that was given anew replaces the former one.
+    assert (
+        await sign_in(people, changed(username="jaan@ut.ee", lasting=("pairwise-id 1@ut.ee", SUBJECT)))
+    ).id == mari.id
+    assert await database.read(identities.of_account, mari.id) == {"pairwise-id 1@ut.ee", SUBJECT}

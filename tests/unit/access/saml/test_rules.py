@@ -31,12 +31,12 @@ def test_the_usual_attributes_are_read() -> None:
         NAME: ["Mari Maasikas"],
         GROUPS: ["b", "a", "b"],
     }
-    assert identify(by_name) == Identity("mari@ut.ee", "Mari Maasikas", "mari.m@ut.ee", ("a", "b"), None)
+    assert identify(by_name) == Identity("mari@ut.ee", "Mari Maasikas", "mari.m@ut.ee", ("a", "b"), None, ())
 
 
 def test_friendly_names_will_do() -> None:
     friendly = {"eduPersonPrincipalName": ["mari@ut.ee"], "displayName": ["Mari"], "isMemberOf": ["staff"]}
-    assert identify({}, friendly=friendly) == Identity("mari@ut.ee", "Mari", "", ("staff",), None)
+    assert identify({}, friendly=friendly) == Identity("mari@ut.ee", "Mari", "", ("staff",), None, ())
 
 
 def test_the_first_name_that_is_found_counts() -> None:
@@ -147,3 +147,23 @@ def test_rules_say_who_gets_in_and_who_is_an_admin(rule: SamlRule, holds: bool) 
     else:
         with pytest.raises(Refused, match=r"no rule of saml\.allow holds for 'mari@ut\.ee'"):
             identify(by_name, Saml(allow=(SamlRule("groups", ("none",)), rule)))
+
+
+PAIRWISE, SUBJECT = ("urn:oasis:names:tc:SAML:attribute:" + name for name in ("pairwise-id", "subject-id"))
+
+
+def test_all_lasting_ids_are_read() -> None:
+    by_name = {EPPN: ["mari@ut.ee"], SUBJECT: ["Mari77@UT.ee"], PAIRWISE: ["ABC@ut.ee", "abc@ut.ee"]}
+    assert identify(by_name).lasting == (f"{PAIRWISE} abc@ut.ee", f"{SUBJECT} mari77@ut.ee")
+    assert identify(by_name, Saml(lasting_ids=())).lasting is None
+    # Other attributes may differ by capitals alone, and need no scope.
+    assert identify(by_name | {"uid": ["aB"]}, Saml(lasting_ids=("uid",))).lasting == ("uid aB",)
+
+
+@pytest.mark.parametrize(
+    "values", [["a@ut.ee", "b@ut.ee"], ["a@elsewhere.example"], ["a"], ["x" * 250 + "@ut.ee"], ["a\n@ut.ee"]]
+)
+def test_a_lasting_id_that_is_not_one_is_refused(values: list[str]) -> None:
+    with pytest.raises(Refused, match="lasting id") as refused:
+        identify({EPPN: ["mari@ut.ee"], PAIRWISE: values})
+    assert refused.value.code == "identity"
