@@ -16,7 +16,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from app.web.pages import routes as table
-from tests.api.client import basic
+from tests.api.client import Registry, basic
 from tests.images import single
 from tests.web.http import Answer, Person
 from tests.webapi.house import ADMIN, House
@@ -56,6 +56,7 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", "/configuration"): Door(PROJECT_ADMIN),
     ("post", "/configuration"): Door(PROJECT_ADMIN, fields={"access": "ACCESS", "description": "x"}),
     ("post", "/delete"): Door(PROJECT_ADMIN, fields={"name": "another"}),
+    ("post", "/free-unfinished"): Door(MAINTAINER),
     ("get", "/members"): Door(GUEST),
     ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),
     ("post", "/members/role"): Door(PROJECT_ADMIN, fields={"member": "MEMBER", "role": LIMITED}),
@@ -311,6 +312,8 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     scene: Scene, browsers: Mapping[str, Person], caller: str, place: int
 ) -> None:
     project = scene.projects[place]
+    # A blob that no manifest names is an unfinished push.
+    Registry(scene.house.host, ADMIN, ADMINS_PASSWORD).push_blob(f"{project.name}/half", caller.encode())
     inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
     outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]

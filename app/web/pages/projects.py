@@ -12,7 +12,7 @@ from app.database.projects import Filter, Project
 from app.oci.errors import OCIError
 from app.projects.service import UNSET, Settings, Unset
 
-from . import words
+from . import shapes, words
 from .base import PageHandler
 
 _UNITS = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
@@ -102,8 +102,27 @@ class SummaryPage(PageHandler):
             summary=summary,
             warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
             recent=await self.services.database.read(repositories.page, self.opened.id, Page(6)),
+            unfinished=await self._unfinished(),
             role_names=words.ROLES,
         )
+
+    async def _unfinished(self) -> int:
+        """Return what unfinished pushes hold, in bytes; 0 for those who may not read the quota."""
+        reads = self.opened.upstream is None and self.may(roles.READ_QUOTA)
+        return await self.services.quotas.unfinished(self.opened.id) if reads else 0
+
+
+class FreeUnfinishedPage(PageHandler):
+    """Frees what unfinished pushes hold of a project's quota."""
+
+    needs = roles.DELETE_ARTIFACT
+    section = "projects"
+
+    async def post(self, project: str) -> None:
+        freed = shapes.size(await self.services.quotas.free_unfinished(self.opened.id))
+        self.note("delete", "upload", self.opened.name)
+        self.flash("success", self._("%(size)s of unfinished pushes are freed.") % {"size": freed})
+        self.redirect(self.returning(f"/projects/{project}"), status=303)
 
 
 class ConfigurationPage(PageHandler):

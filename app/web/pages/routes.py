@@ -70,6 +70,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT, projects.SummaryPage),
     (_PROJECT + r"/configuration", projects.ConfigurationPage),
     (_PROJECT + r"/delete", projects.DeleteProjectPage),
+    (_PROJECT + r"/free-unfinished", projects.FreeUnfinishedPage),
     (_PROJECT + r"/cache", mirrors.CachePage),
     (_PROJECT + r"/cache/fills", mirrors.FillsPage),
     (_PROJECT + r"/members", members.MembersPage),

@@ -113,4 +113,5 @@ RESOURCES: Mapping[str, str] = {
     # The person's name follows, so a log-in needs no noun.
     "user": "",
     "blob": mark("blob"),
+    "upload": mark("unfinished pushes of"),
 }
