@@ -37,10 +37,12 @@ def _pages(built: Built) -> dict[str, Ask]:
         "/projects", "/projects?show=public", f"{admin}/robots/{built.size + FEW + 1}",
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
-        admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
+        admin, f"{admin}/budgets", f"{admin}/requests", f"{admin}/requests?show=refused",
+        f"{admin}/requests?q=deep/app", f"{admin}/requests?q={_NOTHING}", f"{admin}/users",
+        f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
         f"{admin}/upstreams/fills", "/secret",
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
-        f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
+        f"{admin}/audit?operation=delete", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
@@ -209,7 +211,7 @@ _SORTED: Mapping[str, tuple[int, int]] = {
 # What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
 # steps of SQLite. 0 is for a database where it costs no more.
 EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
-    "/administration/health": (_COUNT, 4000, 106000),
+    "/administration": (_COUNT, 4000, 106000),
     "/projects/deep": (_PUSHES, 14000, 458000),
     "/projects/deep/repositories": (_COUNT, 11800, 87000),
     "/projects/deep/repositories/app": (_COUNT, 12100, 236000),

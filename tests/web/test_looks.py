@@ -111,7 +111,8 @@ def pages(project: str) -> tuple[str, ...]:
         f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", "/projects/mirror",
         "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
         "/administration/projects", "/administration/upstreams", "/administration/robots", "/administration/robots/new",
-        "/administration/audit", "/administration/health", "/no/such/page",
+        "/administration/audit", "/administration", "/administration/requests",
+        "/no/such/page",
     )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def test_where_the_keyboard_is_can_be_seen(open_context: Opener, stage: Service,
 
 def test_the_open_tab_is_in_sight_on_a_telephone(open_context: Opener, stage: Service, project: str) -> None:
     someone = open_context(width=390).log_in(stage.username, stage.password)
-    for path in (f"/projects/{project}/configuration", f"/projects/{project}", "/administration/health"):
+    for path in (f"/projects/{project}/configuration", f"/projects/{project}", "/administration/audit"):
         box = someone.go(path).page.locator(".tabs [aria-current]").bounding_box()
         assert box is not None
         assert box["x"] >= 0, path

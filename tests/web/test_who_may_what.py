@@ -111,6 +111,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/mine/keys"): PEOPLE,
     ("post", "/mine/keys/delete"): PEOPLE,
     ("get", "/administration"): ("admin",),
+    ("get", "/administration/budgets"): ("admin",),
+    ("get", "/administration/requests"): ("admin",),
     ("get", "/administration/users"): ("admin",),
     ("post", "/administration/users/change"): ("admin",),
     ("get", "/administration/projects"): ("admin",),
@@ -128,7 +130,6 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/administration/robots/delete"): ("admin",),
     ("get", "/administration/audit"): ("admin",),
     ("get", r"/administration/audit\.csv"): ("admin",),
-    ("get", "/administration/health"): ("admin",),
 }  # fmt: skip
 # A script asks for the first by its form, people are sent to the front page. The others are where redirects lead.
 NO_LINK_TO = {("get", "/addresses"), ("get", "/secret")}

@@ -46,7 +46,10 @@ class NewProjectPage(PageHandler):
     section = "projects"
 
     async def get(self) -> None:
-        self._form({"unit": "GiB", "quota": str(self.services.policy.default_quota // _UNITS["GiB"])}, "")
+        # The page of upstreams leads here.
+        upstream = self.query("upstream")
+        values = {"unit": "GiB", "quota": str(self.services.policy.default_quota // _UNITS["GiB"])}
+        self._form({**values, "upstream": upstream, "cache": upstream}, "")
 
     async def post(self) -> None:
         values = {name: self.field(name) for name in _FIELDS}
