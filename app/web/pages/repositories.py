@@ -139,6 +139,8 @@ class ArtifactPage(PageHandler):
                 search,
             ),
             search=search,
+            cached=await self.services.artifacts.cached(repository.id, detail) if self.opened.upstream else None,
+            fresh_for=self._fresh_for(),
             labels=await self._other_labels(detail.artifact) if self.may(roles.ATTACH_LABEL) else (),
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
@@ -155,6 +157,11 @@ class ArtifactPage(PageHandler):
             payload=beginning(whole, 2 * _ROOM),
             whole=whole,
         )
+
+    def _fresh_for(self) -> float:
+        """Return the seconds in which a pull of a tag does not ask the upstream."""
+        upstream = self.services.upstreams.get(self.opened.upstream or "")
+        return upstream.fresh_for if upstream is not None else 0.0
 
     async def _other_labels(self, artifact: Artifact) -> list[Label]:
         """List the labels that can be added to an artifact: those of the project and the system that it lacks."""
