@@ -47,7 +47,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
-        f"{app}:v0000007", "/no-such-page",
+        f"{app}:v0000007", "/no-such-page", f"{deep}/compare/app", f"{deep}/compare/app?from=v0000007&to={built.image}",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
     for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):

@@ -79,6 +79,7 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{ARTIFACT}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
+    ("get", f"/compare/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
     ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),

@@ -12,6 +12,7 @@ from app.web.services import Services
 
 from . import administration as admin
 from . import (
+    compare,
     front,
     guide,
     labels,
@@ -94,6 +95,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _TAG, tags.TagRedirect),
     (_PROJECT + r"/repositories/" + _REPOSITORY, repositories.RepositoryPage),
+    (_PROJECT + r"/compare/" + _REPOSITORY, compare.ComparePage),
     (_PROJECT + r"/describe-repository/" + _REPOSITORY, repositories.DescribeRepositoryPage),
     (_PROJECT + r"/delete-repository/" + _REPOSITORY, repositories.DeleteRepositoryPage),
     (_PROJECT + r"/delete-artifact/" + _REPOSITORY + _DIGEST, repositories.DeleteArtifactPage),
