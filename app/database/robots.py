@@ -163,6 +163,23 @@ async def expiring(transaction: Transaction, after: float, until: float) -> list
     return [Robot(*row) for row in rows]
 
 
+async def ending(
+    transaction: Transaction, project_ids: Collection[int], after: float, until: float, limit: int
+) -> list[Robot]:
+    """List the first enabled robots of some projects that expire between two times, as `expiring` does."""
+    found: list[Robot] = []
+    for number in sorted(project_ids):
+        statement = (
+            select(*_columns)
+            .where(robot.c.project_id == number, robot.c.expires_at > after, robot.c.expires_at <= until)
+            .where(robot.c.disabled.is_(False))
+            .order_by(robot.c.expires_at)
+            .limit(limit)
+        )
+        found += [Robot(*row) for row in await transaction.execute(statement)]
+    return sorted(found, key=lambda one: one.expires_at or 0.0)[:limit]
+
+
 async def project_names(transaction: Transaction, found: Collection[Robot]) -> dict[int, str]:
     """Return the names of some robots' projects by project id."""
     ids = {one.project_id for one in found}

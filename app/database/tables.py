@@ -302,6 +302,7 @@ robot = Table(
     Column("last_used_at", Double, nullable=True),
     Column("last_used_from", String, nullable=True),
     Index("ix_robot_project_id_name", "project_id", "name"),
+    Index("ix_robot_project_id_expires_at", "project_id", "expires_at"),
 )
 
 label = Table(

@@ -47,11 +47,26 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
-        f"{app}:v0000007", "/no-such-page", f"{deep}/compare/app", f"{deep}/compare/app?from=v0000007&to={built.image}",
+        f"{app}:v0000007", "/no-such-page", f"{deep}/storage", f"{deep}/compare/app",
+        f"{deep}/compare/app?from=v0000007&to={built.image}",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
-    for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):
+    for path in (
+        "/",
+        "/projects",
+        "/projects?show=mine",
+        "/search?q=image",
+        "/search?q=v0000007&in=tags",
+        "/search?q=user&in=people",
+        "/mine",
+        "/mine/sessions",
+        "/mine/keys",
+    ):
         asks[f"{path} by mari"] = Ask(path, "mari")
+    asks[f"/search?q={_NOTHING}&in=tags"] = Ask(f"/search?q={_NOTHING}&in=tags")
+    asks["/search by digest"] = Ask(f"/search?q={built.image}")
+    asks["/search by no digest"] = Ask(f"/search?q=sha256:{'f' * 64}")
+    asks["/projects?owner="] = Ask(f"/projects?owner={MARI}")
     for path in ("/projects", "/mirror", "/search?q=image"):
         asks[f"{path} by nobody"] = Ask(path, "nobody")
     for path in (

@@ -56,6 +56,7 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", "/configuration"): Door(PROJECT_ADMIN),
     ("post", "/configuration"): Door(PROJECT_ADMIN, fields={"access": "ACCESS", "description": "x"}),
     ("post", "/delete"): Door(PROJECT_ADMIN, fields={"name": "another"}),
+    ("get", "/storage"): Door(LIMITED),
     ("post", "/free-unfinished"): Door(MAINTAINER),
     ("get", "/members"): Door(GUEST),
     ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),

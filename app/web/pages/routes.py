@@ -73,6 +73,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT, projects.SummaryPage),
     (_PROJECT + r"/configuration", projects.ConfigurationPage),
     (_PROJECT + r"/delete", projects.DeleteProjectPage),
+    (_PROJECT + r"/storage", projects.StoragePage),
     (_PROJECT + r"/free-unfinished", projects.FreeUnfinishedPage),
     (_PROJECT + r"/cache", mirrors.CachePage),
     (_PROJECT + r"/cache/fills", mirrors.FillsPage),
