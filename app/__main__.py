@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     whose.add_argument("username", nargs="?")
     whose.add_argument("--all", action="store_true", help="of everybody, after the university has changed its ids")
     explain = _add(admin, "explain", "say why a request was refused, failed, was slow or filled the cache", _explain)
-    explain.add_argument("what", help="a request's id, a client's address, or a repository")
+    explain.add_argument("what", help="a request's id, a client's address, a repository, or a name")
     _add(admin, "status", "show parts, workers, disk, budgets, certificate, backup and the last failures", _status)
     _add(admin, "rotate-keys", "sign tokens with a new key; issued tokens stay valid until they expire", _rotate_keys)
     return parser

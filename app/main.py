@@ -43,7 +43,7 @@ from app.access.throttle import Throttle
 from app.access.tokens import Tokens
 from app.cache import Cache, Versions
 from app.cache.embedded import EmbeddedRedis
-from app.config import EMBEDDED, Config
+from app.config import EMBEDDED, Config, listen_address
 from app.database import Database, projects
 from app.database.backfills import Backfills
 from app.database.deadline import Prepare
@@ -58,6 +58,7 @@ from app.oci.errors import OCIError, Unavailable
 from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
+from app.projects.condition import Condition
 from app.projects.fullness import FullnessWatch
 from app.projects.labels import Labels
 from app.projects.members import Members
@@ -301,7 +302,7 @@ async def _work(
             who.audit,
             config.fill_networks,
         )
-        application = _make_application(config, stores, who, content, observer, addresses)
+        application = _make_application(config, stores, who, content, requests, observer, addresses)
         tells_proxy = config.server.events == "header"
         server = make_server(Edge(v2, application, addresses, config.server.trusted_proxies, tells_proxy=tells_proxy))
         server.add_sockets(sockets)
@@ -425,6 +426,11 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     )
 
 
+def condition_of(config: Config, database: Database) -> Condition:
+    """Return what looks at the registry from this host."""
+    return Condition(database, listen_address(config.server.listen), config.server.external_url, config.data_dir)
+
+
 def _secrets(config: Config) -> Secrets:
     return Secrets(read_key(config.access.secret_key, config.data_dir))
 
@@ -494,7 +500,13 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
 
 
 def _make_application(
-    config: Config, stores: _Stores, who: _Access, content: _Content, observer: Observer, addresses: Addresses
+    config: Config,
+    stores: _Stores,
+    who: _Access,
+    content: _Content,
+    requests: Requests,
+    observer: Observer,
+    addresses: Addresses,
 ) -> Application:
     """Make the application of the pages, the REST API and the operators' routes."""
     database = stores.database
@@ -525,6 +537,8 @@ def _make_application(
         robots=who.robots,
         access_keys=who.access_keys,
         audit=who.audit,
+        requests=requests,
+        condition=condition_of(config, database),
         mirror=MirrorStatus(database, stores.cache, {name: mirror.access for name, mirror in content.mirrors.items()}),
         upstreams=config.upstreams,
         required={"database": database.check, "storage": stores.blobs.check},

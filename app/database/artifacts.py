@@ -295,6 +295,13 @@ async def tags(
     return await keyset.fetch(transaction, _tags, _tag, page, tag.c.name, walks=walks, sorts=_TAG_SORTS)
 
 
+async def compared_at(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
+    """Return when a mirror last compared the manifest's newest tag with the upstream; None if it has no tag."""
+    here = (tag.c.repository_id == repository_id) & (tag.c.digest == digest)
+    statement = select(tag.c.checked_at).where(here).order_by(tag.c.updated_at.desc(), tag.c.name.desc()).limit(1)
+    return (await transaction.execute(statement)).scalar_one_or_none()
+
+
 async def tag_of(transaction: Transaction, repository_id: int, digest: Digest, name: str) -> TagEntry | None:
     """Read a tag of a manifest by its exact name."""
     here = (tag.c.repository_id == repository_id) & (tag.c.digest == digest) & equals(tag.c.name, name)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, true, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+    update,
+)
 
 from . import keyset, projects
 from .artifacts import is_top
 from .engine import Transaction
 from .keyset import MOST_COUNTED, MOST_SEARCHED, Count, Entries, Page, Walk, Walked, few
 from .projects import Viewer
-from .tables import manifest, project, repository
+from .tables import manifest, project, repository, tag
 from .text import END_OF_NAMES, has_any, is_kept
 
 
@@ -28,6 +41,14 @@ class Repository:
     @property
     def full_name(self) -> str:
         return f"{self.project}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What repositories are looked for: one with a tag or a manifest's digest that begins so."""
+
+    kind: Literal["tag", "digest"]
+    begins: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +75,8 @@ class RepositoryEntry:
         return f"{self.project}/{self.name}"
 
 
+# Sorts after each character that a tag or a digest may have.
+_AFTER = "\x7f"
 _artifacts = few(manifest, manifest.c.repository_id == repository.c.id, is_top(), of=repository)
 # The newest push is the first entry of an index; max() would not be read from it for each row.
 _pushed_at = (
@@ -106,11 +129,16 @@ async def total(transaction: Transaction, project_id: int, search: str = "") -> 
     return await keyset.count(transaction, _entries, repository.c.name, walks=_walks(project_id, search))
 
 
-async def search(transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]]) -> Entries[RepositoryEntry]:
-    """List the repositories of the projects that a viewer may see, by project name and repository name."""
-    looks = page.search or len(page.sort) > 1 or any(field != "name" for field, _ in page.sort)
+async def search(
+    transaction: Transaction, viewer: Viewer, page: Page[tuple[str, str]], holding: Holding | None = None
+) -> Entries[RepositoryEntry]:
+    """List the repositories of the projects that a viewer may see, by project name and repository name.
+
+    ``holding``: only those that hold such a tag or manifest.
+    """
+    looks = holding or page.search or len(page.sort) > 1 or any(field != "name" for field, _ in page.sort)
     walked = _by_full_name(transaction, page, MOST_SEARCHED if looks else page.offset + page.limit)
-    walks = await _seen(transaction, viewer, walked, page.search)
+    walks = await _seen(transaction, viewer, walked, page.search, holding)
     sorts = {"name": keyset.KEY, **(walked.sorts or {})}
     return await keyset.fetch(
         transaction, _entries, RepositoryEntry, page, *_FULL_NAME, walks=walks, walked=walked, sorts=sorts
@@ -216,9 +244,41 @@ async def add_pulls(transaction: Transaction, pulls: Mapping[int, int]) -> None:
         await transaction.execute(statement, [{"r": r, "n": n} for r, n in sorted(pulls.items())])
 
 
-async def _seen(transaction: Transaction, viewer: Viewer, walked: Walked, text: str) -> tuple[Walk, ...]:
+async def held(transaction: Transaction, repository_ids: Collection[int], holding: Holding) -> dict[int, str]:
+    """Return the first tag or digest of each of these repositories that ``holding`` means, at most 100 repositories."""
+    column = _held_column(holding)
+    each = [
+        select(literal(number).label("id"), column)
+        .where(*_holds(holding, literal(number)))
+        .order_by(column)
+        .limit(1)
+        .subquery()
+        for number in sorted(repository_ids)
+    ]
+    if not each:
+        return {}
+    return {row[0]: row[1] for row in await transaction.execute(union_all(*(select(one) for one in each)))}
+
+
+def _held_column(holding: Holding) -> ColumnElement[str]:
+    return tag.c.name if holding.kind == "tag" else manifest.c.digest
+
+
+def _holds(holding: Holding, repository_id: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on a tag or a manifest of a repository, which its primary key finds."""
+    table, column = (tag, tag.c.name) if holding.kind == "tag" else (manifest, manifest.c.digest)
+    return table.c.repository_id == repository_id, column >= holding.begins, column < holding.begins + _AFTER
+
+
+async def _seen(
+    transaction: Transaction, viewer: Viewer, walked: Walked, text: str, holding: Holding | None = None
+) -> tuple[Walk, ...]:
     project_name, name = walked.columns
     matches = has_any([project_name + "/" + name], text)
+    if holding is not None:
+        column = _held_column(holding)
+        held_one = select(column).where(*_holds(holding, walked.identity)).limit(1).scalar_subquery().is_not(None)
+        matches = held_one if matches is None else and_(matches, held_one)
     return tuple(Walk(way.where, matches) for way in await projects.walks_of(transaction, viewer))
 
 

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select
 
 from .engine import Transaction, insert
 from .ids import retire
 from .tables import request
 from .text import equals
 
-_MOST_LOOKED = 1000
+MOST_LOOKED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +63,27 @@ async def newest(
     repository: str | None = None,
     client: str | None = None,
     outcomes: Collection[str] = (),
+    who: Collection[str] = (),
     after: int | None = None,
     limit: int,
 ) -> list[RequestEntry]:
     """List requests, the newest first: all, or those with an id, in a repository or from a client's address.
 
-    ``outcomes``: only those that ended so. They are looked for among the newest thousand. ``after``: only those older
-    than the entry with this id.
+    ``outcomes``: only those that ended so. ``who``: only those of these principals. Both are looked for among the
+    newest thousand. ``after``: only those older than the entry with this id.
     """
     given = ((request.c.request_id, request_id), (request.c.repository, repository), (request.c.client, client))
     chosen: list[ColumnElement[bool]] = [equals(column, text) for column, text in given if text is not None]
     if after is not None:
         chosen.append(request.c.id < after)
     statement: Select[Any] = select(request).where(*chosen).order_by(request.c.id.desc())
-    if outcomes:
-        looked = statement.limit(_MOST_LOOKED).subquery()
-        statement = select(looked).where(looked.c.outcome.in_(sorted(outcomes))).order_by(looked.c.id.desc())
+    if outcomes or who:
+        looked = statement.limit(MOST_LOOKED).subquery()
+        statement = select(looked).order_by(looked.c.id.desc())
+        if outcomes:
+            statement = statement.where(looked.c.outcome.in_(sorted(outcomes)))
+        if who:
+            statement = statement.where(or_(*(equals(looked.c.who, subject) for subject in who)))
     return [RequestEntry(*row[1:], id=row[0]) for row in await transaction.execute(statement.limit(limit))]
 
 

@@ -154,6 +154,23 @@ async def remove_of_project(transaction: Transaction, project_id: int) -> None:
     changes.changed(transaction, *map(changes.account_named, names))
 
 
+async def ending(
+    transaction: Transaction, project_ids: Collection[int], after: float, until: float, limit: int
+) -> list[Robot]:
+    """List the first enabled robots of some projects that expire between two times, as `expiring` does."""
+    found: list[Robot] = []
+    for number in sorted(project_ids):
+        statement = (
+            select(*_columns)
+            .where(robot.c.project_id == number, robot.c.expires_at > after, robot.c.expires_at <= until)
+            .where(robot.c.disabled.is_(False))
+            .order_by(robot.c.expires_at)
+            .limit(limit)
+        )
+        found += [Robot(*row) for row in await transaction.execute(statement)]
+    return sorted(found, key=lambda one: one.expires_at or 0.0)[:limit]
+
+
 async def project_names(transaction: Transaction, ids: Collection[int]) -> dict[int, str]:
     """Return the names of some projects by their ids."""
     rows = await transaction.execute(select(project.c.id, project.c.name).where(project.c.id.in_(ids)))

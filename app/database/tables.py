@@ -3,6 +3,7 @@
     project ─┬─ repository ─┬─ tag ────────────┐ names a manifest
              │              ├─ manifest ◄──────┘ payload, byte for byte
              │              │    └─ part         a blob or manifest that the payload refers to, keyed by digest
+             │              ├─ pull_hour    how often it was pulled, by the hour
              │              ├─ link ── blob      a repository may serve a blob; a blob names its object
              │              └─ upload            an upload session and where its bytes are
              │              └─ manifest_label ── label   of a project, or of the system if it has no project
@@ -318,6 +319,7 @@ robot = Table(
     Column("last_used_at", Double, nullable=True),
     Column("last_used_from", String, nullable=True),
     Index("ix_robot_project_id_name", "project_id", "name"),
+    Index("ix_robot_project_id_expires_at", "project_id", "expires_at"),
 )
 
 notice = Table(
@@ -445,6 +447,17 @@ traffic = Table(
     Column("misses", BigInteger, nullable=False),
     Column("served_bytes", BigInteger, nullable=False),
     Column("fetched_bytes", BigInteger, nullable=False),
+)
+
+pull_hour = Table(
+    "pull_hour",
+    metadata,
+    Column("repository_id", _of_repository(), primary_key=True),
+    # Hours since 1970.
+    Column("hour", BigInteger, primary_key=True),
+    Column("pulls", BigInteger, nullable=False),
+    # To find what is old.
+    Index("ix_pull_hour_hour", "hour"),
 )
 
 budget_sample = Table(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.database.requests import KeptRequest
+from app.kit.words import mark
 
 _SLOW_SECONDS = 5.0
 
@@ -21,127 +22,142 @@ class Explanation:
     advice: str
 
 
-_ACCOUNT = "Give the upstream an account in upstreams.NAME.credentials, or wait. Cached images can still be pulled."
-_UPSTREAM = "Try the upstream's address from this host with curl, and see its status page. Then pull again."
-_NONE = "Nothing, if the client meant something else. If not, it has to change its request as the reason says."
+_ACCOUNT = mark(
+    "Give the upstream an account in upstreams.NAME.credentials, or wait. Cached images can still be pulled."
+)
+_UPSTREAM = mark("Try the upstream's address from this host with curl, and see its status page. Then pull again.")
+_NONE = mark("Nothing, if the client meant something else. If not, it has to change its request as the reason says.")
 
 # By the cause that an error has (`OCIError.cause`).
 _BY_CAUSE: Mapping[str, Explanation] = {
     "budget spent": Explanation(
-        "The upstream's limit on pulls is used up, so the registry did not ask it. The image was not cached.", _ACCOUNT
+        mark("The upstream's limit on pulls is used up, so the registry did not ask it. The image was not cached."),
+        _ACCOUNT,
     ),
     "budget share": Explanation(
-        "Few pulls are left of the upstream's limit, and this client has had its share of them.", _ACCOUNT
+        mark("Few pulls are left of the upstream's limit, and this client has had its share of them."), _ACCOUNT
     ),
     "budget busy": Explanation(
-        "Few pulls are left of the upstream's limit. They are spent one at a time, and others came first.", _ACCOUNT
+        mark("Few pulls are left of the upstream's limit. They are spent one at a time, and others came first."),
+        _ACCOUNT,
     ),
     "budget blocked": Explanation(
-        "The upstream has answered 429 and asked the registry to wait. That time is not over.", _ACCOUNT
+        mark("The upstream has answered 429 and asked the registry to wait. That time is not over."), _ACCOUNT
     ),
-    "upstream limit": Explanation("The upstream itself answered with 429: it allows no more requests now.", _ACCOUNT),
+    "upstream limit": Explanation(
+        mark("The upstream itself answered with 429: it allows no more requests now."), _ACCOUNT
+    ),
     "upstream down": Explanation(
-        "The upstream did not answer, was late, or failed. The content was not cached.", _UPSTREAM
+        mark("The upstream did not answer, was late, or failed. The content was not cached."), _UPSTREAM
     ),
     "upstream page": Explanation(
-        "Something between here and the upstream answered in its place: a firewall, a proxy or a portal.", _UPSTREAM
+        mark("Something between here and the upstream answered in its place: a firewall, a proxy or a portal."),
+        _UPSTREAM,
     ),
     "upstream answer": Explanation(
-        "The upstream's answer cannot be used. Bytes with a wrong digest or size are never passed on.",
-        "Pull again. If it stays so, the upstream or a proxy on the way damages the content: tell its operators.",
+        mark("The upstream's answer cannot be used. Bytes with a wrong digest or size are never passed on."),
+        mark("Pull again. If it stays so, the upstream or a proxy on the way damages the content: tell its operators."),
     ),
     "upstream refusal": Explanation(
-        "The upstream has no such image, or does not show it to this registry.",
-        "Check the spelling. A private image needs an account of the project, in a private project.",
+        mark("The upstream has no such image, or does not show it to this registry."),
+        mark("Check the spelling. A private image needs an account of the project, in a private project."),
     ),
     "not cached": Explanation(
-        "An anonymous client from outside fill_networks asked for content that is not cached.",
-        "The client logs in. Or add its network to fill_networks, if it belongs to the site.",
+        mark("An anonymous client from outside fill_networks asked for content that is not cached."),
+        mark("The client logs in. Or add its network to fill_networks, if it belongs to the site."),
     ),
     "database": Explanation(
-        "The database did not answer, or could not be written.",
-        "Run registry-admin status. Then see systemctl status postgresql, and its disk.",
+        mark("The database did not answer, or could not be written."),
+        mark("Run registry-admin status. Then see systemctl status postgresql, and its disk."),
     ),
     "disk": Explanation(
-        "The registry's disk failed or is full.",
-        "Run registry-admin status, and df -h. Lower cache_bytes of the mirrors, or add room.",
+        mark("The registry's disk failed or is full."),
+        mark("Run registry-admin status, and df -h. Lower cache_bytes of the mirrors, or add room."),
     ),
     "store": Explanation(
-        "The object store did not answer, or refused the registry.",
-        "Run registry-admin status. The journal has the store's reason: journalctl -u 'registry@*' -p warning.",
+        mark("The object store did not answer, or refused the registry."),
+        mark("Run registry-admin status. The journal has the store's reason: journalctl -u 'registry@*' -p warning."),
     ),
     "log-ins": Explanation(
-        "Too many log-ins with a wrong password came from this address in a minute.",
-        "Find the machine that still sends an old password. It may try again after a minute.",
+        mark("Too many log-ins with a wrong password came from this address in a minute."),
+        mark("Find the machine that still sends an old password. It may try again after a minute."),
     ),
     "quota": Explanation(
-        "The project's quota has no room for what was pushed.",
-        "The project's people delete images. Or allow them more in Administration, Projects.",
+        mark("The project's quota has no room for what was pushed."),
+        mark("The project's people delete images. Or allow them more in Administration, Projects."),
     ),
     "crowd": Explanation(
-        "The client's address had too many connections or too large bodies in one worker.",
-        "If the address is a proxy's, name it in server.trusted_proxies. If not, ask who runs the machine.",
+        mark("The client's address had too many connections or too large bodies in one worker."),
+        mark("If the address is a proxy's, name it in server.trusted_proxies. If not, ask who runs the machine."),
     ),
     "fault": Explanation(
-        "The registry itself failed: this is a fault in its program.",
-        "Find the request's id in the journal: journalctl -u 'registry@*' -p err. Report what stands there.",
+        mark("The registry itself failed: this is a fault in its program."),
+        mark("Find the request's id in the journal: journalctl -u 'registry@*' -p err. Report what stands there."),
     ),
     "no worker": Explanation(
-        "The web server had no worker that answered, or the object store failed it in the middle.",
-        "Run registry-admin status, and see journalctl -u 'registry@*' -p warning.",
+        mark("The web server had no worker that answered, or the object store failed it in the middle."),
+        mark("Run registry-admin status, and see journalctl -u 'registry@*' -p warning."),
     ),
 }
 
-_TOO_LARGE = Explanation("The client sent more than the registry takes at once.", _NONE)
+_TOO_LARGE = Explanation(mark("The client sent more than the registry takes at once."), _NONE)
 
 # By the code of the answer, if its error has no cause of its own.
 _BY_CODE: Mapping[str, Explanation] = {
     "UNAUTHORIZED": Explanation(
-        "Who asked may not do this, or showed a wrong user name, password or token.",
-        "Check the name and secret, and whether the account is a member of the project. Outsiders are not told whether "
-        "a private project exists.",
+        mark("The client may not do this, or showed a wrong user name, password or token."),
+        mark(
+            "Check the name and secret, and whether the account is a member of the project. Outsiders are not told "
+            "whether a private project exists."
+        ),
     ),
-    "DENIED": Explanation("Who asked is known, but a rule does not allow this.", _NONE),
+    "DENIED": Explanation(mark("The client is known, but a rule does not allow this."), _NONE),
     "NAME_UNKNOWN": Explanation(
-        "There is no such project or repository here.", "Check the spelling of the name in the client's command."
+        mark("There is no such project or repository here."),
+        mark("Check the spelling of the name in the client's command."),
     ),
     "MANIFEST_UNKNOWN": Explanation(
-        "The repository has no such tag or image, here or at the upstream.",
-        "Check the spelling of the tag. At an upstream it may have been removed.",
+        mark("The repository has no such tag or image, here or at the upstream."),
+        mark("Check the spelling of the tag. At an upstream it may have been removed."),
     ),
     "BLOB_UNKNOWN": Explanation(
-        "The repository has no such layer, or its bytes are missing from the store.",
-        "If the reason says missing, restore them from the backup. If not, push the image again.",
+        mark("The repository has no such layer, or its bytes are missing from the store."),
+        mark("If the reason says missing, restore them from the backup. If not, push the image again."),
     ),
     "TOOMANYREQUESTS": Explanation(
-        "The client did too much at once.", "It waits for as long as Retry-After says, and tries again."
+        mark("The client did too much at once."), mark("It waits for as long as Retry-After says, and tries again.")
     ),
     "UNAVAILABLE": Explanation(
-        "A part that this request needs was not available, or the worker was being stopped.",
-        "Run registry-admin status. Then try again.",
+        mark("A part that this request needs was not available, or the worker was being stopped."),
+        mark("Run registry-admin status. Then try again."),
     ),
 }
-_OTHER = Explanation("The request was not as the registry or the specification needs it.", _NONE)
+_OTHER = Explanation(mark("The request was not as the registry or the specification needs it."), _NONE)
 
-_LEFT = Explanation("The client left before the answer.", "If its time-out is short, let it wait longer.")
+_LEFT = Explanation(mark("The client left before the answer."), mark("If its time-out is short, let it wait longer."))
 # By the phase that took the most time.
 _SLOW: Mapping[str, Explanation] = {
     "upstream": Explanation(
-        "The upstream, or the line to it, was slow. Most of the time was spent waiting for its bytes.", _UPSTREAM
+        mark("The upstream, or the line to it, was slow. Most of the time was spent waiting for its bytes."), _UPSTREAM
     ),
-    "queue": Explanation("The request waited for its turn to spend one of the upstream's pulls.", _ACCOUNT),
-    "db": Explanation("The database was slow.", "See log_min_duration_statement of PostgreSQL, and its disk."),
-    "store": Explanation("The store of blobs was slow.", "See the disk, or the object store and the line to it."),
+    "queue": Explanation(mark("The request waited for its turn to spend one of the upstream's pulls."), _ACCOUNT),
+    "db": Explanation(
+        mark("The database was slow."), mark("See log_min_duration_statement of PostgreSQL, and its disk.")
+    ),
+    "store": Explanation(
+        mark("The store of blobs was slow."), mark("See the disk, or the object store and the line to it.")
+    ),
     "auth": Explanation(
-        "It took long to check who calls.", "See the load of the host: passwords are checked one after the other."
+        mark("It took long to check who calls."),
+        mark("See the load of the host: passwords are checked one after the other."),
     ),
 }
-_CLIENT = Explanation("The client took the bytes slowly.", "Nothing here. See the client's line.")
-_BUSY = Explanation("No part was slow: the worker was busy, or waited.", "See the load of the host.")
+_CLIENT = Explanation(mark("The client took the bytes slowly."), mark("Nothing here. See the client's line."))
+_BUSY = Explanation(mark("No part was slow: the worker was busy, or waited."), mark("See the load of the host."))
 _FILLED = Explanation(
-    "It succeeded. The content was not cached, so this request fetched it from the upstream.", "Nothing."
+    mark("It succeeded. The content was not cached, so this request fetched it from the upstream."), mark("Nothing.")
 )
-_FINE = Explanation("It succeeded.", "Nothing.")
+_FINE = Explanation(mark("It succeeded."), mark("Nothing."))
 
 
 def explain(request: KeptRequest) -> Explanation:

@@ -19,7 +19,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from app.access.principal import address_block
+from app.access.principal import PrincipalKind, address_block
 from app.database import JOB_SECONDS, Database, requests
 from app.database.requests import KeptRequest, RequestEntry
 from app.database.text import storable_part
@@ -38,6 +38,7 @@ _HOUR = 3600.0
 _FOLD_SECONDS = 60.0
 _MOST_KINDS = 10_000
 _MOST_CHARACTERS = 500
+_WITH_NAMES = (PrincipalKind.PERSON, PrincipalKind.ROBOT)
 # A client may send any text in these.
 _OF_CLIENTS = ("method", "path", "why", "client", "repository", "reference")
 
@@ -93,14 +94,18 @@ class Requests(WriteBehind[int, KeptRequest]):
         """
         return await self._database.read(requests.newest, outcomes=outcomes, after=after, limit=limit)
 
-    async def find(self, what: str, limit: int = 20) -> Sequence[RequestEntry]:
-        """List the newest requests with an id, from a client's address or in a repository, in this order of trying."""
+    async def find(self, what: str, *, after: int | None = None, limit: int = 20) -> Sequence[RequestEntry]:
+        """List the newest requests with an id, from a client's address, in a repository, or of a person or a robot.
+
+        They are tried in this order. Those of a person or a robot are looked for among the newest thousand.
+        """
         for query in (
             partial(requests.newest, request_id=what),
             partial(requests.newest, client=what),
             partial(requests.newest, repository=what),
+            partial(requests.newest, who=[f"{kind}:{what}" for kind in _WITH_NAMES]),
         ):
-            if found := await self._database.read(query, limit=limit):
+            if found := await self._database.read(query, after=after, limit=limit):
                 return found
         return []
 

@@ -54,6 +54,8 @@ _REFERRERS_SHOWN = 100
 _CHILDREN_SHOWN = 1000
 # The children whose whole size is added up. Images have a dozen platforms.
 _CHILDREN_SIZED = 100
+# The layers of one image of which it is looked up whether they are here.
+_PARTS_LOOKED = 1000
 # A list shows so much of one artifact. The artifact itself has all labels and annotations.
 _LABELS_LISTED = 10
 _ANNOTATION_BYTES_LISTED = 4096
@@ -104,11 +106,25 @@ class ArtifactDetail:
     payload: bytes
     layers: Sequence[Descriptor]
     config_type: str | None
+    config_digests: frozenset[Digest]
     config: ImageConfig | None
     children: Sequence[Child]
     referrers: Sequence[Accessory]
     attachments: Sequence[Attachment]
     said: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """How much of an artifact a mirror has: of so many parts, so many are ``here``.
+
+    The parts of an image are its config and layers, those of an index its images. ``compared_at`` is the time at which
+    its newest tag was last compared with the upstream (Unix seconds), None if it has no tag.
+    """
+
+    parts: int
+    here: int
+    compared_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +244,7 @@ class Artifacts:
             payload=payload,
             layers=parsed.layers,
             config_type=parsed.config.media_type or None if parsed.config else None,
+            config_digests=frozenset({parsed.config.digest} if parsed.config else ()),
             config=await self._configs.read(repository_id, row.digest, payload),
             children=[
                 replace(
@@ -242,6 +259,16 @@ class Artifacts:
             attachments=attached[row.digest],
             said=await self._about(repository_id, row.digest, payload),
         )
+
+    async def cached(self, repository_id: int, detail: ArtifactDetail) -> Cached:
+        """Say how much of an artifact is here, for a mirror; raises Unavailable."""
+        children = {child.digest: child for child in detail.children}
+        here = sum(child.present or child.stored for child in children.values())
+        blobs = {layer.digest for layer in detail.layers[:_PARTS_LOOKED]} | detail.config_digests
+        async with self._database.reading() as transaction:
+            here += len(await artifacts.linked(transaction, repository_id, blobs))
+            compared_at = await artifacts.compared_at(transaction, repository_id, detail.artifact.digest)
+        return Cached(len(children) + len(blobs), here, compared_at)
 
     async def referrers(
         self, repository_id: int, digest: Digest, *, after: str = "", limit: int = 50

@@ -6,7 +6,7 @@ from app.access.errors import Missing
 from app.access.principal import Principal
 from app.database import Database, repositories
 from app.database.keyset import Count, Entries, Page
-from app.database.repositories import Repository, RepositoryEntry
+from app.database.repositories import Holding, Repository, RepositoryEntry
 from app.database.text import storable
 from app.oci.errors import Term
 from app.projects import checks
@@ -20,9 +20,16 @@ class Repositories:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def search(self, principal: Principal, page: Page[str]) -> Entries[RepositoryEntry]:
-        """List repositories in projects that the principal may see, by full name, which is their key."""
-        found = await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split))
+    async def search(
+        self, principal: Principal, page: Page[str], holding: Holding | None = None
+    ) -> Entries[RepositoryEntry]:
+        """List repositories in projects that the principal may see, by full name, which is their key.
+
+        ``holding``: only those that hold such a tag or manifest.
+        """
+        if holding is not None and not storable(holding.begins):
+            return Entries()
+        found = await self._database.read(repositories.search, viewer_of(principal), page.with_keys(_split), holding)
         return Entries(found, None if found.reached is None else "/".join(found.reached))
 
     async def found(self, principal: Principal, text: str) -> Count:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.kit.threads import in_thread
-from app.oci.errors import OCIError
+from app.projects.condition import OK, Check, run_checks
 
 from .base import Readable
 from .observe import Observer
-
-Check = Callable[[], Awaitable[None]]
-
-OK = "ok"
-# In seconds. Balancers and monitors give up after 5.
-_CHECK_SECONDS = 4.0
 
 
 class HealthHandler(Readable):
@@ -55,23 +48,6 @@ class ReadyHandler(Readable):
             self.set_header("Retry-After", "5")
         self.set_header("Content-Type", "application/json")
         await self.finish(json.dumps({"ready": ready, "parts": parts}))
-
-
-async def run_checks(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Ask all parts at once; return `OK` or the fault's text by the name of each part. It takes at most 4 s."""
-
-    async def ask(check: Check) -> str:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                await check()
-        except OCIError as error:
-            return error.message
-        except TimeoutError:
-            return f"no answer in {_CHECK_SECONDS:.0f} s"
-        return OK
-
-    answers = await asyncio.gather(*(ask(check) for check in checks.values()))
-    return dict(zip(checks, answers, strict=True))
 
 
 class MetricsHandler(Readable):

@@ -18,16 +18,17 @@ from app.database import Database
 from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
 from app.projects.census import Census
+from app.projects.condition import Check, Condition
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
+from app.projects.requests import Requests
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
 
 from .access_control import AccessControl
 from .observe import Observer
-from .ops import Check
 from .session import BrowserSessions
 
 
@@ -67,6 +68,8 @@ class Services:
     robots: Robots
     access_keys: AccessKeys
     audit: Audit
+    requests: Requests
+    condition: Condition
     mirror: MirrorStatus
     upstreams: Mapping[str, UpstreamConfig]
     required: Mapping[str, Check]

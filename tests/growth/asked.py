@@ -37,19 +37,36 @@ def _pages(built: Built) -> dict[str, Ask]:
         "/projects", "/projects?show=public", f"{admin}/robots/{built.size + FEW + 1}",
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
-        admin, f"{admin}/users", f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
+        admin, f"{admin}/budgets", f"{admin}/requests", f"{admin}/requests?show=refused",
+        f"{admin}/requests?q=deep/app", f"{admin}/requests?q={_NOTHING}", f"{admin}/users",
+        f"{admin}/users?after=user-0000500", f"{admin}/projects", f"{admin}/upstreams",
         f"{admin}/upstreams/fills", f"{admin}/unattended", "/secret",
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
-        f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
+        f"{admin}/audit?operation=delete", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
-        f"{app}:v0000007", "/no-such-page",
+        f"{app}:v0000007", "/no-such-page", f"{deep}/storage", f"{deep}/compare/app",
+        f"{deep}/compare/app?from=v0000007&to={built.image}",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
-    for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):
+    for path in (
+        "/",
+        "/projects",
+        "/projects?show=mine",
+        "/search?q=image",
+        "/search?q=v0000007&in=tags",
+        "/search?q=user&in=people",
+        "/mine",
+        "/mine/sessions",
+        "/mine/keys",
+    ):
         asks[f"{path} by mari"] = Ask(path, "mari")
+    asks[f"/search?q={_NOTHING}&in=tags"] = Ask(f"/search?q={_NOTHING}&in=tags")
+    asks["/search by digest"] = Ask(f"/search?q={built.image}")
+    asks["/search by no digest"] = Ask(f"/search?q=sha256:{'f' * 64}")
+    asks["/projects?owner="] = Ask(f"/projects?owner={MARI}")
     for path in ("/projects", "/mirror", "/search?q=image"):
         asks[f"{path} by nobody"] = Ask(path, "nobody")
     for path in (
@@ -210,8 +227,8 @@ _SORTED: Mapping[str, tuple[int, int]] = {
 # What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
 # steps of SQLite. 0 is for a database where it costs no more.
 EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
-    "/administration/health": (_COUNT, 4000, 106000),
-    "/projects/deep": (_COUNT, 11700, 87000),
+    "/administration": (_COUNT, 4000, 106000),
+    "/projects/deep": (_PUSHES, 14000, 458000),
     "/projects/deep/repositories": (_COUNT, 11800, 87000),
     "/projects/deep/repositories/app": (_COUNT, 12100, 236000),
     "/projects/deep/repositories/app?show=artifacts": (_COUNT, 12600, 136000),

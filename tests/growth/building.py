@@ -176,6 +176,7 @@ def _mirror(d: _Dialect, size: int) -> list[str]:
         _manifests(d, "i", d.digest("i"), many),
         "INSERT INTO tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
         f" SELECT i, 'latest', {d.digest('i')}, {_NOW}, {_NOW}, 512 FROM {many}",
+        f"INSERT INTO pull_hour (repository_id, hour, pulls) SELECT i, {int(_NOW // 3600)}, 1 FROM {many}",
         "INSERT INTO traffic (project_id, hour, hits, misses, served_bytes, fetched_bytes)"
         f" SELECT {project}, {int(_NOW // 3600)} - i, 1, 1, 1, 1 FROM {d.series('700')}",
     ]
@@ -192,6 +193,9 @@ def _deep(d: _Dialect, size: int) -> list[str]:
         f"INSERT INTO repository (id, project_id, name, created_at) SELECT {app}, {size + 2}, 'app', {_NOW}",
         "INSERT INTO repository (id, project_id, name, created_at)"
         f" SELECT {app} + i, {size + 2}, 'other-' || {d.padded('i')}, {_NOW} FROM {few}",
+        # All hours of which a page draws the pulls.
+        f"INSERT INTO pull_hour (repository_id, hour, pulls) SELECT {app}, {int(time.time() // 3600)} - i, 1"
+        f" FROM {d.series('800')}",
         _manifests(d, str(app), here, many),
         _manifests(d, f"{other}", here, few),
         # Pushed lately, so that nothing is due yet.

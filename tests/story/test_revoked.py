@@ -80,9 +80,9 @@ def test_only_admins_administrate(tiina: Person, mari: Person, arrive: Opener, c
     assert mari.page.get_by_role("link", name="Administration").count() == 0
     expect(tiina.page.get_by_role("link", name="Administration")).to_be_visible()
     local = arrive()
-    local.go("/login?next=/administration/health").open("Log in with a local account").screen("login-local")
+    local.go("/login?next=/administration/users").open("Log in with a local account").screen("login-local")
     local.fill("User name", campus.username).fill("Password", campus.password).click("Log in")
-    local.page.wait_for_url("**/administration/health")
+    local.page.wait_for_url("**/administration/users")
     expect(local.page.get_by_text("Answers", exact=True)).to_have_count(3)
     local.screen("health")
 

@@ -54,7 +54,8 @@ OF_THE_MIRROR = ("/projects/mirror", "/projects/mirror/cache", "/projects/mirror
 OF_ADMINS = (
     "/mine", "/mine/keys", "/mine/sessions", "/new-project", "/administration/users", "/administration/projects",
     "/administration/upstreams", "/administration/robots", "/administration/robots/new", "/administration/audit",
-    "/administration/health", "/administration/robots/SYSTEM", "/administration/unattended",
+    "/administration/robots/SYSTEM", "/administration", "/administration/requests",
+    "/administration/requests?show=failed", "/administration/unattended",
 )  # fmt: skip
 
 

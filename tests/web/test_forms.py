@@ -63,7 +63,7 @@ def in_project(plenty: Plenty) -> tuple[str, ...]:
 
 OF_ADMINS = (
     "/", "/new-project", "/mine", "/mine/keys", "/mine/sessions", "/administration/users", "/administration/projects",
-    "/administration/upstreams", "/administration/robots", "/administration/audit", "/administration/health",
+    "/administration/upstreams", "/administration/robots", "/administration/audit", "/administration",
 )  # fmt: skip
 
 

@@ -108,10 +108,12 @@ def pages(project: str) -> tuple[str, ...]:
         "/", "/projects", "/projects?q=nothing-like-it", "/new-project", "/mirror", "/search?q=redis", "/search",
         "/search?q=nothing-like-it", "/help", "/help/robots", "/mine", "/mine/keys", "/mine/sessions", "/login",
         at, f"{at}/repositories", f"{at}/repositories/app", f"{at}/repositories/app:1", f"{at}/members", f"{at}/robots",
-        f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", "/projects/mirror",
+        f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", f"{at}/storage",
+        f"{at}/compare/app?from=1&to=1", "/search?q=1&in=tags", "/search?q=a&in=people", "/projects/mirror",
         "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
         "/administration/projects", "/administration/upstreams", "/administration/robots", "/administration/robots/new",
-        "/administration/audit", "/administration/health", "/no/such/page",
+        "/administration/audit", "/administration", "/administration/requests",
+        "/no/such/page",
     )  # fmt: skip
 
 
@@ -196,7 +198,7 @@ def test_where_the_keyboard_is_can_be_seen(open_context: Opener, stage: Service,
 
 def test_the_open_tab_is_in_sight_on_a_telephone(open_context: Opener, stage: Service, project: str) -> None:
     someone = open_context(width=390).log_in(stage.username, stage.password)
-    for path in (f"/projects/{project}/configuration", f"/projects/{project}", "/administration/health"):
+    for path in (f"/projects/{project}/configuration", f"/projects/{project}", "/administration/audit"):
         box = someone.go(path).page.locator(".tabs [aria-current]").bounding_box()
         assert box is not None
         assert box["x"] >= 0, path

@@ -7,12 +7,14 @@ import uuid
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import update
 
-from app.database import Transaction, projects, traffic
+from app.database import Transaction, projects, repositories, traffic
+from app.database.tables import tag
 from app.database.traffic import Counts
 from app.web.pages.base import PAGE_SIZE
 from tests.api.client import Registry
-from tests.images import single
+from tests.images import multi, single
 from tests.parts.service import Service
 from tests.upstream.client import Hub
 from tests.web.http import Person
@@ -132,6 +134,45 @@ def test_upstreams_say_where_they_are_changed_and_how_they_do(
     finally:
         hub_process.up("registry")
     expect(admin.go("/administration/upstreams").page.locator(".mark-good").first).to_have_text("Answers")
-    admin.go("/administration/health").screen("health")
-    expect(admin.page.locator(".mark-good")).to_have_text(["Answers"] * 3)
-    expect(admin.row("redis")).to_contain_text("pulls still work")
+
+
+def test_an_artifact_says_whether_a_pull_of_it_costs_something(
+    visitor: Visitor, stage: Service, mirrors: tuple[str, str], hub_process: Hub
+) -> None:
+    """What is here, when its tag was compared with the upstream, and what the next pull costs."""
+    public, _ = mirrors
+    name = f"library/costs-{uuid.uuid4().hex[:6]}"
+    hub_process.add(multi(name, sizes=(1_000, 2_000)), name, "1")
+    owner = Registry(stage.host, stage.username, stage.password)
+    at = f"/projects/{public}/repositories/{name}"
+    index = owner.manifest(f"{public}/{name}", "1").json()
+    card = visitor.go(f"{at}:1").page.locator(".cached")
+    expect(card).to_contain_text(f"0 of {len(index['manifests'])} parts are here")
+    expect(card).to_contain_text("costs one pull of the upstream's limit")
+    image = index["manifests"][0]["digest"]
+    owner.manifest(f"{public}/{name}", image)
+    visitor.go(f"{at}@{image}")
+    expect(card).to_contain_text("0 of 3 parts are here")
+    expect(card).to_contain_text("A pull downloads the missing layers. That costs nothing")
+    owner.pull_image(f"{public}/{name}", "1")
+    visitor.go(f"{at}@{image}")
+    expect(card).to_contain_text("Cached here")
+    expect(card).to_contain_text("A pull by digest never asks the upstream")
+    visitor.go(f"{at}:1").screen("cached")
+    expect(card).to_contain_text("A pull costs nothing of the upstream's limit.")
+    expect(card).to_contain_text("Pulls do not ask there again until")
+
+    async def wait(transaction: Transaction) -> None:
+        project = await projects.find(transaction, public)
+        assert project is not None
+        found = await repositories.find(transaction, project.id, name)
+        assert found is not None
+        await transaction.execute(
+            update(tag).where(tag.c.repository_id == found.id).values(checked_at=time.time() - 400)
+        )
+
+    within(stage.folder, wait)
+    visitor.go(f"{at}:1")
+    expect(card).to_contain_text("compared with docker.io 6 minutes ago")
+    expect(card).to_contain_text("The next pull compares it again, which is free.")
+    assert visitor.go(f"/projects/{public}").page.locator(".cached").count() == 0

@@ -100,9 +100,43 @@ def test_many_results_are_turned_by_key(visitor: Visitor, stage: Service) -> Non
     assert visitor.page.url.endswith(f"/projects?q={word}")
 
 
+def test_tags_digests_and_people_are_found(mari: Visitor, jaan: Visitor, visitor: Visitor, stage: Service) -> None:
+    """What one may not see is not found by its content either; people are found by those who are logged in."""
+    word, image = uuid.uuid4().hex[:6], single(f"held {uuid.uuid4().hex}", sizes=(400,))
+    name = f"held-{word}"
+    person = Person(stage.host).log_in("mari.tamm", PASSWORD)
+    assert person.post("/new-project", {"name": name, "quota": "1", "unit": "GiB", "access": "private"}).status == 303
+    owner = Registry(stage.host, stage.username, stage.password)
+    owner.push_image(f"{name}/one", f"v-{word}-1", image)
+    owner.push_image(f"{name}/two", f"v-{word}-2", image)
+    links = mari.page.locator("tbody a.mono")
+    mari.go(f"/search?q=v-{word}&in=tags").screen("search-tags")
+    expect(links).to_have_text([f"v-{word}-1", f"v-{word}-2"])
+    mari.go("/").fill(FIELD, f"two:v-{word}").page.keyboard.press("Enter")
+    mari.click("Tags", role="link")
+    expect(links).to_have_text([f"v-{word}-2"])
+    links.first.click()
+    mari.page.wait_for_url(f"**/two@{image.digest}")
+    # A digest is known by its form, from its first dozen digits on.
+    for text in (image.digest, image.digest[7:19], f"{stage.host}/{name}/one@{image.digest}"):
+        mari.go(f"/search?q={text}")
+        expect(links).to_have_text([image.digest[:19]] * 2)
+    for outsider in (jaan, visitor):
+        for text, kind in ((f"v-{word}", "tags"), (image.digest, "digests")):
+            outsider.go(f"/search?q={text}&in={kind}")
+            assert outsider.page.locator("tbody tr").count() == 0
+    jaan.go("/search?q=mari").click("People", role="link").click("Projects of mari.tamm", role="link")
+    assert jaan.page.url.endswith("/projects?owner=mari.tamm")
+    assert jaan.page.get_by_role("link", name=name, exact=True).count() == 0
+    expect(mari.go("/projects?owner=mari.tamm").page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    assert "Mari Tamm" not in Person(stage.host).get("/search?q=mari&in=people").text
+
+
 @pytest.mark.parametrize(
-    "query", ["", "q=", "q=%00", "q=%25", "q=" + "x" * 5000, "q=a&after=%00", "q=a&before=nonsense"]
-)
+    "query", ["", "q=", "q=%00", "q=%25", "q=" + "x" * 5000, "q=a&after=%00", "q=a&before=nonsense", "q=a&in=tags",
+              "q=%C2%BD&in=tags", "q=a:b:c&in=tags", "q=zz&in=digests", "q=x&in=people", "q=a&in=x", "in=people",
+              "q=a&in=tags&after=%C2%BD"]
+)  # fmt: skip
 def test_anything_may_be_searched_for(stage: Service, query: str) -> None:
     assert Person(stage.host).get(f"/search?{query}").status == 200
 

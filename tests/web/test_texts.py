@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tornado.template import Loader
 
+import app.access.throttle  # noqa: F401 - its error is one of those that are read
 from app.access.errors import Conflict, Invalid
 from app.database.quotas import QuotaExceeded
 from app.oci.errors import OCIError, Term
@@ -47,7 +48,8 @@ def sources() -> Iterator[tuple[str, str]]:
         yield path.name, loader.load(path.name).code
     for path in sorted((WEB / "pages").glob("*.py")):
         yield path.name, path.read_text()
-    yield "login.py", (WEB / "login.py").read_text()
+    for path in (WEB / "login.py", APP / "projects" / "condition.py", APP / "projects" / "explanations.py"):
+        yield path.name, path.read_text()
 
 
 def used() -> dict[str, str]:

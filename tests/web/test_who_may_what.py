@@ -16,7 +16,7 @@ import pytest
 from tornado.web import RequestHandler
 
 from app.web.pages import routes as table
-from tests.api.client import basic
+from tests.api.client import Registry, basic
 from tests.images import single
 from tests.web.http import Answer, Person
 from tests.webapi.house import ADMIN, House
@@ -56,6 +56,8 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", "/configuration"): Door(PROJECT_ADMIN),
     ("post", "/configuration"): Door(PROJECT_ADMIN, fields={"access": "ACCESS", "description": "x"}),
     ("post", "/delete"): Door(PROJECT_ADMIN, fields={"name": "another"}),
+    ("get", "/storage"): Door(LIMITED),
+    ("post", "/free-unfinished"): Door(MAINTAINER),
     ("get", "/members"): Door(GUEST),
     ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),
     ("post", "/members/role"): Door(PROJECT_ADMIN, fields={"member": "MEMBER", "role": LIMITED}),
@@ -78,6 +80,7 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{ARTIFACT}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
+    ("get", f"/compare/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
     ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
@@ -110,6 +113,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/mine/keys"): PEOPLE,
     ("post", "/mine/keys/delete"): PEOPLE,
     ("get", "/administration"): ("admin",),
+    ("get", "/administration/budgets"): ("admin",),
+    ("get", "/administration/requests"): ("admin",),
     ("get", "/administration/users"): ("admin",),
     ("post", "/administration/users/change"): ("admin",),
     ("get", "/administration/projects"): ("admin",),
@@ -129,7 +134,6 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/administration/robots/delete"): ("admin",),
     ("get", "/administration/audit"): ("admin",),
     ("get", r"/administration/audit\.csv"): ("admin",),
-    ("get", "/administration/health"): ("admin",),
 }  # fmt: skip
 # A script asks for the first by its form, people are sent to the front page. Redirects lead to the second. Of the third
 # there is one form for each entry of a list that is empty here.
@@ -314,6 +318,8 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     scene: Scene, browsers: Mapping[str, Person], caller: str, place: int
 ) -> None:
     project = scene.projects[place]
+    # A blob that no manifest names is an unfinished push.
+    Registry(scene.house.host, ADMIN, ADMINS_PASSWORD).push_blob(f"{project.name}/half", caller.encode())
     inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
     outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]

@@ -9,7 +9,7 @@ from typing import Never
 from app.access.errors import Missing
 from app.database.keyset import Page
 from app.kit.threads import in_thread
-from app.web.ops import OK, run_checks
+from app.projects.condition import OK, run_checks
 
 from .document import document
 from .handler import ApiHandler

@@ -1,8 +1,7 @@
-"""The administrators' pages: people, projects and quotas, upstreams, the audit log, health."""
+"""The administrators' pages: people, projects and quotas, upstreams, the audit log."""
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import re
@@ -16,7 +15,7 @@ from app.database import accounts, attendance, audit, projects, quotas
 from app.database.audit import Entry
 from app.database.keyset import Page
 from app.mirror.statistics import BudgetView
-from app.web.ops import run_checks
+from app.projects.condition import run_checks
 
 from . import words
 from .base import PAGE_SIZE, Listing, PageHandler, whole
@@ -33,15 +32,6 @@ _MOST_MIRRORS = 500
 class Administration(PageHandler):
     needs = "admin"
     section = "administration"
-
-
-class AdministrationPage(Administration):
-    """Redirects to the first of the pages."""
-
-    needs = "admin"
-
-    async def get(self) -> None:
-        self.redirect("/administration/users", status=303)
 
 
 class UsersPage(Administration):
@@ -223,28 +213,3 @@ async def _spelled(entries: AsyncIterator[Entry]) -> AsyncIterator[str]:
 
 def _plain(text: str) -> str:
     return _FORMULA.sub(r"\1'", text)
-
-
-# The data that each part keeps, and the actions that fail without it.
-_PARTS: Mapping[str, str] = {
-    "database": mark(
-        "Projects, people, tags and manifests. Without it nothing can be changed, but cached answers are still served."
-    ),
-    "storage": mark("The images' layers. Without it nothing can be pulled or pushed."),
-    "redis": mark(
-        "Browser sessions and upstreams' limits. Without it nobody can log in with a browser, but pulls still work."
-    ),
-}
-
-
-class HealthPage(Administration):
-    """The parts of the service, with a check of each, and counts of projects."""
-
-    needs = "admin"
-
-    async def get(self) -> None:
-        answers, statistics = await asyncio.gather(
-            run_checks({**self.services.required, **self.services.optional}),
-            self.services.census.statistics(self.principal),
-        )
-        self.show("health.html", tab="health", answers=answers, statistics=statistics, about=_PARTS)

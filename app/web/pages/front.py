@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from app.access.notices import NOTICE_SECONDS
 from app.access.principal import address_block
+from app.access.roles import Role
 from app.access.saml import own_page
+from app.database import access_keys, activity, robots
+from app.database.access_keys import AccessKey
+from app.database.activity import Push
+from app.database.keyset import Page
+from app.database.projects import Filter
+from app.database.robots import Robot
 from app.web.base import MOST_OF_ANYBODY
 
 from . import snippets, texts
@@ -16,6 +25,9 @@ from .texts import mark
 _DOCKER_HUB = "docker.io"
 # In bytes. A text of which the helper reads all takes at most three quarters of this, as browsers write it.
 _MOST_PASTED = 512 * 1024
+# Of a person's projects, and of the repositories in each of them, so many are looked at.
+_MOST_PROJECTS, _REPOSITORIES_LOOKED = 50, 40
+_MOST_PUSHES, _MOST_ENDING = 8, 5
 _WHY: Mapping[Outcome, str] = {
     Outcome.OFFICIAL: mark("An official image: Docker Hub keeps it under library/, which is usually hidden."),
     Outcome.MIRRORED: "",
@@ -31,6 +43,19 @@ _WHY: Mapping[Outcome, str] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What a person sees of their own on the front page: the latest pushes, and the keys and robots that end soon.
+
+    A robot account stands beside the name of its project.
+    """
+
+    projects: int
+    pushes: Sequence[Push]
+    keys: Sequence[AccessKey]
+    robots: Sequence[tuple[str, Robot]]
+
+
 class FrontPage(PageHandler):
     """The front page. A form sent here is the address helper's, from a browser without JavaScript."""
 
@@ -38,13 +63,13 @@ class FrontPage(PageHandler):
     most_body = _MOST_PASTED
 
     async def get(self) -> None:
-        self._front("", None)
+        await self._front("", None)
 
     async def post(self) -> None:
         text = self.get_body_argument("text", "", strip=False)
-        self._front(text, await self.read(text))
+        await self._front(text, await self.read(text))
 
-    def _front(self, text: str, reading: Reading | None) -> None:
+    async def _front(self, text: str, reading: Reading | None) -> None:
         mirror = self.services.mirrors.get(_DOCKER_HUB)
         scheme = self.services.external_url.partition("://")[0]
         hosts = self.services.mirror_hosts
@@ -53,10 +78,26 @@ class FrontPage(PageHandler):
             text=text,
             reading=reading,
             why=self.why,
+            own=None if self.principal.id is None else await self._own(self.principal.id),
             mirror=mirror,
             ways=snippets.ways(self.services.external_url, mirror, f"{scheme}://{hosts[0]}" if hosts else None)
             if mirror
             else (),
+        )
+
+    async def _own(self, account: int) -> Own:
+        """Read what was pushed lately to the person's projects, and which of their keys and robots end soon."""
+        read, until = self.services.database.read, self.now + NOTICE_SECONDS
+        entries = await self.services.projects.page(self.principal, Page(_MOST_PROJECTS), Filter(mine=True))
+        names = {entry.project.id: entry.project.name for entry in entries}
+        managed = [entry.project.id for entry in entries if entry.role == Role.PROJECT_ADMIN]
+        keys = await read(access_keys.of_account, account)
+        robots_ending = await read(robots.ending, managed, self.now, until, _MOST_ENDING)
+        return Own(
+            projects=len(names),
+            pushes=await read(activity.pushed, names, looked=_REPOSITORIES_LOOKED, limit=_MOST_PUSHES),
+            keys=[key for key in keys if key.expires_at and self.now < key.expires_at <= until],
+            robots=[(names[one.project_id or 0], one) for one in robots_ending],
         )
 
     async def read(self, text: str) -> Reading:

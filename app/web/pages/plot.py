@@ -1,9 +1,9 @@
-"""Draws the requests that an upstream still allowed over time, as coordinates of an SVG."""
+"""Draws what an upstream still allowed, and pulls, over time: as coordinates of an SVG."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.database.budget_samples import BudgetSample
@@ -15,6 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 44
 _GAP_SECONDS = 1800
 _HOUR = 3600
 _MOST_POINTS = 400
+_BARS_WIDTH, _BARS_HEIGHT = 300, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,54 @@ def draw(samples: Sequence[BudgetSample], start: float, end: float) -> Plot:
     down = [Tick(y(value), str(round(value))) for value in (0, top / 2, top)]
     last = (x(chosen[-1].at), y(chosen[-1].remaining)) if chosen else None
     return Plot(lines, areas, across, down, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The number of one hour or day, with its time in words."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    count: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Numbers over time, an SVG of ``width`` by ``height``. ``most`` is that of the highest bar."""
+
+    bars: Sequence[Bar]
+    total: int
+    most: int
+    first: str
+    last: str
+    width: int = _BARS_WIDTH
+    height: int = _BARS_HEIGHT
+
+
+def draw_bars(by_hour: Mapping[int, int], now: float, step: int, count: int, form: str) -> Bars:
+    """Plot the last ``count`` spans of ``step`` seconds until now; ``form`` spells the time at which one begins.
+
+    ``by_hour`` has numbers by the Unix time at which an hour begins.
+    """
+    end = (int(now) // step + 1) * step
+    begins = range(end - count * step, end, step)
+    sums = dict.fromkeys(begins, 0)
+    for hour, number in by_hour.items():
+        if (begin := hour // step * step) in sums:
+            sums[begin] += number
+    most = max(sums.values())
+    wide, high = _BARS_WIDTH / count, _BARS_HEIGHT
+    texts = {begin: time.strftime(form, time.gmtime(begin)) for begin in begins}
+    bars = []
+    for place, (begin, number) in enumerate(sums.items()):
+        height = round(number / (most or 1) * (high - 2), 1)
+        bars.append(
+            Bar(round(place * wide, 1), round(high - height, 1), round(wide - 2, 1), height, number, texts[begin])
+        )
+    return Bars(bars, sum(sums.values()), most, texts[begins[0]], texts[begins[-1]])
 
 
 def _pieces(samples: Sequence[BudgetSample]) -> list[list[BudgetSample]]:

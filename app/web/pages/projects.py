@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from app.access import roles
 from app.access.errors import Invalid
-from app.database import repositories
-from app.database.keyset import Page
+from app.database import activity, repositories
+from app.database.activity import Push
+from app.database.keyset import MOST_COUNTED, MOST_SEARCHED, Page
 from app.database.projects import Filter, Project
 from app.oci.errors import OCIError
 from app.projects.service import UNSET, Settings, Unset
 
-from . import words
+from . import shapes, words
 from .base import PageHandler
 
+_MOST_PUSHES, _MOST_SIZES = 6, 50
 _UNITS = {"MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _FILTERS = {"private": False, "public": True}
 
@@ -27,7 +30,8 @@ class ProjectsPage(PageHandler):
 
     async def get(self) -> None:
         chosen, search = self.query("show"), self.query("q")
-        wanted = Filter(public=_FILTERS.get(chosen), mine=chosen == "mine")
+        owner = self.query("owner")
+        wanted = Filter(public=_FILTERS.get(chosen), mine=chosen == "mine", owner=owner or None)
         ask = partial(self.services.projects.page, self.principal, wanted=wanted)
         listing = await self.listing(ask, lambda entry: entry.project.name, search)
         self.show(
@@ -35,6 +39,7 @@ class ProjectsPage(PageHandler):
             listing=listing,
             chosen=chosen,
             search=search,
+            owner=owner,
             role_names=words.ROLES,
         )
 
@@ -46,7 +51,10 @@ class NewProjectPage(PageHandler):
     section = "projects"
 
     async def get(self) -> None:
-        self._form({"unit": "GiB", "quota": str(self.services.policy.default_quota // _UNITS["GiB"])}, "")
+        # The page of upstreams leads here.
+        upstream = self.query("upstream")
+        values = {"unit": "GiB", "quota": str(self.services.policy.default_quota // _UNITS["GiB"])}
+        self._form({**values, "upstream": upstream, "cache": upstream}, "")
 
     async def post(self) -> None:
         values = {name: self.field(name) for name in _FIELDS}
@@ -102,8 +110,43 @@ class SummaryPage(PageHandler):
             summary=summary,
             warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
             recent=await self.services.database.read(repositories.page, self.opened.id, Page(6)),
+            unfinished=await self._unfinished(),
+            pushes=await self._pushes(),
             role_names=words.ROLES,
         )
+
+    async def _pushes(self) -> Sequence[Push]:
+        hosted = [] if self.opened.upstream else [self.opened.id]
+        return await self.services.database.read(activity.pushed, hosted, looked=MOST_COUNTED, limit=_MOST_PUSHES)
+
+    async def _unfinished(self) -> int:
+        """Return what unfinished pushes hold, in bytes; 0 for those who may not read the quota."""
+        reads = self.opened.upstream is None and self.may(roles.READ_QUOTA)
+        return await self.services.quotas.unfinished(self.opened.id) if reads else 0
+
+
+class StoragePage(PageHandler):
+    """The repositories that take the most space of a project."""
+
+    needs = roles.READ_QUOTA
+    section = "projects"
+
+    async def get(self, project: str) -> None:
+        found, complete = await self.services.database.read(activity.sizes, self.opened.id, _MOST_SIZES)
+        self.show("storage.html", tab="summary", found=found, complete=complete, looked=MOST_SEARCHED)
+
+
+class FreeUnfinishedPage(PageHandler):
+    """Frees what unfinished pushes hold of a project's quota."""
+
+    needs = roles.DELETE_ARTIFACT
+    section = "projects"
+
+    async def post(self, project: str) -> None:
+        freed = shapes.size(await self.services.quotas.free_unfinished(self.opened.id))
+        self.note("delete", "upload", self.opened.name)
+        self.flash("success", self._("%(size)s of unfinished pushes are freed.") % {"size": freed})
+        self.redirect(self.returning(f"/projects/{project}"), status=303)
 
 
 class ConfigurationPage(PageHandler):

@@ -69,6 +69,7 @@ class About:
     commit: str
     documentation: str
     home: str
+    base: str
 
 
 def about(said: Mapping[str, str]) -> About:
@@ -89,6 +90,7 @@ def about(said: Mapping[str, str]) -> About:
         commit=_commit(source, revision),
         documentation=link(text("documentation")),
         home=link(text("url")),
+        base=text("base.name")[:_LONGEST],
     )
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from urllib.parse import urlencode
 
 from app.access import roles
-from app.database import artifacts, labels, repositories
+from app.database import artifacts, labels, pulls, repositories
 from app.database.keyset import MOST_COUNTED, Count, Page
 from app.database.labels import Label
 from app.database.repositories import Repository
@@ -18,7 +19,7 @@ from app.registry.artifacts import Artifact, TagRow
 from app.registry.attachments import Attachment, Purpose
 from app.registry.image_details import ImageConfig
 
-from . import words
+from . import plot, words
 from .base import PAGE_SIZE, Listing, PageHandler
 from .commands import pull_commands, push_commands
 from .readme import about, readme_html
@@ -34,6 +35,8 @@ _MOST_LABELS = 100
 # rows. So no page is large.
 _ROOM = 6000
 _MOST_LISTED = 40
+_DAY = 86400
+_MONTH = 30 * _DAY
 # The orders of the list of tags, as the address names them. The newest come first if it names none.
 _BY_NAME = ("name", "-name")
 _BACKWARDS = ("oldest", "-name")
@@ -73,17 +76,22 @@ class RepositoryPage(PageHandler):
         newest = next(iter(await self.services.artifacts.tag_page(repository.id, Page(1))), None)
         tagged = self.query("show") != "artifacts" and (newest is not None or search != "")
         said = {} if newest is None else await self.services.artifacts.described(repository.id, newest.artifact.digest)
+        listing: Listing[TagRow] | Listing[Artifact] = await (
+            self._tags(repository.id, total) if tagged else self._artifacts(repository.id)
+        )
         self.show(
             "repository.html",
             tab="repositories",
             repository=repository,
             shows="tags" if tagged else "artifacts",
-            listing=await (self._tags(repository.id, total) if tagged else self._artifacts(repository.id)),
+            listing=listing,
+            compared=_compared(listing.items) if tagged else "",
             sort=self.query("sort"),
             by_name=self.query("sort") in _BY_NAME,
             search=search,
             tag_total=total,
             newest=newest,
+            pulled=await self._pulled(repository.id),
             about=about(said),
             readme_html=readme_html(repository.description) if repository.description else "",
             pulls=pull_commands(at, f":{newest.tag.name}", newest.artifact.kind) if newest is not None else (),
@@ -93,6 +101,12 @@ class RepositoryPage(PageHandler):
             purposes_about=words.PURPOSES_ABOUT,
             purposes_of=purposes_of,
         )
+
+    async def _pulled(self, repository_id: int) -> Sequence[plot.Bars]:
+        """Draw the pulls of the last 30 days, and of the last 24 hours."""
+        by_hour = await self.services.database.read(pulls.by_hour, repository_id, self.now - _MONTH)
+        days = plot.draw_bars(by_hour, self.now, _DAY, _MONTH // _DAY, "%Y-%m-%d")
+        return days, plot.draw_bars(by_hour, self.now, pulls.HOUR, _DAY // pulls.HOUR, "%H:%M UTC")
 
     async def _tags(self, repository_id: int, total: Count) -> Listing[TagRow]:
         sort = self.query("sort")
@@ -107,6 +121,12 @@ class RepositoryPage(PageHandler):
     async def _artifacts(self, repository_id: int) -> Listing[Artifact]:
         ask = partial(self.services.artifacts.page, repository_id)
         return await self.listing(ask, lambda artifact: artifact.key, self.query("q"))
+
+
+def _compared(rows: Sequence[TagRow | Artifact]) -> str:
+    """Return the query that compares the first two tags of a list, the older one first."""
+    first = sorted((row.tag for row in rows[:2] if isinstance(row, TagRow)), key=lambda tag: tag.pushed_at)
+    return urlencode(dict(zip(("from", "to"), (tag.name for tag in first), strict=False)))
 
 
 def purposes_of(attachments: Sequence[Attachment]) -> list[Purpose]:
@@ -139,6 +159,8 @@ class ArtifactPage(PageHandler):
                 search,
             ),
             search=search,
+            cached=await self.services.artifacts.cached(repository.id, detail) if self.opened.upstream else None,
+            fresh_for=self._fresh_for(),
             labels=await self._other_labels(detail.artifact) if self.may(roles.ATTACH_LABEL) else (),
             bar=draw(detail.layers),
             pulls=pull_commands(at, f":{newest}" if newest else f"@{digest}", detail.artifact.kind),
@@ -155,6 +177,11 @@ class ArtifactPage(PageHandler):
             payload=beginning(whole, 2 * _ROOM),
             whole=whole,
         )
+
+    def _fresh_for(self) -> float:
+        """Return the seconds in which a pull of a tag does not ask the upstream."""
+        upstream = self.services.upstreams.get(self.opened.upstream or "")
+        return upstream.fresh_for if upstream is not None else 0.0
 
     async def _other_labels(self, artifact: Artifact) -> list[Label]:
         """List the labels that can be added to an artifact: those of the project and the system that it lacks."""

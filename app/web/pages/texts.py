@@ -7,7 +7,10 @@ from pathlib import Path
 
 import tornado.locale
 
+from app.kit.words import mark
 from app.oci.errors import OCIError
+
+__all__ = ["COOKIE", "LANGUAGES", "LOCALE_FOLDER", "NAMES", "choose", "load", "mark", "said"]
 
 LOCALE_FOLDER = Path(__file__).parent.parent / "locale"
 COOKIE = "language"
@@ -28,11 +31,6 @@ def choose(chosen: str | None, accept: str) -> tornado.locale.Locale:
     """Return the locale of the chosen language, or else of the one of ours that the browser prefers."""
     language = chosen if chosen is not None and chosen in LANGUAGES else _liked(accept)
     return tornado.locale.get(LANGUAGES[language])
-
-
-def mark(message: str) -> str:
-    """Return the text unchanged. It marks a text of the catalogue that is translated when it is shown."""
-    return message
 
 
 def said(error: OCIError, locale: tornado.locale.Locale) -> str:

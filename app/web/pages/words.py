@@ -114,4 +114,29 @@ RESOURCES: Mapping[str, str] = {
     # The person's name follows, so a log-in needs no noun.
     "user": "",
     "blob": mark("blob"),
+    "upload": mark("unfinished pushes of"),
+}
+
+# How requests ended, as in `app.web.events`. One that succeeded is kept only if it was slow or filled the cache.
+OUTCOMES: Mapping[str, str] = {
+    "hit": mark("slow"),
+    "stale": mark("slow"),
+    "asked": mark("slow"),
+    "done": mark("slow"),
+    "filled": mark("filled the cache"),
+    "followed": mark("waited for a download"),
+    "challenged": mark("had to log in"),
+    "absent": mark("not here"),
+    "refused": mark("refused"),
+    "failed": mark("failed"),
+    "left": mark("left"),
+}
+# Where the time of a request went.
+PHASES: Mapping[str, str] = {
+    "queue": mark("waiting for its turn"),
+    "auth": mark("checking who calls"),
+    "db": mark("database"),
+    "upstream": mark("upstream"),
+    "store": mark("store"),
+    "answer": mark("until the answer began"),
 }
