@@ -104,7 +104,7 @@ async def _add(
     account_id: int | None = None,
     group: str | None = None,
 ) -> Member:
-    there, _ = await projects.keep(transaction, project_id, None)
+    there = await projects.keep(transaction, project_id, None)
     if not there:
         raise Missing("the project has been deleted")
     member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)

@@ -18,12 +18,14 @@ from app.database import Database
 from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
 from app.projects.census import Census
+from app.projects.immutability import Immutability
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
+from app.registry.tags import Tags
 
 from .access_control import AccessControl
 from .observe import Observer
@@ -62,8 +64,10 @@ class Services:
     members: Members
     quotas: Quotas
     labels: Labels
+    immutability: Immutability
     repositories: Repositories
     artifacts: Artifacts
+    tags: Tags
     robots: Robots
     access_keys: AccessKeys
     audit: Audit
