@@ -60,6 +60,7 @@ from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.condition import Condition
 from app.projects.fullness import FullnessWatch
+from app.projects.immutability import Immutability
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -74,6 +75,7 @@ from app.registry.manifests import Manifests
 from app.registry.payloads import Payloads
 from app.registry.pulls import Pulls
 from app.registry.repositories import Repositories
+from app.registry.tags import Tags
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
@@ -532,8 +534,10 @@ def _make_application(
         members=Members(database, who.absence),
         quotas=content.quotas,
         labels=Labels(database),
+        immutability=Immutability(database),
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
+        tags=Tags(database),
         robots=who.robots,
         access_keys=who.access_keys,
         audit=who.audit,

@@ -40,6 +40,14 @@ CREATE_ROBOT = "robot:create"
 UPDATE_ROBOT = "robot:update"
 DELETE_ROBOT = "robot:delete"
 READ_LOG = "log:list"
+LIST_IMMUTABILITY = "immutable-tag:list"
+CREATE_IMMUTABILITY = "immutable-tag:create"
+UPDATE_IMMUTABILITY = "immutable-tag:update"
+DELETE_IMMUTABILITY = "immutable-tag:delete"
+READ_RETENTION = "tag-retention:read"
+CREATE_RETENTION = "tag-retention:create"
+UPDATE_RETENTION = "tag-retention:update"
+DELETE_RETENTION = "tag-retention:delete"
 
 NO_RIGHTS: frozenset[str] = frozenset()
 
@@ -60,9 +68,13 @@ PUBLIC_RIGHTS = frozenset({PULL, LIST_REPOSITORIES, READ_ARTIFACT, LIST_TAGS, LI
 _ADDED: Mapping[Role, frozenset[str]] = {
     Role.LIMITED_GUEST: (PUBLIC_RIGHTS - {LIST_LABELS}) | {READ_QUOTA},
     Role.GUEST: frozenset({LIST_MEMBERS, LIST_LABELS, LIST_ROBOTS}),
-    Role.DEVELOPER: frozenset({PUSH, CREATE_TAG, UPDATE_REPOSITORY, ATTACH_LABEL, DETACH_LABEL}),
+    Role.DEVELOPER: frozenset(
+        {PUSH, CREATE_TAG, UPDATE_REPOSITORY, ATTACH_LABEL, DETACH_LABEL}
+        | {READ_RETENTION, CREATE_RETENTION, UPDATE_RETENTION, DELETE_RETENTION}
+    ),
     Role.MAINTAINER: frozenset(
         {DELETE_REPOSITORY, DELETE_ARTIFACT, DELETE_TAG, CREATE_LABEL, UPDATE_LABEL, DELETE_LABEL}
+        | {LIST_IMMUTABILITY, CREATE_IMMUTABILITY, UPDATE_IMMUTABILITY, DELETE_IMMUTABILITY}
     ),
     Role.PROJECT_ADMIN: frozenset(
         {CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT}
@@ -109,6 +121,7 @@ _HARBOR: Mapping[str, frozenset[str]] = {
     "metadata:update": frozenset({UPDATE_PROJECT}),
     "metadata:delete": frozenset({UPDATE_PROJECT}),
     "robot:read": frozenset({LIST_ROBOTS}),
+    "tag-retention:list": frozenset({READ_RETENTION}),
     "member:read": frozenset({LIST_MEMBERS}),
     **{
         f"{thing}:{action}": NO_RIGHTS
@@ -117,8 +130,6 @@ _HARBOR: Mapping[str, frozenset[str]] = {
             "sbom": ("create", "read", "stop"),
             "scanner": ("create", "read"),
             "export-cve": ("create", "read"),
-            "immutable-tag": ("create", "delete", "list", "update"),
-            "tag-retention": ("create", "delete", "list", "read", "update"),
             "notification-policy": ("create", "delete", "list", "read", "update"),
             "preheat-policy": ("create", "delete", "list", "read", "update"),
         }.items()

@@ -399,14 +399,19 @@ async def total_referrers(transaction: Transaction, repository_id: int, subject:
     return await keyset.count(transaction, select(manifest.c.digest), manifest.c.digest, walks=(Walk(here),))
 
 
-async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float) -> bool:
-    """Add a new tag to a manifest; return False if the repository has that tag already. ``now`` is in Unix seconds."""
+async def add_tag(transaction: Transaction, repository_id: int, digest: Digest, name: str, now: float, by: str) -> bool:
+    """Add a new tag to a manifest; return False if the repository has that tag already.
+
+    ``now`` is in Unix seconds, ``by`` the principal's subject.
+    """
     statement = insert(transaction, tag).values(
         repository_id=repository_id,
         name=name,
         digest=digest,
         updated_at=now,
         checked_at=now,
+        pointed_at=now,
+        pointed_by=by,
         charged_bytes=quotas.ROW_BYTES,
     )
     added = bool((await transaction.execute(statement.on_conflict_do_nothing())).rowcount)

@@ -10,12 +10,12 @@ from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, case, delete, func, or_, select, update
 
 from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
-from . import changes, quotas
+from . import changes, quotas, tag_history
 from .engine import Database, PointQuery, Transaction, insert
 from .tables import link, manifest, manifest_label, part, project, repository, review, tag
 
@@ -189,25 +189,39 @@ def _price(parsed: Manifest) -> int:
     return len(parsed.payload) + annotations + quotas.ROW_BYTES * (1 + parts)
 
 
-async def set_tags(transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest) -> list[Digest]:
-    """Point tags at a manifest; return the manifests that they named before."""
+async def set_tags(
+    transaction: Transaction, repository_id: int, names: Iterable[str], digest: Digest, pushed_by: str | None = None
+) -> dict[str, Digest]:
+    """Point tags at a manifest; return those that named another one, with its digest.
+
+    ``pushed_by`` is the principal's subject for the history of tags; None for a mirror, whose tags have none.
+    """
     names, now = sorted(set(names)), time.time()
     if not names:
-        return []
+        return {}
     changes.changed(transaction, *(changes.tag(repository_id, name) for name in names), leased=False)
     values = {"digest": digest, "updated_at": now, "checked_at": now}
+    pointed = {"pointed_at": now, "pointed_by": pushed_by}
     # The tags are written before they are read. If two pushes make the same tag, the second one must find the
     # manifest that the first one named.
-    made = insert(transaction, tag).values(
-        [values | {"repository_id": repository_id, "name": name, "charged_bytes": quotas.ROW_BYTES} for name in names]
-    )
+    more = pointed | {"repository_id": repository_id, "charged_bytes": quotas.ROW_BYTES}
+    made = insert(transaction, tag).values([values | more | {"name": name} for name in names])
     new = (await transaction.execute(made.on_conflict_do_nothing().returning(tag.c.name))).all()
     quotas.owe(transaction, repository_id, quotas.ROW_BYTES * len(new))
     here = (tag.c.repository_id == repository_id) & tag.c.name.in_(names)
-    before = await transaction.execute(select(tag.c.digest).where(here).order_by(tag.c.name).with_for_update())
-    moved = {Digest(row[0]) for row in before} - {digest}
-    await transaction.execute(update(tag).where(here).values(values))
-    return sorted(moved)
+    before = select(tag.c.name, tag.c.digest, tag_history.pointed_at, tag.c.pointed_by).where(here)
+    found = (await transaction.execute(before.order_by(tag.c.name).with_for_update())).all()
+    moved = [(row[0], row[1], row[2], row[3]) for row in found if row[1] != digest]
+    if pushed_by is not None:
+        await tag_history.add(transaction, repository_id, moved, until=now)
+    # A tag that names the manifest already has done so since then.
+    stays = tag.c.digest == digest
+    since = {
+        "pointed_at": case((stays, tag_history.pointed_at), else_=now),
+        "pointed_by": case((stays, tag.c.pointed_by), else_=pushed_by),
+    }
+    await transaction.execute(update(tag).where(here).values(values | since))
+    return {name: Digest(old) for name, old, _, _ in moved}
 
 
 async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -277,21 +277,29 @@ async def show_repository(transaction: Transaction, repository_id: int) -> None:
     await transaction.execute(update(repository).where(here).values(pending=False))
 
 
-async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> tuple[bool, bool | None]:
-    """Return whether a project exists and is not being removed, and whether a repository in it is still pending.
+class Kept(NamedTuple):
+    """A project that is not being removed: whether immutability rules are enabled, and one of its repositories.
 
-    The second is None if there is no such repository, or it is being removed. Both rows are locked, so that this stays
-    true until the transaction ends.
+    ``pending`` is None if there is no such repository, or it is being removed; True if people do not see it yet.
+    """
+
+    immutable: bool
+    pending: bool | None
+
+
+async def keep(transaction: Transaction, project_id: int, repository_id: int | None) -> Kept | None:
+    """Lock a project and a repository in it, so that the answer stays true until the transaction ends.
+
+    Return None if there is no such project, or it is being removed.
     """
     here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
-    statement = select(project.c.id).where(here).with_for_update(key_share=True, read=True)
-    if (await transaction.execute(statement)).first() is None:
-        return False, None
-    if repository_id is None:
-        return True, None
+    statement = select(project.c.immutable).where(here).with_for_update(key_share=True, read=True)
+    row = (await transaction.execute(statement)).first()
+    if row is None or repository_id is None:
+        return None if row is None else Kept(row[0], None)
     there = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
-    statement = select(repository.c.pending).where(there).with_for_update(key_share=True, read=True)
-    return True, (await transaction.execute(statement)).scalar()
+    pending = select(repository.c.pending).where(there).with_for_update(key_share=True, read=True)
+    return Kept(row[0], (await transaction.execute(pending)).scalar())
 
 
 _SORTS: keyset.Sorts = {

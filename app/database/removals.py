@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from sqlalchemy import delete, select, update
 
-from . import blobs, changes, manifests, robots, uploads
+from . import blobs, changes, manifests, robots, tag_history, uploads
 from .engine import Transaction
 from .ids import retire
 from .tables import link, manifest, member, project, repository, upload
+from .tables import tag_history as tag_history_table
 from .text import END_OF_NAMES, REMOVED
 
 
@@ -101,7 +102,7 @@ async def remove_pending(transaction: Transaction, repository_id: int) -> None:
 
 
 async def empty_repository(transaction: Transaction, repository_id: int, limit: int) -> bool:
-    """Remove up to ``limit`` uploads, manifests and blobs each of a repository; return False if nothing was left."""
+    """Remove up to ``limit`` uploads, manifests, blobs and old tags each; return False if none was left."""
     keys = await uploads.remove_of_repository(transaction, repository_id, limit)
     for key in keys:
         await blobs.discard(transaction, key, 0)
@@ -109,7 +110,8 @@ async def empty_repository(transaction: Transaction, repository_id: int, limit: 
     digests = list((await transaction.execute(some)).scalars())
     removed = await manifests.remove_rows(transaction, repository_id, digests)
     unlinked = await blobs.unlink_some(transaction, repository_id, limit)
-    return bool(keys or removed or unlinked)
+    ended = await tag_history.remove_of_repository(transaction, repository_id, limit)
+    return bool(keys or removed or unlinked or ended)
 
 
 async def remove_repository(transaction: Transaction, repository_id: int) -> bool:
@@ -117,7 +119,7 @@ async def remove_repository(transaction: Transaction, repository_id: int) -> boo
     row = select(repository.c.id).where(repository.c.id == repository_id).with_for_update()
     if (await transaction.execute(row)).first() is None:
         return True
-    for table in (link, upload, manifest):
+    for table in (link, upload, manifest, tag_history_table):
         rest = select(table.c.repository_id).where(table.c.repository_id == repository_id).limit(1)
         if (await transaction.execute(rest)).first() is not None:
             return False

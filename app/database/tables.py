@@ -8,6 +8,7 @@
              │              └─ upload            an upload session and where its bytes are
              │              └─ manifest_label ── label   of a project, or of the system if it has no project
              ├─ member      a person's or a group's role in the project
+             ├─ immutable_rule   tags that are neither moved nor deleted
              ├─ robot       of the project, or of the system if it has no project
              └─ traffic     requests and bytes of a mirror, served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
@@ -91,6 +92,8 @@ project = Table(
     Column("uses_configured_account", Boolean, nullable=False, server_default=false()),
     # Since when no project admin is present (app.access.absence); NULL if there is one, or never was any.
     Column("unattended_at", Double, nullable=True),
+    # Whether an immutability rule is enabled: a push reads it with the lock that it takes anyway.
+    Column("immutable", Boolean, nullable=False, server_default=false()),
     Index("ix_project_owner_id", "owner_id"),
     Index("ix_project_unattended", "id", postgresql_where=_UNATTENDED, sqlite_where=_UNATTENDED),
     Index("ix_project_created_at_id", "created_at", "id"),
@@ -184,12 +187,48 @@ tag = Table(
     Column("checked_at", Double, nullable=False),
     # As of a manifest.
     Column("charged_bytes", BigInteger, nullable=True),
+    # Since when it names this digest, and the principal's subject who pointed it there; NULL in rows of an older
+    # release, and of a mirror.
+    Column("pointed_at", Double, nullable=True),
+    Column("pointed_by", String, nullable=True),
     Index("ix_tag_uncharged", "repository_id", "name", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
     Index("ix_tag_repository_id_updated_at_name", "repository_id", "updated_at", "name"),
     Index("ix_tag_repository_id_digest_name", "repository_id", "digest", "name"),
     Index("ix_tag_repository_id_digest_updated_at_name", "repository_id", "digest", "updated_at", "name"),
+)
+
+# The digests that a tag named before; the newest entries of each tag.
+tag_history = Table(
+    "tag_history",
+    metadata,
+    Column("repository_id", _of_repository(), primary_key=True),
+    Column("name", _bytewise, primary_key=True),
+    Column("since", Double, primary_key=True),
+    Column("until", Double, nullable=False),
+    Column("digest", _bytewise, nullable=False),
+    Column("pointed_by", String, nullable=True),
+    Column("charged_bytes", BigInteger, nullable=False),
+    Index("ix_tag_history_repository_id_until", "repository_id", "until"),
+    Index("ix_tag_history_until", "until"),
+)
+
+# A tag that one of these takes is neither moved nor deleted.
+immutable_rule = Table(
+    "immutable_rule",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    # Globs; the rule takes the names that match, or with "excludes" those that do not.
+    Column("repositories", String, nullable=False),
+    Column("excludes_repositories", Boolean, nullable=False),
+    Column("tags", String, nullable=False),
+    Column("excludes_tags", Boolean, nullable=False),
+    Column("disabled", Boolean, nullable=False),
+    Column("ends_at", Double, nullable=True),
+    Column("created_at", Double, nullable=False),
+    Index("ix_immutable_rule_project_id_id", "project_id", "id"),
 )
 
 upload = Table(

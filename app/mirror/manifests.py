@@ -422,7 +422,7 @@ class MirrorManifests:
     async def _move_tag(self, repository: Repository, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
         async def move(transaction: Transaction) -> None:
             moved = await manifests.set_tags(transaction, repository_id, [tag], digest)
-            await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
+            await manifests.ask_review(transaction, repository_id, moved.values(), time.time() + GRACE_SECONDS)
 
         try:
             await self._database.transact(move, answers=False)

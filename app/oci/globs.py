@@ -1,4 +1,4 @@
-"""Match repository names with globs, in Harbor's words.
+"""Match names of repositories and tags with globs, in Harbor's words.
 
     *        any text within one part of a name
     **       any text, slashes too; ``**/`` is any number of parts, also none
@@ -22,6 +22,7 @@ MAX_GLOB = 255
 _MOST_ALTERNATIVES = 64
 
 _GLOB = re.compile(r"(?:[a-z0-9._/*?-]|\{[a-z0-9._/*?,-]*\})+\Z")
+_TAG_GLOB = re.compile(r"(?:[A-Za-z0-9._*?-]|\{[A-Za-z0-9._*?,-]*\})+\Z")
 _PIECE = re.compile(r"\*+|[^*]")
 
 
@@ -69,9 +70,9 @@ def glob(text: str) -> Glob:
     return Glob(text)
 
 
-def is_glob(text: str) -> bool:
-    """Return whether a text is a glob that can match a name."""
-    if len(text) > MAX_GLOB or not _GLOB.match(text):
+def is_glob(text: str, *, of_tags: bool = False) -> bool:
+    """Return whether a text is a glob that can match the name of a repository, or that of a tag."""
+    if len(text) > MAX_GLOB or (_TAG_GLOB.match(text) if of_tags else _GLOB.match(text)) is None:
         return False
     return math.prod(len(alternatives) for alternatives in _choices(text)) <= _MOST_ALTERNATIVES
 

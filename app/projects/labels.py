@@ -35,7 +35,7 @@ class Labels:
         name, description, color = _checked(name, description, color)
 
         async def create(transaction: Transaction) -> Label:
-            if project_id is not None and not (await projects.keep(transaction, project_id, None))[0]:
+            if project_id is not None and await projects.keep(transaction, project_id, None) is None:
                 raise Missing("the project has been deleted")
             made = await labels.create(transaction, project_id, name=name, description=description, color=color)
             if made is None:

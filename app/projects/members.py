@@ -136,6 +136,24 @@ async def _find(transaction: Transaction, project_id: int, member_id: int) -> Me
     return found
 
 
+async def _add(
+    transaction: Transaction,
+    project_id: int,
+    role: Role,
+    name: str,
+    *,
+    account_id: int | None = None,
+    group: str | None = None,
+) -> Member:
+    there = await projects.keep(transaction, project_id, None)
+    if not there:
+        raise Missing("the project has been deleted")
+    member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
+    if member_id is None:
+        raise Conflict("%(name)s is a member already; change the role instead", name=name)
+    return await _find(transaction, project_id, member_id)
+
+
 async def _replace(transaction: Transaction, member: Member, by: Principal | None) -> None:
     """Hand the project over to the administrator who takes its last project admin, or raise PreconditionFailed."""
     if member.role != Role.PROJECT_ADMIN:

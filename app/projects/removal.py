@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from app.database import JOB_SECONDS, Database, removals
+from app.database import JOB_SECONDS, Database, Transaction, removals
+
+from .immutability import require_deletable_project, require_deletable_repository
 
 _BATCH = 100
 # The client waits for at most this many batches; garbage collection removes the rest.
@@ -15,16 +17,32 @@ _BATCHES_AT_ONCE = 20
 
 
 async def remove_repository(database: Database, repository_id: int) -> bool:
-    """Remove a repository with its uploads, manifests and blobs; return False if there is no such repository."""
-    if not await database.transact(partial(removals.hide_repository, repository_id=repository_id)):
+    """Remove a repository with its uploads, manifests and blobs; return False if there is no such repository.
+
+    Raises Denied (412) if a tag in it is immutable.
+    """
+
+    async def hide(transaction: Transaction) -> bool:
+        await require_deletable_repository(transaction, repository_id)
+        return await removals.hide_repository(transaction, repository_id)
+
+    if not await database.transact(hide):
         return False
     await _empty_repository(database, repository_id, _BATCHES_AT_ONCE)
     return True
 
 
 async def remove_project(database: Database, project_id: int) -> bool:
-    """Remove a project with all its content; return False if there is no such project."""
-    if not await database.transact(partial(removals.hide_project, project_id=project_id)):
+    """Remove a project with all its content; return False if there is no such project.
+
+    Raises Denied (412) if a tag in it is immutable.
+    """
+
+    async def hide(transaction: Transaction) -> bool:
+        await require_deletable_project(transaction, project_id)
+        return await removals.hide_project(transaction, project_id)
+
+    if not await database.transact(hide):
         return False
     await _empty_project(database, project_id, _BATCHES_AT_ONCE)
     return True

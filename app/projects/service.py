@@ -399,19 +399,25 @@ def _no_caches() -> Forbidden:
 
 
 async def ensure(transaction: Transaction, repository: Repository, *, shown: bool = False) -> int:
-    """Return the repository's id; make the repository if it does not exist or was just removed.
+    """Return the repository's id as `ensure_for_tags` does, for a write that moves no tag of a hosted repository."""
+    return (await ensure_for_tags(transaction, repository, shown=shown))[0]
 
-    ``shown``: its first manifest has arrived, so that people see it. The repository is locked against removal until the
-    transaction ends. Raises NameUnknown if the project is gone.
+
+async def ensure_for_tags(transaction: Transaction, repository: Repository, *, shown: bool = False) -> tuple[int, bool]:
+    """Return the repository's id, and whether immutability rules are enabled in its project.
+
+    Make the repository if it does not exist or was just removed. ``shown``: its first manifest has arrived, so that
+    people see it. The repository is locked against removal until the transaction ends. Raises NameUnknown if the
+    project is gone.
     """
-    project, pending = await projects.keep(transaction, repository.project_id, repository.id)
-    if not project:
+    kept = await projects.keep(transaction, repository.project_id, repository.id)
+    if kept is None:
         raise NameUnknown("there is no project %(name)r", name=repository.name.project)
-    repository_id = repository.id
+    repository_id, pending = repository.id, kept.pending
     if pending is None or repository_id is None:
         name = repository.name.repository
         repository_id = await projects.ensure_repository(transaction, repository.project_id, name, pending=not shown)
         pending = True
     if pending and shown:
         await projects.show_repository(transaction, repository_id)
-    return repository_id
+    return repository_id, kept.immutable

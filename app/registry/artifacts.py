@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
-from app.database import Database, Transaction, artifacts, labels, manifests
+from app.database import Database, Transaction, artifacts, labels, manifests, tag_history
 from app.database.artifacts import (
     EVERYTHING,
     LISTED_BYTES,
@@ -33,6 +33,7 @@ from app.oci.errors import DigestInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
 from app.projects import unfinished
+from app.projects.immutability import require_deletable_manifest, require_deletable_tag
 from app.storage import BlobStore
 
 from .attachments import Attachment, attachments
@@ -278,13 +279,16 @@ class Artifacts:
             return []
         return await self._database.read(artifacts.accessories, repository_id, digest, after, limit)
 
-    async def add_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
-        """Add a tag to a manifest; raises Missing, and Conflict if the repository has that tag already."""
+    async def add_tag(self, repository_id: int, digest: Digest, tag: Tag, by: str = "") -> None:
+        """Add a tag to a manifest; raises Missing, and Conflict if the repository has that tag already.
+
+        ``by`` is the principal's subject, for the tag's history.
+        """
 
         async def add(transaction: Transaction) -> bool | None:
             if not await manifests.sizes(transaction, repository_id, [digest]):
                 return None
-            return await artifacts.add_tag(transaction, repository_id, digest, tag, time.time())
+            return await artifacts.add_tag(transaction, repository_id, digest, tag, time.time(), by)
 
         added = await unfinished.transact(self._database, add)
         if added is None:
@@ -295,9 +299,14 @@ class Artifacts:
             )
 
     async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
-        """Remove a tag from a manifest, which is collected a day later if nothing else keeps it; raises Missing."""
+        """Remove a tag from a manifest, which is collected a day later if nothing else keeps it.
+
+        Raises Missing, and Denied (412) if the tag is immutable.
+        """
 
         async def remove(transaction: Transaction) -> None:
+            await require_deletable_tag(transaction, repository_id, tag)
+            await tag_history.end_tag(transaction, repository_id, tag)
             if await manifests.remove_tag(transaction, repository_id, tag) != digest:
                 # The other manifest keeps its tag, because the error rolls the transaction back.
                 raise Missing("%(digest)s has no tag %(tag)s in this repository", digest=digest, tag=tag)
@@ -308,7 +317,8 @@ class Artifacts:
     async def remove(self, repository_id: int, digest: Digest) -> None:
         """Delete a manifest with its tags now, and its referrers a day later.
 
-        Raises Missing, and PreconditionFailed for a manifest that an index names, which would break on that platform.
+        Raises Missing, PreconditionFailed for a manifest that an index names, which would break on that platform, and
+        Denied (412) if a tag of it is immutable.
         """
 
         async def remove(transaction: Transaction) -> bool:
@@ -317,6 +327,8 @@ class Artifacts:
                 raise PreconditionFailed(
                     "the index %(index)s names %(digest)s; delete the index first", index=index, digest=digest
                 )
+            await require_deletable_manifest(transaction, repository_id, digest)
+            await tag_history.end_tags_of(transaction, repository_id, [digest])
             orphans = await manifests.remove(transaction, repository_id, digest)
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
             return orphans is not None

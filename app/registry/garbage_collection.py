@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, removals, uploads
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, removals, tag_history, uploads
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.projects.removal import finish_removals
@@ -46,6 +46,7 @@ class GarbageCollection:
         while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
             pass
         await self._end_pending()
+        await self._end_history()
 
     async def _end_idle_uploads(self) -> int:
         async def end(transaction: Transaction) -> int:
@@ -81,6 +82,12 @@ class GarbageCollection:
         for repository_id in await self._database.read(left):
             remove = partial(removals.remove_pending, repository_id=repository_id)
             await self._database.transact(remove, JOB_SECONDS)
+
+    async def _end_history(self) -> None:
+        """Remove old entries of the history of tags."""
+        end = partial(tag_history.remove_older, before=time.time() - tag_history.KEPT_SECONDS, limit=_BATCH)
+        while await self._database.transact(end, JOB_SECONDS) == _BATCH:
+            pass
 
     async def _remove_garbage(self) -> int:
         async with self._database.transaction(JOB_SECONDS) as transaction:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from app.access.computations import Computations
-from app.database import Database, Transaction, blobs, manifests
+from app.database import Database, Transaction, blobs, manifests, tag_history
 from app.database.manifests import StoredManifest
 from app.database.quotas import QuotaExceeded
 from app.oci.digest import Digest
@@ -21,7 +21,8 @@ from app.oci.errors import (
 from app.oci.manifest import Descriptor, Manifest, parse_manifest
 from app.oci.reference import Name, Reference, Tag
 from app.projects import unfinished
-from app.projects.service import Repository, ensure
+from app.projects.immutability import require_deletable_manifest, require_deletable_tag, require_movable
+from app.projects.service import Repository, ensure_for_tags
 
 from .garbage_collection import GRACE_SECONDS
 from .payloads import Payloads
@@ -76,7 +77,8 @@ class Manifests:
     ) -> tuple[Digest, Manifest]:
         """Verify a manifest and write it with its tags in one transaction; return its digest and the parsed manifest.
 
-        Raises ManifestInvalid, DigestInvalid, and ManifestBlobUnknown if a part is not linked in this repository.
+        Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown if a part is not linked in this repository, and
+        Denied (412) if a tag that names another manifest is immutable.
         Raises QuotaExceeded, and then frees the blobs that ``pushed_by``, a principal's subject, has sent for it.
         """
         if len(payload) > _LONG:
@@ -95,9 +97,11 @@ class Manifests:
         names = [*tags, reference] if isinstance(reference, Tag) else list(tags)
 
         async def put(transaction: Transaction) -> None:
-            repository_id = await ensure(transaction, repository, shown=True)
+            repository_id, immutable = await ensure_for_tags(transaction, repository, shown=True)
             sizes = await _require_parts(transaction, repository_id, parsed)
-            await record(transaction, repository_id, digest, parsed, names, sizes)
+            moved = await record(transaction, repository_id, digest, parsed, names, sizes, pushed_by)
+            if immutable and moved:
+                await require_movable(transaction, repository.project_id, repository.name.repository, moved)
             if not names:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
@@ -119,7 +123,7 @@ class Manifests:
     async def delete(self, repository: Repository, reference: Reference) -> None:
         """Remove a tag, or a manifest with all its tags.
 
-        Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names.
+        Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names or an immutable tag.
         """
         if repository.id is None:
             raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
@@ -131,9 +135,13 @@ class Manifests:
                 index = await manifests.index_of(transaction, repository_id, reference)
                 if index is not None:
                     raise _needed(reference, index)
+                await require_deletable_manifest(transaction, repository_id, reference)
+                await tag_history.end_tags_of(transaction, repository_id, [reference])
                 orphans = await manifests.remove(transaction, repository_id, reference)
             else:
                 leased = repository.upstream is not None
+                await require_deletable_tag(transaction, repository_id, reference)
+                await tag_history.end_tag(transaction, repository_id, reference)
                 was = await manifests.remove_tag(transaction, repository_id, reference, leased=leased)
                 orphans = [was] if was else None
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
@@ -150,14 +158,17 @@ async def record(
     parsed: Manifest,
     tags: Iterable[str],
     sizes: Mapping[str, int] | None = None,
-) -> None:
+    pushed_by: str | None = None,
+) -> Collection[str]:
     """Write a verified manifest and point tags at it; manifests that lost a tag are reviewed in a day.
 
-    ``sizes``: the sizes (bytes) of parts that are here, because a manifest need not state them.
+    ``sizes``: the sizes (bytes) of parts that are here, because a manifest need not state them. ``pushed_by`` is as for
+    `app.database.manifests.set_tags`. Return the tags that named another manifest.
     """
     await manifests.add(transaction, repository_id, digest, parsed, sizes)
-    moved = await manifests.set_tags(transaction, repository_id, tags, digest)
-    await manifests.ask_review(transaction, repository_id, moved, time.time() + GRACE_SECONDS)
+    moved = await manifests.set_tags(transaction, repository_id, tags, digest, pushed_by)
+    await manifests.ask_review(transaction, repository_id, moved.values(), time.time() + GRACE_SECONDS)
+    return moved
 
 
 async def _require_parts(transaction: Transaction, repository_id: int, parsed: Manifest) -> dict[str, int]:

@@ -19,6 +19,7 @@ from app.mirror.status import MirrorStatus
 from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.condition import Check, Condition
+from app.projects.immutability import Immutability
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -26,6 +27,7 @@ from app.projects.requests import Requests
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
+from app.registry.tags import Tags
 
 from .access_control import AccessControl
 from .observe import Observer
@@ -63,8 +65,10 @@ class Services:
     members: Members
     quotas: Quotas
     labels: Labels
+    immutability: Immutability
     repositories: Repositories
     artifacts: Artifacts
+    tags: Tags
     robots: Robots
     access_keys: AccessKeys
     audit: Audit

@@ -15,6 +15,7 @@ from app.database.projects import Project
 from app.oci.digest import Digest
 from app.oci.manifest import OCI_MANIFEST
 from app.oci.reference import Name, Tag
+from app.projects.immutability import Immutability
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
@@ -25,6 +26,7 @@ from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
 from app.registry.payloads import Payloads
 from app.registry.repositories import Repositories
+from app.registry.tags import Tags
 from app.registry.uploads import Uploads
 from app.storage.filesystem import FilesystemStore
 from tests.grants import everything
@@ -59,6 +61,8 @@ class House:
         self.members = Members(database, Absence(180))
         self.quotas = Quotas(database, POLICY)
         self.labels = Labels(database)
+        self.immutability = Immutability(database)
+        self.tags = Tags(database)
         self.repositories = Repositories(database)
         self.artifacts = Artifacts(database, self.store)
 
@@ -94,9 +98,11 @@ class House:
             await receiving.commit(Digest.of(data))
         return Digest.of(data)
 
-    async def push(self, payload: bytes, *tags: str, to: str = "physics/app", media_type: str = OCI_MANIFEST) -> Digest:
+    async def push(
+        self, payload: bytes, *tags: str, to: str = "physics/app", media_type: str = OCI_MANIFEST, by: str = ""
+    ) -> Digest:
         repository, digest = await self.open(to), Digest.of(payload)
-        await self.manifests.put(repository, digest, [Tag(tag) for tag in tags], media_type, payload)
+        await self.manifests.put(repository, digest, [Tag(tag) for tag in tags], media_type, payload, by)
         return digest
 
     async def show(self, name: str = "physics/app") -> None:
@@ -127,7 +133,7 @@ class House:
                     f"SELECT coalesce(sum(charged_bytes), 0) FROM {table} WHERE repository_id IN "
                     f"(SELECT id FROM repository WHERE project_id = {project_id})",
                 )
-                for table in ("upload", "manifest", "tag", "manifest_label")
+                for table in ("upload", "manifest", "tag", "tag_history", "manifest_label")
             ]
             assert used == has[0][0] + sum(sums[0][0] for sums in held), f"project {project_id}"
 

@@ -59,7 +59,7 @@ async def charged_rows(database: Database, project_id: int) -> int:
     here = f"WHERE repository_id IN (SELECT id FROM repository WHERE project_id = {project_id})"
     sums = [
         await rows(database, f"SELECT coalesce(sum(charged_bytes), 0) FROM {table} {here}")
-        for table in ("manifest", "tag", "manifest_label")
+        for table in ("manifest", "tag", "tag_history", "manifest_label")
     ]
     return sum(int(found[0][0]) for found in sums)
 

@@ -41,6 +41,7 @@ HARMLESS = {
     "blobs._remove_unlinked": "after the last link",
     "blobs.touch": "pulled_at",
     "credentials.touch": "last_used_at, last_used_from",
+    "immutability._mark": "immutable, which is read with a lock",
     "manifests.set_checked": "checked_at, which is read again before the upstream is asked",
     "manifests.touch": "pulled_at",
     "projects.mark_as_configured": "uses_configured_account",

@@ -90,9 +90,9 @@ async def test_a_tag_moves_and_says_what_it_left(database: Database, repository:
     first, second = image("first"), image("second")
     a, b = await add_manifest(database, repository, first, "x", "y"), await add_manifest(database, repository, second)
     async with database.transaction() as transaction:
-        assert await manifests.set_tags(transaction, repository, ["x", "x", "new"], b) == [a]
-        assert await manifests.set_tags(transaction, repository, ["x"], b) == []
-        assert await manifests.set_tags(transaction, repository, [], b) == []
+        assert await manifests.set_tags(transaction, repository, ["x", "x", "new"], b) == {"x": a}
+        assert await manifests.set_tags(transaction, repository, ["x"], b) == {}
+        assert await manifests.set_tags(transaction, repository, [], b) == {}
     assert await rows(database, "SELECT name, digest FROM tag ORDER BY name") == [("new", b), ("x", b), ("y", a)]
     async with database.transaction() as transaction:
         assert await manifests.remove_tag(transaction, repository, "y") == a
@@ -110,24 +110,27 @@ async def test_two_pushes_of_a_new_tag_at_once(database: Database, repository: i
     first = await add_manifest(database, repository, image("first"))
     second = await add_manifest(database, repository, image("second"))
 
-    async def tag(digest: Digest) -> list[Digest]:
+    async def tag(digest: Digest) -> dict[str, Digest]:
         async with database.transaction() as transaction:
             return await manifests.set_tags(transaction, repository, ["latest"], digest)
 
     async with database.transaction() as transaction:
-        assert await manifests.set_tags(transaction, repository, ["latest"], first) == []
+        assert await manifests.set_tags(transaction, repository, ["latest"], first) == {}
         other = asyncio.create_task(tag(second))
         assert await is_waiting(database, other)
-    assert await other == [first], "whoever takes a tag from a manifest must know, or nobody looks at it again"
+    assert await other == {"latest": first}, (
+        "whoever takes a tag from a manifest must know, or nobody looks at it again"
+    )
 
 
 async def test_many_pushes_of_the_same_tags_at_once(database: Database, repository: int) -> None:
     digests = [await add_manifest(database, repository, image(str(number))) for number in range(12)]
     names = [f"t{number}" for number in range(10)]
 
-    async def tag(number: int) -> list[Digest]:
-        async def work(transaction: Transaction) -> list[Digest]:
-            return await manifests.set_tags(transaction, repository, names[:: 1 if number % 2 else -1], digests[number])
+    async def tag(number: int) -> set[Digest]:
+        async def work(transaction: Transaction) -> set[Digest]:
+            chosen = names[:: 1 if number % 2 else -1]
+            return set((await manifests.set_tags(transaction, repository, chosen, digests[number])).values())
 
         return await database.transact(work)
 

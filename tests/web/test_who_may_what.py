@@ -75,12 +75,19 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", "/labels"): Door(MAINTAINER),
     ("post", "/labels"): Door(MAINTAINER),
     ("post", "/labels/delete"): Door(MAINTAINER, fields={"label": "999999"}),
+    ("get", "/policy"): Door(DEVELOPER),
+    # No tag has such a name.
+    ("post", "/policy/immutability/add"): Door(MAINTAINER, fields={"tags": "/"}),
+    ("post", "/policy/immutability/switch"): Door(MAINTAINER, fields={"rule": "999999"}),
+    ("post", "/policy/immutability/delete"): Door(MAINTAINER, fields={"rule": "999999"}),
     ("get", "/logs"): Door(PROJECT_ADMIN),
     ("get", "/repositories"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{ARTIFACT}"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
     ("get", f"/compare/{table._REPOSITORY}"): Door(LIMITED, public=True),
+    ("get", f"/tags/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
+    ("post", f"/point-tag/{table._REPOSITORY}{table._TAG}"): Door(DEVELOPER, fields={"digest": NOT_THERE}),
     ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
     ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
@@ -150,6 +157,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         label = scene.admin.do("createLabel", {"name": "on it", "scope": "p", "project_id": project.number}).number
         artifact: dict[str, Any] = {"project_name": project.name, "repository_name": "app", "reference": "v1"}
         assert scene.admin.do("attachLabel", {"id": label}, **artifact).status == 200
+        # The tag has a history.
+        for seed in ("another", "scene"):
+            scene.push(project, "app", "v1", seed)
+        rule = {"tag_selectors": [{"pattern": "none-*"}]}
+        assert scene.admin.do("createImmutableTagRule", rule, project_name_or_id=project.name).status == 201
     yield scene
     faults = house.service.faults()
     house.close()

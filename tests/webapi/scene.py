@@ -17,7 +17,9 @@ ROLES = {"limited guest": 5, "guest": 3, "developer": 2, "maintainer": 4, "proje
 GRANTABLE = (
     "repository:pull repository:push repository:list repository:update repository:delete artifact:read artifact:delete "
     "tag:list tag:create tag:delete project:read project:update quota:read member:list label:list label:create "
-    "label:update label:delete artifact-label:create artifact-label:delete robot:list log:list"
+    "label:update label:delete artifact-label:create artifact-label:delete robot:list log:list immutable-tag:list "
+    "immutable-tag:create immutable-tag:update immutable-tag:delete tag-retention:read tag-retention:create "
+    "tag-retention:update tag-retention:delete"
 )
 # From least to most; the last three are cut down to what they were given.
 CALLERS = (

@@ -207,8 +207,14 @@ def test_cli_what_is_not_here(admin: Api) -> None:
     replay(
         admin,
         Call("POST", "/projects", {"project_name": "cli-absent"}, 201, "project"),
-        Call("POST", "/projects/cli-absent/immutabletagrules", rule, 405, sees=says("every tag can be moved")),
-        Call("DELETE", "/projects/cli-absent/immutabletagrules/1", None, 404, sees=says("every tag can be moved")),
+        Call("POST", "/projects/cli-absent/immutabletagrules", rule, 201, "rule"),
+        Call(
+            "GET",
+            "/projects/cli-absent/immutabletagrules?page=1&page_size=10&q=&sort=",
+            sees=lambda said: len(said) == 1,
+        ),
+        Call("PUT", "/projects/cli-absent/immutabletagrules/{rule}", {**rule, "disabled": True}),
+        Call("DELETE", "/projects/cli-absent/immutabletagrules/{rule}"),
         Call("POST", "/retentions", {"scope": {"level": "project", "ref": "@project"}}, 404, sees=says("no tag ret")),
         Call("GET", "/retentions/0", None, 404, sees=says("no tag retention")),
         *(
@@ -312,7 +318,8 @@ def test_terraform_labels_and_users(admin: Api) -> None:
 def test_terraform_retention_and_immutability(admin: Api) -> None:
     selector = {"kind": "doublestar", "decoration": "repoMatches", "pattern": "**"}
     immutable = {
-        "disabled": False, "scope_selectors": {"repository": [selector]}, "tag_selectors": [selector],
+        "disabled": False, "scope_selectors": {"repository": [selector]},
+        "tag_selectors": [selector | {"decoration": "matches"}],
         "action": "immutable", "template": "immutable_template",
     }  # fmt: skip
     retention = {
@@ -322,8 +329,17 @@ def test_terraform_retention_and_immutability(admin: Api) -> None:
     replay(
         admin,
         Call("POST", "/projects", {"project_name": "tf-rules"}, 201, "project"),
-        Call("POST", "/projects/{project}/immutabletagrules", immutable, 405, sees=says("every tag can be moved")),
-        Call("GET", "/projects/{project}/immutabletagrules?page=1&page_size=100", sees=lambda said: said == []),
+        Call("POST", "/projects/{project}/immutabletagrules", immutable, 201, "rule"),
+        Call(
+            "GET",
+            "/projects/{project}/immutabletagrules?page=1&page_size=100",
+            sees=lambda said: (
+                [(one["scope_selectors"]["repository"], one["tag_selectors"]) for one in said]
+                == [([selector], [selector | {"decoration": "matches"}])]
+            ),
+        ),
+        Call("PUT", "/projects/{project}/immutabletagrules/{rule}", {**immutable, "id": "@rule", "disabled": True}),
+        Call("DELETE", "/projects/{project}/immutabletagrules/{rule}"),
         Call("POST", "/retentions", retention, 404, sees=says("no tag retention here")),
     )
 

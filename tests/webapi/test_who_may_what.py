@@ -102,6 +102,22 @@ def a_tag(scene: Scene, project: Project) -> dict[str, Any]:
     return {"project_name": project.name, **_ARTIFACT, "tag_name": name}
 
 
+def a_rule(scene: Scene, project: Project) -> dict[str, Any]:
+    made = scene.admin.do("createImmutableTagRule", {"disabled": True}, project_name_or_id=project.name)
+    return {"project_name_or_id": project.name, "immutable_rule_id": made.number}
+
+
+def point_back(scene: Scene, project: Project, caller: Api) -> Answer:
+    def move() -> str:
+        first = scene.push(project, "moved", "v1", "first")
+        scene.push(project, "moved", "v1", "second")
+        return first.digest
+
+    digest = scene.victim("moved tag", project, move)
+    path: dict[str, Any] = {"project_name": project.name, "repository_name": "moved", "tag_name": "v1"}
+    return caller.do("pointTagBack", {"digest": digest}, **path)
+
+
 def an_attached_label(scene: Scene, project: Project) -> dict[str, Any]:
     label = a_label(scene, project)
     answer = scene.admin.do("attachLabel", {"id": label["label_id"]}, project_name=project.name, **_ARTIFACT)
@@ -132,9 +148,16 @@ IN_A_PROJECT = {
     "listProjectAuditLogExts": Door(ADMIN, False, True, by_name("listProjectAuditLogExts")),
     **{
         operation: Door(LIMITED, True, True, by_name(operation))
-        for operation in ("listImmutableTagRules", "listWebhookPolicies", "listScannerCandidates",
-                          "listPreheatPolicies")
+        for operation in ("listWebhookPolicies", "listScannerCandidates", "listPreheatPolicies")
     },
+    "listImmutableTagRules": Door(MAINTAINER, False, True, by_name("listImmutableTagRules")),
+    "createImmutableTagRule": Door(MAINTAINER, False, True, by_name("createImmutableTagRule", {"disabled": True})),
+    "updateImmutableTagRule": Door(MAINTAINER, False, True,
+        lambda scene, project, caller: caller.do("updateImmutableTagRule", {"disabled": True},
+                                                 **scene.victim("rule", project, lambda: a_rule(scene, project)))),
+    "deleteImmutableTagRule": Door(MAINTAINER, False, True, with_victim("deleteImmutableTagRule", a_rule)),
+    "getTagHistory": Door(LIMITED, True, True, by_name("getTagHistory", repository_name="app", tag_name="v1")),
+    "pointTagBack": Door(DEVELOPER, False, True, point_back),
     "updateProject": Door(ADMIN, False, True, by_name("updateProject", {"description": "changed"})),
     # It holds images, so it stays: 412 says that the door was open.
     "deleteProject": Door(ADMIN, False, False, by_name("deleteProject")),

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from app.access.errors import Invalid, Missing
 from app.database import artifacts
 from app.database.artifacts import Accessory, ArtifactFilter, TagEntry
+from app.database.immutability import Holding
 from app.oci.digest import Digest
 from app.oci.reference import Reference, Tag, parse_reference
 from app.registry.artifacts import Artifact, ArtifactDetail
@@ -56,13 +57,13 @@ def platform(given: Platform) -> dict[str, str]:
     return {name: value for name, value in spelled.items() if value}
 
 
-def tag(entry: TagEntry, repository_id: int) -> dict[str, Any]:
-    """Return a tag in Harbor's form."""
+def tag(entry: TagEntry, repository_id: int, holds: Holding) -> dict[str, Any]:
+    """Return a tag in Harbor's form; ``holds`` has the immutability rules of its repository."""
     return {
         "name": entry.name,
         "repository_id": repository_id,
         "push_time": moment(entry.pushed_at),
-        "immutable": False,
+        "immutable": holds(entry.name) is not None,
     }
 
 
@@ -80,15 +81,24 @@ def accessory(referrer: Accessory, subject: Digest, repository: str) -> dict[str
 class InArtifacts(InRepository):
     """The base of handlers of artifacts and their tags and labels."""
 
+    _holds: Holding | None = None
+
     async def resolve(self, repository_id: int, reference: str) -> Digest:
         """Return the digest of the manifest that the path names; raises Missing."""
         return await self.services.artifacts.resolve(repository_id, parse_reference(reference))
+
+    async def holding(self, repository_name: str) -> Holding:
+        """Return the immutability rules over a repository; they are read once for a request."""
+        if self._holds is None:
+            self._holds = await self.services.immutability.holding(self.view.id, repository_name)
+        return self._holds
 
     async def spell(self, found: Artifact, repository_name: str) -> dict[str, Any]:
         """Return an artifact in Harbor's form, with the tags, labels and accessories that the query asks for."""
         spelled = artifact(found, self.view, f"{self.view.name}/{repository_name}")
         if self.query["with_tag"]:
-            spelled["tags"] = [tag(entry, found.repository_id) for entry in found.tags]
+            holds = await self.holding(repository_name)
+            spelled["tags"] = [tag(entry, found.repository_id, holds) for entry in found.tags]
             spelled["tag_count"] = found.tag_count
         if self.query["with_label"]:
             spelled["labels"] = [label(row) for row in found.labels]

@@ -11,7 +11,6 @@ from .handler import ApiHandler, MethodNotAllowed
 
 # By the nouns in Harbor's paths. A path that is in our document comes before these.
 _REASONS: Mapping[str, str] = {
-    "immutabletagrules": "every tag can be moved here; a digest cannot",
     "retentions": "there is no tag retention here; a cache is bounded by its cache size",
     "webhook": "this registry calls no other service",
     "scan": "this registry scans nothing",
@@ -40,7 +39,6 @@ _REASONS: Mapping[str, str] = {
 # Harbor's lists that are always empty here.
 EMPTY = (
     "/usergroups",
-    "/projects/{project_name_or_id}/immutabletagrules",
     "/projects/{project_name_or_id}/webhook/policies",
     "/projects/{project_name_or_id}/scanner/candidates",
     "/projects/{project_name}/preheat/policies",

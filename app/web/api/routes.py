@@ -16,6 +16,7 @@ from app.web.services import Services
 from . import (
     artifacts,
     elsewhere,
+    immutability,
     labels,
     logs,
     members,
@@ -67,6 +68,9 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     f"{_ARTIFACT}/labels/{{label_id}}": artifacts.ArtifactLabelHandler,
     f"{_ARTIFACT}/tags": tags.TagsHandler,
     f"{_ARTIFACT}/tags/{{tag_name}}": tags.TagHandler,
+    f"{_REPOSITORY}/tags/{{tag_name}}/history": tags.TagHistoryHandler,
+    f"{_PROJECT}/immutabletagrules": immutability.RulesHandler,
+    f"{_PROJECT}/immutabletagrules/{{immutable_rule_id}}": immutability.RuleHandler,
     "/labels": labels.LabelsHandler,
     "/labels/{label_id}": labels.LabelHandler,
     "/quotas": quotas.QuotasHandler,

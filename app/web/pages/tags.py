@@ -11,6 +11,7 @@ from app.oci.errors import OCIError
 from app.oci.reference import Tag
 
 from .repositories import OnRepository
+from .shapes import in_path
 
 
 class OnTags(OnRepository):
@@ -26,7 +27,7 @@ class OnTags(OnRepository):
     async def add(self, name: str, tag: Tag, digest: Digest) -> None:
         """Give an artifact a tag, and note that."""
         repository = await self.repository(name)
-        await self.services.artifacts.add_tag(repository.id, digest, tag)
+        await self.services.artifacts.add_tag(repository.id, digest, tag, self.principal.subject)
         self.note("create", "tag", self.full(name, f":{tag}"))
 
     async def remove(self, name: str, tags: Iterable[tuple[Tag, Digest]]) -> None:
@@ -103,3 +104,36 @@ class TagRedirect(OnRepository):
                 raise
             raise Missing("There is no tag %(tag)s here.", tag=tag[:140]) from None
         self.redirect(self.at(project, name, digest), status=303)
+
+
+class TagPage(OnRepository):
+    """A tag: the artifacts that it names and named before, and what the project's rules do with it."""
+
+    needs = roles.LIST_TAGS
+
+    async def get(self, project: str, name: str, tag: str) -> None:
+        repository = await self.repository(name)
+        found = await self.services.tags.history(repository.id, Tag.parse(tag))
+        holds = await self.services.immutability.holding(self.opened.id, name)
+        self.show(
+            "tag.html",
+            tab="repositories",
+            repository=repository,
+            tag=tag,
+            found=found,
+            rule=holds(tag),
+            base=f"/projects/{project}",
+        )
+
+
+class PointTagPage(OnRepository):
+    needs = roles.CREATE_TAG
+
+    async def post(self, project: str, name: str, tag: str) -> None:
+        async def point() -> None:
+            repository, digest = await self.repository(name), Digest.parse(self.field("digest"))
+            await self.services.tags.point_back(repository.id, Tag.parse(tag), digest, self.principal.subject)
+            self.note("update", "tag", self.full(name, f":{tag}"))
+
+        done = self._("The tag %(tag)s names that artifact again.") % {"tag": tag}
+        await self.settle(point(), done, f"/projects/{project}/tags/{in_path(name)}:{tag}")

@@ -66,6 +66,14 @@ OTHER_RIGHTS: Sequence[tuple[str, str]] = (
     (roles.LIST_MEMBERS, mark("List members")),
     (roles.LIST_ROBOTS, mark("List robot accounts")),
     (roles.READ_LOG, mark("Read the log")),
+    (roles.LIST_IMMUTABILITY, mark("List rules for immutable tags")),
+    (roles.CREATE_IMMUTABILITY, mark("Make tags immutable")),
+    (roles.UPDATE_IMMUTABILITY, mark("Change rules for immutable tags")),
+    (roles.DELETE_IMMUTABILITY, mark("Remove rules for immutable tags")),
+    (roles.READ_RETENTION, mark("Read the retention rules")),
+    (roles.CREATE_RETENTION, mark("Make retention rules")),
+    (roles.UPDATE_RETENTION, mark("Change and run retention rules")),
+    (roles.DELETE_RETENTION, mark("Remove retention rules")),
 )
 RIGHTS: Mapping[str, str] = dict((*COMMON_RIGHTS, *OTHER_RIGHTS))
 
@@ -115,6 +123,7 @@ RESOURCES: Mapping[str, str] = {
     "user": "",
     "blob": mark("blob"),
     "upload": mark("unfinished pushes of"),
+    "immutability rule": mark("immutability rule"),
 }
 
 # How requests ended, as in `app.web.events`. One that succeeded is kept only if it was slow or filled the cache.
