@@ -218,7 +218,7 @@ class Harbor:
         self, name: str, secret: str, rights: Sequence[tuple[str, str]], *, project: int = 0, expires_at: int = -1,
         disabled: bool = False,
     ) -> int:  # fmt: skip
-        """Add a robot account; ``rights`` are (scope, "resource:action")."""
+        """Add a robot account; ``rights`` are (scope, "resource:action"). One of a project is named PROJECT+NAME."""
         salt = f"salt-{name}"[:32]
         robot = self.insert(
             "robot", name=name, description=f"robot {name}", project_id=project, expiresat=expires_at,
@@ -316,6 +316,22 @@ class Harbor:
         return self.push(
             project, repository, {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}, *tags
         )
+
+    def signature(self, project: int, repository: str, subject: str) -> str:
+        """Push a signature of an image, and give its digest."""
+        config = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": self.put(b"{}"), "size": 2}
+        size = self.execute("SELECT size FROM blob WHERE digest = %s", subject)[0][0]
+        about = {"mediaType": _IMAGE["mediaType"], "digest": subject, "size": size}
+        document = {**_IMAGE, "config": config, "layers": [], "artifactType": "application/x-sig", "subject": about}
+        return self.push(project, repository, document)
+
+    def chart(self, project: int, repository: str, *tags: str) -> str:
+        """Push a Helm chart, and give its digest."""
+        data, about = f"chart of {repository}".encode(), b'{"name": "chart"}'
+        helm = "application/vnd.cncf.helm"
+        config = {"mediaType": f"{helm}.config.v1+json", "digest": self.put(about), "size": len(about)}
+        layer = {"mediaType": f"{helm}.chart.content.v1.tar+gzip", "digest": self.put(data), "size": len(data)}
+        return self.push(project, repository, {**_IMAGE, "config": config, "layers": [layer]}, *tags)
 
     def log(self, project: int, operation: str, resource: str, username: str) -> None:
         self.insert(

@@ -74,31 +74,35 @@ class Scene:
         return await rows(self.database, statement)
 
     async def state(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Read all that a move writes, without what differs by chance: ids, and the times of writing."""
-        named = "FROM repository r JOIN project p ON p.id = r.project_id"
-        statements = {
-            "projects": "SELECT name, public, quota_bytes, used_bytes, upstream FROM project ORDER BY name",
-            "repositories": f"SELECT p.name, r.name, r.description, r.pull_count {named} ORDER BY 1, 2",
-            "manifests": f"SELECT p.name, r.name, m.digest, m.created_at, m.pulled_at, m.subject {named} "
-            "JOIN manifest m ON m.repository_id = r.id ORDER BY 1, 2, 3",
-            "parts": f"SELECT p.name, r.name, m.manifest, m.digest, m.is_manifest, m.size {named} "
-            "JOIN part m ON m.repository_id = r.id ORDER BY 1, 2, 3, 4, 5",
-            "tags": f"SELECT p.name, r.name, t.name, t.digest, t.updated_at {named} "
-            "JOIN tag t ON t.repository_id = r.id ORDER BY 1, 2, 3",
-            "links": f"SELECT p.name, r.name, l.digest, b.object_key, b.size {named} "
-            "JOIN link l ON l.repository_id = r.id JOIN blob b ON b.digest = l.digest ORDER BY 1, 2, 3",
-            "members": "SELECT p.name, a.username, m.group_name, m.role FROM member m "
-            "JOIN project p ON p.id = m.project_id LEFT JOIN account a ON a.id = m.account_id ORDER BY 1, 2, 3",
-            "accounts": "SELECT username, source, is_admin, disabled, full_name, email FROM account ORDER BY 1",
-            "robots": "SELECT name, description, disabled, expires_at, secret_hash FROM robot ORDER BY 1",
-            "labels": "SELECT l.name, p.name, l.color FROM label l LEFT JOIN project p ON p.id = l.project_id "
-            "ORDER BY 1, 2",
-            "labelled": "SELECT l.name, m.digest FROM manifest_label m JOIN label l ON l.id = m.label_id ORDER BY 1, 2",
-            "log": "SELECT at, actor, operation, resource, project_name FROM audit WHERE operation NOT LIKE 'move-in%' "
-            "ORDER BY 1, 2, 4",
-            "moved": "SELECT kind, harbor_id, state FROM moved ORDER BY 1, 2",
-        }
-        return {name: await self.rows(statement) for name, statement in statements.items()}
+        return await state_of(self.database)
+
+
+async def state_of(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """Read all that a move writes, without what differs by chance: ids, and the times of writing."""
+    named = "FROM repository r JOIN project p ON p.id = r.project_id"
+    statements = {
+        "projects": "SELECT name, public, quota_bytes, used_bytes, upstream FROM project ORDER BY name",
+        "repositories": f"SELECT p.name, r.name, r.description, r.pull_count {named} ORDER BY 1, 2",
+        "manifests": f"SELECT p.name, r.name, m.digest, m.created_at, m.pulled_at, m.subject {named} "
+        "JOIN manifest m ON m.repository_id = r.id ORDER BY 1, 2, 3",
+        "parts": f"SELECT p.name, r.name, m.manifest, m.digest, m.is_manifest, m.size {named} "
+        "JOIN part m ON m.repository_id = r.id ORDER BY 1, 2, 3, 4, 5",
+        "tags": f"SELECT p.name, r.name, t.name, t.digest, t.updated_at {named} "
+        "JOIN tag t ON t.repository_id = r.id ORDER BY 1, 2, 3",
+        "links": f"SELECT p.name, r.name, l.digest, b.object_key, b.size {named} "
+        "JOIN link l ON l.repository_id = r.id JOIN blob b ON b.digest = l.digest ORDER BY 1, 2, 3",
+        "members": "SELECT p.name, a.username, m.group_name, m.role FROM member m "
+        "JOIN project p ON p.id = m.project_id LEFT JOIN account a ON a.id = m.account_id ORDER BY 1, 2, 3",
+        "accounts": "SELECT username, source, is_admin, disabled, full_name, email FROM account ORDER BY 1",
+        "robots": "SELECT name, description, disabled, expires_at, secret_hash FROM robot ORDER BY 1",
+        "labels": "SELECT l.name, p.name, l.color FROM label l LEFT JOIN project p ON p.id = l.project_id "
+        "ORDER BY 1, 2",
+        "labelled": "SELECT l.name, m.digest FROM manifest_label m JOIN label l ON l.id = m.label_id ORDER BY 1, 2",
+        "log": "SELECT at, actor, operation, resource, project_name FROM audit WHERE operation NOT LIKE 'move-in%' "
+        "ORDER BY 1, 2, 4",
+        "moved": "SELECT kind, harbor_id, state FROM moved ORDER BY 1, 2",
+    }
+    return {name: await rows(database, statement) for name, statement in statements.items()}
 
 
 def fill(harbor: Harbor) -> dict[str, Any]:
@@ -115,19 +119,7 @@ def fill(harbor: Harbor) -> dict[str, Any]:
     two = harbor.image(lab, "lab/app", "two", "v2")
     index = harbor.index(lab, "lab/app", [one, two], "both")
     harbor.image(secret, "inner/deep/inside", "one", "v1")
-    signature = harbor.push(
-        lab,
-        "lab/app",
-        {
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": harbor.put(b"{}"), "size": 2},
-            "layers": [], "artifactType": "application/x-signature",
-            "subject": {
-                "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": one,
-                "size": harbor.execute("SELECT size FROM blob WHERE digest = %s", one)[0][0],
-            },
-        },
-    )  # fmt: skip
+    signature = harbor.signature(lab, "lab/app", one)
     label = harbor.insert(
         "harbor_label", name="release", description="d", color="#61717D", level="u", scope="p", project_id=lab
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from app.database import blobs
+from app.database import Database, blobs
 from app.oci.digest import Digest
 from app.oci.errors import Unauthorized
 from tests.parts.harbor import blob_path, hashed
@@ -164,3 +165,46 @@ async def test_copies_are_verified_and_harbors_objects_stay(scene: Scene) -> Non
     assert damaged.exists()
     await scene.collection.collect()
     assert damaged.exists()
+
+
+class _Killed(BaseException):
+    """Stands for kill -9 between two transactions."""
+
+
+async def test_a_run_killed_after_any_transaction_is_resumed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(scene.harbor)
+    whole, runs, left = Database.transact, 0, 0
+
+    async def transact(self: Database, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left == 0:
+            raise _Killed
+        left -= 1
+        return await whole(self, *args, **kwargs)
+
+    monkeypatch.setattr(Database, "transact", transact)
+    while runs < 50:
+        # The first transaction of each run only notes that a move has begun.
+        runs, left = runs + 1, 2
+        try:
+            told = await scene.move()
+            break
+        except _Killed:
+            continue
+    assert runs > 8
+    assert "Nothing differs." in told
+    state = await scene.state()
+    assert len(state["log"]) == 1
+    left = 50
+    await scene.move()
+    assert left == 49, "nothing was left to write"
+    assert await scene.state() == state
+    usage = await scene.rows("SELECT used_bytes FROM project WHERE name = 'lab'")
+    held = await scene.rows(
+        "SELECT (SELECT sum(size) FROM blob WHERE digest IN (SELECT l.digest FROM link l JOIN project p "
+        "ON p.id = l.project_id WHERE p.name = 'lab')) + (SELECT sum(m.charged_bytes) FROM manifest m "
+        "JOIN repository r ON r.id = m.repository_id JOIN project p ON p.id = r.project_id WHERE p.name = 'lab') + "
+        "(SELECT sum(t.charged_bytes) FROM tag t JOIN repository r ON r.id = t.repository_id "
+        "JOIN project p ON p.id = r.project_id WHERE p.name = 'lab') + (SELECT sum(charged_bytes) FROM manifest_label)"
+    )
+    assert int(usage[0][0]) == int(held[0][0])
