@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     proxy_log = _add(commands, "proxy-log", "count the events that the web server in front writes", _proxy_log)
     proxy_log.add_argument("file", type=Path)
     proxy_log.add_argument("--port", type=int, required=True, help="where Prometheus asks, on the loopback address")
+    _add_move_in(commands)
     admin = commands.add_parser("admin", help="manage projects, passwords and keys").add_subparsers(
         required=True, metavar="COMMAND"
     )
@@ -95,6 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     _add(admin, "status", "show parts, workers, disk, budgets, certificate, backup and the last failures", _status)
     _add(admin, "rotate-keys", "sign tokens with a new key; issued tokens stay valid until they expire", _rotate_keys)
     return parser
+
+
+def _add_move_in(commands: Any) -> None:
+    parser = _add(commands, "move-in", "move a Harbor in, or bring what has changed there since", _move_in)
+    parser.add_argument(
+        "--people",
+        default="{username}",
+        metavar="RULE",
+        help="the user names of the university's people, such as '{username}@example.org' or '{email}'",
+    )
+    parser.add_argument("--names", type=Path, metavar="FILE", help="CSV of user,OLD,NEW and group,OLD,NEW")
+    parser.add_argument("--copy", action="store_true", help="copy blobs into our store; without it, they stay")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="report what would move and what cannot; write nothing")
+    what.add_argument("--final", action="store_true", help="declare the move final; only then Harbor's blobs go, too")
 
 
 def _add(commands: Any, name: str, text: str, command: Command | None) -> argparse.ArgumentParser:
@@ -136,6 +152,16 @@ async def _proxy_log(config: Config, arguments: argparse.Namespace) -> str:
 
     await follow(config, arguments.file, arguments.port)
     return "stopped"
+
+
+async def _move_in(config: Config, arguments: argparse.Namespace) -> str:
+    from app.moving import finish, move_in
+
+    if arguments.final:
+        return await finish(config)
+    return await move_in(
+        config, rule=arguments.people, names=arguments.names, dry=arguments.dry_run, copy=arguments.copy
+    )
 
 
 async def _create_project(config: Config, arguments: argparse.Namespace) -> str:

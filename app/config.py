@@ -23,6 +23,7 @@ from app.oci.reference import is_plain_name
 
 # The value of redis.url with which the service starts a private Redis.
 EMBEDDED = "embedded:"
+HARBOR_KEY_BYTES = 16
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
@@ -209,6 +210,20 @@ class Saml:
 
 
 @dataclass(frozen=True)
+class Harbor:
+    """The Harbor that is moved in from (`app.move_in`). Its blobs may stay where they are, so workers read them too."""
+
+    # A role that may only read.
+    database_url: str | None = field(default=None, repr=False)
+    # The 16 characters of its core, which decrypt accounts at upstreams and CLI secrets.
+    secret_key: str | None = field(default=None, repr=False)
+    driver: Literal["none", "filesystem", "s3"] = "none"
+    # The root of its storage, with docker/registry/v2 in it.
+    folder: Path | None = None
+    s3: S3 = S3()
+
+
+@dataclass(frozen=True)
 class Config:
     server: Server = Server()
     data_dir: Path = Path("data")
@@ -232,6 +247,7 @@ class Config:
     policy: Policy = Policy()
     saml: Saml = Saml()
     mail: Mail = Mail()
+    harbor: Harbor = Harbor()
 
     @property
     def database_url(self) -> str:
@@ -265,9 +281,11 @@ def _absolute(config: Config, folder: Path) -> Config:
         listen = f"unix:{folder / listen.removeprefix('unix:')}"
     if url is not None and url.startswith("sqlite:///"):
         url = f"sqlite:///{folder / url.removeprefix('sqlite:///')}"
-    return replace(
-        config, data_dir=data_dir, server=replace(config.server, listen=listen), database=DatabaseConfig(url)
-    )
+    harbor = config.harbor
+    if harbor.folder is not None:
+        harbor = replace(harbor, folder=(folder / harbor.folder).resolve())
+    server = replace(config.server, listen=listen)
+    return replace(config, data_dir=data_dir, server=server, database=DatabaseConfig(url), harbor=harbor)
 
 
 def _check(config: Config) -> None:
@@ -285,6 +303,7 @@ def _check(config: Config) -> None:
         raise ConfigError("storage.delivery: redirect works with driver s3 only; use stream or accel")
     _check_people(config)
     _check_mail(config.mail)
+    _check_harbor(config.harbor)
     for name, project in config.projects.items():
         _check_project(config, name, project)
     for host, name in config.hosts.items():
@@ -301,6 +320,15 @@ def _check_project(config: Config, name: str, project: ProjectConfig) -> None:
         for glob in getattr(project, key):
             if not is_glob(glob):
                 raise ConfigError(f"projects.{name}.{key}: {glob!r} is no name or glob; use *, **, ? and {{a,b}}")
+
+
+def _check_harbor(harbor: Harbor) -> None:
+    if harbor.database_url is not None and not harbor.database_url.startswith(("postgresql://", "postgres://")):
+        raise ConfigError("harbor.database_url: Harbor's database is PostgreSQL; use postgresql://…")
+    if harbor.driver == "filesystem" and harbor.folder is None:
+        raise ConfigError("harbor.folder: required if harbor.driver is filesystem; name the root of Harbor's storage")
+    if harbor.secret_key is not None and len(harbor.secret_key.encode()) != HARBOR_KEY_BYTES:
+        raise ConfigError("harbor.secret_key: the key of Harbor's core has exactly 16 characters")
 
 
 def _check_people(config: Config) -> None:

@@ -79,6 +79,7 @@ from app.registry.tags import Tags
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
 from app.storage.filesystem import FilesystemStore
+from app.storage.harbor import HarborBlobs, HarborBucket, HarborFolder, StoreBesideHarbor
 from app.web.access_control import AccessControl
 from app.web.address import Addresses
 from app.web.application import make_application
@@ -109,6 +110,8 @@ _FINISH_SECONDS = 5
 # A client follows a redirect at once. nginx fetches a blob in slices for as long as its client takes, by one URL that
 # never leaves the host.
 _REDIRECT_SECONDS = 5 * 60
+# Of one worker to the bucket of a Harbor; a streamed blob holds one for as long as its client takes.
+_HARBOR_CONNECTIONS = 64
 # A thread that computes leaves the interpreter to the event loop after this time, which is a tenth of Python's own. The
 # loop waits for it in each of its turns, and a request takes several.
 _SWITCH_SECONDS = 0.0005
@@ -236,11 +239,49 @@ def _show(config: Config, password: str | None) -> None:
 
 
 async def open_store(config: Config, stack: AsyncExitStack) -> BlobStore:
-    """Start the store of blobs, which ``stack`` closes."""
+    """Start the store of blobs, with those that stay in a Harbor's place; ``stack`` closes it."""
     store = _make_store(config)
     await store.start()
     stack.push_async_callback(store.close)
-    return store
+    harbor = await open_harbor(config, stack)
+    return store if harbor is None else StoreBesideHarbor(store, harbor)
+
+
+async def open_harbor(config: Config, stack: AsyncExitStack) -> HarborBlobs | None:
+    """Open the place of a Harbor's blobs, which ``stack`` closes; None if none is configured."""
+    if config.harbor.driver == "none":
+        return None
+    harbor = _make_harbor(config)
+    await harbor.start()
+    stack.push_async_callback(harbor.close)
+    return harbor
+
+
+def _shares_s3(config: Config) -> bool:
+    """Return whether Harbor's blobs are on the S3 server that has ours, so that nginx and clients reach them there."""
+    both = config.storage.driver == config.harbor.driver == "s3"
+    return both and config.storage.s3.endpoint_url == config.harbor.s3.endpoint_url
+
+
+def _make_harbor(config: Config) -> HarborBlobs:
+    if config.harbor.driver == "filesystem":
+        assert config.harbor.folder is not None  # noqa: S101  # checked with the configuration
+        return HarborFolder(config.harbor.folder)
+    from app.storage.s3_wire import S3Wire
+
+    s3, for_nginx = config.harbor.s3, config.storage.delivery == "accel"
+    wire = S3Wire(
+        endpoint_url=s3.endpoint_url,
+        public_endpoint_url=None if for_nginx else s3.public_endpoint_url,
+        region=s3.region,
+        bucket=s3.bucket,
+        prefix="",
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key,
+        url_seconds=_TRANSFER_SECONDS if for_nginx else _REDIRECT_SECONDS,
+        connections=_HARBOR_CONNECTIONS,
+    )
+    return HarborBucket(wire, s3.prefix)
 
 
 def _make_store(config: Config) -> FilesystemStore | S3Store:
@@ -295,7 +336,14 @@ async def _work(
         v2 = V2(
             routes(
                 ManifestHandlers(content.projects, content.contents, content.manifests, content.quotas),
-                BlobHandlers(content.projects, content.contents, content.blobs, stores.blobs, config.storage.delivery),
+                BlobHandlers(
+                    content.projects,
+                    content.contents,
+                    content.blobs,
+                    stores.blobs,
+                    config.storage.delivery,
+                    hands_over_harbors=_shares_s3(config),
+                ),
                 UploadHandlers(content.projects, Uploads(stores.database, stores.blobs), content.blobs),
                 ListingHandlers(content.projects, content.contents, Catalogue(stores.database)),
             ),

@@ -10,7 +10,7 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -21,8 +21,9 @@ from app.database.accounts import AccountSource, Person
 from app.database.text import encodable, folded
 from app.kit.ids import is_id
 from app.kit.threads import in_thread
-from app.oci.errors import Term, TooManyRequests, Unauthorized
+from app.oci.errors import Term, TooManyRequests, Unauthorized, Unavailable
 
+from . import harbor_secrets
 from .errors import Conflict, Invalid, Missing, PreconditionFailed
 from .line import Line, LineFull
 from .principal import Principal, PrincipalKind, address_block
@@ -103,6 +104,8 @@ class Accounts:
                 raise Unauthorized(REFUSED)
             self._remembered[proof] = True
             await self._throttle.succeeded(username, address)
+            if known is not None and harbor_secrets.parse(known) is not None:
+                await self._renew(account.id, known, password)
             return person(account)
 
     async def ensure_admin(self, username: str, password: str | None) -> str | None:
@@ -210,11 +213,33 @@ class Accounts:
     async def _verify(self, password_hash: str, password: str) -> bool:
         began = time.monotonic()
         try:
-            return await in_thread(None, self._hasher.verify, password_hash, password)
+            return await in_thread(None, self._matches, password_hash, password)
         except (VerificationError, InvalidHashError):
             return False
         finally:
             self._longest = max(time.monotonic() - began, self._longest * _FADING)
+
+    def _matches(self, password_hash: str, password: str) -> bool:
+        harbors = harbor_secrets.parse(password_hash)
+        if harbors is not None:
+            password_hash, password = harbors.kept, harbors.of(password)
+        return self._hasher.verify(password_hash, password)
+
+    async def _renew(self, account_id: int, before: str, password: str) -> None:
+        """Replace the hash of a password from a Harbor by our own; while SQL cannot be written, it stays."""
+        hashed = await in_thread(None, self._hasher.hash, password)
+
+        async def renew(transaction: Transaction) -> None:
+            await accounts.renew_password(transaction, account_id, before, hashed)
+
+        with suppress(Unavailable):
+            await self._database.transact(renew)
+
+
+def hash_from_harbor(version: str, salt: str, hashed: str) -> str:
+    """Return a password's hash from a Harbor as it is kept here, hashed once more; this takes some milliseconds."""
+    hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
+    return harbor_secrets.of_person(version, salt, hashed, hasher.hash(hashed.lower()))
 
 
 def person(account: accounts.Account) -> Principal:

@@ -3,6 +3,7 @@
     user name           secret
     a robot's           one generated here        found by its keyed hash
     a person's          one generated here        an access key's, found by its keyed hash
+    a robot's, or any   one from a Harbor         `moved_secrets`
     any                 anything else             a password (`accounts`)
 
 A generated secret cannot be guessed, so a right one is accepted however many log-ins failed from the same address.
@@ -23,6 +24,7 @@ from app.oci.errors import Unauthorized, Unavailable
 from .absence import HANDING_OVER_SECONDS, Absence
 from .accounts import REFUSED, Accounts, acceptable
 from .last_used import LastUsed
+from .moved_secrets import MovedSecrets
 from .principal import ANONYMOUS, Principal, PrincipalKind
 from .refusals import FAILED, Refusals
 from .roles import rights_named
@@ -48,6 +50,7 @@ class Credentials:
         self._secrets = secrets
         self._accounts = accounts
         self._throttle = throttle
+        self._moved = MovedSecrets(database, secrets, throttle)
         self._used = used
         self._refusals = refusals
         self._absence = absence
@@ -88,12 +91,18 @@ class Credentials:
         if not acceptable(username, password):
             raise Unauthorized(REFUSED)
         if not self._secrets.is_generated(password):
+            moved = await self._moved.find(username, password, address)
+            if moved is not None:
+                return self._principal(moved, address)
             return await self._accounts.authenticate(username, password, address)
         secret = await credentials.find(self._database, username, self._secrets.hash(password))
         if secret is None:
             await self._throttle.check(username, address)
             await self._throttle.failed(username, address)
             raise Unauthorized(REFUSED)
+        return self._principal(secret, address)
+
+    def _principal(self, secret: Secret, address: str) -> Principal:
         return self._robot(secret, address) if secret.account_id is None else self._person(secret, address)
 
     def _robot(self, robot: Secret, address: str) -> Principal:

@@ -217,6 +217,14 @@ async def set_password(transaction: Transaction, username: str, password_hash: s
     return bool((await transaction.execute(statement)).rowcount)
 
 
+async def renew_password(transaction: Transaction, account_id: int, before: str, after: str) -> None:
+    """Replace the hash of an unchanged password, unless the account has another one by now; its sessions stay."""
+    here = (account.c.id == account_id, account.c.password_hash == before)
+    statement = update(account).where(*here).values(password_hash=after).returning(account.c.username)
+    names = (await transaction.execute(statement)).scalars()
+    changes.changed(transaction, *map(changes.account_named, names))
+
+
 async def _is_taken(transaction: Transaction, username: str) -> bool:
     """Return whether an account of an older release has the name with other capitals; a unique rule has the rest."""
     is_capital = (account.c.username != func.lower(account.c.username)) & (account.c.username != username)

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, func, select, update
 
-from app.oci.digest import Digest
+from app.oci.digest import Digest, is_digest
 
 from . import changes, quotas
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import blob, garbage, link
+from .tables import blob, garbage, link, setting
 
 # A client may hold a URL of an object for five minutes, or read a stream for longer than that.
 OBJECT_GRACE_SECONDS = 15 * 60
+# In `setting`: whether what was moved in from a Harbor (`moved`) is still Harbor's, or ours to remove.
+MOVE, OPEN, FINAL = "move-in", "open", "final"
+# Unix seconds, in the year 9999.
+_HELD = 253370764800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +197,16 @@ async def total_size(transaction: Transaction, project_id: int) -> int:
 
 
 async def discard(transaction: Transaction, object_key: str, grace: float) -> None:
-    """Mark an object as garbage in ``grace`` seconds; an object that is marked already gets the new time."""
+    """Mark an object as garbage in ``grace`` seconds; an object that is marked already gets the new time.
+
+    An object of a Harbor, whose key is a digest, is held back until the move is declared final (`moved.finish`).
+    """
     remove_at = time.time() + grace
+    if is_digest(object_key):
+        # The lock lets no move become final between this question and the commit.
+        final = select(setting.c.value).where(setting.c.name == MOVE).with_for_update(read=True)
+        if (await transaction.execute(final)).scalar() != FINAL:
+            remove_at = _HELD
     statement = insert(transaction, garbage).values(object_key=object_key, remove_at=remove_at)
     await transaction.execute(
         statement.on_conflict_do_update(index_elements=["object_key"], set_={"remove_at": remove_at})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import BigInteger, String, Text, bindparam, cast, false, null, select, union_all, update
+from sqlalchemy import BigInteger, String, Text, bindparam, cast, false, literal_column, null, select, union_all, update
 
 from . import changes
 from .accounts import has_name
@@ -42,6 +43,18 @@ class Secret:
 
 _is_person = has_name(*(bindparam(name, type_=String) for name in ("typed", "folded", "again")))
 # Columns are texts where the two drivers differ in what they make of JSON.
+_keys = select(
+    access_key.c.id,
+    access_key.c.name,
+    cast(access_key.c.permissions, Text),
+    access_key.c.expires_at,
+    account.c.disabled,
+    access_key.c.account_id,
+    account.c.is_admin,
+    cast(account.c.groups, Text),
+    account.c.username,
+    account.c.seen_at,
+).join_from(access_key, account, access_key.c.account_id == account.c.id)
 _secret = PointQuery(
     union_all(
         select(
@@ -58,20 +71,7 @@ _secret = PointQuery(
         )
         .join_from(robot, project, robot.c.project_id == project.c.id, isouter=True)
         .where(robot.c.name == bindparam("robot"), robot.c.secret_hash == bindparam("robot_hash")),
-        select(
-            access_key.c.id,
-            access_key.c.name,
-            cast(access_key.c.permissions, Text),
-            access_key.c.expires_at,
-            account.c.disabled,
-            access_key.c.account_id,
-            account.c.is_admin,
-            cast(account.c.groups, Text),
-            account.c.username,
-            account.c.seen_at,
-        )
-        .join_from(access_key, account, access_key.c.account_id == account.c.id)
-        .where(_is_person, access_key.c.secret_hash == bindparam("key_hash")),
+        _keys.where(_is_person, access_key.c.secret_hash == bindparam("key_hash")),
     ),
     scope=lambda username, *_: changes.account_named(username),
 )
@@ -79,8 +79,25 @@ _is_name = PointQuery(
     union_all(
         select(account.c.id).where(_is_person),
         select(robot.c.id).where(robot.c.name == bindparam("robot")),
+        select(access_key.c.id).where(access_key.c.login_name == bindparam("login")),
     ),
     scope=lambda username, *_: changes.account_named(username),
+)
+# In the place of a robot account's hash.
+OF_KEY = ""
+_NO_HASH: Any = literal_column("''")
+# The hash of a secret that a person may have chosen stays in the worker.
+_moved_hash = PointQuery(
+    union_all(
+        select(robot.c.secret_hash).where(robot.c.name == bindparam("robot")),
+        select(_NO_HASH).where(select(access_key.c.id).where(access_key.c.login_name == bindparam("login")).exists()),
+    ),
+    scope=lambda username, _: changes.account_named(username),
+    shared=False,
+)
+# Without copies, because a change of the person ends those of their own name.
+_by_login_name = PointQuery(
+    _keys.where(access_key.c.login_name == bindparam("login"), access_key.c.secret_hash == bindparam("key_hash"))
 )
 
 
@@ -88,8 +105,10 @@ async def find(database: Database, username: str, secret_hash: str) -> Secret | 
     """Find the robot account of that name, or the access key of the person of that name, by a secret's hash."""
     plain = folded(username)
     row = await database.point(_secret, username, secret_hash, username, plain, plain, secret_hash)
-    if row is None:
-        return None
+    return _as_secret(row) if row else None
+
+
+def _as_secret(row: Sequence[Any]) -> Secret:
     key, name, permissions, expires_at, disabled, account_id, is_admin, groups, of, since = row
     listed = frozenset(json.loads(groups) or ()) if groups else frozenset()
     allowed = json.loads(permissions)
@@ -98,7 +117,31 @@ async def find(database: Database, username: str, secret_hash: str) -> Secret | 
 
 async def is_name(database: Database, username: str) -> bool:
     """Return whether a typed name means a person or a robot account."""
-    return await database.point(_is_name, username, folded(username), folded(username), username) is not None
+    plain = folded(username)
+    return await database.point(_is_name, username, plain, plain, username, plain) is not None
+
+
+async def moved_hash(database: Database, username: str) -> str | None:
+    """Return the hash of the robot account of a name, or `OF_KEY` if a secret from a Harbor has it as its login name.
+
+    None if the name is neither.
+    """
+    row = await database.point(_moved_hash, username, folded(username))
+    return str(row[0]) if row else None
+
+
+async def find_by_login_name(database: Database, username: str, secret_hash: str) -> Secret | None:
+    """Find the access key that logs in by a name of Harbor's, by its secret's hash."""
+    row = await database.point(_by_login_name, folded(username), secret_hash)
+    return _as_secret(row) if row else None
+
+
+async def renew_robot(transaction: Transaction, robot_id: int, before: str, after: str) -> None:
+    """Replace the hash of a robot account's secret, unless it has another one by now."""
+    here = (robot.c.id == robot_id, robot.c.secret_hash == before)
+    statement = update(robot).where(*here).values(secret_hash=after).returning(robot.c.name)
+    names = (await transaction.execute(statement)).scalars()
+    changes.changed(transaction, *map(changes.account_named, names))
 
 
 async def touch(transaction: Transaction, *, robots: Used, access_keys: Used) -> None:

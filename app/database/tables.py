@@ -21,6 +21,7 @@
     budget_sample   the rest of an upstream's rate limit, by the minute
     signing_key     the keys that sign tokens
     setting         single values by name
+    moved           rows of a Harbor that was moved in, as they were when they were written here
 
 Times are Unix seconds (double precision), sizes are bytes. Names and tags compare by byte (collation "C"). So a list in
 ASCII order is a walk along the primary key on both databases.
@@ -321,6 +322,9 @@ access_key = Table(
     Column("expires_at", Double, nullable=True),
     Column("last_used_at", Double, nullable=True),
     Column("last_used_from", String, nullable=True),
+    # The name by which a secret from a Harbor logs in, beside the person's.
+    Column("login_name", String, nullable=True),
+    Index("ix_access_key_login_name", "login_name"),
     Index("uq_access_key_account_id_name", "account_id", "name", unique=True),
 )
 
@@ -525,4 +529,16 @@ signing_key = Table(
     # Encrypted (app.access.secrets).
     Column("private_key", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+)
+
+moved = Table(
+    "moved",
+    metadata,
+    # A step of `app.move_in`, and the id of Harbor's row.
+    Column("kind", String, primary_key=True),
+    Column("harbor_id", BigInteger, primary_key=True),
+    # Harbor's row when it was written here, as JSON.
+    Column("state", Text, nullable=False),
+    # The id of our row, 0 if it has none.
+    Column("target", BigInteger, nullable=False),
 )

@@ -52,6 +52,11 @@ class Digest(str):
         return self.partition(":")[2]
 
 
+def is_digest(text: str) -> bool:
+    """Return whether a text is a digest that this registry verifies."""
+    return bool(_DIGEST.match(text))
+
+
 def new_hash(algorithm: str) -> _Hash:
     """Return a new running hash; raises DigestInvalid for an algorithm that this registry does not verify."""
     if algorithm not in ALGORITHMS:

@@ -95,7 +95,7 @@ class Members:
         username = checks.word(username, Term("user name"))
 
         async def give(transaction: Transaction) -> Member:
-            there, _ = await projects.keep(transaction, project_id, None)
+            there = await projects.keep(transaction, project_id, None)
             if not there:
                 raise Missing("the project has been deleted")
             account = await accounts.find(transaction, username) if storable(username) else None
@@ -119,7 +119,7 @@ class Members:
         account_id: int | None = None,
         group: str | None = None,
     ) -> Member:
-        there, _ = await projects.keep(transaction, project_id, None)
+        there = await projects.keep(transaction, project_id, None)
         if not there:
             raise Missing("the project has been deleted")
         member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
@@ -134,24 +134,6 @@ async def _find(transaction: Transaction, project_id: int, member_id: int) -> Me
     if found is None:
         raise Missing("there is no such member in this project")
     return found
-
-
-async def _add(
-    transaction: Transaction,
-    project_id: int,
-    role: Role,
-    name: str,
-    *,
-    account_id: int | None = None,
-    group: str | None = None,
-) -> Member:
-    there = await projects.keep(transaction, project_id, None)
-    if not there:
-        raise Missing("the project has been deleted")
-    member_id = await members.add(transaction, project_id, role, account_id=account_id, group=group)
-    if member_id is None:
-        raise Conflict("%(name)s is a member already; change the role instead", name=name)
-    return await _find(transaction, project_id, member_id)
 
 
 async def _replace(transaction: Transaction, member: Member, by: Principal | None) -> None:

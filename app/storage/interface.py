@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Protocol
 
+from app.oci.digest import Digest, is_digest
+
 State = dict[str, Any]
 Piece = bytes | memoryview
 
@@ -30,6 +32,16 @@ def checked(key: str) -> str:
     if not _KEY.match(key):
         raise ValueError("not the key of an object")
     return key
+
+
+def key_in_harbor(digest: Digest) -> str:
+    """Return the key of an object that a Harbor stored: its digest. No other object has such a key."""
+    return digest
+
+
+def is_in_harbor(key: str) -> bool:
+    """Return whether a key is that of a Harbor's object, which stays where it is (`storage.harbor`)."""
+    return is_digest(key)
 
 
 class Running(Protocol):

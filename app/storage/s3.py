@@ -101,7 +101,7 @@ class S3Store:
 
     async def locate(self, key: str) -> str:
         """See `BlobStore.locate`: always a URL."""
-        return await self._wire.url(key)
+        return await self._wire.url(self._wire.name(key))
 
     async def delete(self, key: str) -> None:
         """See `BlobStore.delete`."""

@@ -224,12 +224,21 @@ class S3Wire:
                     _log.info("S3: %s was cut at byte %d: %s", name, start, reason(error))
                     await asyncio.sleep(_PAUSE * (fruitless + 1))
 
-    async def url(self, key: str) -> str:
-        """Return a signed URL by which the object can be read for a while; sends no request to S3."""
+    async def size(self, name: str) -> int | None:
+        """Return the size of the object of this name in bytes, None if there is none."""
+        try:
+            with asking("HeadObject"):
+                answer = await self._client.head_object(**self._where(name))
+        except BlobUnknown:
+            return None
+        return int(answer["ContentLength"])
+
+    async def url(self, name: str) -> str:
+        """Return a signed URL by which the object of this name can be read for a while; sends no request to S3."""
         with asking("sign"):
             url: str = await self._signer.generate_presigned_url(
                 "get_object",
-                Params={**self._where(self.name(key)), "ResponseContentType": _OCTETS},
+                Params={**self._where(name), "ResponseContentType": _OCTETS},
                 ExpiresIn=self._url_seconds,
             )
         return url

@@ -20,6 +20,7 @@ from app.database import (
     credentials,
     manifests,
     members,
+    moved,
     projects,
     removals,
     robots,
@@ -42,6 +43,10 @@ HARMLESS = {
     "blobs.touch": "pulled_at",
     "credentials.touch": "last_used_at, last_used_from",
     "immutability._mark": "immutable, which is read with a lock",
+    "moved.date_manifests": "created_at, pulled_at",
+    "moved.date_tags": "updated_at; checked_at as in manifests.set_checked",
+    "moved.describe_repository": "description, created_at, pull_count",
+    "moved.replace_object": "the former object stays for longer than copies of the row",
     "manifests.set_checked": "checked_at, which is read again before the upstream is asked",
     "manifests.touch": "pulled_at",
     "projects.mark_as_configured": "uses_configured_account",
@@ -92,6 +97,12 @@ async def furnish(database: Database) -> Scene:
     assert key is not None
     assert robot is not None
     return Scene(project, repository, person.id, member, key.id, robot.id)
+
+
+async def add_key(transaction: Transaction, scene: Scene) -> None:
+    """Replace a key by one with another secret."""
+    named = {"name": "laptop", "login_name": "old", "secret_hash": "other"}
+    await moved.add_key(transaction, scene.person, **named, permissions={}, expires_at=2e9)
 
 
 Change = Callable[[Transaction, Scene], Awaitable[Any]]
@@ -149,6 +160,9 @@ async def known_person(database: Database, _: Scene) -> object:
 
 # What each function does, and all the questions whose answers change with it.
 CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
+    "accounts.renew_password": (lambda t, s: accounts.renew_password(t, s.person, "hash", "other"), (login,)),
+    "credentials.renew_robot": (lambda t, s: credentials.renew_robot(t, s.robot, "robot", "other"), (robot,)),
+    "moved.add_key": (lambda t, s: add_key(t, s), (key,)),
     "access_keys.remove": (lambda t, s: access_keys.remove(t, s.person, s.key), (key,)),
     "accounts.change": (lambda t, s: accounts.change(t, s.person, is_admin=False), (key, login)),
     "accounts.remove": (lambda t, s: accounts.remove(t, s.person), (key, login, known_person, roles)),

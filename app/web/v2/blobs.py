@@ -17,7 +17,7 @@ from app.oci.reference import Name
 from app.projects.service import Projects
 from app.registry.blobs import Blobs
 from app.registry.content import BlobAnswer
-from app.storage import BlobStore
+from app.storage import BlobStore, is_in_harbor
 
 from .call import Call
 from .contents import Contents
@@ -31,13 +31,22 @@ _FOLDER, _S3 = "/_blobs", "/_objects"
 
 class BlobHandlers:
     def __init__(
-        self, projects: Projects, contents: Contents, blobs: Blobs, store: BlobStore, delivery: Delivery
+        self,
+        projects: Projects,
+        contents: Contents,
+        blobs: Blobs,
+        store: BlobStore,
+        delivery: Delivery,
+        *,
+        hands_over_harbors: bool = False,
     ) -> None:
+        """``hands_over_harbors``: objects that are still in a Harbor's place go the same way, because S3 has both."""
         self._projects = projects
         self._contents = contents
         self._blobs = blobs
         self._store = store
         self._delivery = delivery
+        self._hands_over_harbors = hands_over_harbors
 
     async def get(self, call: Call, name: Name, reference: str) -> None:
         digest = call.facts.digest = Digest.parse(reference)
@@ -58,7 +67,7 @@ class BlobHandlers:
             if head and repository.id is not None and repository.upstream is None and call.grant.allows(name, PUSH):
                 await self._blobs.keep(repository.id, digest)
             await call.reply(304 if unchanged else 200, headers, length=answer.size)
-        elif isinstance(answer.source, str) and answer.size and self._may_hand_over(call):
+        elif isinstance(answer.source, str) and answer.size and self._may_hand_over(call, answer.source):
             await self._hand_over(call, digest, answer.source, answer.size, headers)
         else:
             await self._stream(call, answer, headers)
@@ -70,9 +79,11 @@ class BlobHandlers:
         call.changes.append(("delete", "blob", f"{name}@{digest}", (repository.project_id, name.project)))
         await call.reply(202)
 
-    def _may_hand_over(self, call: Call) -> bool:
+    def _may_hand_over(self, call: Call, key: str) -> bool:
+        if self._delivery == "stream" or (is_in_harbor(key) and not self._hands_over_harbors):
+            return False
         # nginx would test If-Match by itself, and does not know the entity tag.
-        return self._delivery == "redirect" or (self._delivery == "accel" and "If-Match" not in call.headers)
+        return self._delivery == "redirect" or "If-Match" not in call.headers
 
     async def _hand_over(self, call: Call, digest: Digest, key: str, size: int, headers: list[tuple[str, str]]) -> None:
         """Let the object store or nginx send the bytes; ``size`` is at least 1 (S3 has no ranges of 0 bytes)."""
