@@ -12,6 +12,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,19 +42,34 @@ _COMMANDS = ("systemctl ", "journalctl ", "registry-admin ", "grep ", "curl ", "
 Labels = Mapping[str, str]
 
 
-@pytest.fixture(scope="module")
-def made(request: pytest.FixtureRequest, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A site of the kind that the test names."""
+@contextmanager
+def _made(site: str, release: Path, factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     for part in (hosts, playbook, weed):
         require(part)
-    with (
-        hosts.bed(tmp_path_factory.mktemp("chaos-bed")) as bed,
-        _MAKERS[request.param](bed, release, tmp_path_factory.mktemp("chaos")) as running,
-    ):
+    with hosts.bed(factory.mktemp("chaos-bed")) as bed, _MAKERS[site](bed, release, factory.mktemp("chaos")) as running:
         _hurry(running)
         for name, hub in running.hubs.items():
             running.hosts[name].inside(partial(hub.add, IMAGE, "library/app", TAG))
         yield running
+
+
+@pytest.fixture(scope="module")
+def single_site(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with _made("single", release, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster_site(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with _made("cluster", release, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest) -> Cluster:
+    """The site of the kind that the test names, which all its faults share."""
+    found: Cluster = request.getfixturevalue(f"{request.param}_site")
+    return found
 
 
 def _hurry(made: Cluster) -> None:
