@@ -144,6 +144,10 @@ def observe(histogram: Histogram, values: Collection[float]) -> None:
         histogram._buckets[bucket].inc(count)
 
 
+# Characters that a terminal obeys, or that end a line for some programs, beside those that JSON itself escapes.
+_NOT_SHOWN = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON: time, level, logger, message and the call's ``extra={"fields": …}``.
 
@@ -166,7 +170,8 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return self._prefixes.get(record.levelno, "") + json.dumps(line, ensure_ascii=False)
+        text = json.dumps(line, ensure_ascii=False)
+        return self._prefixes.get(record.levelno, "") + _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def configure_logging() -> None:

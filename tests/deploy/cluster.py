@@ -102,7 +102,9 @@ def single(bed: Bed, release: Path, folder: Path) -> Iterator[Cluster]:
     """Boot one host whose disks are small, and run the playbook with the inventory `single`."""
     authority = Authority(folder)
     host = bed.boot(
-        "alone", "--tmpfs=/var/lib/registry:mode=0755,size=400M", "--tmpfs=/var/lib/postgresql:mode=0755,size=400M"
+        "alone",
+        "--tmpfs=/var/lib/registry:mode=0755,size=400M,nr_inodes=20000",
+        "--tmpfs=/var/lib/postgresql:mode=0755,size=400M",
     )
     introduce(host, authority, host.address)
     hub = host.inside(partial(Hub, folder / "upstream"))

@@ -7,11 +7,13 @@ how long the site took to be whole again.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +25,10 @@ from tests.parts import weed
 from tests.parts.process import ROOT, eventually
 
 from . import hosts, playbook
+from .alarms import ALARMS, WITHOUT
 from .cluster import Cluster, cluster, single
 from .conftest import NAME
-from .faults import TROUBLES, Trouble, everybody, wait_until_ready
+from .faults import TROUBLES, Refused, Trouble, everybody, wait_until_ready
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
@@ -41,19 +44,34 @@ _COMMANDS = ("systemctl ", "journalctl ", "registry-admin ", "grep ", "curl ", "
 Labels = Mapping[str, str]
 
 
-@pytest.fixture(scope="module")
-def made(request: pytest.FixtureRequest, release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A site of the kind that the test names."""
+@contextmanager
+def _made(site: str, release: Path, factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     for part in (hosts, playbook, weed):
         require(part)
-    with (
-        hosts.bed(tmp_path_factory.mktemp("chaos-bed")) as bed,
-        _MAKERS[request.param](bed, release, tmp_path_factory.mktemp("chaos")) as running,
-    ):
+    with hosts.bed(factory.mktemp("chaos-bed")) as bed, _MAKERS[site](bed, release, factory.mktemp("chaos")) as running:
         _hurry(running)
         for name, hub in running.hubs.items():
             running.hosts[name].inside(partial(hub.add, IMAGE, "library/app", TAG))
         yield running
+
+
+@pytest.fixture(scope="module")
+def single_site(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with _made("single", release, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster_site(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with _made("cluster", release, tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest) -> Cluster:
+    """The site of the kind that the test names, which all its faults share."""
+    found: Cluster = request.getfixturevalue(f"{request.param}_site")
+    return found
 
 
 def _hurry(made: Cluster) -> None:
@@ -131,6 +149,38 @@ async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
     assert crowd.lost() == []
     psql = "runuser --user=postgres -- psql --tuples-only --command"
     assert made.services.ssh(f'{psql}="{" ".join(UNPAID.split())}" registry').strip() == ""
+
+
+@pytest.mark.parametrize("alert", ALARMS)
+async def test_an_alert_is_raised_by_what_it_is_for(single_site: Cluster, alert: str) -> None:
+    """And each command of its runbook says something there."""
+    fault, asks = ALARMS[alert]
+    context = fault(single_site)
+    await asyncio.to_thread(context.__enter__)
+    until = asyncio.Event()
+    asking = asyncio.create_task(_keep_asking(partial(asks, single_site), until))
+    try:
+        raised = await _alerted(single_site, alert)
+        assert raised is not None
+        await asyncio.to_thread(_follow, single_site, raised)
+    finally:
+        until.set()
+        await asyncio.to_thread(context.__exit__, None, None, None)
+        await asking
+    await wait_until_ready(single_site, _BACK_SECONDS)
+
+
+def test_every_alert_has_its_fault() -> None:
+    listed = set(re.findall(r"- alert: (\w+)", (ROOT / f"ansible/roles/monitoring/files{_RULES}").read_text()))
+    assert listed == {*ALARMS, *WITHOUT, *(trouble.alert for trouble in TROUBLES.values() if trouble.alert)}
+
+
+async def _keep_asking(ask: Callable[[], None], until: asyncio.Event) -> None:
+    while not until.is_set():
+        # It may be refused or cut, as the fault has it.
+        with suppress(OSError, http.client.HTTPException, AssertionError, Refused):
+            await asyncio.to_thread(ask)
+        await asyncio.sleep(0.5)
 
 
 async def _alerted(made: Cluster, name: str | None) -> Labels | None:

@@ -6,7 +6,7 @@ from random import Random
 
 from app.web.pages.addresses import LONGEST_TEXT, AddressBook, Outcome
 
-from .inputs import edited, fuzz
+from .inputs import edited, example, fuzz
 
 BOOK = AddressBook("registry.example.org", {"docker.io": "mirror", "quay.io": "quay"})
 _IMAGES = (
@@ -29,10 +29,13 @@ def _text(chance: Random) -> str:
 
 
 @fuzz(edited(_text, *_PIECES), costs=2)
+@example("- hub.docker.com/r/aP\n")
 def test_pasted_texts(text: str) -> None:
     reading = BOOK.read(text)
     for image in reading.images:
         assert image.outcome in Outcome
-        assert image.address is None or image.address.startswith("registry.example.org/")
+        if image.address is not None and not image.address.startswith("registry.example.org/"):
+            # Of another registry, whose names are in lower case as well.
+            assert (image.outcome, BOOK.look_up(image.address).address) == (Outcome.CAPITALS, None)
     assert (reading.rewritten is None) or any(image.address for image in reading.images)
     assert len(text) < LONGEST_TEXT

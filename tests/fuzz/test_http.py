@@ -118,6 +118,7 @@ _PIECES = (
 @fuzz(edited(lambda chance: b"".join(chance.choices(_HEADS, k=chance.randrange(1, 4))), *_PIECES), costs=4)
 @example(b"\r\n\r\n")
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\x850\r\n\r\n")
 def test_framing(target: Target, data: bytes) -> None:
     target.check(target.send(data))
 
