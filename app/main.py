@@ -65,6 +65,7 @@ from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
 from app.registry.catalogue import Catalogue
+from app.registry.charts import Charts
 from app.registry.content import HostedContent
 from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
@@ -524,6 +525,7 @@ def _make_application(
         labels=Labels(database),
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
+        charts=Charts(database, stores.blobs, who.computations),
         robots=who.robots,
         access_keys=who.access_keys,
         audit=who.audit,

@@ -25,6 +25,7 @@ from app.projects.quotas import Quotas
 from app.projects.requests import Requests
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
+from app.registry.charts import Charts
 from app.registry.repositories import Repositories
 
 from .access_control import AccessControl
@@ -65,6 +66,7 @@ class Services:
     labels: Labels
     repositories: Repositories
     artifacts: Artifacts
+    charts: Charts
     robots: Robots
     access_keys: AccessKeys
     audit: Audit
