@@ -51,7 +51,7 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What a chart says about itself; each text may be "", and each list empty."""
+    """The details that a chart states; each text may be "", and each list empty."""
 
     name: str
     version: str
