@@ -69,6 +69,7 @@ from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
 from app.registry.catalogue import Catalogue
+from app.registry.charts import Charts
 from app.registry.content import HostedContent
 from app.registry.garbage_collection import GarbageCollection
 from app.registry.manifests import Manifests
@@ -585,6 +586,7 @@ def _make_application(
         immutability=Immutability(database),
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
+        charts=Charts(database, stores.blobs, who.computations),
         tags=Tags(database),
         robots=who.robots,
         access_keys=who.access_keys,

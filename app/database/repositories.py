@@ -45,7 +45,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What repositories are looked for: one with a tag or a manifest's digest that begins so."""
+    """The choice of repositories by a tag or a manifest's digest that begins so."""
 
     kind: Literal["tag", "digest"]
     begins: str

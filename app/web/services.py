@@ -26,6 +26,7 @@ from app.projects.quotas import Quotas
 from app.projects.requests import Requests
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
+from app.registry.charts import Charts
 from app.registry.repositories import Repositories
 from app.registry.tags import Tags
 
@@ -68,6 +69,7 @@ class Services:
     immutability: Immutability
     repositories: Repositories
     artifacts: Artifacts
+    charts: Charts
     tags: Tags
     robots: Robots
     access_keys: AccessKeys

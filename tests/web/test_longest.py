@@ -140,6 +140,9 @@ def long(stage: Service) -> Long:
         f"{at}/configuration", "/administration/users?q=" + mark, f"/administration/projects?q={mark}",
         f"/administration/robots?q={mark}", system[1], f"/administration/audit?q={mark}", f"/search?q={'q' * 300}",
         f"/projects?q={'q' * 300}", f"/{'x' * 800}", f"{there}?q={'q' * 128}",
+        f"{at}/storage", f"{at}/compare/{repository}?from={'t' * 128}&to={signature.digest}",
+        f"/search?q={'t' * 20}&in=tags", f"/search?q=u{mark}&in=people", f"/search?q={image.digest}",
+        "/administration", f"/administration/requests?q={project}/{repository}",
     )  # fmt: skip
     return Long(project, user, pages)
 
@@ -159,6 +162,14 @@ def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long
                     wrong[f"{path[:80]} at {width}"] = found
                 person.screen(f"long-{theme}-{width}-{number if person is admin else path.replace('/', '-')}")
     assert wrong == {}
+
+
+def test_no_page_is_heavy_with_the_longest_values(stage: Service, long: Long) -> None:
+    admin = Person(stage.host).log_in(stage.username, stage.password)
+    for path in (*long.pages, "/", "/mine/keys"):
+        answer = admin.get(path)
+        answer = admin.get(answer.location) if answer.status == 303 else answer
+        assert len(answer.text.encode()) < 100_000, path
 
 
 def test_nothing_sticks_out_of_an_open_menu(open_context: Opener, stage: Service, long: Long) -> None:

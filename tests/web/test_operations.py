@@ -108,6 +108,16 @@ def test_many_requests_are_turned(stage: Service) -> None:
     assert len(first.encode()) < 100_000
 
 
+def test_no_page_of_requests_is_heavy(stage: Service) -> None:
+    """Whatever clients send, at the length that is kept."""
+    mark, long = uuid.uuid4().hex[:8], '<"&' * 166
+    keep(stage, *(kept(request_id=mark, method=long, path=f"/{long}", repository=long[:number * 20], reference=long,
+                       client=long, why=long) for number in range(30)))  # fmt: skip
+    answer = Person(stage.host).log_in(stage.username, stage.password).get(f"/administration/requests?q={mark}")
+    assert answer.text.count("<tr>") == 26
+    assert len(answer.text.encode()) < 100_000
+
+
 def test_the_budget_has_a_forecast_and_its_spenders(admin: Visitor, stage: Service, hub_process: Hub) -> None:
     name = f"library/spender-{uuid.uuid4().hex[:6]}"
     hub_process.add(single(name, sizes=(1_000,)), name, "1")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import secrets
+import tarfile
 import uuid
 
 import pytest
@@ -271,3 +275,63 @@ def test_no_page_of_an_artifact_is_heavy(visitor: Visitor, stage: Service, owner
         answer = person.get(f"/projects/{project}/repositories/{path}")
         assert answer.status == 200
         assert len(answer.text.encode()) < 100_000, path
+
+
+def push_chart(owner: Registry, repository: str, files: dict[str, bytes], **said: object) -> str:
+    """Push a chart as Helm does, and give its digest; ``said`` is its Chart.yaml."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    config, archive = json.dumps(said).encode(), packed.getvalue()
+    payload = document(
+        schemaVersion=2, mediaType=OCI_MANIFEST,
+        config=descriptor(config, "application/vnd.cncf.helm.config.v1+json"),
+        layers=[descriptor(archive, "application/vnd.cncf.helm.chart.content.v1.tar+gzip")],
+    )  # fmt: skip
+    blobs = {digest_of(data): data for data in (config, archive)}
+    chart = Image(blobs, {digest_of(payload): (OCI_MANIFEST, payload)}, digest_of(payload))
+    owner.push_image(repository, "1.0.0_build.1", chart)
+    return chart.digest
+
+
+def test_a_chart_shows_its_values_readme_and_dependencies(visitor: Visitor, owner: Registry, project: str) -> None:
+    readme = b"# Web\n\n<script>alert(1)</script> ![x](https://example.org/x.png)\n"
+    push_chart(
+        owner, f"{project}/web", {"web/values.yaml": b"replicas: <2>", "web/README.md": readme},
+        name="web", version="1.0.0+build.1", appVersion="9", description="A <b>web</b> server",
+        home="javascript:alert(1)",
+        dependencies=[{"name": "postgresql", "version": "~15", "repository": "oci://example.org/charts"}],
+    )  # fmt: skip
+    visitor.go(f"/projects/{project}/repositories/web:1.0.0_build.1")
+    expect(visitor.page.locator(".copy-line code").first).to_have_text(
+        re.compile(r"helm pull .* --version 1\.0\.0\+build\.1")
+    )
+    expect(visitor.row("postgresql")).to_contain_text("oci://example.org/charts")
+    expect(visitor.page.get_by_text("A <b>web</b> server")).to_be_visible()
+    assert visitor.page.locator("a[href^='javascript']").count() == 0
+    assert "replicas" not in visitor.text()
+    visitor.click("Show the values and the README", role="link")
+    expect(visitor.page.locator("#values")).to_have_text("replicas: <2>")
+    chart = visitor.page.locator(".readme")
+    expect(chart.get_by_role("heading", name="Web")).to_be_visible()
+    assert chart.locator("script, img").count() == 0
+    visitor.screen("chart")
+
+
+def test_a_chart_that_cannot_be_read_says_so(stage: Service, owner: Registry, project: str) -> None:
+    """An archive that is too large is not read at all, and no page of a chart is heavy."""
+    person, at = Person(stage.host), f"/projects/{project}/repositories"
+    large = push_chart(owner, f"{project}/large", {"x/values.yaml": secrets.token_bytes(5_000_000)}, name="x")
+    answer = person.get(f"{at}/large@{large}?show=files")
+    assert (answer.status, "only 4.0 MiB are read here" in answer.text) == (412, True)
+    text = ('<"&' * 40 + "\n").encode() * 3000
+    heavy = push_chart(
+        owner, f"{project}/heavy-chart", {"x/values.yaml": text, "x/README.md": b"|a|b|\n|-|-|\n" + b"|" * 60_000},
+        name="x", dependencies=[{"name": "<" * 500, "version": "<" * 500, "repository": "<" * 500}] * 100,
+    )  # fmt: skip
+    answer = person.get(f"{at}/heavy-chart@{heavy}?show=files")
+    assert (answer.status, "values.yaml" in answer.text) == (200, True)
+    assert len(answer.text.encode()) < 100_000

@@ -45,7 +45,7 @@ _WHY: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """What a person sees of their own on the front page: the latest pushes, and the keys and robots that end soon.
+    """The own part of a person's front page: the latest pushes, and the keys and robots that end soon.
 
     A robot account stands beside the name of its project.
     """

@@ -17,6 +17,7 @@ from app.projects.explanations import explain
 from . import words
 from .base import PAGE_SIZE, Listing, PageHandler
 from .search import name_in
+from .shapes import beginning
 from .texts import mark
 
 _HOUR = 3600
@@ -106,6 +107,7 @@ class OverviewPage(Operations):
             forecasts=forecasts,
             listing=Listing(recent, None),
             explain=explain,
+            beginning=beginning,
             statistics=statistics,
             outcome_names=words.OUTCOMES,
             phase_names=words.PHASES,
@@ -166,6 +168,7 @@ class RequestsPage(Operations):
             chosen=chosen,
             looked=MOST_LOOKED if chosen and not search else None,
             explain=explain,
+            beginning=beginning,
             outcome_names=words.OUTCOMES,
             phase_names=words.PHASES,
         )

@@ -1,4 +1,4 @@
-"""Render the description of a repository, which is Markdown, and read the annotations of its newest image.
+"""Render the description of a repository or a chart, which is Markdown, and read what an image says about itself.
 
 Others write both. So HTML in a description is text, and links lead to the web or an address only. An image becomes a
 link, because loading it would tell another site who reads this page.
@@ -28,6 +28,18 @@ _LONGEST = 500
 @lru_cache(200)
 def readme_html(description: str) -> str:
     """Render a description as HTML."""
+    return _rendered(description)
+
+
+def beginning_html(text: str, room: int) -> str:
+    """Render as much of the beginning of a text as fits into ``room`` bytes of HTML, or half of that."""
+    shown = text[:room]
+    while len((found := _rendered(shown)).encode()) > room:
+        shown = shown[: len(shown) // 2]
+    return found
+
+
+def _rendered(description: str) -> str:
     parser = _Parser("commonmark", {"html": False}, renderer_cls=_Renderer).enable(["table", "strikethrough"])
     return str(parser.render(description))
 

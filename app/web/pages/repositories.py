@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from urllib.parse import urlencode
 
 from app.access import roles
+from app.access.principal import address_block
 from app.database import artifacts, labels, pulls, repositories
 from app.database.keyset import MOST_COUNTED, Count, Page
 from app.database.labels import Label
 from app.database.repositories import Repository
 from app.oci.digest import Digest
+from app.oci.errors import OCIError
 from app.oci.manifest import Descriptor
-from app.registry.artifacts import Artifact, TagRow
+from app.registry.artifacts import Artifact, ArtifactDetail, TagRow
 from app.registry.attachments import Attachment, Purpose
+from app.registry.charts import Chart, ChartFiles
 from app.registry.image_details import ImageConfig
 
 from . import plot, words
 from .base import PAGE_SIZE, Listing, PageHandler
 from .commands import pull_commands, push_commands
-from .readme import about, readme_html
+from .readme import about, beginning_html, link, readme_html
 from .shapes import beginning, fitting, in_path, size
 
 _COLOURS = 8
@@ -35,6 +38,8 @@ _MOST_LABELS = 100
 # rows. So no page is large.
 _ROOM = 6000
 _MOST_LISTED = 40
+# The same of a chart's files.
+_README_ROOM, _VALUES_ROOM = 36_000, 18_000
 _DAY = 86400
 _MONTH = 30 * _DAY
 # The orders of the list of tags, as the address names them. The newest come first if it names none.
@@ -135,6 +140,18 @@ def purposes_of(attachments: Sequence[Attachment]) -> list[Purpose]:
     return [purpose for purpose in Purpose if purpose in found]
 
 
+@dataclass(frozen=True, slots=True)
+class ChartView:
+    """A chart as its page shows it; ``files`` is None unless somebody asked for them, and they could be read."""
+
+    chart: Chart | None
+    dependencies: Sequence[tuple[str, ...]]
+    files: ChartFiles | None = None
+    values: str = ""
+    readme_html: str = ""
+    mistake: str = ""
+
+
 class ArtifactPage(PageHandler):
     """All details of one artifact."""
 
@@ -159,6 +176,7 @@ class ArtifactPage(PageHandler):
                 search,
             ),
             search=search,
+            chart=await self._chart(repository.id, detail),
             cached=await self.services.artifacts.cached(repository.id, detail) if self.opened.upstream else None,
             fresh_for=self._fresh_for(),
             labels=await self._other_labels(detail.artifact) if self.may(roles.ATTACH_LABEL) else (),
@@ -171,12 +189,30 @@ class ArtifactPage(PageHandler):
             annotations=fitting(sorted(detail.artifact.annotations.items()), _ROOM),
             most=_MOST_LISTED,
             about=about(detail.said),
+            link=link,
             purposes=words.PURPOSES,
             path=f"{in_path(name)}@{digest}",
             base=f"/projects/{project}",
             payload=beginning(whole, 2 * _ROOM),
             whole=whole,
         )
+
+    async def _chart(self, repository_id: int, detail: ArtifactDetail) -> ChartView | None:
+        """Read a chart's config, and its archive if somebody asks for its files."""
+        if detail.artifact.kind != "chart":
+            return None
+        chart = await self.services.charts.about(repository_id, detail)
+        needs = fitting((astuple(one) for one in chart.dependencies), _ROOM) if chart else []
+        view = ChartView(chart, needs)
+        if self.query("show") != "files":
+            return view
+        whose = address_block(self.client_address)
+        try:
+            files = await self.services.charts.files(repository_id, detail, whose)
+            readme = await self.services.computations.run(whose, beginning_html, files.readme, _README_ROOM)
+        except OCIError as error:
+            return replace(view, mistake=self.mistake(error))
+        return replace(view, files=files, values=beginning(files.values, _VALUES_ROOM), readme_html=readme)
 
     def _fresh_for(self) -> float:
         """Return the seconds in which a pull of a tag does not ask the upstream."""

@@ -25,7 +25,7 @@ _TAGGED = re.compile(r"(?P<name>[^\s:@]*):(?P<tag>[^\s:@/]+)\Z")
 
 
 class SearchPage(PageHandler):
-    """What has the text in its name among the things that the visitor may see: ``in`` says which kind of thing."""
+    """Lists things that the visitor may see by a part of a name; ``in`` says which kind of thing."""
 
     needs = "nothing"
     section = "search"
