@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from contextlib import AsyncExitStack
@@ -13,6 +14,7 @@ from app.config import Config
 from app.database import Database, audit
 from app.database.harbor import HarborDatabase
 from app.database.migrate import require_current
+from app.database.shared_copies import LONGEST_SECONDS
 from app.main import open_harbor, open_store
 from app.move_in.move import MoveIn, declare_final
 from app.move_in.naming import Names
@@ -57,6 +59,9 @@ async def finish(config: Config) -> str:
 
 
 async def _note(database: Database, operation: str) -> None:
+    """Write to the audit log what was done, and wait until all workers know it."""
     async with database.transaction() as transaction:
         told = (time.time(), COMMAND_LINE.subject, socket.gethostname(), operation, "system", "Harbor")
         await audit.add(transaction, [audit.Note(*told)])
+    if not database.is_sqlite:
+        await asyncio.sleep(LONGEST_SECONDS)

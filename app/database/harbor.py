@@ -23,7 +23,8 @@ from app.oci.errors import Unavailable
 _OLDEST, _NEWEST = 110, 190
 # The number of the advisory lock that means "somebody moves this Harbor"; any constant would do.
 _LOCK = 0x6D6F7665
-_LOCK_SECONDS = 10
+_LOCK_ATTEMPTS = 40
+_CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 60
 _SECONDS = re.compile(r"seconds\(([a-z_.]{1,40})\)")
 _SECRETS = frozenset({"password", "secret", "salt", "access_secret"})
@@ -92,12 +93,13 @@ class Repository(Row):
 
 @dataclass(frozen=True, slots=True)
 class Artifact(Row):
-    """A manifest of a repository, also a child of an index."""
+    """A manifest of a repository, also a child of an index; ``size`` is its own in bytes, 0 if Harbor does not say."""
 
     repository_id: int
     repository: str
     digest: str
     media_type: str
+    size: int
     pushed_at: float
     pulled_at: float
 
@@ -209,9 +211,9 @@ SELECT repository_id, project_id, name, coalesce(description, ''), coalesce(pull
        seconds(creation_time)
 FROM repository WHERE repository_id > $1 ORDER BY repository_id LIMIT $2""")
 _ARTIFACTS = _sql("""
-SELECT id, repository_id, repository_name, digest, coalesce(manifest_media_type, ''), seconds(push_time),
-       seconds(pull_time)
-FROM artifact WHERE id > $1 ORDER BY id LIMIT $2""")
+SELECT a.id, a.repository_id, a.repository_name, a.digest, coalesce(a.manifest_media_type, ''), coalesce(b.size, 0),
+       seconds(a.push_time), seconds(a.pull_time)
+FROM artifact a LEFT JOIN blob b ON b.digest = a.digest WHERE a.id > $1 ORDER BY a.id LIMIT $2""")
 _TAGS = _sql("""
 SELECT t.id, t.repository_id, t.artifact_id, a.repository_name, t.name, a.digest, seconds(t.push_time)
 FROM tag t JOIN artifact a ON a.id = t.artifact_id WHERE t.id > $1 ORDER BY t.id LIMIT $2""")
@@ -268,7 +270,7 @@ class HarborDatabase:
         settings = {"default_transaction_read_only": "on", "application_name": "registry move-in"}
         try:
             connection = await asyncpg.connect(
-                url, server_settings=settings, command_timeout=_STATEMENT_SECONDS, timeout=_LOCK_SECONDS
+                url, server_settings=settings, command_timeout=_STATEMENT_SECONDS, timeout=_CONNECT_SECONDS
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _down(error) from error
@@ -286,7 +288,7 @@ class HarborDatabase:
 
     async def lock(self) -> None:
         """Exclude every other mover of this Harbor until this connection ends; raises ValueError."""
-        for _ in range(_LOCK_SECONDS * 4):
+        for _ in range(_LOCK_ATTEMPTS):
             if (await self._fetch("SELECT pg_try_advisory_lock($1)", _LOCK))[0][0]:
                 return
             await asyncio.sleep(0.25)
@@ -367,10 +369,9 @@ class HarborDatabase:
         return [Logged(*row) for row in await self._fetch(statement, after, limit)]
 
     async def _require_harbor(self) -> None:
-        try:
+        version = None
+        if (await self._fetch("SELECT to_regclass('schema_migrations')::text"))[0][0] is not None:
             version = (await self._fetch("SELECT max(version) FROM schema_migrations"))[0][0]
-        except asyncpg.UndefinedTableError:
-            version = None
         if version is None or not _OLDEST <= version <= _NEWEST:
             raise ValueError(
                 f"harbor.database_url: its schema is {version}; known are {_OLDEST} (Harbor 2.8) to {_NEWEST} (2.16)"
@@ -379,8 +380,6 @@ class HarborDatabase:
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
             rows: list[asyncpg.Record] = await self._connection.fetch(statement, *values)
-        except asyncpg.UndefinedTableError:
-            raise
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise _down(error) from error
         return rows

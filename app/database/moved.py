@@ -61,6 +61,12 @@ async def between(transaction: Transaction, kind: str, after: int, until: int) -
     return {row[0]: Moved(row[1], row[2]) for row in rows}
 
 
+async def is_target(transaction: Transaction, kind: str, target: int) -> bool:
+    """Return whether a row of ours is already what another row of Harbor's became. This reads all rows of the kind."""
+    here = (moved.c.kind == kind, moved.c.target == target)
+    return (await transaction.execute(select(moved.c.harbor_id).where(*here).limit(1))).first() is not None
+
+
 async def last(transaction: Transaction, kind: str) -> int:
     """Return the highest id of Harbor's that was moved, 0 if none was."""
     highest = select(func.max(moved.c.harbor_id)).where(moved.c.kind == kind)

@@ -15,7 +15,7 @@ from app.database import Database, Transaction, labels, manifests, moved
 from app.database.harbor import Artifact, Attached, HarborDatabase, Label, Tag
 from app.database.text import storable_part
 from app.oci.digest import Digest, is_digest
-from app.oci.errors import BlobUnknown, ManifestInvalid
+from app.oci.errors import BlobUnknown, ManifestInvalid, Unavailable
 from app.oci.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from app.oci.reference import is_tag
 from app.registry.garbage_collection import GRACE_SECONDS
@@ -92,7 +92,7 @@ class Artifacts(Step[Artifact]):
             return CannotMoveError("it has a kind of digest that is not verified here")
         try:
             async with self._turns:
-                payload = await self._payload(Digest(row.digest))
+                payload = await self._payload(Digest(row.digest), row.size)
             parsed = parse_manifest(payload, row.media_type or None)
         except CannotMoveError as error:
             return error
@@ -106,10 +106,8 @@ class Artifacts(Step[Artifact]):
             )
         return parsed
 
-    async def _payload(self, digest: Digest) -> bytes:
-        size = await self._store.size(digest)
-        if size is None:
-            raise _MissingError("the manifest is missing from Harbor's store")
+    async def _payload(self, digest: Digest, stated: int) -> bytes:
+        size = stated or await self._store.size(digest) or 0
         if size > MAX_MANIFEST_BYTES:
             raise CannotMoveError("the manifest has more than 4 MiB")
         pieces = bytearray()
@@ -119,6 +117,10 @@ class Artifacts(Step[Artifact]):
                     pieces += piece
         except BlobUnknown:
             raise _MissingError("the manifest is missing from Harbor's store") from None
+        except Unavailable as error:
+            if await self._store.size(digest) == size:
+                raise
+            raise CannotMoveError("the manifest in Harbor's store is damaged: it has another size") from error
         if Digest.of(bytes(pieces), digest.algorithm) != digest:
             raise CannotMoveError("the manifest in Harbor's store is damaged: it has another digest")
         return bytes(pieces)

@@ -32,6 +32,7 @@ _ENCRYPTED = "<enc-v1>"
 _IV_BYTES = 16
 _DAY = 86400
 _MOST_TEXT = 255
+_SHARED = "somebody else of Harbor has the same user name here"
 _RIGHTS = {"*": [PULL, PUSH]}
 
 
@@ -86,7 +87,7 @@ class People(Step[Person]):
             return _Plan("", local, None, None, None)
         username = self._names.of_person(row, local=local, robot_prefixes=self._prefixes)
         if self._taken.setdefault(username, row.id) != row.id:
-            raise CannotMoveError("somebody else of Harbor has the same user name here")
+            raise CannotMoveError(_SHARED)
         joined = None
         if change.was is not None:
             if await self._database.read(moved.is_joined, self.kind, row.id):
@@ -94,6 +95,8 @@ class People(Step[Person]):
         else:
             here = await self._database.read(accounts.person_by_name, username)
             source = AccountSource.LOCAL if local else AccountSource.SAML
+            if here is not None and await self._database.read(moved.is_target, self.kind, here.id):
+                raise CannotMoveError(_SHARED)
             if here is not None and here.source != source:
                 raise CannotMoveError(f"there is an account of that name here, and its source is {here.source}")
             if here is not None:
@@ -127,7 +130,7 @@ class People(Step[Person]):
         elif target is None:
             target = await self._make(transaction, row, plan)
         else:
-            await self._change(transaction, target, row, plan)
+            await self._change(transaction, target, change)
         if target is not None and plan.cli_secret is not None:
             days = self._config.access.most_key_days
             await moved.add_key(
@@ -155,11 +158,19 @@ class People(Step[Person]):
         await accounts.change(transaction, found.id, created_at=row.created_at)
         return found.id
 
-    async def _change(self, transaction: Transaction, account_id: int, row: Person, plan: _Plan) -> None:
-        values: dict[str, object] = {"is_admin": row.is_admin, **_about(row)}
-        if plan.password_hash is not None:
-            values |= {"password_hash": plan.password_hash}
-        await accounts.change(transaction, account_id, **values)
+    async def _change(self, transaction: Transaction, account_id: int, change: Change[Person]) -> None:
+        """Change what Harbor has changed, because the university or an operator may have changed the rest here."""
+        row, values = change.row, dict[str, object]()
+        if change.before["is_admin"] != row.is_admin:
+            values["is_admin"] = row.is_admin
+        if (change.before["full_name"], change.before["email"]) != (row.full_name, row.email):
+            values |= _about(row)
+        if change.before["deleted"]:
+            values["disabled"] = False
+        if change.plan.password_hash is not None:
+            values["password_hash"] = change.plan.password_hash
+        if values:
+            await accounts.change(transaction, account_id, **values)
 
     async def remove(self, transaction: Transaction, row: Mapping[str, Any], target: int) -> None:
         """See `Step.remove`: nobody loses an account, but nobody logs in to it."""

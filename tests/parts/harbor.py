@@ -108,11 +108,11 @@ class Folder:
 
 
 class Bucket:
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: Any, name: str, prefix: str = "") -> None:
+        self._client, self._name, self._prefix = client, name, prefix
 
     def put(self, path: str, data: bytes) -> None:
-        self._client.put_object(Bucket=self._name, Key=path, Body=data)
+        self._client.put_object(Bucket=self._name, Key=self._prefix + path, Body=data)
 
 
 def blob_path(digest: str) -> str:

@@ -14,6 +14,12 @@ from tests.parts.postgres import Postgres
 from .scene import Scene
 
 
+@pytest.fixture(autouse=True)
+def _nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are no workers for which a command would have to wait."""
+    monkeypatch.setattr("app.moving.LONGEST_SECONDS", 0)
+
+
 @pytest.fixture
 def harbor(kind: str, postgres: Postgres, tmp_path: Path) -> Iterator[Harbor]:
     """The newest release beside SQLite, the oldest beside PostgreSQL."""

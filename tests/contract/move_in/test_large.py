@@ -23,7 +23,7 @@ from tests.parts.weed import ObjectStore
 
 from .scene import SECRET, state_of
 
-PROJECTS, REPOSITORIES, IMAGES = 20, 10, 6
+PROJECTS, REPOSITORIES, IMAGES = 200, 10, 6
 KILLS = 20
 
 
