@@ -189,6 +189,10 @@ class Budget:
         self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
         self._host.told(await self._host.ledger().block(seconds))
 
+    async def reserve(self, count: int, seconds: float) -> None:
+        """Reserve GETs for plans for so many seconds; the number replaces the one before."""
+        self._host.told(await self._host.ledger().reserve(count, seconds))
+
     async def view(self) -> BudgetView:
         """Return the state of the budget, after setting the gauges from it.
 
@@ -215,6 +219,8 @@ class Budget:
             resets_at=None if entry.resets_in is None else entry.now + entry.resets_in,
             blocked_until=entry.blocked if entry.blocked_for else None,
             clients=entry.clients,
+            planned=entry.planned,
+            window=entry.window,
         )
 
     async def settle(self, spend: Spend, rate: RateLimit | None, *, keep_hold: bool) -> None:
