@@ -210,6 +210,10 @@ class UpstreamAccess:
         # Without a HEAD, only a GET can state a limit, and it did if one is known.
         return head.answer.rate is not None or (not head.served and account.client in self._stated)
 
+    async def reserve(self, gets: int, seconds: float) -> None:
+        """Reserve GETs of the first account for plans, instead of those that are reserved now."""
+        await self._accounts[0].budget.reserve(gets, seconds)
+
     async def budgets(self) -> list[BudgetView]:
         """Return the budget of each account."""
         return [await account.budget.view() for account in self._accounts]
