@@ -35,7 +35,7 @@ _CLIENT = Client(PLANS, may_fill=True)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the upstream says of a reference without being paid; ``digest`` is None if it does not say.
+    """The upstream's description of a reference, which costs nothing; ``digest`` is None if it does not say.
 
     ``rate`` is None for an image that it does not count.
     """
@@ -47,7 +47,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What of an image is here, for the platforms that were asked for.
+    """The parts of an image that are here and that are missing, for some platforms.
 
     ``gets`` manifests are missing, or are expected to be. ``size`` and ``missing_size`` (bytes of blobs) are None until
     all manifests are here. ``children`` and ``blobs`` are those that are missing; ``manifests`` and ``links`` are here.
@@ -68,7 +68,7 @@ class Survey:
 
 
 class NoPlatform(ManifestUnknown):
-    """The image is there, but for other platforms only."""
+    """The image is there, and it has other platforms only."""
 
 
 class Preparation:

@@ -37,7 +37,7 @@ _MOST_WINDOWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What an account allows: ``remaining`` of ``limit`` GETs until ``ends_at`` (Unix seconds), then ``limit`` again.
+    """An account's budget: ``remaining`` of ``limit`` GETs until ``ends_at`` (Unix seconds), then ``limit`` again.
 
     ``window`` is in seconds. ``own``: the upstream counts an account of ours, and not the address that we share.
     """
@@ -65,7 +65,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """GETs that nobody has planned, of ours and of others behind the address, for each hour of a week (UTC).
+    """GETs that nobody has planned, ours and those of others behind the address, by the hour of a week (UTC).
 
     ``mean`` is the average of the weeks that were seen, ``high`` what they rarely exceeded. Both are empty if nothing
     was seen.

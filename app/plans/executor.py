@@ -5,7 +5,7 @@ Each run, every few seconds:
     read the plans ─► compare with the upstream ─► divide the budget ─► reserve ─► fetch manifests ─► fetch blobs
                       (HEAD, free; in time)        (core.py)            (ledger)   (counted)
 
-SQL holds the plans, and what is here is read anew in each run. So a run resumes after a kill, on any host. After a
+SQL holds the plans, and each run reads again what is here. So a run resumes after a kill, on any host. After a
 flush of Redis the next run reserves again. While Redis is down nothing is fetched, because nothing can be reserved.
 """
 
@@ -39,7 +39,8 @@ STATES = Gauge(
     "registry_plans",
     "Plans whose date is to come, by state: ready, coming, late.",
     ["state"],
-    multiprocess_mode="mostrecent",
+    # The worker that has the lease counts, the others say 0.
+    multiprocess_mode="livesum",
 )
 
 _PAUSE_SECONDS = 15.0
@@ -48,7 +49,7 @@ _DAY = 86400.0
 EARLIEST_SECONDS = 3 * _DAY
 # The schedule aims at this long before the date.
 MARGIN_SECONDS = 900.0
-# What a plan brought is kept for this long after its last date; and how a keep is renewed, which ends with the plan.
+# Content is kept for this long after a plan's last date. The keep itself is shorter and renewed, so it ends with the plan.
 KEPT_SECONDS = _DAY
 _KEEP_SECONDS, _KEEP_AGAIN_SECONDS = 2 * _DAY, _DAY / 2
 # A weekly plan turns to its next date this long after a date.
@@ -111,7 +112,7 @@ class Executor:
         self._forecasts = forecasts
         self._clock = clock
         self._lease = Lease(cache, keys.lease("plans", "all"), life=30.0)
-        # What this worker has learned. Another one learns it again, at no cost.
+        # This worker's own knowledge. Another one learns it again, at no cost.
         self._seen: dict[_Key, tuple[float, Seen]] = {}
         self._kept: dict[_Key, float] = {}
         self._late: set[int] = set()
@@ -134,6 +135,7 @@ class Executor:
     async def step(self) -> None:
         """Do what can be done now, unless another worker has the lease or Redis is down."""
         if await self._lease.acquire() is not Claim.HELD:
+            self._report([], self._clock())
             return
         works = await self._read()
         await self._look(works)

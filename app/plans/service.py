@@ -68,7 +68,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
-    """What is to be expected of one image. Sizes are in bytes, None if they are not known before it is fetched.
+    """The outlook for one image. Sizes are in bytes, None if they are not known before it is fetched.
 
     ``expected_at`` is None if the image is here, or for as long as it cannot be fetched. ``problem`` says why.
     """
@@ -137,7 +137,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What plans take of a budget from now on: (start, end, GETs) by window, for those who draw it."""
+    """The part of a budget that plans take from now on: (start, end, GETs) by window."""
 
     view: BudgetView
     windows: Sequence[tuple[float, float, int]]
@@ -165,6 +165,11 @@ class Plans:
         """Return whether the principal may make plans: administrators and the configured groups may, in person."""
         in_person = principal.kind is PrincipalKind.PERSON and principal.limits is None
         return principal.administers or (in_person and not principal.groups.isdisjoint(self._policy.plan_groups))
+
+    def require(self, principal: Principal) -> None:
+        """Raise Forbidden for a principal that may not make plans."""
+        if not self.may_plan(principal):
+            raise Forbidden("you may not plan images for a date; ask an administrator")
 
     async def preview(self, by: Principal, proposal: Proposal) -> Preview:
         """Say what a plan would cost, and when each image would be here; raises Forbidden and Invalid."""
@@ -238,13 +243,13 @@ class Plans:
         return plan
 
     async def ahead(self, view: BudgetView) -> Ahead | None:
-        """Return what plans take of a budget from now on; None if its limit is not known."""
+        """Return what plans take of a budget from now on; None if they take nothing, or its limit is not known."""
         now = self._clock()
-        budget = budget_of(view, None, now)
-        if budget is None:
+        budget, needs = budget_of(view, None, now), await self._needs(view)
+        if budget is None or not needs:
             return None
         forecast = await self._forecasts.of(view.upstream, view.account)
-        made = schedule(budget, await self._needs(view), forecast, now)
+        made = schedule(budget, needs, forecast, now)
         return Ahead(view, [(window.start, window.end, window.taken) for window in made.windows], forecast)
 
     async def _look(
@@ -293,8 +298,7 @@ class Plans:
 
     def _check(self, by: Principal, proposal: Proposal) -> None:
         now = self._clock()
-        if not self.may_plan(by):
-            raise Forbidden("you may not plan images for a date; ask an administrator")
+        self.require(by)
         checks.word(proposal.title, Term("title"))
         if not 0 < len(proposal.images) <= MOST_IMAGES:
             raise Invalid("a plan names 1 to %(most)s images of mirrors of this registry", most=MOST_IMAGES)

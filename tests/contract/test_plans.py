@@ -118,6 +118,7 @@ async def site(house: House, hub: Hub, valkey: Valkey, tmp_path: Path) -> AsyncI
 
 async def stepped(site: Site, plan_id: int, by: object, until: Callable[[State], bool], steps: int = 6) -> State:
     """Let the executor run until a plan is as it should be."""
+    state = await site.plans.get(by, plan_id)  # type: ignore[arg-type]
     for _ in range(steps):
         await site.executor.step()
         state = await site.plans.get(by, plan_id)  # type: ignore[arg-type]

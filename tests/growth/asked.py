@@ -42,13 +42,16 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
+        "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
         f"{app}:v0000007", "/no-such-page",
     ]  # fmt: skip
     asks = {path: Ask(path) for path in plain}
-    for path in ("/", "/projects", "/projects?show=mine", "/search?q=image", "/mine", "/mine/sessions", "/mine/keys"):
+    for path in (
+        "/", "/projects", "/projects?show=mine", "/search?q=image", "/plans", "/mine", "/mine/sessions", "/mine/keys",
+    ):  # fmt: skip
         asks[f"{path} by mari"] = Ask(path, "mari")
     for path in ("/projects", "/mirror", "/search?q=image"):
         asks[f"{path} by nobody"] = Ask(path, "nobody")
@@ -80,7 +83,8 @@ def _api(built: Built) -> dict[str, Ask]:
         f"{API}/users", f"{API}/users/7", f"{API}/users/search?username=user-0000007",
         f"{API}/mirror/mirror/budget", f"{API}/mirror/mirror/fills", f"{API}/mirror/mirror/traffic", f"{API}/ping",
         f"{API}/health", f"{API}/systeminfo", f"{API}/systeminfo/volumes", f"{API}/statistics",
-        f"{API}/search?q=image", f"{API}/audit-logs", f"{API}/audit-logs?q=operation=push",
+        f"{API}/search?q=image", f"{API}/plans", f"{API}/plans/7", f"{API}/audit-logs",
+        f"{API}/audit-logs?q=operation=push",
         f"{API}/audit-logs?q=operation=delete", f"{API}/audit-logs?q=project_name=deep", f"{API}/registries",
         f"{API}/registries/1", f"{API}/openapi.json", f"{API}/openapi.yaml",
     ]  # fmt: skip

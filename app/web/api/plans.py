@@ -19,6 +19,7 @@ class OfPlans(ApiHandler):
     """The base of handlers of plans."""
 
     async def proposal(self) -> tuple[Proposal, Pasted]:
+        self.services.plans.require(self.principal)
         body = self.body
         pasted = await read_plan(self.services, self.principal, address_block(self.client_address), body["text"])
         return Proposal(
