@@ -145,6 +145,8 @@ class Policy:
     most_quota: int = 100 * 1024**3
     # Groups whose members may make pull-through caches.
     cache_groups: tuple[str, ...] = ()
+    # Groups whose members, beside administrators, may plan images of mirrors for a date.
+    plan_groups: tuple[str, ...] = ()
     audit_days: int = 365
 
 

@@ -55,6 +55,9 @@ from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
 from app.oci.errors import OCIError, Unavailable
+from app.plans.budgets import Forecasts
+from app.plans.executor import Executor
+from app.plans.service import Plans
 from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
@@ -498,6 +501,7 @@ class _Content:
     contents: Contents
     manifests: Manifests
     mirrors: Mapping[str, Mirror]
+    plans: Plans
     projects: Projects
     census: Census
     quotas: Quotas
@@ -530,12 +534,14 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     for mirror in mirrors.values():
         await mirror.start()
         stack.push_async_callback(mirror.close, _FILL_SECONDS)
-    census = Census(database)
+    census, forecasts = Census(database), Forecasts(database)
+    preparations = {name: mirror.preparation for name, mirror in mirrors.items()}
     return _Content(
         blobs=blobs,
         contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
         manifests=manifests,
         mirrors=mirrors,
+        plans=Plans(database, config.policy, preparations, forecasts),
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         census=census,
         quotas=Quotas(database, config.policy),
@@ -546,6 +552,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             FullnessWatch(database).run(),
             census.run(),
             Backfills(database).run(),
+            Executor(database, stores.cache, preparations, forecasts).run(),
         ],
     )
 
@@ -578,6 +585,7 @@ def _make_application(
         sessions=who.sessions,
         accounts=who.accounts,
         people=who.people,
+        plans=content.plans,
         projects=content.projects,
         census=content.census,
         members=Members(database, who.absence),

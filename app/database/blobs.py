@@ -177,12 +177,12 @@ async def coldest(
 ) -> list[tuple[int, Digest, int]]:
     """List the project's least recently pulled blobs, all last pulled before ``before`` (Unix seconds).
 
-    Each is (repository id, digest, size in bytes).
+    Each is (repository id, digest, size in bytes). Blobs that plans keep are left out.
     """
     statement = (
         select(link.c.repository_id, link.c.digest, blob.c.size)
         .join_from(link, blob, link.c.digest == blob.c.digest)
-        .where(link.c.project_id == project_id, link.c.pulled_at < before)
+        .where(link.c.project_id == project_id, link.c.pulled_at < before, link.c.kept_until < time.time())
         .order_by(link.c.pulled_at)
         .limit(limit)
     )

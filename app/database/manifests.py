@@ -364,9 +364,13 @@ async def index_of(transaction: Transaction, repository_id: int, digest: Digest)
 
 
 async def pulled_from_mirror(transaction: Transaction, repository_id: int, digest: Digest) -> float | None:
-    """Return the Unix time of a mirrored manifest's last pull; None if it is hosted or does not exist."""
+    """Return the Unix time of a mirrored manifest's last pull; None if it is hosted or does not exist.
+
+    For a manifest that a plan keeps, it is the time at which the plan no longer does.
+    """
+    used_at = case((manifest.c.kept_until > manifest.c.pulled_at, manifest.c.kept_until), else_=manifest.c.pulled_at)
     statement = (
-        select(manifest.c.pulled_at)
+        select(used_at)
         .join_from(manifest, repository, repository.c.id == manifest.c.repository_id)
         .join(project, project.c.id == repository.c.project_id)
         .where(manifest.c.repository_id == repository_id, manifest.c.digest == digest, project.c.upstream.is_not(None))
@@ -379,12 +383,17 @@ async def coldest(
 ) -> list[tuple[int, Digest, int]]:
     """List the project's least recently pulled manifests, all last pulled before ``before`` (Unix seconds).
 
-    Each is (repository id, digest, charged bytes). All manifests of the project are read.
+    Each is (repository id, digest, charged bytes). Those that plans keep are left out. All manifests of the project
+    are read.
     """
     statement = (
         select(manifest.c.repository_id, manifest.c.digest, func.coalesce(manifest.c.charged_bytes, 0))
         .join_from(repository, manifest, manifest.c.repository_id == repository.c.id)
-        .where(repository.c.project_id == project_id, manifest.c.pulled_at < before)
+        .where(
+            repository.c.project_id == project_id,
+            manifest.c.pulled_at < before,
+            manifest.c.kept_until < time.time(),
+        )
         .order_by(manifest.c.pulled_at)
         .limit(limit)
     )

@@ -18,6 +18,8 @@
     notice    of which end somebody was told, and how early; letter: mail that waits for the mail server
     audit     who did what; has no foreign key, because an entry outlives the rows that it names
     request   what was refused, failed, was slow or filled the cache, and why; the newest of some days
+    plan ── plan_image   images that are to be in a mirror before a date, and how far they are
+    plan_spent      counted GETs that plans have cost, by the hour
     budget_sample   the rest of an upstream's rate limit, by the minute
     signing_key     the keys that sign tokens
     setting         single values by name
@@ -138,6 +140,8 @@ link = Table(
     Column("digest", ForeignKey("blob.digest"), primary_key=True),
     Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
     Column("pulled_at", Double, nullable=False),
+    # Until then a plan keeps it from eviction.
+    Column("kept_until", Double, nullable=False, server_default="0"),
     Index("ix_link_digest", "digest"),
     Index("ix_link_project_id_digest", "project_id", "digest"),
     Index("ix_link_project_id_pulled_at", "project_id", "pulled_at"),
@@ -158,6 +162,8 @@ manifest = Table(
     Column("pulled_at", Double, nullable=False),
     # The bytes charged to the project for the manifest and its parts; NULL until a row of an older release is charged.
     Column("charged_bytes", BigInteger, nullable=True),
+    # As of a link.
+    Column("kept_until", Double, nullable=False, server_default="0"),
     Index("ix_manifest_uncharged", "repository_id", "digest", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     Index("ix_manifest_repository_id_subject_digest", "repository_id", "subject", "digest"),
     Index("ix_manifest_repository_id_created_at_digest", "repository_id", "created_at", "digest"),
@@ -501,6 +507,63 @@ pull_hour = Table(
     Column("pulls", BigInteger, nullable=False),
     # To find what is old.
     Index("ix_pull_hour_hour", "hour"),
+)
+
+plan = Table(
+    "plan",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("title", String, nullable=False),
+    # The account that made it, which may be gone, and its name.
+    Column("owner_id", BigInteger, nullable=True),
+    Column("owner", String, nullable=False),
+    # Such as "linux/arm64". Of an index only the images for these are fetched.
+    Column("platforms", JSON, nullable=False),
+    # The next date, and the last one. Both are the same unless the plan is weekly.
+    Column("due_at", Double, nullable=False),
+    Column("weekly", Boolean, nullable=False),
+    Column("ends_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("ix_plan_owner_id_id", "owner_id", "id"),
+    Index("ix_plan_ends_at", "ends_at"),
+)
+
+plan_image = Table(
+    "plan_image",
+    metadata,
+    Column("plan_id", ForeignKey("plan.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    Column("repository", _bytewise, nullable=False),
+    # A tag or a digest.
+    Column("reference", _bytewise, nullable=False),
+    # The upstream's manifest when it was last asked, at `checked_at`; "" before that.
+    Column("digest", String, nullable=False, server_default=_EMPTY),
+    # The counted GETs, and the bytes of blobs, that are still to be fetched; NULL if unknown.
+    Column("gets", BigInteger, nullable=True),
+    Column("bytes", BigInteger, nullable=True),
+    Column("missing_bytes", BigInteger, nullable=True),
+    Column("checked_at", Double, nullable=False, server_default="0"),
+    # Since when all of it is here; when it will be; whether that is after the date.
+    Column("ready_at", Double, nullable=True),
+    Column("expected_at", Double, nullable=True),
+    Column("late", Boolean, nullable=False, server_default=false()),
+    # Why it cannot be fetched, in English words.
+    Column("problem", Text, nullable=False, server_default=_EMPTY),
+    # The repository's pulls when the image had come.
+    Column("pulls_before", BigInteger, nullable=True),
+    Index("ix_plan_image_project_id", "project_id"),
+)
+
+plan_spent = Table(
+    "plan_spent",
+    metadata,
+    Column("upstream", String, primary_key=True),
+    # As of a sample.
+    Column("credential", String, primary_key=True),
+    # Hours since 1970.
+    Column("hour", BigInteger, primary_key=True),
+    Column("gets", BigInteger, nullable=False),
 )
 
 budget_sample = Table(

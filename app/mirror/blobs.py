@@ -94,6 +94,19 @@ class MirrorBlobs:
             headers={"Retry-After": "1"},
         )
 
+    async def bring(self, repository: Repository, digest: Digest, client: Client) -> None:
+        """Fetch a blob unless it is here, and return when it is linked; raises BlobUnknown, any upstream failure."""
+        for _ in range(2):
+            repository = await self._stored.made_meanwhile(repository)
+            if await self._stored.find(repository, digest) is not None:
+                return
+            access = await self._access.of(repository.project_id)
+            size = await self._expected_size(repository, digest, client, access)
+            fill = await self._fills.join(BlobRequest(repository, digest, size, access.pull_client, access.spool))
+            admit = partial(self._admit, repository, digest)
+            keep = admit if fill is None else partial(self._keep, repository, digest, fill)
+            await self._admissions.join((repository.name, digest), keep)
+
     async def close(self) -> None:
         """Stop the lookups and links under way; the owner of the fills closes them."""
         await self._admissions.close()

@@ -189,17 +189,18 @@ class Budget:
         self._blocked_until = max(self._blocked_until, time.monotonic() + seconds)
         self._host.told(await self._host.ledger().block(seconds))
 
+    async def reserve(self, count: int, seconds: float) -> None:
+        """Reserve GETs for plans for so many seconds; the number replaces the one before."""
+        self._host.told(await self._host.ledger(await self._source()).reserve(count, seconds))
+
     async def view(self) -> BudgetView:
         """Return the state of the budget, after setting the gauges from it.
 
         It is unlimited if the upstream sent images and has stated no limit for any.
         """
-        source, unlimited = self._host.source, False
+        source, unlimited = await self._source(), False
         if source is None:
-            # This worker has not asked the upstream yet, but another one may have.
-            known = await self._cache.get(keys.budget_source(self.upstream, self.account))
-            source = known.decode() if known else None
-            unlimited = not known and await self._cache.get(keys.unlimited(self.upstream, self.account)) is not None
+            unlimited = await self._cache.get(keys.unlimited(self.upstream, self.account)) is not None
         entry = self._host.told(await self._host.ledger(source).view())
         if isinstance(entry, Away):
             return BudgetView(self.upstream, self.account, False, None, None, 0, None, None, {})
@@ -215,7 +216,16 @@ class Budget:
             resets_at=None if entry.resets_in is None else entry.now + entry.resets_in,
             blocked_until=entry.blocked if entry.blocked_for else None,
             clients=entry.clients,
+            planned=entry.planned,
+            window=entry.window,
         )
+
+    async def _source(self) -> str | None:
+        """Return the source that the upstream counts; another worker may know it if this one has not asked yet."""
+        if self._host.source is not None:
+            return self._host.source
+        known = await self._cache.get(keys.budget_source(self.upstream, self.account))
+        return known.decode() if known else None
 
     async def settle(self, spend: Spend, rate: RateLimit | None, *, keep_hold: bool) -> None:
         """Settle a GET in the ledger that has its answer, or will have none."""

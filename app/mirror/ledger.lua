@@ -8,6 +8,7 @@
 --   landed                   when remaining last fell, or a counted GET came back
 --   guessed                  how many GETs were taken as counted although the upstream did not say so
 --   blocked                  until when the upstream wants no counted GET (429)
+--   planned planned_till     how many GETs are reserved for plans, and until when
 --   f:ID      until                          a GET in flight
 --   h:ID      {till, count, client, image}  GETs held for the rest of an image
 --   c:CLIENT  {asked, spent}                 when a client last asked, and how many GETs it got in this window
@@ -93,6 +94,11 @@ local function had(client)
   return (clients[client] and clients[client].spent or 0) + held(client)
 end
 
+-- GETs that only plans may spend. Their worker says again and again how many; after its death they are for everybody.
+local function planned()
+  return (ledger.planned_till or 0) > now and ledger.planned or 0
+end
+
 local function begin_window()
   set('since', now)
   for id, client in pairs(clients) do
@@ -132,7 +138,7 @@ end
 -- Return whether `client` may have `need` more, and its share. It may have up to an equal share of all pulls between
 -- the clients that asked lately, or more as long as none of them has had less.
 local function fair(client, need)
-  local pool, rivals, least = ledger.remaining - flying() - held(), 0, nil
+  local pool, rivals, least = ledger.remaining - flying() - held() - planned(), 0, nil
   for id, other in pairs(clients) do
     if other.asked + rules.active > now then
       pool, rivals = pool + had(id), rivals + 1
@@ -145,14 +151,17 @@ end
 
 local function spend()
   if ask.by and now > ask.by then return {verdict = 'late'} end
-  local me = clients[ask.client] or {asked = now, spent = 0}
-  me.asked = now
-  keep_client(ask.client, me)
+  -- Plans are no client that competes: what they get is reserved for them.
+  local me = not ask.planned and (clients[ask.client] or {asked = now, spent = 0})
+  if me then
+    me.asked = now
+    keep_client(ask.client, me)
+  end
   if ledger.blocked and ledger.blocked > now then return {verdict = 'blocked'} end
   if not ledger.remaining or now >= ledger.since + ledger.window then return {verdict = 'stale'} end
 
   local left, own = ledger.remaining - flying(), nil
-  if ask.also_hold == 0 then
+  if me and ask.also_hold == 0 then
     for id, hold in pairs(holds) do
       if hold.image == ask.image then own = id end
     end
@@ -160,7 +169,10 @@ local function spend()
   if not own then left = left - held() end
   local near, known = left <= rules.near, rules.known
   local answer = {verdict = 'granted'}
+  if me and not own then left = left - planned() end
   if left < 1 + ask.also_hold then answer.verdict = 'spent'
+  elseif not me then
+    if planned() < 1 then answer.verdict = 'share' end
   elseif not own then
     local may
     may, answer.share = fair(ask.client, 1 + ask.also_hold)
@@ -178,7 +190,10 @@ local function spend()
 
   flights[ask.id] = now + rules.flight
   redis.call('HSET', key, 'f:' .. ask.id, flights[ask.id])
-  if own then
+  if not me then
+    set('planned', planned() - 1)
+    return answer
+  elseif own then
     holds[own].count = holds[own].count - 1
     keep_hold(own, holds[own])
   else
@@ -206,12 +221,16 @@ elseif ARGV[1] == 'seed' then answer.seeded = learn(ask.rate, ask.sent, true)
 elseif ARGV[1] == 'forget' then
   flights[ask.id] = nil
   redis.call('HDEL', key, 'f:' .. ask.id)
+elseif ARGV[1] == 'reserve' then
+  set('planned', ask.count)
+  set('planned_till', now + ask.seconds)
 elseif ARGV[1] == 'block' then set('blocked', math.max(ledger.blocked or 0, now + ask.seconds))
 end
 if ask.drop and holds[ask.drop] then keep_hold(ask.drop, {count = 0}) end
 redis.call('EXPIRE', key, math.ceil((ledger.window or 0) + rules.keep))
 
 answer.now = now
+answer.planned = planned()
 answer.reserved, answer.had = flying() + held(), ask.client and had(ask.client) or 0
 for _, field in ipairs({'limit', 'window', 'remaining', 'since', 'heard', 'blocked'}) do answer[field] = ledger[field] end
 if ARGV[1] == 'view' then

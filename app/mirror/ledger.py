@@ -62,6 +62,8 @@ QUEUE_SECONDS = 30.0
 _SEEDINGS = 3
 _STUCK_SECONDS = _BUSY_SECONDS = 5
 UNSAID = "-"
+# The client that plans are in the ledger. They spend only what is reserved for them, and take no part in fair shares.
+PLANS = "plans"
 
 _RULES = {
     "flight": FLIGHT_SECONDS,
@@ -102,7 +104,7 @@ class Entry:
         blocked  the upstream wants no counted GET now
 
     ``waiting``: a GET may still be released. ``promised``: the GET that the client waits for is held for it. ``had``:
-    the number of GETs the client got or holds.
+    the number of GETs the client got or holds. ``planned``: the number of GETs that are reserved for plans.
     """
 
     now: float
@@ -118,6 +120,7 @@ class Entry:
     since: float | None = None
     heard: float | None = None
     blocked: float | None = None
+    planned: int = 0
     seeded: bool = False
     clients: Mapping[str, int] = field(default_factory=dict)
 
@@ -151,7 +154,8 @@ class Ledger:
         If nothing is to be held, a GET that was held for the image is used first. If Redis runs the script after we
         have stopped waiting, it reserves nothing.
         """
-        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold)
+        planned = True if client == PLANS else None
+        return await self._do("spend", id=spend_id, client=client, image=image, also_hold=also_hold, planned=planned)
 
     async def settle(self, spend_id: str, rate: RateLimit | None, *, keep_hold: bool) -> Entry | Away:
         """Record the end of a GET; without ``rate`` it is taken as counted.
@@ -175,6 +179,10 @@ class Ledger:
     async def block(self, seconds: float) -> Entry | Away:
         """Grant no counted GET for ``seconds``."""
         return await self._do("block", seconds=seconds)
+
+    async def reserve(self, count: int, seconds: float) -> Entry | Away:
+        """Reserve ``count`` GETs for plans for so many seconds, instead of those that are reserved now."""
+        return await self._do("reserve", count=count, seconds=seconds)
 
     async def forget(self, spend_id: str) -> Entry | Away:
         """Release a GET that was never sent, and the GETs held with it."""
@@ -217,7 +225,7 @@ class Denials:
         """Return the ledger's verdict as an error."""
         if entry.verdict == "blocked":
             return self.blocked(entry.blocked_for)
-        left = max(0, (entry.remaining or 0) - entry.reserved)
+        left = max(0, (entry.remaining or 0) - entry.reserved - entry.planned)
         given, seconds = self._given(entry.limit or 0, entry.window or 0, left), entry.resets_in or 0
         if entry.verdict == "share":
             # Clients that have not asked for so long no longer compete, which leaves more for the others.
@@ -227,7 +235,8 @@ class Denials:
             return self._refusal("busy", f"{given}, and other requests are served first", _BUSY_SECONDS)
         under_way = "a pull under way" if entry.reserved == 1 else "pulls under way"
         promised = f" and {entry.reserved} promised to {under_way}" if entry.reserved else ""
-        return self._refusal("spent", given + promised, seconds)
+        planned = f" and {entry.planned} reserved for plans" if entry.planned else ""
+        return self._refusal("spent", given + promised + planned, seconds)
 
     def spent(self, rate: RateLimit) -> TooManyRequests:
         """Return the refusal for a limit that the upstream itself stated; it does not state when its window began."""

@@ -21,6 +21,7 @@ from .content import MirrorContent
 from .fills import Fills
 from .listings import MirrorListings
 from .manifests import MirrorManifests
+from .preparation import Preparation
 from .spool import sweep
 from .statistics import BudgetHistory, FillReport, Traffic
 from .stored_blobs import StoredBlobs
@@ -37,7 +38,7 @@ _STALE_SPOOL_SECONDS = 24 * 3600
 class Mirror:
     """The mirror of one upstream; the owner calls `start` and `close`.
 
-    `content` serves pulls, and `access` shows the budgets.
+    `content` serves pulls, `access` shows the budgets, and `preparation` fetches images before anybody asks.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Mirror:
         self._blobs = MirrorBlobs(stored_blobs, self.access, self._fills, pulls, self._traffic)
         listings = partial(MirrorListings, name, hosted, self._lists)
         self.content = MirrorContent(database, stored, self._manifests, self._blobs, listings, pulls, self._traffic)
+        self.preparation = Preparation(database, self.access, self._manifests, self._blobs, stored, stored_blobs)
         self._fill_report = FillReport(cache, name)
         self._budget_history = BudgetHistory(database, cache, name)
         self._jobs: list[asyncio.Task[None]] = []

@@ -21,7 +21,8 @@ from app.database.traffic import HOUR, Counts
 from app.kit.write_behind import WriteBehind
 from app.oci.digest import Digest
 
-_SAMPLES_KEPT_SECONDS = 7 * 24 * 3600
+# Plans forecast the use of a budget from the last weeks.
+SAMPLES_KEPT_SECONDS = 28 * 24 * 3600
 # A living worker reports its fills again about every second.
 _OLD_REPORT_SECONDS = 5
 
@@ -49,6 +50,7 @@ class BudgetView:
     """The state of a budget. Times are Unix times; None means unknown or none.
 
     After the window ends, at ``resets_at``, the remaining pulls are unknown until the upstream states them again.
+    ``planned``: those that are reserved for plans now. ``window`` is in seconds.
     """
 
     upstream: str
@@ -60,6 +62,8 @@ class BudgetView:
     resets_at: float | None
     blocked_until: float | None
     clients: Mapping[str, int]
+    planned: int = 0
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class BudgetHistory:
         async with self._database.transaction() as transaction:
             for account, limit, remaining in known:
                 await budget_samples.add(transaction, self._upstream, account, now, limit=limit, remaining=remaining)
-                await budget_samples.remove_before(transaction, self._upstream, account, now - _SAMPLES_KEPT_SECONDS)
+                await budget_samples.remove_before(transaction, self._upstream, account, now - SAMPLES_KEPT_SECONDS)
 
 
 class FillReport:

@@ -38,6 +38,7 @@ from app.oci.manifest import INDEX_TYPES
 
 from .answers import Answer, RateLimit, UpstreamDown, UpstreamLimited, UpstreamRefused, answer_of
 from .budget import Budget
+from .ledger import PLANS
 from .statistics import BudgetView
 from .upstream import FetchedManifest, ManifestHead, Upstream
 
@@ -185,7 +186,8 @@ class UpstreamAccess:
     ) -> FetchedManifest:
         if not account.counted:
             account.counted.append((repository, reference))
-        hold = 1 if media_type in INDEX_TYPES else 0
+        # A plan has the GETs for the children in its reservation.
+        hold = 1 if media_type in INDEX_TYPES and client != PLANS else 0
         async with account.budget.spend(client, repository, also_hold=hold) as spend:
             current().pulls += 1
             fetched = await account.client.get_manifest(repository, reference)
@@ -207,6 +209,10 @@ class UpstreamAccess:
             return answer is not None and answer.rate is not None
         # Without a HEAD, only a GET can state a limit, and it did if one is known.
         return head.answer.rate is not None or (not head.served and account.client in self._stated)
+
+    async def reserve(self, gets: int, seconds: float) -> None:
+        """Reserve GETs of the first account for plans, instead of those that are reserved now."""
+        await self._accounts[0].budget.reserve(gets, seconds)
 
     async def budgets(self) -> list[BudgetView]:
         """Return the budget of each account."""

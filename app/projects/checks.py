@@ -19,7 +19,19 @@ _RESERVED = frozenset(
     {
         *("account", "addresses", "admin", "administration", "api", "assets", "auth", "c", "favicon.ico", "healthz"),
         *("help", "language", "locale", "login", "logout", "logs", "me", "metrics", "mine", "new", "new-project"),
-        *("oauth", "projects", "readyz", "robots.txt", "saml", "search", "secret", "service", "sessions", "settings"),
+        *(
+            "oauth",
+            "plans",
+            "projects",
+            "readyz",
+            "robots.txt",
+            "saml",
+            "search",
+            "secret",
+            "service",
+            "sessions",
+            "settings",
+        ),
         *("static", "system", "user", "users", "v1", "v2"),
     }
 )

@@ -16,6 +16,7 @@ from app.access.sessions import Sessions
 from app.config import Access, Policy, UpstreamConfig
 from app.database import Database
 from app.mirror.status import MirrorStatus
+from app.plans.service import Plans
 from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.condition import Check, Condition
@@ -61,6 +62,7 @@ class Services:
     sessions: Sessions
     accounts: Accounts
     people: People
+    plans: Plans
     projects: Projects
     census: Census
     members: Members

@@ -90,7 +90,7 @@ def build(url: str, size: int) -> Built:
     else:
         sequences = [
             f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
-            for table in ("project", "repository", "account", "label")
+            for table in ("project", "repository", "account", "label", "plan")
         ]
         with psycopg.connect(url, autocommit=True) as server:
             # Foreign keys are not looked after row by row, which takes longer than all the rest.
@@ -108,7 +108,8 @@ def _digest(number: int) -> str:
 
 
 def _statements(d: _Dialect, size: int) -> list[str]:
-    return [*_projects(d, size), *_people(d, size), *_mirror(d, size), *_deep(d, size), *_log(d, size)]
+    made = (part(d, size) for part in (_projects, _people, _mirror, _deep, _plans, _log))
+    return [line for lines in made for line in lines]
 
 
 def _projects(d: _Dialect, size: int) -> list[str]:
@@ -226,6 +227,17 @@ def _manifests(d: _Dialect, repository: str, digest: str, rows: str) -> str:
         f" {d.bytes(f'''CASE WHEN i % 4 = 0 THEN '{index}' ELSE '{image}' END''')}, 300, {_NOW} + i, {_NOW} + i,"
         f" 1500 FROM {rows}"
     )
+
+
+def _plans(d: _Dialect, size: int) -> list[str]:
+    """Make plans whose date is over, of an image each."""
+    many = d.series(str(size))
+    return [
+        "INSERT INTO plan (id, title, owner_id, owner, platforms, due_at, weekly, ends_at, created_at)"
+        f" SELECT i, 'a class', i, 'somebody', '[\"linux/amd64\"]', {_NOW}, i < 0, {_NOW}, {_NOW} FROM {many}",
+        "INSERT INTO plan_image (plan_id, number, project_id, repository, reference)"
+        f" SELECT i, 0, {size + 1}, 'library/redis', 'v1' FROM {many}",
+    ]
 
 
 def _log(d: _Dialect, size: int) -> list[str]:

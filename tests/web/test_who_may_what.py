@@ -106,13 +106,19 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("post", "/addresses"): CALLERS,
     ("post", "/language"): CALLERS,
     **{("get", f"/help{chapter}"): CALLERS for chapter in
-       ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/trouble", "/alerts")},
+       ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/plans", "/trouble", "/alerts")},
     ("get", "/mirror"): CALLERS,
     ("get", "/search"): CALLERS,
     ("get", "/projects"): CALLERS,
     ("get", "/new-project"): PEOPLE,
     ("post", "/new-project"): PEOPLE,
     ("get", "/secret"): PEOPLE,
+    ("get", "/plans"): PEOPLE,
+    ("get", "/plans/new"): ("admin",),
+    ("post", "/plans/new"): ("admin",),
+    ("post", "/plans/delete"): PEOPLE,
+    ("get", f"/plans/{table._PLAN}"): PEOPLE,
+    ("get", f"/plans/{table._PLAN}/fills"): PEOPLE,
     ("get", "/mine"): PEOPLE,
     ("get", "/mine/sessions"): PEOPLE,
     ("post", "/mine/sessions/revoke"): PEOPLE,
@@ -145,6 +151,8 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
 # A script asks for the first by its form, people are sent to the front page. Redirects lead to the second. Of the third
 # there is one form for each entry of a list that is empty here.
 NO_LINK_TO = {("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended")}
+# Nobody here has a plan, and only those who may make one see their list in the menu.
+OF_A_PLAN = {("get", f"/plans/{table._PLAN}"), ("get", f"/plans/{table._PLAN}/fills"), ("post", "/plans/delete")}
 # A robot that is not there is no form's error but a page's: the door was open.
 OPEN_BUT_NOTHING_THERE = {400, 404}
 
@@ -198,7 +206,7 @@ def in_a_project(door: tuple[str, str], project: Project) -> str:
 def outside_of_projects(door: tuple[str, str], scene: Scene) -> str:
     """Spell the path of a door that is in no project."""
     robot = scene.admin.do("listRobots").json()[0]["id"] if table._ROBOT in door[1] else 0
-    return door[1].replace(table._ROBOT, str(robot)).replace("\\", "")
+    return door[1].replace(table._ROBOT, str(robot)).replace(table._PLAN, "999999").replace("\\", "")
 
 
 def knock(scene: Scene, person: Person, door: tuple[str, str], project: Project) -> Answer:
@@ -336,7 +344,9 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
     outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]
     shown = doors(controls(browsers[caller], iter((*outside, *inside))), project.name, project.mirror)
-    may = {door for door, callers in OUTSIDE.items() if caller in callers} - NO_LINK_TO
+    may = {door for door, callers in OUTSIDE.items() if caller in callers} - NO_LINK_TO - OF_A_PLAN
+    if caller != "admin":
+        may.discard(("get", "/plans"))
     may |= {
         (door[0], table._PROJECT + door[1])
         for door in IN_A_PROJECT

@@ -7,7 +7,9 @@ those on both sides of its bound; `tests/contract/test_who_may_what.py` asks the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -287,6 +289,22 @@ def delete_person(scene: Scene, caller: Api) -> Answer:
 
 _KEY = {"duration": 1, "permissions": [{"namespace": "*", "access": access("repository:pull")}]}
 _UPSTREAM = {"id": 1}
+
+
+def plan(operation: str) -> Callable[[Scene, Api], Answer]:
+    """Plan an image of a mirror for tomorrow."""
+
+    def call(scene: Scene, caller: Api) -> Answer:
+        mirror = next(project.mirror for project in scene.projects if project.public)
+        due_at = datetime.fromtimestamp(time.time() + 86400, UTC).isoformat()
+        text = f"{scene.house.host}/{mirror}/library/redis:7"
+        return caller.do(
+            operation, {"title": scene.fresh(), "text": text, "platforms": ["linux/amd64"], "due_at": due_at}
+        )
+
+    return call
+
+
 OUTSIDE = {
     "ping": Gate(EVERYBODY, plain("ping")),
     "getHealth": Gate(EVERYBODY, plain("getHealth")),
@@ -333,10 +351,15 @@ OUTSIDE = {
     "exportAuditLogs": Gate(ADMINISTRATORS, plain("exportAuditLogs")),
     "getVolumes": Gate(ADMINISTRATORS, plain("getVolumes")),
     "listRegistries": Gate(ADMINISTRATORS, plain("listRegistries")),
+    "listPlans": Gate(IN_PERSON, plain("listPlans")),
+    "previewPlan": Gate(ADMINISTRATORS, plan("previewPlan")),
+    "createPlan": Gate(ADMINISTRATORS, plan("createPlan")),
 }  # fmt: skip
 # Operations whose way in is seen by what is not there: 404 says that the door was open.
 MISSING = {
     "deleteAccessKey": Gate(IN_PERSON, plain("deleteAccessKey", key_id=999999)),
+    "getPlan": Gate(IN_PERSON, plain("getPlan", plan_id=999999)),
+    "deletePlan": Gate(IN_PERSON, plain("deletePlan", plan_id=999999)),
     "deleteSession": Gate(IN_PERSON, plain("deleteSession", session_id="0" * 64)),
     "getRegistry": Gate(ADMINISTRATORS, plain("getRegistry", **_UPSTREAM)),
 }

@@ -143,6 +143,11 @@ class UpstreamsPage(Administration):
                 for name, config in sorted(self.services.upstreams.items())
             ],
             fills=await mirror.fills(),
+            late=[
+                state
+                for state in await self.services.plans.newest(self.principal)
+                if state.late and state.plan.due_at > self.now
+            ],
         )
 
 

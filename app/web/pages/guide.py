@@ -25,7 +25,7 @@ from .base import PageHandler
 
 FOLDER = Path(__file__).resolve().parents[3] / "docs" / "guide"
 # In reading order. The first is /help itself.
-CHAPTERS = ("index", "login", "cache", "projects", "robots", "pushing", "clusters", "trouble", "alerts")
+CHAPTERS = ("index", "login", "cache", "projects", "robots", "pushing", "clusters", "plans", "trouble", "alerts")
 
 _HOST, _MIRROR, _ROBOT = "registry.hpc.ut.ee", "mirror", "robot-PROJECT+"
 _PROMPT, _FAILS = "$ ", "! "

@@ -22,6 +22,8 @@ from . import plot
 from .base import PageHandler
 
 _DAY = 86400
+# How far ahead plans are drawn.
+_AHEAD = 86400
 _HOTTEST = 12
 
 
@@ -78,7 +80,19 @@ class OfMirror(PageHandler):
         samples = await read(budget_samples.since, view.upstream, view.account, since)
         if view.limit is not None and view.remaining is not None:
             samples.append(BudgetSample(int(self.now), view.limit, view.remaining))
-        return AccountBudget(view, plot.draw(samples, since, self.now))
+        ahead = await self._ahead(view)
+        return AccountBudget(view, plot.draw(samples, since, self.now + (_AHEAD if ahead else 0), ahead))
+
+    async def _ahead(self, view: BudgetView) -> list[plot.Coming]:
+        """Return what plans take of a budget ahead, and what others are expected to; empty without a plan."""
+        ahead = await self.services.plans.ahead(view)
+        if ahead is None or not any(gets for _, _, gets in ahead.windows):
+            return []
+        use = ahead.forecast
+        return [
+            plot.Coming(start, end, gets, use.expected(start, end), use.at_most(start, end))
+            for start, end, gets in ahead.windows
+        ]
 
 
 class MirrorPage(OfMirror):

@@ -1,4 +1,4 @@
-"""Draws what an upstream still allowed, and pulls, over time: as coordinates of an SVG."""
+"""Draws what an upstream still allowed, what plans take of it ahead, and pulls, over time: as coordinates of an SVG."""
 
 from __future__ import annotations
 
@@ -27,14 +27,43 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """A window ahead: GETs that plans take, and those that others are expected to take, usually and at most.
+
+    Times are in seconds.
+    """
+
+    start: float
+    end: float
+    planned: int
+    expected: float
+    at_most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plot:
-    """Paths of an SVG of WIDTH by HEIGHT. ``last`` is the point of the newest sample, None if there is none."""
+    """Paths of an SVG of WIDTH by HEIGHT. ``last`` is the point of the newest sample, None if there is none.
+
+    ``planned`` are what plans take of windows ahead, ``expected`` the range that others are expected to take of them.
+    """
 
     lines: Sequence[str]
     areas: Sequence[str]
     across: Sequence[Tick]
     down: Sequence[Tick]
     last: tuple[float, float] | None
+    planned: Sequence[Box] = ()
+    expected: Sequence[Box] = ()
     left: int = _LEFT
     right: int = WIDTH - _RIGHT
     bottom: int = HEIGHT - _BOTTOM
@@ -42,8 +71,8 @@ class Plot:
     height: int = HEIGHT
 
 
-def draw(samples: Sequence[BudgetSample], start: float, end: float) -> Plot:
-    """Plot samples, oldest first, between two times in seconds."""
+def draw(samples: Sequence[BudgetSample], start: float, end: float, ahead: Sequence[Coming] = ()) -> Plot:
+    """Plot samples, oldest first, and windows ahead, between two times in seconds."""
     step = max(1, len(samples) // _MOST_POINTS)
     chosen = [*samples[:-1:step], samples[-1]] if samples else []
     top = max((sample.limit for sample in chosen), default=0) or 1
@@ -65,7 +94,21 @@ def draw(samples: Sequence[BudgetSample], start: float, end: float) -> Plot:
     across = [Tick(x(hour), time.strftime("%H:%M", time.gmtime(hour))) for hour in hours]
     down = [Tick(y(value), str(round(value))) for value in (0, top / 2, top)]
     last = (x(chosen[-1].at), y(chosen[-1].remaining)) if chosen else None
-    return Plot(lines, areas, across, down, last)
+
+    def box(window: Coming, low: float, high: float) -> Box:
+        left, right = x(window.start), x(min(window.end, end))
+        return Box(left, y(high), round(max(0.0, right - left - 1), 1), round(y(low) - y(high), 1))
+
+    shown = [window for window in ahead if window.start < end]
+    return Plot(
+        lines,
+        areas,
+        across,
+        down,
+        last,
+        planned=[box(window, 0, window.planned) for window in shown if window.planned],
+        expected=[box(window, window.expected, window.at_most) for window in shown],
+    )
 
 
 @dataclass(frozen=True, slots=True)

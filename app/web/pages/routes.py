@@ -21,6 +21,7 @@ from . import (
     mine,
     mirrors,
     operations,
+    plans,
     policy,
     projects,
     repositories,
@@ -36,6 +37,7 @@ from .static import StaticHandler
 
 _PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"
 _REPOSITORY = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
+_PLAN = r"(?P<plan>[1-9][0-9]{0,17})"
 _ROBOT = r"(?P<robot>[1-9][0-9]{0,17})"
 _DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
 _TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
@@ -47,6 +49,11 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     *((guide.address(name), guide.GuidePage) for name in guide.CHAPTERS),
     (r"/search", search.SearchPage),
     (r"/mirror", mirrors.MirrorPage),
+    (r"/plans", plans.PlansPage),
+    (r"/plans/new", plans.NewPlanPage),
+    (r"/plans/delete", plans.DeletePlanPage),
+    (r"/plans/" + _PLAN, plans.PlanPage),
+    (r"/plans/" + _PLAN + r"/fills", plans.PlanFillsPage),
     (r"/projects", projects.ProjectsPage),
     (r"/new-project", projects.NewProjectPage),
     (secret.ADDRESS, secret.SecretPage),

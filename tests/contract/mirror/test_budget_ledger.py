@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.cache import Away, Cache
 from app.mirror.answers import RateLimit
-from app.mirror.ledger import FLIGHT_SECONDS, Entry, Ledger
+from app.mirror.ledger import FLIGHT_SECONDS, PLANS, Entry, Ledger
 from tests.parts.valkey import Valkey
 
 WINDOW = 21600
@@ -67,6 +67,9 @@ class Book:
 
     async def block(self, seconds: float) -> None:
         _there(await self._ledger.block(seconds))
+
+    async def reserve(self, count: int, seconds: float = 60.0) -> Entry:
+        return _there(await self._ledger.reserve(count, seconds))
 
     async def forget(self, spend_id: str) -> Entry:
         return _there(await self._ledger.forget(spend_id))
@@ -460,3 +463,30 @@ async def _live(url: str, left: int, offset: int, steps: list[tuple]) -> None:
 )
 def test_no_order_of_events_overspends(valkey: Valkey, left: int, offset: int, steps: list[tuple]) -> None:
     asyncio.run(_live(valkey.url, left, offset, steps))
+
+
+async def test_what_is_reserved_for_plans_is_theirs_alone(book: Book) -> None:
+    await book.seed(30)
+    assert (await book.reserve(12)).planned == 12
+    verdicts = [(await book.pull(f"{number}")).verdict for number in range(20)]
+    assert (verdicts.count("granted"), verdicts.count("spent")) == (18, 2)
+    assert [(await book.pull(PLANS)).verdict for _ in range(13)] == ["granted"] * 12 + ["spent"]
+
+
+async def test_plans_get_nothing_that_is_not_reserved_and_are_no_rival(book: Book) -> None:
+    await book.seed(30)
+    assert (await book.spend(PLANS))[1].verdict == "share"
+    await book.reserve(4)
+    assert (await book.pull(PLANS)).verdict == "granted"
+    entry = await book.view()
+    assert (entry.planned, dict(entry.clients)) == (3, {})
+    assert [(await book.pull("me")).verdict for _ in range(26)] == ["granted"] * 26
+
+
+async def test_a_reservation_lapses_unless_it_is_renewed(book: Book) -> None:
+    await book.seed(20)
+    await book.reserve(20, seconds=60)
+    assert (await book.spend("me"))[1].verdict == "spent"
+    book.clock.now += 61
+    await book.observe(20)
+    assert (await book.spend("me"))[1].verdict == "granted"

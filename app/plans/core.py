@@ -1,0 +1,228 @@
+"""Divide an upstream's budget among the images of plans, window by window; pure functions of values and a clock.
+
+    needs ──► merged by image ──► ordered ──► each takes GETs of windows before its date ──► Schedule
+                                                │ quiet windows first, then the busy ones
+                                                └ if these do not suffice: windows after the date, and it is late
+
+The order is by the hour of the date. Within an hour people take turns, an image each.
+
+Plans never get all of a window:
+
+- On an account of our own they leave what pulls without a plan are expected to need, and a third of the limit at least.
+  That third shrinks with the time that is left, so the end of a window goes to plans instead of lapsing.
+- The budget of an address is shared with others whom we do not know. Plans never take its last third.
+
+The simulation in ``bench/plans.py`` and the service run this same code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+HOUR = 3600.0
+_DAY = 24 * HOUR
+_HOURS_OF_A_WEEK = 168
+# The share of a window that plans cannot take.
+UNPLANNED = 1 / 3
+# The last part of a window in which its rest would soon lapse.
+_TAIL = 1 / 12
+# A window in which pulls without a plan use more than this part of the limit is busy.
+_BUSY = 1 / 4
+# The schedule looks no further ahead than this.
+_MOST_WINDOWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """An account's budget: ``remaining`` of ``limit`` GETs until ``ends_at`` (Unix seconds), then ``limit`` again.
+
+    ``window`` is in seconds. ``own``: the upstream counts an account of ours, and not the address that we share.
+    """
+
+    limit: int
+    window: float
+    remaining: int
+    ends_at: float
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The ``gets`` that one image still costs, wanted by ``person`` between ``earliest`` and ``due`` (Unix seconds).
+
+    Two needs with the same ``key`` are one image.
+    """
+
+    key: str
+    person: str
+    due: float
+    gets: int
+    earliest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """GETs that nobody has planned, ours and those of others behind the address, by the hour of a week (UTC).
+
+    ``mean`` is the average of the weeks that were seen, ``high`` what they rarely exceeded. Both are empty if nothing
+    was seen.
+    """
+
+    mean: Mapping[int, float] = field(default_factory=dict)
+    high: Mapping[int, float] = field(default_factory=dict)
+
+    def expected(self, start: float, end: float) -> float:
+        """Return the average number of GETs between two times (Unix seconds)."""
+        return _between(self.mean, start, end)
+
+    def at_most(self, start: float, end: float) -> float:
+        """Return the number of GETs between two times that is rarely exceeded."""
+        return max(self.expected(start, end), _between(self.high, start, end))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window of the budget, and the GETs of it that plans may have and have."""
+
+    start: float
+    end: float
+    free: int
+    busy: bool
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The windows with what plans take of them, the first one being the present.
+
+    ``ready``: when each image is here, by its key; an image without an entry is beyond what is looked ahead.
+    ``late``: the keys of images that are not here before their date. ``now``: the keys whose GETs may be sent now, in
+    order, and ``reserved``: how many GETs that are.
+    """
+
+    windows: Sequence[Window]
+    ready: Mapping[str, float]
+    late: frozenset[str]
+    now: Sequence[str]
+    reserved: int
+
+
+def schedule(budget: Budget, needs: Iterable[Need], forecast: Forecast, now: float) -> Schedule:
+    """Divide the budget among the needs."""
+    ordered = in_order(needs)
+    horizon = max((need.due for need in ordered), default=now) + 2 * budget.window
+    windows = _windows(budget, forecast, now, horizon)
+    ready: dict[str, float] = {}
+    late: set[str] = set()
+    taken_now: dict[str, int] = {}
+    for need in ordered:
+        left, last = need.gets, now
+        for place in _choices(windows, need):
+            window = windows[place]
+            takes = min(left, window.free - window.taken)
+            if takes <= 0:
+                continue
+            windows[place] = replace(window, taken=window.taken + takes)
+            left, last = left - takes, max(last, window.start)
+            if place == 0:
+                taken_now[need.key] = takes
+            if not left:
+                break
+        if not left:
+            ready[need.key] = last
+        if left or last >= need.due:
+            late.add(need.key)
+    return Schedule(windows, ready, frozenset(late), list(taken_now), sum(taken_now.values()))
+
+
+def in_order(needs: Iterable[Need]) -> list[Need]:
+    """Return the needs in the order in which they are served, each image once."""
+    merged: dict[str, Need] = {}
+    for need in needs:
+        known = merged.get(need.key)
+        if known is None:
+            merged[need.key] = need
+            continue
+        first = min(known, need, key=lambda one: one.due)
+        merged[need.key] = replace(first, gets=max(known.gets, need.gets), earliest=min(known.earliest, need.earliest))
+    turns: Counter[tuple[float, str]] = Counter()
+    keyed = []
+    for need in sorted(merged.values(), key=lambda one: (one.due, one.key)):
+        hour = need.due // HOUR
+        keyed.append(((hour, turns[hour, need.person], need.due, need.key), need))
+        turns[hour, need.person] += 1
+    return [need for _, need in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def free_now(budget: Budget, forecast: Forecast, now: float) -> int:
+    """Return how many GETs of the present window plans may have."""
+    left = max(0.0, budget.ends_at - now)
+    share = budget.limit * UNPLANNED
+    if budget.own:
+        share *= min(1.0, left / budget.window)
+    keep = max(share, forecast.at_most(now, budget.ends_at))
+    return max(0, budget.remaining - math.ceil(keep - 1e-9))
+
+
+def _windows(budget: Budget, forecast: Forecast, now: float, horizon: float) -> list[Window]:
+    def is_busy(start: float, end: float) -> bool:
+        whole = forecast.expected(start, end) / (end - start) * budget.window if end > start else 0.0
+        return whole > budget.limit * _BUSY
+
+    end = max(now, budget.ends_at)
+    lapses = budget.own and end - now <= budget.window * _TAIL
+    windows = [Window(now, end, free_now(budget, forecast, now), not lapses and is_busy(now, end))]
+    while end < horizon and len(windows) < _MOST_WINDOWS:
+        start, end = end, end + budget.window
+        keep = max(budget.limit * UNPLANNED, forecast.at_most(start, end))
+        windows.append(Window(start, end, max(0, budget.limit - math.ceil(keep - 1e-9)), is_busy(start, end)))
+    return windows
+
+
+def _choices(windows: Sequence[Window], need: Need) -> list[int]:
+    """Return the places of the windows that a need may use, the best first."""
+    possible = [place for place, window in enumerate(windows) if window.end > need.earliest]
+    before = [place for place in possible if windows[place].start < need.due]
+    return [*sorted(before, key=lambda place: windows[place].busy), *possible[len(before) :]]
+
+
+def learn(spent: Iterable[tuple[float, float]], weeks: int, now: float) -> Forecast:
+    """Return a forecast from (Unix time, GETs) of the last ``weeks`` weeks, without those of plans.
+
+    With fewer than two weeks, an hour is compared with the same hour of all days.
+    """
+    hours: Counter[int] = Counter()
+    first = now
+    for at, number in spent:
+        hours[int(at // HOUR)] += max(0.0, number)  # type: ignore[assignment]  # a Counter adds any number
+        first = min(first, at)
+    seen = min(now - first, weeks * 7 * _DAY)
+    period = _HOURS_OF_A_WEEK if seen >= 14 * _DAY else 24
+    if seen < HOUR:
+        return Forecast()
+    values: dict[int, list[float]] = {}
+    for hour in range(int((now - seen) // HOUR), int(now // HOUR)):
+        values.setdefault(hour % period, []).append(hours[hour])
+    mean = {hour: sum(many) / len(many) for hour, many in values.items()}
+    # Four weeks are too few for a quantile, so the largest value stands for it.
+    high = {hour: float(max(many)) for hour, many in values.items()}
+    return Forecast(
+        {hour: mean.get(hour % period, 0.0) for hour in range(_HOURS_OF_A_WEEK)},
+        {hour: high.get(hour % period, 0.0) for hour in range(_HOURS_OF_A_WEEK)},
+    )
+
+
+def _between(hours: Mapping[int, float], start: float, end: float) -> float:
+    """Add up an hourly course between two times."""
+    if not hours:
+        return 0.0
+    total, at = 0.0, start
+    while at < end:
+        hour = int(at // HOUR)
+        until = min(end, (hour + 1) * HOUR)
+        total += hours.get(hour % _HOURS_OF_A_WEEK, 0.0) * (until - at) / HOUR
+        at = until
+    return total

@@ -1,0 +1,139 @@
+"""The pages of plans: their list, a form that shows a plan before it is made, and the class's page for projection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from app.access.errors import Invalid
+from app.access.principal import address_block
+from app.mirror.statistics import RunningFill
+from app.oci.errors import OCIError
+from app.plans.service import Preview, Proposal, State
+from app.web.planning import Pasted, read_plan
+
+from .base import PageHandler, whole
+
+_FIELDS = ("title", "text", "platforms", "due_at", "ends_at", "zone")
+_DEFAULT_PLATFORMS = "linux/amd64"
+# In bytes, as that of the address helper.
+_MOST_PASTED = 512 * 1024
+
+
+class PlansPage(PageHandler):
+    """The person's plans, the newest first; all plans for administrators."""
+
+    needs = "person"
+    section = "plans"
+
+    async def get(self) -> None:
+        after = whole(self.query("after")) if self.query("after") else None
+        self.show("plans.html", states=await self.services.plans.newest(self.principal, after))
+
+
+class NewPlanPage(PageHandler):
+    """The form of a new plan. Sent with ``show``, it shows what the plan takes; with ``make``, it makes the plan."""
+
+    needs = "person"
+    section = "plans"
+    most_body = _MOST_PASTED
+
+    async def get(self) -> None:
+        self.services.plans.require(self.principal)
+        self._form({"platforms": _DEFAULT_PLATFORMS})
+
+    async def post(self) -> None:
+        self.services.plans.require(self.principal)
+        values = {name: self.field(name) for name in _FIELDS} | {"weekly": self.field("weekly")}
+        try:
+            pasted = await read_plan(self.services, self.principal, address_block(self.client_address), values["text"])
+            proposal = _proposal(values, pasted)
+            if self.field("do") == "make":
+                plan_id = await self.services.plans.create(self.principal, proposal)
+                self.note("create", "plan", proposal.title)
+                self.redirect(f"/plans/{plan_id}", status=303)
+                return
+            preview = await self.services.plans.preview(self.principal, proposal)
+        except OCIError as error:
+            self._form(values, error=self.mistake(error))
+            return
+        self._form(values, preview, pasted)
+
+    def _form(
+        self, values: Mapping[str, str], preview: Preview | None = None, pasted: Pasted | None = None, error: str = ""
+    ) -> None:
+        self.show("plan-new.html", values=values, preview=preview, pasted=pasted, error=error)
+
+
+class OfPlan(PageHandler):
+    """A page about one plan."""
+
+    needs = "person"
+    section = "plans"
+
+    async def fills(self, state: State) -> list[RunningFill]:
+        """List the running fills of a plan's repositories."""
+        mine = {f"{image.project}/{image.repository}" for image in state.images}
+        return [fill for fill in await self.services.mirror.fills() if mine.intersection(fill.repositories)]
+
+
+class PlanPage(OfPlan):
+    """How far a plan is, readable from the last row of a class room."""
+
+    needs = "person"
+
+    async def get(self, plan: str) -> None:
+        state = await self.services.plans.get(self.principal, whole(plan))
+        self.show("plan.html", state=state, fills=await self.fills(state))
+
+
+class PlanFillsPage(OfPlan):
+    """Only the running fills of a plan, for the script that refreshes them."""
+
+    needs = "person"
+
+    async def get(self, plan: str) -> None:
+        state = await self.services.plans.get(self.principal, whole(plan))
+        self.show("fills.html", fills=await self.fills(state))
+
+
+class DeletePlanPage(PageHandler):
+    needs = "person"
+
+    async def post(self) -> None:
+        async def remove() -> None:
+            removed = await self.services.plans.remove(self.principal, self.chosen("plan"))
+            self.note("delete", "plan", removed.title)
+
+        await self.settle(
+            remove(), self._("The plan is deleted. The images that it brought can still be pulled."), "/plans"
+        )
+
+
+def _proposal(values: Mapping[str, str], pasted: Pasted) -> Proposal:
+    zone = _zone(values["zone"])
+    return Proposal(
+        title=values["title"],
+        images=pasted.wanted,
+        platforms=values["platforms"].replace(",", " ").split(),
+        due_at=_moment(values["due_at"], zone),
+        weekly=values["weekly"] != "",
+        ends_at=_moment(values["ends_at"], zone) if values["weekly"] else 0.0,
+    )
+
+
+def _zone(name: str) -> tzinfo:
+    """Return the browser's time zone; UTC if it does not say or is not known here."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def _moment(text: str, zone: tzinfo) -> float:
+    """Read a time as a browser's field writes it; raises Invalid."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+    except (ValueError, OverflowError):
+        raise Invalid("choose a date and a time") from None
