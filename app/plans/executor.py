@@ -49,7 +49,7 @@ _DAY = 86400.0
 EARLIEST_SECONDS = 3 * _DAY
 # The schedule aims at this long before the date.
 MARGIN_SECONDS = 900.0
-# Content is kept for this long after a plan's last date. The keep itself is shorter and renewed, so it ends with the plan.
+# Content is kept for this long after a plan's last date. The keep itself is shorter and renewed: it ends with the plan.
 KEPT_SECONDS = _DAY
 _KEEP_SECONDS, _KEEP_AGAIN_SECONDS = 2 * _DAY, _DAY / 2
 # A weekly plan turns to its next date this long after a date.

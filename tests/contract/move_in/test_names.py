@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.access.absence import Absence
 from app.access.people import Identity, People
 from app.access.sessions import Sessions
 from app.cache import Cache
@@ -22,7 +23,7 @@ DOCKER = "https://hub.docker.com"
 async def test_a_first_log_in_finds_what_was_theirs(scene: Scene) -> None:
     fill(scene.harbor)
     await scene.move()
-    people = People(scene.database, Sessions(Cache("redis://127.0.0.1:9"), 60, 60), "robot-")
+    people = People(scene.database, Sessions(Cache("redis://127.0.0.1:9"), 60, 60), "robot-", Absence(None))
     signed = await people.signed_in(Identity("mari@ut.ee", "Mari Maasikas", "mari@ut.ee", ("staff",), None))
     assert signed.changes == (), "the account was there"
     roles = dict(
