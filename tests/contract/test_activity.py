@@ -1,11 +1,14 @@
-"""What was pushed lately to some projects, what fills a project, and which robots end soon, on both databases."""
+"""The latest pushes, the sizes, the robots that end soon, and repositories by what they hold, on both databases."""
 
 from __future__ import annotations
 
 from sqlalchemy import update
 
-from app.database import Database, activity, robots
+from app.database import Database, activity, repositories, robots
 from app.database.activity import Push, RepositorySize
+from app.database.keyset import Page
+from app.database.projects import Viewer
+from app.database.repositories import Holding
 from app.database.tables import tag
 from app.oci.digest import Digest
 
@@ -74,3 +77,41 @@ async def test_robots_that_end_soon(database: Database) -> None:
         assert [one.name for one in found] == ["robot$sooner", "robot$soon"]
         found = await robots.ending(transaction, [lab, other], 100.0, 200.0, 2)
         assert [one.name for one in found] == ["robot$sooner", "robot$far"]
+
+
+async def test_repositories_are_found_by_what_they_hold(database: Database) -> None:
+    lab, secret = await make_project(database, "lab"), await make_project(database, "secret", public=False)
+    digests = {}
+    for project, name, tags in ((lab, "app", ("1.0", "1.1")), (lab, "tool", ("2.0",)), (secret, "app", ("1.0",))):
+        repository = await make_repository(database, project, name)
+        made = image(f"{project} {name}", Digest.of(b"layer"))
+        digests[project, name] = repository, await add_manifest(database, repository, made, *tags)
+    nobody, everybody = Viewer(everything=False), Viewer(everything=True)
+
+    async def found(viewer: Viewer, holding: Holding, search: str = "") -> dict[str, str]:
+        async with database.reading() as transaction:
+            page: Page[tuple[str, str]] = Page(10, search=search)
+            entries = await repositories.search(transaction, viewer, page, holding)
+            held = await repositories.held(transaction, [entry.id for entry in entries], holding)
+        return {entry.full_name: held[entry.id] for entry in entries}
+
+    tag = Holding("tag", "1.")
+    assert await found(nobody, tag) == {"lab/app": "1.0"}
+    assert await found(everybody, tag) == {"lab/app": "1.0", "secret/app": "1.0"}
+    assert await found(everybody, tag, "SECRET/") == {"secret/app": "1.0"}
+    assert await found(everybody, Holding("tag", "1.1")) == {"lab/app": "1.1"}
+    assert await found(everybody, Holding("tag", "1.%")) == {}
+    _, digest = digests[lab, "tool"]
+    for text in (digest, digest[:20]):
+        assert await found(nobody, Holding("digest", text)) == {"lab/tool": digest}
+    assert await found(nobody, Holding("digest", digests[secret, "app"][1])) == {}
+    async with database.reading() as transaction:
+        pages: list[str] = []
+        after = None
+        for _ in range(3):
+            entries = await repositories.search(transaction, everybody, Page(1, after), tag)
+            pages += [entry.full_name for entry in entries]
+            after = (entries[-1].project, entries[-1].name) if entries else None
+            if after is None:
+                break
+    assert pages == ["lab/app", "secret/app"]

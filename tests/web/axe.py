@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
 # The rules of WCAG 2.2 up to AA, and axe's own of good practice.
-_RUN = """() => axe.run(document, {
+_RUN = """(part) => axe.run(part ?? document, {
   runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"],
 })"""
 
@@ -31,9 +31,9 @@ def _source() -> str:
     return script.read_text()
 
 
-def violations(page: Page) -> list[str]:
-    """List what breaks a rule on the page as it is: the rule, and the first few elements."""
+def violations(page: Page, part: Locator | None = None) -> list[str]:
+    """List what breaks a rule on the page as it is, or in a part of it: the rule, and the first few elements."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(_source())
-    found: list[dict[str, Any]] = page.evaluate(_RUN)["violations"]
+    found: list[dict[str, Any]] = (page.evaluate(_RUN) if part is None else part.evaluate(_RUN))["violations"]
     return [f"{one['id']}: " + " | ".join(node["html"][:160] for node in one["nodes"][:3]) for one in found]
