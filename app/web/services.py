@@ -22,6 +22,7 @@ from app.projects.immutability import Immutability
 from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
+from app.projects.retention import Retentions
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
@@ -65,6 +66,7 @@ class Services:
     quotas: Quotas
     labels: Labels
     immutability: Immutability
+    retentions: Retentions
     repositories: Repositories
     artifacts: Artifacts
     tags: Tags

@@ -21,6 +21,7 @@ from app.database import (
     members,
     projects,
     removals,
+    retention,
     robots,
 )
 from app.database.migrate import migrate
@@ -40,6 +41,8 @@ HARMLESS = {
     "blobs.touch": "pulled_at",
     "credentials.touch": "last_used_at, last_used_from",
     "immutability._mark": "immutable, which is read with a lock",
+    "retention.create": "retention_id, which people read",
+    "retention.remove": "retention_id, which people read",
     "manifests.set_checked": "checked_at, which is read again before the upstream is asked",
     "manifests.touch": "pulled_at",
     "projects.mark_as_configured": "uses_configured_account",
@@ -167,6 +170,7 @@ CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
         lambda t, s: removals.hide_repository(t, s.repository),
         (resolved, found_repository),
     ),
+    "retention.note_pulls": (lambda t, s: retention.note_pulls(t, s.project, 9e9), (resolved,)),
     "robots.change": (lambda t, s: robots.change(t, s.robot, secret_hash="other"), (robot,)),
     "robots.remove": (lambda t, s: robots.remove(t, s.robot), (robot, known_robot)),
     "robots.remove_of_project": (lambda t, s: robots.remove_of_project(t, s.project), (robot, known_robot)),
