@@ -68,6 +68,7 @@ from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
 from app.projects.requests import Requests
+from app.projects.retention import Retentions
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.blobs import Blobs
@@ -79,6 +80,7 @@ from app.registry.manifests import Manifests
 from app.registry.payloads import Payloads
 from app.registry.pulls import Pulls
 from app.registry.repositories import Repositories
+from app.registry.retention_runs import RetentionRuns
 from app.registry.tags import Tags
 from app.registry.uploads import Uploads
 from app.storage import BlobStore
@@ -548,6 +550,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         jobs=[
             pulls.run(),
             GarbageCollection(database, stores.blobs).run(),
+            RetentionRuns(database, who.audit).run(),
             Eviction(database).run(),
             FullnessWatch(database).run(),
             census.run(),
@@ -592,6 +595,7 @@ def _make_application(
         quotas=content.quotas,
         labels=Labels(database),
         immutability=Immutability(database),
+        retentions=Retentions(database),
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
         charts=Charts(database, stores.blobs, who.computations),

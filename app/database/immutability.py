@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import Select, delete, exists, func, select, update
 
 from app.oci.digest import Digest
 from app.oci.selectors import Selector
@@ -134,13 +135,23 @@ async def holding_in(transaction: Transaction, repository_id: int) -> Holding | 
 
     The project is locked, so that nobody makes a rule before the transaction ends.
     """
-    statement = (
-        select(project.c.id, project.c.immutable, repository.c.name)
-        .join_from(repository, project, project.c.id == repository.c.project_id)
-        .where(repository.c.id == repository_id)
-        .with_for_update(key_share=True, read=True, of=project)
-    )
-    row = (await transaction.execute(statement)).first()
+    locked = _above(repository_id).with_for_update(key_share=True, read=True, of=project)
+    return await _holding(transaction, locked)
+
+
+async def holding_of(transaction: Transaction, repository_id: int) -> Holding | None:
+    """Read the rules over a repository as `holding_in` does, without a lock, because a list only shows them."""
+    return await _holding(transaction, _above(repository_id))
+
+
+def _above(repository_id: int) -> Select[Any]:
+    above = select(project.c.id, project.c.immutable, repository.c.name)
+    joined = above.join_from(repository, project, project.c.id == repository.c.project_id)
+    return joined.where(repository.c.id == repository_id)
+
+
+async def _holding(transaction: Transaction, above: Select[Any]) -> Holding | None:
+    row = (await transaction.execute(above)).first()
     return await holding(transaction, row[0], row[2]) if row is not None and row[1] else None
 
 

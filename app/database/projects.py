@@ -58,6 +58,7 @@ class Project:
     description: str
     quota_bytes: int | None
     has_credential: bool
+    retention_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ _columns = (
     project.c.description,
     project.c.quota_bytes,
     project.c.upstream_credential.is_not(None),
+    project.c.retention_id,
 )
 _owned = project.alias("owned")
 # A person who is a member of more projects than this finds a page of them soon, on the way through all projects.
@@ -161,6 +163,7 @@ _resolve = PointQuery(
         project.c.created_at,
         # As text, because the two drivers differ in what they make of JSON.
         cast(project.c.settings, Text),
+        project.c.pulls_noted_until,
     )
     .join_from(
         project,
@@ -183,14 +186,15 @@ async def head(database: Database, name: str) -> tuple[int, bool, str | None] | 
 
 async def resolve(
     database: Database, name: str, repository_name: str
-) -> tuple[int, bool, str | None, int | None, float, Mapping[str, Any]] | None:
+) -> tuple[int, bool, str | None, int | None, float, Mapping[str, Any], float | None] | None:
     """Find a project and a repository in it by name.
 
     Return the project's id, whether it is public, its upstream, the repository's id, the project's creation time (Unix
-    seconds), and its settings. The repository's id is None if there is no such repository.
+    seconds), and its settings. The last one is until when its pulls are written before their answers
+    (`retention.note_pulls`). The repository's id is None if there is no such repository.
     """
     row = await database.point(_resolve, repository_name, name)
-    return (row[0], bool(row[1]), row[2], row[3], row[4], _settings(row[5])) if row else None
+    return (row[0], bool(row[1]), row[2], row[3], row[4], _settings(row[5]), row[6]) if row else None
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@
              │              └─ manifest_label ── label   of a project, or of the system if it has no project
              ├─ member      a person's or a group's role in the project
              ├─ immutable_rule   tags that are neither moved nor deleted
+             ├─ retention ── retention_execution ── retention_task   artifacts that are kept; the rest is removed
              ├─ robot       of the project, or of the system if it has no project
              └─ traffic     requests and bytes of a mirror, served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
@@ -64,6 +65,7 @@ _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
 _UNCHARGED = text("charged_bytes IS NULL")
 _UNATTENDED = text("unattended_at IS NOT NULL")
+_OPEN = text("ended_at IS NULL")
 _CAPITALS = text("username != lower(username)")
 # For PostgreSQL and SQLite, each as SQLAlchemy spells the condition of a query.
 _SHOWN = text("NOT pending"), text("pending = 0")
@@ -97,6 +99,10 @@ project = Table(
     Column("unattended_at", Double, nullable=True),
     # Whether an immutability rule is enabled: a push reads it with the lock that it takes anyway.
     Column("immutable", Boolean, nullable=False, server_default=false()),
+    # Of its retention policy, as Harbor's clients read it; and until when each pull is written before its answer,
+    # because a run of the policy is removing artifacts (Unix seconds).
+    Column("retention_id", BigInteger, nullable=True),
+    Column("pulls_noted_until", Double, nullable=True),
     Index("ix_project_owner_id", "owner_id"),
     Index("ix_project_unattended", "id", postgresql_where=_UNATTENDED, sqlite_where=_UNATTENDED),
     Index("ix_project_created_at_id", "created_at", "id"),
@@ -167,6 +173,7 @@ manifest = Table(
     Index("ix_manifest_uncharged", "repository_id", "digest", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     Index("ix_manifest_repository_id_subject_digest", "repository_id", "subject", "digest"),
     Index("ix_manifest_repository_id_created_at_digest", "repository_id", "created_at", "digest"),
+    Index("ix_manifest_repository_id_pulled_at_digest", "repository_id", "pulled_at", "digest"),
 )
 
 _manifest_key = ["manifest.repository_id", "manifest.digest"]
@@ -236,6 +243,68 @@ immutable_rule = Table(
     Column("ends_at", Double, nullable=True),
     Column("created_at", Double, nullable=False),
     Index("ix_immutable_rule_project_id_id", "project_id", "id"),
+)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False, unique=True),
+    # A list of `app.oci.retention.Rule`.
+    Column("rules", JSON, nullable=False),
+    # Six fields (`app.kit.cron`), "" for none; when it is due next.
+    Column("cron", String, nullable=False),
+    Column("next_at", Double, nullable=True),
+    # Changes up to here are evaluated; NULL if everything has to be.
+    Column("evaluated_at", Double, nullable=True),
+    Column("changed_at", Double, nullable=False),
+    Index("ix_retention_next_at", "next_at"),
+)
+
+# The artifacts that are the latest by a rule, as of the last run, by the rule's place; -1 has those to look at again.
+retention_kept = Table(
+    "retention_kept",
+    metadata,
+    Column("repository_id", _of_repository(), primary_key=True),
+    Column("rule", BigInteger, primary_key=True),
+    Column("digest", _bytewise, primary_key=True),
+)
+
+retention_execution = Table(
+    "retention_execution",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("retention_id", ForeignKey("retention.id", ondelete="CASCADE"), nullable=False),
+    Column("trigger", String, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    # A word of `app.database.retention.Status`.
+    Column("status", String, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=True),
+    # A worker that runs it renews this; past it, another one takes it over.
+    Column("leased_until", Double, nullable=True),
+    Index("ix_retention_execution_retention_id_id", "retention_id", "id"),
+    Index("ix_retention_execution_open", "id", postgresql_where=_OPEN, sqlite_where=_OPEN),
+)
+
+# The part of a run in one repository.
+retention_task = Table(
+    "retention_task",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("execution_id", ForeignKey("retention_execution.id", ondelete="CASCADE"), nullable=False),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("repository", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=True),
+    # The artifacts that were looked at, and those of them that stay.
+    Column("total", BigInteger, nullable=False),
+    Column("retained", BigInteger, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+    # The first of the removed artifacts, with their tags.
+    Column("removed", JSON, nullable=False),
+    Index("ix_retention_task_execution_id_id", "execution_id", "id"),
 )
 
 upload = Table(

@@ -111,6 +111,11 @@ async def _trim(transaction: Transaction, repository_id: int, name: str) -> None
     quotas.owe(transaction, repository_id, -sum((await transaction.execute(gone)).scalars()))
 
 
+async def forget(transaction: Transaction, repository_id: int, names: Collection[str]) -> None:
+    """Remove all entries of tags, because nothing that they named is to be kept; at most 500 tags."""
+    await _remove(transaction, _keys((tag_history.c.repository_id == repository_id) & tag_history.c.name.in_(names)))
+
+
 async def remove_of_repository(transaction: Transaction, repository_id: int, limit: int) -> int:
     """Remove up to ``limit`` entries of a repository; return how many there were."""
     return await _remove(transaction, _keys(tag_history.c.repository_id == repository_id).limit(limit))

@@ -96,7 +96,7 @@ class Preparation:
         found = await projects.resolve(self._database, project, repository)
         if found is None:
             raise NameUnknown("there is no project %(name)r", name=project)
-        project_id, public, upstream, repository_id, _, settings = found
+        project_id, public, upstream, repository_id, _, settings, _ = found
         require_served(settings, name)
         return Repository(name, project_id, public, upstream, repository_id, settings)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 
 from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
-from app.database import Database, Transaction, immutability, projects
+from app.database import Database, Transaction, immutability, projects, retention
 from app.database.immutability import Holding, Rule
 from app.kit.ids import is_id
 from app.oci.digest import Digest
@@ -80,6 +80,7 @@ class Immutability:
             _check(*chosen, end)
             turned_off = rule.disabled if disabled is None else disabled
             await immutability.change(transaction, rule, *chosen, disabled=turned_off, ends_at=end)
+            await retention.look_at_all(transaction, project_id)
             return _found(await immutability.rules(transaction, project_id), rule_id)
 
         return await self._database.transact(change)
@@ -91,6 +92,7 @@ class Immutability:
             await require_hosting(transaction, project_id)
             rule = _found(await immutability.rules(transaction, project_id), rule_id)
             await immutability.remove(transaction, rule)
+            await retention.look_at_all(transaction, project_id)
             return rule
 
         return await self._database.transact(remove)

@@ -53,6 +53,8 @@ class Repository:
     upstream: str | None
     id: int | None
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    # Until when pulls are written before their answers (Unix seconds), because a retention run removes artifacts.
+    pulls_noted_until: float | None = None
 
 
 class Settings(TypedDict, total=False):
@@ -89,9 +91,9 @@ class Projects:
         if found is None:
             grant.require(name, NO_PROJECT, made_at=0.0)
             raise NameUnknown("there is no project %(name)r", name=name.project)
-        project_id, public, upstream, repository_id, made_at, settings = found
+        project_id, public, upstream, repository_id, made_at, settings, noted_until = found
         grant.require(name, project_id, made_at)
-        return Repository(name, project_id, public, upstream, repository_id, settings)
+        return Repository(name, project_id, public, upstream, repository_id, settings, noted_until)
 
     async def open_to_write(self, name: Name, grant: Grant) -> Repository:
         """Find a repository to push to, as `open` does; also raises Denied for a mirror, NameUnknown for no name."""

@@ -6,6 +6,7 @@ project's kind. The implementations do not check the kind again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
@@ -130,6 +131,8 @@ class HostedContent:
         if found is None:
             raise unknown_manifest(repository.name, reference)
         self._pulls.manifest(repository_id, found.digest, counts=not head and found.media_type not in INDEX_TYPES)
+        if repository.pulls_noted_until is not None and repository.pulls_noted_until > time.time():
+            await self._pulls.flush()
         return ManifestAnswer.of(found)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:

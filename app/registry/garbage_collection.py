@@ -5,7 +5,8 @@
     an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
 
 A manifest that was pushed by digest and never had a tag or an index stays, because somebody pins it. An unreferenced
-manifest of a mirror stays for as long as it is pulled now and then.
+manifest of a mirror stays for as long as it is pulled now and then. A retention rule may keep manifests without a tag;
+then its runs decide on them (`retention_runs`).
 
 Source: the review queue of GitLab's container registry (field notes, "Metadata and garbage collection").
 """
@@ -15,9 +16,21 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, removals, tag_history, uploads
+from app.database import (
+    JOB_SECONDS,
+    Database,
+    Transaction,
+    blobs,
+    manifests,
+    removals,
+    retained,
+    retention,
+    tag_history,
+    uploads,
+)
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
+from app.oci.retention import rules_over
 from app.projects.removal import finish_removals
 from app.storage import BlobStore
 
@@ -60,12 +73,15 @@ class GarbageCollection:
     async def _review(self) -> int:
         async def review(transaction: Transaction) -> int:
             due = await manifests.due_reviews(transaction, _BATCH)
+            kept = await _keep_untagged(transaction, {repository_id for repository_id, _ in due})
             for repository_id, digest in due:
                 if not await manifests.is_referenced(transaction, repository_id, digest):
                     pulled_at = await manifests.pulled_from_mirror(transaction, repository_id, digest)
                     if pulled_at is not None and pulled_at + UNPULLED_SECONDS > time.time():
                         look_at = pulled_at + UNPULLED_SECONDS
                         await manifests.ask_review(transaction, repository_id, [digest], look_at)
+                    elif repository_id in kept and await manifests.sizes(transaction, repository_id, [digest]):
+                        await retained.look_again(transaction, repository_id, [digest])
                     else:
                         await _remove_manifest(transaction, repository_id, digest)
                 if not await manifests.names_blob(transaction, repository_id, digest):
@@ -100,6 +116,16 @@ class GarbageCollection:
             async with self._database.transaction(JOB_SECONDS) as transaction:
                 await blobs.forget_garbage(transaction, removed)
         return len(removed)
+
+
+async def _keep_untagged(transaction: Transaction, repository_ids: set[int]) -> set[int]:
+    """Return the repositories in which a retention rule decides on manifests without a tag."""
+    found = set()
+    for repository_id in repository_ids:
+        over = await retention.over(transaction, repository_id)
+        if over is not None and any(rule.untagged for rule in rules_over(over[1].rules, over[0]).values()):
+            found.add(repository_id)
+    return found
 
 
 async def _remove_manifest(transaction: Transaction, repository_id: int, digest: Digest) -> None:

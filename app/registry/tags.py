@@ -15,6 +15,7 @@ from app.projects import unfinished
 from app.projects.immutability import require_movable_in
 
 from .garbage_collection import GRACE_SECONDS
+from .tag_fates import Fate, fate_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class Tags:
             digests = {entry.digest for entry in past}
             present = await artifacts.present(transaction, repository_id, digests)
         return History(current, past, frozenset(present))
+
+    async def fate(self, project_id: int, repository_id: int, repository_name: str, name: Tag) -> Fate | None:
+        """Return what the project's rules do with a tag, None if it is removed."""
+        try:
+            return await fate_of(self._database, project_id, repository_id, repository_name, name)
+        except Missing:
+            return None
 
     async def point_back(self, repository_id: int, name: Tag, digest: Digest, by: str) -> None:
         """Point a tag at a manifest that it named before; ``by`` is the principal's subject.

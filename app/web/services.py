@@ -25,6 +25,7 @@ from app.projects.labels import Labels
 from app.projects.members import Members
 from app.projects.quotas import Quotas
 from app.projects.requests import Requests
+from app.projects.retention import Retentions
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.charts import Charts
@@ -69,6 +70,7 @@ class Services:
     quotas: Quotas
     labels: Labels
     immutability: Immutability
+    retentions: Retentions
     repositories: Repositories
     artifacts: Artifacts
     charts: Charts

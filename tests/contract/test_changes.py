@@ -23,6 +23,7 @@ from app.database import (
     moved,
     projects,
     removals,
+    retention,
     robots,
 )
 from app.database.migrate import migrate
@@ -47,6 +48,8 @@ HARMLESS = {
     "moved.date_tags": "updated_at; checked_at as in manifests.set_checked",
     "moved.describe_repository": "description, created_at, pull_count",
     "moved.replace_object": "the former object stays for longer than copies of the row",
+    "retention.create": "retention_id, which people read",
+    "retention.remove": "retention_id, which people read",
     "manifests.set_checked": "checked_at, which is read again before the upstream is asked",
     "manifests.touch": "pulled_at",
     "projects.mark_as_configured": "uses_configured_account",
@@ -184,6 +187,7 @@ CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
         lambda t, s: removals.hide_repository(t, s.repository),
         (resolved, found_repository),
     ),
+    "retention.note_pulls": (lambda t, s: retention.note_pulls(t, s.project, 9e9), (resolved,)),
     "robots.change": (lambda t, s: robots.change(t, s.robot, secret_hash="other"), (robot,)),
     "robots.remove": (lambda t, s: robots.remove(t, s.robot), (robot, known_robot)),
     "robots.remove_of_project": (lambda t, s: robots.remove_of_project(t, s.project), (robot, known_robot)),

@@ -53,8 +53,9 @@ async def test_names_resolve(database: Database) -> None:
     project = await make_project(database)
     repository = await make_repository(database, project, "team/app")
     made_at = float((await rows(database, "SELECT created_at FROM project WHERE name = 'physics'"))[0][0])
-    assert await projects.resolve(database, "physics", "team/app") == (project, True, None, repository, made_at, {})
-    assert await projects.resolve(database, "physics", "team") == (project, True, None, None, made_at, {})
+    here = project, True, None
+    assert await projects.resolve(database, "physics", "team/app") == (*here, repository, made_at, {}, None)
+    assert await projects.resolve(database, "physics", "team") == (*here, None, made_at, {}, None)
     assert await projects.resolve(database, "biology", "team/app") is None
 
 

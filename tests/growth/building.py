@@ -11,6 +11,7 @@ user-0000001 …  ``size`` people; `MARI` is a member of a few projects, and one
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def build(url: str, size: int) -> Built:
     else:
         sequences = [
             f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))"
-            for table in ("project", "repository", "account", "label", "plan")
+            for table in ("project", "repository", "account", "label", "plan", "retention", "retention_execution")
         ]
         with psycopg.connect(url, autocommit=True) as server:
             # Foreign keys are not looked after row by row, which takes longer than all the rest.
@@ -184,11 +185,16 @@ def _mirror(d: _Dialect, size: int) -> list[str]:
 
 
 def _deep(d: _Dialect, size: int) -> list[str]:
-    """Fill one repository: of four manifests, the first is an index of the next two, and the last an image."""
+    """Fill one repository: of four manifests, the first is an index of the next two, and the last an image.
+
+    The project has the first of the retention policies, with a run that did something in many repositories.
+    """
     many, few, app, other = d.series(str(size)), d.series(str(FEW)), size + 1, size + 2
     part = "part (repository_id, manifest, digest, is_manifest, size)"
     tag = "tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
-    here = d.digest("i")
+    here, cast = d.digest("i"), "::json" if isinstance(d, _PostgreSQL) else ""
+    rule = {"template": "latestPushedK", "count": 9, "tags": ["**", False], "repositories": ["**", False]}
+    rules, none = f"'{json.dumps([rule | {'untagged': False, 'disabled': False}])}'{cast}", f"'[]'{cast}"
     of_index = f"FROM {many} WHERE i % 4 = 0"
     return [
         f"INSERT INTO repository (id, project_id, name, created_at) SELECT {app}, {size + 2}, 'app', {_NOW}",
@@ -199,6 +205,14 @@ def _deep(d: _Dialect, size: int) -> list[str]:
         f" FROM {d.series('800')}",
         _manifests(d, str(app), here, many),
         _manifests(d, f"{other}", here, few),
+        f"INSERT INTO retention (id, project_id, rules, cron, evaluated_at, changed_at)"
+        f" SELECT 1, {size + 2}, {rules}, '', {_NOW + 2_000_000}, {_NOW}",
+        "INSERT INTO retention (id, project_id, rules, cron, changed_at)"
+        f" SELECT i + 1, i, {rules}, '', {_NOW} FROM {many}",
+        "INSERT INTO retention_execution (id, retention_id, trigger, dry_run, status, started_at, ended_at)"
+        f" SELECT i, i, 'Manual', false, 'Success', {_NOW}, {_NOW} FROM {many}",
+        "INSERT INTO retention_task (id, execution_id, repository_id, repository, status, started_at, total, retained,"
+        f" freed_bytes, removed) SELECT i, 1, {app}, 'app', 'Success', {_NOW}, 1, 1, 0, {none} FROM {many}",
         # Pushed lately, so that nothing is due yet.
         "INSERT INTO review (repository_id, digest, review_at, project_id, pushed_by)"
         f" SELECT {app}, {d.digest('i + 5000000')}, {_NOW + 2_080_000} + i / 1000.0, {size + 2}, 'person:{MARI}'"

@@ -80,6 +80,13 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", "/policy/immutability/add"): Door(MAINTAINER, fields={"tags": "/"}),
     ("post", "/policy/immutability/switch"): Door(MAINTAINER, fields={"rule": "999999"}),
     ("post", "/policy/immutability/delete"): Door(MAINTAINER, fields={"rule": "999999"}),
+    ("post", "/policy/retention/add"): Door(DEVELOPER, fields={"template": "none"}),
+    ("post", "/policy/retention/remove"): Door(DEVELOPER, fields={"rule": "999999"}),
+    ("post", "/policy/retention/schedule"): Door(DEVELOPER, fields={"schedule": "none"}),
+    # A run waits for a worker, so another one cannot begin.
+    ("post", "/policy/retention/run"): Door(DEVELOPER, fields={"dry_run": "yes"}),
+    ("post", "/policy/retention/stop"): Door(DEVELOPER, fields={"run": "999999"}),
+    ("get", f"/policy/runs/{table._RUN}"): Door(DEVELOPER),
     ("get", "/logs"): Door(PROJECT_ADMIN),
     ("get", "/repositories"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
@@ -170,6 +177,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             scene.push(project, "app", "v1", seed)
         rule = {"tag_selectors": [{"pattern": "none-*"}]}
         assert scene.admin.do("createImmutableTagRule", rule, project_name_or_id=project.name).status == 201
+        body = {"rules": [{"template": "always"}], "scope": {"level": "project", "ref": project.number}}
+        policy = scene.admin.do("createRetention", body).number
+        runs[project.name] = scene.admin.do("runRetention", {"dry_run": True}, id=policy).number
     yield scene
     faults = house.service.faults()
     house.close()
@@ -195,11 +205,16 @@ def browsers(scene: Scene) -> dict[str, Person]:
     return found
 
 
+# The number of a run of the retention rules of each project.
+runs: dict[str, int] = {}
+
+
 def in_a_project(door: tuple[str, str], project: Project) -> str:
     """Spell a door's path in a project, or in its cache where only caches have such a page."""
     digest = NOT_THERE if door[1].startswith("/delete-artifact") else IMAGE.digest
     pattern = door[1].replace(table._DIGEST, f"@{digest}").replace(table._TAG, ":v1")
     name = project.mirror if pattern in _OF_CACHES else project.name
+    pattern = pattern.replace(table._RUN, str(runs[project.name]))
     return f"/projects/{name}" + pattern.replace(table._REPOSITORY, "app").replace(table._ROBOT, str(project.robot))
 
 
@@ -356,4 +371,6 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     if caller == LIMITED or caller not in (*ROLES, "admin"):
         # Only members can leave, and the admin made the project; a limited guest does not see the list of them.
         may.discard(leave)
-    assert shown == may
+    # A run of the retention rules can be stopped until a worker has done it.
+    stop = ("post", table._PROJECT + "/policy/retention/stop")
+    assert shown - {stop} == may - {stop}

@@ -215,8 +215,6 @@ def test_cli_what_is_not_here(admin: Api) -> None:
         ),
         Call("PUT", "/projects/cli-absent/immutabletagrules/{rule}", {**rule, "disabled": True}),
         Call("DELETE", "/projects/cli-absent/immutabletagrules/{rule}"),
-        Call("POST", "/retentions", {"scope": {"level": "project", "ref": "@project"}}, 404, sees=says("no tag ret")),
-        Call("GET", "/retentions/0", None, 404, sees=says("no tag retention")),
         *(
             Call("GET", f"{path}?{LISTED}", sees=lambda said: said == [])
             for path in ("/usergroups", "/replication/policies", "/scanners", "/system/gc", "/schedules")
@@ -322,6 +320,17 @@ def test_terraform_retention_and_immutability(admin: Api) -> None:
         "tag_selectors": [selector | {"decoration": "matches"}],
         "action": "immutable", "template": "immutable_template",
     }  # fmt: skip
+
+    def kept(template: str, params: dict[str, int], extras: str) -> dict[str, Any]:
+        tags = {"kind": "doublestar", "decoration": "matches", "pattern": "v*", "extras": extras}
+        scope = {"repository": [selector]}
+        asked = {"action": "retain", "template": template, "params": params, "priority": 0, "disabled": False}
+        return {**asked, "scope_selectors": scope, "tag_selectors": [tags]}
+
+    rules = [
+        kept("latestPushedK", {"latestPushedK": 10}, '{"untagged": true}'),
+        kept("always", {}, '{"untagged": false}'),
+    ]
     retention = {
         "algorithm": "or", "rules": [], "trigger": {"kind": "Schedule", "references": {}, "settings": {"cron": ""}},
         "scope": {"level": "project", "ref": "@project"},
@@ -340,7 +349,28 @@ def test_terraform_retention_and_immutability(admin: Api) -> None:
         ),
         Call("PUT", "/projects/{project}/immutabletagrules/{rule}", {**immutable, "id": "@rule", "disabled": True}),
         Call("DELETE", "/projects/{project}/immutabletagrules/{rule}"),
-        Call("POST", "/retentions", retention, 404, sees=says("no tag retention here")),
+        Call("POST", "/retentions", retention, 201, "retention"),
+        Call("GET", "/projects/{project}", sees=lambda said: int(said["metadata"]["retention_id"]) > 0),
+        Call("PUT", "/retentions/{retention}", {**retention, "id": "@retention", "rules": rules}),
+        Call(
+            "GET",
+            "/retentions/{retention}",
+            sees=lambda said: (
+                [(one["template"], one["params"], one["tag_selectors"]) for one in said["rules"]]
+                == [(one["template"], one["params"], one["tag_selectors"]) for one in rules]
+            ),
+        ),
+        Call("POST", "/retentions/{retention}/executions", {"dry_run": True}, 201, "run"),
+        Call(
+            "GET",
+            "/retentions/{retention}/executions?page=1&page_size=15",
+            sees=lambda said: [(one["dry_run"], one["trigger"]) for one in said] == [(True, "Manual")],
+        ),
+        Call("GET", "/retentions/{retention}/executions/{run}/tasks", sees=lambda said: said == []),
+        Call("PATCH", "/retentions/{retention}/executions/{run}", {"action": "stop"}),
+        Call("GET", "/retentions/metadatas", sees=lambda said: len(said["templates"]) == 5),
+        Call("DELETE", "/retentions/{retention}"),
+        Call("GET", "/retentions/{retention}", None, 404),
     )
 
 

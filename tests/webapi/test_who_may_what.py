@@ -109,6 +109,42 @@ def a_rule(scene: Scene, project: Project) -> dict[str, Any]:
     return {"project_name_or_id": project.name, "immutable_rule_id": made.number}
 
 
+_KEEPS_ALL = {"template": "always"}
+
+
+def a_retention(scene: Scene, project: Project) -> dict[str, Any]:
+    """Find the policy of the project, or make it."""
+    known = scene.admin.do("getProject", project_name_or_id=project.name).json()["metadata"].get("retention_id")
+    if known is None:
+        body = {"rules": [_KEEPS_ALL], "scope": {"ref": project.number}}
+        known = scene.admin.do("createRetention", body).number
+    return {"id": int(known)}
+
+
+def a_task(scene: Scene, path: dict[str, Any]) -> int:
+    """Wait for what a run did in the repository of the project."""
+    for _ in range(300):
+        tasks = scene.admin.do("listRetentionTasks", **path).json()
+        if tasks:
+            return int(tasks[0]["id"])
+        time.sleep(0.1)
+    raise AssertionError("no worker has done the run")
+
+
+def of_retention(operation: str, body: Any = None) -> Callable[[Scene, Project, Api], Answer]:
+    def call(scene: Scene, project: Project, caller: Api) -> Answer:
+        path, template = a_retention(scene, project), OPERATIONS[operation][1]
+        if "{eid}" in template:
+            runs = scene.admin.do("listRetentionExecutions", **path).json()
+            number = runs[0]["id"] if runs else scene.admin.do("runRetention", {"dry_run": True}, **path).number
+            path |= {"eid": number}
+        if "{tid}" in template:
+            path |= {"tid": a_task(scene, path)}
+        return caller.do(operation, body, **path)
+
+    return call
+
+
 def point_back(scene: Scene, project: Project, caller: Api) -> Answer:
     def move() -> str:
         first = scene.push(project, "moved", "v1", "first")
@@ -158,6 +194,18 @@ IN_A_PROJECT = {
         lambda scene, project, caller: caller.do("updateImmutableTagRule", {"disabled": True},
                                                  **scene.victim("rule", project, lambda: a_rule(scene, project)))),
     "deleteImmutableTagRule": Door(MAINTAINER, False, True, with_victim("deleteImmutableTagRule", a_rule)),
+    "createRetention": Door(DEVELOPER, False, True,
+        lambda _, project, caller: caller.do("createRetention",
+                                             {"rules": [_KEEPS_ALL], "scope": {"ref": project.number}})),
+    "getRetention": Door(DEVELOPER, False, True, of_retention("getRetention")),
+    "listRetentionExecutions": Door(DEVELOPER, False, True, of_retention("listRetentionExecutions")),
+    "listRetentionTasks": Door(DEVELOPER, False, True, of_retention("listRetentionTasks")),
+    "getRetentionTaskLog": Door(DEVELOPER, False, True, of_retention("getRetentionTaskLog")),
+    "updateRetention": Door(DEVELOPER, False, True, of_retention("updateRetention", {"rules": [_KEEPS_ALL]})),
+    "runRetention": Door(DEVELOPER, False, True, of_retention("runRetention", {"dry_run": True})),
+    "operateRetentionExecution": Door(DEVELOPER, False, True,
+        of_retention("operateRetentionExecution", {"action": "stop"})),
+    "deleteRetention": Door(DEVELOPER, False, True, with_victim("deleteRetention", a_retention)),
     "getTagHistory": Door(LIMITED, True, True, by_name("getTagHistory", repository_name="app", tag_name="v1")),
     "pointTagBack": Door(DEVELOPER, False, True, point_back),
     "updateProject": Door(ADMIN, False, True, by_name("updateProject", {"description": "changed"})),
@@ -314,6 +362,7 @@ OUTSIDE = {
     "listProjects": Gate(EVERYBODY, plain("listProjects")),
     "listAllRepositories": Gate(EVERYBODY, plain("listAllRepositories")),
     "search": Gate(EVERYBODY, plain("search", query={"q": "app"})),
+    "getRetentionMetadata": Gate(KNOWN, plain("getRetentionMetadata")),
     "listPermissions": Gate(KNOWN, plain("listPermissions")),
     "getStatistics": Gate(KNOWN, plain("getStatistics")),
     "getCurrentUser": Gate(KNOWN, plain("getCurrentUser")),

@@ -11,7 +11,6 @@ from .handler import ApiHandler, MethodNotAllowed
 
 # By the nouns in Harbor's paths. A path that is in our document comes before these.
 _REASONS: Mapping[str, str] = {
-    "retentions": "there is no tag retention here; a cache is bounded by its cache size",
     "webhook": "this registry calls no other service",
     "scan": "this registry scans nothing",
     "scans": "this registry scans nothing",

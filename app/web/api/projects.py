@@ -33,7 +33,7 @@ def project(entry: ProjectEntry, *, togglable: bool) -> dict[str, Any]:
         current_user_role_id=role,
         current_user_role_ids=[] if role is None else [role],
         repo_count=entry.repositories,
-        metadata=metadata(public=row.public),
+        metadata=metadata(public=row.public, retention_id=row.retention_id),
         proxy_cache=None
         if row.upstream is None
         else {
@@ -168,9 +168,9 @@ class UnfinishedPushesHandler(ApiHandler):
         self.answer(storage(freed))
 
 
-def metadata(*, public: bool) -> dict[str, str]:
+def metadata(*, public: bool, retention_id: int | None = None) -> dict[str, str]:
     """Return a project's metadata in Harbor's form."""
-    return {"public": "true" if public else "false"}
+    return some(public="true" if public else "false", retention_id=None if retention_id is None else str(retention_id))
 
 
 def _require_public(name: str) -> None:

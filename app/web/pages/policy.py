@@ -1,17 +1,26 @@
-"""The rules of a project for its tags: which are immutable."""
+"""The rules of a project for its tags: which are immutable, what is kept, and what the runs removed."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
+from typing import NamedTuple
 
 from app.access import roles
-from app.access.errors import Invalid
+from app.access.errors import Invalid, Missing
+from app.database.keyset import Page
+from app.database.retention import Policy, Task
+from app.oci.retention import Rule, Template
 from app.oci.selectors import EVERY, Selector
 
+from . import words
 from .base import PageHandler
 
 _DAY = 86400.0
 _MOST_DAYS = 3650
+_RUNS_SHOWN = 20
+# The artifacts of a repository that the page of a run names.
+_NAMED = 50
 
 
 class PolicyPage(PageHandler):
@@ -22,7 +31,48 @@ class PolicyPage(PageHandler):
 
     async def get(self, project: str) -> None:
         rules = await self.services.immutability.rules(self.opened.id) if self.may(roles.LIST_IMMUTABILITY) else []
-        self.show("policy.html", tab="policy", rules=rules, base=f"/projects/{project}")
+        policy = await self.services.retentions.of_project(self.opened.id)
+        runs = await self.services.retentions.executions(policy.id) if policy is not None else []
+        self.show(
+            "policy.html",
+            tab="policy",
+            rules=rules,
+            policy=policy,
+            runs=runs[:_RUNS_SHOWN],
+            Shown=Shown,
+            templates=words.TEMPLATES,
+            statuses=words.STATUSES,
+            base=f"/projects/{project}",
+        )
+
+
+class Shown(NamedTuple):
+    """A retention rule as a template shows it."""
+
+    rule: Rule
+
+
+class RunPage(PageHandler):
+    """A run of a project's retention rules: what it removed, by repository."""
+
+    needs = roles.READ_RETENTION
+    section = "projects"
+
+    async def get(self, project: str, run: str) -> None:
+        policy = await self.or_missing(self.services.retentions.of_project(self.opened.id))
+        found = await self.services.retentions.execution(policy.id, int(run))
+        self.show(
+            "retention-run.html",
+            tab="policy",
+            run=found,
+            listing=await self.listing(partial(self._tasks, found.id), lambda task: str(task.id)),
+            most=_NAMED,
+            statuses=words.STATUSES,
+            base=f"/projects/{project}",
+        )
+
+    async def _tasks(self, run_id: int, page: Page[str]) -> list[Task]:
+        return await self.services.retentions.task_page(run_id, page)
 
 
 class OnPolicy(PageHandler):
@@ -84,3 +134,90 @@ class DeleteImmutabilityPage(OnPolicy):
             self.note("delete", "immutability rule", f"{project}: {removed.name}")
 
         await self.settle(remove(), self._("The rule is removed."), self.at(project))
+
+
+class OnRetention(OnPolicy):
+    """The action of a form on a project's retention rules."""
+
+    async def policy(self) -> Policy:
+        found = await self.services.retentions.of_project(self.opened.id)
+        if found is None:
+            raise Missing("there is no such retention policy")
+        return found
+
+
+class AddRetentionPage(OnRetention):
+    needs = roles.CREATE_RETENTION
+
+    async def post(self, project: str) -> None:
+        async def add() -> None:
+            rule = self._rule()
+            found = await self.services.retentions.of_project(self.opened.id)
+            if found is None:
+                await self.services.retentions.create(self.opened.id, [rule])
+            else:
+                await self.services.retentions.change(found.id, [*found.rules, rule], found.cron)
+            self.note("create" if found is None else "update", "retention policy", project)
+
+        await self.settle(add(), self._("The rule is added."), self.at(project))
+
+    def _rule(self) -> Rule:
+        chosen = self.field("template")
+        if chosen not in list(Template):
+            raise Invalid("Choose one from the list.")
+        count = 0 if chosen == Template.ALWAYS else self.days("count")
+        return Rule(
+            Template(chosen), count, self.selector("tags"), self.selector("repositories"), self.ticked("untagged")
+        )
+
+
+class RemoveRetentionPage(OnRetention):
+    needs = roles.UPDATE_RETENTION
+
+    async def post(self, project: str) -> None:
+        async def remove() -> None:
+            place, found = self.chosen("rule") - 1, await self.policy()
+            # Somebody may have changed the list since it was shown.
+            if place >= len(found.rules) or str(found.rules[place]) != self.field("spelled"):
+                raise Invalid("Choose one from the list.")
+            left = [rule for number, rule in enumerate(found.rules) if number != place]
+            await self.services.retentions.change(found.id, left, found.cron)
+            self.note("update", "retention policy", project)
+
+        await self.settle(remove(), self._("The rule is removed."), self.at(project))
+
+
+class SchedulePage(OnRetention):
+    needs = roles.UPDATE_RETENTION
+
+    async def post(self, project: str) -> None:
+        async def save() -> None:
+            found = await self.policy()
+            await self.services.retentions.change(found.id, found.rules, self.field("schedule"))
+            self.note("update", "retention policy", project)
+
+        await self.settle(save(), self._("The schedule is saved."), self.at(project))
+
+
+class RunRetentionPage(OnRetention):
+    needs = roles.UPDATE_RETENTION
+
+    async def post(self, project: str) -> None:
+        async def begin() -> None:
+            dry_run = self.field("dry_run") == "yes"
+            await self.services.retentions.begin((await self.policy()).id, dry_run=dry_run)
+            if not dry_run:
+                self.note("run", "retention policy", project)
+
+        await self.settle(begin(), self._("The run begins within seconds."), self.at(project))
+
+
+class StopRunPage(OnRetention):
+    needs = roles.UPDATE_RETENTION
+
+    async def post(self, project: str) -> None:
+        async def stop() -> None:
+            await self.services.retentions.stop((await self.policy()).id, self.chosen("run"))
+            self.note("stop", "retention policy", project)
+
+        await self.settle(stop(), self._("The run is stopped."), self.at(project))

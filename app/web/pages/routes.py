@@ -39,6 +39,7 @@ _PROJECT = r"/projects/(?P<project>[a-z0-9][a-z0-9._-]*)"
 _REPOSITORY = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
 _PLAN = r"(?P<plan>[1-9][0-9]{0,17})"
 _ROBOT = r"(?P<robot>[1-9][0-9]{0,17})"
+_RUN = r"(?P<run>[1-9][0-9]{0,17})"
 _DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
 _TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
 
@@ -105,6 +106,12 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/policy/immutability/add", policy.AddImmutabilityPage),
     (_PROJECT + r"/policy/immutability/switch", policy.SwitchImmutabilityPage),
     (_PROJECT + r"/policy/immutability/delete", policy.DeleteImmutabilityPage),
+    (_PROJECT + r"/policy/retention/add", policy.AddRetentionPage),
+    (_PROJECT + r"/policy/retention/remove", policy.RemoveRetentionPage),
+    (_PROJECT + r"/policy/retention/schedule", policy.SchedulePage),
+    (_PROJECT + r"/policy/retention/run", policy.RunRetentionPage),
+    (_PROJECT + r"/policy/retention/stop", policy.StopRunPage),
+    (_PROJECT + r"/policy/runs/" + _RUN, policy.RunPage),
     (_PROJECT + r"/logs", logs.LogsPage),
     (_PROJECT + r"/repositories", repositories.RepositoriesPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),

@@ -10,6 +10,7 @@ from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.reference import Tag
 
+from . import words
 from .repositories import OnRepository
 from .shapes import in_path
 
@@ -114,14 +115,14 @@ class TagPage(OnRepository):
     async def get(self, project: str, name: str, tag: str) -> None:
         repository = await self.repository(name)
         found = await self.services.tags.history(repository.id, Tag.parse(tag))
-        holds = await self.services.immutability.holding(self.opened.id, name)
         self.show(
             "tag.html",
             tab="repositories",
             repository=repository,
             tag=tag,
             found=found,
-            rule=holds(tag),
+            fate=await self.services.tags.fate(self.opened.id, repository.id, name, Tag.parse(tag)),
+            templates=words.TEMPLATES,
             base=f"/projects/{project}",
         )
 

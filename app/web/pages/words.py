@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from app.access import roles
 from app.access.principal import COMMAND_LINE, SERVICE, UNIVERSITY
 from app.access.roles import Role
+from app.database.retention import Status
+from app.oci.retention import Template
 from app.registry.attachments import Purpose
 
 from .texts import mark
@@ -24,6 +26,22 @@ ROLES_ABOUT: Mapping[str, str] = {
     Role.DEVELOPER: mark("also pushes images"),
     Role.MAINTAINER: mark("also deletes images"),
     Role.PROJECT_ADMIN: mark("manages members, robot accounts and the project"),
+}
+
+# The artifacts that a retention rule keeps, by its template (`app.oci.retention.Template`).
+TEMPLATES: Mapping[str, str] = {
+    Template.ALWAYS: mark("all artifacts"),
+    Template.LATEST_PUSHED: mark("the artifacts that were pushed last, this many"),
+    Template.LATEST_PULLED: mark("the artifacts that were pulled last, this many"),
+    Template.DAYS_SINCE_PUSH: mark("artifacts pushed within this many days"),
+    Template.DAYS_SINCE_PULL: mark("artifacts pulled within this many days"),
+}
+STATUSES: Mapping[str, str] = {
+    Status.PENDING: mark("waiting"),
+    Status.RUNNING: mark("running"),
+    Status.SUCCESS: mark("done"),
+    Status.STOPPED: mark("stopped"),
+    Status.ERROR: mark("failed"),
 }
 
 # The words on the badges of attachments, and their meanings.
@@ -97,6 +115,8 @@ OPERATIONS: Mapping[str, str] = {
     "password": mark("changed the password of"),
     "refuse": mark("failed to log in as"),
     "reject": mark("was refused:"),
+    "run": mark("ran"),
+    "stop": mark("stopped a run of"),
 }
 # Actors whose actions come from no request.
 ACTORS: Mapping[str, str] = {
@@ -124,6 +144,7 @@ RESOURCES: Mapping[str, str] = {
     "blob": mark("blob"),
     "upload": mark("unfinished pushes of"),
     "immutability rule": mark("immutability rule"),
+    "retention policy": mark("retention policy"),
 }
 
 # How requests ended, as in `app.web.events`. One that succeeded is kept only if it was slow or filled the cache.

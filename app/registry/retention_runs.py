@@ -1,0 +1,381 @@
+"""Runs of retention policies: decide which artifacts no rule keeps, and remove them.
+
+    due by its schedule ┐                          ┌ a dry run writes down what it found
+    begun by hand       ┴► a run ─► each repository: decide ─┤
+                                                   └ remove in batches, each decided again under locks
+
+**Cost.** A repository's decision reads what has changed since the last run, the artifacts that a rule by days has just
+given up, and the latest ones of each rule. Only the first run after a change of the rules reads everything.
+
+**Pulls.** Times of pulls are written some seconds late. Before the first removal the run has every pull of the project
+written before its answer, and waits until earlier ones are written. An artifact that was pulled since then, or within
+`SETTLE_SECONDS` before, is left for the next run.
+
+**Never removed** are parts of an artifact that stays (`app.database.retained.units`), and artifacts with an immutable
+tag. Those that changed since the decision are left. So are manifests without a tag that are younger than a day or await
+their collection. Signatures by tag go with their subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.access.errors import Conflict
+from app.access.principal import SERVICE
+from app.database import (
+    JOB_SECONDS,
+    Database,
+    Transaction,
+    immutability,
+    manifests,
+    projects,
+    retained,
+    retention,
+    tag_history,
+)
+from app.database.retained import Unit
+from app.database.retention import LEASE_SECONDS, Execution, Policy, Status
+from app.kit import cron
+from app.kit.jobs import repeat
+from app.oci.digest import Digest
+from app.oci.errors import OCIError
+from app.oci.retention import LATEST, Facts, Rule, rules_over
+from app.projects.audit import Audit
+
+from .garbage_collection import GRACE_SECONDS
+
+# Notes of pulls are written every 5 s (`app.kit.write_behind`), and that may take a while.
+SETTLE_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+# A push notes its time before it commits, and the clocks of hosts differ.
+_SLACK_SECONDS = 120.0
+_READ_AT_ONCE = 400
+_REMOVED_AT_ONCE = 50
+# The removed artifacts that a run names for each repository.
+_MOST_NAMED = 1000
+
+log = logging.getLogger(__name__)
+
+
+class Latest:
+    """The artifacts with the latest times, ``count`` of them at most."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._heap: list[tuple[float, str]] = []
+
+    def add(self, at: float, digest: str) -> None:
+        """Take an artifact in, and drop the earliest if there are too many."""
+        (heapq.heappush if len(self._heap) < self._count else heapq.heappushpop)(self._heap, (at, digest))
+
+    @property
+    def digests(self) -> set[str]:
+        """The artifacts that are among the latest."""
+        return {digest for _, digest in self._heap}
+
+
+@dataclass(slots=True)
+class Decision:
+    """The artifacts of a repository that are removed; ``looked`` counts those that were looked at.
+
+    ``young`` are those without a tag that would go if they were a day old. ``before`` and ``latest`` have the latest
+    artifacts of each rule, as of the last run and now.
+    """
+
+    removed: list[Unit] = field(default_factory=list)
+    young: list[str] = field(default_factory=list)
+    looked: int = 0
+    changed: set[str] = field(default_factory=set)
+    before: Mapping[int, set[str]] = field(default_factory=dict)
+    latest: Mapping[int, set[str]] = field(default_factory=dict)
+
+
+async def decide(
+    database: Database,
+    repository_id: int,
+    rules: Mapping[int, Rule],
+    *,
+    since: float | None,
+    now: float,
+    most: int | None = None,
+) -> Decision:
+    """Decide on the artifacts of a repository that have changed after ``since``, on all if it is None.
+
+    ``now`` and ``since`` are Unix seconds. Raises Conflict if more than ``most`` artifacts have to be looked at.
+    """
+    decision = Decision(before=await database.read(retained.latest, repository_id))
+    windows = {place: Latest(rule.count) for place, rule in rules.items() if rule.template in LATEST}
+    undecided = []
+    async for digests in _to_look_at(database, repository_id, rules, since, now, decision):
+        for unit in await database.read(retained.units, repository_id, digests):
+            decision.looked += 1
+            facts = unit.facts
+            for place, window in windows.items():
+                if (at := rules[place].measure(facts)) is not None:
+                    window.add(at, facts.digest)
+            if not any(rule.keeps(facts, now) for rule in rules.values()):
+                undecided.append(unit)
+        if most is not None and decision.looked > most:
+            raise Conflict("too many artifacts have changed since the last run; see what a dry run says")
+    decision.latest = {place: window.digests for place, window in windows.items()}
+    kept: set[str] = set().union(*decision.latest.values())
+    holds = await database.read(immutability.holding_of, repository_id)
+    for unit in undecided:
+        if unit.facts.digest in kept or (holds and any(holds(tag) for tag, _ in unit.facts.tags)):
+            continue
+        if is_young(unit.facts, now):
+            decision.young.append(unit.facts.digest)
+        else:
+            decision.removed.append(unit)
+    return decision
+
+
+def is_young(facts: Facts, now: float) -> bool:
+    """Return whether an artifact without a tag stays because its index may be on its way."""
+    return not facts.tags and facts.created_at > now - retained.UNTAGGED_SECONDS
+
+
+async def _to_look_at(
+    database: Database,
+    repository_id: int,
+    rules: Mapping[int, Rule],
+    since: float | None,
+    now: float,
+    decision: Decision,
+) -> AsyncIterator[Sequence[str]]:
+    if since is None:
+        after = ""
+        while digests := await database.read(retained.some_of_all, repository_id, after, _READ_AT_ONCE):
+            yield digests
+            after = digests[-1]
+        return
+    decision.changed = await database.read(retained.changed, repository_id, list(rules.values()), since, now)
+    if not decision.changed:
+        decision.before = {}
+        return
+    # With the latest ones, because one of them may be gone, or have been pulled.
+    wanted = sorted(decision.changed.union(*decision.before.values()))
+    for start in range(0, len(wanted), _READ_AT_ONCE):
+        yield wanted[start : start + _READ_AT_ONCE]
+
+
+class RetentionRuns:
+    """Does the runs of all policies. Every worker may have one, because each run is leased."""
+
+    def __init__(self, database: Database, audit: Audit, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self._database = database
+        self._audit = audit
+        self._settle_seconds = settle_seconds
+
+    async def run(self) -> None:
+        """Look for runs every few seconds until cancelled."""
+        await repeat("retention", self.work, _LOOK_SECONDS)
+
+    async def work(self) -> None:
+        """Begin what is due, and do all runs that wait for a worker."""
+        while await self._database.transact(self._begin_due, JOB_SECONDS):
+            pass
+        while (execution := await self._database.transact(self._claim, JOB_SECONDS)) is not None:
+            await _Run(self._database, self._audit, execution, self._settle_seconds).do()
+
+    async def _begin_due(self, transaction: Transaction) -> bool:
+        now = time.time()
+        policy = await retention.due(transaction, now)
+        if policy is None:
+            return False
+        schedule = cron.parse(policy.cron)
+        await retention.set_next(transaction, policy, schedule.after(now) if schedule is not None else None)
+        await retention.begin(transaction, policy.id, "Schedule", dry_run=False)
+        return True
+
+    async def _claim(self, transaction: Transaction) -> Execution | None:
+        return await retention.claim(transaction, time.time())
+
+
+class _Run:
+    """One run of a policy."""
+
+    def __init__(self, database: Database, audit: Audit, execution: Execution, settle_seconds: float) -> None:
+        self._database = database
+        self._audit = audit
+        self._execution = execution
+        self._settle_seconds = settle_seconds
+        # Since when pulls are written before their answers, and until when; 0 before the first removal.
+        self._noting_since = 0.0
+        self._noting_until = 0.0
+
+    async def do(self) -> None:
+        """Go through the repositories; raises Unavailable, and then the run is resumed when its lease ends."""
+        policy = await self._database.read(retention.find, self._execution.retention_id)
+        project = await self._database.read(projects.get, policy.project_id) if policy is not None else None
+        if policy is None or project is None:
+            await self._end(Status.ERROR)
+            return
+        began = time.time()
+        try:
+            whole = await self._go_through(policy, (project.id, project.name), began)
+            if whole and not self._execution.dry_run:
+                await self._transact(retention.set_evaluated, policy, began - _SLACK_SECONDS)
+            await self._end(Status.SUCCESS)
+        except OCIError:
+            raise
+        except Exception:
+            await self._end(Status.ERROR)
+            raise
+        finally:
+            if self._noting_since:
+                await self._transact(retention.note_pulls, policy.project_id, None)
+
+    async def _go_through(self, policy: Policy, project: tuple[int, str], began: float) -> bool:
+        """Do every repository; return False if somebody stopped the run."""
+        since = None if await self._ended_rule(policy, began) else policy.evaluated_at
+        after = ""
+        while some := await self._database.read(retention.repositories, policy.project_id, after, 100):
+            for repository_id, name in some:
+                if not await self._transact(retention.renew, self._execution.id, time.time()):
+                    return False
+                if rules := rules_over(policy.rules, name):
+                    await self._do_repository(project, repository_id, name, rules, since, began)
+            after = some[-1][1]
+        return True
+
+    async def _ended_rule(self, policy: Policy, now: float) -> bool:
+        """Return whether an immutability rule has ended since the last run."""
+        rules = await self._database.read(immutability.rules, policy.project_id)
+        return any(rule.ends_at is not None and (policy.evaluated_at or 0) < rule.ends_at <= now for rule in rules)
+
+    async def _do_repository(
+        self,
+        project: tuple[int, str],
+        repository_id: int,
+        name: str,
+        rules: Mapping[int, Rule],
+        since: float | None,
+        now: float,
+    ) -> None:
+        decision = await decide(self._database, repository_id, rules, since=since, now=now)
+        digests = [unit.facts.digest for unit in decision.removed]
+        values: dict[str, Any] = {
+            "repository_id": repository_id,
+            "repository": name,
+            "started_at": time.time(),
+            "total": decision.looked,
+            "retained": decision.looked - len(digests),
+            "freed_bytes": await self._database.read(retained.freed, project[0], repository_id, digests),
+        }
+        removed = await self._named(repository_id, decision.removed[:_MOST_NAMED])
+        if not self._execution.dry_run:
+            await self._transact(self._note, repository_id, decision)
+            removed = await self._remove(project, repository_id, name, decision.removed)
+            values["retained"] = decision.looked - len(removed)
+        done = {"status": Status.SUCCESS.value, "ended_at": time.time(), "removed": removed[:_MOST_NAMED]}
+        await self._transact(_write_task, self._execution.id, values | done)
+
+    async def _named(self, repository_id: int, units: Sequence[Unit]) -> list[dict[str, Any]]:
+        async with self._database.reading(JOB_SECONDS) as transaction:
+            return [await _spelled(transaction, repository_id, unit) for unit in units]
+
+    async def _note(self, transaction: Transaction, repository_id: int, decision: Decision) -> None:
+        """Write down the latest ones, what goes now, and what is too young, so that nothing is forgotten."""
+        for start in range(0, len(changed := sorted(decision.changed)), _READ_AT_ONCE):
+            await retained.looked(transaction, repository_id, changed[start : start + _READ_AT_ONCE])
+        await retained.set_latest(transaction, repository_id, decision.before, decision.latest)
+        again = [*decision.young, *(unit.facts.digest for unit in decision.removed)]
+        await retained.look_again(transaction, repository_id, again)
+
+    async def _remove(
+        self, project: tuple[int, str], repository_id: int, name: str, units: Sequence[Unit]
+    ) -> list[dict[str, Any]]:
+        removed: list[dict[str, Any]] = []
+        for start in range(0, len(units), _REMOVED_AT_ONCE):
+            await self._note_pulls(project[0])
+            if not await self._transact(retention.renew, self._execution.id, time.time()):
+                break
+            spared = self._noting_since - self._settle_seconds
+            batch = units[start : start + _REMOVED_AT_ONCE]
+            removed += await self._transact(_remove_batch, repository_id, batch, spared)
+        if removed:
+            what = f"{project[1]}/{name}: {len(removed)} by the retention rules, run {self._execution.id}"
+            self._audit.note(SERVICE, "", "delete", "artifact", what, project)
+        return removed
+
+    async def _note_pulls(self, project_id: int) -> None:
+        """Have pulls written before their answers from now on; at first, wait for those that are not written yet."""
+        now = time.time()
+        if self._noting_until - now > LEASE_SECONDS / 2:
+            return
+        self._noting_until = now + LEASE_SECONDS
+
+        async def note(transaction: Transaction) -> None:
+            await retention.note_pulls(transaction, project_id, self._noting_until)
+
+        # Its answer comes when every worker knows.
+        await self._database.transact(note, JOB_SECONDS)
+        if not self._noting_since:
+            self._noting_since = time.time()
+            await asyncio.sleep(self._settle_seconds)
+
+    async def _end(self, status: Status) -> None:
+        await self._transact(retention.end, self._execution.id, status)
+
+    async def _transact(self, work: Any, *arguments: Any) -> Any:
+        async def run(transaction: Transaction) -> Any:
+            return await work(transaction, *arguments)
+
+        return await self._database.transact(run, JOB_SECONDS, answers=False)
+
+
+async def _write_task(transaction: Transaction, execution_id: int, values: Mapping[str, Any]) -> None:
+    await retention.add_task(transaction, execution_id, **values)
+
+
+async def _spelled(transaction: Transaction, repository_id: int, unit: Unit) -> dict[str, Any]:
+    tags = [tag for tag, _ in unit.facts.tags]
+    if not unit.bound:
+        attached = await retained.attached_by_tag(transaction, repository_id, Digest(unit.facts.digest))
+        tags += sorted(tag for tag, _ in attached)
+    return {"digest": unit.facts.digest, "tags": tags}
+
+
+async def _remove_batch(
+    transaction: Transaction, repository_id: int, units: Sequence[Unit], spared: float
+) -> list[dict[str, Any]]:
+    """Remove artifacts, except those that have changed or were pulled after ``spared`` (Unix seconds).
+
+    These stay on the list of what the next run looks at. Return what was removed.
+    """
+    holds = await immutability.holding_in(transaction, repository_id)
+    digests = [unit.facts.digest for unit in units]
+    here = {unit.facts.digest: unit for unit in await retained.units(transaction, repository_id, digests, locked=True)}
+    removed, done = [], []
+    for unit in units:
+        current = here.get(unit.facts.digest)
+        if current is not None and (current.facts != unit.facts or current.facts.pulled_at > spared):
+            continue
+        done.append(unit.facts.digest)
+        if current is None or (holds and any(holds(tag) for tag, _ in current.facts.tags)):
+            continue
+        removed.append(await _spelled(transaction, repository_id, current))
+        await _remove_unit(transaction, repository_id, current)
+    await retained.looked(transaction, repository_id, done)
+    return removed
+
+
+async def _remove_unit(transaction: Transaction, repository_id: int, unit: Unit) -> None:
+    digest = Digest(unit.facts.digest)
+    for tag, _ in unit.facts.tags:
+        await manifests.remove_tag(transaction, repository_id, tag, leased=False)
+    await tag_history.forget(transaction, repository_id, [tag for tag, _ in unit.facts.tags])
+    touched = [digest]
+    if not unit.bound:
+        for tag, attached in await retained.attached_by_tag(transaction, repository_id, digest):
+            await manifests.remove_tag(transaction, repository_id, tag, leased=False)
+            touched.append(Digest(attached))
+        touched += await manifests.remove(transaction, repository_id, digest) or []
+    await manifests.ask_review(transaction, repository_id, touched, time.time() + GRACE_SECONDS)
