@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.kit.watchdog import SILENT_SECONDS
 from tests.contract.test_two_hosts import CONFIG, GONE, Subject, payload
 from tests.images import OCI_MANIFEST
 from tests.mirror.client import Client
@@ -317,7 +318,8 @@ _CLUSTER: Sites = frozenset({"cluster"})
 class Trouble:
     """A fault, how many seconds it lasts, the sites that can have it, and the alert that it raises while it lasts.
 
-    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm.
+    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm. ``held``: for so many seconds a
+    request may wait before anybody can help it.
     """
 
     fault: Fault
@@ -325,6 +327,7 @@ class Trouble:
     sites: Sites = _BOTH
     alert: str | None = None
     cut: bool = False
+    held: float = 0.0
 
 
 TROUBLES: Mapping[str, Trouble] = {
@@ -341,7 +344,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "Redis killed": Trouble(_killed(REDIS, _SHARED), 10),
     "Redis cut off from one host": Trouble(_without_redis, 20, _CLUSTER),
     "one host cut off from the others": Trouble(_without_services, 45, _CLUSTER, alert="RegistryNotReady"),
-    "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20),
+    "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20, held=SILENT_SECONDS),
     "a worker killed": Trouble(_killed("registry@1", _REGISTRY), 10),
     "a worker stopped": Trouble(_stopped("registry@1", _REGISTRY), 45, alert="RegistryWorkerDown"),
     "a worker's clock an hour late": Trouble(_clock(-1), 45),
