@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
@@ -19,7 +20,6 @@ from urllib.parse import urlsplit
 from .authority import Authority
 from .conftest import NAME, PASSWORD
 
-_PROJECT = "crowd"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -34,18 +34,20 @@ class Door(Protocol):
 
 
 class Postponed(Exception):
-    """The registry said 503 and when to come again."""
+    """The registry said 503 or 507, and when to come again."""
 
 
 class Crowd:
     """Half of the clients pull, half push, from entering to leaving.
 
     ``attempts``: how often one and the same pull or push may be begun before it has failed. ``patient``: a push that is
-    told 503 with ``Retry-After`` has not failed; it is counted in ``postponed``.
+    told 503 or 507 with ``Retry-After`` has not failed; it is counted in ``postponed``.
     """
 
     def __init__(self, door: Door, *, clients: int, attempts: int = 1, patient: bool = False) -> None:
         self._door, self._attempts, self._patient = door, attempts, patient
+        # Of its own, because uploads that a fault has cut stay open, and a project may have so many.
+        self._project = f"crowd-{uuid.uuid4().hex[:8]}"
         self._stop = threading.Event()
         work = (self._pull, self._push)
         self._threads = [threading.Thread(target=self._run, args=(work[n % 2], n)) for n in range(clients)]
@@ -55,7 +57,7 @@ class Crowd:
         self.pulls = self.pushes = self.postponed = 0
 
     def __enter__(self) -> Self:
-        project(self._door, _PROJECT)
+        project(self._door, self._project)
         self._push(0, -1)
         for thread in self._threads:
             thread.start()
@@ -96,11 +98,11 @@ class Crowd:
             return
 
     def _pull(self, count: int, number: int) -> None:
-        scope = f"/service/token?service={NAME}&scope=repository:{_PROJECT}/x:pull"
+        scope = f"/service/token?service={NAME}&scope=repository:{self._project}/x:pull"
         bearer = {"Authorization": f"Bearer {json.loads(self._ask('GET', scope)[1])['token']}"}
-        manifest = json.loads(self._ask("GET", f"/v2/{_PROJECT}/x/manifests/first", headers=bearer)[1])
+        manifest = json.loads(self._ask("GET", f"/v2/{self._project}/x/manifests/first", headers=bearer)[1])
         digest = manifest["layers"][0]["digest"]
-        blob = self._ask("GET", f"/v2/{_PROJECT}/x/blobs/{digest}", headers=bearer)[1]
+        blob = self._ask("GET", f"/v2/{self._project}/x/blobs/{digest}", headers=bearer)[1]
         assert "sha256:" + hashlib.sha256(blob).hexdigest() == digest
         self.pulls += 1
 
@@ -115,16 +117,16 @@ class Crowd:
         }  # fmt: skip
         tag = "first" if number < 0 else f"n{number}"
         payload = json.dumps(manifest).encode()
-        self._write("PUT", f"/v2/{_PROJECT}/x/manifests/{tag}", payload, {"Content-Type": _MANIFEST})
-        self.kept.append(f"/v2/{_PROJECT}/x/manifests/sha256:{hashlib.sha256(payload).hexdigest()}")
+        self._write("PUT", f"/v2/{self._project}/x/manifests/{tag}", payload, {"Content-Type": _MANIFEST})
+        self.kept.append(f"/v2/{self._project}/x/manifests/sha256:{hashlib.sha256(payload).hexdigest()}")
         self.pushes += 1
 
     def _blob(self, data: bytes) -> str:
-        place = self._write("POST", f"/v2/{_PROJECT}/x/blobs/uploads/")
+        place = self._write("POST", f"/v2/{self._project}/x/blobs/uploads/")
         place = self._write("PATCH", place, data)
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         self._write("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}")
-        self.kept.append(f"/v2/{_PROJECT}/x/blobs/{digest}")
+        self.kept.append(f"/v2/{self._project}/x/blobs/{digest}")
         return digest
 
     def _write(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> str:
@@ -136,7 +138,7 @@ class Crowd:
         self, method: str, path: str, body: bytes | None = None, *, headers: dict[str, str] | None = None
     ) -> tuple[http.client.HTTPMessage, bytes]:
         status, answered, data = ask(self._door, method, path, body, headers=headers)
-        if self._patient and method != "GET" and status == 503 and "Retry-After" in answered:
+        if self._patient and method != "GET" and status in (503, 507) and "Retry-After" in answered:
             raise Postponed
         assert status < 300, f"{method} {path}: {status} {data[:300]!r}"
         return answered, data

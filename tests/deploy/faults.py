@@ -7,6 +7,7 @@ The bounds and most of the clients are those of the tests on one machine (`tests
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import ssl
 import time
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.kit.watchdog import SILENT_SECONDS
 from tests.contract.test_two_hosts import CONFIG, GONE, Subject, payload
 from tests.images import OCI_MANIFEST
 from tests.mirror.client import Client
@@ -41,7 +43,7 @@ _PAUSE = 0.2
 
 
 class Refused(Exception):
-    """The registry said 503 and when to come again."""
+    """The registry said 503 or 507 and when to come again, or no way led to it."""
 
 
 class _LeadsTo(AbstractResolver):
@@ -102,45 +104,58 @@ def robot(way: Way) -> tuple[str, str]:
     return made["name"], made["secret"]
 
 
-def token(way: Way, scope: str, headers: Mapping[str, str]) -> str:
+def token(way: Way, scope: str, headers: Mapping[str, str], *, cut: bool = False) -> str:
     """Take a token; raises Refused."""
-    status, answered, said = ask(way, "GET", f"/service/token?service={NAME}&scope={scope}", headers=dict(headers))
-    _refused(status, answered)
+    path = f"/service/token?service={NAME}&scope={scope}"
+    status, _, said = _ask(way, "GET", path, headers=dict(headers), cut=cut)
     assert status == 200, said
     return str(json.loads(said)["token"])
 
 
-def moved_tag(one: Way, other: Way) -> Subject:
-    """A tag that is moved and deleted on one host, and read by anonymous clients on the other one."""
+def moved_tag(one: Way, other: Way, *, cut: bool) -> Subject:
+    """A tag that is moved and deleted on one host, and read by anonymous clients on the other one.
+
+    ``cut``: clients may be refused in any way, but not shown what is over.
+    """
     path = f"/v2/{_MOVED}/x/manifests/t{uuid.uuid4().hex[:12]}"
     scope = f"repository:{_MOVED}/x:"
 
     def write(number: int) -> str:
-        bearer = {"Authorization": f"Bearer {token(one, f'{scope}pull,push,delete', basic())}"}
+        bearer = {"Authorization": f"Bearer {token(one, f'{scope}pull,push,delete', basic(), cut=cut)}"}
         if number % 3 == 2:
-            status, answered, said = ask(one, "DELETE", path, headers=bearer)
+            status, _, said = _ask(one, "DELETE", path, headers=bearer, cut=cut)
         else:
             kind = {"Content-Type": OCI_MANIFEST, **bearer}
-            status, answered, said = ask(one, "PUT", path, payload("tag", number), headers=kind)
-        _refused(status, answered)
+            status, _, said = _ask(one, "PUT", path, payload("tag", number), headers=kind, cut=cut)
         # The push before may have been refused, and then there is nothing to delete.
         assert status in (201, 202) or (number % 3 == 2 and status == 404), said
         return GONE if number % 3 == 2 else str(number)
 
     def read() -> str:
-        bearer = {"Authorization": f"Bearer {token(other, f'{scope}pull', {})}"}
-        status, answered, said = ask(other, "GET", path, headers=bearer)
-        _refused(status, answered)
+        bearer = {"Authorization": f"Bearer {token(other, f'{scope}pull', {}, cut=cut)}"}
+        status, _, said = _ask(other, "GET", path, headers=bearer, cut=cut)
         assert status in (200, 404), (status, said)
         return str(json.loads(said)["annotations"]["state"]) if status == 200 else GONE
 
     return Subject("tag", lambda number: asyncio.to_thread(write, number), lambda: asyncio.to_thread(read))
 
 
-def _refused(status: int, headers: Any) -> None:
-    if status == 503:
-        assert "Retry-After" in headers
+def _ask(
+    way: Way, method: str, path: str, body: bytes | None = None, *, headers: dict[str, str], cut: bool
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Send a request as `ask` does; raises Refused."""
+    try:
+        status, answered, said = ask(way, method, path, body, headers=headers)
+    except (OSError, http.client.HTTPException) as error:
+        if cut:
+            raise Refused from error
+        raise
+    if status in (503, 507):
+        assert cut or "Retry-After" in answered, said
         raise Refused
+    if cut and status >= 400 and status != 404:
+        raise Refused
+    return status, answered, said
 
 
 async def _repeat(do: Callable[[], Any], until: asyncio.Event) -> None:
@@ -151,20 +166,28 @@ async def _repeat(do: Callable[[], Any], until: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def everybody(made: Cluster) -> AsyncIterator[tuple[Seen, Subject, Crowd]]:
-    """A class that pulls a warm image through the balancer, pushers, a tag that moves, and what is asked of SQL."""
+async def everybody(made: Cluster, *, cut: bool) -> AsyncIterator[tuple[Seen, Subject, Crowd]]:
+    """A class that pulls a warm image through the balancer, pushers, a tag that moves, and what is asked of SQL.
+
+    ``cut``: as in `Trouble`.
+    """
     way, seen, until = made.balancer, Seen(), asyncio.Event()
     for name in ("lab", _MOVED):
         project(way, name)
     _push_config(way)
     logins = [*(robot(way) for _ in range(ROBOTS)), *[None] * (CLIENTS - ROBOTS)]
-    subject = moved_tag(made.way("registry1"), made.way("registry2"))
+    subject = moved_tag(made.way("registry1"), made.way("registry2"), cut=cut)
+    of_admin = token(way, f"repository:{HOSTED}:pull,push", basic())
+
+    async def ask_sql() -> None:
+        # A connector is closed with the client that had it.
+        with suppress(*(aiohttp.ClientError, AssertionError, TimeoutError) if cut else ()):
+            await ask_on(URL, of_admin, seen, until, connector(way))
+
     with Crowd(way, clients=4, patient=True) as crowd:
         tasks = [
             *(asyncio.create_task(pull_on(partial(Through, way, login), seen, until)) for login in logins),
-            asyncio.create_task(
-                ask_on(URL, token(way, f"repository:{HOSTED}:pull,push", basic()), seen, until, connector(way))
-            ),
+            asyncio.create_task(_repeat(ask_sql, until)),
             asyncio.create_task(_repeat(subject.write, until)),
             *(asyncio.create_task(_repeat(subject.check, until)) for _ in range(2)),
         ]
@@ -317,7 +340,8 @@ _CLUSTER: Sites = frozenset({"cluster"})
 class Trouble:
     """A fault, how many seconds it lasts, the sites that can have it, and the alert that it raises while it lasts.
 
-    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm.
+    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm. ``held``: for so many seconds a
+    request may wait before anybody can help it.
     """
 
     fault: Fault
@@ -325,6 +349,7 @@ class Trouble:
     sites: Sites = _BOTH
     alert: str | None = None
     cut: bool = False
+    held: float = 0.0
 
 
 TROUBLES: Mapping[str, Trouble] = {
@@ -341,11 +366,11 @@ TROUBLES: Mapping[str, Trouble] = {
     "Redis killed": Trouble(_killed(REDIS, _SHARED), 10),
     "Redis cut off from one host": Trouble(_without_redis, 20, _CLUSTER),
     "one host cut off from the others": Trouble(_without_services, 45, _CLUSTER, alert="RegistryNotReady"),
-    "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20),
+    "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20, held=SILENT_SECONDS),
     "a worker killed": Trouble(_killed("registry@1", _REGISTRY), 10),
     "a worker stopped": Trouble(_stopped("registry@1", _REGISTRY), 45, alert="RegistryWorkerDown"),
-    "a worker's clock an hour late": Trouble(_clock(-1), 45),
-    "a worker's clock an hour early": Trouble(_clock(1), 45),
+    "a worker's clock an hour late": Trouble(_clock(-1), 45, cut=True),
+    "a worker's clock an hour early": Trouble(_clock(1), 45, cut=True),
     "nginx killed": Trouble(_killed("nginx", _REGISTRY), 10, cut=True),
     "nginx stopped": Trouble(_stopped("nginx", _REGISTRY), 45, alert="RegistryServiceDown", cut=True),
     "nginx frozen": Trouble(_frozen("nginx", _REGISTRY), 45, alert="RegistryUnreachable", cut=True),

@@ -111,7 +111,7 @@ def _crashes(made: Cluster, since: int) -> str:
 
 
 async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
-    async with everybody(made) as (seen, moved, crowd):
+    async with everybody(made, cut=trouble.cut) as (seen, moved, crowd):
         await asyncio.sleep(WARM_UP_SECONDS)
         warm, quiet = len(seen.pulls), not seen.refused
         context = trouble.fault(made)
@@ -144,8 +144,9 @@ async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
         assert seen.wrong == []
         assert crowd.failures == []
         assert away > warm or trouble.seconds == 0
-        assert max(seen.pulls) < MARGIN * PROMISED_SECONDS
-        assert max((took for took, _ in seen.refused), default=0) < MARGIN * PROMISED_SECONDS
+        longest = MARGIN * (PROMISED_SECONDS + trouble.held)
+        assert max(seen.pulls) < longest
+        assert max((took for took, _ in seen.refused), default=0) < longest
     assert crowd.lost() == []
     psql = "runuser --user=postgres -- psql --tuples-only --command"
     assert made.services.ssh(f'{psql}="{" ".join(UNPAID.split())}" registry').strip() == ""
@@ -212,8 +213,12 @@ def _follow(made: Cluster, labels: Labels) -> None:
     stands = {"NAME": labels.get("name", ""), "N": labels.get("worker", "1"), "ADDRESS": f"https://{NAME}"}
     stands["REPOSITORY"] = "mirror/library/app"
     for command in _runbook(labels["alertname"]):
+        # So much that nothing is evicted of what the clients pull.
+        command = command.replace("--cache-bytes N", f"--cache-bytes {100 << 20}")
         spelled = re.sub(r"\b(NAME|N|ADDRESS|REPOSITORY)\b", lambda found: stands[found[1]], command)
         said = host.ssh(f"timeout 30 sh -c {shlex.quote(spelled)} 2>&1 || true", timeout=60)
         print(f"  {spelled}: {said.strip().splitlines()[-1][:150] if said.strip() else ''}")
         assert said.strip(), f"{labels['alertname']}: {spelled} says nothing"
-        assert not re.search("not found|No such file|invalid|usage:", said), said[:1000]
+        # Lines of a log may say anything; these are the shell's and the commands' own words.
+        wrong = r"^(?:sh|grep|df|curl|systemctl|journalctl): |could not be found|^usage: |No entries"
+        assert not re.search(wrong, said, re.MULTILINE), said[:1000]

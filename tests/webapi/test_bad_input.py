@@ -93,7 +93,16 @@ def test_a_body(admin: Api, body: Any, says: str) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"\xff", b'{"project_name": NaN}', b"[" * 100_000, b'{"project_name": ' + b"9" * 5000 + b"}", b"\x00"],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"project_name": NaN}',
+        b'{"storage_limit": 1e999}',
+        b"[" * 100_000,
+        b'{"project_name": ' + b"9" * 5000 + b"}",
+        b"\x00",
+    ],
     ids=lambda data: repr(data[:20]),
 )
 def test_what_is_not_json(admin: Api, data: bytes) -> None:

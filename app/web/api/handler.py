@@ -8,6 +8,7 @@ arguments. This input has been checked against the document. Services raise the 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Never
@@ -329,6 +330,8 @@ def _read_checked(schema: Draft202012Validator, data: bytes) -> Any:
 def _number(text: str) -> float:
     """Read 1.0 as 1, because JSON does not tell them apart and the schemas take both for whole numbers."""
     value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
     return int(value) if value.is_integer() else value
 
 
