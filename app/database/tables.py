@@ -58,6 +58,8 @@ _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
 _UNCHARGED = text("charged_bytes IS NULL")
+# The resource of such an audit entry is a person's name, or a group's.
+OF_PEOPLE = text("resource_type IN ('user', 'account', 'member')")
 _UNATTENDED = text("unattended_at IS NOT NULL")
 _CAPITALS = text("username != lower(username)")
 # For PostgreSQL and SQLite, each as SQLAlchemy spells the condition of a query.
@@ -318,6 +320,7 @@ robot = Table(
     Column("last_used_at", Double, nullable=True),
     Column("last_used_from", String, nullable=True),
     Index("ix_robot_project_id_name", "project_id", "name"),
+    Index("ix_robot_created_by", "created_by"),
 )
 
 notice = Table(
@@ -394,6 +397,8 @@ audit = Table(
     Index("ix_audit_project_name_id", "project_name", "id"),
     Index("ix_audit_at", "at"),
     Index("ix_audit_operation_id", "operation", "id"),
+    Index("ix_audit_actor_id", "actor", "id"),
+    Index("ix_audit_people", "resource", "id", postgresql_where=OF_PEOPLE, sqlite_where=OF_PEOPLE),
 )
 
 request = Table(
@@ -433,6 +438,7 @@ request = Table(
     Index("ix_request_request_id_id", "request_id", "id"),
     Index("ix_request_repository_id", "repository", "id"),
     Index("ix_request_client_id", "client", "id"),
+    Index("ix_request_who_id", "who", "id"),
 )
 
 traffic = Table(
