@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     whose = forget.add_mutually_exclusive_group(required=True)
     whose.add_argument("username", nargs="?")
     whose.add_argument("--all", action="store_true", help="of everybody, after the university has changed its ids")
+    export = _add(admin, "export-person", "print all that is kept of a person, as JSON", _export_person)
+    export.add_argument("username")
+    erase = _add(admin, "erase-person", "remove a person's account and all that is kept of them", _erase_person)
+    erase.add_argument("username")
+    erase.add_argument("--to", metavar="USERNAME", help="who gets the projects that nobody else manages")
     explain = _add(admin, "explain", "say why a request was refused, failed, was slow or filled the cache", _explain)
     explain.add_argument("what", help="a request's id, a client's address, a repository, or a name")
     _add(admin, "status", "show parts, workers, disk, budgets, certificate, backup and the last failures", _status)
@@ -197,6 +202,18 @@ async def _forget(config: Config, arguments: argparse.Namespace) -> str:
     from app.commands import forget_identities
 
     return await forget_identities(config, None if arguments.all else arguments.username)
+
+
+async def _export_person(config: Config, arguments: argparse.Namespace) -> str:
+    from app.commands import export_person
+
+    return await export_person(config, arguments.username)
+
+
+async def _erase_person(config: Config, arguments: argparse.Namespace) -> str:
+    from app.commands import erase_person
+
+    return await erase_person(config, arguments.username, arguments.to)
 
 
 async def _rotate_keys(config: Config, _: argparse.Namespace) -> str:

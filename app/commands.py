@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from app.access.absence import Absence
 from app.access.accounts import Accounts
 from app.access.principal import COMMAND_LINE
 from app.access.secrets import Secrets, read_key
@@ -19,6 +21,7 @@ from app.database import Database, Transaction, accounts, audit, identities, pro
 from app.database.migrate import require_current
 from app.database.shared_copies import LONGEST_SECONDS
 from app.oci.reference import Name
+from app.projects.personal_data import PersonalData
 from app.projects.service import require_publishable
 
 
@@ -84,6 +87,32 @@ async def forget_identities(config: Config, username: str | None) -> str:
         number = await identities.forget(transaction, person.id if person is not None else None)
         await _note(transaction, "update", "account", username or "*")
     return f"forgot {number} lasting ids; the next log-in of each name counts as its person's"
+
+
+async def export_person(config: Config, username: str) -> str:
+    """Return all that is kept of a person as JSON; raises ValueError if there is no such account."""
+    async with _opened(config) as database:
+        found = await _personal_data(config, database).export(username)
+        async with database.transaction() as transaction:
+            await _note(transaction, "export", "account", username)
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+async def erase_person(config: Config, username: str, heir: str | None) -> str:
+    """Remove a person's account and all that is kept of them, and return a message.
+
+    Raises ValueError as `PersonalData.erase` does.
+    """
+    async with _opened(config) as database:
+        pseudonym = await _personal_data(config, database).erase(username, heir)
+        async with database.transaction() as transaction:
+            await _note(transaction, "delete", "account", pseudonym)
+    return f"erased {username}, who is {pseudonym} in the audit log now; logs of the host and backups go by themselves"
+
+
+def _personal_data(config: Config, database: Database) -> PersonalData:
+    secrets = Secrets(read_key(config.access.secret_key, config.data_dir))
+    return PersonalData(database, Absence(config.access.absent_days), secrets.pseudonym)
 
 
 async def rotate_keys(config: Config) -> str:

@@ -147,7 +147,9 @@ class Policy:
     cache_groups: tuple[str, ...] = ()
     # Groups whose members, beside administrators, may plan images of mirrors for a date.
     plan_groups: tuple[str, ...] = ()
+    # Days after which the audit log has pseudonyms in place of people's names, and after which entries are removed.
     audit_days: int = 365
+    audit_kept_days: int = 1095
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,8 @@ def _check_people(config: Config) -> None:
         raise ConfigError("saml.encrypted_assertions: false needs an https:// server.external_url, which hides them")
     if config.policy.default_quota > config.policy.most_quota:
         raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
+    if config.policy.audit_kept_days < config.policy.audit_days:
+        raise ConfigError("policy.audit_kept_days: must not be less than policy.audit_days")
     if config.access.absent_days is not None and config.access.absent_days <= _FIRST_NOTICE_DAYS:
         raise ConfigError(f"access.absent_days: must be more than {_FIRST_NOTICE_DAYS}, or null for never")
     if config.access.robot_days > config.access.most_robot_days:

@@ -432,7 +432,7 @@ async def _build_access(config: Config, stores: _Stores, stack: AsyncExitStack) 
     database, throttle = stores.database, Throttle(stores.cache)
     secrets, used = _secrets(config), LastUsed(database)
     stack.push_async_callback(used.flush)
-    audit = Audit(database, config.policy.audit_days)
+    audit = Audit(database, config.policy, secrets.pseudonym)
     refusals = Refusals(database, audit.refused)
     accounts = Accounts(database, throttle, enabled=config.admin.enabled)
     robots = Robots(database, secrets, config.access)
@@ -574,6 +574,7 @@ def _make_application(
     services = Services(
         external_url=config.server.external_url,
         saml=config.saml.enabled,
+        mails=config.mail.host is not None,
         volume=config.data_dir if config.storage.driver == "filesystem" else None,
         mirrors={project.upstream: name for name, project in config.projects.items() if project.upstream is not None},
         mirror_hosts=tuple(config.hosts),

@@ -59,13 +59,16 @@ class Absence:
         while True:
             async with database.reading(JOB_SECONDS) as transaction:
                 ids = await attendance.batch(transaction, last, _AT_ONCE)
+                changed = await self._left_alone(transaction, ids) ^ await attendance.marked(transaction, ids)
             if not ids:
                 return number
-            async with database.transaction(JOB_SECONDS, answers=False) as transaction:
-                alone = await self._left_alone(transaction, ids)
-                new = await attendance.mark(transaction, alone, self._clock())
-                await attendance.mark(transaction, set(ids) - alone, None)
-            number, last = number + len(new), ids[-1]
+            last = ids[-1]
+            if changed:
+                async with database.transaction(JOB_SECONDS, answers=False) as transaction:
+                    # Looked at again, because somebody may have come back since.
+                    alone = await self._left_alone(transaction, changed)
+                    number += len(await attendance.mark(transaction, alone, self._clock()))
+                    await attendance.mark(transaction, changed - alone, None)
 
     async def run(self, database: Database) -> None:
         """Look every hour while the worker runs."""

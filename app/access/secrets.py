@@ -20,6 +20,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken
 
 from app.database import Database, settings
+from app.database.audit import PSEUDONYM
 
 # People and scanners for leaked secrets recognise a secret by this.
 PREFIX = "hpcr_"
@@ -39,6 +40,7 @@ class Secrets:
         """Derive a key for each use from ``key`` (`read_key`), so that no two uses share one."""
         self._hash_key = _derived(key, "hash")
         self._fingerprint = _derived(key, "fingerprint").hex()[:16]
+        self._pseudonym_key = _derived(key, "pseudonym")
         self.cookie_secret = _derived(key, "cookie").hex()
         self._cipher = Fernet(base64.urlsafe_b64encode(_derived(key, "encrypt")))
 
@@ -64,6 +66,10 @@ class Secrets:
             return self._cipher.decrypt(text.encode()).decode()
         except InvalidToken:
             raise ValueError("this was not encrypted with the present access.secret_key; enter it again") from None
+
+    def pseudonym(self, username: str) -> str:
+        """Return what stands in place of a person's name: always the same, and without the key nobody can find it."""
+        return PSEUDONYM + hmac.digest(self._pseudonym_key, username.encode(), "sha256").hex()[:12]
 
     async def require_same(self, database: Database) -> None:
         """Raise ValueError unless this database's secrets were made with this key; may raise Unavailable."""

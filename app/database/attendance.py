@@ -72,6 +72,12 @@ async def marked(transaction: Transaction, project_ids: Collection[int]) -> set[
     return set((await transaction.execute(here)).scalars())
 
 
+async def since(transaction: Transaction, project_id: int) -> float | None:
+    """Return since when (Unix seconds) nobody manages a project, None if somebody does."""
+    here = select(project.c.unattended_at).where(project.c.id == project_id)
+    return (await transaction.execute(here)).scalar()
+
+
 async def mark(transaction: Transaction, project_ids: Collection[int], since: float | None) -> set[int]:
     """Mark projects as unattended since a time (Unix seconds), or as attended; return those that were not so yet."""
     if not project_ids:

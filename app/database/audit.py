@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, bindparam, case, delete, func, or_, select, union, update
 
 from . import keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
-from .tables import audit
+from .tables import OF_PEOPLE, audit
 from .text import equals, has
 
 
@@ -62,6 +63,11 @@ class Filter:
 
 
 EVERYTHING = Filter()
+# How a pseudonym begins (`app.access.secrets`). It is never replaced by another one.
+PSEUDONYM = "somebody-"
+_OF_PEOPLE = ("user", "account", "member")
+# How the subject of a person begins (`app.access.principal`).
+_PERSON = "person:"
 # Ids grow with time. People come before robots.
 _SORTS: keyset.Sorts = {
     "op_time": keyset.KEY,
@@ -115,6 +121,68 @@ async def remove_older(transaction: Transaction, before: float, limit: int) -> i
     old = select(audit.c.id).where(audit.c.at < before).order_by(audit.c.at).limit(limit)
     await retire(transaction, audit)
     return (await transaction.execute(delete(audit).where(audit.c.id.in_(old)))).rowcount
+
+
+async def hide_names(
+    transaction: Transaction, after: int, before: float, limit: int, pseudonym: Callable[[str], str]
+) -> int:
+    """Put pseudonyms in place of people's names, and nothing in place of addresses, in entries before a time.
+
+    It looks at up to ``limit`` entries after an id, and returns the id of the last one that it looked at.
+    """
+    columns = (audit.c.id, audit.c.at, audit.c.actor, audit.c.resource_type, audit.c.resource)
+    rows = await transaction.execute(select(*columns).where(audit.c.id > after).order_by(audit.c.id).limit(limit))
+    old = list(itertools.takewhile(lambda row: row.at < before, rows))
+
+    def hidden(name: str) -> str:
+        return name if not name or name.startswith(PSEUDONYM) else pseudonym(name)
+
+    changed = [
+        {
+            "key": row.id,
+            "who": _PERSON + hidden(row.actor.removeprefix(_PERSON)) if row.actor.startswith(_PERSON) else row.actor,
+            "what": hidden(row.resource) if row.resource_type in _OF_PEOPLE else row.resource,
+        }
+        for row in old
+    ]
+    if changed:
+        statement = update(audit).where(audit.c.id == bindparam("key"))
+        values = {"actor": bindparam("who"), "resource": bindparam("what"), "address": ""}
+        await transaction.execute(statement.values(values), changed)
+    return old[-1].id if old else after
+
+
+async def of_person(transaction: Transaction, username: str, after: int, limit: int) -> list[Entry]:
+    """List entries of what a person did, and of what was done to their account, after an id."""
+    parts = (select(audit.c.id).where(one, audit.c.id > after) for one in _named(username))
+    ids = union(*(part.order_by(audit.c.id).limit(limit).subquery().select() for part in parts)).subquery()
+    here = select(audit).where(audit.c.id.in_(select(ids.c.id))).order_by(audit.c.id).limit(limit)
+    return [_entry(*row) for row in await transaction.execute(here)]
+
+
+async def hide_person(transaction: Transaction, username: str, pseudonym: str, until: float, limit: int) -> int:
+    """Put a pseudonym in place of a person's name in up to twice ``limit`` entries until a time; return how many."""
+    by, about = _named(username)
+    number = 0
+    for here, values in (
+        (by, {"actor": _PERSON + pseudonym, "address": ""}),
+        (about, {"resource": pseudonym, "address": case((audit.c.actor == "anonymous", ""), else_=audit.c.address)}),
+    ):
+        some = select(audit.c.id).where(here, audit.c.at <= until).limit(limit)
+        number += (await transaction.execute(update(audit).where(audit.c.id.in_(some)).values(values))).rowcount
+    return number
+
+
+async def former_names(transaction: Transaction, username: str) -> list[tuple[str, float]]:
+    """List the names that a person had before this one, each with the time until which they had it."""
+    renamed = (audit.c.actor == _PERSON + username, audit.c.operation == "rename")
+    rows = await transaction.execute(select(audit.c.resource, audit.c.at).where(*renamed).order_by(audit.c.id))
+    return [(name, at) for name, at in rows]
+
+
+def _named(username: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a person did something, and that something was done to them. Each has an index."""
+    return audit.c.actor == _PERSON + username, and_(OF_PEOPLE, audit.c.resource == username)
 
 
 def _entry(number: int, *note: Any) -> Entry:

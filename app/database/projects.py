@@ -255,6 +255,12 @@ async def set_owner(transaction: Transaction, project_id: int, account_id: int) 
     await transaction.execute(update(project).where(project.c.id == project_id).values(owner_id=account_id))
 
 
+async def names(transaction: Transaction, project_ids: Collection[int]) -> list[str]:
+    """List the names of some projects."""
+    here = select(project.c.name).where(project.c.id.in_(project_ids)).order_by(project.c.name)
+    return list((await transaction.execute(here)).scalars())
+
+
 async def owned(transaction: Transaction, account_id: int) -> int | None:
     """Count a person's projects; return None if there is no such person.
 

@@ -64,6 +64,8 @@ _bytewise = String().with_variant(String(collation="C"), "postgresql")
 _EMPTY = text("''")
 _IS_MIRROR = text("upstream IS NOT NULL")
 _UNCHARGED = text("charged_bytes IS NULL")
+# The resource of such an audit entry is a person's name, or a group's.
+OF_PEOPLE = text("resource_type IN ('user', 'account', 'member')")
 _UNATTENDED = text("unattended_at IS NOT NULL")
 _OPEN = text("ended_at IS NULL")
 _CAPITALS = text("username != lower(username)")
@@ -438,6 +440,7 @@ robot = Table(
     Column("last_used_from", String, nullable=True),
     Index("ix_robot_project_id_name", "project_id", "name"),
     Index("ix_robot_project_id_expires_at", "project_id", "expires_at"),
+    Index("ix_robot_created_by", "created_by"),
 )
 
 notice = Table(
@@ -514,6 +517,8 @@ audit = Table(
     Index("ix_audit_project_name_id", "project_name", "id"),
     Index("ix_audit_at", "at"),
     Index("ix_audit_operation_id", "operation", "id"),
+    Index("ix_audit_actor_id", "actor", "id"),
+    Index("ix_audit_people", "resource", "id", postgresql_where=OF_PEOPLE, sqlite_where=OF_PEOPLE),
 )
 
 request = Table(
@@ -553,6 +558,7 @@ request = Table(
     Index("ix_request_request_id_id", "request_id", "id"),
     Index("ix_request_repository_id", "repository", "id"),
     Index("ix_request_client_id", "client", "id"),
+    Index("ix_request_who_id", "who", "id"),
 )
 
 traffic = Table(

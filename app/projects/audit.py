@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from app.access.principal import ANONYMOUS, Principal
-from app.database import JOB_SECONDS, Database, audit
+from app.config import Policy
+from app.database import JOB_SECONDS, Database, audit, settings
 from app.database.audit import EVERYTHING, Entry, Filter, Note
 from app.database.keyset import Page
 from app.database.text import storable_part
@@ -32,6 +33,9 @@ _MOST_NOTES = 100_000
 _TIDY_SECONDS = 3600.0
 _REMOVED_AT_ONCE = 1000
 _EXPORTED_AT_ONCE = 1000
+_HIDDEN_AT_ONCE = 1000
+# The setting with the id of the last entry whose names are hidden.
+_HIDDEN = "audit names hidden until"
 _DAY = 86400
 
 log = logging.getLogger(__name__)
@@ -40,10 +44,11 @@ log = logging.getLogger(__name__)
 class Audit:
     """Takes notes and exports entries; `run` writes notes until cancelled, `close` writes the rest."""
 
-    def __init__(self, database: Database, days: int) -> None:
-        """``days``: the number of days that an entry is kept."""
+    def __init__(self, database: Database, policy: Policy, pseudonym: Callable[[str], str]) -> None:
+        """``pseudonym`` returns the word that replaces a person's name in old entries."""
         self._database = database
-        self._days = days
+        self._policy = policy
+        self._pseudonym = pseudonym
         self._notes: list[Note] = []
         self._tally = Tally()
         self._dropped = 0
@@ -121,15 +126,31 @@ class Audit:
             log.error("%d audit entries are lost: the database is down", len(self._notes))
 
     async def run(self) -> None:
-        """Write notes every second and remove old entries every hour, until cancelled."""
+        """Write notes every second; hide names and remove old entries every hour, until cancelled."""
         await asyncio.gather(
             repeat("writing audit entries", self.flush, _WRITE_SECONDS),
+            repeat("hiding names in old audit entries", self.hide_names, _TIDY_SECONDS, now=True),
             repeat("removing old audit entries", self.remove_old, _TIDY_SECONDS, now=True),
         )
 
+    async def hide_names(self) -> None:
+        """Replace people's names in entries that are older than the configured days; raises Unavailable.
+
+        A setting says up to which entry that was done. If two workers do it at once, both write the same words.
+        """
+        before, more = time.time() - self._policy.audit_days * _DAY, True
+        while more:
+            began = time.monotonic()
+            async with self._database.transaction(JOB_SECONDS) as transaction:
+                done = await settings.keep(transaction, _HIDDEN, "0")
+                end = await audit.hide_names(transaction, int(done), before, _HIDDEN_AT_ONCE, self._pseudonym)
+                more = end > int(done) and await settings.swap(transaction, _HIDDEN, done, str(end))
+            # As long again, so that others get their turn on a database with one writer.
+            await asyncio.sleep(time.monotonic() - began)
+
     async def remove_old(self) -> None:
         """Remove entries that are older than the configured days, in batches; raises Unavailable."""
-        before = time.time() - self._days * _DAY
+        before = time.time() - self._policy.audit_kept_days * _DAY
         removed = _REMOVED_AT_ONCE
         while removed == _REMOVED_AT_ONCE:
             async with self._database.transaction(JOB_SECONDS) as transaction:

@@ -26,7 +26,7 @@ from app.database.text import storable_part
 from app.kit.jobs import repeat
 from app.kit.write_behind import WriteBehind
 
-_KEPT_DAYS = 14
+KEPT_DAYS = 14
 _KEPT_ROWS = 100_000
 _TIDY_SECONDS = 3600.0
 _REMOVED_AT_ONCE = 1000
@@ -137,7 +137,7 @@ class Requests(WriteBehind[int, KeptRequest]):
         while removed == _REMOVED_AT_ONCE:
             async with self._database.transaction(JOB_SECONDS) as transaction:
                 removed = await requests.remove_older(
-                    transaction, time.time() - _KEPT_DAYS * _DAY, _KEPT_ROWS, _REMOVED_AT_ONCE
+                    transaction, time.time() - KEPT_DAYS * _DAY, _KEPT_ROWS, _REMOVED_AT_ONCE
                 )
 
     def _unfold(self, now: float) -> None:

@@ -41,14 +41,15 @@ from .session import BrowserSessions
 class Services:
     """Everything behind the pages and the REST API.
 
-    ``external_url`` is the address that people see in their browsers. ``volume`` is the folder with the blobs, None
-    for an object store. ``mirrors`` names each configured mirror project by its upstream. ``mirror_hosts`` are the
-    host names that serve a mirror at their root; set-up snippets show the first of them. ``required`` and
-    ``optional`` are the checks of the parts, as /readyz runs them.
+    ``external_url`` is the address that people see in their browsers. ``mails``: notices are sent by mail, too.
+    ``volume`` is the folder with the blobs, None for an object store. ``mirrors`` names each configured mirror project
+    by its upstream. ``mirror_hosts`` are the host names that serve a mirror at their root; set-up snippets show the
+    first of them. ``required`` and ``optional`` are the checks of the parts, as /readyz runs them.
     """
 
     external_url: str
     saml: bool
+    mails: bool
     volume: Path | None
     mirrors: Mapping[str, str]
     mirror_hosts: tuple[str, ...]

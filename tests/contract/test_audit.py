@@ -9,6 +9,8 @@ import time
 import pytest
 
 from app.access.principal import ANONYMOUS, Principal, PrincipalKind
+from app.access.secrets import Secrets
+from app.config import Policy
 from app.database import Database, audit
 from app.database.audit import EVERYTHING, Filter, Note
 from app.database.keyset import Page
@@ -18,12 +20,13 @@ from app.projects.audit import Audit
 MARI = Principal(PrincipalKind.PERSON, "mari", id=2)
 ROBOT = Principal(PrincipalKind.ROBOT, "robot-physics+ci", id=3)
 DAY = 86400
+SECRETS = Secrets("k" * 32)
 _AWAY = "postgresql://postgres@127.0.0.1:1/registry"
 
 
 @pytest.fixture
 def log(database: Database) -> Audit:
-    return Audit(database, 365)
+    return Audit(database, Policy(), SECRETS.pseudonym)
 
 
 async def resources(database: Database, chosen: Filter = EVERYTHING, *, offset: int = 0) -> list[str]:
@@ -103,7 +106,7 @@ async def test_a_write_whose_waiter_is_cancelled_is_neither_lost_nor_done_twice(
 
 
 async def test_notes_are_kept_while_the_database_is_away(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    log = Audit(Database(_AWAY), 365)
+    log = Audit(Database(_AWAY), Policy(), SECRETS.pseudonym)
     log.note(MARI, "", "push", "artifact", "kept")
     for _ in range(3):
         await log.flush()
@@ -115,7 +118,7 @@ async def test_notes_are_kept_while_the_database_is_away(database: Database, cap
 
 async def test_what_is_lost_is_said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_NOTES", 3)
-    log = Audit(Database(_AWAY), 365)
+    log = Audit(Database(_AWAY), Policy(), SECRETS.pseudonym)
     for number in range(5):
         log.note(MARI, "", "push", "artifact", str(number))
     await log.close()
@@ -190,11 +193,11 @@ async def test_what_is_older_than_the_configured_days_goes(
     database: Database, log: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_REMOVED_AT_ONCE", 10)
-    await fill(database, 25, at=time.time() - 366 * DAY)
-    await fill(database, 3, at=time.time() - 364 * DAY)
+    await fill(database, 25, at=time.time() - 1096 * DAY)
+    await fill(database, 3, at=time.time() - 1094 * DAY)
     await log.remove_old()
     assert await resources(database) == ["lab/2", "lab/1", "lab/0"]
-    await Audit(database, 30).remove_old()
+    await Audit(database, Policy(audit_kept_days=30), SECRETS.pseudonym).remove_old()
     assert await resources(database) == []
 
 
@@ -203,3 +206,33 @@ async def test_an_entry_outlives_what_it_tells_of(database: Database, log: Audit
     await log.flush()
     assert await resources(database, Filter(project_id=4711)) == ["physics"]
     assert await resources(database, Filter(project_name="physics")) == ["physics"]
+
+
+async def test_old_entries_have_pseudonyms(database: Database, log: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HIDDEN_AT_ONCE", 3)
+    old, now = time.time() - 366 * DAY, time.time()
+    told = [
+        ("person:mari", "1.2.3.4", "push", "artifact", "lab/app:1"), ("person:jaan", "", "create", "member", "mari"),
+        ("anonymous", "1.2.3.4", "refuse", "user", "mari"), ("robot:robot-lab+ci", "1.2.3.5", "pull", "artifact", "x"),
+        ("person:mari", "1.2.3.4", "login", "user", "mari"), ("anonymous", "::1", "refuse", "user", ""),
+        ("system:registry", "", "promote", "account", "mari"),
+    ]  # fmt: skip
+    async with database.transaction() as transaction:
+        await audit.add(transaction, [Note(at, *one) for at in (old, now) for one in told])
+    for _ in range(2):
+        await log.hide_names()
+        entries = await database.read(audit.page, Page(99))
+        rows = [(one.actor, one.address, one.operation, one.resource_type, one.resource) for one in reversed(entries)]
+        mari, jaan = SECRETS.pseudonym("mari"), SECRETS.pseudonym("jaan")
+        assert mari != jaan
+        assert rows[:7] == [
+            (f"person:{mari}", "", "push", "artifact", "lab/app:1"), (f"person:{jaan}", "", "create", "member", mari),
+            ("anonymous", "", "refuse", "user", mari), ("robot:robot-lab+ci", "", "pull", "artifact", "x"),
+            (f"person:{mari}", "", "login", "user", mari), ("anonymous", "", "refuse", "user", ""),
+            ("system:registry", "", "promote", "account", mari),
+        ]  # fmt: skip
+        assert rows[7:] == told
+    # The rest follows when its time comes.
+    monkeypatch.setattr(time, "time", lambda: now + 366 * DAY)
+    await log.hide_names()
+    assert not [one for one in await database.read(audit.page, Page(99)) if "mari" in f"{one.actor} {one.resource}"]

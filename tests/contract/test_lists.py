@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from app.config import Policy
 from app.database import Database, accounts, audit, labels, members, projects, repositories
 from app.database.audit import Note
 from app.database.keyset import Count, Entries, Page
@@ -101,7 +102,7 @@ async def test_repositories_are_searched_across_projects(database: Database) -> 
 
 
 async def test_the_whole_log_is_exported(database: Database) -> None:
-    log = Audit(database, 365)
+    log = Audit(database, Policy(), str)
     notes = [Note(float(at), "system", "", "push" if at % 4 else "pull", "x", f"r{at}") for at in range(MANY)]
     async with database.transaction() as transaction:
         await audit.add(transaction, notes)

@@ -34,7 +34,7 @@ def _pages(built: Built) -> dict[str, Ask]:
     admin = "/administration"
     plain = [
         "/", "/addresses?q=redis", "/help", *(f"/help/{name}" for name in CHAPTERS[1:]), "/search", "/mirror",
-        "/projects", "/projects?show=public", f"{admin}/robots/{built.size + FEW + 1}",
+        "/help/personal-data", "/projects", "/projects?show=public", f"{admin}/robots/{built.size + FEW + 1}",
         f"{deep}/robots/{built.size + 1}",
         "/projects?show=private", "/projects?after=p-0000500", "/projects?before=p-0000500", "/new-project",
         admin, f"{admin}/budgets", f"{admin}/requests", f"{admin}/requests?show=refused",
@@ -210,6 +210,8 @@ COMMANDS: Mapping[str, list[str]] = {
     "change-project": ["deep", "--public"],
     "set-password": [MARI],
     "forget-identities": [MARI],
+    "export-person": [MARI],
+    "erase-person": ["user-0000008", "--to", MARI],
     "rotate-keys": [],
     "explain": ["deep/app"],
     "status": [],

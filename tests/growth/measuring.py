@@ -49,10 +49,13 @@ def measure(folder: Path, size: int, database: Postgres | None, enough: Sequence
             connection.execute(f"ALTER DATABASE {url.rpartition('/')[2]} SET enable_seqscan = off".encode())
     house = House(folder, url, built)
     try:
-        asks = asked(built)
-        rated = zip(asks.items(), enough or repeat(0), strict=False)
-        costs = {name: house.cost(ask, least) for (name, ask), least in rated}
-        assert costs["/projects"] > 0, "the counter counts"
+        try:
+            asks = asked(built)
+            rated = zip(asks.items(), enough or repeat(0), strict=False)
+            costs = {name: house.cost(ask, least) for (name, ask), least in rated}
+            assert costs["/projects"] > 0, "the counter counts"
+        finally:
+            house.stop()
         return costs | _commands(house)
     finally:
         house.close()

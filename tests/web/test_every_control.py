@@ -38,6 +38,7 @@ OPEN_TO_ALL = (
     "/search?q=no-such",
     "/login",
     "/no/such/page",
+    "/help/personal-data",
 )
 OF_A_PROJECT = (
     "/projects/PROJECT", "/projects/PROJECT/repositories", "/projects/PROJECT/members", "/projects/PROJECT/robots",

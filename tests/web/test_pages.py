@@ -298,6 +298,7 @@ def test_no_page_is_wider_than_its_window(open_context: Opener, stage: Service) 
         "/projects/mirror/repositories/library/nginx:1.27", "/projects/mirror/members", "/projects/mirror/robots/new",
         "/projects/mirror/configuration", "/administration", "/administration/projects", "/administration/upstreams",
         "/administration/audit", "/administration/robots/new", "/administration/unattended", "/search?q=redis",
+        "/help/personal-data",
         "/projects/mirror/cache", "/projects/mirror/labels", "/projects/mirror/robots", "/projects/mirror/logs",
     ):  # fmt: skip
         someone.go(path)

@@ -115,6 +115,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     **{("get", f"/help{chapter}"): CALLERS for chapter in
        ("", "/login", "/cache", "/projects", "/robots", "/pushing", "/clusters", "/plans", "/trouble", "/alerts")},
     ("get", "/mirror"): CALLERS,
+    ("get", "/help/personal-data"): CALLERS,
     ("get", "/search"): CALLERS,
     ("get", "/projects"): CALLERS,
     ("get", "/new-project"): PEOPLE,

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.access import roles
+from app.access.absence import HANDING_OVER_SECONDS
 from app.access.errors import Invalid, Missing
 from app.access.grants import EVERYWHERE
 from app.access.notices import NOTICE_SECONDS
-from app.database import robots
+from app.database import attendance, robots
 from app.database.robots import Robot
 from app.oci.errors import OCIError
 
@@ -120,7 +121,9 @@ class RobotsPage(OfRobots):
         listing = await self.listing(
             lambda page: self.services.database.read(robots.page, self.owner, page), lambda robot: robot.name, search
         )
-        self.show_in_frame("robots", listing=listing, search=search)
+        since = None if self.owner is None else await self.services.database.read(attendance.since, self.owner)
+        stop_at = None if since is None else since + HANDING_OVER_SECONDS
+        self.show_in_frame("robots", listing=listing, search=search, stop_at=stop_at)
 
 
 class NewRobotPage(OfRobots):

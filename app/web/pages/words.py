@@ -109,6 +109,7 @@ OPERATIONS: Mapping[str, str] = {
     "enable": mark("enabled"),
     "attach": mark("added a label to"),
     "detach": mark("removed a label from"),
+    "export": mark("exported the data of"),
     "rename": mark("was renamed from"),
     "promote": mark("gave administrator rights to"),
     "demote": mark("removed administrator rights from"),

@@ -116,6 +116,20 @@ async def test_keys_stop_until_the_next_log_in(database: Database) -> None:
     assert await never.admits("mari", key)
 
 
+async def test_a_local_password_is_never_refused_for_absence(database: Database) -> None:
+    """It is the operators' way in, and a log-in of its own; on the command line it is no sign of a person."""
+    place = Place(database)
+    await Accounts(database, Throttle(no_redis())).ensure_admin("admin", "the admin's password")
+    admin = await database.read(accounts.person_by_name, "admin")
+    assert admin is not None
+    key = await place.key(admin)
+    await place.seen(admin, 9999)
+    assert (await place.credentials.authenticate("admin", "the admin's password", LAB)).is_admin
+    assert not await place.admits("admin", key)
+    await place.people.noted(admin.id)
+    assert await place.admits("admin", key)
+
+
 async def test_a_log_in_is_noted_once_a_day(database: Database) -> None:
     place = Place(database)
     mari = await place.person("mari")
