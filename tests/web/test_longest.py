@@ -16,6 +16,7 @@ from tests.parts.service import Service
 from tests.web.http import Person
 from tests.web.person import Opener
 from tests.web.scene import PASSWORD, add_person, within
+from tests.web.test_operations import keep, kept
 
 pytestmark = pytest.mark.usefixtures("clean_log")
 
@@ -27,6 +28,12 @@ _STICKS_OUT = """() => {
   const width = document.documentElement.clientWidth + 1, found = [];
   const scrolls = (one) => one && (["auto", "scroll"].includes(getComputedStyle(one).overflowX)
     || getComputedStyle(one).clipPath !== "none" || one.matches(".visually-hidden") || scrolls(one.parentElement));
+  for (const one of document.querySelectorAll("h1, h2")) {
+    // A name that has a few letters in each line.
+    if (one.checkVisibility() && one.textContent.trim().length > 40 && one.clientWidth < 150) {
+      found.push(`${one.clientWidth} wide: ${one.outerHTML.slice(0, 80)}`);
+    }
+  }
   if (document.documentElement.scrollWidth >= width) found.push(`page: ${document.documentElement.scrollWidth}`);
   for (const one of document.body.querySelectorAll("*")) {
     const box = one.getBoundingClientRect();
@@ -133,6 +140,9 @@ def long(stage: Service) -> Long:
     system = re.search(r'href="(/administration/robots/\d+)"', admin.get(f"/administration/robots?q={mark}").text)
     assert robot
     assert system
+    keep(stage, kept(who=f"person:{user}", client="2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", why="w" * 500,
+                     method="M" * 500, repository=f"{project}/{repository}", reference="t" * 128, host="h" * 64,
+                     request_id="i" * 64))  # fmt: skip
     there = f"{at}/repositories/{repository}"
     pages = (
         f"/projects?q={mark}", f"/search?q={mark}", at, f"{at}/repositories", there, f"{there}:{'t' * 128}",
