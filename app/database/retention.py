@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select, true, update
+from sqlalchemy import Select, delete, or_, select, true, update
 
 from app.oci.retention import Rule
 
-from . import changes
+from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
-from .keyset import Page
+from .keyset import Count, Page, Walk
 from .tables import project, repository, retention, retention_execution, retention_kept, retention_task
 from .text import END_OF_NAMES
 
@@ -311,10 +311,10 @@ async def task_page(transaction: Transaction, execution_id: int, page: Page[str]
     return [Task(*row) for row in reversed(last)]
 
 
-async def total_tasks(transaction: Transaction, execution_id: int) -> int:
+async def total_tasks(transaction: Transaction, execution_id: int) -> Count:
     """Count what `tasks` lists."""
-    here = retention_task.c.execution_id == execution_id
-    return int((await transaction.execute(select(func.count()).select_from(retention_task).where(here))).scalar_one())
+    walks = (Walk((retention_task.c.execution_id == execution_id,)),)
+    return await keyset.count(transaction, select(retention_task.c.id), retention_task.c.id, walks=walks)
 
 
 async def task(transaction: Transaction, execution_id: int, task_id: int) -> Task | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from app.access.errors import Conflict, Invalid, Missing
 from app.database import Database, Transaction, retention
-from app.database.keyset import Page
+from app.database.keyset import Count, Page
 from app.database.retention import Execution, Policy, Status, Task
 from app.kit import cron
 from app.kit.ids import is_id
@@ -117,7 +117,7 @@ class Retentions:
             raise Missing("there is no such run of these rules")
         return found
 
-    async def tasks(self, execution_id: int, *, offset: int = 0, limit: int = _MOST_TASKS) -> tuple[list[Task], int]:
+    async def tasks(self, execution_id: int, *, offset: int = 0, limit: int = _MOST_TASKS) -> tuple[list[Task], Count]:
         """List what a run did, by repository; return also how many repositories there are."""
         found = await self._database.read(retention.tasks, execution_id, offset, limit)
         return found, await self._database.read(retention.total_tasks, execution_id)

@@ -125,6 +125,34 @@ BY_API: Mapping[str, Change] = {
     "deleteTag": (
         lambda s: s.do("deleteTag", **s.image, tag_name="v2"),
         lambda s: ("delete", "tag", f"{s.name}/app:v2", True)),
+    "pointTagBack": (
+        lambda s: s.do("pointTagBack", {"digest": s.digest}, project_name=s.name, repository_name="app", tag_name="v2"),
+        lambda s: ("update", "tag", f"{s.name}/app:v2", True)),
+    "createImmutableTagRule": (
+        lambda s: s.do("createImmutableTagRule", {"disabled": True}, "rule", project_name_or_id=s.name),
+        lambda s: ("create", "immutability rule", f"{s.name}: {s.made['rule']} (** in **)", True)),
+    "updateImmutableTagRule": (
+        lambda s: s.do("updateImmutableTagRule", {"tag_selectors": [{"pattern": "x"}]}, project_name_or_id=s.name,
+                       immutable_rule_id=s.made["rule"]),
+        lambda s: ("update", "immutability rule", f"{s.name}: {s.made['rule']} (x in **)", True)),
+    "deleteImmutableTagRule": (
+        lambda s: s.do("deleteImmutableTagRule", project_name_or_id=s.name, immutable_rule_id=s.made["rule"]),
+        lambda s: ("delete", "immutability rule", f"{s.name}: {s.made['rule']} (x in **)", True)),
+    "createRetention": (
+        lambda s: s.do("createRetention", {"rules": [], "scope": {"ref": s.number}}, "retention"),
+        lambda s: ("create", "retention policy", s.name, True)),
+    "updateRetention": (
+        lambda s: s.do("updateRetention", {"rules": [{"template": "always"}]}, id=s.made["retention"]),
+        lambda s: ("update", "retention policy", s.name, True)),
+    "runRetention": (
+        lambda s: s.do("runRetention", {}, "run", id=s.made["retention"]),
+        lambda s: ("run", "retention policy", s.name, True)),
+    "operateRetentionExecution": (
+        lambda s: s.do("operateRetentionExecution", {"action": "stop"}, id=s.made["retention"], eid=s.made["run"]),
+        lambda s: ("stop", "retention policy", s.name, True)),
+    "deleteRetention": (
+        lambda s: s.do("deleteRetention", id=s.made["retention"]),
+        lambda s: ("delete", "retention policy", s.name, True)),
     "createLabel": (
         lambda s: s.do("createLabel", {"name": "good", "scope": "p", "project_id": s.number}, "label"),
         lambda s: ("create", "label", "good", True)),
@@ -334,6 +362,17 @@ def make_key(scene: Pages) -> None:
     scene.made["key"] = scene.one("listAccessKeys", scene.name)
 
 
+def add_rule(scene: Pages) -> None:
+    scene.send(f"{scene.at}/policy/immutability/add", tags="none-*")
+    scene.made["rule"] = scene.api.do("listImmutableTagRules", project_name_or_id=scene.name).json()[-1]["id"]
+
+
+def run_retention(scene: Pages) -> None:
+    scene.send(f"{scene.at}/policy/retention/run")
+    policy = scene.api.do("getProject", project_name_or_id=scene.name).json()["metadata"]["retention_id"]
+    scene.made["run"] = scene.api.do("listRetentionExecutions", id=int(policy)).json()[0]["id"]
+
+
 def change_robot(scene: Pages, at: str, name: str, full_name: str) -> None:
     """Change a robot account that nothing else is done to: moving a last day is an update as well."""
     scene.send(f"{at}/new", name=name, days=1, right="repository:pull")
@@ -403,6 +442,30 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("RemoveTagPage",
         lambda s: s.send(f"{s.at}/remove-tag/{s.app}", tag="v2"),
         lambda s: ("delete", "tag", f"{s.name}/app:v2", True)),
+    ("PointTagPage",
+        lambda s: s.send(f"{s.at}/point-tag/app:v2", digest=s.app.partition("@")[2]),
+        lambda s: ("update", "tag", f"{s.name}/app:v2", True)),
+    ("AddImmutabilityPage", add_rule,
+        lambda s: ("create", "immutability rule", f"{s.name}: {s.made['rule']} (none-* in **)", True)),
+    ("SwitchImmutabilityPage",
+        lambda s: s.send(f"{s.at}/policy/immutability/switch", rule=s.made["rule"], disabled="yes"),
+        lambda s: ("update", "immutability rule", f"{s.name}: {s.made['rule']} (none-* in **)", True)),
+    ("DeleteImmutabilityPage",
+        lambda s: s.send(f"{s.at}/policy/immutability/delete", rule=s.made["rule"]),
+        lambda s: ("delete", "immutability rule", f"{s.name}: {s.made['rule']} (none-* in **)", True)),
+    ("AddRetentionPage",
+        lambda s: s.send(f"{s.at}/policy/retention/add", template="always"),
+        lambda s: ("create", "retention policy", f"{s.name}: always (** in **)", True)),
+    ("SchedulePage",
+        lambda s: s.send(f"{s.at}/policy/retention/schedule", schedule="0 0 0 * * 0"),
+        lambda s: ("update", "retention policy", f"{s.name}: schedule 0 0 0 * * 0", True)),
+    ("RunRetentionPage", run_retention, lambda s: ("run", "retention policy", s.name, True)),
+    ("StopRunPage",
+        lambda s: s.send(f"{s.at}/policy/retention/stop", run=s.made["run"]),
+        lambda s: ("stop", "retention policy", s.name, True)),
+    ("RemoveRetentionPage",
+        lambda s: s.send(f"{s.at}/policy/retention/remove", rule=1, spelled="always (** in **)"),
+        lambda s: ("update", "retention policy", f"{s.name}: without always (** in **)", True)),
     ("RetagPage",
         lambda s: s.send(f"{s.at}/retag/app", tag=f"v1@{s.app.partition('@')[2]}", new="v3"),
         lambda s: ("create", "tag", f"{s.name}/app:v3", True)),

@@ -41,7 +41,11 @@ def numbers(house: House) -> Mapping[str, object]:
         path: dict[str, Any] = {"project_name": NAME, "repository_name": "app", "reference": "sorted-a"}
         assert admin.do("createTag", {"name": tag}, **path).status == 201
     house.write_notes()
-    return {"project_name": NAME, "repository_name": "app", "reference": "sorted-a", "project": project}
+    for name, disabled in (("b", True), ("a", False), ("c", True)):
+        rule = {"tag_selectors": [{"pattern": name}], "disabled": disabled}
+        assert admin.do("createImmutableTagRule", rule, project_name_or_id=NAME).status == 201
+    named = {"project_name": NAME, "project_name_or_id": NAME, "project": project}
+    return named | {"repository_name": "app", "reference": "sorted-a"}
 
 
 def asked(operation: Operation, numbers: Mapping[str, object]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from app.database.immutability import Rule
@@ -47,8 +48,8 @@ class RulesHandler(_OnRules):
         rows = await self.services.immutability.rules(self.view.id)
         if "id" in self.filters:
             rows = [row for row in rows if row.id == self.filters["id"].value]
-        if self.sort:
-            rows.sort(key=lambda row: row.id, reverse=self.sort[0][1])
+        for field, descending in reversed(self.sort):
+            rows.sort(key=attrgetter(field), reverse=descending)
         self.answer_whole([rule(row) for row in rows])
 
     async def post(self) -> None:

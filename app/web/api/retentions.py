@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.access.errors import Invalid
-from app.database.keyset import Count
 from app.database.retention import Execution, Policy, Task
 from app.oci.retention import Rule, Template
 
@@ -184,7 +183,7 @@ class TasksHandler(_OnRetention):
     async def get(self, id: int, eid: int) -> None:  # noqa: A002
         found = await self.services.retentions.execution(self.policy.id, eid)
         rows, total = await self.services.retentions.tasks(found.id, offset=self.offset, limit=self.limit)
-        self.answer_page([task(row) for row in rows], Count(total))
+        self.answer_page([task(row) for row in rows], total)
 
 
 class TaskHandler(_OnRetention):

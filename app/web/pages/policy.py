@@ -157,7 +157,7 @@ class AddRetentionPage(OnRetention):
                 await self.services.retentions.create(self.opened.id, [rule])
             else:
                 await self.services.retentions.change(found.id, [*found.rules, rule], found.cron)
-            self.note("create" if found is None else "update", "retention policy", project)
+            self.note("create" if found is None else "update", "retention policy", f"{project}: {rule}")
 
         await self.settle(add(), self._("The rule is added."), self.at(project))
 
@@ -182,7 +182,7 @@ class RemoveRetentionPage(OnRetention):
                 raise Invalid("Choose one from the list.")
             left = [rule for number, rule in enumerate(found.rules) if number != place]
             await self.services.retentions.change(found.id, left, found.cron)
-            self.note("update", "retention policy", project)
+            self.note("update", "retention policy", f"{project}: without {found.rules[place]}")
 
         await self.settle(remove(), self._("The rule is removed."), self.at(project))
 
@@ -194,7 +194,7 @@ class SchedulePage(OnRetention):
         async def save() -> None:
             found = await self.policy()
             await self.services.retentions.change(found.id, found.rules, self.field("schedule"))
-            self.note("update", "retention policy", project)
+            self.note("update", "retention policy", f"{project}: schedule {self.field('schedule')}".rstrip())
 
         await self.settle(save(), self._("The schedule is saved."), self.at(project))
 
