@@ -48,6 +48,7 @@ from app.database.engine import is_sqlite
 from app.database.migrate import SchemaError, migrate
 from app.database.shared_copies import SharedCopies
 from app.kit.watchdog import BEAT_SECONDS
+from app.mirror.address_guard import AddressGuard
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
@@ -91,6 +92,8 @@ from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
 from app.web.v2.uploads import UploadHandlers
+from app.webhooks.deliveries import Deliveries
+from app.webhooks.service import Webhooks
 
 if TYPE_CHECKING:
     from app.storage.s3 import S3Store
@@ -482,6 +485,7 @@ class _Content:
     projects: Projects
     census: Census
     quotas: Quotas
+    webhooks: Webhooks
     jobs: Sequence[Coroutine[object, object, None]]
 
 
@@ -511,7 +515,8 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     for mirror in mirrors.values():
         await mirror.start()
         stack.push_async_callback(mirror.close, _FILL_SECONDS)
-    census = Census(database)
+    census, guard = Census(database), AddressGuard("", refused=config.refused_networks)
+    host = config.server.external_url.partition("://")[2].rstrip("/")
     return _Content(
         blobs=blobs,
         contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
@@ -520,6 +525,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         census=census,
         quotas=Quotas(database, config.policy),
+        webhooks=Webhooks(database, guard, who.secrets.encrypt, who.secrets.decrypt),
         jobs=[
             pulls.run(),
             GarbageCollection(database, stores.blobs).run(),
@@ -527,6 +533,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             FullnessWatch(database).run(),
             census.run(),
             Backfills(database).run(),
+            Deliveries(database, guard, host, who.secrets.decrypt).run(),
         ],
     )
 
@@ -558,6 +565,7 @@ def _make_application(
         members=Members(database),
         quotas=content.quotas,
         labels=Labels(database),
+        webhooks=content.webhooks,
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
         robots=who.robots,

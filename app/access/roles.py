@@ -40,6 +40,11 @@ CREATE_ROBOT = "robot:create"
 UPDATE_ROBOT = "robot:update"
 DELETE_ROBOT = "robot:delete"
 READ_LOG = "log:list"
+LIST_WEBHOOKS = "notification-policy:list"
+READ_WEBHOOK = "notification-policy:read"
+CREATE_WEBHOOK = "notification-policy:create"
+UPDATE_WEBHOOK = "notification-policy:update"
+DELETE_WEBHOOK = "notification-policy:delete"
 
 NO_RIGHTS: frozenset[str] = frozenset()
 
@@ -63,10 +68,11 @@ _ADDED: Mapping[Role, frozenset[str]] = {
     Role.DEVELOPER: frozenset({PUSH, CREATE_TAG, UPDATE_REPOSITORY, ATTACH_LABEL, DETACH_LABEL}),
     Role.MAINTAINER: frozenset(
         {DELETE_REPOSITORY, DELETE_ARTIFACT, DELETE_TAG, CREATE_LABEL, UPDATE_LABEL, DELETE_LABEL}
+        | {LIST_WEBHOOKS, READ_WEBHOOK}
     ),
     Role.PROJECT_ADMIN: frozenset(
         {CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT}
-        | {UPDATE_PROJECT, DELETE_PROJECT, READ_LOG}
+        | {UPDATE_PROJECT, DELETE_PROJECT, READ_LOG, CREATE_WEBHOOK, UPDATE_WEBHOOK, DELETE_WEBHOOK}
     ),
 }
 
@@ -119,7 +125,6 @@ _HARBOR: Mapping[str, frozenset[str]] = {
             "export-cve": ("create", "read"),
             "immutable-tag": ("create", "delete", "list", "update"),
             "tag-retention": ("create", "delete", "list", "read", "update"),
-            "notification-policy": ("create", "delete", "list", "read", "update"),
             "preheat-policy": ("create", "delete", "list", "read", "update"),
         }.items()
         for action in actions

@@ -24,6 +24,7 @@ from app.projects.quotas import Quotas
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
 from app.registry.repositories import Repositories
+from app.webhooks.service import Webhooks
 
 from .access_control import AccessControl
 from .observe import Observer
@@ -62,6 +63,7 @@ class Services:
     members: Members
     quotas: Quotas
     labels: Labels
+    webhooks: Webhooks
     repositories: Repositories
     artifacts: Artifacts
     robots: Robots

@@ -13,7 +13,7 @@ from .handler import ApiHandler, MethodNotAllowed
 _REASONS: Mapping[str, str] = {
     "immutabletagrules": "every tag can be moved here; a digest cannot",
     "retentions": "there is no tag retention here; a cache is bounded by its cache size",
-    "webhook": "this registry calls no other service",
+    "webhook": "what a webhook has sent is at webhook/policies/ID/executions",
     "scan": "this registry scans nothing",
     "scans": "this registry scans nothing",
     "scanner": "this registry scans nothing",
@@ -41,7 +41,6 @@ _REASONS: Mapping[str, str] = {
 EMPTY = (
     "/usergroups",
     "/projects/{project_name_or_id}/immutabletagrules",
-    "/projects/{project_name_or_id}/webhook/policies",
     "/projects/{project_name_or_id}/scanner/candidates",
     "/projects/{project_name}/preheat/policies",
     "/p2p/preheat/instances",

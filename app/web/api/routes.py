@@ -30,6 +30,7 @@ from . import (
     system,
     tags,
     users,
+    webhooks,
 )
 from .document import document, pattern
 from .handler import ApiHandler
@@ -38,6 +39,9 @@ _PROJECT = "/projects/{project_name_or_id}"
 _REPOSITORIES = "/projects/{project_name}/repositories"
 _REPOSITORY = _REPOSITORIES + "/{repository_name}"
 _ARTIFACT = _REPOSITORY + "/artifacts/{reference}"
+_POLICIES = _PROJECT + "/webhook/policies"
+_POLICY = _POLICIES + "/{webhook_policy_id}"
+_EXECUTION = _POLICY + "/executions/{execution_id}"
 _OWN = "/users/current"
 
 # Paths are tried in this order, so fixed paths come before those in which a number could match.
@@ -67,6 +71,13 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     f"{_ARTIFACT}/labels/{{label_id}}": artifacts.ArtifactLabelHandler,
     f"{_ARTIFACT}/tags": tags.TagsHandler,
     f"{_ARTIFACT}/tags/{{tag_name}}": tags.TagHandler,
+    _POLICIES: webhooks.PoliciesHandler,
+    _POLICY: webhooks.PolicyHandler,
+    f"{_POLICY}/executions": webhooks.ExecutionsHandler,
+    f"{_EXECUTION}/_send": webhooks.SendAgainHandler,
+    f"{_EXECUTION}/tasks": webhooks.TasksHandler,
+    f"{_EXECUTION}/tasks/{{task_id}}/log": webhooks.TaskLogHandler,
+    f"{_PROJECT}/webhook/events": webhooks.EventsHandler,
     "/labels": labels.LabelsHandler,
     "/labels/{label_id}": labels.LabelHandler,
     "/quotas": quotas.QuotasHandler,
