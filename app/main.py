@@ -51,6 +51,7 @@ from app.database.engine import is_sqlite
 from app.database.migrate import SchemaError, migrate
 from app.database.shared_copies import SharedCopies
 from app.kit.watchdog import BEAT_SECONDS
+from app.mirror.address_guard import AddressGuard
 from app.mirror.eviction import Eviction
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
@@ -103,6 +104,8 @@ from app.web.v2.listings import ListingHandlers
 from app.web.v2.manifests import ManifestHandlers
 from app.web.v2.routes import routes
 from app.web.v2.uploads import UploadHandlers
+from app.webhooks.deliveries import Deliveries
+from app.webhooks.service import Webhooks
 
 if TYPE_CHECKING:
     from app.storage.s3 import S3Store
@@ -507,6 +510,7 @@ class _Content:
     projects: Projects
     census: Census
     quotas: Quotas
+    webhooks: Webhooks
     jobs: Sequence[Coroutine[object, object, None]]
 
 
@@ -538,6 +542,8 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         stack.push_async_callback(mirror.close, _FILL_SECONDS)
     census, forecasts = Census(database), Forecasts(database)
     preparations = {name: mirror.preparation for name, mirror in mirrors.items()}
+    guard = AddressGuard("", refused=config.refused_networks)
+    host = config.server.external_url.partition("://")[2].rstrip("/")
     return _Content(
         blobs=blobs,
         contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
@@ -547,6 +553,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         census=census,
         quotas=Quotas(database, config.policy),
+        webhooks=Webhooks(database, guard, who.secrets.encrypt, who.secrets.decrypt),
         jobs=[
             pulls.run(),
             GarbageCollection(database, stores.blobs).run(),
@@ -556,6 +563,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             census.run(),
             Backfills(database).run(),
             Executor(database, stores.cache, preparations, forecasts).run(),
+            Deliveries(database, guard, host, who.secrets.decrypt).run(),
         ],
     )
 
@@ -597,6 +605,7 @@ def _make_application(
         labels=Labels(database),
         immutability=Immutability(database),
         retentions=Retentions(database),
+        webhooks=content.webhooks,
         repositories=Repositories(database),
         artifacts=Artifacts(database, stores.blobs),
         charts=Charts(database, stores.blobs, who.computations),

@@ -91,7 +91,11 @@ class Credentials:
         if not acceptable(username, password):
             raise Unauthorized(REFUSED)
         if not self._secrets.is_generated(password):
-            moved = await self._moved.find(username, password, address)
+            try:
+                moved = await self._moved.find(username, password, address)
+            except Unavailable:
+                # People log in by a copy of their account while SQL is down. Nobody keeps that a name is no robot's.
+                moved = None
             if moved is not None:
                 return self._principal(moved, address)
             return await self._accounts.authenticate(username, password, address)

@@ -60,6 +60,11 @@ class Principal:
         return cls(PrincipalKind(kind), name, is_admin)
 
 
+def name_of(subject: str) -> str:
+    """Return the name in a `Principal.subject`, "" if it has none."""
+    return subject.partition(":")[2]
+
+
 ANONYMOUS = Principal(PrincipalKind.ANONYMOUS)
 # A person who works on the host; the service itself; the identity provider with the rules on its attributes.
 COMMAND_LINE = Principal(PrincipalKind.SYSTEM, "command line")

@@ -48,6 +48,11 @@ READ_RETENTION = "tag-retention:read"
 CREATE_RETENTION = "tag-retention:create"
 UPDATE_RETENTION = "tag-retention:update"
 DELETE_RETENTION = "tag-retention:delete"
+LIST_WEBHOOKS = "notification-policy:list"
+READ_WEBHOOK = "notification-policy:read"
+CREATE_WEBHOOK = "notification-policy:create"
+UPDATE_WEBHOOK = "notification-policy:update"
+DELETE_WEBHOOK = "notification-policy:delete"
 
 NO_RIGHTS: frozenset[str] = frozenset()
 
@@ -75,10 +80,11 @@ _ADDED: Mapping[Role, frozenset[str]] = {
     Role.MAINTAINER: frozenset(
         {DELETE_REPOSITORY, DELETE_ARTIFACT, DELETE_TAG, CREATE_LABEL, UPDATE_LABEL, DELETE_LABEL}
         | {LIST_IMMUTABILITY, CREATE_IMMUTABILITY, UPDATE_IMMUTABILITY, DELETE_IMMUTABILITY}
+        | {LIST_WEBHOOKS, READ_WEBHOOK}
     ),
     Role.PROJECT_ADMIN: frozenset(
         {CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT}
-        | {UPDATE_PROJECT, DELETE_PROJECT, READ_LOG}
+        | {UPDATE_PROJECT, DELETE_PROJECT, READ_LOG, CREATE_WEBHOOK, UPDATE_WEBHOOK, DELETE_WEBHOOK}
     ),
 }
 
@@ -130,7 +136,6 @@ _HARBOR: Mapping[str, frozenset[str]] = {
             "sbom": ("create", "read", "stop"),
             "scanner": ("create", "read"),
             "export-cve": ("create", "read"),
-            "notification-policy": ("create", "delete", "list", "read", "update"),
             "preheat-policy": ("create", "delete", "list", "read", "update"),
         }.items()
         for action in actions

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -26,7 +25,6 @@ _LOCK = 0x6D6F7665
 _LOCK_ATTEMPTS = 40
 _CONNECT_SECONDS = 10
 _STATEMENT_SECONDS = 60
-_SECONDS = re.compile(r"seconds\(([a-z_.]{1,40})\)")
 _SECRETS = frozenset({"password", "secret", "salt", "access_secret"})
 
 
@@ -176,12 +174,24 @@ class Logged(Row):
 
 @dataclass(frozen=True, slots=True)
 class Rules(Row):
-    """A project's rules of the three kinds, each as Harbor's own JSON."""
+    """A project's rules of the two kinds, each as Harbor's own JSON."""
 
     name: str
     retention: Sequence[Any]
     immutable: Sequence[Any]
-    webhooks: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook(Row):
+    """A webhook; ``secret`` has its targets, whose headers are secrets, as Harbor's own JSON."""
+
+    project_id: int
+    name: str
+    description: str
+    enabled: bool
+    event_types: Sequence[str]
+    creator: str
+    secret: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
 R = TypeVar("R", bound=Row)
@@ -189,7 +199,11 @@ R = TypeVar("R", bound=Row)
 
 def _sql(text: str) -> str:
     """Write out ``seconds(COLUMN)``: Unix seconds of a time in UTC; one that Harbor never set is of the year 1."""
-    return _SECONDS.sub(r"greatest(coalesce(extract(epoch FROM \1), 0), 0)::float8", text)
+    first, *rest = text.split("seconds(")
+    pieces = [piece.partition(")") for piece in rest]
+    return first + "".join(
+        f"greatest(coalesce(extract(epoch FROM {column}), 0), 0)::float8{after}" for column, _, after in pieces
+    )
 
 
 _PEOPLE = _sql("""
@@ -251,11 +265,14 @@ SELECT p.project_id, p.name,
        coalesce((SELECT json_agg(data::json ORDER BY id) FROM retention_policy
                  WHERE scope_level = 'project' AND scope_reference = p.project_id), '[]')::text,
        coalesce((SELECT json_agg(json_build_object('rule', tag_filter::json, 'disabled', disabled) ORDER BY id)
-                 FROM immutable_tag_rule WHERE project_id = p.project_id), '[]')::text,
-       coalesce((SELECT json_agg(json_build_object('name', name, 'enabled', enabled, 'description', description,
-                                                   'targets', targets::json, 'events', event_types::json) ORDER BY id)
-                 FROM notification_policy WHERE project_id = p.project_id), '[]')::text
+                 FROM immutable_tag_rule WHERE project_id = p.project_id), '[]')::text
 FROM project p WHERE p.project_id > $1 AND NOT coalesce(p.deleted, false) ORDER BY p.project_id LIMIT $2""")
+
+
+_HOOKS = """
+SELECT id, project_id, name, coalesce(description, ''), coalesce(enabled, false), coalesce(event_types, '[]'),
+       coalesce(creator, ''), coalesce(targets, '[]')
+FROM notification_policy WHERE id > $1 ORDER BY id LIMIT $2"""
 
 
 class HarborDatabase:
@@ -360,8 +377,13 @@ class HarborDatabase:
         return await self._log("audit_log_ext", _LOG_EXT, after, limit)
 
     async def rules(self, after: int, limit: int) -> list[Rules]:
-        """List each project's retention, immutability and webhooks."""
+        """List each project's retention and immutability."""
         return [Rules(*row[:2], *map(json.loads, row[2:])) for row in await self._fetch(_RULES, after, limit)]
+
+    async def hooks(self, after: int, limit: int) -> list[Hook]:
+        """List webhooks."""
+        rows = await self._fetch(_HOOKS, after, limit)
+        return [Hook(*(*row[:5], json.loads(row[5]), row[6], json.loads(row[7]))) for row in rows]
 
     async def _log(self, table: str, statement: str, after: int, limit: int) -> list[Logged]:
         if (await self._fetch("SELECT to_regclass($1)::text", table))[0][0] is None:

@@ -291,6 +291,14 @@ async def tags(transaction: Transaction, repository_id: int, after: str, limit: 
     return list((await transaction.execute(statement)).scalars())
 
 
+async def tags_of(transaction: Transaction, repository_id: int, digest: Digest, limit: int = 100) -> list[str]:
+    """List some of the tags that name a manifest."""
+    here = (tag.c.repository_id == repository_id, tag.c.digest == digest)
+    return list(
+        (await transaction.execute(select(tag.c.name).where(*here).order_by(tag.c.name).limit(limit))).scalars()
+    )
+
+
 async def referrers(
     transaction: Transaction, repository_id: int, subject: Digest, artifact_type: str | None, after: str, limit: int
 ) -> tuple[list[Referrer], bool]:

@@ -10,6 +10,7 @@
              ├─ member      a person's or a group's role in the project
              ├─ immutable_rule   tags that are neither moved nor deleted
              ├─ retention ── retention_execution ── retention_task   artifacts that are kept; the rest is removed
+             ├─ webhook ── delivery   an event that is to be sent, or was
              ├─ robot       of the project, or of the system if it has no project
              └─ traffic     requests and bytes of a mirror, served and fetched, by the hour
     garbage   objects to remove, and when: written before the object is
@@ -679,4 +680,49 @@ moved = Table(
     Column("state", Text, nullable=False),
     # The id of our row, 0 if it has none.
     Column("target", BigInteger, nullable=False),
+)
+
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("project_id", ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    Column("name", String, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("url", Text, nullable=False),
+    # Encrypted (app.access.secrets).
+    Column("auth_header", Text, nullable=True),
+    Column("payload_format", String, nullable=False),
+    # Separated by commas.
+    Column("event_types", String, nullable=False),
+    # A principal's name.
+    Column("created_by", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("uq_webhook_project_id_name", "project_id", "name", unique=True),
+)
+
+_TO_SEND = text("next_at IS NOT NULL")
+_ENDED = text("ended_at IS NOT NULL")
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", _rowid, primary_key=True),
+    Column("webhook_id", ForeignKey("webhook.id", ondelete="CASCADE"), nullable=False),
+    Column("event_type", String, nullable=False),
+    Column("event", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    # A word of app.database.webhooks.
+    Column("status", String, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    # The next attempt, NULL if there is none any more.
+    Column("next_at", Double, nullable=True),
+    Column("ended_at", Double, nullable=True),
+    # Of the last attempt, for people.
+    Column("answer", Text, nullable=False),
+    Index("ix_delivery_next_at", "next_at", postgresql_where=_TO_SEND, sqlite_where=_TO_SEND),
+    Index("ix_delivery_ended_at", "ended_at", postgresql_where=_ENDED, sqlite_where=_ENDED),
+    Index("ix_delivery_webhook_id_id", "webhook_id", "id"),
 )

@@ -15,6 +15,7 @@ from app.storage.harbor import HarborBlobs
 
 from .comparison import compare
 from .copying import copy_blobs
+from .hooks import Hooks
 from .images import Artifacts, AttachedLabels, Labels, Tags
 from .log import Log
 from .naming import Names
@@ -86,6 +87,7 @@ class MoveIn:
             Labels(harbor, known),
             AttachedLabels(harbor, known),
             Robots(harbor, known, properties=properties),
+            Hooks(harbor, self.secrets.encrypt, known),
         ]
 
     def _logs(self, known: Known, properties: Mapping[str, str]) -> list[Log]:

@@ -1,4 +1,4 @@
-"""Read retention, immutability and webhooks of Harbor's projects, and write them by one function."""
+"""Read retention and immutability of Harbor's projects, and write them by one function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def move_rules(
     while rows := await read(after, _BATCH):
         after = rows[-1].id
         for row in rows:
-            if row.id in known.projects and (row.retention or row.immutable or row.webhooks):
+            if row.id in known.projects and (row.retention or row.immutable):
                 _report(row, report)
                 if not dry:
                     await write_rules(known.projects[row.id][0], row)
@@ -35,7 +35,6 @@ def _report(row: Rules, report: Report) -> None:
     for kind, found in (
         ("retention policies", row.retention),
         ("immutability rules", row.immutable),
-        ("webhooks", row.webhooks),
     ):
         for _ in found:
             report.refuse(kind, row.name, _LATER)

@@ -7,6 +7,7 @@ from app.access.principal import Principal
 from app.config import Policy
 from app.database import Database, Transaction, projects, quotas
 from app.database.quotas import Usage, in_words
+from app.database.webhooks import EventType
 from app.kit.ids import is_id
 
 from . import unfinished
@@ -65,9 +66,12 @@ class Quotas:
         return await unfinished.free_all(self._database, project_id)
 
     async def warning(self, project_id: int) -> str | None:
-        """Return a warning if a project has used 85 % of its quota or more, otherwise None."""
+        """Return a warning if a project has used 85 % of its quota or more, otherwise None; tell its webhooks, too."""
         found = await quotas.usage(self._database, project_id)
-        return found.warning if found else None
+        if found is None or found.warning is None:
+            return None
+        await unfinished.tell_quota(self._database, project_id, EventType.QUOTA_WARNING, str(found.warning))
+        return found.warning
 
 
 def _missing(project_id: int) -> Missing:

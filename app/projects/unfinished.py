@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from app.database import Database, Transaction, unfinished
+from app.database import Database, Transaction, unfinished, webhooks
 from app.database.quotas import QuotaExceeded
+from app.database.webhooks import EventType
 from app.oci.digest import Digest
 
 T = TypeVar("T")
@@ -48,8 +49,23 @@ async def free_all(database: Database, project_id: int) -> int:
 async def transact(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
     """Run ``work`` as `Database.transact` does; if a quota has no room for it, free what was left and run it again.
 
-    Raises QuotaExceeded if nothing was left, or not enough.
+    Raises QuotaExceeded if nothing was left, or not enough, and tells the project's webhooks.
     """
+    try:
+        return await _with_room(database, work)
+    except QuotaExceeded as error:
+        await tell_quota(database, error.project_id, EventType.QUOTA_EXCEEDED, error.message)
+        raise
+
+
+async def tell_quota(database: Database, project_id: int, event_type: EventType, details: str) -> None:
+    """Tell the webhooks of a project about its quota, at most once an hour; raises Unavailable."""
+    if await webhooks.wanted(database, project_id, event_type):
+        emit = partial(webhooks.emit_of_project, project_id=project_id, event_type=event_type)
+        await database.transact(partial(emit, details={"details": details}))
+
+
+async def _with_room(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
     try:
         return await database.transact(work)
     except QuotaExceeded as error:

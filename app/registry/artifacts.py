@@ -48,6 +48,7 @@ from .image_details import (
     default_child,
     platforms_of,
 )
+from .manifests import emit_deletion
 
 # The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
@@ -314,8 +315,8 @@ class Artifacts:
 
         await self._database.transact(remove)
 
-    async def remove(self, repository_id: int, digest: Digest) -> None:
-        """Delete a manifest with its tags now, and its referrers a day later.
+    async def remove(self, repository_id: int, digest: Digest, deleted_by: str = "") -> None:
+        """Delete a manifest with its tags now, and its referrers a day later; ``deleted_by`` is a principal's subject.
 
         Raises Missing, PreconditionFailed for a manifest that an index names, which would break on that platform, and
         Denied (412) if a tag of it is immutable.
@@ -329,6 +330,7 @@ class Artifacts:
                 )
             await require_deletable_manifest(transaction, repository_id, digest)
             await tag_history.end_tags_of(transaction, repository_id, [digest])
+            await emit_deletion(transaction, repository_id, digest, deleted_by)
             orphans = await manifests.remove(transaction, repository_id, digest)
             await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
             return orphans is not None

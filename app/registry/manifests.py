@@ -6,9 +6,11 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from app.access.computations import Computations
-from app.database import Database, Transaction, blobs, manifests, tag_history
+from app.access.principal import name_of
+from app.database import Database, Transaction, blobs, manifests, tag_history, webhooks
 from app.database.manifests import StoredManifest
 from app.database.quotas import QuotaExceeded
+from app.database.webhooks import EventType
 from app.oci.digest import Digest
 from app.oci.errors import (
     Denied,
@@ -95,6 +97,7 @@ class Manifests:
                 "the manifest's digest is %(digest)s, not %(reference)s", digest=digest, reference=reference
             )
         names = [*tags, reference] if isinstance(reference, Tag) else list(tags)
+        told = await webhooks.wanted(self._database, repository.project_id, EventType.PUSH)
 
         async def put(transaction: Transaction) -> None:
             repository_id, immutable = await ensure_for_tags(transaction, repository, shown=True)
@@ -102,6 +105,11 @@ class Manifests:
             moved = await record(transaction, repository_id, digest, parsed, names, sizes, pushed_by)
             if immutable and moved:
                 await require_movable(transaction, repository.project_id, repository.name.repository, moved)
+            if told:
+                operator = name_of(pushed_by)
+                await webhooks.emit(
+                    transaction, repository_id, EventType.PUSH, digest=digest, tags=names, operator=operator
+                )
             if not names:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
@@ -120,8 +128,8 @@ class Manifests:
             async with self._database.transaction() as transaction:
                 await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
-    async def delete(self, repository: Repository, reference: Reference) -> None:
-        """Remove a tag, or a manifest with all its tags.
+    async def delete(self, repository: Repository, reference: Reference, deleted_by: str = "") -> None:
+        """Remove a tag, or a manifest with all its tags; ``deleted_by`` is a principal's subject.
 
         Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names or an immutable tag.
         """
@@ -137,6 +145,7 @@ class Manifests:
                     raise _needed(reference, index)
                 await require_deletable_manifest(transaction, repository_id, reference)
                 await tag_history.end_tags_of(transaction, repository_id, [reference])
+                await emit_deletion(transaction, repository_id, reference, deleted_by)
                 orphans = await manifests.remove(transaction, repository_id, reference)
             else:
                 leased = repository.upstream is not None
@@ -149,6 +158,15 @@ class Manifests:
 
         if not await self._database.transact(delete):
             raise unknown_manifest(repository.name, reference)
+
+
+async def emit_deletion(transaction: Transaction, repository_id: int, digest: Digest, deleted_by: str) -> None:
+    """Tell the webhooks of a manifest that is about to be deleted, with its tags."""
+    if await manifests.sizes(transaction, repository_id, [digest]):
+        tags = await manifests.tags_of(transaction, repository_id, digest)
+        await webhooks.emit(
+            transaction, repository_id, EventType.DELETE, digest=digest, tags=tags, operator=name_of(deleted_by)
+        )
 
 
 async def record(

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, pulls, repositories
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, pulls, repositories, webhooks
+from app.database.webhooks import EventType
 from app.kit.jobs import repeat
 from app.kit.write_behind import WriteBehind
 from app.oci.digest import Digest
@@ -73,10 +74,15 @@ class Pulls(WriteBehind[_Key, _Pulled]):
             if pulled.pulls:
                 counts[repository_id] += pulled.pulls
 
+        told = await self._database.read(webhooks.repositories_with, list(counts), EventType.PULL) if counts else set()
+
         async def touch(transaction: Transaction) -> None:
             await blobs.touch(transaction, times["blob"])
             await manifests.touch(transaction, times["manifest"])
             await repositories.add_pulls(transaction, counts)
             await pulls.add(transaction, counts, hour)
+            for (kind, repository_id, digest), pulled in notes.items():
+                if kind == "manifest" and pulled.pulls and repository_id in told:
+                    await webhooks.emit(transaction, repository_id, EventType.PULL, digest=digest, tags=(), operator="")
 
         await self._database.transact(touch, JOB_SECONDS)

@@ -31,6 +31,7 @@ from app.registry.artifacts import Artifacts
 from app.registry.charts import Charts
 from app.registry.repositories import Repositories
 from app.registry.tags import Tags
+from app.webhooks.service import Webhooks
 
 from .access_control import AccessControl
 from .observe import Observer
@@ -72,6 +73,7 @@ class Services:
     labels: Labels
     immutability: Immutability
     retentions: Retentions
+    webhooks: Webhooks
     repositories: Repositories
     artifacts: Artifacts
     charts: Charts

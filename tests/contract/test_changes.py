@@ -25,8 +25,11 @@ from app.database import (
     removals,
     retention,
     robots,
+    webhooks,
 )
+from app.database.keyset import Page
 from app.database.migrate import migrate
+from app.database.webhooks import EventType, Webhook
 from app.oci.digest import Digest
 from tests.parts.postgres import Postgres
 from tests.parts.valkey import Valkey
@@ -36,7 +39,9 @@ from .rows import add_blob, add_manifest, image, make_project, make_repository
 
 QUERIES = Path(__file__).resolve().parents[2] / "app" / "database"
 # Their rows are what point queries read.
-COPIED = {"project", "repository", "manifest", "tag", "link", "blob", "member", "account", "access_key", "robot"}
+COPIED = {
+    "project", "repository", "manifest", "tag", "link", "blob", "member", "account", "access_key", "robot", "webhook",
+}  # fmt: skip
 # They set columns of which nobody keeps a copy, or remove rows that nobody finds any more.
 HARMLESS = {
     "backfills._see_everybody": "seen_at of rows without one, which count as seen as well",
@@ -97,6 +102,7 @@ async def furnish(database: Database) -> Scene:
             transaction, project_id=project, name="robot-ci", description="", secret_hash="robot", permissions={},
             created_by="mari", expires_at=None,
         )  # fmt: skip
+        await make_webhook(transaction, Scene(project, repository, 0, 0, 0, 0), "first", EventType.PUSH)
     assert member is not None
     assert key is not None
     assert robot is not None
@@ -107,6 +113,29 @@ async def add_key(transaction: Transaction, scene: Scene) -> None:
     """Replace a key by one with another secret."""
     named = {"name": "laptop", "login_name": "old", "secret_hash": "other"}
     await moved.add_key(transaction, scene.person, **named, permissions={}, expires_at=2e9)
+
+
+async def make_webhook(transaction: Transaction, scene: Scene, name: str, *events: EventType) -> None:
+    about = {"description": "", "enabled": True, "url": "u", "auth_header": None, "payload_format": "Default"}
+    made = await webhooks.create(transaction, scene.project, created_by="", name=name, event_types=events, **about)
+    assert made is not None
+
+
+async def the_webhook(transaction: Transaction, scene: Scene) -> Webhook:
+    (found,) = await webhooks.page(transaction, scene.project, Page(2))
+    return found
+
+
+async def change_webhook(transaction: Transaction, scene: Scene) -> None:
+    assert await webhooks.change(transaction, await the_webhook(transaction, scene), event_types=(EventType.PULL,))
+
+
+async def remove_webhook(transaction: Transaction, scene: Scene) -> None:
+    await webhooks.remove(transaction, await the_webhook(transaction, scene))
+
+
+async def told(database: Database, scene: Scene) -> object:
+    return [await webhooks.wanted(database, scene.project, event) for event in EventType]
 
 
 Change = Callable[[Transaction, Scene], Awaitable[Any]]
@@ -191,6 +220,9 @@ CASES: dict[str, tuple[Change, tuple[Read, ...]]] = {
     "retention.note_pulls": (lambda t, s: retention.note_pulls(t, s.project, 9e9), (resolved,)),
     "robots.change": (lambda t, s: robots.change(t, s.robot, secret_hash="other"), (robot,)),
     "robots.remove": (lambda t, s: robots.remove(t, s.robot), (robot, known_robot)),
+    "webhooks.change": (lambda t, s: change_webhook(t, s), (told,)),
+    "webhooks.create": (lambda t, s: make_webhook(t, s, "other", EventType.PULL), (told,)),
+    "webhooks.remove": (lambda t, s: remove_webhook(t, s), (told,)),
     "robots.remove_of_project": (lambda t, s: robots.remove_of_project(t, s.project), (robot, known_robot)),
 }
 
@@ -218,8 +250,8 @@ def _changes(node: ast.AST) -> bool:
 
 
 def test_every_writer_is_tried_or_harmless() -> None:
-    # Its rows are new, but a copy of all groups' roles lacks them.
-    by_adding = {"members.add"}
+    # Their rows are new, but a copy of all groups' roles, or of all webhooks' events, lacks them.
+    by_adding = {"members.add", "webhooks.create"}
     assert writers() | by_adding == set(CASES) | set(HARMLESS)
 
 

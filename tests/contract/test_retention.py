@@ -34,7 +34,7 @@ class Keeper:
         self.house = house
         self.project_id = project_id
         self.policies = Retentions(house.database)
-        self.runs = RetentionRuns(house.database, Audit(house.database, Config().audit_days), settle_seconds=0.0)
+        self.runs = RetentionRuns(house.database, Audit(house.database, Config(), str), settle_seconds=0.0)
 
     async def policy(self) -> Policy:
         found = await self.policies.of_project(self.project_id)
@@ -194,7 +194,7 @@ async def test_untagged_ones(keeper: Keeper) -> None:
 async def test_what_is_pulled_while_it_runs_stays_and_is_looked_at_again(keeper: Keeper) -> None:
     house, pulls = keeper.house, Pulls(keeper.house.database)
     old, older = await push(keeper, "old", "older", days=3)
-    keeper.runs = RetentionRuns(house.database, Audit(house.database, 1), settle_seconds=1.5)
+    keeper.runs = RetentionRuns(house.database, Audit(house.database, Config(), str), settle_seconds=1.5)
     await keeper.use(latest(1, "none"))
     await keeper.policies.begin((await keeper.policy()).id, dry_run=False)
 

@@ -109,7 +109,7 @@ def _api(built: Built) -> dict[str, Ask]:
         f"{API}/audit-logs?q=operation=delete", f"{API}/audit-logs?q=project_name=deep", f"{API}/registries",
         f"{API}/registries/1", f"{API}/openapi.json", f"{API}/openapi.yaml",
     ]  # fmt: skip
-    asks = {path: Ask(path) for path in [*plain, *_of_harbor(deep)]}
+    asks = {path: Ask(path) for path in [*plain, *_of_harbor(deep), *_webhooks(deep, built.size + 1)]}
     asks |= _sorted(deep, mirror, tagged)
     for path in (own, f"{own}/access-keys", f"{own}/sessions", f"{API}/statistics", f"{API}/projects"):
         asks[f"{path} by mari"] = Ask(path, "mari")
@@ -143,6 +143,16 @@ def _api(built: Built) -> dict[str, Ask]:
         asks[f"the 50th page of {name}"] = Ask(f"{path}?page=50")
         asks[f"the last page of {name}"] = Ask(f"{path}?page={last}")
     return asks
+
+
+def _webhooks(deep: str, webhook: int) -> list[str]:
+    one = f"{deep}/webhook/policies/{webhook}"
+    execution = f"{one}/executions/7"
+    return [
+        f"{deep}/webhook/policies", f"{deep}/webhook/policies?q=name=~hook", f"{deep}/webhook/events", one,
+        f"{one}/executions", f"{one}/executions?sort=start_time", f"{one}/executions?q=status=Error",
+        f"{execution}/tasks", f"{execution}/tasks/7/log",
+    ]  # fmt: skip
 
 
 def _of_harbor(deep: str) -> list[str]:

@@ -109,7 +109,7 @@ def _digest(number: int) -> str:
 
 
 def _statements(d: _Dialect, size: int) -> list[str]:
-    made = (part(d, size) for part in (_projects, _people, _mirror, _deep, _plans, _log))
+    made = (part(d, size) for part in (_projects, _people, _mirror, _deep, _plans, _webhooks, _log))
     return [line for lines in made for line in lines]
 
 
@@ -162,6 +162,23 @@ def _people(d: _Dialect, size: int) -> list[str]:
         f" SELECT {deep}, 'label-' || {d.padded('i')}, '', '#112233', {_NOW} FROM {few}",
         "INSERT INTO label (project_id, name, description, color, created_at)"
         f" SELECT NULL, 'label-' || {d.padded('i')}, '', '#112233', {_NOW} FROM {few}",
+    ]
+
+
+def _webhooks(d: _Dialect, size: int) -> list[str]:
+    """Make a webhook of each project, and deliveries of one of them, which have ended."""
+    deep, many = size + 2, d.series(str(size))
+    columns = (
+        "webhook (project_id, name, description, enabled, url, payload_format, event_types, created_by, created_at,"
+        " updated_at)"
+    )
+    values = f"'hook', '', true, 'http://hooks.test/', 'Default', 'PUSH_ARTIFACT', 'x', {_NOW}, {_NOW}"
+    empty = "'{}'::json" if isinstance(d, _PostgreSQL) else "'{}'"
+    return [
+        f"INSERT INTO {columns} SELECT i, {values} FROM {many}",
+        f"INSERT INTO {columns} SELECT {deep}, {values}",
+        "INSERT INTO delivery (webhook_id, event_type, event, created_at, status, attempts, next_at, ended_at, answer)"
+        f" SELECT {size + 1}, 'PUSH_ARTIFACT', {empty}, {_NOW} + i, 'Success', 1, NULL, 4e9, '200 OK' FROM {many}",
     ]
 
 

@@ -19,7 +19,9 @@ GRANTABLE = (
     "tag:list tag:create tag:delete project:read project:update quota:read member:list label:list label:create "
     "label:update label:delete artifact-label:create artifact-label:delete robot:list log:list immutable-tag:list "
     "immutable-tag:create immutable-tag:update immutable-tag:delete tag-retention:read tag-retention:create "
-    "tag-retention:update tag-retention:delete"
+    "tag-retention:update tag-retention:delete "
+    "notification-policy:list notification-policy:read notification-policy:create notification-policy:update "
+    "notification-policy:delete"
 )
 # From least to most; the last three are cut down to what they were given.
 CALLERS = (
@@ -40,6 +42,8 @@ class Project:
     members: dict[str, int] = field(default_factory=dict)
     robot: int = 0
     label: int = 0
+    webhook: int = 0
+    delivery: int = 0
 
 
 def access(rights: str) -> list[dict[str, str]]:
@@ -92,7 +96,12 @@ class Scene:
                 answer = self.admin.do("createMember", member, project_name_or_id=one)
                 assert answer.status == 201, answer
                 project.members.setdefault(role, answer.number)
+        # Nobody is there, so the delivery stays.
+        hook = {"name": "good", "targets": [{"address": "http://hooks.test/"}], "event_types": ["PUSH_ARTIFACT"]}
+        project.webhook = self.admin.do("createWebhook", hook, project_name_or_id=name).number
         self.push(project, "app", "v1", "scene")
+        path: dict[str, Any] = {"project_name_or_id": name, "webhook_policy_id": project.webhook}
+        project.delivery = self.admin.do("listWebhookExecutions", **path).json()[0]["id"]
         project.label = self.admin.do("createLabel", {"name": "good", "scope": "p", "project_id": number}).number
         self._invite(project)
         return project

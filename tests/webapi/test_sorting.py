@@ -24,7 +24,7 @@ NAME = "sorted-lists"
 def numbers(house: House) -> Mapping[str, object]:
     """Put a few of everything there, in an order of their own; give what paths and queries need."""
     admin = Api(house.host, ADMIN, PASSWORD)
-    project = admin.do("createProject", {"project_name": NAME, "description": "z"}).number
+    project, webhook = admin.do("createProject", {"project_name": NAME, "description": "z"}).number, 0
     for number, name in enumerate(("sorted-c", "sorted-a", "sorted-b")):
         admin.do("createProject", {"project_name": name, "description": str(number), "storage_limit": 10**9 - number})
         permissions = [{"namespace": NAME, "access": access("repository:pull")}]
@@ -32,6 +32,8 @@ def numbers(house: House) -> Mapping[str, object]:
         assert admin.do("createRobot", {**robot, "description": str(number)}).status == 201
         label = {"name": name, "scope": "p", "project_id": project, "color": f"#00000{number}", "description": name}
         assert admin.do("createLabel", label).status == 201
+        hook = {"name": name, "targets": [{"address": "http://hooks.test/"}], "event_types": ["PUSH_ARTIFACT"]}
+        webhook = admin.do("createWebhook", hook, project_name_or_id=NAME).number
         user = {"username": name, "password": PASSWORD, "realname": f"R {-number}", "email": f"{name}@example.org"}
         assert admin.do("createUser", user).status == 201
         image = single(f"sorted {number}", sizes=(500 * (number + 1),))
@@ -44,7 +46,7 @@ def numbers(house: House) -> Mapping[str, object]:
     for name, disabled in (("b", True), ("a", False), ("c", True)):
         rule = {"tag_selectors": [{"pattern": name}], "disabled": disabled}
         assert admin.do("createImmutableTagRule", rule, project_name_or_id=NAME).status == 201
-    named = {"project_name": NAME, "project_name_or_id": NAME, "project": project}
+    named = {"project_name": NAME, "project_name_or_id": NAME, "project": project, "webhook_policy_id": webhook}
     return named | {"repository_name": "app", "reference": "sorted-a"}
 
 

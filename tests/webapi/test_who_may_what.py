@@ -88,6 +88,31 @@ def a_label(scene: Scene, project: Project) -> dict[str, Any]:
     return {"label_id": scene.admin.do("createLabel", body).number}
 
 
+def webhook(scene: Scene) -> dict[str, Any]:
+    return {"name": scene.fresh(), "targets": [{"address": "http://hooks.test/"}], "event_types": ["PUSH_ARTIFACT"]}
+
+
+def a_webhook(scene: Scene, project: Project) -> dict[str, Any]:
+    made = scene.admin.do("createWebhook", webhook(scene), project_name_or_id=project.name)
+    return {"project_name_or_id": project.name, "webhook_policy_id": made.number}
+
+
+def of_webhook(operation: str, body: Any = None) -> Callable[[Scene, Project, Api], Answer]:
+    return lambda _scene, project, caller: caller.do(
+        operation, body, project_name_or_id=project.name, webhook_policy_id=project.webhook
+    )
+
+
+def of_delivery(operation: str, *also: str) -> Callable[[Scene, Project, Api], Answer]:
+    """Call an operation on a delivery of the project's webhook."""
+
+    def call(_scene: Scene, project: Project, caller: Api) -> Answer:
+        path: dict[str, Any] = dict.fromkeys(("execution_id", *also), project.delivery)
+        return caller.do(operation, project_name_or_id=project.name, webhook_policy_id=project.webhook, **path)
+
+    return call
+
+
 def a_repository(scene: Scene, project: Project) -> dict[str, Any]:
     name = scene.fresh()
     scene.push(project, name, "v1", name)
@@ -186,7 +211,7 @@ IN_A_PROJECT = {
     "listProjectAuditLogExts": Door(ADMIN, False, True, by_name("listProjectAuditLogExts")),
     **{
         operation: Door(LIMITED, True, True, by_name(operation))
-        for operation in ("listWebhookPolicies", "listScannerCandidates", "listPreheatPolicies")
+        for operation in ("listScannerCandidates", "listPreheatPolicies")
     },
     "listImmutableTagRules": Door(MAINTAINER, False, True, by_name("listImmutableTagRules")),
     "createImmutableTagRule": Door(MAINTAINER, False, True, by_name("createImmutableTagRule", {"disabled": True})),
@@ -255,6 +280,17 @@ IN_A_PROJECT = {
     "updateLabel": Door(MAINTAINER, False, True,
         lambda _, project, caller: caller.do("updateLabel", {"description": "x"}, label_id=project.label)),
     "deleteLabel": Door(MAINTAINER, False, True, with_victim("deleteLabel", a_label)),
+    "listWebhooks": Door(MAINTAINER, False, True, by_name("listWebhooks")),
+    "listWebhookEvents": Door(MAINTAINER, False, True, by_name("listWebhookEvents")),
+    "createWebhook": Door(ADMIN, False, True, lambda scene, project, caller: caller.do(
+        "createWebhook", webhook(scene), project_name_or_id=project.name)),
+    "getWebhook": Door(MAINTAINER, False, True, of_webhook("getWebhook")),
+    "updateWebhook": Door(ADMIN, False, True, of_webhook("updateWebhook", {"description": "x"})),
+    "deleteWebhook": Door(ADMIN, False, True, with_victim("deleteWebhook", a_webhook)),
+    "listWebhookExecutions": Door(MAINTAINER, False, True, of_webhook("listWebhookExecutions")),
+    "listWebhookTasks": Door(MAINTAINER, False, True, of_delivery("listWebhookTasks")),
+    "getWebhookLog": Door(MAINTAINER, False, True, of_delivery("getWebhookLog", "task_id")),
+    "sendWebhookAgain": Door(ADMIN, False, True, of_delivery("sendWebhookAgain")),
     "getMirrorBudget": Door(LIMITED, True, True, of_mirror("getMirrorBudget")),
     "listMirrorFills": Door(LIMITED, True, True, of_mirror("listMirrorFills")),
     "getMirrorTraffic": Door(LIMITED, True, True, of_mirror("getMirrorTraffic")),

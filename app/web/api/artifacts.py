@@ -165,7 +165,7 @@ class ArtifactHandler(InArtifacts):
     async def delete(self, repository_name: str, reference: str) -> None:
         entry = await self.repository(repository_name)
         digest = await self.resolve(entry.id, reference)
-        await self.services.artifacts.remove(entry.id, digest)
+        await self.services.artifacts.remove(entry.id, digest, self.principal.subject)
         self.note("delete", "artifact", f"{entry.full_name}@{digest}")
 
 

@@ -11,7 +11,7 @@ from .handler import ApiHandler, MethodNotAllowed
 
 # By the nouns in Harbor's paths. A path that is in our document comes before these.
 _REASONS: Mapping[str, str] = {
-    "webhook": "this registry calls no other service",
+    "webhook": "what a webhook has sent is at webhook/policies/ID/executions",
     "scan": "this registry scans nothing",
     "scans": "this registry scans nothing",
     "scanner": "this registry scans nothing",
@@ -38,7 +38,6 @@ _REASONS: Mapping[str, str] = {
 # Harbor's lists that are always empty here.
 EMPTY = (
     "/usergroups",
-    "/projects/{project_name_or_id}/webhook/policies",
     "/projects/{project_name_or_id}/scanner/candidates",
     "/projects/{project_name}/preheat/policies",
     "/p2p/preheat/instances",

@@ -33,6 +33,7 @@ from . import (
     system,
     tags,
     users,
+    webhooks,
 )
 from .document import document, pattern
 from .handler import ApiHandler
@@ -41,6 +42,9 @@ _PROJECT = "/projects/{project_name_or_id}"
 _REPOSITORIES = "/projects/{project_name}/repositories"
 _REPOSITORY = _REPOSITORIES + "/{repository_name}"
 _ARTIFACT = _REPOSITORY + "/artifacts/{reference}"
+_POLICIES = _PROJECT + "/webhook/policies"
+_POLICY = _POLICIES + "/{webhook_policy_id}"
+_EXECUTION = _POLICY + "/executions/{execution_id}"
 _OWN = "/users/current"
 
 # Paths are tried in this order, so fixed paths come before those in which a number could match.
@@ -80,6 +84,13 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     "/retentions/{id}/executions/{eid}": retentions.ExecutionHandler,
     "/retentions/{id}/executions/{eid}/tasks": retentions.TasksHandler,
     "/retentions/{id}/executions/{eid}/tasks/{tid}": retentions.TaskHandler,
+    _POLICIES: webhooks.PoliciesHandler,
+    _POLICY: webhooks.PolicyHandler,
+    f"{_POLICY}/executions": webhooks.ExecutionsHandler,
+    f"{_EXECUTION}/_send": webhooks.SendAgainHandler,
+    f"{_EXECUTION}/tasks": webhooks.TasksHandler,
+    f"{_EXECUTION}/tasks/{{task_id}}/log": webhooks.TaskLogHandler,
+    f"{_PROJECT}/webhook/events": webhooks.EventsHandler,
     "/labels": labels.LabelsHandler,
     "/labels/{label_id}": labels.LabelHandler,
     "/quotas": quotas.QuotasHandler,

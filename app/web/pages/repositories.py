@@ -277,7 +277,7 @@ class DeleteArtifactPage(OnRepository):
     async def post(self, project: str, name: str, digest: str) -> None:
         async def remove() -> None:
             repository = await self.repository(name)
-            await self.services.artifacts.remove(repository.id, Digest.parse(digest))
+            await self.services.artifacts.remove(repository.id, Digest.parse(digest), self.principal.subject)
             self.note("delete", "artifact", self.full(name, f"@{digest}"))
 
         await self.settle(remove(), self._("The artifact is deleted with its tags."), self.at(project, name))

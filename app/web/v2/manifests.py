@@ -101,7 +101,7 @@ class ManifestHandlers:
     async def delete(self, call: Call, name: Name, reference: str) -> None:
         parsed = parse_reference(reference)
         repository = await self._projects.open(name, call.grant)
-        await self._manifests.delete(repository, parsed)
+        await self._manifests.delete(repository, parsed, call.grant.principal.subject)
         kind = "artifact" if isinstance(parsed, Digest) else "tag"
         call.changes.append(("delete", kind, _spelled(name, parsed), (repository.project_id, name.project)))
         await call.reply(202)

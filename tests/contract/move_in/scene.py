@@ -101,6 +101,7 @@ async def state_of(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         "members": "SELECT p.name, a.username, m.group_name, m.role FROM member m "
         "JOIN project p ON p.id = m.project_id LEFT JOIN account a ON a.id = m.account_id ORDER BY 1, 2, 3",
         "accounts": "SELECT username, source, is_admin, disabled, full_name, email FROM account ORDER BY 1",
+        "hooks": "SELECT name, enabled, url, event_types, created_by FROM webhook ORDER BY 1",
         "robots": "SELECT name, description, disabled, expires_at, secret_hash FROM robot ORDER BY 1",
         "labels": "SELECT l.name, p.name, l.color FROM label l LEFT JOIN project p ON p.id = l.project_id "
         "ORDER BY 1, 2",
@@ -127,6 +128,11 @@ def fill(harbor: Harbor) -> dict[str, Any]:
     index = harbor.index(lab, "lab/app", [one, two], "both")
     harbor.image(secret, "inner/deep/inside", "one", "v1")
     signature = harbor.signature(lab, "lab/app", one)
+    harbor.insert(
+        "notification_policy", name="chat", project_id=lab, enabled=True, description="", creator="mari",
+        targets=[{"type": "http", "address": "https://chat.example.org/hook", "auth_header": "Bearer x"}],
+        event_types=["PUSH_ARTIFACT", "SCANNING_FAILED"],
+    )  # fmt: skip
     label = harbor.insert(
         "harbor_label", name="release", description="d", color="#61717D", level="u", scope="p", project_id=lab
     )

@@ -45,6 +45,8 @@ async def test_everything_moves_and_a_second_run_changes_nothing(scene: Scene) -
     assert ("lab", "juri", None, "developer") in state["members"]
     assert ("lab", "mari@ut.ee", None, "project admin") in state["members"]
     assert ("inner", "mari@ut.ee", None, "limited guest") in state["members"]
+    assert [row[2:] for row in state["hooks"]] == [("https://chat.example.org/hook", "PUSH_ARTIFACT", "mari")]
+    assert "webhooks without SCANNING_FAILED" in told
     assert state["labelled"] == [("release", made["two"])]
     assert [row[5] for row in state["manifests"] if row[2] == made["signature"]] == [made["one"]]
     assert [row[1:] for row in state["log"]] == [("person:mari", "create", "lab/app:v1", "lab")]
@@ -113,6 +115,7 @@ async def test_a_further_run_brings_what_has_changed(scene: Scene) -> None:
     harbor.execute("UPDATE robot SET disabled = true WHERE id = %s", made["robot"])
     harbor.execute("DELETE FROM project_member WHERE entity_type = 'g'")
     harbor.execute("UPDATE harbor_user SET deleted = true, username = 'Juri#2' WHERE user_id = %s", made["juri"])
+    harbor.execute("DELETE FROM notification_policy")
     harbor.log(made["lab"], "create", "lab/app:latest", "mari")
     told = await scene.move()
     assert "Nothing differs." in told, told
@@ -126,6 +129,7 @@ async def test_a_further_run_brings_what_has_changed(scene: Scene) -> None:
     assert not [row for row in state["members"] if row[2] is not None]
     assert [bool(row[3]) for row in state["accounts"] if row[0] == "juri"] == [True]
     assert len(state["log"]) == 2
+    assert state["hooks"] == []
     await scene.move()
     assert await scene.state() == state
 

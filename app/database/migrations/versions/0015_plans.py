@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0015"
-down_revision = "0013"
+down_revision = "0014"
 
 rowid = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 bytewise = sa.String().with_variant(sa.String(collation="C"), "postgresql")

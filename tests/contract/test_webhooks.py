@@ -1,0 +1,272 @@
+"""Webhooks to a receiver that refuses, hangs, fails and comes back: each event arrives, none before its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientTimeout, web
+from sqlalchemy import text
+
+from app.access.errors import Conflict, Invalid, Missing
+from app.database import Database, Transaction, webhooks
+from app.database.keyset import Page
+from app.database.quotas import QuotaExceeded
+from app.database.webhooks import EventType, Webhook
+from app.mirror.address_guard import AddressGuard, AddressKind
+from app.oci.digest import Digest
+from app.oci.manifest import OCI_MANIFEST
+from app.oci.reference import Tag
+from app.registry.pulls import Pulls
+from app.webhooks.deliveries import Deliveries
+from app.webhooks.payloads import PayloadFormat
+from app.webhooks.service import Target, Webhooks
+
+from .house import House
+
+IMAGE = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": None, "layers": []}).encode()
+EVERYTHING = tuple(EventType)
+
+
+class Receiver:
+    """What it got, and how it answers: a status, or a number of seconds."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[dict[str, str], Any]] = []
+        self.answers: Callable[[], int | float] = lambda: 200
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        answer = self.answers()
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+        self.got.append((dict(request.headers), await request.json()))
+        return web.Response(status=answer if isinstance(answer, int) else 200, text="an answer")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    application = web.Application()
+    application.router.add_post("/hook", receiver.take)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    yield receiver
+    await runner.cleanup()
+
+
+def trusting() -> AddressGuard:
+    """Take the receiver's address for a public one."""
+    return AddressGuard("", classify=lambda _: AddressKind.PUBLIC)
+
+
+class Scene:
+    def __init__(self, house: House, receiver: Receiver) -> None:
+        self.house, self.receiver, self.database = house, receiver, house.database
+        self.webhooks = Webhooks(house.database, trusting(), lambda text: text[::-1], lambda text: text[::-1])
+        self.project = 0
+
+    def deliveries(self, *waits: float) -> Deliveries:
+        return Deliveries(
+            self.database, trusting(), "registry.example.org", lambda text: text[::-1], waits or (0.0,) * 5
+        )
+
+    async def add(self, form: str = PayloadFormat.DEFAULT, events: tuple[str, ...] = EVERYTHING) -> Webhook:
+        admin = await self.house.admin()
+        if not self.project:
+            self.project = (await self.house.project()).id
+            await self.house.quotas.set(admin, self.project, None)
+        return await self.webhooks.create(
+            admin, self.project, name=f"hook-{form}", description="", enabled=True,
+            target=Target(self.receiver.url, "Bearer secret", form), event_types=events,
+        )  # fmt: skip
+
+    async def push(self, *tags: str) -> Digest:
+        payload = IMAGE.replace(b"null", json.dumps({"mediaType": "x", "digest": EMPTY, "size": 2}).encode())
+        await self.house.push_blob(b"{}")
+        repository = await self.house.open()
+        made, _ = await self.house.manifests.put(
+            repository, Digest.of(payload), [Tag(tag) for tag in tags], OCI_MANIFEST, payload, "person:mari"
+        )
+        return made
+
+    async def ended(self, webhook: Webhook) -> list[tuple[str, int]]:
+        rows, _ = await self.webhooks.deliveries(webhook, Page(100))
+        return [(row.status, row.attempts) for row in rows]
+
+
+EMPTY = Digest.of(b"{}")
+
+
+@pytest.fixture
+def scene(house: House, receiver: Receiver) -> Scene:
+    return Scene(house, receiver)
+
+
+async def test_a_push_is_told_in_both_forms(scene: Scene) -> None:
+    await scene.add()
+    await scene.add(PayloadFormat.CLOUD_EVENTS)
+    digest = await scene.push("v1")
+    await scene.deliveries().send_due()
+    (plain, document), (cloudy, event) = sorted(scene.receiver.got, key=lambda one: "specversion" in one[1])
+    assert plain["Authorization"] == "Bearer secret"
+    assert (document["type"], document["operator"]) == ("PUSH_ARTIFACT", "mari")
+    assert document["event_data"]["resources"] == [
+        {"digest": digest, "tag": "v1", "resource_url": "registry.example.org/physics/app:v1"}
+    ]
+    about = document["event_data"]["repository"]
+    assert (about["repo_full_name"], about["repo_type"]) == ("physics/app", "public")
+    assert cloudy["Content-Type"] == "application/cloudevents+json"
+    assert (event["specversion"], event["type"]) == ("1.0", "harbor.artifact.pushed")
+    assert event["data"] == document["event_data"]
+    await scene.deliveries().send_due()
+    assert len(scene.receiver.got) == 2, "nothing is sent twice"
+
+
+async def test_pulls_deletions_and_quotas_are_told(scene: Scene) -> None:
+    webhook = await scene.add()
+    digest = await scene.push("v1")
+    pulls = Pulls(scene.database)
+    repository_id = await scene.house.id_of()
+    pulls.manifest(repository_id, digest, counts=True)
+    await pulls.flush()
+    used = await scene.house.used(scene.project)
+    await scene.house.quotas.set(await scene.house.admin(), scene.project, used + 100)
+    for _ in range(2):
+        assert await scene.house.quotas.warning(scene.project)
+        with pytest.raises(QuotaExceeded):
+            await scene.house.push_blob(b"x" * 4000)
+    await scene.house.artifacts.remove(repository_id, digest, "person:juri")
+    await scene.deliveries().send_due()
+    told = sorted((body["type"], body["operator"]) for _, body in scene.receiver.got)
+    assert told == [
+        ("DELETE_ARTIFACT", "juri"), ("PULL_ARTIFACT", ""), ("PUSH_ARTIFACT", "mari"), ("QUOTA_EXCEED", ""),
+        ("QUOTA_WARNING", ""),
+    ]  # fmt: skip
+    assert set(await scene.ended(webhook)) == {("Success", 1)}
+
+
+async def test_only_what_is_wanted_and_committed_is_told(scene: Scene) -> None:
+    webhook = await scene.add(events=(EventType.DELETE,))
+    await scene.push("v1")
+    repository_id = await scene.house.id_of()
+
+    async def fail(transaction: Transaction) -> None:
+        await webhooks.emit(transaction, repository_id, EventType.DELETE, digest=EMPTY, tags=(), operator="")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await scene.database.transact(fail)
+    assert await scene.ended(webhook) == []
+    about: dict[str, Any] = {
+        "name": webhook.name,
+        "description": "",
+        "target": Target(scene.receiver.url, "", "Default"),
+    }
+    await scene.webhooks.update(scene.project, webhook.id, enabled=False, event_types=EVERYTHING, **about)
+    await scene.push("v2")
+    assert await scene.ended(webhook) == []
+    await scene.webhooks.update(scene.project, webhook.id, enabled=True, event_types=EVERYTHING, **about)
+    await scene.push("v3")
+    assert len(await scene.ended(webhook)) == 1
+
+
+async def test_a_receiver_that_fails_and_comes_back_gets_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.webhooks.deliveries._SECONDS", ClientTimeout(total=1))
+    webhook = await scene.add()
+    await scene.push("v1")
+    answers: Iterator[int | float] = iter([500, 302, 404, 30.0, 204])
+    scene.receiver.answers = lambda: next(answers)
+    await scene.deliveries().send_due()
+    assert await scene.ended(webhook) == [("Success", 5)]
+    assert len({headers["X-Event-Id"] for headers, _ in scene.receiver.got}) == 1, "repeats can be told"
+
+
+async def test_one_that_never_comes_back_is_given_up_and_sent_again_by_hand(scene: Scene) -> None:
+    webhook = await scene.add()
+    await scene.push("v1")
+    scene.receiver.answers = lambda: 500
+    await scene.deliveries(0.0, 0.0, 0.0).send_due()
+    assert await scene.ended(webhook) == [("Error", 3)]
+    (row,), _ = await scene.webhooks.deliveries(webhook, Page(10))
+    assert row.answer == "500 Internal Server Error\nan answer"
+    scene.receiver.answers = lambda: 200
+    await scene.webhooks.send_again(webhook, row.id)
+    with pytest.raises(Missing):
+        await scene.webhooks.send_again(webhook, row.id + 1)
+    await scene.deliveries().send_due()
+    assert await scene.ended(webhook) == [("Success", 1)]
+
+
+async def test_a_worker_killed_while_it_sends_leaves_the_rest_to_another(scene: Scene) -> None:
+    webhook = await scene.add()
+    await scene.push("v1")
+    scene.receiver.answers = lambda: 30.0
+    killed = asyncio.create_task(scene.deliveries(60.0, 60.0).send_due())
+    async with asyncio.timeout(20):
+        while not (await scene.ended(webhook))[0][1]:  # noqa: ASYNC110  # another task's row in SQL
+            await asyncio.sleep(0.02)
+    killed.cancel()
+    await asyncio.gather(killed, return_exceptions=True)
+    scene.receiver.answers = lambda: 200
+    await scene.deliveries().send_due()
+    assert await scene.ended(webhook) == [("Pending", 1)], "its lease runs"
+    async with scene.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE delivery SET next_at = 0"))
+    await asyncio.gather(*(scene.deliveries(60.0, 60.0).send_due() for _ in range(3)))
+    assert await scene.ended(webhook) == [("Success", 2)]
+    assert len(scene.receiver.got) == 1
+
+
+async def test_nothing_is_sent_inside(scene: Scene, database: Database) -> None:
+    webhook = await scene.add()
+    await scene.push("v1")
+    strict = AddressGuard("")
+    await Deliveries(database, strict, "host", lambda text: text, (0.0,)).send_due()
+    assert scene.receiver.got == []
+    (row,), _ = await scene.webhooks.deliveries(webhook, Page(10))
+    assert "not a public address" in row.answer
+    named = scene.receiver.url.replace("127.0.0.1", "localhost")
+    async with database.transaction() as transaction:
+        await transaction.execute(text("UPDATE webhook SET url = :url"), {"url": named})
+    await scene.webhooks.send_again(webhook, row.id)
+    await Deliveries(database, strict, "host", lambda text: text, (0.0,)).send_due()
+    assert scene.receiver.got == []
+    service = Webhooks(database, strict, lambda text: text, lambda text: text)
+    about: dict[str, Any] = {"name": "inside", "description": "", "enabled": True, "event_types": EVERYTHING}
+    admin = await scene.house.admin()
+    for url in ("http://10.0.0.1/", "http://[::1]/", "http://169.254.169.254/", "ftp://example.org/", "no address",
+                "http://user@example.org/", "http://example.org:0/", "http://" + "x" * 2000):  # fmt: skip
+        with pytest.raises(Invalid):
+            await service.create(admin, scene.project, target=Target(url, "", "Default"), **about)
+
+
+async def test_what_cannot_be_done_is_refused(scene: Scene) -> None:
+    webhook = await scene.add()
+    good: dict[str, Any] = {
+        "name": "other", "description": "", "enabled": True, "event_types": EVERYTHING,
+        "target": Target(scene.receiver.url, "", "Default"),
+    }  # fmt: skip
+    admin = await scene.house.admin()
+    for wrong in (
+        {"event_types": ("SCANNING_FAILED",)}, {"event_types": ()}, {"name": ""},
+        {"target": Target(scene.receiver.url, "", "Slack")}, {"target": Target(scene.receiver.url, "a\nb", "Default")},
+    ):  # fmt: skip
+        with pytest.raises(Invalid):
+            await scene.webhooks.create(admin, scene.project, **{**good, **wrong})
+    with pytest.raises(Conflict):
+        await scene.webhooks.create(admin, scene.project, **{**good, "name": webhook.name})
+    other = await scene.webhooks.create(admin, scene.project, **good)
+    with pytest.raises(Conflict):
+        await scene.webhooks.update(scene.project, other.id, **{**good, "name": webhook.name})
+    with pytest.raises(Missing):
+        await scene.webhooks.find(scene.project + 1, other.id)
+    await scene.webhooks.remove(scene.project, other.id)
+    with pytest.raises(Missing):
+        await scene.webhooks.find(scene.project, other.id)
