@@ -42,7 +42,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", f"{admin}/health", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
-        "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
+        "/waiting", "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
         f"{deep}/logs", f"{deep}/repositories", "/projects/mirror/repositories",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",

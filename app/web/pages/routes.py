@@ -45,6 +45,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     *((guide.address(name), guide.GuidePage) for name in guide.CHAPTERS),
     (r"/search", search.SearchPage),
     (r"/mirror", mirrors.MirrorPage),
+    (r"/waiting", plans.WaitingPage),
     (r"/plans", plans.PlansPage),
     (r"/plans/new", plans.NewPlanPage),
     (r"/plans/delete", plans.DeletePlanPage),
