@@ -34,7 +34,7 @@ from .core import Need, in_order, schedule
 from .standing import KEPT_SECONDS, Standing, expected_gets, needs_of
 
 # Refusals because nothing is left. The others pass in seconds, or keep clients from taking more than their share.
-_CAUSES = frozenset({"budget spent", "budget blocked", "upstream limit"})
+_CAUSES = frozenset({"budget spent", "budget blocked"})
 _MOST_PLACES, _MOST_OF_CLIENT = 200, 20
 # Of an index, the image for most clients. A client of another platform asks for its own, which is one GET more.
 _PLATFORMS = ["linux/amd64"]
@@ -42,6 +42,8 @@ _PLATFORMS = ["linux/amd64"]
 _SLACK_SECONDS = 60.0
 # Clients that ask again get the promise that they have.
 _KEPT_SECONDS = 5.0
+# A later time is said with its date.
+_SAME_DAY = 20 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,13 @@ class WaitingRoom:
         self._made[key] = made
         between = "@" if isinstance(reference, Digest) else ":"
         answer = TooManyRequests(
-            "%(upstream)s allows no more pulls now; %(image)s will be here at %(time)s UTC (place %(place)s of "
-            "%(places)s), pull it again then",
-            upstream=repository.upstream,
+            "%(why)s; %(image)s will be here at %(time)s UTC (place %(place)s of "
+            "%(places)s), pull it again then; cached content can still be pulled",
+            why=refusal.arguments["why"],
             image=f"{repository.name}{between}{reference}",
-            time=time.strftime("%H:%M", time.gmtime(made.at)),
+            time=time.strftime(
+                "%H:%M" if made.at - self._clock() < _SAME_DAY else "%Y-%m-%d %H:%M", time.gmtime(made.at)
+            ),
             place=made.place,
             places=made.places,
             headers={"Retry-After": str(max(1, math.ceil(made.at - self._clock())))},

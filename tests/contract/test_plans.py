@@ -343,8 +343,8 @@ async def test_a_refused_pull_is_promised_a_minute_and_needs_no_second_try(house
     for name in ("library/a", "library/b", "library/c", "library/d"):
         try:
             await site.pull(name)
-        except TooManyRequests as refusal:
-            refused[name] = refusal
+        except TooManyRequests as error:
+            refused[name] = error
             break
     ((name, refusal),) = refused.items()
     assert 1 <= int(refusal.headers["Retry-After"]) <= 15 + 120
