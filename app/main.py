@@ -59,6 +59,7 @@ from app.oci.errors import OCIError, Unavailable
 from app.plans.budgets import Forecasts
 from app.plans.executor import Executor
 from app.plans.service import Plans
+from app.plans.waiting import WaitingContent, WaitingRoom
 from app.processes import Supervisor, allow_descriptors, bind
 from app.projects.audit import Audit
 from app.projects.census import Census
@@ -507,6 +508,7 @@ class _Content:
     manifests: Manifests
     mirrors: Mapping[str, Mirror]
     plans: Plans
+    waiting_room: WaitingRoom
     projects: Projects
     census: Census
     quotas: Quotas
@@ -544,12 +546,14 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     preparations = {name: mirror.preparation for name, mirror in mirrors.items()}
     guard = AddressGuard("", refused=config.refused_networks)
     host = config.server.external_url.partition("://")[2].rstrip("/")
+    room = WaitingRoom(database, preparations, forecasts)
     return _Content(
         blobs=blobs,
-        contents=Contents(hosted, {name: mirror.content for name, mirror in mirrors.items()}),
+        contents=Contents(hosted, {name: WaitingContent(mirror.content, room) for name, mirror in mirrors.items()}),
         manifests=manifests,
         mirrors=mirrors,
         plans=Plans(database, config.policy, preparations, forecasts),
+        waiting_room=room,
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         census=census,
         quotas=Quotas(database, config.policy),
@@ -598,6 +602,7 @@ def _make_application(
         accounts=who.accounts,
         people=who.people,
         plans=content.plans,
+        waiting_room=content.waiting_room,
         projects=content.projects,
         census=content.census,
         members=Members(database, who.absence),

@@ -23,6 +23,7 @@ from .images import images, tokens
 from .lookups import lookups
 from .manifests import heads, manifests, production, production_nginx
 from .nginx import nginx
+from .plans import report
 from .push_cost import push_cost
 from .pushes import memory, pushes
 from .servers import versions
@@ -55,6 +56,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.measurements == ["growth"]:
         growth(README, write=arguments.write)
+        return 0
+    if arguments.measurements == ["plans"]:
+        print(report())
         return 0
     unknown = set(arguments.measurements) - set(MEASUREMENTS)
     if unknown:

@@ -29,6 +29,7 @@ class Plan:
     weekly: bool
     ends_at: float
     created_at: float
+    waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,11 @@ async def find(transaction: Transaction, plan_id: int) -> Plan | None:
 async def newest(
     transaction: Transaction, *, owner_id: int | None = None, after: int | None = None, limit: int
 ) -> list[Plan]:
-    """List plans, the newest first: all, or those of one account. ``after``: only those older than this id."""
-    statement = select(plan).order_by(plan.c.id.desc()).limit(limit)
+    """List plans, the newest first: all, or those of one account. ``after``: only those older than this id.
+
+    Pulls that wait are no plans.
+    """
+    statement = select(plan).where(~plan.c.waiting).order_by(plan.c.id.desc()).limit(limit)
     if owner_id is not None:
         statement = statement.where(plan.c.owner_id == owner_id)
     if after is not None:
@@ -91,9 +95,14 @@ async def newest(
     return [Plan(*row) for row in await transaction.execute(statement)]
 
 
-async def unfinished(transaction: Transaction, since: float) -> list[Plan]:
-    """List the plans whose last date is later than ``since`` (Unix seconds), the earliest date first."""
+async def unfinished(transaction: Transaction, since: float, *, waiting: bool = False) -> list[Plan]:
+    """List the plans, and pulls that wait, whose last date is later than ``since``, the earliest date first.
+
+    Times are Unix seconds. ``waiting``: only pulls that wait.
+    """
     statement = select(plan).where(plan.c.ends_at > since).order_by(plan.c.due_at, plan.c.id)
+    if waiting:
+        statement = statement.where(plan.c.waiting)
     return [Plan(*row) for row in await transaction.execute(statement)]
 
 
@@ -130,6 +139,14 @@ async def advance(transaction: Transaction, plan_id: int, due_at: float) -> None
     await transaction.execute(
         update(plan_image).where(plan_image.c.plan_id == plan_id).values(checked_at=0.0, late=False)
     )
+
+
+async def forget_waiting(transaction: Transaction, before: float) -> None:
+    """Remove the pulls that waited, and whose images were promised for a time before ``before`` (Unix seconds)."""
+    over = select(plan.c.id).where(plan.c.waiting, plan.c.ends_at < before)
+    if (await transaction.execute(over.limit(1))).first() is not None:
+        await retire(transaction, plan)
+        await transaction.execute(delete(plan).where(plan.c.id.in_(over)))
 
 
 async def remove(transaction: Transaction, plan_id: int) -> None:

@@ -600,6 +600,8 @@ plan = Table(
     Column("weekly", Boolean, nullable=False),
     Column("ends_at", Double, nullable=False),
     Column("created_at", Double, nullable=False),
+    # A pull that found nothing left, and waits. Its owner is the client, its date is when the image was promised.
+    Column("waiting", Boolean, nullable=False, server_default=false()),
     Index("ix_plan_owner_id_id", "owner_id", "id"),
     Index("ix_plan_ends_at", "ends_at"),
 )

@@ -56,7 +56,7 @@ class MirrorContent:
     async def manifest(
         self, repository: Repository, reference: Reference, client: Client, *, head: bool
     ) -> ManifestAnswer:
-        repository = await self._meant(repository)
+        repository = await self.meant(repository)
         warm = await self._warm(repository, reference)
         if warm is not None:
             _WARM.inc()
@@ -83,13 +83,13 @@ class MirrorContent:
         return ManifestAnswer.of(found, resolved.warning)
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
-        repository = await self._meant(repository)
+        repository = await self.meant(repository)
         if head:
             return await self._blobs.head(repository, digest, client)
         return await self._blobs.get(repository, digest, client)
 
     async def tags(self, repository: Repository, after: str, limit: int, client: Client) -> Listed[str]:
-        return await self._listings.tags(await self._meant(repository), after, limit, client)
+        return await self._listings.tags(await self.meant(repository), after, limit, client)
 
     async def referrers(
         self,
@@ -100,7 +100,7 @@ class MirrorContent:
         limit: int,
         client: Client,
     ) -> Listed[Descriptor]:
-        meant = await self._meant(repository)
+        meant = await self.meant(repository)
         return await self._listings.referrers(meant, subject, artifact_type, after, limit, client)
 
     async def _tagged(self, repository: Repository, tag: Tag, client: Client) -> ManifestAnswer:
@@ -120,7 +120,7 @@ class MirrorContent:
         tagged = await self._stored.read_tag(repository.id, reference, leased=True)
         return tagged[0] if tagged is not None and self._manifests.is_fresh(tagged[1]) else None
 
-    async def _meant(self, repository: Repository) -> Repository:
+    async def meant(self, repository: Repository) -> Repository:
         """Return the repository that a name means: with ``official_images: alias``, a one-part name means library/NAME.
 
         There is no redirect, because the client's token is for the name it typed. If the project has no alias, raises

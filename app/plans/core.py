@@ -10,7 +10,12 @@ Plans never get all of a window:
 
 - On an account of our own they leave what pulls without a plan are expected to need, and a third of the limit at least.
   That third shrinks with the time that is left, so the end of a window goes to plans instead of lapsing.
+- However busy a window is expected to be, a third of it is for plans, because a plan is made before others ask.
 - The budget of an address is shared with others whom we do not know. Plans never take its last third.
+
+Pulls that found nothing left wait. They come after the plans, in the order of the hours at which they asked, and take
+turns in the same way. They may have all that plans leave, except a sixth of the limit for those who ask now. That sixth
+shrinks with the time that is left, too, so nothing lapses while somebody waits.
 
 The simulation in ``bench/plans.py`` and the service run this same code.
 """
@@ -27,12 +32,16 @@ _DAY = 24 * HOUR
 _HOURS_OF_A_WEEK = 168
 # The share of a window that plans cannot take.
 UNPLANNED = 1 / 3
+# The share that even the busiest forecast leaves to plans, because pulls without a plan can wait.
+PLANNED = 1 / 3
+# The share of a window that those who wait leave to those who ask now.
+_FRESH = 1 / 6
 # The last part of a window in which its rest would soon lapse.
 _TAIL = 1 / 12
 # A window in which pulls without a plan use more than this part of the limit is busy.
 _BUSY = 1 / 4
 # The schedule looks no further ahead than this.
-_MOST_WINDOWS = 200
+_LEAST_WINDOWS, _MOST_WINDOWS = 8, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +94,15 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window of the budget, and the GETs of it that plans may have and have."""
+    """A window of the budget: the GETs that plans may have and have, those for pulls that wait, and what these have."""
 
     start: float
     end: float
     free: int
     busy: bool
     taken: int = 0
+    open: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,36 +121,56 @@ class Schedule:
     reserved: int
 
 
-def schedule(budget: Budget, needs: Iterable[Need], forecast: Forecast, now: float) -> Schedule:
-    """Divide the budget among the needs."""
-    ordered = in_order(needs)
-    horizon = max((need.due for need in ordered), default=now) + 2 * budget.window
-    windows = _windows(budget, forecast, now, horizon)
-    ready: dict[str, float] = {}
-    late: set[str] = set()
-    taken_now: dict[str, int] = {}
+def schedule(
+    budget: Budget, needs: Iterable[Need], forecast: Forecast, now: float, waiting: Iterable[Need] = ()
+) -> Schedule:
+    """Divide the budget among the needs of plans, and then among pulls that wait, which are never late."""
+    ordered, ready = in_order(needs), dict[str, float]()
+    last_date = max((need.due for need in ordered), default=now)
+    horizon = max(last_date + 2 * budget.window, now + _LEAST_WINDOWS * budget.window)
+    windows, taken_now, late = _windows(budget, forecast, now, horizon), dict[str, int](), set[str]()
     for need in ordered:
-        left, last = need.gets, now
-        for place in _choices(windows, need):
-            window = windows[place]
-            takes = min(left, window.free - window.taken)
-            if takes <= 0:
-                continue
-            windows[place] = replace(window, taken=window.taken + takes)
-            left, last = left - takes, max(last, window.start)
-            if place == 0:
-                taken_now[need.key] = takes
-            if not left:
-                break
-        if not left:
-            ready[need.key] = last
-        if left or last >= need.due:
+        at = _serve(windows, need, _choices(windows, need), ready, taken_now)
+        if at is None or at >= need.due:
             late.add(need.key)
+    planned = {need.key for need in ordered}
+    for need in in_order((one for one in waiting if one.key not in planned), span=math.inf):
+        _serve(windows, need, range(len(windows)), ready, taken_now, waits=True)
     return Schedule(windows, ready, frozenset(late), list(taken_now), sum(taken_now.values()))
 
 
-def in_order(needs: Iterable[Need]) -> list[Need]:
-    """Return the needs in the order in which they are served, each image once."""
+def _serve(
+    windows: list[Window],
+    need: Need,
+    places: Iterable[int],
+    ready: dict[str, float],
+    taken_now: dict[str, int],
+    *,
+    waits: bool = False,
+) -> float | None:
+    """Give a need GETs of windows; return when it has them all, None if these windows do not suffice."""
+    left, last = need.gets, windows[0].start
+    for place in places:
+        window = windows[place]
+        takes = min(left, window.open - window.taken - window.waiting if waits else window.free - window.taken)
+        if takes > 0:
+            windows[place] = replace(
+                window, taken=window.taken + takes * (not waits), waiting=window.waiting + takes * waits
+            )
+            left, last = left - takes, max(last, window.start)
+            if place == 0:
+                taken_now[need.key] = takes
+        if not left:
+            ready[need.key] = last
+            return last
+    return None
+
+
+def in_order(needs: Iterable[Need], span: float = HOUR) -> list[Need]:
+    """Return the needs in the order in which they are served, each image once.
+
+    People take turns within a ``span`` of dates, in seconds.
+    """
     merged: dict[str, Need] = {}
     for need in needs:
         known = merged.get(need.key)
@@ -151,7 +182,7 @@ def in_order(needs: Iterable[Need]) -> list[Need]:
     turns: Counter[tuple[float, str]] = Counter()
     keyed = []
     for need in sorted(merged.values(), key=lambda one: (one.due, one.key)):
-        hour = need.due // HOUR
+        hour = need.due // span
         keyed.append(((hour, turns[hour, need.person], need.due, need.key), need))
         turns[hour, need.person] += 1
     return [need for _, need in sorted(keyed, key=lambda pair: pair[0])]
@@ -159,11 +190,9 @@ def in_order(needs: Iterable[Need]) -> list[Need]:
 
 def free_now(budget: Budget, forecast: Forecast, now: float) -> int:
     """Return how many GETs of the present window plans may have."""
-    left = max(0.0, budget.ends_at - now)
-    share = budget.limit * UNPLANNED
-    if budget.own:
-        share *= min(1.0, left / budget.window)
-    keep = max(share, forecast.at_most(now, budget.ends_at))
+    part = min(1.0, max(0.0, budget.ends_at - now) / budget.window)
+    share = budget.limit * UNPLANNED * (part if budget.own else 1.0)
+    keep = max(share, min(forecast.at_most(now, budget.ends_at), budget.limit * (1 - PLANNED) * part))
     return max(0, budget.remaining - math.ceil(keep - 1e-9))
 
 
@@ -174,11 +203,16 @@ def _windows(budget: Budget, forecast: Forecast, now: float, horizon: float) -> 
 
     end = max(now, budget.ends_at)
     lapses = budget.own and end - now <= budget.window * _TAIL
-    windows = [Window(now, end, free_now(budget, forecast, now), not lapses and is_busy(now, end))]
+    fresh = math.ceil(budget.limit * _FRESH * min(1.0, max(0.0, end - now) / budget.window) - 1e-9)
+    left = max(0, budget.remaining - fresh)
+    windows = [Window(now, end, free_now(budget, forecast, now), not lapses and is_busy(now, end), open=left)]
     while end < horizon and len(windows) < _MOST_WINDOWS:
         start, end = end, end + budget.window
-        keep = max(budget.limit * UNPLANNED, forecast.at_most(start, end))
-        windows.append(Window(start, end, max(0, budget.limit - math.ceil(keep - 1e-9)), is_busy(start, end)))
+        expected = min(forecast.at_most(start, end), budget.limit * (1 - PLANNED))
+        keep = max(budget.limit * UNPLANNED, expected)
+        free = max(0, budget.limit - math.ceil(keep - 1e-9))
+        left = budget.limit - math.ceil(budget.limit * _FRESH)
+        windows.append(Window(start, end, free, is_busy(start, end), open=left))
     return windows
 
 

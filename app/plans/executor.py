@@ -33,7 +33,8 @@ from app.oci.reference import parse_reference
 from app.projects.service import Repository
 
 from .budgets import Forecasts, budget_of
-from .core import Need, schedule
+from .core import schedule
+from .standing import EARLIEST_SECONDS, KEPT_SECONDS, expected_gets, needs_of
 
 STATES = Gauge(
     "registry_plans",
@@ -43,14 +44,11 @@ STATES = Gauge(
     multiprocess_mode="livesum",
 )
 
+WAITING = Gauge("registry_waiting_pulls", "Images of pulls that wait for the budget.", multiprocess_mode="livesum")
+
 _PAUSE_SECONDS = 15.0
 _DAY = 86400.0
-# Images are fetched at most this long before their date, because what is fetched earlier may move again.
-EARLIEST_SECONDS = 3 * _DAY
-# The schedule aims at this long before the date.
-MARGIN_SECONDS = 900.0
-# Content is kept for this long after a plan's last date. The keep itself is shorter and renewed: it ends with the plan.
-KEPT_SECONDS = _DAY
+# A keep is shorter than the plan and renewed, so it ends with the plan.
 _KEEP_SECONDS, _KEEP_AGAIN_SECONDS = 2 * _DAY, _DAY / 2
 # A weekly plan turns to its next date this long after a date.
 _OVER_SECONDS = 4 * 3600.0
@@ -240,8 +238,8 @@ class Executor:
             await preparation.reserve(project_id, min(gets, _FIRST_GETS), _RESERVATION_SECONDS)
             allowed = {work.key for work in waiting}
         else:
-            needs = [need_of(work.plan, work.image, work.gets) for work in waiting]
-            made = schedule(budget, needs, await self._forecasts.of(view.upstream, view.account), now)
+            needs, queue = needs_of((work.plan, work.image, work.gets) for work in waiting)
+            made = schedule(budget, needs, await self._forecasts.of(view.upstream, view.account), now, queue)
             for work in waiting:
                 name = work.image.name
                 work.known |= {"expected_at": made.ready.get(name), "late": name in made.late}
@@ -327,8 +325,11 @@ class Executor:
                 noted = partial(plans.note, plan_id=work.plan.id, number=work.image.number, **changed)
                 await self._database.transact(noted, answers=False)
         self._report(works, now)
-        forget = partial(plans.forget_spent, before=now - SAMPLES_KEPT_SECONDS)
-        await self._database.transact(forget, answers=False)
+        for forget in (
+            partial(plans.forget_spent, before=now - SAMPLES_KEPT_SECONDS),
+            partial(plans.forget_waiting, before=now - KEPT_SECONDS),
+        ):
+            await self._database.transact(forget, answers=False)
 
     async def _take_stock(self, work: _Work, now: float) -> None:
         preparation = self._preparations[work.image.upstream]
@@ -361,8 +362,9 @@ class Executor:
     def _report(self, works: Sequence[_Work], now: float) -> None:
         states = {"ready": 0, "coming": 0, "late": 0}
         coming: dict[int, list[_Work]] = {}
+        WAITING.set(sum(work.plan.waiting and not work.is_done for work in works))
         for work in works:
-            if work.plan.due_at > now:
+            if work.plan.due_at > now and not work.plan.waiting:
                 coming.setdefault(work.plan.id, []).append(work)
         for plan_id, mine in coming.items():
             late = [work for work in mine if work.known.get("late", work.image.late) or _problem(work)]
@@ -375,16 +377,6 @@ class Executor:
                 self._late.discard(plan_id)
         for state, number in states.items():
             STATES.labels(state).set(number)
-
-
-def need_of(plan: Plan, image: PlanImage, gets: int) -> Need:
-    """Return what the core divides the budget by; the key is the image's name."""
-    return Need(image.name, plan.owner, plan.due_at - MARGIN_SECONDS, gets, plan.due_at - EARLIEST_SECONDS)
-
-
-def expected_gets(plan: Plan, image: PlanImage) -> int:
-    """Return how many GETs an image costs as far as is known; an index and its images if nothing is."""
-    return 1 + len(plan.platforms) if image.gets is None else image.gets
 
 
 def _problem(work: _Work) -> str:

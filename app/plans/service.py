@@ -26,7 +26,8 @@ from app.projects import checks
 
 from .budgets import Forecasts, budget_of
 from .core import Forecast, Need, Schedule, schedule
-from .executor import EARLIEST_SECONDS, KEPT_SECONDS, MARGIN_SECONDS, WEEK, expected_gets, need_of
+from .executor import WEEK
+from .standing import EARLIEST_SECONDS, MARGIN_SECONDS, Standing
 
 MOST_IMAGES = 100
 _MOST_PLANS = 20
@@ -160,6 +161,7 @@ class Plans:
         self._preparations = preparations
         self._forecasts = forecasts
         self._clock = clock
+        self._standing = Standing(database, preparations)
 
     def may_plan(self, principal: Principal) -> bool:
         """Return whether the principal may make plans: administrators and the configured groups may, in person."""
@@ -231,7 +233,7 @@ class Plans:
         """Read a plan of the person, or any for administrators; raises Missing."""
         async with self._database.reading() as transaction:
             plan = await plans.find(transaction, plan_id) if is_id(plan_id) else None
-            if plan is None or not (by.administers or (by.id is not None and plan.owner_id == by.id)):
+            if plan is None or plan.waiting or not (by.administers or (by.id is not None and plan.owner_id == by.id)):
                 raise Missing("there is no plan %(number)s of yours", number=plan_id)
             return State(plan, await plans.images(transaction, [plan.id]))
 
@@ -245,11 +247,11 @@ class Plans:
     async def ahead(self, view: BudgetView) -> Ahead | None:
         """Return what plans take of a budget from now on; None if they take nothing, or its limit is not known."""
         now = self._clock()
-        budget, needs = budget_of(view, None, now), await self._needs(view)
+        budget, (needs, waiting) = budget_of(view, None, now), await self._standing.needs(view, now)
         if budget is None or not needs:
             return None
         forecast = await self._forecasts.of(view.upstream, view.account)
-        made = schedule(budget, needs, forecast, now)
+        made = schedule(budget, needs, forecast, now, waiting)
         return Ahead(view, [(window.start, window.end, window.taken) for window in made.windows], forecast)
 
     async def _look(
@@ -276,25 +278,9 @@ class Plans:
         made = None
         if budget is not None:
             forecast = await self._forecasts.of(view.upstream, view.account)
-            made = schedule(budget, [*await self._needs(view), *needs], forecast, now)
+            planned, waiting = await self._standing.needs(view, now)
+            made = schedule(budget, [*planned, *needs], forecast, now, waiting)
         return {image.name: _prospect(image, looked, made, now) for image, looked in found}
-
-    async def _needs(self, view: BudgetView) -> list[Need]:
-        """Return what the plans that there are still need of a budget."""
-        async with self._database.reading() as transaction:
-            found = {plan.id: plan for plan in await plans.unfinished(transaction, self._clock() - KEPT_SECONDS)}
-            images = await plans.images(transaction, found)
-        mine = [image for image in images if image.ready_at is None and not image.problem]
-        paying: dict[int, bool] = {}
-        for image in mine:
-            if image.project_id not in paying and image.upstream in self._preparations:
-                pays = await self._preparations[image.upstream].budget(image.project_id)
-                paying[image.project_id] = (pays.upstream, pays.account) == (view.upstream, view.account)
-        return [
-            need_of(found[image.plan_id], image, expected_gets(found[image.plan_id], image))
-            for image in mine
-            if paying.get(image.project_id)
-        ]
 
     def _check(self, by: Principal, proposal: Proposal) -> None:
         now = self._clock()

@@ -32,7 +32,7 @@ _RESERVED = frozenset(
             "sessions",
             "settings",
         ),
-        *("static", "system", "user", "users", "v1", "v2"),
+        *("static", "system", "user", "users", "v1", "v2", "waiting"),
     }
 )
 # Names that people would take for Docker Hub's own images or a mirror of them.

@@ -17,6 +17,7 @@ from app.config import Access, Policy, UpstreamConfig
 from app.database import Database
 from app.mirror.status import MirrorStatus
 from app.plans.service import Plans
+from app.plans.waiting import WaitingRoom
 from app.projects.audit import Audit
 from app.projects.census import Census
 from app.projects.condition import Check, Condition
@@ -66,6 +67,7 @@ class Services:
     accounts: Accounts
     people: People
     plans: Plans
+    waiting_room: WaitingRoom
     projects: Projects
     census: Census
     members: Members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,12 +16,14 @@ from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.cache import Cache
 from app.config import Credential, Policy, UpstreamConfig
 from app.database import Database, Transaction, blobs, plans, projects
+from app.mirror import ledger
 from app.mirror.mirror import Mirror
-from app.oci.errors import OCIError
+from app.oci.errors import OCIError, TooManyRequests
 from app.oci.reference import Name, Tag
 from app.plans.budgets import Forecasts
 from app.plans.executor import WEEK, Executor
 from app.plans.service import Plans, Proposal, State, Wanted
+from app.plans.waiting import WaitingContent, WaitingRoom
 from app.projects.service import Repository
 from app.registry.blobs import Blobs
 from app.registry.content import Client, HostedContent
@@ -48,6 +51,7 @@ class Site:
     mirror: Mirror
     plans: Plans
     executor: Executor
+    room: WaitingRoom
     project_id: int
     ahead: float = 0.0
 
@@ -59,13 +63,13 @@ class Site:
         due_at = time.time() + self.ahead + hours * HOUR
         return Proposal("Class", self.wanted(*names), ("linux/amd64",), due_at, **more)  # type: ignore[arg-type]
 
-    async def pull(self, name: str, tag: str = "1") -> int:
+    async def pull(self, name: str, tag: str = "1", *, client: str = "somebody") -> int:
         """Pull an image's manifest as a client of the mirror; return its size in bytes."""
         found = await projects.resolve(self.database, "mirror", name)
         assert found is not None
         repository = Repository(Name(f"mirror/{name}"), found[0], found[1], found[2], found[3], found[5])
-        answer = await self.mirror.content.manifest(repository, Tag(tag), Client("somebody", may_fill=True), head=False)
-        return answer.size
+        content = WaitingContent(self.mirror.content, self.room)
+        return (await content.manifest(repository, Tag(tag), Client(client, may_fill=True), head=False)).size
 
 
 @asynccontextmanager
@@ -100,7 +104,8 @@ async def a_site(house: House, hub: Hub, valkey: Valkey, folder: Path, *accounts
 
     prepared, forecasts = {HUB: mirror.preparation}, Forecasts(database)
     executor = Executor(database, cache, prepared, forecasts, now)
-    site.append(Site(database, mirror, Plans(database, POLICY, prepared, forecasts, now), executor, project_id))
+    made, room = Plans(database, POLICY, prepared, forecasts, now), WaitingRoom(database, prepared, forecasts, now)
+    site.append(Site(database, mirror, made, executor, room, project_id))
     try:
         yield site[0]
     finally:
@@ -196,6 +201,7 @@ async def test_plans_leave_the_last_third_of_an_address_and_say_what_will_be_lat
     assert hub.counters().get_manifest_429 == 0
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_pulls_without_a_plan_cannot_take_what_is_reserved(house: House, hub: Hub, site: Site) -> None:
     hub.limit(12)
     admin = await house.admin()
@@ -204,7 +210,7 @@ async def test_pulls_without_a_plan_cannot_take_what_is_reserved(house: House, h
     view = await site.mirror.preparation.budget(site.project_id)
     assert view.remaining is not None
     await site.mirror.preparation.reserve(site.project_id, view.remaining - view.reserved, 60)
-    with pytest.raises(OCIError, match="reserved for plans"):
+    with pytest.raises(TooManyRequests, match=r"library/more:1 will be here at \d\d:\d\d UTC"):
         await site.pull("library/more")
     made = await site.plans.create(admin, site.proposal("library/plan"))
     await stepped(site, made, admin, all_here)
@@ -321,3 +327,57 @@ async def test_spent_gets_are_counted_apart_from_others(house: House, hub: Hub, 
     await stepped(site, made, await house.admin(), all_here)
     spent = await site.database.read(plans.spent_since, HUB, "", time.time() - HOUR)
     assert sum(spent.values()) == 2
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a held GET lapse soon."""
+    monkeypatch.setitem(ledger._RULES, "hold", 1)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_refused_pull_is_promised_a_minute_and_needs_no_second_try(house: House, hub: Hub, site: Site) -> None:
+    hub.limit(4, window=15)
+    fill(hub, "library/a", "library/b", "library/c", "library/d")
+    refused: dict[str, TooManyRequests] = {}
+    for name in ("library/a", "library/b", "library/c", "library/d"):
+        try:
+            await site.pull(name)
+        except TooManyRequests as error:
+            refused[name] = error
+            break
+    ((name, refusal),) = refused.items()
+    assert 1 <= int(refusal.headers["Retry-After"]) <= 15 + 120
+    assert "(place 1 of 1)" in refusal.message
+    with pytest.raises(TooManyRequests, match=r"place 1 of 1"):
+        await site.pull(name)
+    assert [(place.number, place.image.name) for place in await site.room.places()] == [(1, f"mirror/{name}:1")]
+    assert await site.plans.newest(await house.admin()) == []
+    until = time.monotonic() + 90
+    while await site.room.places() and time.monotonic() < until:
+        await asyncio.sleep(1)
+        await site.executor.step()
+    assert await site.room.places() == []
+    hub.limit(0)
+    hub.reset_counters()
+    await site.pull(name)
+    assert hub.counters().get_manifest == 0
+    assert hub.counters().get_manifest_429 == 0
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_the_queue_takes_turns_and_has_an_end(house: House, hub: Hub, site: Site) -> None:
+    hub.limit(100)
+    names = [f"library/n{number}" for number in range(23)]
+    fill(hub, "library/first", *names)
+    await site.pull("library/first")
+    view = await site.mirror.preparation.budget(site.project_id)
+    await site.mirror.preparation.reserve(site.project_id, view.limit or 0, 60)
+    for name in names[:22]:
+        with pytest.raises(TooManyRequests):
+            await site.pull(name, client="greedy")
+    with pytest.raises(TooManyRequests, match=r"place 2 of 21"):
+        await site.pull(names[22], client="modest")
+    places = await site.room.places()
+    assert len(places) == 21
+    assert [place.client for place in places[:3]] == ["greedy", "modest", "greedy"]

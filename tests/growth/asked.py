@@ -47,7 +47,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{deep}/policy", f"{deep}/policy/runs/1",
         f"{deep}/tags/app:v0000007", f"{deep}/logs", f"{deep}/repositories",
         "/projects/mirror/repositories",
-        "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
+        "/waiting", "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
         "/projects/mirror/repositories?after=library/image-0000500", app, f"{app}@{built.image}",
         f"{app}?show=artifacts", f"{app}?sort=name", f"{app}?page=300", f"{app}@{built.index}", f"{app}@{built.tagged}",
         f"{app}:v0000007", "/no-such-page", f"{deep}/storage", f"{deep}/compare/app",

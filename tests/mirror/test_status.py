@@ -196,7 +196,7 @@ def view(account: str, limit: int | None, remaining: int | None) -> BudgetView:
     return BudgetView("docker.io", account, limit is None, limit, remaining, 0, None, None, {})
 
 
-async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
+async def test_a_budget_is_noted_once_a_minute_and_for_four_weeks(
     watched: Service, shared: Database, cache: Cache, status: MirrorStatus
 ) -> None:
     now = int(time.time())
@@ -213,7 +213,7 @@ async def test_a_budget_is_noted_once_a_minute_and_for_a_week(
     for account in ("unlimited", "over"):
         assert await shared.read(budget_samples.since, "docker.io", account, 0) == []
 
-    old, week = now - 8 * 86400, now - 6 * 86400
+    old, week = now - 29 * 86400, now - 27 * 86400
     async with shared.transaction() as transaction:
         for at in (old, week):
             await transaction.exec_driver_sql(f"INSERT INTO budget_sample VALUES ('docker.io', '', {at // 60}, 100, 1)")

@@ -33,6 +33,7 @@ def path_of(pattern: str, project: str) -> str:
     path = pattern.replace(table._PROJECT, f"/projects/{project}").replace(table._DIGEST, f"@{DIGEST}")
     path = path.replace(table._TAG, ":none").replace(table._REPOSITORY, "app").replace(table._ROBOT, "1")
     path = path.replace(table._RUN, "1")
+    path = path.replace(table._PLAN, "1")
     return path.replace("\\", "")
 
 

@@ -121,6 +121,7 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/new-project"): PEOPLE,
     ("post", "/new-project"): PEOPLE,
     ("get", "/secret"): PEOPLE,
+    ("get", "/waiting"): CALLERS,
     ("get", "/plans"): PEOPLE,
     ("get", "/plans/new"): ("admin",),
     ("post", "/plans/new"): ("admin",),

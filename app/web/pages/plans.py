@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.access.errors import Invalid
+from app.access.errors import Invalid, Missing
 from app.access.principal import address_block
+from app.access.roles import READ_PROJECT
 from app.mirror.statistics import RunningFill
-from app.oci.errors import OCIError
+from app.oci.errors import OCIError, Unauthorized
 from app.plans.service import Preview, Proposal, State
 from app.web.planning import Pasted, read_plan
 
@@ -96,6 +97,28 @@ class PlanFillsPage(OfPlan):
     async def get(self, plan: str) -> None:
         state = await self.services.plans.get(self.principal, whole(plan))
         self.show("fills.html", fills=await self.fills(state))
+
+
+class WaitingPage(PageHandler):
+    """The images that wait for the budget, as far as the visitor may see their projects."""
+
+    needs = "nothing"
+    section = "mirror"
+
+    async def get(self) -> None:
+        places = await self.services.waiting_room.places()
+        seen: dict[str, bool] = {}
+        for place in places:
+            if place.image.project not in seen:
+                seen[place.image.project] = await self._sees(place.image.project)
+        self.show("waiting.html", places=[place for place in places if seen[place.image.project]])
+
+    async def _sees(self, project: str) -> bool:
+        try:
+            await self.services.access_control.open(self.principal, project, READ_PROJECT)
+        except (Missing, Unauthorized):
+            return False
+        return True
 
 
 class DeletePlanPage(PageHandler):

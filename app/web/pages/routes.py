@@ -52,6 +52,7 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/help/personal-data", privacy.PrivacyPage),
     (r"/search", search.SearchPage),
     (r"/mirror", mirrors.MirrorPage),
+    (r"/waiting", plans.WaitingPage),
     (r"/plans", plans.PlansPage),
     (r"/plans/new", plans.NewPlanPage),
     (r"/plans/delete", plans.DeletePlanPage),

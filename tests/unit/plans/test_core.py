@@ -104,6 +104,36 @@ def test_plans_never_get_more_than_a_window_may_give(
     assert made.reserved == made.windows[0].taken
 
 
+def asked(key: str, *, at: float = 0.0, person: str = "ci", gets: int = 2) -> Need:
+    return Need(key, person, NOW + at, gets)
+
+
+def test_a_pull_that_waits_gets_what_plans_leave_and_is_told_when() -> None:
+    spent = replace(OURS, remaining=3)
+    made = schedule(spent, [need("plan", gets=66)], NOTHING_SEEN, NOW, [asked("b"), asked("a", at=-60)])
+    assert made.reserved == 0
+    assert (made.ready["plan"], made.ready["a"], made.ready["b"]) == (NOW + WINDOW,) * 3
+    assert (made.windows[1].taken, made.windows[1].waiting) == (66, 4)
+
+
+def test_who_waits_leaves_a_sixth_to_who_asks_now_and_nothing_lapses() -> None:
+    many = [asked(f"{number:02}") for number in range(50)]
+    assert schedule(replace(SHARED, remaining=40), [], NOTHING_SEEN, NOW, many).reserved == 23
+    assert schedule(replace(SHARED, remaining=40), [], NOTHING_SEEN, NOW + WINDOW - 60, many).reserved == 39
+
+
+def test_those_who_wait_take_turns() -> None:
+    greedy = [asked(f"g{number}", at=-100, person="greedy") for number in range(60)]
+    made = schedule(replace(OURS, remaining=0), [], NOTHING_SEEN, NOW, [*greedy, asked("modest")])
+    assert made.ready["modest"] == NOW + WINDOW
+    assert sum(ready == NOW + WINDOW for ready in made.ready.values()) == 41
+
+
+def test_an_image_of_a_plan_does_not_wait_twice() -> None:
+    made = schedule(OURS, [need("a")], NOTHING_SEEN, NOW, [asked("a")])
+    assert made.reserved == 2
+
+
 def test_a_forecast_is_learned_by_the_hour() -> None:
     days = [(NOW - day * 24 * HOUR + 9.5 * HOUR, 10.0 + day) for day in range(1, 8)]
     seen = learn(days, 4, NOW)

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("weekly", sa.Boolean(), nullable=False),
         sa.Column("ends_at", sa.Double(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("waiting", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_plan"),
     )
     op.create_table(
