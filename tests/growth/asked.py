@@ -99,6 +99,7 @@ def _api(built: Built) -> dict[str, Ask]:
         "audit of a kind without a match": f"{API}/audit-logs?q=resource_type=label",
         "audit of some minutes": f"{API}/audit-logs?q=op_time=[{_spelled(built.began)}~{_spelled(built.began + 500)}]",
         "artifacts without a match": f"{app}/artifacts?q=tags=~{_NOTHING}",
+        "webhook executions without a match": (f"{deep}/webhook/policies/{built.size + 1}/executions?q=status=Error"),
         "tags without a match": f"{tagged}/tags?q=name=~{_NOTHING}",
     }.items():
         asks[name] = Ask(path)
@@ -125,7 +126,7 @@ def _webhooks(deep: str, webhook: int) -> list[str]:
     execution = f"{one}/executions/7"
     return [
         f"{deep}/webhook/policies", f"{deep}/webhook/policies?q=name=~hook", f"{deep}/webhook/events", one,
-        f"{one}/executions", f"{one}/executions?sort=start_time", f"{one}/executions?q=status=Error",
+        f"{one}/executions", f"{one}/executions?sort=start_time",
         f"{execution}/tasks", f"{execution}/tasks/7/log",
     ]  # fmt: skip
 
@@ -249,6 +250,7 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/api/v2.0/projects/deep/repositories/app/artifacts": (_COUNT, 12000, 197000),
     "/api/v2.0/projects/deep/repositories/app/artifacts?q=tags=*": (_COUNT, 15800, 247000),
     "/api/v2.0/projects/deep/repositories/app/artifacts?q=labels=(1000)": (_SEARCH, 115800, 3301000),
+    "webhook executions without a match": (_SEARCH, 10500, 400000),
     "/api/v2.0/users/search?username=user-0000007": (_SEARCH, 600, 676000),
     "/api/v2.0/statistics": (_COUNT, 4000, 106000),
     "/api/v2.0/search?q=image": (_SEARCH, 1200, 306000),
