@@ -226,7 +226,7 @@ _SORTED: Mapping[str, tuple[int, int]] = {
 # What may cost more, up to a bound that does not depend on the registry: why, and how much in buffers of PostgreSQL and
 # steps of SQLite. 0 is for a database where it costs no more.
 EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
-    "/administration": (_COUNT, 4000, 106000),
+    "/administration": (_COUNT, 5000, 130000),
     "/projects/deep": (_PUSHES, 14000, 458000),
     "/projects/deep/repositories": (_COUNT, 11800, 87000),
     "/projects/deep/repositories/app": (_COUNT, 12100, 236000),
@@ -239,6 +239,10 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/search?q=image by mari": (_SEARCH, 7100, 562000),
     "/search?q=image by nobody": (_SEARCH, 4200, 306000),
     "/search?q=": (_SEARCH, 0, 651000),
+    "/search?q=no-such-name&in=tags": (_SEARCH, 34000, 470000),
+    "/search by no digest": (_SEARCH, 34000, 470000),
+    "/search by digest": (_SEARCH, 44000, 540000),
+    "/search?q=v0000007&in=tags by mari": (_SEARCH, 120000, 1020000),
     "/projects?q=": (_SEARCH, 500, 301000),
     "/administration/users?q=": (_SEARCH, 300, 338000),
     "/administration/projects?q=": (_SEARCH, 500, 276000),
