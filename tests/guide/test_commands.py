@@ -137,9 +137,12 @@ def test_the_messages_are_those_that_docker_prints(desk: Desk, reader: Reader, s
         (f"robot-{reader.project}+ci", "wrong", "wrong user name or password"),
         (*_robot(mari, service, reader.project, "old", "expires_at = 1"), "has expired"),
         (*_robot(mari, service, reader.project, "off", "disabled = 1"), "is disabled"),
+        (*_left_alone(mari, service, "tiny"), "has stopped, because nobody manages its project"),
+        (*_of_somebody_absent(mari, service, reader.user), "access keys have stopped"),
     ):
         desk.type(Step(f"docker login {host}", (name, password), True, ("unauthorized", said)))
         provoked.append(said)
+    _write(service, "UPDATE account SET seen_at = created_at WHERE username = ?", reader.user)
     desk.type(Step(f"docker login {host}", (reader.user, reader.secrets[reader.user]), False, ("Login Succeeded",)))
     for command, said in (
         (f"docker pull {host}/mirror/redis", "unauthorized: Docker Hub has no"),
@@ -166,7 +169,26 @@ def _robot(mari: Api, service: Service, project: str, name: str, becomes: str) -
     """Make a robot account and let something become of it; gives its name and secret."""
     pull = [{"namespace": project, "access": [{"resource": "repository", "action": "pull"}]}]
     made = mari.do("createRobot", {"name": name, "level": "project", "permissions": pull}).json()
-    with closing(sqlite3.connect(service.folder / "data" / "registry.sqlite", timeout=30)) as database:
-        database.execute(f"UPDATE robot SET {becomes} WHERE id = ?", (made["id"],))
-        database.commit()
+    _write(service, f"UPDATE robot SET {becomes} WHERE id = ?", made["id"])
     return made["name"], made["secret"]
+
+
+def _left_alone(mari: Api, service: Service, project: str) -> tuple[str, str]:
+    """Make a robot account of a project that nobody has managed for long."""
+    made = _robot(mari, service, project, "left", "disabled = 0")
+    _write(service, "UPDATE project SET unattended_at = 1 WHERE name = ?", project)
+    return made
+
+
+def _of_somebody_absent(mari: Api, service: Service, name: str) -> tuple[str, str]:
+    """Make an access key of somebody who has not logged in for long."""
+    rights = [{"namespace": "*", "access": [{"resource": "repository", "action": "pull"}]}]
+    made = mari.do("createAccessKey", {"name": "old laptop", "duration": 1, "permissions": rights}).json()
+    _write(service, "UPDATE account SET seen_at = 1 WHERE username = ?", name)
+    return name, made["secret"]
+
+
+def _write(service: Service, statement: str, value: object) -> None:
+    with closing(sqlite3.connect(service.folder / "data" / "registry.sqlite", timeout=30)) as database:
+        database.execute(statement, (value,))
+        database.commit()
