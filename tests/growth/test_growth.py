@@ -35,7 +35,7 @@ _STEPS = 1.2
 _FEW_BUFFERS, _FEW_STEPS = 160, 1500
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["postgresql", "sqlite"])
 def test_a_hundred_times_as_much_costs_the_same(kind: str, tmp_path: Path) -> None:
