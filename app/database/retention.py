@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, delete, or_, select, true, update
+from sqlalchemy import ColumnElement, Select, delete, or_, select, true, update
 
 from app.oci.retention import Rule
 
@@ -226,6 +226,17 @@ async def begin(transaction: Transaction, retention_id: int, trigger: str, *, dr
     return number
 
 
+async def is_waiting(transaction: Transaction, now: float) -> bool:
+    """Return whether a schedule is due, or a run waits for a worker; it only reads."""
+    due = select(retention.c.id).where(retention.c.next_at <= now).exists()
+    opened = select(retention_execution.c.id).where(retention_execution.c.ended_at.is_(None), _is_free(now)).exists()
+    return bool((await transaction.execute(select(or_(due, opened)))).scalar())
+
+
+def _is_free(now: float) -> ColumnElement[bool]:
+    return or_(retention_execution.c.leased_until.is_(None), retention_execution.c.leased_until < now)
+
+
 async def due(transaction: Transaction, now: float) -> Policy | None:
     """Lock a policy whose schedule is due."""
     statement = _policies.where(retention.c.next_at <= now).order_by(retention.c.next_at).limit(1)
@@ -240,8 +251,8 @@ async def set_next(transaction: Transaction, policy: Policy, next_at: float | No
 
 async def claim(transaction: Transaction, now: float) -> Execution | None:
     """Take the lease of an open run that no worker works on."""
-    free = or_(retention_execution.c.leased_until.is_(None), retention_execution.c.leased_until < now)
-    statement = _executions.where(retention_execution.c.ended_at.is_(None), free).order_by(retention_execution.c.id)
+    opened = _executions.where(retention_execution.c.ended_at.is_(None), _is_free(now))
+    statement = opened.order_by(retention_execution.c.id)
     row = (await transaction.execute(statement.limit(1).with_for_update(skip_locked=True))).first()
     if row is None:
         return None

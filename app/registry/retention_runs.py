@@ -179,6 +179,9 @@ class RetentionRuns:
 
     async def work(self) -> None:
         """Begin what is due, and do all runs that wait for a worker."""
+        # Most of the time there is nothing, and SQLite has one writer.
+        if not await self._database.read(retention.is_waiting, time.time()):
+            return
         while await self._database.transact(self._begin_due, JOB_SECONDS):
             pass
         while (execution := await self._database.transact(self._claim, JOB_SECONDS)) is not None:
