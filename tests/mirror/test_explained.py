@@ -35,7 +35,7 @@ CAUSES = {
     "an unknown project": (401, "may not do this, or showed a wrong"),
     "an outsider": (403, "from outside fill_networks"),
     "the quota": (403, "quota has no room"),
-    "too large": (413, "larger than the registry takes"),
+    "too large": (413, "more than the registry takes"),
     "the upstream is down": (503, "upstream did not answer"),
     "a page of a portal": (503, "a firewall, a proxy or a portal"),
     "a wrong digest": (502, "answer cannot be used"),

@@ -19,6 +19,8 @@ from .robots import days_of
 from .secret import show_secret
 
 _MOST_PROJECTS = 200
+# The latest ones; each takes about a kilobyte of the page.
+_MOST_SESSIONS = 50
 
 
 class Mine(PageHandler):
@@ -58,10 +60,12 @@ class SessionsPage(Mine):
     needs = "person"
 
     async def get(self) -> None:
+        sessions = await self.services.sessions.list_of(self.account, self.principal.generation)
         await self.show_mine(
             "sessions.html",
             tab="sessions",
-            sessions=await self.services.sessions.list_of(self.account, self.principal.generation),
+            sessions=sessions[:_MOST_SESSIONS],
+            more=max(0, len(sessions) - _MOST_SESSIONS),
             own=self.session.id if self.session else "",
         )
 
