@@ -126,6 +126,7 @@ def _spelled(pattern: str) -> str:
     """Turn a pattern of the pages into a path with what is there."""
     path = pattern.replace(pages._PROJECT, "/projects/lab").replace(pages._REPOSITORY, "app")
     path = path.replace(pages._DIGEST, f"@{_IMAGE.digest}").replace(pages._TAG, ":v1").replace(pages._ROBOT, "1")
+    path = path.replace(pages._PLAN, "1")
     return path.replace("\\", "")
 
 
