@@ -53,6 +53,7 @@ class NewPlanPage(PageHandler):
             if self.field("do") == "make":
                 plan_id = await self.services.plans.create(self.principal, proposal)
                 self.note("create", "plan", proposal.title)
+                self.flash("success", self._("The plan is made. This page shows how far it is."))
                 self.redirect(f"/plans/{plan_id}", status=303)
                 return
             preview = await self.services.plans.preview(self.principal, proposal)
