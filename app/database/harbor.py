@@ -173,12 +173,20 @@ class Logged(Row):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules(Row):
-    """A project's rules of the two kinds, each as Harbor's own JSON."""
+class ImmutableRule(Row):
+    """A rule that makes tags immutable, as Harbor's own JSON."""
 
-    name: str
-    retention: Sequence[Any]
-    immutable: Sequence[Any]
+    project_id: int
+    rule: Mapping[str, Any]
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy(Row):
+    """The retention policy of a project, as Harbor's own JSON."""
+
+    project_id: int
+    policy: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,15 +268,14 @@ _LOG_EXT = _sql("""
 SELECT id, coalesce(project_id, 0), coalesce(operation, ''), coalesce(resource_type, ''), coalesce(resource, ''),
        coalesce(username, ''), coalesce(source_ip, ''), seconds(op_time)
 FROM audit_log_ext WHERE id > $1 ORDER BY id LIMIT $2""")
-_RULES = _sql("""
-SELECT p.project_id, p.name,
-       coalesce((SELECT json_agg(data::json ORDER BY id) FROM retention_policy
-                 WHERE scope_level = 'project' AND scope_reference = p.project_id), '[]')::text,
-       coalesce((SELECT json_agg(json_build_object('rule', tag_filter::json, 'disabled', disabled) ORDER BY id)
-                 FROM immutable_tag_rule WHERE project_id = p.project_id), '[]')::text
-FROM project p WHERE p.project_id > $1 AND NOT coalesce(p.deleted, false) ORDER BY p.project_id LIMIT $2""")
-
-
+_IMMUTABLE_RULES = """
+SELECT r.id, r.project_id, coalesce(r.tag_filter, '{}'), coalesce(r.disabled, false)
+FROM immutable_tag_rule r JOIN project p ON p.project_id = r.project_id AND NOT coalesce(p.deleted, false)
+WHERE r.id > $1 ORDER BY r.id LIMIT $2"""
+_RETENTION_POLICIES = """
+SELECT r.id, r.scope_reference, coalesce(r.data, '{}')
+FROM retention_policy r JOIN project p ON p.project_id = r.scope_reference AND NOT coalesce(p.deleted, false)
+WHERE r.id > $1 AND r.scope_level = 'project' ORDER BY r.id LIMIT $2"""
 _HOOKS = """
 SELECT id, project_id, name, coalesce(description, ''), coalesce(enabled, false), coalesce(event_types, '[]'),
        coalesce(creator, ''), coalesce(targets, '[]')
@@ -376,9 +383,15 @@ class HarborDatabase:
         """List the audit log of 2.13 and later."""
         return await self._log("audit_log_ext", _LOG_EXT, after, limit)
 
-    async def rules(self, after: int, limit: int) -> list[Rules]:
-        """List each project's retention and immutability."""
-        return [Rules(*row[:2], *map(json.loads, row[2:])) for row in await self._fetch(_RULES, after, limit)]
+    async def immutable_rules(self, after: int, limit: int) -> list[ImmutableRule]:
+        """List the rules that make tags immutable."""
+        rows = await self._fetch(_IMMUTABLE_RULES, after, limit)
+        return [ImmutableRule(row[0], row[1], json.loads(row[2]), row[3]) for row in rows]
+
+    async def retention_policies(self, after: int, limit: int) -> list[RetentionPolicy]:
+        """List retention policies."""
+        rows = await self._fetch(_RETENTION_POLICIES, after, limit)
+        return [RetentionPolicy(row[0], row[1], json.loads(row[2])) for row in rows]
 
     async def hooks(self, after: int, limit: int) -> list[Hook]:
         """List webhooks."""

@@ -244,6 +244,12 @@ async def due(transaction: Transaction, now: float) -> Policy | None:
     return _policy(row) if row else None
 
 
+async def held(transaction: Transaction) -> list[Policy]:
+    """List policies whose schedule has not started, because a move from Harbor wrote them. This reads all policies."""
+    statement = _policies.where(retention.c.cron != "", retention.c.next_at.is_(None))
+    return [_policy(row) for row in await transaction.execute(statement.order_by(retention.c.id))]
+
+
 async def set_next(transaction: Transaction, policy: Policy, next_at: float | None) -> None:
     """Write when a policy is due next."""
     await transaction.execute(update(retention).where(retention.c.id == policy.id).values(next_at=next_at))

@@ -23,7 +23,7 @@ from .people import People, robot_prefix
 from .projects import Members, Projects, Repositories
 from .report import Report
 from .robots import Robots
-from .rules import move_rules
+from .rules import ImmutableRules, RetentionPolicies, start_schedules
 from .steps import Known, Runner, Step
 
 
@@ -72,7 +72,6 @@ class MoveIn:
             await runner.run(step)
         for log in self._logs(known, properties):
             await log.run(self.database, report, dry=dry)
-        await move_rules(self.harbor.rules, known, report, dry=dry)
         return report, known
 
     def _in_order(self, known: Known, properties: Mapping[str, str]) -> list[Step]:  # type: ignore[type-arg]
@@ -88,6 +87,8 @@ class MoveIn:
             AttachedLabels(harbor, known),
             Robots(harbor, known, properties=properties),
             Hooks(harbor, self.secrets.encrypt, known),
+            ImmutableRules(harbor, self.database, known),
+            RetentionPolicies(harbor, self.database, known),
         ]
 
     def _logs(self, known: Known, properties: Mapping[str, str]) -> list[Log]:
@@ -99,7 +100,8 @@ class MoveIn:
 
 
 async def declare_final(database: Database) -> str:
-    """Declare the move final: Harbor's objects that nothing needs any more are removed from now on."""
+    """Declare the move final: unneeded objects of Harbor's are removed, and retention runs by its schedules."""
     async with database.transaction() as transaction:
         held = await moved.finish(transaction)
+        await start_schedules(transaction)
     return f"the move is final; {held} objects of Harbor's that nothing needs any more will be removed"

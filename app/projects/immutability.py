@@ -47,7 +47,7 @@ class Immutability:
 
         It holds for every push that ends after the answer.
         """
-        _check(tags, repositories, ends_at)
+        check_rule(tags, repositories, ends_at)
 
         async def create(transaction: Transaction) -> Rule:
             await require_hosting(transaction, project_id)
@@ -77,7 +77,7 @@ class Immutability:
             rule = _found(await immutability.rules(transaction, project_id), rule_id)
             end = rule.ends_at if ends_at is not None and math.isnan(ends_at) else ends_at
             chosen = tags or rule.tags, repositories or rule.repositories
-            _check(*chosen, end)
+            check_rule(*chosen, end)
             turned_off = rule.disabled if disabled is None else disabled
             await immutability.change(transaction, rule, *chosen, disabled=turned_off, ends_at=end)
             await retention.look_at_all(transaction, project_id)
@@ -125,7 +125,8 @@ def checked_selector(selector: Selector, *, of_tags: bool) -> Selector:
     return selector
 
 
-def _check(tags: Selector, repositories: Selector, ends_at: float | None) -> None:
+def check_rule(tags: Selector, repositories: Selector, ends_at: float | None) -> None:
+    """Raise Invalid for a rule that nobody can make."""
     checked_selector(tags, of_tags=True)
     checked_selector(repositories, of_tags=False)
     if ends_at is not None and not 0 < ends_at < 1e11:

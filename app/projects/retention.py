@@ -44,7 +44,7 @@ class Retentions:
 
     async def create(self, project_id: int, rules: Sequence[Rule], schedule: str = "") -> Policy:
         """Make the policy of a project; raises Invalid, Missing, and Conflict for a cache or a second policy."""
-        next_at = _check(rules, schedule)
+        next_at = check_policy(rules, schedule)
 
         async def create(transaction: Transaction) -> Policy:
             await require_hosting(transaction, project_id)
@@ -58,7 +58,7 @@ class Retentions:
 
     async def change(self, retention_id: int, rules: Sequence[Rule], schedule: str) -> None:
         """Replace the rules and the schedule of a policy; raises Invalid and Missing."""
-        next_at = _check(rules, schedule)
+        next_at = check_policy(rules, schedule)
 
         async def change(transaction: Transaction) -> None:
             policy = await retention.find(transaction, retention_id)
@@ -134,7 +134,7 @@ class Retentions:
         return found
 
 
-def _check(rules: Sequence[Rule], schedule: str) -> float | None:
+def check_policy(rules: Sequence[Rule], schedule: str) -> float | None:
     """Return when the schedule is due next, None for no schedule; raises Invalid."""
     if len(rules) > MOST_RULES:
         raise Invalid("a policy can have %(most)s rules", most=MOST_RULES)

@@ -333,6 +333,38 @@ class Harbor:
         layer = {"mediaType": f"{helm}.chart.content.v1.tar+gzip", "digest": self.put(data), "size": len(data)}
         return self.push(project, repository, {**_IMAGE, "config": config, "layers": [layer]}, *tags)
 
+    def immutable_rule(self, project: int, tags: str, *, disabled: bool = False, **more: Any) -> int:
+        """Add a rule that makes tags immutable, and give its id."""
+        rule = {
+            "id": 0, "project_id": project, "priority": 0, "action": "immutable", "template": "immutable_template",
+            "params": {}, "tag_selectors": [_selector("matches", tags)],
+            "scope_selectors": {"repository": [_selector("repoMatches", "**")]},
+        }  # fmt: skip
+        return self.insert("immutable_tag_rule", project_id=project, tag_filter=rule | more, disabled=disabled)
+
+    def retention_policy(self, project: int, *rules: Mapping[str, Any], cron: str = "") -> int:
+        """Add the retention policy of a project, and give its id."""
+        policy = {
+            "algorithm": "or", "rules": list(rules), "scope": {"level": "project", "ref": project},
+            "trigger": {"kind": "Schedule", "references": {}, "settings": {"cron": cron}},
+        }  # fmt: skip
+        policy_id = self.insert(
+            "retention_policy", scope_level="project", scope_reference=project, trigger_kind="Schedule", data=policy
+        )
+        self.insert("project_metadata", project_id=project, name="retention_id", value=str(policy_id))
+        return policy_id
+
+    @staticmethod
+    def keeping(template: str, count: int = 0, *, tags: str = "**", decoration: str = "matches", **more: Any) -> Any:
+        """Spell a rule of a retention policy."""
+        rule = {
+            "priority": 0, "disabled": False, "action": "retain", "template": template,
+            "params": {template: count} if count else {},
+            "tag_selectors": [_selector(decoration, tags) | {"extras": '{"untagged":true}'}],
+            "scope_selectors": {"repository": [_selector("repoMatches", "**")]},
+        }  # fmt: skip
+        return rule | more
+
     def log(self, project: int, operation: str, resource: str, username: str) -> None:
         self.insert(
             self.log_table, project_id=project, operation=operation, resource_type="artifact", resource=resource,
@@ -342,6 +374,10 @@ class Harbor:
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _IMAGE: Mapping[str, Any] = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+
+
+def _selector(decoration: str, pattern: str) -> dict[str, str]:
+    return {"kind": "doublestar", "decoration": decoration, "pattern": pattern}
 
 
 def _when(hours: float) -> str:

@@ -6,9 +6,9 @@ from operator import attrgetter
 from typing import Any
 
 from app.database.immutability import Rule
+from app.projects.harbor_rules import REPOSITORIES, TAGS, read_selector, written
 
 from .handler import ApiHandler
-from .selectors import REPOSITORIES, TAGS, read, written
 from .shapes import NO_END, expiry
 
 
@@ -32,9 +32,9 @@ class _OnRules(ApiHandler):
         """Return the fields of the body as arguments; raises Invalid."""
         given: dict[str, Any] = {}
         if self.body.get("tag_selectors"):
-            given["tags"] = read(self.body["tag_selectors"], TAGS)
+            given["tags"] = read_selector(self.body["tag_selectors"], TAGS)
         if self.body.get("scope_selectors", {}).get("repository"):
-            given["repositories"] = read(self.body["scope_selectors"]["repository"], REPOSITORIES)
+            given["repositories"] = read_selector(self.body["scope_selectors"]["repository"], REPOSITORIES)
         if "disabled" in self.body:
             given["disabled"] = self.body["disabled"]
         # Clients in Go send 0 for a number without a value.

@@ -9,9 +9,9 @@ from typing import Any
 from app.access.errors import Invalid
 from app.database.retention import Execution, Policy, Task
 from app.oci.retention import Rule, Template
+from app.projects.harbor_rules import REPOSITORIES, TAGS, read_policy, written
 
 from .handler import ApiHandler, Place
-from .selectors import REPOSITORIES, TAGS, read, written
 from .shapes import moment, some, storage
 
 _UNTAGGED = json.dumps({"untagged": True})
@@ -41,45 +41,6 @@ def _rule(place: int, rule: Rule) -> dict[str, Any]:
         "tag_selectors": written(rule.tags, TAGS, _UNTAGGED if rule.untagged else json.dumps({"untagged": False})),
         "scope_selectors": {"repository": written(rule.repositories, REPOSITORIES)},
     }
-
-
-def _read_rule(said: Mapping[str, Any]) -> Rule:
-    """Return the rule of a body; raises Invalid."""
-    template = Template(said["template"])
-    tags = said.get("tag_selectors") or []
-    return Rule(
-        template,
-        0 if template is Template.ALWAYS else _count((said.get("params") or {}).get(template.value), template),
-        read(tags, TAGS),
-        read(said.get("scope_selectors", {}).get("repository") or [], REPOSITORIES),
-        _is_untagged(tags[0].get("extras", "") if tags else ""),
-        said.get("disabled", False),
-    )
-
-
-def _count(said: object, template: Template) -> int:
-    # The terraform provider sends texts.
-    if isinstance(said, str) and said.isascii() and said.isdigit():
-        return int(said[:6])
-    if isinstance(said, bool) or not isinstance(said, int):
-        raise Invalid("params must have a number for %(name)s", name=template.value)
-    return said
-
-
-def _is_untagged(extras: str) -> bool:
-    try:
-        said = json.loads(extras or "{}")
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise Invalid("extras must be an object in JSON")
-    return bool(said.get("untagged", False))
-
-
-def _read(body: Mapping[str, Any]) -> tuple[list[Rule], str]:
-    """Return the rules and the schedule of a body; raises Invalid."""
-    settings = (body.get("trigger") or {}).get("settings") or {}
-    return [_read_rule(said) for said in body["rules"] or []], settings.get("cron") or ""
 
 
 def execution(row: Execution) -> dict[str, Any]:
@@ -135,7 +96,7 @@ class RetentionsHandler(ApiHandler):
         return Place(number)
 
     async def post(self) -> None:
-        made = await self.services.retentions.create(self.view.id, *_read(self.body))
+        made = await self.services.retentions.create(self.view.id, *read_policy(self.body))
         self.note("create", "retention policy", self.view.name)
         self.created(f"/retentions/{made.id}")
 
@@ -153,7 +114,7 @@ class RetentionHandler(_OnRetention):
         self.answer(policy(self.policy))
 
     async def put(self, id: int) -> None:  # noqa: A002
-        await self.services.retentions.change(self.policy.id, *_read(self.body))
+        await self.services.retentions.change(self.policy.id, *read_policy(self.body))
         self.note("update", "retention policy", self.view.name)
 
     async def delete(self, id: int) -> None:  # noqa: A002

@@ -102,6 +102,11 @@ async def state_of(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         "JOIN project p ON p.id = m.project_id LEFT JOIN account a ON a.id = m.account_id ORDER BY 1, 2, 3",
         "accounts": "SELECT username, source, is_admin, disabled, full_name, email FROM account ORDER BY 1",
         "hooks": "SELECT name, enabled, url, event_types, created_by FROM webhook ORDER BY 1",
+        "immutable rules": "SELECT p.name, p.immutable, i.tags, i.excludes_tags, i.repositories, "
+        "i.excludes_repositories, i.disabled FROM immutable_rule i JOIN project p ON p.id = i.project_id "
+        "ORDER BY 1, i.id",
+        "retention policies": "SELECT p.name, p.retention_id = t.id, t.cron, t.next_at IS NOT NULL, "
+        "CAST(t.rules AS varchar) FROM retention t JOIN project p ON p.id = t.project_id ORDER BY 1",
         "robots": "SELECT name, description, disabled, expires_at, secret_hash FROM robot ORDER BY 1",
         "labels": "SELECT l.name, p.name, l.color FROM label l LEFT JOIN project p ON p.id = l.project_id "
         "ORDER BY 1, 2",
@@ -133,6 +138,8 @@ def fill(harbor: Harbor) -> dict[str, Any]:
         targets=[{"type": "http", "address": "https://chat.example.org/hook", "auth_header": "Bearer x"}],
         event_types=["PUSH_ARTIFACT", "SCANNING_FAILED"],
     )  # fmt: skip
+    harbor.immutable_rule(lab, "v1")
+    harbor.retention_policy(lab, harbor.keeping("latestPushedK", 10))
     label = harbor.insert(
         "harbor_label", name="release", description="d", color="#61717D", level="u", scope="p", project_id=lab
     )
