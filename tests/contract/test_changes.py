@@ -58,6 +58,7 @@ HARMLESS = {
     "manifests.set_checked": "checked_at, which is read again before the upstream is asked",
     "manifests.touch": "pulled_at",
     "personal_data.erase": "created_by",
+    "plans.keep": "kept_until, which eviction reads",
     "projects.mark_as_configured": "uses_configured_account",
     "projects.set_owner": "owner_id",
     "projects.show_repository": "pending",

@@ -15,18 +15,25 @@ from app.database import (
     access_keys,
     accounts,
     audit,
+    immutability,
     labels,
     members,
+    plans,
     projects,
     removals,
     requests,
+    retention,
     robots,
+    webhooks,
 )
 from app.database.audit import Note
 from app.database.keyset import Page
 from app.database.tables import metadata
+from app.database.webhooks import EventType
+from app.oci.selectors import Selector
 from tests.kept import made
 
+EVERYTHING = Selector()
 Step = Callable[[Transaction, int], Awaitable[object]]
 
 
@@ -79,6 +86,72 @@ async def make_request(transaction: Transaction) -> object:
     return None
 
 
+async def make_rule(transaction: Transaction) -> object:
+    return await immutability.create(transaction, await project_of(transaction), EVERYTHING, EVERYTHING, disabled=False)
+
+
+async def make_retention(transaction: Transaction) -> int:
+    number = await retention.create(transaction, await project_of(transaction), [], "", None)
+    assert number is not None
+    return number
+
+
+async def make_run(transaction: Transaction) -> int:
+    number = await retention.begin(transaction, await make_retention(transaction), "Manual", dry_run=True)
+    assert number is not None
+    return number
+
+
+async def make_task(transaction: Transaction) -> object:
+    about: dict[str, Any] = {"repository": "app", "status": "Success", "started_at": 1.0, "total": 0, "retained": 0}
+    run = await make_run(transaction)
+    return await retention.add_task(transaction, run, repository_id=1, freed_bytes=0, removed=[], **about)
+
+
+async def make_webhook(transaction: Transaction) -> object:
+    about: dict[str, Any] = {"name": "to us", "description": "", "enabled": True, "event_types": [EventType.DELETE]}
+    about |= {"url": "https://example.org/", "payload_format": "Default"}
+    return await webhooks.create(transaction, await project_of(transaction), created_by="mari", **about)
+
+
+async def make_delivery(transaction: Transaction) -> object:
+    await make_webhook(transaction)
+    await webhooks.emit_of_project(transaction, await project_of(transaction), EventType.DELETE, {})
+    return None
+
+
+async def make_plan(transaction: Transaction) -> object:
+    image = {"project_id": await project_of(transaction), "repository": "library/redis", "reference": "7"}
+    about = {"title": "class", "owner": "mari", "platforms": [], "weekly": False, "created_at": 1.0}
+    return await plans.create(transaction, {**about, "due_at": 2.0, "ends_at": 2.0}, [image])
+
+
+async def remove_rule(transaction: Transaction, _: int) -> object:
+    (rule,) = await immutability.rules(transaction, await project_of(transaction))
+    await immutability.remove(transaction, rule)
+    return None
+
+
+async def remove_retention(transaction: Transaction, _: int) -> object:
+    policy = await retention.of_project(transaction, await project_of(transaction))
+    assert policy is not None
+    await retention.remove(transaction, policy)
+    return None
+
+
+async def remove_webhook(transaction: Transaction, _: int) -> object:
+    project_id = await project_of(transaction)
+    (found,) = await webhooks.page(transaction, project_id, Page(10))
+    await webhooks.remove(transaction, found)
+    return None
+
+
+async def remove_deliveries(transaction: Transaction, delivery_id: int) -> object:
+    await webhooks.note_attempt(transaction, delivery_id, answer="200", succeeded=True, ends=True)
+    assert await webhooks.remove_ended(transaction, time.time() + 1, 10) == 1
+    return await remove_webhook(transaction, 0)
+
+
 async def remove_key(transaction: Transaction, key_id: int) -> object:
     return await access_keys.remove(transaction, await account_of(transaction), key_id)
 
@@ -107,12 +180,19 @@ MAKE: dict[str, Callable[[Transaction], Awaitable[object]]] = {
     "access_key": make_key,
     "account": account_of,
     "audit": make_entry,
+    "delivery": make_delivery,
+    "immutable_rule": make_rule,
     "label": make_label,
     "member": make_member,
+    "plan": make_plan,
     "project": project_of,
     "repository": make_repository,
     "request": make_request,
+    "retention": make_retention,
+    "retention_execution": make_run,
+    "retention_task": make_task,
     "robot": make_robot,
+    "webhook": make_webhook,
 }
 # Every way in which a row goes, by itself or together with another one.
 REMOVE: list[tuple[str, Step]] = [
@@ -120,17 +200,31 @@ REMOVE: list[tuple[str, Step]] = [
     ("access_key", remove_account),
     ("account", remove_account),
     ("audit", remove_entries),
+    ("delivery", remove_deliveries),
+    ("delivery", remove_webhook),
+    ("delivery", remove_project),
+    ("immutable_rule", remove_rule),
+    ("immutable_rule", remove_project),
     ("label", labels.remove),
     ("label", remove_project),
     ("member", members.remove),
     ("member", remove_account),
     ("member", remove_project),
+    ("plan", plans.remove),
     ("project", remove_project),
     ("repository", removals.remove_repository),
     ("repository", remove_project),
     ("request", remove_requests),
+    ("retention", remove_retention),
+    ("retention", remove_project),
+    ("retention_execution", remove_retention),
+    ("retention_execution", remove_project),
+    ("retention_task", remove_retention),
+    ("retention_task", remove_project),
     ("robot", robots.remove),
     ("robot", remove_project),
+    ("webhook", remove_webhook),
+    ("webhook", remove_project),
 ]
 
 

@@ -7,6 +7,7 @@ and `RegistryMemoryLow` would be faults of the machine. `RegistryClockNotKept` s
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -125,6 +126,27 @@ def _quota_nearly_used(made: Cluster) -> Iterator[None]:
     assert ask(made.balancer, "DELETE", f"/api/v2.0/projects/{name}", headers=basic())[0] == 200
 
 
+@contextmanager
+def _plan_is_late(made: Cluster) -> Iterator[None]:
+    """Plan an image for a time before the upstream allows it."""
+    with _upstream(made, lambda hub: hub.limit(0)):
+        due = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 1800))
+        plan = {
+            "title": "class",
+            "text": f"{NAME}/mirror/library/planned:1",
+            "platforms": ["linux/amd64"],
+            "due_at": due,
+        }
+        _on_hub(made, lambda hub: hub.add(single("planned"), "library/planned", "1"))
+        kind = {"Content-Type": "application/json", **basic()}
+        status, headers, said = ask(made.balancer, "POST", "/api/v2.0/plans", json.dumps(plan).encode(), headers=kind)
+        assert status == 201, said
+        yield
+        assert (
+            ask(made.balancer, "DELETE", headers["Location"].removeprefix(f"https://{NAME}"), headers=basic())[0] == 200
+        )
+
+
 def _backup_fails(made: Cluster) -> AbstractContextManager[None]:
     return _commands(
         made,
@@ -176,6 +198,7 @@ ALARMS: Mapping[str, Alarm] = {
     "RegistryUpstreamFailing": (partial(_upstream, do=Hub.down), partial(_new_image, pull=_manifest)),
     "RegistrySlow": (partial(_upstream, do=lambda hub: hub.pace(latency=3)), partial(_new_image, pull=_manifest)),
     "RegistryBudgetLow": (partial(_upstream, do=lambda hub: hub.limit(20)), partial(_new_image, pull=_manifest)),
+    "RegistryPlanLate": (_plan_is_late, _nothing),
     "RegistryBudgetDenies": (partial(_upstream, do=lambda hub: hub.limit(0)), partial(_new_image, pull=_manifest)),
 }
 # Those whose fault would be one of this machine; `promtool test rules` raises them with invented samples.

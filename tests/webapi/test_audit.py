@@ -52,6 +52,10 @@ class Scene:
     def image(self) -> dict[str, str]:
         return {"project_name": self.name, "repository_name": "app", "reference": "v1"}
 
+    @property
+    def webhook(self) -> dict[str, Any]:
+        return {"project_name_or_id": self.name, "webhook_policy_id": self.made["webhook"]}
+
     def push(self, repository: str = "app", tag: str = "v1") -> str:
         image = single(f"{self.name} {repository} {tag}", sizes=(500,))
         Registry(self.house.host, ADMIN, PASSWORD).push_image(f"{self.name}/{repository}", tag, image)
@@ -68,6 +72,18 @@ def start(scene: Scene) -> None:
     body = {"project_name": scene.name, "storage_limit": 10**9}
     scene.number = scene.do("createProject", body).number
     scene.digest = scene.push()
+
+
+_HOOK = {
+    "name": "to us", "event_types": ["PUSH_ARTIFACT"], "targets": [{"type": "http", "address": "https://hooks.example.org/"}],
+}  # fmt: skip
+
+
+def send_again(scene: Scene) -> None:
+    """Send a delivery of a push that the webhook has told."""
+    scene.push()
+    execution = scene.api.do("listWebhookExecutions", **scene.webhook).json()[0]["id"]
+    scene.do("sendWebhookAgain", execution_id=execution, **scene.webhook)
 
 
 _KEY = {"name": "laptop", "duration": 1, "permissions": [{"namespace": "*", "access": access("repository:pull")}]}
@@ -149,6 +165,18 @@ BY_API: Mapping[str, Change] = {
     "pointTagBack": (
         lambda s: s.do("pointTagBack", {"digest": s.digest}, project_name=s.name, repository_name="app", tag_name="v2"),
         lambda s: ("update", "tag", f"{s.name}/app:v2", True)),
+    "createWebhook": (
+        lambda s: s.do("createWebhook", _HOOK, "webhook", project_name_or_id=s.name),
+        lambda s: ("create", "webhook", "to us", True)),
+    "updateWebhook": (
+        lambda s: s.do("updateWebhook", {"name": "to them"}, **s.webhook),
+        lambda s: ("update", "webhook", "to them", True)),
+    "sendWebhookAgain": (
+        send_again,
+        lambda s: ("send", "webhook", "to them", True)),
+    "deleteWebhook": (
+        lambda s: s.do("deleteWebhook", **s.webhook),
+        lambda s: ("delete", "webhook", "to them", True)),
     "createImmutableTagRule": (
         lambda s: s.do("createImmutableTagRule", {"disabled": True}, "rule", project_name_or_id=s.name),
         lambda s: ("create", "immutability rule", f"{s.name}: {s.made['rule']} (** in **)", True)),
@@ -480,6 +508,9 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("PointTagPage",
         lambda s: s.send(f"{s.at}/point-tag/app:v2", digest=s.app.partition("@")[2]),
         lambda s: ("update", "tag", f"{s.name}/app:v2", True)),
+    ("FreeUnfinishedPage",
+        lambda s: s.send(f"{s.at}/free-unfinished"),
+        lambda s: ("delete", "upload", s.name, True)),
     ("AddImmutabilityPage", add_rule,
         lambda s: ("create", "immutability rule", f"{s.name}: {s.made['rule']} (none-* in **)", True)),
     ("SwitchImmutabilityPage",

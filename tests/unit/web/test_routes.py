@@ -166,7 +166,7 @@ def test_pages_that_are_free() -> None:
         "HealthHandler", "MetricsHandler", "ReadyHandler", "TokenHandler", "StaticHandler",
         "LoginHandler", "LogoutHandler", "SamlLoginHandler", "AcsHandler", "MetadataHandler", "SlsHandler",
         "FrontPage", "AddressesPage", "LanguagePage", "GuidePage", "PictureHandler", "NotFoundPage", "ProjectsPage",
-        "MirrorPage", "SearchPage", "PrivacyPage",
+        "MirrorPage", "SearchPage", "PrivacyPage", "WaitingPage",
     }  # fmt: skip
 
 
