@@ -7,7 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Text, bindparam, cast, false, literal_column, null, select, union_all, update
+from sqlalchemy import (
+    BigInteger,
+    String,
+    Text,
+    bindparam,
+    case,
+    cast,
+    false,
+    func,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from . import changes
 from .accounts import has_name
@@ -85,13 +99,12 @@ _is_name = PointQuery(
 )
 # In the place of a robot account's hash.
 OF_KEY = ""
-_NO_HASH: Any = literal_column("''")
-# The hash of a secret that a person may have chosen stays in the worker.
+_is_moved_key = select(access_key.c.id).where(access_key.c.login_name == bindparam("login")).exists()
+_hash_of_robot = select(robot.c.secret_hash).where(robot.c.name == bindparam("robot")).scalar_subquery()
+# One row for every name, so that a worker also keeps that a name is neither. The hash of a secret that a person may
+# have chosen stays in the worker.
 _moved_hash = PointQuery(
-    union_all(
-        select(robot.c.secret_hash).where(robot.c.name == bindparam("robot")),
-        select(_NO_HASH).where(select(access_key.c.id).where(access_key.c.login_name == bindparam("login")).exists()),
-    ),
+    select(func.coalesce(_hash_of_robot, case((_is_moved_key, literal_column("''")), else_=null()))),
     scope=lambda username, _: changes.account_named(username),
     shared=False,
 )
@@ -127,7 +140,7 @@ async def moved_hash(database: Database, username: str) -> str | None:
     None if the name is neither.
     """
     row = await database.point(_moved_hash, username, folded(username))
-    return str(row[0]) if row else None
+    return None if row is None or row[0] is None else str(row[0])
 
 
 async def find_by_login_name(database: Database, username: str, secret_hash: str) -> Secret | None:

@@ -201,6 +201,7 @@ async def add_key(
             (await transaction.execute(select(account.c.username).where(account.c.id == account_id))).scalars(),
         ),
     )
+    changes.changed(transaction, changes.account_named(login_name))
     await retire(transaction, access_key)
     await transaction.execute(delete(access_key).where(*theirs))
     values = {

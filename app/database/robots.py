@@ -77,6 +77,7 @@ async def create(
     expires_at: float | None,
 ) -> Robot | None:
     """Make a robot; return None if the name is taken."""
+    changes.changed(transaction, changes.account_named(name))
     statement = (
         insert(transaction, robot)
         .values(
