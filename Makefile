@@ -28,7 +28,7 @@ check: lint
 # The linters take one processor while the tests wait, so they run beside the tests.
 test: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
-	$(MAKE) --jobs=2 --output-sync=line lint suites
+	$(MAKE) --jobs=2 lint suites
 
 # All suites, without the linters.
 suites:

@@ -54,7 +54,7 @@ class Books:
                 blobs = "SELECT sum(size) FROM blob WHERE digest IN (SELECT digest FROM link"
                 others = [
                     f"SELECT sum(charged_bytes) FROM {table} JOIN repository ON repository_id = repository.id"
-                    for table in ("upload", "manifest", "tag")
+                    for table in ("upload", "manifest", "tag", "tag_history")
                 ]
                 sums = (
                     f"{blobs} WHERE project_id = :project)",

@@ -49,7 +49,8 @@ def test_pages_files_and_json_are_compressed(stage: Service, path: str) -> None:
     assert headers["Content-Encoding"] == "gzip"
     assert plain_headers["Content-Encoding"] is None
     assert int(headers["Content-Length"]) == len(packed)
-    assert abs(len(gzip.decompress(packed)) - len(plain)) < 200
+    # A page has another token each time, and that of the mirror the numbers of the moment.
+    assert abs(len(gzip.decompress(packed)) - len(plain)) < max(200, len(plain) // 20)
     assert len(packed) < len(plain) / 2
     # A cache between us and the browser keeps both.
     assert "Accept-Encoding" in headers["Vary"]

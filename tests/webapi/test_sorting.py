@@ -42,10 +42,10 @@ def numbers(house: House) -> Mapping[str, object]:
     for tag in ("x", "w"):
         path: dict[str, Any] = {"project_name": NAME, "repository_name": "app", "reference": "sorted-a"}
         assert admin.do("createTag", {"name": tag}, **path).status == 201
-    house.write_notes()
     for name, disabled in (("b", True), ("a", False), ("c", True)):
         rule = {"tag_selectors": [{"pattern": name}], "disabled": disabled}
         assert admin.do("createImmutableTagRule", rule, project_name_or_id=NAME).status == 201
+    house.write_notes()
     named = {"project_name": NAME, "project_name_or_id": NAME, "project": project, "webhook_policy_id": webhook}
     return named | {"repository_name": "app", "reference": "sorted-a"}
 

@@ -92,6 +92,11 @@ OTHER_RIGHTS: Sequence[tuple[str, str]] = (
     (roles.CREATE_RETENTION, mark("Make retention rules")),
     (roles.UPDATE_RETENTION, mark("Change and run retention rules")),
     (roles.DELETE_RETENTION, mark("Remove retention rules")),
+    (roles.LIST_WEBHOOKS, mark("List webhooks")),
+    (roles.READ_WEBHOOK, mark("Read webhooks and what they sent")),
+    (roles.CREATE_WEBHOOK, mark("Make webhooks")),
+    (roles.UPDATE_WEBHOOK, mark("Change webhooks and send again")),
+    (roles.DELETE_WEBHOOK, mark("Remove webhooks")),
 )
 RIGHTS: Mapping[str, str] = dict((*COMMON_RIGHTS, *OTHER_RIGHTS))
 
