@@ -64,7 +64,49 @@ class Retentions:
             policy = await retention.find(transaction, retention_id)
             if policy is None:
                 raise _missing()
+            await require_hosting(transaction, policy.project_id)
             await retention.change(transaction, policy, rules, schedule, next_at)
+
+        await self._database.transact(change)
+
+    async def add_rule(self, project_id: int, rule: Rule) -> bool:
+        """Add a rule to the policy of a project; return whether this made the policy. Raises as `create` does.
+
+        Of two people who add rules at once neither loses one, because artifacts that no rule keeps are removed.
+        """
+
+        async def add(transaction: Transaction) -> bool:
+            await require_hosting(transaction, project_id)
+            policy = await retention.of_project(transaction, project_id)
+            rules, schedule = ([*policy.rules, rule], policy.cron) if policy is not None else ([rule], "")
+            next_at = check_policy(rules, schedule)
+            if policy is not None:
+                await retention.change(transaction, policy, rules, schedule, next_at)
+            else:
+                await retention.create(transaction, project_id, rules, schedule, next_at)
+            return policy is None
+
+        return await self._database.transact(add)
+
+    async def remove_rule(self, project_id: int, place: int, spelled: str) -> None:
+        """Remove a rule of a project by its place; raises Missing, and Conflict if another one is there by now."""
+
+        async def remove(transaction: Transaction) -> None:
+            policy = await _locked(transaction, project_id)
+            if not 0 <= place < len(policy.rules) or str(policy.rules[place]) != spelled:
+                raise Conflict("somebody has changed these rules; look at the list again")
+            left = [rule for number, rule in enumerate(policy.rules) if number != place]
+            await retention.change(transaction, policy, left, policy.cron, check_policy(left, policy.cron))
+
+        await self._database.transact(remove)
+
+    async def set_schedule(self, project_id: int, schedule: str) -> None:
+        """Replace the schedule of a project's policy, "" for none; raises Invalid and Missing."""
+
+        async def change(transaction: Transaction) -> None:
+            policy = await _locked(transaction, project_id)
+            next_at = check_policy(policy.rules, schedule)
+            await retention.change(transaction, policy, policy.rules, schedule, next_at)
 
         await self._database.transact(change)
 
@@ -132,6 +174,15 @@ class Retentions:
         if found is None:
             raise Missing("there is no such part of this run")
         return found
+
+
+async def _locked(transaction: Transaction, project_id: int) -> Policy:
+    """Read the policy of a project, which nobody else can change until the transaction ends; raises Missing."""
+    await require_hosting(transaction, project_id)
+    policy = await retention.of_project(transaction, project_id)
+    if policy is None:
+        raise _missing()
+    return policy
 
 
 def check_policy(rules: Sequence[Rule], schedule: str) -> float | None:

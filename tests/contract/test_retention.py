@@ -272,3 +272,19 @@ async def test_a_run_whose_worker_was_killed_is_resumed(keeper: Keeper) -> None:
     await keeper.runs.work()
     assert (await keeper.policies.execution(policy.id, number)).status == Status.SUCCESS
     assert await rows(keeper.house.database, "SELECT name FROM tag") == []
+
+
+async def test_of_rules_that_are_added_at_once_none_is_lost(keeper: Keeper) -> None:
+    """A rule that is lost would be artifacts that are removed."""
+    rules = [Rule(Template.ALWAYS, tags=Selector(f"v{number}*")) for number in range(6)]
+    made = await asyncio.gather(*(keeper.policies.add_rule(keeper.project_id, rule) for rule in rules))
+    assert sorted(made) == [False] * 5 + [True]
+    assert set((await keeper.policy()).rules) == set(rules)
+    spelled = [str(rule) for rule in (await keeper.policy()).rules]
+    gone = await asyncio.gather(
+        *(keeper.policies.remove_rule(keeper.project_id, 0, spelled[0]) for _ in range(3)), return_exceptions=True
+    )
+    assert sorted(type(one).__name__ for one in gone) == ["Conflict", "Conflict", "NoneType"]
+    assert [str(rule) for rule in (await keeper.policy()).rules] == spelled[1:]
+    await keeper.policies.set_schedule(keeper.project_id, "0 0 2 * * *")
+    assert ((await keeper.policy()).cron, len((await keeper.policy()).rules)) == ("0 0 2 * * *", 5)

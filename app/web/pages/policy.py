@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import NamedTuple
 
 from app.access import roles
 from app.access.errors import Invalid, Missing
@@ -39,17 +38,10 @@ class PolicyPage(PageHandler):
             rules=rules,
             policy=policy,
             runs=runs[:_RUNS_SHOWN],
-            Shown=Shown,
             templates=words.TEMPLATES,
             statuses=words.STATUSES,
             base=f"/projects/{project}",
         )
-
-
-class Shown(NamedTuple):
-    """A retention rule as a template shows it."""
-
-    rule: Rule
 
 
 class RunPage(PageHandler):
@@ -146,18 +138,14 @@ class OnRetention(OnPolicy):
         return found
 
 
-class AddRetentionPage(OnRetention):
+class AddRetentionPage(OnPolicy):
     needs = roles.CREATE_RETENTION
 
     async def post(self, project: str) -> None:
         async def add() -> None:
             rule = self._rule()
-            found = await self.services.retentions.of_project(self.opened.id)
-            if found is None:
-                await self.services.retentions.create(self.opened.id, [rule])
-            else:
-                await self.services.retentions.change(found.id, [*found.rules, rule], found.cron)
-            self.note("create" if found is None else "update", "retention policy", f"{project}: {rule}")
+            made = await self.services.retentions.add_rule(self.opened.id, rule)
+            self.note("create" if made else "update", "retention policy", f"{project}: {rule}")
 
         await self.settle(add(), self._("The rule is added."), self.at(project))
 
@@ -171,29 +159,24 @@ class AddRetentionPage(OnRetention):
         )
 
 
-class RemoveRetentionPage(OnRetention):
+class RemoveRetentionPage(OnPolicy):
     needs = roles.UPDATE_RETENTION
 
     async def post(self, project: str) -> None:
         async def remove() -> None:
-            place, found = self.chosen("rule") - 1, await self.policy()
-            # Somebody may have changed the list since it was shown.
-            if place >= len(found.rules) or str(found.rules[place]) != self.field("spelled"):
-                raise Invalid("Choose one from the list.")
-            left = [rule for number, rule in enumerate(found.rules) if number != place]
-            await self.services.retentions.change(found.id, left, found.cron)
-            self.note("update", "retention policy", f"{project}: without {found.rules[place]}")
+            spelled = self.field("spelled")
+            await self.services.retentions.remove_rule(self.opened.id, self.chosen("rule") - 1, spelled)
+            self.note("update", "retention policy", f"{project}: without {spelled}")
 
         await self.settle(remove(), self._("The rule is removed."), self.at(project))
 
 
-class SchedulePage(OnRetention):
+class SchedulePage(OnPolicy):
     needs = roles.UPDATE_RETENTION
 
     async def post(self, project: str) -> None:
         async def save() -> None:
-            found = await self.policy()
-            await self.services.retentions.change(found.id, found.rules, self.field("schedule"))
+            await self.services.retentions.set_schedule(self.opened.id, self.field("schedule"))
             self.note("update", "retention policy", f"{project}: schedule {self.field('schedule')}".rstrip())
 
         await self.settle(save(), self._("The schedule is saved."), self.at(project))
