@@ -193,13 +193,11 @@ class RetentionPolicies(_Rules[RetentionPolicy, _Policy, retention.Policy]):
         return checked
 
     def _read(self, row: Mapping[str, Any]) -> _Policy:
-        said = row["policy"]["rules"] or []
-        for rule in said:
+        for rule in row["policy"]["rules"] or []:
             _require_known(rule, [template.value for template in Template])
         rules, cron = read_policy(row["policy"])
         check_policy(rules, cron)
-        meant = zip(rules, said, strict=True)
-        return _Policy(tuple(replace(rule, untagged=_takes_untagged(rule, one)) for rule, one in meant), cron)
+        return _Policy(tuple(rules), cron)
 
     def _said(self, ours: retention.Policy) -> _Policy:
         return _Policy(ours.rules, ours.cron)
@@ -236,12 +234,3 @@ def _require_known(rule: Mapping[str, Any], templates: Sequence[str]) -> None:
             raise CannotMoveError(f"its selector is no {_GLOB}")
     if set(scopes) - {"repository"}:
         raise CannotMoveError("it selects something else than repositories and tags")
-
-
-def _takes_untagged(rule: Rule, said: Mapping[str, Any]) -> bool:
-    """Return whether Harbor's rule takes artifacts without a tag: it does if nothing is said.
-
-    With "excludes", ``untagged`` excludes them.
-    """
-    extras = [one["extras"] for one in said.get("tag_selectors") or [] if one.get("extras")]
-    return rule.untagged is not rule.tags.excludes if extras else True

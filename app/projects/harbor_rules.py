@@ -48,14 +48,21 @@ def read_policy(said: Mapping[str, Any]) -> tuple[list[Rule], str]:
 
 def _read_rule(said: Mapping[str, Any]) -> Rule:
     template = Template(said["template"])
-    tags = said.get("tag_selectors") or []
+    given = said.get("tag_selectors") or []
+    tags, repositories = read_selectors(said)
     return Rule(
         template,
         0 if template is Template.ALWAYS else _count((said.get("params") or {}).get(template.value), template),
-        *read_selectors(said),
-        _is_untagged(tags[0].get("extras", "") if tags else ""),
+        tags,
+        repositories,
+        _takes_untagged(tags, given[0].get("extras") or "" if given else ""),
         said.get("disabled", False),
     )
+
+
+def written_tags(rule: Rule) -> list[dict[str, str]]:
+    """Return the selector over tags of a retention rule in Harbor's form, which `read_policy` reads."""
+    return written(rule.tags, TAGS, json.dumps({"untagged": rule.untagged is not rule.tags.excludes}))
 
 
 def _count(said: object, template: Template) -> int:
@@ -67,11 +74,19 @@ def _count(said: object, template: Template) -> int:
     return said
 
 
-def _is_untagged(extras: str) -> bool:
+def _takes_untagged(tags: Selector, extras: str) -> bool:
+    """Return whether a rule takes artifacts without a tag: it does if nothing is said.
+
+    ``untagged`` counts them with the names that match. So with "excludes" it excludes them.
+
+    Source: goharbor/harbor, ``src/lib/selector/selectors/doublestar/selector.go``.
+    """
+    if not extras:
+        return True
     try:
-        said = json.loads(extras or "{}")
+        said = json.loads(extras)
     except ValueError:
         said = None
     if not isinstance(said, dict):
         raise Invalid("extras must be an object in JSON")
-    return bool(said.get("untagged", False))
+    return bool(said.get("untagged", False)) is not tags.excludes

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from app.access.errors import Invalid
 from app.database.retention import Execution, Policy, Task
 from app.oci.retention import Rule, Template
-from app.projects.harbor_rules import REPOSITORIES, TAGS, read_policy, written
+from app.projects.harbor_rules import REPOSITORIES, TAGS, read_policy, written, written_tags
 
 from .handler import ApiHandler, Place
 from .shapes import moment, some, storage
 
-_UNTAGGED = json.dumps({"untagged": True})
 _NOT_HERE = "there is no such retention policy"
 
 
@@ -38,7 +36,7 @@ def _rule(place: int, rule: Rule) -> dict[str, Any]:
         "action": "retain",
         "template": rule.template.value,
         "params": {} if rule.template is Template.ALWAYS else {rule.template.value: rule.count},
-        "tag_selectors": written(rule.tags, TAGS, _UNTAGGED if rule.untagged else json.dumps({"untagged": False})),
+        "tag_selectors": written_tags(rule),
         "scope_selectors": {"repository": written(rule.repositories, REPOSITORIES)},
     }
 
