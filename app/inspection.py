@@ -19,6 +19,7 @@ from app.main import condition_of, open_store
 from app.mirror.forecast import empty_at
 from app.mirror.upstream_access import UpstreamAccess
 from app.oci.errors import Unavailable
+from app.oci.reference import spelled
 from app.projects.condition import Check, moment
 from app.projects.explanations import explain as explanation_of
 from app.projects.requests import Requests
@@ -49,7 +50,7 @@ def _told(request: RequestEntry) -> str:
     why = explanation_of(request)
     place = request.repository or request.path
     if request.repository and request.reference:
-        place += ("@" if ":" in request.reference else ":") + request.reference
+        place = spelled(place, request.reference)
     spent = ", ".join(f"{phase} {seconds:.3f}" for phase, seconds in request.phases.items() if seconds >= 0.0005)
     lines = {
         "request": f"{request.request_id} on {request.host}",

@@ -48,7 +48,7 @@ class Pull:
 
 @dataclass
 class Result:
-    """What came of a month; times in seconds. ``impossible``: refused to a class, and its teacher was told before."""
+    """The outcome of a month; times in seconds. ``impossible``: images that a class was refused after a warning."""
 
     class_images: int = 0
     class_refused: int = 0

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Select, delete, exists, func, or_, select, update
 
 from app.oci.digest import Digest
+from app.oci.reference import spelled
 
 from .engine import Transaction, insert
 from .ids import retire
@@ -61,8 +62,7 @@ class PlanImage:
     @property
     def name(self) -> str:
         """Return the image's address without the host."""
-        between = "@" if ":" in self.reference else ":"
-        return f"{self.project}/{self.repository}{between}{self.reference}"
+        return spelled(f"{self.project}/{self.repository}", self.reference)
 
 
 async def create(transaction: Transaction, values: Mapping[str, Any], images: Iterable[Mapping[str, Any]]) -> int:
@@ -104,6 +104,19 @@ async def unfinished(transaction: Transaction, since: float, *, waiting: bool = 
     if waiting:
         statement = statement.where(plan.c.waiting)
     return [Plan(*row) for row in await transaction.execute(statement)]
+
+
+async def is_anything_due(transaction: Transaction, since: float, spent_before: float) -> bool:
+    """Return whether there is a plan whose last date is later than ``since``, or something to forget; it only reads.
+
+    Times are Unix seconds.
+    """
+    exist = (
+        exists().where(plan.c.ends_at > since),
+        exists().where(plan.c.waiting, plan.c.ends_at < since),
+        exists().where(plan_spent.c.hour < spent_before // HOUR),
+    )
+    return bool((await transaction.execute(select(or_(*exist)))).scalar())
 
 
 async def count_unfinished(transaction: Transaction, owner_id: int, since: float) -> int:

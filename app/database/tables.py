@@ -604,6 +604,7 @@ plan = Table(
     Column("waiting", Boolean, nullable=False, server_default=false()),
     Index("ix_plan_owner_id_id", "owner_id", "id"),
     Index("ix_plan_ends_at", "ends_at"),
+    Index("ix_plan_waiting", "ends_at", postgresql_where=text("waiting"), sqlite_where=text("waiting = 1")),
 )
 
 plan_image = Table(

@@ -74,6 +74,11 @@ def is_tag(text: str) -> bool:
 Reference = Tag | Digest
 
 
+def spelled(name: str, reference: str) -> str:
+    """Return the address of a tag or a digest in a repository, without the host."""
+    return f"{name}{'@' if ':' in reference else ':'}{reference}"
+
+
 def parse_reference(text: str) -> Reference:
     """Return a digest if ``text`` has a colon, which no tag has, else a tag; raises DigestInvalid, ManifestInvalid."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)

@@ -74,7 +74,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """GETs that nobody has planned, ours and those of others behind the address, by the hour of a week (UTC).
+    """The GETs without a plan, ours and those of others behind the address, by the hour of a week (UTC).
 
     ``mean`` is the average of the weeks that were seen, ``high`` what they rarely exceeded. Both are empty if nothing
     was seen.

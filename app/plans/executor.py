@@ -135,6 +135,11 @@ class Executor:
         if await self._lease.acquire() is not Claim.HELD:
             self._report([], self._clock())
             return
+        now = self._clock()
+        # Mostly there is no plan, and SQLite has one writer.
+        if not await self._database.read(plans.is_anything_due, now - KEPT_SECONDS, now - SAMPLES_KEPT_SECONDS):
+            self._report([], now)
+            return
         works = await self._read()
         await self._look(works)
         for budget in await self._budgets(works):

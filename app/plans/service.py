@@ -21,7 +21,7 @@ from app.kit.ids import is_id
 from app.mirror.preparation import Preparation, Seen, Survey
 from app.mirror.statistics import BudgetView
 from app.oci.errors import OCIError, Term
-from app.oci.reference import parse_reference
+from app.oci.reference import parse_reference, spelled
 from app.projects import checks
 
 from .budgets import Forecasts, budget_of
@@ -52,7 +52,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """Return the image's address without the host."""
-        return f"{self.project}/{self.repository}{'@' if ':' in self.reference else ':'}{self.reference}"
+        return spelled(f"{self.project}/{self.repository}", self.reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +226,10 @@ class Plans:
         async with self._database.reading() as transaction:
             owner_id = None if by.administers else by.id
             found = await plans.newest(transaction, owner_id=owner_id, after=after, limit=_MOST_SHOWN)
-            images = await plans.images(transaction, [plan.id for plan in found])
-        return [State(plan, [image for image in images if image.plan_id == plan.id]) for plan in found]
+            images: dict[int, list[PlanImage]] = {plan.id: [] for plan in found}
+            for image in await plans.images(transaction, images):
+                images[image.plan_id].append(image)
+        return [State(plan, images[plan.id]) for plan in found]
 
     async def get(self, by: Principal, plan_id: int) -> State:
         """Read a plan of the person, or any for administrators; raises Missing."""

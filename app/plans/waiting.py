@@ -25,7 +25,7 @@ from app.mirror.content import MirrorContent
 from app.mirror.preparation import Preparation
 from app.oci.digest import Digest
 from app.oci.errors import TooManyRequests
-from app.oci.reference import Reference
+from app.oci.reference import Reference, spelled
 from app.projects.service import Repository
 from app.registry.content import BlobAnswer, Client, Descriptor, Listed, ManifestAnswer
 
@@ -95,12 +95,11 @@ class WaitingRoom:
         if made is None:
             return refusal
         self._made[key] = made
-        between = "@" if isinstance(reference, Digest) else ":"
         answer = TooManyRequests(
             "%(why)s; %(image)s will be here at %(time)s UTC (place %(place)s of "
             "%(places)s), pull it again then; cached content can still be pulled",
             why=refusal.arguments["why"],
-            image=f"{repository.name}{between}{reference}",
+            image=spelled(repository.name, reference),
             time=time.strftime(
                 "%H:%M" if made.at - self._clock() < _SAME_DAY else "%Y-%m-%d %H:%M", time.gmtime(made.at)
             ),
@@ -133,8 +132,7 @@ class WaitingRoom:
             return None
         missing = await self._standing.missing(view, now)
         needs, queue = needs_of((plan, image, expected_gets(plan, image)) for plan, image in missing)
-        between = "@" if ":" in reference else ":"
-        name = f"{repository.name}{between}{reference}"
+        name = spelled(repository.name, reference)
         places = await self.places()
         is_new = all(need.key != name for need in needs) and all(place.image.name != name for place in places)
         if is_new:

@@ -21,7 +21,7 @@ from app.oci.errors import (
     NameUnknown,
 )
 from app.oci.manifest import Descriptor, Manifest, parse_manifest
-from app.oci.reference import Name, Reference, Tag
+from app.oci.reference import Name, Reference, Tag, spelled
 from app.projects import unfinished
 from app.projects.immutability import require_deletable_manifest, require_deletable_tag, require_movable
 from app.projects.service import Repository, ensure_for_tags
@@ -238,7 +238,4 @@ def _needed(digest: Digest, index: str) -> Denied:
 
 def unknown_manifest(name: Name, reference: Reference) -> ManifestUnknown:
     """Return the error for a manifest that the repository does not have."""
-    separator = "@" if isinstance(reference, Digest) else ":"
-    return ManifestUnknown(
-        "there is no %(name)s%(separator)s%(reference)s", name=name, separator=separator, reference=reference
-    )
+    return ManifestUnknown("there is no %(image)s", image=spelled(name, reference))

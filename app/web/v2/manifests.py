@@ -7,7 +7,7 @@ from app.oci.conditions import etag
 from app.oci.digest import Digest
 from app.oci.errors import ManifestInvalid, ManifestUnknown, SizeInvalid
 from app.oci.manifest import DOCKER_LIST, INDEX_TYPES, MAX_MANIFEST_BYTES
-from app.oci.reference import Name, Reference, Tag, parse_reference
+from app.oci.reference import Name, Reference, Tag, parse_reference, spelled
 from app.projects.quotas import Quotas
 from app.projects.service import Projects, Repository
 from app.registry.content import ClientGone, ManifestAnswer
@@ -69,7 +69,7 @@ class ManifestHandlers:
                 return await content.manifest(repository, chosen, call.client, head=head)
         raise ManifestUnknown(
             "%(name)s is an image index, but the request's Accept header names no type of index; use a newer client",
-            name=_spelled(repository.name, reference),
+            name=spelled(repository.name, reference),
         )
 
     async def put(self, call: Call, name: Name, reference: str) -> None:
@@ -85,8 +85,9 @@ class ManifestHandlers:
             repository, parsed, tags, call.headers.get("Content-Type"), payload, call.grant.principal.subject
         )
         call.facts.digest = digest
-        for spelled in [f"{name}:{tag}" for tag in tags] or [_spelled(name, parsed)]:
-            call.changes.append(("push", "artifact", spelled, (repository.project_id, name.project)))
+        named: list[Reference] = [*tags] or [parsed]
+        for pushed in named:
+            call.changes.append(("push", "artifact", spelled(name, pushed), (repository.project_id, name.project)))
         headers = [("Location", f"{call.address.place(name)}/manifests/{digest}"), ("Docker-Content-Digest", digest)]
         if tags:
             # All tags in one header, because many clients and proxies read at most a hundred headers.
@@ -103,12 +104,8 @@ class ManifestHandlers:
         repository = await self._projects.open(name, call.grant)
         await self._manifests.delete(repository, parsed, call.grant.principal.subject)
         kind = "artifact" if isinstance(parsed, Digest) else "tag"
-        call.changes.append(("delete", kind, _spelled(name, parsed), (repository.project_id, name.project)))
+        call.changes.append(("delete", kind, spelled(name, parsed), (repository.project_id, name.project)))
         await call.reply(202)
-
-
-def _spelled(name: Name, reference: Reference) -> str:
-    return f"{name}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
 def _headers(answer: ManifestAnswer) -> list[tuple[str, str]]:
