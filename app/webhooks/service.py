@@ -35,6 +35,17 @@ class Target:
     payload_format: str
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The fields of a webhook that people write."""
+
+    name: str
+    description: str
+    enabled: bool
+    target: Target
+    event_types: Sequence[str]
+
+
 class Webhooks:
     """Makes, changes and removes webhooks, and shows their deliveries."""
 
@@ -63,19 +74,9 @@ class Webhooks:
         except ValueError:
             return ""
 
-    async def create(
-        self,
-        by: Principal,
-        project_id: int,
-        *,
-        name: str,
-        description: str,
-        enabled: bool,
-        target: Target,
-        event_types: Sequence[str],
-    ) -> Webhook:
+    async def create(self, by: Principal, project_id: int, content: Content) -> Webhook:
         """Make a webhook; raises Invalid, Missing, and Conflict for a name that is taken or too many webhooks."""
-        values = self._checked(name, description, target, event_types) | {"enabled": enabled}
+        values = self._checked(content)
 
         async def create(transaction: Transaction) -> Webhook:
             if await projects.keep(transaction, project_id, None) is None:
@@ -84,29 +85,19 @@ class Webhooks:
                 raise Conflict("a project can have %(most)s webhooks; delete one first", most=_MOST_WEBHOOKS)
             made = await webhooks.create(transaction, project_id, created_by=by.name, **values)
             if made is None:
-                raise _taken(name)
+                raise _taken(content.name)
             return await _find(transaction, project_id, made)
 
         return await self._database.transact(create)
 
-    async def update(
-        self,
-        project_id: int,
-        webhook_id: int,
-        *,
-        name: str,
-        description: str,
-        enabled: bool,
-        target: Target,
-        event_types: Sequence[str],
-    ) -> Webhook:
+    async def update(self, project_id: int, webhook_id: int, content: Content) -> Webhook:
         """Change a webhook; raises as `create` does."""
-        values = self._checked(name, description, target, event_types) | {"enabled": enabled}
+        values = self._checked(content)
 
         async def change(transaction: Transaction) -> Webhook:
             before = await _find(transaction, project_id, webhook_id)
             if not await webhooks.change(transaction, before, **values):
-                raise _taken(name)
+                raise _taken(content.name)
             return await _find(transaction, project_id, webhook_id)
 
         return await self._database.transact(change)
@@ -145,7 +136,8 @@ class Webhooks:
         if not sent:
             raise _no_delivery()
 
-    def _checked(self, name: str, description: str, target: Target, event_types: Sequence[str]) -> dict[str, Any]:
+    def _checked(self, content: Content) -> dict[str, Any]:
+        event_types, target = content.event_types, content.target
         if unknown := sorted(set(event_types) - set(EventType)):
             raise Invalid(
                 "there are no events %(unknown)s here; choose from %(known)s",
@@ -160,8 +152,9 @@ class Webhooks:
         if len(header) > _MOST_HEADER or not (header.isascii() and (header.isprintable() or not header)):
             raise Invalid("the header needs printable ASCII characters, at most %(most)s", most=_MOST_HEADER)
         return {
-            "name": checks.word(name, Term("name")),
-            "description": checks.text(description, Term("description")),
+            "name": checks.word(content.name, Term("name")),
+            "description": checks.text(content.description, Term("description")),
+            "enabled": content.enabled,
             "url": self._checked_url(target.url),
             "auth_header": self._encrypt(header) if header else None,
             "payload_format": target.payload_format,

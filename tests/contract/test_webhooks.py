@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from app.oci.reference import Tag
 from app.registry.pulls import Pulls
 from app.webhooks.deliveries import Deliveries
 from app.webhooks.payloads import PayloadFormat
-from app.webhooks.service import Target, Webhooks
+from app.webhooks.service import Content, Target, Webhooks
 
 from .house import House
 
@@ -82,10 +83,8 @@ class Scene:
         if not self.project:
             self.project = (await self.house.project()).id
             await self.house.quotas.set(admin, self.project, None)
-        return await self.webhooks.create(
-            admin, self.project, name=f"hook-{form}", description="", enabled=True,
-            target=Target(self.receiver.url, "Bearer secret", form), event_types=events,
-        )  # fmt: skip
+        target = Target(self.receiver.url, "Bearer secret", form)
+        return await self.webhooks.create(admin, self.project, Content(f"hook-{form}", "", True, target, events))
 
     async def push(self, *tags: str) -> Digest:
         payload = IMAGE.replace(b"null", json.dumps({"mediaType": "x", "digest": EMPTY, "size": 2}).encode())
@@ -164,15 +163,11 @@ async def test_only_what_is_wanted_and_committed_is_told(scene: Scene) -> None:
     with pytest.raises(ZeroDivisionError):
         await scene.database.transact(fail)
     assert await scene.ended(webhook) == []
-    about: dict[str, Any] = {
-        "name": webhook.name,
-        "description": "",
-        "target": Target(scene.receiver.url, "", "Default"),
-    }
-    await scene.webhooks.update(scene.project, webhook.id, enabled=False, event_types=EVERYTHING, **about)
+    off = Content(webhook.name, "", False, Target(scene.receiver.url, "", "Default"), EVERYTHING)
+    await scene.webhooks.update(scene.project, webhook.id, off)
     await scene.push("v2")
     assert await scene.ended(webhook) == []
-    await scene.webhooks.update(scene.project, webhook.id, enabled=True, event_types=EVERYTHING, **about)
+    await scene.webhooks.update(scene.project, webhook.id, replace(off, enabled=True))
     await scene.push("v3")
     assert len(await scene.ended(webhook)) == 1
 
@@ -239,32 +234,29 @@ async def test_nothing_is_sent_inside(scene: Scene, database: Database) -> None:
     await Deliveries(database, strict, "host", lambda text: text, (0.0,)).send_due()
     assert scene.receiver.got == []
     service = Webhooks(database, strict, lambda text: text, lambda text: text)
-    about: dict[str, Any] = {"name": "inside", "description": "", "enabled": True, "event_types": EVERYTHING}
     admin = await scene.house.admin()
     for url in ("http://10.0.0.1/", "http://[::1]/", "http://169.254.169.254/", "ftp://example.org/", "no address",
                 "http://user@example.org/", "http://example.org:0/", "http://" + "x" * 2000):  # fmt: skip
+        inside = Content("inside", "", True, Target(url, "", "Default"), EVERYTHING)
         with pytest.raises(Invalid):
-            await service.create(admin, scene.project, target=Target(url, "", "Default"), **about)
+            await service.create(admin, scene.project, inside)
 
 
 async def test_what_cannot_be_done_is_refused(scene: Scene) -> None:
     webhook = await scene.add()
-    good: dict[str, Any] = {
-        "name": "other", "description": "", "enabled": True, "event_types": EVERYTHING,
-        "target": Target(scene.receiver.url, "", "Default"),
-    }  # fmt: skip
+    good = Content("other", "", True, Target(scene.receiver.url, "", "Default"), EVERYTHING)
     admin = await scene.house.admin()
     for wrong in (
         {"event_types": ("SCANNING_FAILED",)}, {"event_types": ()}, {"name": ""},
         {"target": Target(scene.receiver.url, "", "Slack")}, {"target": Target(scene.receiver.url, "a\nb", "Default")},
     ):  # fmt: skip
         with pytest.raises(Invalid):
-            await scene.webhooks.create(admin, scene.project, **{**good, **wrong})
+            await scene.webhooks.create(admin, scene.project, replace(good, **wrong))
     with pytest.raises(Conflict):
-        await scene.webhooks.create(admin, scene.project, **{**good, "name": webhook.name})
-    other = await scene.webhooks.create(admin, scene.project, **good)
+        await scene.webhooks.create(admin, scene.project, replace(good, name=webhook.name))
+    other = await scene.webhooks.create(admin, scene.project, good)
     with pytest.raises(Conflict):
-        await scene.webhooks.update(scene.project, other.id, **{**good, "name": webhook.name})
+        await scene.webhooks.update(scene.project, other.id, replace(good, name=webhook.name))
     with pytest.raises(Missing):
         await scene.webhooks.find(scene.project + 1, other.id)
     await scene.webhooks.remove(scene.project, other.id)

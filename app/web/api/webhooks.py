@@ -8,7 +8,7 @@ from typing import Any
 from app.access.errors import Invalid, Missing
 from app.database.webhooks import Delivery, EventType, Webhook
 from app.webhooks.payloads import PayloadFormat
-from app.webhooks.service import Target
+from app.webhooks.service import Content, Target
 
 from .handler import ApiHandler
 from .shapes import moment, some
@@ -60,15 +60,14 @@ class PoliciesHandler(ApiHandler):
         self.answer_page([policy(row, self.services.webhooks.auth_header(row)) for row in rows], total)
 
     async def post(self) -> None:
-        made = await self.services.webhooks.create(
-            self.principal,
-            self.view.id,
+        content = Content(
             name=self.body["name"],
             description=self.body.get("description") or "",
             enabled=self.body.get("enabled", True),
             target=target(self.body["targets"]),
             event_types=self.body["event_types"],
         )
+        made = await self.services.webhooks.create(self.principal, self.view.id, content)
         self.note("create", "webhook", made.name)
         self.created(f"/projects/{self.view.id}/webhook/policies/{made.id}")
 
@@ -81,15 +80,14 @@ class PolicyHandler(ApiHandler):
     async def put(self, webhook_policy_id: int) -> None:
         before = await self.services.webhooks.find(self.view.id, webhook_policy_id)
         now = Target(before.url, self.services.webhooks.auth_header(before), before.payload_format)
-        changed = await self.services.webhooks.update(
-            self.view.id,
-            webhook_policy_id,
+        content = Content(
             name=self.body.get("name") or before.name,
             description=self.body.get("description", before.description) or "",
             enabled=self.body.get("enabled", before.enabled),
             target=target(self.body["targets"]) if self.body.get("targets") else now,
             event_types=self.body.get("event_types") or before.event_types,
         )
+        changed = await self.services.webhooks.update(self.view.id, webhook_policy_id, content)
         self.note("update", "webhook", changed.name)
 
     async def delete(self, webhook_policy_id: int) -> None:
