@@ -94,7 +94,7 @@ class Credentials:
             try:
                 moved = await self._moved.find(username, password, address)
             except Unavailable:
-                # People log in by a copy of their account while SQL is down. Nobody keeps that a name is no robot's.
+                # While SQL is down, people log in by a copy of their account. There may be none that tells of robots.
                 moved = None
             if moved is not None:
                 return self._principal(moved, address)

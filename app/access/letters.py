@@ -34,49 +34,49 @@ class Letters:
 
     def key(self, ending: Ending) -> Draft:
         """Write that an access key expires."""
-        day, page = _day(ending.ends_at), f"{self._url}/mine/keys"
+        ends, page = day(ending.ends_at), f"{self._url}/mine/keys"
         return self._draft(
-            f"the access key {ending.name} expires on {day}",
-            f"Your access key {ending.name} expires on {day}. Programs that use it can no longer log in then.\n"
+            f"the access key {ending.name} expires on {ends}",
+            f"Your access key {ending.name} expires on {ends}. Programs that use it can no longer log in then.\n"
             f"Make another key, switch to it, and delete the old one:",
-            f"Teie pääsuvõti {ending.name} aegub {day}. Siis ei saa seda kasutavad programmid enam sisse logida.\n"
+            f"Teie pääsuvõti {ending.name} aegub {ends}. Siis ei saa seda kasutavad programmid enam sisse logida.\n"
             f"Looge uus võti, võtke see kasutusele ja kustutage vana:",
             page,
         )
 
     def person(self, ending: Ending) -> Draft:
         """Write that a person's keys stop, because they have not logged in."""
-        day, page = _day(ending.ends_at), f"{self._url}/mine/keys"
+        ends, page = day(ending.ends_at), f"{self._url}/mine/keys"
         return self._draft(
-            f"your access keys stop on {day}",
-            f"You have not logged in with a browser for a long time, so your access keys stop on {day}.\n"
+            f"your access keys stop on {ends}",
+            f"You have not logged in with a browser for a long time, so your access keys stop on {ends}.\n"
             f"Log in once, and they still work:",
-            f"Te pole ammu brauseris sisse loginud, seepärast peatuvad teie pääsuvõtmed {day}.\n"
+            f"Te pole ammu brauseris sisse loginud, seepärast peatuvad teie pääsuvõtmed {ends}.\n"
             f"Logige korra sisse ja need töötavad edasi:",
             page,
         )
 
     def robot(self, ending: Ending, project: str) -> Draft:
         """Write that a robot account expires; ``project`` is "" for one of the system."""
-        day = _day(ending.ends_at)
+        ends = day(ending.ends_at)
         page = f"{self._url}/projects/{project}/robots" if project else f"{self._url}/administration/robots"
         return self._draft(
-            f"the robot account {ending.name} expires on {day}",
-            f"The robot account {ending.name} expires on {day}. Programs that use it can no longer log in then.\n"
+            f"the robot account {ending.name} expires on {ends}",
+            f"The robot account {ending.name} expires on {ends}. Programs that use it can no longer log in then.\n"
             f"Extend it if it is still needed:",
-            f"Robotikonto {ending.name} aegub {day}. Siis ei saa seda kasutavad programmid enam sisse logida.\n"
+            f"Robotikonto {ending.name} aegub {ends}. Siis ei saa seda kasutavad programmid enam sisse logida.\n"
             f"Pikendage seda, kui seda on veel vaja:",
             page,
         )
 
     def project(self, ending: Ending) -> Draft:
         """Write that a project's robot accounts stop, because nobody manages it."""
-        day = _day(ending.ends_at)
+        ends = day(ending.ends_at)
         return self._draft(
-            f"the robot accounts of {ending.name} stop on {day}",
-            f"Nobody manages {ending.name} any more, so its robot accounts stop on {day}.\n"
+            f"the robot accounts of {ending.name} stop on {ends}",
+            f"Nobody manages {ending.name} any more, so its robot accounts stop on {ends}.\n"
             f"They still work if a project admin logs in with a browser. An administrator can hand the project over:",
-            f"Projekti {ending.name} ei halda enam keegi, seepärast peatuvad selle robotikontod {day}.\n"
+            f"Projekti {ending.name} ei halda enam keegi, seepärast peatuvad selle robotikontod {ends}.\n"
             f"Need töötavad edasi, kui projekti haldur brauseris sisse logib. Administraator saab projekti üle anda:",
             f"{self._url}/projects/{ending.name}/members",
         )
@@ -86,5 +86,6 @@ class Letters:
         return Draft(f"{self._host}: {subject}", f"{english}\n\n{page}\n\n{estonian}\n\n{page}\n\n{end}\n")
 
 
-def _day(at: float) -> str:
+def day(at: float) -> str:
+    """Return the day of a time (Unix seconds), in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(at))

@@ -23,7 +23,7 @@ from app.database.notices import Ending
 from app.kit.jobs import repeat
 
 from .absence import HANDING_OVER_SECONDS, Absence
-from .letters import Draft, Letters, is_address
+from .letters import Draft, Letters, day, is_address
 from .principal import SERVICE, Principal, PrincipalKind
 from .roles import Role
 
@@ -108,12 +108,13 @@ class Notices:
         return told.note
 
     async def _of_key(self, _: Transaction, key: Ending) -> _Told:
-        line = f"the access key {key.name!r} of {key.username} expires on {_day(key)}; they can make another one"
+        line = f"the access key {key.name!r} of {key.username} expires on {day(key.ends_at)}; they can make another one"
         note = self._note(Principal(PrincipalKind.PERSON, key.username), "access key", key.name)
         return _Told(note, line, [key.email], self._drafts.key(key))
 
     async def _of_person(self, _: Transaction, person: Ending) -> _Told:
-        line = f"the access keys of {person.username} stop on {_day(person)}, because they have not logged in for long"
+        ends = day(person.ends_at)
+        line = f"the access keys of {person.username} stop on {ends}, because they have not logged in for long"
         note = self._note(Principal(PrincipalKind.PERSON, person.username), "account", person.username)
         return _Told(note, line, [person.email], self._drafts.person(person))
 
@@ -121,13 +122,14 @@ class Notices:
         number = robot.project_id or 0
         project = (await robots.project_names(transaction, [number])).get(number, "")
         note = self._note(Principal(PrincipalKind.ROBOT, robot.name), "robot", robot.name, robot.project_id, project)
-        line = f"the robot account {robot.name} expires on {_day(robot)}; extend it if it is still needed"
+        line = f"the robot account {robot.name} expires on {day(robot.ends_at)}; extend it if it is still needed"
         readers = await notices.addresses(transaction, robot.project_id, Role.PROJECT_ADMIN, _MOST_READERS)
         return _Told(note, line, readers, self._drafts.robot(robot, project))
 
     async def _of_project(self, transaction: Transaction, project: Ending) -> _Told:
         note = self._note(SERVICE, "project", project.name, project.project_id, project.name)
-        line = f"the robot accounts of {project.name} stop on {_day(project)}, because nobody manages it; hand it over"
+        ends = day(project.ends_at)
+        line = f"the robot accounts of {project.name} stop on {ends}, because nobody manages it; hand it over"
         readers = {
             address
             for of in (project.id, None)
@@ -144,7 +146,3 @@ class Notices:
 def _windows() -> list[tuple[int, int]]:
     """Return for each term how many seconds ahead its notices are due: at least, and at most."""
     return [(least * _DAY, most * _DAY) for most, least in zip(TERMS, (*TERMS[1:], 0), strict=True)]
-
-
-def _day(ending: Ending) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(ending.ends_at))

@@ -19,7 +19,7 @@ from .tables import blob, garbage, link, setting
 
 # A client may hold a URL of an object for five minutes, or read a stream for longer than that.
 OBJECT_GRACE_SECONDS = 15 * 60
-# In `setting`: whether what was moved in from a Harbor (`moved`) is still Harbor's, or ours to remove.
+# In `setting`: whether the objects of a Harbor that was moved in are still its own (open), or ours to remove (final).
 MOVE, OPEN, FINAL = "move-in", "open", "final"
 # Unix seconds, in the year 9999.
 _HELD = 253370764800.0

@@ -46,7 +46,7 @@ async def is_final(transaction: Transaction) -> bool:
 
 
 async def finish(transaction: Transaction) -> int:
-    """Declare the move final, so that what was held back of Harbor's objects is removed; return how many these are."""
+    """Declare the move final, so that Harbor's objects that were held back are removed; return their number."""
     await transaction.execute(insert(transaction, setting).values(name=MOVE, value=FINAL).on_conflict_do_nothing())
     await transaction.execute(update(setting).where(setting.c.name == MOVE).values(value=FINAL))
     theirs = garbage.c.object_key.between(_FIRST_KEY, _AFTER_KEYS)

@@ -1,7 +1,7 @@
 """Queries on the artifacts that a retention policy looks at: those that have changed, their facts, and what they free.
 
-A run reads what has changed since the last one, and nothing else. These are tags that were pushed, moved or removed,
-and manifests that came. Artifacts that a rule by days has just given up count too, and the latest ones of each rule.
+A run reads only artifacts that have changed since the last one: tags that were pushed, moved or removed, and manifests
+that came. Artifacts that a rule by days has just given up count too, and the latest ones of each rule.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import delete, select, union, union_all
 from app.oci.digest import Digest
 from app.oci.retention import BY_PULL, DAY, LATEST, Facts, Rule
 
-from .artifacts import parts
+from .artifacts import ATTACHING_ENDINGS, parts
 from .engine import Transaction, insert
 from .tables import link, manifest, manifest_label, part, retention_kept, review, tag, tag_history
 
@@ -26,8 +26,8 @@ UNTAGGED_SECONDS = DAY
 AGAIN = -1
 # SQLite takes 500 SELECTs in one statement.
 _AT_ONCE = 400
-# After "sha256-HEX" in a tag that attaches something to the manifest of that digest (`artifacts.ATTACHING_ENDINGS`).
-_ATTACHES = re.compile(r"sha256-(?P<hex>[0-9a-f]{64})(?:\.sig|\.att|\.sbom)?\Z")
+# A tag that attaches something to the manifest of that digest.
+_ATTACHES = re.compile(rf"sha256-(?P<hex>[0-9a-f]{{64}})(?:{'|'.join(map(re.escape, ATTACHING_ENDINGS))})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ async def _linked_elsewhere(
 async def attached_by_tag(transaction: Transaction, repository_id: int, digest: Digest) -> list[tuple[str, str]]:
     """List the tags that attach something to a manifest, each with the digest that it names."""
     name = f"sha256-{digest.hex}"
-    names = [name + ending for ending in ("", ".sig", ".att", ".sbom")]
+    names = [name + ending for ending in ATTACHING_ENDINGS]
     rows = select(tag.c.name, tag.c.digest).where(tag.c.repository_id == repository_id, tag.c.name.in_(names))
     return [(row[0], row[1]) for row in await transaction.execute(rows)]
 

@@ -5,7 +5,7 @@
                               │
                               └─► one transaction for each batch: our rows, and in ``moved`` Harbor's rows as they were
 
-The next run compares ``moved`` with Harbor: it writes what is new or has changed, removes what is gone, and touches
-nothing else. So a run that was killed is resumed by the same command, and a run without changes writes nothing. Until
+The next run compares ``moved`` with Harbor. It writes rows that are new or have changed, and removes those that are
+gone. So a run that was killed is resumed by the same command, and a run without changes writes nothing. Until
 the move is declared final, nothing in Harbor's store is removed, and Harbor can still be used.
 """

@@ -27,7 +27,7 @@ _TRUE = "true"
 _REFUSED = "our rules refuse the name"
 # Settings of Harbor's that are kept elsewhere in its database, or that we have in another form.
 _TAKEN = frozenset({"public", "retention_id", "proxy_cache_filter_pattern", "proxy_cache_filter_kind"})
-# Values of settings that are not set, of which nobody is told.
+# Values that mean that a setting is not used. The report does not name such a setting.
 _UNSET = frozenset({"", "false", "-1", "0", "low", "none"})
 
 

@@ -285,7 +285,7 @@ class _Run:
             return [await _spelled(transaction, repository_id, unit) for unit in units]
 
     async def _note(self, transaction: Transaction, repository_id: int, decision: Decision) -> None:
-        """Write down the latest ones, what goes now, and what is too young, so that nothing is forgotten."""
+        """Note the artifacts that the next run looks at again: the latest, those that go now, and those too young."""
         for start in range(0, len(changed := sorted(decision.changed)), _READ_AT_ONCE):
             await retained.looked(transaction, repository_id, changed[start : start + _READ_AT_ONCE])
         await retained.set_latest(transaction, repository_id, decision.before, decision.latest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,21 @@ from app.database import Database, projects
 from tests.parts.valkey import Valkey
 
 SECRETS = Secrets("k" * 32)
+
+
+class Clock:
+    """The time of day, moved by hand."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.passed
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 def no_redis() -> Cache:

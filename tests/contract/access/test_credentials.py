@@ -387,11 +387,11 @@ async def test_at_a_public_mirror_what_expired_or_is_disabled_is_anonymous(place
 async def test_at_a_public_mirror_nobody_learns_from_the_time_which_names_exist(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hash takes 0.2 s here. Each answer comes after the same time, also for those that stand in line for a hash."""
+    """A hash takes 0.4 s here. Each answer comes after the same time, also for those that stand in line for a hash."""
     verify = argon2.PasswordHasher.verify
 
     def slow(self: argon2.PasswordHasher, password_hash: Any, password: Any) -> Any:
-        time.sleep(0.2)
+        time.sleep(0.4)
         return verify(self, password_hash, password)
 
     monkeypatch.setattr(argon2.PasswordHasher, "verify", slow)

@@ -19,25 +19,10 @@ from app.database.tables import letter
 from tests.deploy.authority import Authority
 from tests.parts.smtp import SmtpServer
 
-from .conftest import on_both_databases
+from .conftest import Clock, on_both_databases
 
 DAY = 86400
 TEXT = "Teie pääsuvõti aegub.\n.\nEnd\n"
-
-
-class Clock:
-    """The time of day, moved by hand."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.passed
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def mail(database: Database, server: SmtpServer, clock: Callable[[], float] = time.time) -> Mail:

@@ -23,28 +23,13 @@ from app.database.keyset import Page
 from app.database.robots import Robot
 from app.database.tables import account, letter
 
-from .conftest import on_both_databases
+from .conftest import Clock, on_both_databases
 
 ADMIN = Principal(PrincipalKind.PERSON, "admin", is_admin=True, id=1)
 MARI = Principal(PrincipalKind.PERSON, "mari", id=2)
 DAY = 86400
 SECRETS = Secrets("k" * 32)
 URL = "https://registry.example.org"
-
-
-class Clock:
-    """The time of day, moved by hand."""
-
-    def __init__(self) -> None:
-        self.passed = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.passed
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
