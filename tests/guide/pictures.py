@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator
 
 from app.web.pages.guide import FOLDER
-from tests.parts.service import Service
+from tests.parts.process import wait_for
+from tests.parts.service import ADMIN, Service
+from tests.parts.service import PASSWORD as ADMINS_PASSWORD
 from tests.upstream.client import Hub
 from tests.web import browser as browser_part
 from tests.web.person import Visitor
 
-from .scene import PROJECT, SMALL, age, furnish, log_in, prepare
+from .scene import PROJECT, SMALL, age, furnish, log_in, prepare, refuse, wanted
 
 IMAGES = FOLDER / "images"
+# What operators see stands in docs/operations.md, which the service does not serve.
+OPERATORS = FOLDER.parent / "images"
 _HOST = "registry.hpc.ut.ee"
 _WIDTH, _MARGIN = 1100, 16
 _DOCKERFILE = """\
@@ -35,7 +40,8 @@ def main() -> int:
     if reason is not None:
         print(f"no pictures: {reason}", file=sys.stderr)
         return 1
-    IMAGES.mkdir(exist_ok=True)
+    for folder in (IMAGES, OPERATORS):
+        folder.mkdir(exist_ok=True)
     overrides = {
         "server": {"external_url": f"http://{_HOST}"},
         # Never asked: nobody goes there to log in.
@@ -49,7 +55,8 @@ def main() -> int:
             with browser_part.browser("--disable-features=HttpsUpgrades", there) as chromium:
                 _anonymous(Camera(chromium))
                 _mari(Camera(chromium), service, folder)
-    for path in sorted(IMAGES.glob("*.png")):
+                _admin(Camera(chromium), service, hub)
+    for path in sorted((*IMAGES.glob("*.png"), *OPERATORS.glob("*.png"))):
         print(f"{path.stat().st_size:>8} {path.relative_to(FOLDER.parents[1])}")
     return 0
 
@@ -64,7 +71,7 @@ class Camera(Visitor):
         context.set_default_timeout(15_000)
         super().__init__(context.new_page(), IMAGES)
 
-    def take(self, name: str, last: Locator, *, first: str = "main", tight: bool = False) -> None:
+    def take(self, name: str, last: Locator, *, first: str = "main", tight: bool = False, to: Path = IMAGES) -> None:
         """Take the page from the top of ``first`` to the end of ``last``; ``tight``: no wider than that."""
         self.page.wait_for_load_state("networkidle")
         # No field has the focus's ring around it.
@@ -74,7 +81,7 @@ class Camera(Visitor):
         assert end is not None
         top = max(begin["y"] - (_MARGIN if tight else 0), 0)
         self.page.screenshot(
-            path=IMAGES / f"{name}.png",
+            path=to / f"{name}.png",
             full_page=True,
             animations="disabled",
             clip={
@@ -115,6 +122,8 @@ def _mari(camera: Camera, service: Service, folder: Path) -> None:
     camera.page.get_by_label("Label", exact=True).select_option("tested")
     camera.click("Add label").go(f"{at}/repositories/aligner:2.4.1")
     camera.take("artifact", camera.page.locator(".card", has=camera.page.locator("svg.layers")))
+    camera.go(f"{at}/repositories/aligner").take("repository", card.first)
+    camera.go(f"{at}/compare/aligner?from=2.4.0&to=2.4.1").take("compare", card.last)
 
 
 def _robots(camera: Camera, folder: Path) -> None:
@@ -132,6 +141,20 @@ def _robots(camera: Camera, folder: Path) -> None:
     age(folder)
     camera.go(at).take("robots", camera.page.locator(".card").first)
     camera.go("/mine/keys").take("access-keys", camera.page.locator(".card").nth(1))
+
+
+def _admin(camera: Camera, service: Service, hub: Hub) -> None:
+    """Plan a class, and look at what an operator sees."""
+    refuse(service)
+    log_in(camera, ADMIN, ADMINS_PASSWORD)
+    begins = datetime.now().astimezone() + timedelta(days=1)
+    camera.go("/plans/new").fill("Title", "Databases, group 2").fill("Images", wanted(hub))
+    camera.fill("Begins at", begins.strftime("%Y-%m-%dT10:15")).click("Show what it takes")
+    camera.page.locator("#preview table").wait_for()
+    camera.take("plan", camera.page.locator("#preview"))
+    refused = camera.page.get_by_text("ubunto")
+    wait_for(lambda: camera.go("/administration") and refused.count(), what="the refused requests", interval=1)
+    camera.take("overview", camera.page.locator(".card").last, to=OPERATORS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from tests.api.client import Registry
@@ -119,6 +119,10 @@ def furnish(mari: Visitor, service: Service) -> None:
         mari.page.get_by_label("Colour").fill(colour)
         mari.click("Create label")
     admin = Registry(service.host, service.username, service.password)
+    for number, tags in enumerate((("2.3.0",), ("2.4.0", "nightly-2026-11-02"))):
+        older = built([*_STEPS[:-2], (f"COPY aligner/ aligner/ # {number}", 80_000), _STEPS[-1]])
+        for tag in tags:
+            admin.push_image(f"{PROJECT}/aligner", tag, older)
     image = built(_STEPS)
     admin.push_image(f"{PROJECT}/aligner", "2.4.1", image)
     admin.put_manifest(f"{PROJECT}/aligner", "stable", image.payload, image.media_type)
@@ -132,15 +136,26 @@ def furnish(mari: Visitor, service: Service) -> None:
         admin.push_image(f"{SMALL}/exercise-{number}", "1", single(f"exercise {number}", sizes=(1_560_000,)))
 
 
+def refuse(service: Service) -> None:
+    """Ask for what is refused, so that the operator's page has something to explain."""
+    anonymous, admin = Registry(service.host), Registry(service.host, service.username, service.password)
+    for name, tag in ((f"{PROJECT}/aligner", "2.4.1"), ("mirror/library/ubunto", "latest"), ("gene/aligner", "1")):
+        anonymous.manifest(name, tag)
+    too_large = single("exercise 5", sizes=(1_560_000,))
+    with suppress(AssertionError):
+        admin.push_image(f"{SMALL}/exercise-5", "1", too_large)
+
+
 def age(folder: Path) -> None:
     """Let what was made a moment ago have been made over the last months."""
     now = time.time()
+    steps = {"member": 3.3 * _DAY, "tag": 4 * 3600}
     with closing(sqlite3.connect(folder / "data" / "registry.sqlite", timeout=30)) as database:
         for table, column, days in (
             ("project", "created_at", 140), ("member", "created_at", 47), ("manifest", "created_at", 5.2),
-            ("tag", "updated_at", 5.2),
+            ("tag", "updated_at", 9.2),
         ):  # fmt: skip
-            later = f" + id * {3.3 * _DAY}" if table == "member" else ""
+            later = f" + rowid * {steps[table]}" if table in steps else ""
             database.execute(f"UPDATE {table} SET {column} = {column} - {days * _DAY}{later}")
         for name, days, used, address in (
             ("ci", 24, 3 * 3600, "192.0.2.17"), ("k3s", 5, 40, "192.0.2.80"), ("notebook-builder", 29, None, None),
@@ -156,9 +171,17 @@ def age(folder: Path) -> None:
         database.commit()
 
 
-def log_in(person: Visitor, username: str) -> Visitor:
+def wanted(hub: Hub) -> str:
+    """Write a class's compose file: an image that is in the mirror, and two that the upstream alone has."""
+    for name in ("mariadb", "adminer"):
+        hub.add(multi(name, sizes=(300_000, 900_000)), f"library/{name}", "latest")
+    images = {"database": "mariadb", "cache": "redis", "pages": "adminer"}
+    return "services:\n" + "".join(f"  {service}:\n    image: {image}\n" for service, image in images.items())
+
+
+def log_in(person: Visitor, username: str, password: str = PASSWORD) -> Visitor:
     """Log somebody in past the university, whose identity provider is not needed for a picture."""
     person.go("/login").open("Log in with a local account")
-    person.fill("User name", username).fill("Password", PASSWORD).click("Log in")
+    person.fill("User name", username).fill("Password", password).click("Log in")
     person.page.wait_for_url(lambda url: "/login" not in url)
     return person

@@ -17,7 +17,7 @@ from tests.parts.service import Service
 from .console import blocks
 
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(images/([^)]+)\)")
-_MOST_BYTES = 1_300_000
+_MOST_BYTES = 2_000_000
 
 
 class Seen(HTMLParser):
