@@ -49,7 +49,7 @@ _MOST_LINES = 200
 _PAUSES = (0.5, 0.05)
 _numbers = itertools.count()
 
-# Projects that are charged for other than the blobs, manifests and tags that they have.
+# Projects that are charged for other than what they have: blobs, and the rows that are charged for.
 UNPAID = """
 SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
     SELECT project_id, sum(size) AS paid FROM (
@@ -57,6 +57,9 @@ SELECT name, used_bytes, coalesce(paid, 0) FROM project LEFT JOIN (
         JOIN blob ON blob.digest = linked.digest
         UNION ALL SELECT project_id, charged_bytes FROM manifest JOIN repository ON repository.id = repository_id
         UNION ALL SELECT project_id, charged_bytes FROM tag JOIN repository ON repository.id = repository_id
+        UNION ALL SELECT project_id, charged_bytes FROM tag_history JOIN repository ON repository.id = repository_id
+        UNION ALL SELECT project_id, charged_bytes FROM manifest_label JOIN repository ON repository.id = repository_id
+        UNION ALL SELECT project_id, charged_bytes FROM upload JOIN repository ON repository.id = repository_id
     ) AS charged GROUP BY project_id
 ) AS sums ON sums.project_id = project.id WHERE used_bytes <> coalesce(paid, 0)
 """
@@ -260,7 +263,8 @@ async def ask_on(
                     await ended.read()
             if answer.status >= 500:
                 seen.refused.append((took, path))
-                if answer.status != 503 or "Retry-After" not in answer.headers:
+                # 507: the database's disk is full.
+                if answer.status not in (503, 507) or "Retry-After" not in answer.headers:
                     seen.wrong.append(f"{method} {path}: {answer.status} {dict(answer.headers)}")
             elif took > PROMISED_SECONDS * MARGIN:
                 seen.wrong.append(f"{method} {path}: {answer.status} after {took:.1f} s")
