@@ -67,6 +67,20 @@ OF_ADMINS = (
 )  # fmt: skip
 
 
+# What a browser says of a field while somebody chooses with an arrow key.
+_CHOOSE = """(fields) => {
+  const key = { key: "ArrowDown", bubbles: true };
+  for (const one of fields) {
+    one.focus();
+    one.dispatchEvent(new KeyboardEvent("keydown", key));
+    for (const name of ["input", "change"]) one.dispatchEvent(new Event(name, { bubbles: true }));
+    one.dispatchEvent(new KeyboardEvent("keyup", key));
+    one.blur();
+  }
+  return fields.length;
+}"""
+
+
 def test_choosing_does_nothing_by_itself(admin: Visitor, plenty: Plenty) -> None:
     """WCAG 2.2, 3.2.2: an arrow key on a list of choices is not yet a decision."""
     sent: list[Request] = []
@@ -75,14 +89,12 @@ def test_choosing_does_nothing_by_itself(admin: Visitor, plenty: Plenty) -> None
     for path in (*in_project(plenty), *OF_ADMINS):
         admin.go(path)
         sent.clear()
-        for field in admin.page.locator(
-            "select:visible, input[type=radio]:visible, input[type=checkbox]:visible"
-        ).all():
-            field.focus()
+        fields = admin.page.locator("select:visible, input[type=radio]:visible, input[type=checkbox]:visible")
+        if fields.count():
+            fields.first.focus()
             admin.page.keyboard.press("ArrowDown")
             admin.page.keyboard.press("ArrowUp")
-            field.evaluate("one => one.dispatchEvent(new Event('change', { bubbles: true }))")
-            seen += 1
+        seen += fields.evaluate_all(_CHOOSE)
         admin.page.wait_for_timeout(50)
         assert [request.url for request in sent] == [], path
     assert seen > 50
