@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Index, func, inspect, select
+from sqlalchemy import Connection, Index, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex
 
@@ -24,6 +24,10 @@ _INVALID = """
 SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
  WHERE NOT x.indisvalid AND i.relnamespace = current_schema()::regnamespace
 """
+_NAMES = {
+    "postgresql": "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
+}
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +58,14 @@ async def _create(connection: AsyncConnection) -> None:
     # One that was interrupted stays behind, and is not used.
     for name in (await connection.exec_driver_sql(_INVALID)).scalars().all():
         await connection.exec_driver_sql(f'DROP INDEX CONCURRENTLY IF EXISTS "{name}"')
-    there = set((await connection.exec_driver_sql("SELECT indexname FROM pg_indexes")).scalars())
-    for index in _plain():
-        if index.name not in there:
-            log.info("making the index %s", index.name)
-            spelled = str(CreateIndex(index, if_not_exists=True).compile(dialect=connection.dialect))
-            await connection.exec_driver_sql(spelled.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+    for index in await connection.run_sync(lambda connection: list(_missing(connection))):
+        log.info("making the index %s", index.name)
+        spelled = str(CreateIndex(index, if_not_exists=True).compile(dialect=connection.dialect))
+        await connection.exec_driver_sql(spelled.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
 
 
 def _missing(connection: Connection) -> Iterator[Index]:
-    looked = inspect(connection)
-    there = {found["name"] for table in metadata.tables for found in looked.get_indexes(table)}
+    there = set(connection.exec_driver_sql(_NAMES[connection.dialect.name]).scalars())
     return (index for index in _plain() if index.name not in there)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from app.access.roles import PULL, PUSH
 from tests.api.client import Answer, Registry, basic, exchange, expect, refused
 from tests.api.documents import EMPTY, OCI_MANIFEST, image
 from tests.api.people import People
-from tests.parts.process import python
+from tests.parts.process import command
 from tests.parts.service import Service, merged
 
 
@@ -69,8 +68,7 @@ def test_another_key_than_before_is_one_clear_line(place: Any) -> None:
     kept = Path(service.folder / "data" / "secret_key")
     assert kept.stat().st_mode & 0o777 == 0o600
     configure(service, {"access": {"secret_key": "another key of some length, see you"}})
-    command = python("-m", "app", "serve", "--config", str(service.config))
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = command("serve", "--config", str(service.config))
     configure(service, {"access": {"secret_key": kept.read_text().strip()}})
     service.start()
     assert ended.returncode == 2

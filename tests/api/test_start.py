@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from tests.api.client import basic, exchange
-from tests.parts.process import free_port, python, run, wait_for
+from tests.parts.process import command, free_port, python, run, wait_for
 from tests.parts.service import Service
 
 _NOBODY = "127.0.0.1:9"
@@ -21,8 +20,7 @@ _NOBODY = "127.0.0.1:9"
 def serve(folder: Path, document: Any) -> subprocess.CompletedProcess[str]:
     """Run the service to its end, which is to come soon."""
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
-    command = python("-m", "app", "serve", "--config", str(folder / "config.yaml"))
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ))
+    return command("serve", "--config", str(folder / "config.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -68,8 +66,7 @@ def test_a_configuration_can_be_checked_beforehand(tmp_path: Path) -> None:
         (b"\xff", 2, "registry: "),
     ):
         file.write_bytes(written)
-        command = python("-m", "app", "check", "--config", str(file))
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ended = command("check", "--config", str(file))
         assert ended.returncode == code, ended.stderr
         assert (ended.stdout + ended.stderr).startswith(words)
         assert len((ended.stdout + ended.stderr).splitlines()) == 1

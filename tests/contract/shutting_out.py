@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from tests.api.client import Registry, basic, exchange
 from tests.images import single
-from tests.parts.process import ROOT, python
+from tests.parts.process import command
 from tests.parts.service import ADMIN, PASSWORD, Service
 from tests.sso.forge import Forger, encoded, inflated
 from tests.web.http import Person
@@ -303,8 +302,7 @@ class Hosts:
 
     def _by_hand(self, name: str) -> int:
         config = str(self.services[0].config)
-        line = python("-m", "app", "admin", "set-password", name, "--config", config)
-        done = subprocess.run(line, cwd=ROOT, input="another of hers\n", capture_output=True, text=True)
+        done = command("admin", "set-password", name, "--config", config, given="another of hers\n")
         return 200 if done.returncode == 0 else 503
 
     def _by_page(self, number: int) -> int:

@@ -1,7 +1,7 @@
-"""Start Python programs as forks of a process that has imported their libraries, which is half of what a start costs.
+"""Start Python programs as forks of a process that has imported the service, which is most of what a start costs.
 
-The process is one for each worker of a run, and ends with it. It imports no module of ours, and not the metrics'
-library, which reads its folder from the environment at its import. A program begins in a fork as with ``python -m``.
+The process is one for each worker of a run, and ends with it. A program begins in a fork as with ``python -m``. The
+metrics' library has a folder of the process's own at its import, and in a fork the one that the program names, if any.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NoReturn
 
-# What `app.main` imports that takes longest.
-_LIBRARIES = (
-    "aiohttp", "aiosqlite", "alembic.context", "argon2", "asyncpg", "cachetools", "cryptography.x509", "jsonschema",
-    "jwt", "markdown_it", "onelogin.saml2.auth", "redis.asyncio", "sqlalchemy.dialects.postgresql.asyncpg",
-    "sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.ext.asyncio", "tornado.web", "yaml",
-)  # fmt: skip
+# The service, and what it imports when it needs it.
+_MODULES = ("app.main", "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite")
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _LONGEST_REQUEST = 1 << 18
 
 
@@ -61,12 +60,14 @@ class Fork:
         return self.returncode
 
 
-def start(module: str, arguments: Sequence[str], output: int, cwd: str, environment: Mapping[str, str]) -> Fork:
-    """Start ``python -m module`` as the leader of a session; ``output`` is the file that it prints to."""
+def start(
+    module: str, arguments: Sequence[str], streams: tuple[int, int, int], cwd: str, environment: Mapping[str, str]
+) -> Fork:
+    """Start ``python -m module`` as the leader of a session; ``streams`` are its standard input, output and error."""
     request = {"module": module, "arguments": arguments, "cwd": cwd, "environment": dict(environment)}
     told, ended = os.pipe()
     parent = _parent()
-    socket.send_fds(parent, [json.dumps(request).encode()], [output, ended])
+    socket.send_fds(parent, [json.dumps(request).encode()], [*streams, ended])
     os.close(ended)
     return Fork(int(parent.recv(16)), told)
 
@@ -88,8 +89,9 @@ def _parent() -> socket.socket:
 
 
 def _serve(connection: socket.socket) -> None:
-    for library in _LIBRARIES:
-        importlib.import_module(library)
+    os.environ[_METRICS] = metrics = tempfile.mkdtemp()
+    for module in _MODULES:
+        importlib.import_module(module)
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # by a descriptor that is readable when the program has ended
     while True:
@@ -100,30 +102,32 @@ def _serve(connection: socket.socket) -> None:
             os.close(ready)
             os.close(ended)
         if connection.fileno() in readable:
-            message, descriptors, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 2)
+            message, descriptors, *_ = socket.recv_fds(connection, _LONGEST_REQUEST, 4)
             if not message:
+                shutil.rmtree(metrics)
                 return
-            output, ended = descriptors
+            *streams, ended = descriptors
             pid = os.fork()
             if pid == 0:
                 connection.close()
                 for descriptor in [ended, *running, *(own for _, own in running.values())]:
                     os.close(descriptor)
-                _become(json.loads(message), output)
-            os.close(output)
+                _become(json.loads(message), streams, metrics)
+            for descriptor in streams:
+                os.close(descriptor)
             running[os.pidfd_open(pid)] = pid, ended
             connection.send(b"%d" % pid)
 
 
-def _become(request: dict[str, Any], output: int) -> NoReturn:
+def _become(request: dict[str, Any], streams: Sequence[int], metrics: str) -> NoReturn:
     """Be the program until it ends, by an exception that ends this process as it would end the program."""
     os.setsid()
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
-    os.close(output)
+    for place, descriptor in enumerate(streams):
+        os.dup2(descriptor, place)
+        os.close(descriptor)
     os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update({_METRICS: metrics, **request["environment"]})
     sys.argv = [request["module"], *request["arguments"]]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
     raise SystemExit

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -49,7 +50,9 @@ class Process:
         self._popen: subprocess.Popen[bytes] | Fork
         with self.log.open("ab") as log:
             if preload:
-                self._popen = fork(command[2], command[3:], log.fileno(), str(ROOT), own)
+                with Path(os.devnull).open() as nothing:
+                    streams = nothing.fileno(), log.fileno(), log.fileno()
+                    self._popen = fork(command[2], command[3:], streams, str(ROOT), own)
             else:
                 self._popen = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT, start_new_session=True, env=own
@@ -169,6 +172,21 @@ def run(command: Sequence[str], *, environment: Mapping[str, str] | None = None,
     if done.returncode != 0:
         raise CommandFailed(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def command(*arguments: str, given: str = "", timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    """Run a command of the service, ``python -m app ARGUMENTS``, to its end; ``given`` is its standard input."""
+    with tempfile.TemporaryFile("w+") as into, tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        into.write(given)
+        into.seek(0)
+        started = fork("app", arguments, (into.fileno(), out.fileno(), err.fileno()), str(ROOT), os.environ)
+        try:
+            code = started.wait(timeout)
+        finally:
+            started.send_signal(signal.SIGKILL)
+        for stream in (out, err):
+            stream.seek(0)
+        return subprocess.CompletedProcess(["app", *arguments], code, out.read(), err.read())
 
 
 def memory(pid: int, field: str) -> int:

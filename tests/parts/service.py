@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Container, Mapping
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
-from .process import Process, answers, free_port, python, wait_for
+from .process import Process, answers, free_port, python, run, wait_for
 
 ADMIN, PASSWORD = "admin", "tests-admin-password"
 # Nothing listens there: a test that forgot its upstream never reaches the internet.
@@ -60,6 +64,9 @@ class Service:
             "admin": {"username": ADMIN, "password": PASSWORD},
         }
         self.config.write_text(yaml.safe_dump(merged(content, overrides or {})))
+        if database is None and not (folder / "data").exists():
+            (folder / "data").mkdir(mode=0o700)
+            shutil.copy(_migrated(), folder / "data" / "registry.sqlite")
         self.until = until
         self.start()
 
@@ -129,6 +136,17 @@ class Service:
     ) -> None:
         if self.running:
             self.stop(timeout=10)
+
+
+@cache
+def _migrated() -> Path:
+    """Make a database with the tables and nothing in them. To make them takes a third of what a start costs."""
+    folder = Path(tempfile.mkdtemp(prefix="registry-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump({"data_dir": str(folder), "database": {"url": None}}))
+    run(python("-m", "app", "migrate", "--config", str(config)))
+    return folder / "registry.sqlite"
 
 
 def _is_fault(line: str, foreseen: Container[int]) -> bool:

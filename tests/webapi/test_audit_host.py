@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import socket
 import sqlite3
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.client import Registry
-from tests.parts.process import ROOT, python, wait_for
+from tests.parts.process import command, wait_for
 from tests.webapi.client import Api
 from tests.webapi.house import ADMIN, PASSWORD, House
 
@@ -103,17 +102,15 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_done_on_the_host_is_noted(house: House, command: str) -> None:
-    if command.startswith("set-password"):
+@pytest.mark.parametrize("line", COMMANDS)
+def test_what_is_done_on_the_host_is_noted(house: House, line: str) -> None:
+    if line.startswith("set-password"):
         house.add_person("set-by-hand")
     secret = "a new password of theirs"
-    name, *rest = command.split()
-    subprocess.run(
-        python("-m", "app", "admin", name, "--config", str(house.service.config), *rest),
-        input=f"{secret}\n", text=True, check=True, capture_output=True, cwd=ROOT, timeout=120,
-    )  # fmt: skip
-    operation, kind, resource, project = COMMANDS[command]
+    name, *rest = line.split()
+    ended = command("admin", name, "--config", str(house.service.config), *rest, given=f"{secret}\n")
+    assert ended.returncode == 0, ended.stderr
+    operation, kind, resource, project = COMMANDS[line]
     query = {"q": f"operation={operation},resource_type={kind},text=~command line"}
     (entry,) = house.admin.do("listAuditLogs", query=query).json()
     assert (entry["user_kind"], entry["username"]) == ("system", "command line")

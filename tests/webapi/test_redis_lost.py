@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from tests.api.client import Registry
 from tests.conftest import require
 from tests.images import single
 from tests.parts import valkey as valkey_part
-from tests.parts.process import ROOT, python, wait_for
+from tests.parts.process import command, wait_for
 from tests.parts.valkey import Valkey
 from tests.web.http import Person
 from tests.webapi.client import Api
@@ -151,8 +150,8 @@ def test_without_redis_everything_but_browsers_goes_on(lab: Lab, redis: Valkey) 
 
 def by_hand(house: House, _: int, username: str) -> None:
     """Set a password on the host, as an operator does."""
-    line = python("-m", "app", "admin", "set-password", username, "--config", str(house.service.config))
-    done = subprocess.run(line, cwd=ROOT, input=f"{PASSWORD}\n", capture_output=True, text=True, check=True)
+    config = str(house.service.config)
+    done = command("admin", "set-password", username, "--config", config, given=f"{PASSWORD}\n")
     assert done.stdout.startswith(f"changed the password of {username}")
 
 

@@ -15,7 +15,7 @@ from tests.parts import distribution, skopeo
 from tests.parts.distribution import Distribution
 from tests.parts.harbor import KEY, Folder, Harbor
 from tests.parts.postgres import Postgres
-from tests.parts.process import python, run
+from tests.parts.process import command
 from tests.parts.service import Service
 from tests.parts.skopeo import Skopeo
 
@@ -88,7 +88,7 @@ def test_a_client_pulls_what_was_moved_and_takes_it_back(
              "secret_key": KEY}  # fmt: skip
     client, login = Skopeo(tmp_path / "skopeo"), f"robot$lab+ci:{SECRET}"
     with Service(tmp_path / "service", overrides={"harbor": place}) as service:
-        told = run(python("-m", "app", "move-in", "--config", str(service.config)), timeout=60)
+        told = command("move-in", "--config", str(service.config), timeout=60).stdout
         assert "Nothing differs." in told, told
         for name, (tag, image) in NAMES.items():
             copied = tmp_path / name.replace("/", "-")
