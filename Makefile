@@ -44,7 +44,7 @@ test-long: .venv/tests.stamp .venv-ansible/setup.stamp
 test-host: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
 	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py tests/deploy/test_hashes.py
-	$(PYTHON) -m pytest -m long tests/growth/test_growth.py tests/conformance
+	$(PYTHON) -m pytest -m long tests/growth/test_growth.py tests/conformance tests/deploy/test_delivery.py
 
 # Every playbook on hosts with systemd, one host and several, and what such sites bear.
 test-deploy: .venv/tests.stamp .venv-ansible/setup.stamp

@@ -62,7 +62,7 @@ def test_pulls_through_the_mirror(hub: Hub, service: Service, client: Client, sa
     )
 
 
-@pytest.mark.parametrize("project", ["lab", "secret"])
+@pytest.mark.parametrize("project", [pytest.param("lab", marks=pytest.mark.long), "secret"])
 def test_pushes_and_pulls_back(
     hub: Hub, service: Service, admin: Plain, client: Client, sample: Sample, name: str, project: str
 ) -> None:

@@ -156,8 +156,9 @@ async def test_all_of_it_is_seen_and_freed_by_hand(house: House, project: Projec
     assert await house.quotas.unfinished(other.id) > 0
 
 
-async def test_many_are_freed_in_batches(house: House, project: Project) -> None:
-    for number in range(230):
+async def test_many_are_freed_in_batches(house: House, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.projects.unfinished._BATCH", 10)
+    for number in range(23):
         await send(house, b"%d" % number)
     await house.quotas.free_unfinished(project.id)
     assert await house.used(project.id) == 0

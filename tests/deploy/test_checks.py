@@ -128,6 +128,7 @@ def test_postgresql_has_room_for_the_pools_of_each_worker() -> None:
     assert counted >= engine._POOL_SIZE + engine._MORE_CONNECTIONS + 2
 
 
+@pytest.mark.long
 def test_the_number_of_workers_reaches_nginx_and_the_monitoring(tmp_path: Path) -> None:
     _ansible()
     web = _template("nginx", "etc/nginx/nginx.conf.j2", tmp_path, registry_workers=3, nginx_server_names=["x"])
@@ -152,6 +153,7 @@ def test_what_lies_in_an_inventory_is_not_read_as_hosts(tmp_path: Path) -> None:
     assert list(json.loads(done.stdout)["_meta"]["hostvars"]) == ["registry1"]
 
 
+@pytest.mark.long
 def test_the_roles_are_a_collection(tmp_path: Path) -> None:
     """It is built, installed, and each role is found in it by its long name."""
     _ansible()
@@ -188,6 +190,7 @@ def test_promtool_takes_the_rules() -> None:
     _promtool("check", "rules", str(RULES))
 
 
+@pytest.mark.long
 def test_each_alert_fires_on_what_it_is_for(tmp_path: Path) -> None:
     for file in (RULES, ALERTS):
         shutil.copy(file, tmp_path)
@@ -220,6 +223,7 @@ def test_dashboard_is_json_whose_queries_prometheus_takes(tmp_path: Path) -> Non
     assert len(queries) > 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", ["single", "cluster"])
 def test_vagrant_validate(topology: str, tmp_path: Path) -> None:
     # The other provider, VirtualBox, is not to be had from Debian.

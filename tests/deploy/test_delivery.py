@@ -307,6 +307,7 @@ def test_nobody_reaches_s3_but_by_a_worker(delivery: FromS3, ranged: tuple[str, 
     assert delivery.line.passed == before
 
 
+@pytest.mark.long
 def test_the_cache_is_bounded(delivery: FromS3) -> None:
     digests = [delivery.push(fresh(2 * SLICE)) for _ in range(5)]
     for digest in digests:
@@ -343,6 +344,7 @@ def test_s3_that_hangs_up_in_the_first_slice(delivery: FromS3) -> None:
     expect(delivery.get(digest), 200)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cached", [1, 2])
 def test_s3_that_hangs_up_later(delivery: FromS3, cached: int) -> None:
     """The client gets bytes of slices that are whole, and the connection's end; nothing after a hole, nor an error."""
@@ -369,6 +371,7 @@ def test_s3_that_refuses_in_the_middle_of_a_blob(delivery: FromS3, object_store:
     refused(delivery.get(digest, {"Range": f"bytes={SLICE}-"}), 404, "BLOB_UNKNOWN")
 
 
+@pytest.mark.long
 def test_s3_whose_certificate_is_of_nobody_known(delivery: FromS3, authority: Authority, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")
@@ -417,6 +420,7 @@ def test_blobs_of_a_folder(authority: Authority, tmp_path: Path) -> None:
         refused(folder.get(digest), 404, "BLOB_UNKNOWN")
 
 
+@pytest.mark.long
 def test_workers_that_are_away(delivery: FromS3, authority: Authority, tmp_path: Path) -> None:
     with webserver(tmp_path / "nginx", authority, f"127.0.0.1:{free_port()}") as alone:
         answer = alone.call("GET", "/v2/lab/blobs/manifests/latest")
@@ -424,6 +428,7 @@ def test_workers_that_are_away(delivery: FromS3, authority: Authority, tmp_path:
         assert answer["Retry-After"] == "10"
 
 
+@pytest.mark.long
 def test_only_wrong_log_ins_are_limited(delivery: FromS3) -> None:
     """The registry tells them from right ones, at every spelling of an address; a lab shares one address."""
     service, nginx = delivery.service, delivery.nginx

@@ -125,7 +125,7 @@ async def test_ten_left(limited: Hub, budgeted: Service, valkey: Valkey, warm: I
     async with crowd(budgeted, 50) as clients:
 
         async def warm_pulls(client: Client) -> None:
-            for _ in range(20):
+            for _ in range(5):
                 await client.pull(f"mirror/{WARM}", "1", warm)
 
         async def cold_pulls(position: int) -> list[Answer]:

@@ -40,6 +40,7 @@ def push_command(person: Person, lab: str, line: str) -> list[str]:
     return shlex.split(person.copy(line))
 
 
+@pytest.mark.long
 def test_podman_pulls_and_pushes_what_it_was_given_to_type(
     mari: Person, lab: str, robot: tuple[str, str], campus: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -16,6 +16,8 @@ from .person import Person
 from .terminal import Terminal
 from .work import delete_project, log_in_line
 
+pytestmark = pytest.mark.long
+
 PAGE, MORE = 25, 27
 
 

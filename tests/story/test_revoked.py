@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.parts.service import Service
@@ -15,6 +16,7 @@ from .terminal import Terminal
 from .work import build, make_key, make_project
 
 
+@pytest.mark.long
 def test_another_browser_is_seen_and_logged_out(mari: Person, arrive: Opener) -> None:
     other = arrive(width=390).enter("mari", "/mine")
     mari.go("/mine/sessions").screen("sessions")
