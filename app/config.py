@@ -150,6 +150,8 @@ class Policy:
     # Days after which the audit log has pseudonyms in place of people's names, and after which entries are removed.
     audit_days: int = 365
     audit_kept_days: int = 1095
+    # Days for which what was deleted stays in the bin; 0 for no bin.
+    bin_days: int = 7
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class ProjectHandler(ApiHandler):
     async def delete(self) -> None:
         if reason := _in_the_way(await self.services.projects.summary(self.view.id)):
             raise PreconditionFailed(reason)
-        await self.services.projects.remove(self.view.id)
+        await self.services.projects.remove(self.view.id, self.principal.subject)
         self.note("delete", "project", self.view.name)
 
 

@@ -216,7 +216,7 @@ class DeleteProjectPage(PageHandler):
             self.flash("danger", self._("The name that you typed is not the project's name. Nothing was deleted."))
             self.redirect(f"/projects/{project}/configuration", status=303)
             return
-        await self.services.projects.remove(self.opened.id)
+        await self.services.projects.remove(self.opened.id, self.principal.subject)
         self.note("delete", "project", self.opened.name)
         self.flash("success", self._("The project %(name)s is deleted.") % {"name": self.opened.name})
         self.redirect("/projects", status=303)
