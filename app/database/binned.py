@@ -416,17 +416,26 @@ async def end_older(transaction: Transaction, before: float, limit: int) -> int:
 
 # -- projects
 
+_PROJECT_KEY = (project.c.deleted_at, project.c.id)
+
 
 async def projects_of(
     transaction: Transaction, project_ids: Collection[int] | None, page: Page[tuple[float, int]]
 ) -> Entries[DeletedProject]:
     """List the projects in the bin, the newest first: all, or some."""
+    walks, statement = _walks_of(project_ids, page.search), select(*_of_project)
+    return await keyset.fetch(transaction, statement, DeletedProject, page, *_PROJECT_KEY, walks=walks, descending=True)
+
+
+async def total_projects(transaction: Transaction, project_ids: Collection[int] | None, search: str = "") -> Count:
+    """Count the projects that `projects_of` lists."""
+    walks, statement = _walks_of(project_ids, search), select(*_of_project)
+    return await keyset.count(transaction, statement, *_PROJECT_KEY, walks=walks, descending=True)
+
+
+def _walks_of(project_ids: Collection[int] | None, search: str) -> tuple[Walk, ...]:
     here = (project.c.deleted_at.is_not(None), *(() if project_ids is None else (project.c.id.in_(project_ids),)))
-    walks = (Walk(here, has_any([project.c.old_name], page.search)),)
-    key = (project.c.deleted_at, project.c.id)
-    return await keyset.fetch(
-        transaction, select(*_of_project), DeletedProject, page, *key, walks=walks, descending=True
-    )
+    return (Walk(here, has_any([project.c.old_name], search)),)
 
 
 async def find_project(transaction: Transaction, project_id: int) -> DeletedProject | None:

@@ -177,12 +177,19 @@ class Bin:
 
     async def projects(self, by: Principal, page: Page[tuple[float, int]]) -> Entries[DeletedProject]:
         """List the projects in the bin that the principal may restore, the newest first."""
+        return await self._database.read(binned.projects_of, await self._managed(by), page)
+
+    async def total_projects(self, by: Principal, search: str = "") -> Count:
+        """Count the projects that `projects` lists."""
+        return await self._database.read(binned.total_projects, await self._managed(by), search)
+
+    async def _managed(self, by: Principal) -> Sequence[int] | None:
+        """Return the projects in the bin that the principal may restore; None means all."""
         if by.administers:
-            return await self._database.read(binned.projects_of, None, page)
+            return None
         if by.kind is not PrincipalKind.PERSON or by.id is None or by.limits is not None:
-            return Entries()
-        mine = await self._database.read(members.deleted_projects_of, by.id, by.groups, Role.PROJECT_ADMIN)
-        return await self._database.read(binned.projects_of, mine, page)
+            return ()
+        return await self._database.read(members.deleted_projects_of, by.id, by.groups, Role.PROJECT_ADMIN)
 
     async def restore_project(self, by: Principal, project_id: int, name: str | None = None) -> RestoredProject:
         """Bring a project back, with its members and robot accounts; ``name`` is another name for it.
@@ -223,6 +230,7 @@ class Bin:
         return found
 
     async def _require(self, by: Principal, project_id: int) -> None:
+        # A limited key or a robot account never has this right.
         rights = await self._permissions.rights(by, project_id, public=False) if is_id(project_id) else frozenset()
         if DELETE_PROJECT not in rights:
             raise _no_project()

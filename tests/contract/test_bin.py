@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -68,7 +69,7 @@ class BinHouse(House):
                 await transaction.execute(text(f"UPDATE {table} SET {column} = {column} - {days * DAY}"))
         await self.collection.collect()
 
-    async def image(self, *tags: str, to: str = "physics/app", size: int = 2000, **more: object) -> Digest:
+    async def image(self, *tags: str, to: str = "physics/app", size: int = 2000, **more: Any) -> Digest:
         """Push an image of a layer of its own."""
         layer = fresh(size)
         for data in (EMPTY, layer):
@@ -336,13 +337,13 @@ class TestProjects:
         assert (await house.bin.restore_project(mari, made.id, "old-lab")).name == "old-lab"
 
     async def test_it_goes_after_a_week_or_when_somebody_says_so(self, house: BinHouse) -> None:
-        mari = await house.person("mari")
+        mari, numbers = await house.person("mari"), {}
         for name in ("one", "two"):
-            made = await house.project(name, by=mari)
+            numbers[name] = (await house.project(name, by=mari)).id
             await house.push_blob(EMPTY, to=f"{name}/app")
             await house.push(image(), "v1", to=f"{name}/app")
-            await house.projects.remove(made.id, mari.subject)
-        await house.bin.delete_project(mari, made.id)
+            await house.projects.remove(numbers[name], mari.subject)
+        await house.bin.delete_project(mari, numbers["two"])
         assert [one.name for one in await house.bin.projects(mari, EVERYTHING)] == ["one"]
         await house.days_pass(7.1)
         await house.days_pass(1)

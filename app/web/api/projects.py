@@ -129,6 +129,7 @@ class SummaryHandler(ApiHandler):
                 "hard": storage(row.quota_bytes),
                 "used": storage(row.used_bytes),
                 "unfinished": storage(await self.services.quotas.unfinished(self.view.id)),
+                "bin": storage((await self.services.bin.charged(self.view.id)).number),
             }
         upstream = summary.project.upstream
         if upstream is not None and upstream in self.services.upstreams:
