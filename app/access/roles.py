@@ -111,7 +111,7 @@ _RIGHTS = _cumulated()
 ALL_RIGHTS = _RIGHTS[Role.PROJECT_ADMIN]
 
 # The rights that a robot account or an access key can have: those for programs. None of them makes keys or members,
-# so that a leaked secret cannot make others. What it deletes can be restored.
+# so that a leaked secret cannot make others. Maintainers can restore an image that it deletes.
 GRANTABLE_RIGHTS = ALL_RIGHTS - {
     CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT,
     RESTORE_DELETED, DELETE_FOR_GOOD,

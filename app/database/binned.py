@@ -8,7 +8,7 @@ mount finds it. ``deleted_at`` tells the two apart:
       └────── restored ─────┘
 
 A project or a repository is renamed. An artifact is copied, with all that belongs to it, into a repository of its own
-in the same project: an entry can be restored even if the rest of its repository is gone. The project is charged once
+in the same project. So an entry can be restored even if the rest of its repository is gone. The project is charged once
 for a blob, so the copy costs its rows only.
 """
 
@@ -165,16 +165,18 @@ async def put(
     await manifests.sizes(transaction, repository_id, sorted(map(Digest, whole.digests)))
     entry = await _make(transaction, row[0], f"{row[1]}{_AT}{digest}", deleted_by)
     names = [*tags, *(name for name, _ in whole.tags)]
-    charged = 0
+    charged, layers = 0, set[str]()
     for some in _chunks(whole.digests):
         charged += await _copy(transaction, manifest, repository_id, entry, manifest.c.digest.in_(some))
         await _copy(transaction, part, repository_id, entry, part.c.manifest.in_(some))
+        named = select(part.c.digest).where(part.c.repository_id == repository_id, part.c.manifest.in_(some))
+        layers.update((await transaction.execute(named.where(~part.c.is_manifest))).scalars())
         charged += await _copy(transaction, manifest_label, repository_id, entry, manifest_label.c.digest.in_(some))
     for some in _chunks(names):
         # A tag that attaches a manifest which has just gone has no copy of it.
         there = tag.c.digest.in_(select(manifest.c.digest).where(manifest.c.repository_id == entry))
         charged += await _copy(transaction, tag, repository_id, entry, tag.c.name.in_(some) & there)
-    for some in _chunks(await blobs_of(transaction, entry)):
+    for some in _chunks(sorted(layers)):
         await blobs.linked_sizes(transaction, repository_id, map(Digest, some))
         await _copy(transaction, link, repository_id, entry, link.c.digest.in_(some))
     quotas.owe(transaction, entry, charged)
@@ -410,7 +412,8 @@ async def end_older(transaction: Transaction, before: float, limit: int) -> int:
     """End up to ``limit`` entries that were deleted before a time (Unix seconds); return how many."""
     old = select(repository.c.id).where(repository.c.deleted_at < before).order_by(*_KEY).limit(limit)
     found = list((await transaction.execute(old.with_for_update(skip_locked=True))).scalars())
-    await end(transaction, found)
+    if found:
+        await end(transaction, found)
     return len(found)
 
 

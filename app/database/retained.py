@@ -260,7 +260,7 @@ async def _linked_elsewhere(
     for start in range(0, len(digests), _AT_ONCE):
         some = link.c.digest.in_(digests[start : start + _AT_ONCE])
         rows = select(link.c.digest).join_from(link, repository, repository.c.id == link.c.repository_id)
-        # What is in the bin goes as well.
+        # A repository in the bin goes as well.
         others = (link.c.repository_id != repository_id, repository.c.name < END_OF_NAMES)
         found.update((await transaction.execute(rows.where(link.c.project_id == project_id, some, *others))).scalars())
     return found

@@ -1,7 +1,7 @@
 """Remove projects and repositories: hide them at once, then remove them piece by piece in short transactions.
 
-If a worker dies, `finish_removals`, which garbage collection calls, removes the rest. What goes to the bin is hidden,
-and nothing more.
+If a worker dies, `finish_removals`, which garbage collection calls, removes the rest. A project or repository that goes
+to the bin is hidden, and nothing more.
 """
 
 from __future__ import annotations

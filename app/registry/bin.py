@@ -39,7 +39,7 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What has come back, under which name in the project; ``taken`` are tags that name something else by now."""
+    """An artifact or repository that has come back; ``taken`` are tags that name something else by now."""
 
     repository: str
     digest: Digest | None
@@ -194,8 +194,8 @@ class Bin:
     async def restore_project(self, by: Principal, project_id: int, name: str | None = None) -> RestoredProject:
         """Bring a project back, with its members and robot accounts; ``name`` is another name for it.
 
-        Raises Missing for those who may not, Invalid, Conflict for a name that is in use again, and Forbidden if its
-        owner has as many projects as one person may have.
+        Raises Missing for those who may not, Invalid, and Conflict for a name that is in use again. Raises Forbidden if
+        its owner has as many projects as one person may have.
         """
         await self._require(by, project_id)
 

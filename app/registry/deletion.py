@@ -1,7 +1,7 @@
 """Delete tags and manifests of a repository, by hand or by retention: into the bin, if there is one.
 
 Referrers, and what cosign's tags attach, go to the bin with their subject. Blobs and the children of an index are
-copied there, but stay in the repository for a day, as after every removal: somebody may be pushing another image of the
+copied there, but stay in the repository for a day, as after every removal. Somebody may be pushing another image of the
 same parts.
 """
 

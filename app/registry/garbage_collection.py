@@ -4,7 +4,7 @@
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
     an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
 
-What was deleted stays in the bin for some days before (`app.database.binned`).
+A deleted artifact, repository or project stays in the bin for some days before (`app.database.binned`).
 
 A manifest that was pushed by digest and never had a tag or an index stays, because somebody pins it. An unreferenced
 manifest of a mirror stays for as long as it is pulled now and then. A retention rule may keep manifests without a tag;

@@ -50,7 +50,7 @@ class Payloads:
     async def forget(self, digest: Digest) -> None:
         """Drop the payload of a manifest that was deleted for good, from this worker and from Redis."""
         self._memory.pop(digest, None)
-        # Whatever else is in the slot is kept again when it is read.
+        # Another payload that has the slot is kept again when it is read.
         if self._shared is not None:
             await self._shared.delete(_slot(digest))
 

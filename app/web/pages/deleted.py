@@ -17,7 +17,7 @@ T = TypeVar("T", Entry, DeletedProject)
 
 
 class BinPage(PageHandler):
-    """What is in the bin of a project."""
+    """The deleted artifacts and repositories of a project."""
 
     needs = roles.RESTORE_DELETED
     section = "projects"
