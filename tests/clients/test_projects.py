@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,9 +209,9 @@ def test_docker_pulls_what_was_restored(
     was = member.run("inspect", "--format={{.Id}}", address)
     member.run("rmi", address)
     api = Api(service.host, service.username, service.password)
-    path = {"project_name": "lab", "repository_name": name, "reference": TAG}
+    path: dict[str, Any] = {"project_name": "lab", "repository_name": name, "reference": TAG}
     assert api.do("deleteArtifact", **path).status == 200
-    with pytest.raises(CommandFailed, match="manifest unknown|not found"):
+    with pytest.raises(CommandFailed, match=r"manifest unknown|not found"):
         member.run("pull", address)
     entry = next(one for one in api.do("listBin", project_name_or_id="lab").json() if one["digest"] == image.digest)
     assert (entry["repository_name"], entry["tags"]) == (repository, [TAG])

@@ -41,7 +41,7 @@ class BinHouse(House):
 
     def __init__(self, database: Database, folder: Path) -> None:
         super().__init__(database, folder)
-        policy = replace(POLICY, default_quota=10**7, most_quota=10**8)
+        policy = replace(POLICY, default_quota=10**7, most_quota=10**8, bin_days=7)
         payloads = Payloads(None)
         self.manifests = Manifests(database, payloads, Computations(), has_bin=True)
         self.artifacts = Artifacts(database, self.store, has_bin=True)

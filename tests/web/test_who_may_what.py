@@ -166,7 +166,10 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 # A script asks for the first by its form, people are sent to the front page. Redirects lead to the second. Of the third
 # there is one form for each entry of a list that is empty here.
-NO_LINK_TO = {("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended")}
+NO_LINK_TO = {
+    ("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended"),
+    ("post", "/mine/deleted/restore"), ("post", "/mine/deleted/delete"),
+}  # fmt: skip
 # Nobody here has a plan, and only those who may make one see their list in the menu.
 OF_A_PLAN = {("get", f"/plans/{table._PLAN}"), ("get", f"/plans/{table._PLAN}/fills"), ("post", "/plans/delete")}
 # A robot that is not there is no form's error but a page's: the door was open.
@@ -364,6 +367,10 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     project = scene.projects[place]
     # A blob that no manifest names is an unfinished push.
     Registry(scene.house.host, ADMIN, ADMINS_PASSWORD).push_blob(f"{project.name}/half", caller.encode())
+    # Something is in the bin.
+    scene.push(project, "gone", "v1", "gone")
+    gone = {"project_name": project.name, "repository_name": "gone"}
+    assert scene.admin.do("deleteRepository", None, None, **gone).status == 200
     inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
     outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]
