@@ -28,7 +28,7 @@ from . import artifacts, blobs, changes, keyset, manifests, quotas
 from .artifacts import ATTACHING_ENDINGS
 from .engine import Transaction, insert
 from .ids import retire
-from .keyset import MOST_SEARCHED, Count, Entries, Page, Walk
+from .keyset import MOST_COUNTED, Count, Entries, Page, Walk
 from .tables import blob, link, manifest, manifest_label, part, project, repository, review, tag
 from .text import REMOVED, has_any
 
@@ -310,7 +310,7 @@ async def oldest(transaction: Transaction, project_id: int, limit: int) -> list[
 async def charged(transaction: Transaction, project_id: int, *, at_most: bool = False) -> Count:
     """Add up what comes free if a project's bin is emptied, in bytes.
 
-    Of the rows of each kind, the first `keyset.MOST_SEARCHED` are looked at; if there are more, the sum is not exact. A
+    Of the rows of each kind, the first `keyset.MOST_COUNTED` are looked at; if there are more, the sum is not exact. A
     blob does not count if a manifest that people see names it. ``at_most``: it counts anyway.
     """
     binned = (repository.c.project_id == project_id, repository.c.deleted_at.is_not(None))
@@ -321,11 +321,11 @@ async def charged(transaction: Transaction, project_id: int, *, at_most: bool = 
             select(*columns)
             .join_from(repository, table, table.c.repository_id == repository.c.id)
             .where(*binned)
-            .limit(MOST_SEARCHED)
+            .limit(MOST_COUNTED)
             .subquery()
         )
         number = int((await transaction.execute(select(func.count()).select_from(looked))).scalar_one())
-        exact = exact and number < MOST_SEARCHED
+        exact = exact and number < MOST_COUNTED
         if table is link:
             once = select(looked.c.digest).distinct().subquery()
             summed = select(func.sum(blob.c.size)).join_from(once, blob, blob.c.digest == once.c.digest)

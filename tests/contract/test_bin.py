@@ -434,7 +434,7 @@ class TestAtOnce:
         assert sorted(type(one).__name__ for one in outcomes) == ["Missing"] * 3 + ["Restored"]
         assert await house.pulls("v1")
 
-    @pytest.mark.parametrize("attempt", range(3))
+    @pytest.mark.parametrize("attempt", [0, *(pytest.param(days, marks=pytest.mark.long) for days in (1, 2))])
     async def test_restore_delete_collect_and_push_race(self, house: BinHouse, project: int, attempt: int) -> None:
         """Whatever is answered holds: what was restored can be pulled, what was pushed too, and the books are right."""
         layers = [fresh() for _ in range(4)]

@@ -280,6 +280,8 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/projects/mirror/repositories?q=": (_SEARCH, 200, 326000),
     "/projects/deep/repositories/app?q=": (_SEARCH, 12000, 2447000),
     f"/projects/deep/repositories/app@sha256:{3:064x}?q=": (_SEARCH, 900, 341000),
+    "/projects/deep/bin?q=": (_SEARCH, 1500, 500000),
+    "the bin without a match": (_SEARCH, 1500, 700000),
     "/api/v2.0/projects?public=true": (_COUNT, 300, 31000),
     "/api/v2.0/projects?name=deep": (_SEARCH, 900, 602000),
     "/api/v2.0/projects/deep/logs": (_COUNT, 0, 13000),
