@@ -314,13 +314,14 @@ async def charged(transaction: Transaction, project_id: int, *, at_most: bool = 
     blob does not count if a manifest that people see names it. ``at_most``: it counts anyway.
     """
     binned = (repository.c.project_id == project_id, repository.c.deleted_at.is_not(None))
+    # Each has a manifest at least. Without this, SQLite may walk along all manifests.
+    entries = select(repository.c.id).where(*binned).order_by(*_KEY).limit(MOST_COUNTED).subquery()
     total, exact = 0, True
     for table in (manifest, tag, manifest_label, link):
         columns = (table.c.digest,) if table is link else (table.c.charged_bytes,)
         looked = (
             select(*columns)
-            .join_from(repository, table, table.c.repository_id == repository.c.id)
-            .where(*binned)
+            .join_from(entries, table, table.c.repository_id == entries.c.id)
             .limit(MOST_COUNTED)
             .subquery()
         )
