@@ -150,6 +150,8 @@ class Policy:
     # Days after which the audit log has pseudonyms in place of people's names, and after which entries are removed.
     audit_days: int = 365
     audit_kept_days: int = 1095
+    # Days for which what was deleted stays in the bin; 0 for no bin.
+    bin_days: int = 7
 
 
 @dataclass(frozen=True)
@@ -344,6 +346,8 @@ def _check_people(config: Config) -> None:
         raise ConfigError("policy.default_quota: must not be more than policy.most_quota")
     if config.policy.audit_kept_days < config.policy.audit_days:
         raise ConfigError("policy.audit_kept_days: must not be less than policy.audit_days")
+    if config.policy.bin_days < 0:
+        raise ConfigError("policy.bin_days: must not be negative")
     if config.access.absent_days is not None and config.access.absent_days <= _FIRST_NOTICE_DAYS:
         raise ConfigError(f"access.absent_days: must be more than {_FIRST_NOTICE_DAYS}, or null for never")
     if config.access.robot_days > config.access.most_robot_days:

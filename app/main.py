@@ -73,6 +73,7 @@ from app.projects.requests import Requests
 from app.projects.retention import Retentions
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
+from app.registry.bin import Bin
 from app.registry.blobs import Blobs
 from app.registry.catalogue import Catalogue
 from app.registry.charts import Charts
@@ -503,6 +504,7 @@ def _own_keys(config: Config) -> Sequence[KeyPair]:
 class _Content:
     """The services for hosted and mirrored content. ``jobs`` run for as long as the worker lives."""
 
+    bin: Bin
     blobs: Blobs
     contents: Contents
     manifests: Manifests
@@ -521,7 +523,9 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     pulls = Pulls(database)
     stack.push_async_callback(pulls.flush)
     blobs = Blobs(database)
-    manifests = Manifests(database, Payloads(None if database.is_sqlite else stores.cache), who.computations)
+    has_bin = config.policy.bin_days > 0
+    payloads = Payloads(None if database.is_sqlite else stores.cache)
+    manifests = Manifests(database, payloads, who.computations, has_bin=has_bin)
     hosted = HostedContent(database, manifests, blobs, pulls)
     mirrors = {
         name: Mirror(
@@ -547,7 +551,9 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     guard = AddressGuard("", refused=config.refused_networks)
     host = config.server.external_url.partition("://")[2].rstrip("/")
     room = WaitingRoom(database, preparations, forecasts)
+    deleted = Bin(database, payloads, who.permissions, config.policy)
     return _Content(
+        bin=deleted,
         blobs=blobs,
         contents=Contents(hosted, {name: WaitingContent(mirror.content, room) for name, mirror in mirrors.items()}),
         manifests=manifests,
@@ -560,8 +566,9 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
         webhooks=Webhooks(database, guard, who.secrets.encrypt, who.secrets.decrypt),
         jobs=[
             pulls.run(),
-            GarbageCollection(database, stores.blobs).run(),
-            RetentionRuns(database, who.audit).run(),
+            GarbageCollection(database, stores.blobs, config.policy.bin_days).run(),
+            RetentionRuns(database, who.audit, has_bin=has_bin).run(),
+            deleted.run(),
             Eviction(database).run(),
             FullnessWatch(database).run(),
             census.run(),
@@ -611,8 +618,9 @@ def _make_application(
         immutability=Immutability(database),
         retentions=Retentions(database),
         webhooks=content.webhooks,
-        repositories=Repositories(database),
-        artifacts=Artifacts(database, stores.blobs),
+        bin=content.bin,
+        repositories=Repositories(database, has_bin=config.policy.bin_days > 0),
+        artifacts=Artifacts(database, stores.blobs, has_bin=config.policy.bin_days > 0),
         charts=Charts(database, stores.blobs, who.computations),
         tags=Tags(database),
         robots=who.robots,

@@ -54,6 +54,10 @@ CREATE_WEBHOOK = "notification-policy:create"
 UPDATE_WEBHOOK = "notification-policy:update"
 DELETE_WEBHOOK = "notification-policy:delete"
 
+# Harbor has no bin.
+RESTORE_DELETED = "bin:restore"
+DELETE_FOR_GOOD = "bin:delete"
+
 NO_RIGHTS: frozenset[str] = frozenset()
 
 
@@ -80,7 +84,7 @@ _ADDED: Mapping[Role, frozenset[str]] = {
     Role.MAINTAINER: frozenset(
         {DELETE_REPOSITORY, DELETE_ARTIFACT, DELETE_TAG, CREATE_LABEL, UPDATE_LABEL, DELETE_LABEL}
         | {LIST_IMMUTABILITY, CREATE_IMMUTABILITY, UPDATE_IMMUTABILITY, DELETE_IMMUTABILITY}
-        | {LIST_WEBHOOKS, READ_WEBHOOK}
+        | {LIST_WEBHOOKS, READ_WEBHOOK, RESTORE_DELETED, DELETE_FOR_GOOD}
     ),
     Role.PROJECT_ADMIN: frozenset(
         {CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT}
@@ -107,9 +111,10 @@ _RIGHTS = _cumulated()
 ALL_RIGHTS = _RIGHTS[Role.PROJECT_ADMIN]
 
 # The rights that a robot account or an access key can have: those for programs. None of them makes keys or members,
-# so that a leaked secret cannot make others.
+# so that a leaked secret cannot make others. Maintainers can restore an image that it deletes.
 GRANTABLE_RIGHTS = ALL_RIGHTS - {
-    CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT
+    CREATE_MEMBER, UPDATE_MEMBER, DELETE_MEMBER, CREATE_ROBOT, UPDATE_ROBOT, DELETE_ROBOT, DELETE_PROJECT,
+    RESTORE_DELETED, DELETE_FOR_GOOD,
 }  # fmt: skip
 
 # Harbor's names of rights that have another name here, or that are about things which this registry does not have. A

@@ -15,7 +15,8 @@ from app.oci.digest import Digest, is_digest
 
 from . import changes, quotas
 from .engine import Database, PointQuery, Transaction, insert
-from .tables import blob, garbage, link, setting
+from .tables import blob, garbage, link, repository, setting
+from .text import END_OF_NAMES
 
 # A client may hold a URL of an object for five minutes, or read a stream for longer than that.
 OBJECT_GRACE_SECONDS = 15 * 60
@@ -74,9 +75,16 @@ async def linked_sizes(transaction: Transaction, repository_id: int, digests: It
 
 
 async def linked_in_project(transaction: Transaction, project_id: int, digest: Digest) -> bool:
-    """Return whether any repository of the project links the blob."""
+    """Return whether any repository of the project links the blob, also one in the bin."""
     statement = select(link.c.digest).where(link.c.project_id == project_id, link.c.digest == digest).limit(1)
     return (await transaction.execute(statement)).first() is not None
+
+
+async def served_in_project(transaction: Transaction, project_id: int, digest: Digest) -> bool:
+    """Return whether any repository of the project may serve the blob; one in the bin may not."""
+    theirs = select(link.c.digest).join_from(link, repository, repository.c.id == link.c.repository_id)
+    here = (link.c.project_id == project_id, link.c.digest == digest, repository.c.name < END_OF_NAMES)
+    return (await transaction.execute(theirs.where(*here).limit(1))).first() is not None
 
 
 async def add(transaction: Transaction, digest: Digest, object_key: str, size: int) -> None:
@@ -122,10 +130,12 @@ async def add_link(
     return True
 
 
-async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -> bool:
+async def unlink(
+    transaction: Transaction, repository_id: int, digest: Digest, grace: float = OBJECT_GRACE_SECONDS
+) -> bool:
     """Remove a blob from a repository; return False if there is no such link.
 
-    If it was the last link, the blob's object becomes garbage.
+    If it was the last link, the blob's object becomes garbage in ``grace`` seconds.
     """
     changes.changed(transaction, changes.repository(repository_id))
     size = (await transaction.execute(select(blob.c.size).where(blob.c.digest == digest).with_for_update())).scalar()
@@ -140,24 +150,26 @@ async def unlink(transaction: Transaction, repository_id: int, digest: Digest) -
         return False
     if not await linked_in_project(transaction, removed, digest):
         quotas.owe(transaction, repository_id, -(size or 0))
-    await _remove_unlinked(transaction, digest)
+    await _remove_unlinked(transaction, digest, grace)
     return True
 
 
-async def _remove_unlinked(transaction: Transaction, digest: Digest) -> None:
+async def _remove_unlinked(transaction: Transaction, digest: Digest, grace: float) -> None:
     unlinked = ~select(link.c.digest).where(link.c.digest == digest).exists()
     statement = delete(blob).where(blob.c.digest == digest, unlinked).returning(blob.c.object_key)
     object_key = (await transaction.execute(statement)).scalar()
     if object_key is not None:
-        await discard(transaction, object_key, OBJECT_GRACE_SECONDS)
+        await discard(transaction, object_key, grace)
 
 
-async def unlink_some(transaction: Transaction, repository_id: int, limit: int) -> int:
-    """Remove up to ``limit`` blobs from a repository; return how many were removed."""
+async def unlink_some(
+    transaction: Transaction, repository_id: int, limit: int, grace: float = OBJECT_GRACE_SECONDS
+) -> int:
+    """Remove up to ``limit`` blobs from a repository as `unlink` does; return how many were removed."""
     some = select(link.c.digest).where(link.c.repository_id == repository_id).order_by(link.c.digest).limit(limit)
     digests = [Digest(digest) for digest in (await transaction.execute(some)).scalars()]
     for digest in digests:
-        await unlink(transaction, repository_id, digest)
+        await unlink(transaction, repository_id, digest, grace)
     return len(digests)
 
 

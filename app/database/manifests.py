@@ -291,8 +291,21 @@ async def tags(transaction: Transaction, repository_id: int, after: str, limit: 
     return list((await transaction.execute(statement)).scalars())
 
 
-async def tags_of(transaction: Transaction, repository_id: int, digest: Digest, limit: int = 100) -> list[str]:
-    """List some of the tags that name a manifest."""
+async def named_by(transaction: Transaction, repository_id: int, name: str) -> Digest | None:
+    """Return the manifest that a tag names, None if there is no such tag; the tag is locked."""
+    here = (tag.c.repository_id == repository_id, tag.c.name == name)
+    digest = (await transaction.execute(select(tag.c.digest).where(*here).with_for_update())).scalar()
+    return None if digest is None else Digest(digest)
+
+
+async def lock(transaction: Transaction, repository_id: int, digest: Digest) -> None:
+    """Lock a manifest, so that nothing refers to it newly until the transaction ends."""
+    here = (manifest.c.repository_id == repository_id, manifest.c.digest == digest)
+    await transaction.execute(select(manifest.c.digest).where(*here).with_for_update())
+
+
+async def tags_of(transaction: Transaction, repository_id: int, digest: Digest, limit: int | None = 100) -> list[str]:
+    """List some of the tags that name a manifest, all of them without a ``limit``."""
     here = (tag.c.repository_id == repository_id, tag.c.digest == digest)
     return list(
         (await transaction.execute(select(tag.c.name).where(*here).order_by(tag.c.name).limit(limit))).scalars()
@@ -357,8 +370,7 @@ async def index_of(transaction: Transaction, repository_id: int, digest: Digest)
     The manifest is locked before, so that no index arrives that names it. A mirror fetches a child again, so there
     nothing hangs on it.
     """
-    here = (manifest.c.repository_id == repository_id) & (manifest.c.digest == digest)
-    await transaction.execute(select(manifest.c.digest).where(here).with_for_update())
+    await lock(transaction, repository_id, digest)
     tagged = select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest == part.c.manifest)
     statement = (
         select(func.coalesce(tagged.limit(1).scalar_subquery(), part.c.manifest))
@@ -460,6 +472,11 @@ async def put_off_review(transaction: Transaction, repository_id: int, digest: D
     """Move a review that is queued to ``review_at`` (Unix seconds); do not queue a new one."""
     here = (review.c.repository_id == repository_id) & (review.c.digest == digest)
     await transaction.execute(update(review).where(here).values(review_at=review_at))
+
+
+async def cancel_review(transaction: Transaction, repository_id: int, digest: str) -> None:
+    """Take a manifest off the queue, because it has come back."""
+    await transaction.execute(delete(review).where(review.c.repository_id == repository_id, review.c.digest == digest))
 
 
 async def due_reviews(transaction: Transaction, limit: int) -> list[tuple[int, Digest]]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import Select, bindparam, delete, func, literal_column, or_, select, update
 
 from . import changes, keyset
 from .engine import Database, PointQuery, Transaction, insert
@@ -65,6 +65,19 @@ async def roles(database: Database, project_id: int, account_id: int, groups: Co
             if group in groups:
                 found.append(role)
     return found
+
+
+async def deleted_projects_of(
+    transaction: Transaction, account_id: int, groups: Collection[str], role: str
+) -> list[int]:
+    """List the projects in the bin in which a person has a role, by themselves or by a group."""
+    mine = or_(member.c.account_id == account_id, member.c.group_name.in_(sorted(groups)))
+    statement = (
+        select(member.c.project_id)
+        .join_from(member, project, project.c.id == member.c.project_id)
+        .where(mine, member.c.role == role, project.c.deleted_at.is_not(None))
+    )
+    return sorted(set((await transaction.execute(statement)).scalars()))
 
 
 _members = select(

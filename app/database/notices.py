@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, literal, select
 
 from .engine import Transaction, insert
 from .tables import access_key, account, member, notice, project, robot
+from .text import is_kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,11 @@ async def robot_accounts(transaction: Transaction, after: float, until: float, d
     """List enabled robot accounts, as `keys` does."""
     ends = robot.c.expires_at
     here = select(robot.c.id, robot.c.name, ends, literal(""), literal(""), robot.c.project_id).where(
-        ends > after, ends <= until, robot.c.disabled.is_(False), *_is_due("robot", robot, ends, days)
+        is_kept(robot.c.name),
+        ends > after,
+        ends <= until,
+        robot.c.disabled.is_(False),
+        *_is_due("robot", robot, ends, days),
     )
     return await _read(transaction, here.order_by(ends, robot.c.id).limit(limit))
 
@@ -72,6 +77,7 @@ async def projects(
     ends: ColumnElement[float] = project.c.unattended_at + robots_after
     has_robot = exists().where(robot.c.project_id == project.c.id, robot.c.disabled.is_(False))
     here = select(project.c.id, project.c.name, ends, literal(""), literal(""), project.c.id).where(
+        is_kept(project.c.name),
         project.c.unattended_at.is_not(None),
         ends > after,
         ends <= until,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Float, bindparam, cast, func, or_, select, update
 
@@ -58,9 +59,11 @@ class Fullness:
 
 
 class QuotaExceeded(Denied):
-    """A quota, that of the project with this id, has no room for more bytes."""
+    """A quota, that of the project with this id, has no room for ``needed`` more bytes; it lacks ``short`` of them."""
 
     project_id = 0
+    needed = 0
+    short = 0
 
     cause = "quota"
 
@@ -160,7 +163,7 @@ async def charge(transaction: Transaction, project_id: int, size: int, *, checke
             needed=in_words(size),
             detail={"project": row[0], "used": row[1], "quota": row[2], "needed": size},
         )
-        error.project_id = project_id
+        error.project_id, error.needed, error.short = project_id, size, row[1] + size - row[2]
         raise error
 
 
@@ -173,7 +176,14 @@ def owe(transaction: Transaction, repository_id: int, size: int) -> None:
     if noted is None:
         raise ValueError("bytes are charged in a transaction that writes")
     noted.owed[repository_id] = noted.owed.get(repository_id, 0) + size
-    noted.settle = settle
+    noted.settle = noted.settle or settle
+
+
+def let_pass(transaction: Transaction) -> None:
+    """Charge what the transaction owes even if the quota has no room for it."""
+    noted = changes.noted(transaction)
+    if noted is not None:
+        noted.settle = partial(settle, checked=False)
 
 
 async def settle(transaction: Transaction, owed: Mapping[int, int], *, checked: bool = True) -> None:

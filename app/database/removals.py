@@ -3,9 +3,14 @@
 A removal has three states. First the row gets a name that nothing else can have: people do not find it any more, but
 another worker does if the first one died. Then its blobs, uploads and manifests are removed in batches. Once nothing is
 left, the row itself is removed.
+
+A row that goes to the bin first (`binned`) gets such a name, too. ``deleted_at`` is set for as long as it is there.
 """
 
 from __future__ import annotations
+
+import time
+from typing import Literal
 
 from sqlalchemy import delete, select, update
 
@@ -16,58 +21,84 @@ from .tables import link, manifest, member, project, repository, upload
 from .tables import tag_history as tag_history_table
 from .text import END_OF_NAMES, REMOVED
 
+# The state of what nobody finds any more: in the bin, or being removed.
+Hidden = Literal["binned", "ending"]
 
-async def hide_project(transaction: Transaction, project_id: int) -> bool:
-    """Hide a project and free its name, and remove its members and robots; return False if there is no such project."""
-    named = select(project.c.name).where(project.c.id == project_id).with_for_update()
-    name = (await transaction.execute(named)).scalar()
-    if name is None:
-        return False
+
+async def hide_project(transaction: Transaction, project_id: int, deleted_by: str | None = None) -> Hidden | None:
+    """Hide a project and free its name and those of its robots; return None if there is no such project.
+
+    With ``deleted_by``, a principal's subject, it goes to the bin, from which it can return. Otherwise its members and
+    robots are removed. A mirror goes at once, because what it has can be fetched again.
+    """
+    named = select(project.c.name, project.c.upstream, project.c.public).where(project.c.id == project_id)
+    row = (await transaction.execute(named.with_for_update())).first()
+    if row is None:
+        return None
+    name, upstream, public = row
     changes.changed(transaction, changes.project_named(name), changes.project(project_id))
-    hidden = (
-        update(project)
-        .where(project.c.id == project_id, project.c.name < END_OF_NAMES)
-        .values(name=f"{REMOVED}{project_id}", public=False, owner_id=None)
-    )
+    values: dict[str, object] = {"name": f"{REMOVED}{project_id}", "public": False}
+    is_binned = deleted_by is not None and upstream is None
+    if is_binned:
+        values |= {"deleted_at": time.time(), "deleted_by": deleted_by, "old_name": name, "was_public": public}
+    else:
+        values |= {"owner_id": None}
+    hidden = update(project).where(project.c.id == project_id, project.c.name < END_OF_NAMES).values(values)
     if not (await transaction.execute(hidden)).rowcount:
-        return False
+        return None
+    if is_binned:
+        await robots.hide_of_project(transaction, project_id)
+    else:
+        await _remove_people(transaction, project_id)
+    return "binned" if is_binned else "ending"
+
+
+async def end_project(transaction: Transaction, project_id: int) -> None:
+    """Have a locked project of the bin removed by the collection from now on; nobody can restore it any more."""
+    values = {"deleted_at": None, "deleted_by": None, "old_name": None, "was_public": None, "owner_id": None}
+    changes.changed(transaction, changes.project(project_id))
+    await transaction.execute(update(project).where(project.c.id == project_id).values(values))
+    await _remove_people(transaction, project_id)
+
+
+async def _remove_people(transaction: Transaction, project_id: int) -> None:
     await retire(transaction, member)
     await transaction.execute(delete(member).where(member.c.project_id == project_id))
     await robots.remove_of_project(transaction, project_id)
-    return True
 
 
-async def hide_repository(transaction: Transaction, repository_id: int) -> bool:
-    """Hide a repository and free its name; return False if there is no such repository."""
-    hidden = (
-        update(repository)
-        .where(repository.c.id == repository_id, repository.c.name < END_OF_NAMES)
-        .values(name=f"{REMOVED}{repository_id}")
-        .returning(repository.c.project_id)
+async def hide_repository(transaction: Transaction, repository_id: int, deleted_by: str | None = None) -> Hidden | None:
+    """Hide a repository and free its name; return None if there is no such repository.
+
+    With ``deleted_by``, a principal's subject, it goes to the bin, unless it is one of a mirror.
+    """
+    of = select(repository.c.name, project.c.id, project.c.name, project.c.upstream).join_from(
+        repository, project, project.c.id == repository.c.project_id
     )
-    project_id = (await transaction.execute(hidden)).scalar()
-    if project_id is None:
-        return False
-    name = (await transaction.execute(select(project.c.name).where(project.c.id == project_id))).scalar_one()
-    changes.changed(transaction, changes.project_named(name), changes.project(project_id))
-    return True
+    here = (repository.c.id == repository_id, repository.c.name < END_OF_NAMES)
+    row = (await transaction.execute(of.where(*here).with_for_update(of=repository))).first()
+    if row is None:
+        return None
+    old_name, project_id, project_name, upstream = row
+    values: dict[str, object] = {"name": f"{REMOVED}{repository_id}"}
+    is_binned = deleted_by is not None and upstream is None
+    if is_binned:
+        values |= {"deleted_at": time.time(), "deleted_by": deleted_by, "old_name": old_name, "pending": True}
+    await transaction.execute(update(repository).where(repository.c.id == repository_id).values(values))
+    changes.changed(transaction, changes.project_named(project_name), changes.project(project_id))
+    return "binned" if is_binned else "ending"
 
 
 async def hidden_projects(transaction: Transaction) -> list[int]:
     """List the projects that are being removed."""
-    statement = select(project.c.id).where(project.c.name >= END_OF_NAMES).order_by(project.c.name)
-    return list((await transaction.execute(statement)).scalars())
+    here = (project.c.name >= END_OF_NAMES, project.c.deleted_at.is_(None))
+    return list((await transaction.execute(select(project.c.id).where(*here).order_by(project.c.name))).scalars())
 
 
 async def hidden_repositories(transaction: Transaction) -> list[int]:
     """List the repositories that are being removed on their own."""
-    statement = (
-        select(repository.c.id)
-        .join_from(project, repository, repository.c.project_id == project.c.id)
-        .where(repository.c.name >= END_OF_NAMES)
-        .order_by(repository.c.id)
-    )
-    return list((await transaction.execute(statement)).scalars())
+    here = (repository.c.name >= END_OF_NAMES, repository.c.deleted_at.is_(None))
+    return list((await transaction.execute(select(repository.c.id).where(*here).order_by(repository.c.id))).scalars())
 
 
 async def repositories_of(transaction: Transaction, project_id: int, limit: int) -> list[int]:
@@ -79,7 +110,8 @@ async def repositories_of(transaction: Transaction, project_id: int, limit: int)
 async def show_filled(transaction: Transaction) -> None:
     """Let people see repositories whose first manifest came by a worker of an older release, which does not do so."""
     filled = select(manifest.c.digest).where(manifest.c.repository_id == repository.c.id).exists()
-    await transaction.execute(update(repository).where(repository.c.pending, filled).values(pending=False))
+    empty = (repository.c.pending, repository.c.deleted_at.is_(None))
+    await transaction.execute(update(repository).where(*empty, filled).values(pending=False))
 
 
 async def left_pending(transaction: Transaction, before: float, limit: int) -> list[int]:
@@ -88,7 +120,8 @@ async def left_pending(transaction: Transaction, before: float, limit: int) -> l
         select(table.c.repository_id).where(table.c.repository_id == repository.c.id).exists()
         for table in (link, upload)
     ]
-    chosen = [repository.c.pending, repository.c.created_at < before, *(~one for one in held)]
+    empty = (repository.c.pending, repository.c.deleted_at.is_(None))
+    chosen = [*empty, repository.c.created_at < before, *(~one for one in held)]
     statement = select(repository.c.id).where(*chosen).order_by(repository.c.created_at).limit(limit)
     return list((await transaction.execute(statement)).scalars())
 
@@ -101,17 +134,22 @@ async def remove_pending(transaction: Transaction, repository_id: int) -> None:
         changes.changed(transaction, changes.project_named(row[0]), changes.project(row[1]))
 
 
-async def empty_repository(transaction: Transaction, repository_id: int, limit: int) -> bool:
-    """Remove up to ``limit`` uploads, manifests, blobs and old tags each; return False if none was left."""
+async def empty_repository(
+    transaction: Transaction, repository_id: int, limit: int, grace: float = blobs.OBJECT_GRACE_SECONDS
+) -> bool:
+    """Remove up to ``limit`` uploads, manifests, blobs and old tags each; return whether more may be left.
+
+    The objects of blobs that nothing else has become garbage in ``grace`` seconds.
+    """
     keys = await uploads.remove_of_repository(transaction, repository_id, limit)
     for key in keys:
         await blobs.discard(transaction, key, 0)
     some = select(manifest.c.digest).where(manifest.c.repository_id == repository_id).limit(limit)
     digests = list((await transaction.execute(some)).scalars())
     removed = await manifests.remove_rows(transaction, repository_id, digests)
-    unlinked = await blobs.unlink_some(transaction, repository_id, limit)
+    unlinked = await blobs.unlink_some(transaction, repository_id, limit, grace)
     ended = await tag_history.remove_of_repository(transaction, repository_id, limit)
-    return bool(keys or removed or unlinked or ended)
+    return limit in (len(keys), removed, unlinked, ended)
 
 
 async def remove_repository(transaction: Transaction, repository_id: int) -> bool:

@@ -18,7 +18,8 @@ from app.oci.retention import BY_PULL, DAY, LATEST, Facts, Rule
 
 from .artifacts import ATTACHING_ENDINGS, parts
 from .engine import Transaction, insert
-from .tables import link, manifest, manifest_label, part, retention_kept, review, tag, tag_history
+from .tables import link, manifest, manifest_label, part, repository, retention_kept, review, tag, tag_history
+from .text import END_OF_NAMES
 
 # A manifest without a tag stays for so long after its push, because its index may be on its way.
 UNTAGGED_SECONDS = DAY
@@ -258,8 +259,10 @@ async def _linked_elsewhere(
     found: set[str] = set()
     for start in range(0, len(digests), _AT_ONCE):
         some = link.c.digest.in_(digests[start : start + _AT_ONCE])
-        rows = select(link.c.digest).where(link.c.project_id == project_id, some)
-        found.update((await transaction.execute(rows.where(link.c.repository_id != repository_id))).scalars())
+        rows = select(link.c.digest).join_from(link, repository, repository.c.id == link.c.repository_id)
+        # A repository in the bin goes as well.
+        others = (link.c.repository_id != repository_id, repository.c.name < END_OF_NAMES)
+        found.update((await transaction.execute(rows.where(link.c.project_id == project_id, some, *others))).scalars())
     return found
 
 

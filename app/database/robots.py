@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, literal, or_, select, update
 
 from . import changes, keyset
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import Count, Entries, Page, Walk
 from .tables import project, robot
-from .text import equals, has_any
+from .text import REMOVED, equals, has_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,36 @@ async def remove_of_project(transaction: Transaction, project_id: int) -> None:
     statement = delete(robot).where(robot.c.project_id == project_id).returning(robot.c.name)
     names = (await transaction.execute(statement)).scalars()
     changes.changed(transaction, *map(changes.account_named, names))
+
+
+def _hidden(project_id: int) -> str:
+    # Nobody can log in by a name with a line break (`app.access.accounts.acceptable`).
+    return f"{REMOVED}{project_id}\n"
+
+
+async def hide_of_project(transaction: Transaction, project_id: int) -> None:
+    """Free the names of a project's robots, because it goes to the bin; none of them can log in any more."""
+    renamed = literal(_hidden(project_id)) + robot.c.name
+    here = select(robot.c.name).where(robot.c.project_id == project_id)
+    names = list((await transaction.execute(here)).scalars())
+    await transaction.execute(update(robot).where(robot.c.project_id == project_id).values(name=renamed))
+    changes.changed(transaction, *map(changes.account_named, names))
+
+
+async def show_of_project(transaction: Transaction, project_id: int) -> list[str]:
+    """Give the robots of a project that was in the bin their names again; return those that are taken by now."""
+    hidden, taken = _hidden(project_id), []
+    here = (robot.c.project_id == project_id, robot.c.name.startswith(hidden, autoescape=True))
+    rows = (await transaction.execute(select(robot.c.id, robot.c.name).where(*here).order_by(robot.c.name))).all()
+    for number, spelled in rows:
+        name = spelled.removeprefix(hidden)
+        if (await transaction.execute(select(robot.c.id).where(robot.c.name == name))).first() is not None:
+            taken.append(name)
+            await remove(transaction, number)
+            continue
+        changes.changed(transaction, changes.account_named(name))
+        await transaction.execute(update(robot).where(robot.c.id == number).values(name=name))
+    return taken
 
 
 async def ending(

@@ -20,6 +20,7 @@
     notice    of which end somebody was told, and how early; letter: mail that waits for the mail server
     audit     who did what; has no foreign key, because an entry outlives the rows that it names
     request   what was refused, failed, was slow or filled the cache, and why; the newest of some days
+    purged    digests that were deleted for good, so that every worker drops its copies
     plan ── plan_image   images that are to be in a mirror before a date, and how far they are
     plan_spent      counted GETs that plans have cost, by the hour
     budget_sample   the rest of an upstream's rate limit, by the minute
@@ -72,7 +73,9 @@ _OPEN = text("ended_at IS NULL")
 _CAPITALS = text("username != lower(username)")
 # For PostgreSQL and SQLite, each as SQLAlchemy spells the condition of a query.
 _SHOWN = text("NOT pending"), text("pending = 0")
-_PENDING = text("pending"), text("pending = 1")
+_EMPTY_SO_FAR = text("pending AND deleted_at IS NULL"), text("pending = 1 AND deleted_at IS NULL")
+_BINNED = text("deleted_at IS NOT NULL")
+_BEING_REMOVED = text("name >= '~' AND deleted_at IS NULL")
 _rowid = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -106,6 +109,13 @@ project = Table(
     # because a run of the policy is removing artifacts (Unix seconds).
     Column("retention_id", BigInteger, nullable=True),
     Column("pulls_noted_until", Double, nullable=True),
+    # In the bin: since when, which principal's subject put it there, its name, and whether it was public. All are NULL
+    # in a project that people see, and in one that is being removed.
+    Column("deleted_at", Double, nullable=True),
+    Column("deleted_by", String, nullable=True),
+    Column("old_name", _bytewise, nullable=True),
+    Column("was_public", Boolean, nullable=True),
+    Index("ix_project_binned", "deleted_at", "id", postgresql_where=_BINNED, sqlite_where=_BINNED),
     Index("ix_project_owner_id", "owner_id"),
     Index("ix_project_unattended", "id", postgresql_where=_UNATTENDED, sqlite_where=_UNATTENDED),
     Index("ix_project_created_at_id", "created_at", "id"),
@@ -124,13 +134,32 @@ repository = Table(
     Column("created_at", Double, nullable=False),
     Column("description", Text, nullable=False, server_default=_EMPTY),
     Column("pull_count", BigInteger, nullable=False, server_default="0"),
-    # Whether it has had no manifest yet. People see a repository from its first manifest on.
+    # Whether it has had no manifest yet, or is in the bin. People see a repository from its first manifest on.
     Column("pending", Boolean, nullable=False, server_default=false()),
+    # As of a project. The entry of an artifact in the bin is a repository of its own, with the artifact's old address
+    # as its name: REPOSITORY@DIGEST.
+    Column("deleted_at", Double, nullable=True),
+    Column("deleted_by", String, nullable=True),
+    Column("old_name", _bytewise, nullable=True),
     Index("uq_repository_project_id_name", "project_id", "name", unique=True),
     Index("ix_repository_shown", "project_id", "name", postgresql_where=_SHOWN[0], sqlite_where=_SHOWN[1]),
-    Index("ix_repository_pending", "created_at", postgresql_where=_PENDING[0], sqlite_where=_PENDING[1]),
-    Index("ix_repository_project_id_created_at_id", "project_id", "created_at", "id"),
-    Index("ix_repository_project_id_pull_count_id", "project_id", "pull_count", "id"),
+    # Lists, pushes and collections pass by what is in the bin.
+    Index("ix_repository_empty", "created_at", postgresql_where=_EMPTY_SO_FAR[0], sqlite_where=_EMPTY_SO_FAR[1]),
+    Index(
+        "ix_repository_shown_created_at",
+        *("project_id", "created_at", "id"),
+        postgresql_where=_SHOWN[0],
+        sqlite_where=_SHOWN[1],
+    ),
+    Index(
+        "ix_repository_shown_pull_count",
+        *("project_id", "pull_count", "id"),
+        postgresql_where=_SHOWN[0],
+        sqlite_where=_SHOWN[1],
+    ),
+    Index("ix_repository_binned", "project_id", "deleted_at", "id", postgresql_where=_BINNED, sqlite_where=_BINNED),
+    Index("ix_repository_binned_at", "deleted_at", "id", postgresql_where=_BINNED, sqlite_where=_BINNED),
+    Index("ix_repository_being_removed", "id", postgresql_where=_BEING_REMOVED, sqlite_where=_BEING_REMOVED),
 )
 
 blob = Table(
@@ -350,6 +379,14 @@ review = Table(
     Column("pushed_by", String, nullable=True),
     Index("ix_review_review_at", "review_at"),
     Index("ix_review_project_id_review_at", "project_id", "review_at"),
+)
+
+purged = Table(
+    "purged",
+    metadata,
+    Column("digest", _bytewise, primary_key=True),
+    Column("at", Double, nullable=False),
+    Index("ix_purged_at", "at"),
 )
 
 account = Table(

@@ -103,6 +103,7 @@ async def hottest(transaction: Transaction, project_id: int, limit: int) -> list
         select(repository.c.id, repository.c.name, repository.c.pull_count)
         .where(
             repository.c.project_id == project_id,
+            ~repository.c.pending,
             select(manifest.c.digest).where(manifest.c.repository_id == repository.c.id).exists(),
         )
         .order_by(repository.c.pull_count.desc(), repository.c.id.desc())

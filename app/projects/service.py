@@ -28,6 +28,7 @@ from app.oci.reference import Name
 
 from . import checks
 from .allowed_names import checked_globs
+from .emptying import end_surplus
 from .removal import remove_project
 from .viewers import highest, viewer_of
 
@@ -230,6 +231,8 @@ class Projects:
                     "administrator",
                     owned=owned,
                 )
+            if not by.administers:
+                await end_surplus(transaction, owner_id, self._policy.projects_per_person - 1)
             if not await projects.create(transaction, name, owner_id=owner_id, **values):
                 raise Conflict("there is a project %(name)r already; choose another name", name=name)
             made = await projects.find(transaction, name)
@@ -290,13 +293,13 @@ class Projects:
 
         return await self._database.transact(change)
 
-    async def remove(self, project_id: int) -> None:
-        """Remove a project with all its content; raises Missing.
+    async def remove(self, project_id: int, deleted_by: str = "") -> None:
+        """Remove a project with all its content; raises Missing. ``deleted_by`` is a principal's subject.
 
-        The project is hidden at once, and its content is removed in batches. `finish_removals` removes the rest of a
-        large project, or if the worker is killed.
+        The project is hidden at once, and stays in the bin, if there is one. Otherwise its content is removed in
+        batches. `finish_removals` removes the rest of a large project, or if the worker is killed.
         """
-        if not await remove_project(self._database, project_id):
+        if not await remove_project(self._database, project_id, deleted_by if self._policy.bin_days else None):
             raise _no_project(project_id)
 
     def _quota(self, by: Principal, quota_bytes: int | Unset | None, upstream: str | None) -> int | None:

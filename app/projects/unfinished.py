@@ -1,7 +1,8 @@
 """Unfinished pushes give their space back: when one fails, when the quota is needed, and when somebody asks.
 
     a push is refused for the quota     its principal's blobs in that repository, at once
-    a charge does not fit               all that had no progress for an hour; then the charge is tried again
+    a charge does not fit               all that had no progress for an hour, then the oldest of the bin; after each the
+                                        charge is tried again
     somebody asks                       all of it, also of pushes that are under way
 
 The collection (`app.registry.garbage_collection`) ends the rest after a day.
@@ -18,6 +19,8 @@ from app.database import Database, Transaction, unfinished, webhooks
 from app.database.quotas import QuotaExceeded
 from app.database.webhooks import EventType
 from app.oci.digest import Digest
+
+from . import emptying
 
 T = TypeVar("T")
 
@@ -47,9 +50,9 @@ async def free_all(database: Database, project_id: int) -> int:
 
 
 async def transact(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Run ``work`` as `Database.transact` does; if a quota has no room for it, free what was left and run it again.
+    """Run ``work`` as `Database.transact` does; if a quota has no room for it, make some and run it again.
 
-    Raises QuotaExceeded if nothing was left, or not enough, and tells the project's webhooks.
+    Raises QuotaExceeded if nothing was left by pushes or in the bin, or not enough, and tells the project's webhooks.
     """
     try:
         return await _with_room(database, work)
@@ -66,16 +69,18 @@ async def tell_quota(database: Database, project_id: int, event_type: EventType,
 
 
 async def _with_room(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
-    try:
-        return await database.transact(work)
-    except QuotaExceeded as error:
-        since = time.time() - LEFT_SECONDS
-        freed = await _free(
-            database, error.project_id, before=since, due_before=since + REVIEW_SECONDS, used_since=since
-        )
-        if not freed:
-            raise
-        return await database.transact(work)
+    for make_room in (_free_left, emptying.make_room):
+        try:
+            return await database.transact(work)
+        except QuotaExceeded as error:
+            # Without any, the next way to make room begins with the same refusal, which costs one statement.
+            await make_room(database, error)
+    return await database.transact(work)
+
+
+async def _free_left(database: Database, error: QuotaExceeded) -> int:
+    since = time.time() - LEFT_SECONDS
+    return await _free(database, error.project_id, before=since, due_before=since + REVIEW_SECONDS, used_since=since)
 
 
 async def free_failed(database: Database, project_id: int, repository_id: int, pushed_by: str) -> None:

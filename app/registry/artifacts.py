@@ -37,7 +37,7 @@ from app.projects.immutability import require_deletable_manifest, require_deleta
 from app.storage import BlobStore
 
 from .attachments import Attachment, attachments
-from .garbage_collection import GRACE_SECONDS
+from .deletion import delete_manifest, delete_tags
 from .image_configs import ImageConfigs
 from .image_details import (
     Child,
@@ -146,7 +146,9 @@ class TagRow:
 class Artifacts:
     """Reads and changes artifacts of hosting projects and of mirrors alike."""
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
+    def __init__(self, database: Database, store: BlobStore, *, has_bin: bool = False) -> None:
+        """``has_bin``: what is deleted goes to the bin."""
+        self._has_bin = has_bin
         self._database = database
         self._configs = ImageConfigs(database, store)
 
@@ -299,24 +301,26 @@ class Artifacts:
                 "the repository has a tag %(tag)s already; remove it first, or push it again to move it", tag=tag
             )
 
-    async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag) -> None:
+    async def remove_tag(self, repository_id: int, digest: Digest, tag: Tag, deleted_by: str = "") -> None:
         """Remove a tag from a manifest, which is collected a day later if nothing else keeps it.
+
+        ``deleted_by`` is a principal's subject.
 
         Raises Missing, and Denied (412) if the tag is immutable.
         """
 
         async def remove(transaction: Transaction) -> None:
             await require_deletable_tag(transaction, repository_id, tag)
-            await tag_history.end_tag(transaction, repository_id, tag)
-            if await manifests.remove_tag(transaction, repository_id, tag) != digest:
-                # The other manifest keeps its tag, because the error rolls the transaction back.
+            named = await manifests.named_by(transaction, repository_id, tag)
+            if named != digest:
                 raise Missing("%(digest)s has no tag %(tag)s in this repository", digest=digest, tag=tag)
-            await manifests.ask_review(transaction, repository_id, [digest], time.time() + GRACE_SECONDS)
+            await tag_history.end_tag(transaction, repository_id, tag)
+            await delete_tags(transaction, repository_id, digest, [tag], self._into_bin(deleted_by), leased=True)
 
         await self._database.transact(remove)
 
     async def remove(self, repository_id: int, digest: Digest, deleted_by: str = "") -> None:
-        """Delete a manifest with its tags now, and its referrers a day later; ``deleted_by`` is a principal's subject.
+        """Delete a manifest with its tags and referrers; ``deleted_by`` is a principal's subject.
 
         Raises Missing, PreconditionFailed for a manifest that an index names, which would break on that platform, and
         Denied (412) if a tag of it is immutable.
@@ -331,12 +335,13 @@ class Artifacts:
             await require_deletable_manifest(transaction, repository_id, digest)
             await tag_history.end_tags_of(transaction, repository_id, [digest])
             await emit_deletion(transaction, repository_id, digest, deleted_by)
-            orphans = await manifests.remove(transaction, repository_id, digest)
-            await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
-            return orphans is not None
+            return await delete_manifest(transaction, repository_id, digest, self._into_bin(deleted_by))
 
         if not await self._database.transact(remove):
             raise _missing(digest)
+
+    def _into_bin(self, deleted_by: str) -> str | None:
+        return deleted_by if self._has_bin else None
 
     async def _read(self, repository_id: int, reference: Reference) -> tuple[ArtifactRow, _Found]:
         digest = await self.resolve(repository_id, reference)

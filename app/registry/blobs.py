@@ -43,7 +43,7 @@ class Blobs:
 
         async def link(transaction: Transaction) -> bool:
             if source is None:
-                found = await blobs.linked_in_project(transaction, repository.project_id, digest)
+                found = await blobs.served_in_project(transaction, repository.project_id, digest)
             else:
                 found = source.id is not None and bool(await blobs.linked_sizes(transaction, source.id, [digest]))
             if not found:

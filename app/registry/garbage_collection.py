@@ -4,6 +4,8 @@
     a blob is uploaded or mounted             ├─► review ─► nothing needs it? ─► unlinked ─► garbage ─► object removed
     an upload is left, a cached blob evicted  ┘              (a day later)                  (15 min.)
 
+A deleted artifact, repository or project stays in the bin for some days before (`app.database.binned`).
+
 A manifest that was pushed by digest and never had a tag or an index stays, because somebody pins it. An unreferenced
 manifest of a mirror stays for as long as it is pulled now and then. A retention rule may keep manifests without a tag;
 then its runs decide on them (`retention_runs`).
@@ -22,6 +24,7 @@ from app.database import (
     Transaction,
     blobs,
     manifests,
+    purged,
     removals,
     retained,
     retention,
@@ -31,6 +34,7 @@ from app.database import (
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.oci.retention import rules_over
+from app.projects.emptying import end_older
 from app.projects.removal import finish_removals
 from app.storage import BlobStore
 
@@ -45,7 +49,9 @@ _BATCH = 100
 class GarbageCollection:
     """Processes the queues. Every worker may run one, because each row is taken by one worker at a time."""
 
-    def __init__(self, database: Database, store: BlobStore) -> None:
+    def __init__(self, database: Database, store: BlobStore, bin_days: float = 0) -> None:
+        """``bin_days``: for how long what was deleted stays in the bin, 0 for no bin."""
+        self._bin_seconds = bin_days * 24 * 3600
         self._database = database
         self._store = store
 
@@ -55,11 +61,15 @@ class GarbageCollection:
 
     async def collect(self) -> None:
         """Process everything that is due now."""
+        await end_older(self._database, time.time() - self._bin_seconds)
         await finish_removals(self._database)
         while await self._end_idle_uploads() or await self._review() or await self._remove_garbage():
             pass
         await self._end_pending()
         await self._end_history()
+        async with self._database.transaction(JOB_SECONDS) as transaction:
+            # Every worker has dropped its copies by then.
+            await purged.forget(transaction, time.time() - GRACE_SECONDS)
 
     async def _end_idle_uploads(self) -> int:
         async def end(transaction: Transaction) -> int:

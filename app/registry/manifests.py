@@ -26,6 +26,7 @@ from app.projects import unfinished
 from app.projects.immutability import require_deletable_manifest, require_deletable_tag, require_movable
 from app.projects.service import Repository, ensure_for_tags
 
+from .deletion import delete_manifest, delete_tags
 from .garbage_collection import GRACE_SECONDS
 from .payloads import Payloads
 
@@ -36,7 +37,11 @@ _LONG = 128 * 1024
 class Manifests:
     """The manifests in the database."""
 
-    def __init__(self, database: Database, payloads: Payloads, computations: Computations) -> None:
+    def __init__(
+        self, database: Database, payloads: Payloads, computations: Computations, *, has_bin: bool = False
+    ) -> None:
+        """``has_bin``: what is deleted goes to the bin."""
+        self._has_bin = has_bin
         self._database = database
         self._payloads = payloads
         self._computations = computations
@@ -131,14 +136,17 @@ class Manifests:
     async def delete(self, repository: Repository, reference: Reference, deleted_by: str = "") -> None:
         """Remove a tag, or a manifest with all its tags; ``deleted_by`` is a principal's subject.
 
+        Both go to the bin, if there is one.
+
         Raises NameUnknown, ManifestUnknown, and Denied for a manifest that an index names or an immutable tag.
         """
         if repository.id is None:
             raise NameUnknown("there is no repository %(repository)r", repository=repository.name)
         repository_id = repository.id
 
+        into_bin = deleted_by if self._has_bin else None
+
         async def delete(transaction: Transaction) -> bool:
-            orphans: Iterable[Digest] | None
             if isinstance(reference, Digest):
                 index = await manifests.index_of(transaction, repository_id, reference)
                 if index is not None:
@@ -146,15 +154,14 @@ class Manifests:
                 await require_deletable_manifest(transaction, repository_id, reference)
                 await tag_history.end_tags_of(transaction, repository_id, [reference])
                 await emit_deletion(transaction, repository_id, reference, deleted_by)
-                orphans = await manifests.remove(transaction, repository_id, reference)
-            else:
+                return await delete_manifest(transaction, repository_id, reference, into_bin)
+            await require_deletable_tag(transaction, repository_id, reference)
+            await tag_history.end_tag(transaction, repository_id, reference)
+            named = await manifests.named_by(transaction, repository_id, reference)
+            if named is not None:
                 leased = repository.upstream is not None
-                await require_deletable_tag(transaction, repository_id, reference)
-                await tag_history.end_tag(transaction, repository_id, reference)
-                was = await manifests.remove_tag(transaction, repository_id, reference, leased=leased)
-                orphans = [was] if was else None
-            await manifests.ask_review(transaction, repository_id, orphans or (), time.time() + GRACE_SECONDS)
-            return orphans is not None
+                await delete_tags(transaction, repository_id, named, [reference], into_bin, leased=leased)
+            return named is not None
 
         if not await self._database.transact(delete):
             raise unknown_manifest(repository.name, reference)

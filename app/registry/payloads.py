@@ -47,6 +47,13 @@ class Payloads:
         if self._shared is not None and len(payload) <= _SLOT_BYTES:
             await self._shared.set(_slot(digest), payload, _SECONDS)
 
+    async def forget(self, digest: Digest) -> None:
+        """Drop the payload of a manifest that was deleted for good, from this worker and from Redis."""
+        self._memory.pop(digest, None)
+        # Another payload that has the slot is kept again when it is read.
+        if self._shared is not None:
+            await self._shared.delete(_slot(digest))
+
 
 def _slot(digest: Digest) -> str:
     return keys.payload(crc32(digest.encode()) % _SLOTS)

@@ -17,7 +17,9 @@ from app.projects.viewers import viewer_of
 class Repositories:
     """The repositories of hosting projects and of mirrors."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, has_bin: bool = False) -> None:
+        """``has_bin``: what is deleted goes to the bin."""
+        self._has_bin = has_bin
         self._database = database
 
     async def search(
@@ -58,9 +60,12 @@ class Repositories:
         if not there:
             raise _gone()
 
-    async def remove(self, repository_id: int) -> None:
-        """Remove a repository with its content; clients see it gone at once, blobs go in batches. Raises Missing."""
-        if not await remove_repository(self._database, repository_id):
+    async def remove(self, repository_id: int, deleted_by: str = "") -> None:
+        """Remove a repository with its content; clients see it gone at once, blobs go in batches. Raises Missing.
+
+        ``deleted_by`` is a principal's subject.
+        """
+        if not await remove_repository(self._database, repository_id, deleted_by if self._has_bin else None):
             raise _gone()
 
 

@@ -33,7 +33,6 @@ from app.database import (
     Database,
     Transaction,
     immutability,
-    manifests,
     projects,
     retained,
     retention,
@@ -48,7 +47,7 @@ from app.oci.errors import OCIError
 from app.oci.retention import LATEST, Facts, Rule, rules_over
 from app.projects.audit import Audit
 
-from .garbage_collection import GRACE_SECONDS
+from .deletion import delete_attached, delete_manifest, delete_tags
 
 # Notes of pulls are written every 5 s (`app.kit.write_behind`), and that may take a while.
 SETTLE_SECONDS = 10.0
@@ -168,7 +167,11 @@ async def _to_look_at(
 class RetentionRuns:
     """Does the runs of all policies. Every worker may have one, because each run is leased."""
 
-    def __init__(self, database: Database, audit: Audit, settle_seconds: float = SETTLE_SECONDS) -> None:
+    def __init__(
+        self, database: Database, audit: Audit, settle_seconds: float = SETTLE_SECONDS, *, has_bin: bool = False
+    ) -> None:
+        """``has_bin``: what runs remove goes to the bin."""
+        self._has_bin = has_bin
         self._database = database
         self._audit = audit
         self._settle_seconds = settle_seconds
@@ -185,7 +188,7 @@ class RetentionRuns:
         while await self._database.transact(self._begin_due, JOB_SECONDS):
             pass
         while (execution := await self._database.transact(self._claim, JOB_SECONDS)) is not None:
-            await _Run(self._database, self._audit, execution, self._settle_seconds).do()
+            await _Run(self._database, self._audit, execution, self._settle_seconds, has_bin=self._has_bin).do()
 
     async def _begin_due(self, transaction: Transaction) -> bool:
         now = time.time()
@@ -204,7 +207,10 @@ class RetentionRuns:
 class _Run:
     """One run of a policy."""
 
-    def __init__(self, database: Database, audit: Audit, execution: Execution, settle_seconds: float) -> None:
+    def __init__(
+        self, database: Database, audit: Audit, execution: Execution, settle_seconds: float, *, has_bin: bool
+    ) -> None:
+        self._has_bin = has_bin
         self._database = database
         self._audit = audit
         self._execution = execution
@@ -302,7 +308,7 @@ class _Run:
                 break
             spared = self._noting_since - self._settle_seconds
             batch = units[start : start + _REMOVED_AT_ONCE]
-            removed += await self._transact(_remove_batch, repository_id, batch, spared)
+            removed += await self._transact(_remove_batch, repository_id, batch, spared, self._has_bin)
         if removed:
             what = f"{project[1]}/{name}: {len(removed)} by the retention rules, run {self._execution.id}"
             self._audit.note(SERVICE, "", "delete", "artifact", what, project)
@@ -347,11 +353,11 @@ async def _spelled(transaction: Transaction, repository_id: int, unit: Unit) -> 
 
 
 async def _remove_batch(
-    transaction: Transaction, repository_id: int, units: Sequence[Unit], spared: float
+    transaction: Transaction, repository_id: int, units: Sequence[Unit], spared: float, has_bin: bool
 ) -> list[dict[str, Any]]:
-    """Remove artifacts, except those that have changed or were pulled after ``spared`` (Unix seconds).
+    """Remove artifacts, into the bin if there is one, except those that have changed or were pulled after ``spared``.
 
-    These stay on the list of what the next run looks at. Return what was removed.
+    ``spared`` is in Unix seconds. These stay on the list of what the next run looks at. Return what was removed.
     """
     holds = await immutability.holding_in(transaction, repository_id)
     digests = [unit.facts.digest for unit in units]
@@ -365,20 +371,17 @@ async def _remove_batch(
         if current is None or (holds and any(holds(tag) for tag, _ in current.facts.tags)):
             continue
         removed.append(await _spelled(transaction, repository_id, current))
-        await _remove_unit(transaction, repository_id, current)
+        await _remove_unit(transaction, repository_id, current, has_bin=has_bin)
     await retained.looked(transaction, repository_id, done)
     return removed
 
 
-async def _remove_unit(transaction: Transaction, repository_id: int, unit: Unit) -> None:
-    digest = Digest(unit.facts.digest)
-    for tag, _ in unit.facts.tags:
-        await manifests.remove_tag(transaction, repository_id, tag, leased=False)
-    await tag_history.forget(transaction, repository_id, [tag for tag, _ in unit.facts.tags])
-    touched = [digest]
-    if not unit.bound:
-        for tag, attached in await retained.attached_by_tag(transaction, repository_id, digest):
-            await manifests.remove_tag(transaction, repository_id, tag, leased=False)
-            touched.append(Digest(attached))
-        touched += await manifests.remove(transaction, repository_id, digest) or []
-    await manifests.ask_review(transaction, repository_id, touched, time.time() + GRACE_SECONDS)
+async def _remove_unit(transaction: Transaction, repository_id: int, unit: Unit, *, has_bin: bool) -> None:
+    digest, deleted_by = Digest(unit.facts.digest), SERVICE.subject if has_bin else None
+    tags = [tag for tag, _ in unit.facts.tags]
+    if unit.bound:
+        await delete_tags(transaction, repository_id, digest, tags, deleted_by, leased=False)
+    else:
+        await delete_manifest(transaction, repository_id, digest, deleted_by)
+        await delete_attached(transaction, repository_id, digest)
+    await tag_history.forget(transaction, repository_id, tags)

@@ -29,6 +29,7 @@ from app.projects.requests import Requests
 from app.projects.retention import Retentions
 from app.projects.service import Projects
 from app.registry.artifacts import Artifacts
+from app.registry.bin import Bin
 from app.registry.charts import Charts
 from app.registry.repositories import Repositories
 from app.registry.tags import Tags
@@ -76,6 +77,7 @@ class Services:
     immutability: Immutability
     retentions: Retentions
     webhooks: Webhooks
+    bin: Bin
     repositories: Repositories
     artifacts: Artifacts
     charts: Charts

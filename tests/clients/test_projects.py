@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.parts.dockerd import Docker
 from tests.parts.process import CommandFailed
 from tests.parts.service import Service
 from tests.upstream.client import Hub
+from tests.webapi.client import Api
 
 from . import samples
 from .plain import Plain
@@ -194,3 +196,26 @@ def test_helm_lists_versions(hub: Hub, service: Service, place: Place, name: str
     helm.login(service.username, service.password)
     helm.push(f"{service.host}/lab/charts/{name}:{TAG}")
     assert helm.tags(f"{service.host}/lab/charts/{name}") == [TAG]
+
+
+@pytest.mark.long
+def test_docker_pulls_what_was_restored(
+    service: Service, member: Docker, copier: skopeo.Skopeo, image: Image, name: str
+) -> None:
+    """Deleted by skopeo with its platforms, refused to docker, restored by one call, and pulled as it was."""
+    repository, address = f"lab/{name}", f"{service.host}/lab/{name}:{TAG}"
+    copier.copy(f"docker://{service.host}/mirror/library/{name}:{TAG}", f"docker://{address}", "--all")
+    member.run("pull", address)
+    was = member.run("inspect", "--format={{.Id}}", address)
+    member.run("rmi", address)
+    api = Api(service.host, service.username, service.password)
+    path: dict[str, Any] = {"project_name": "lab", "repository_name": name, "reference": TAG}
+    assert api.do("deleteArtifact", **path).status == 200
+    with pytest.raises(CommandFailed, match=r"manifest unknown|not found"):
+        member.run("pull", address)
+    entry = next(one for one in api.do("listBin", project_name_or_id="lab").json() if one["digest"] == image.digest)
+    assert (entry["repository_name"], entry["tags"]) == (repository, [TAG])
+    answer = api.do("restoreFromBin", project_name_or_id="lab", bin_id=entry["id"])
+    assert answer.json() == {"repository_name": repository, "tags": [TAG], "not_restored": []}
+    member.run("pull", address)
+    assert member.run("inspect", "--format={{.Id}}", address) == was

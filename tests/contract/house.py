@@ -33,7 +33,8 @@ from tests.grants import everything
 
 from .rows import rows
 
-POLICY = Policy(projects_per_person=3, default_quota=1000, most_quota=10_000, cache_groups=("cachers",))
+# Without a bin, so that what is removed is gone; `bin_house` has one.
+POLICY = Policy(projects_per_person=3, default_quota=1000, most_quota=10_000, cache_groups=("cachers",), bin_days=0)
 
 
 def body(data: bytes) -> Callable[[memoryview], Awaitable[int]]:

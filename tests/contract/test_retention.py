@@ -30,11 +30,12 @@ from .rows import rows
 class Keeper:
     """The retention of one project; `run` gives what was removed, by repository: digests and tags."""
 
-    def __init__(self, house: House, project_id: int) -> None:
+    def __init__(self, house: House, project_id: int, *, has_bin: bool = False) -> None:
         self.house = house
         self.project_id = project_id
         self.policies = Retentions(house.database)
-        self.runs = RetentionRuns(house.database, Audit(house.database, Config(), str), settle_seconds=0.0)
+        audit = Audit(house.database, Config(), str)
+        self.runs = RetentionRuns(house.database, audit, settle_seconds=0.0, has_bin=has_bin)
 
     async def policy(self) -> Policy:
         found = await self.policies.of_project(self.project_id)

@@ -1,8 +1,9 @@
-"""Retention, immutable tags and the history against a model, under random operations of several workers at once.
+"""Retention, immutable tags, the history and the bin against a model, under random operations of workers at once.
 
-Each round has two parts. In the first, workers push, move, delete, pull and point back while rules change, a collection
-runs and a policy runs. Then it is quiet, days pass, and the policy runs once more: it removes what its dry run named,
-and nothing that a rule keeps by a plain reading of all rows.
+Each round has two parts. In the first, workers push, move, mount, delete, restore, delete for good, pull and point back
+while rules change, a collection runs and a policy runs. The quota may need the room of the bin. Then it is quiet, days
+pass, and the policy runs once more: it removes what its dry run named, and nothing that a rule keeps by a plain reading
+of all rows. What was deleted is in the bin, whole; what people see has all its parts.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from app.access.errors import Missing
+from app.database import Database
+from app.database.binned import Entry
+from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.reference import Tag
 from app.oci.retention import DAY, Rule, Template
@@ -25,12 +30,18 @@ from app.registry.pulls import Pulls
 from app.registry.tags import Tags
 from tests.api.documents import EMPTY, image
 
+from .bin_house import MARI, BinHouse
 from .house import House
 from .rows import rows
 from .test_retention import Keeper
 
 REPOSITORIES = ("app", "team/tool")
 TAGS = ("v1", "v2", "v3", "keep-1", "keep-2", "frozen-1", "frozen-2", "latest")
+LAYERS = [f"layer {number} ".encode() * 50 for number in range(3)]
+SEEN = (
+    "SELECT repository_id, tag.name, digest FROM tag JOIN repository ON repository.id = repository_id"
+    " WHERE repository.name < '~'"
+)
 POLICIES: Sequence[Sequence[Rule]] = (
     (Rule(Template.LATEST_PUSHED, 2, Selector("v*")), Rule(Template.ALWAYS, tags=Selector("keep-*"))),
     (
@@ -46,24 +57,42 @@ POLICIES: Sequence[Sequence[Rule]] = (
 )
 
 
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[BinHouse]:
+    house = BinHouse(database, tmp_path / "blobs")
+    await house.store.start()
+    yield house
+    await house.check_books()
+    await house.store.close()
+
+
 class Worker:
     """Somebody who does anything with what a few tags name, but never deletes a keep-* tag."""
 
-    def __init__(self, house: House, seed: int) -> None:
+    def __init__(self, house: BinHouse, project_id: int, seed: int) -> None:
         self.house = house
+        self.project_id = project_id
         self.random = random.Random(seed)
         self.pulls = Pulls(house.database)
+        # The artifacts that have been in the bin, and of these the ones that may have left it.
+        self.deleted: set[str] = set()
+        self.left: set[str] = set()
 
     async def act(self) -> None:
         name, tag = self.random.choice(REPOSITORIES), self.random.choice(TAGS)
-        act = self.random.choice((self._push, self._push, self._push, self._pull, self._delete, self._back))
+        often = (self._push, self._push, self._push, self._delete)
+        act = self.random.choice((*often, self._mount, self._pull, self._back, self._restore, self._restore, self._end))
         # What is not there, or immutable, is refused.
         with suppress(OCIError):
             await act(name, tag)
 
     async def _push(self, name: str, tag: str) -> None:
-        payload = image(annotations={"build": str(self.random.randrange(12))})
+        build = self.random.randrange(12)
+        payload = image(LAYERS[build % len(LAYERS)], annotations={"build": str(build)})
         names = self.random.choice(((tag,), (tag, "latest"), ()))
+        if self.random.random() < 0.3:
+            for data in (EMPTY, LAYERS[build % len(LAYERS)]):
+                await self.house.push_blob(data, to=f"physics/{name}")
         await self.house.push(payload, *names, to=f"physics/{name}")
 
     async def _pull(self, name: str, tag: str) -> None:
@@ -76,7 +105,32 @@ class Worker:
         if tag.startswith("keep-"):
             return
         repository = await self.house.open(f"physics/{name}")
-        await self.house.manifests.delete(repository, Tag(tag))
+        assert repository.id is not None
+        digest = await self.house.artifacts.resolve(repository.id, Tag(tag))
+        await self.house.artifacts.remove_tag(repository.id, digest, Tag(tag), MARI)
+        self.deleted.add(f"{name}@{digest}")
+
+    async def _mount(self, name: str, _: str) -> None:
+        source = await self.house.open(f"physics/{name}")
+        target = await self.house.open(f"physics/{self.random.choice(REPOSITORIES)}")
+        await self.house.blobs.mount(target, Digest.of(self.random.choice(LAYERS)), source, MARI)
+
+    async def _restore(self, name: str, tag: str) -> None:
+        entry = await self._any()
+        restored = await self.house.bin.restore(self.project_id, entry.id, MARI)
+        self.left.add(entry.name)
+        assert {*restored.tags, *restored.taken} >= set(entry.tags)
+
+    async def _end(self, name: str, tag: str) -> None:
+        entry = await self._any()
+        self.left.add(entry.name)
+        await self.house.bin.delete(self.project_id, entry.id)
+
+    async def _any(self) -> Entry:
+        entries = await self.house.entries(self.project_id)
+        if not entries:
+            raise Missing
+        return self.random.choice(entries)
 
     async def _back(self, name: str, tag: str) -> None:
         repository_id, tags = await self.house.id_of(f"physics/{name}"), Tags(self.house.database)
@@ -94,6 +148,7 @@ async def pass_days(house: House, days: float) -> None:
         "tag_history": ("until",),
         "review": ("review_at",),
         "retention": ("evaluated_at",),
+        "repository": ("deleted_at",),
     }
     async with house.database.transaction() as transaction:
         for table, names in columns.items():
@@ -106,7 +161,7 @@ async def kept_by_plain_reading(keeper: Keeper) -> set[tuple[str, str]]:
     now, stays = time.time(), set()
     rules = (await keeper.policy()).rules
     held = await keeper.house.immutability.rules(keeper.project_id)
-    for repository_id, name in await rows(keeper.house.database, "SELECT id, name FROM repository"):
+    for repository_id, name in await rows(keeper.house.database, "SELECT id, name FROM repository WHERE name < '~'"):
         here = f"WHERE repository_id = {repository_id}"
         found = await rows(keeper.house.database, f"SELECT digest, created_at, pulled_at FROM manifest {here}")
         tags: dict[str, list[tuple[str, float]]] = {row[0]: [] for row in found}
@@ -132,13 +187,26 @@ async def kept_by_plain_reading(keeper: Keeper) -> set[tuple[str, str]]:
     return stays
 
 
-async def walk(house: House, seed: int, rounds: int) -> None:
+async def require_whole(house: House) -> None:
+    """Compare what manifests name with what their repositories have, also in the bin."""
+    here = "repository_id = part.repository_id AND digest = part.digest"
+    lacking = await rows(
+        house.database,
+        "SELECT name, digest FROM part JOIN repository ON repository.id = repository_id"
+        f" WHERE NOT EXISTS (SELECT 1 FROM link WHERE {here.replace('repository_id =', 'link.repository_id =')})"
+        " AND NOT is_manifest",
+    )
+    assert lacking == [], "nothing that a manifest names is lost"
+
+
+async def walk(house: BinHouse, seed: int, rounds: int) -> None:
     made = await house.project()
     await house.quotas.set(await house.admin(), made.id, None)
     for name in REPOSITORIES:
-        await house.push_blob(EMPTY, to=f"physics/{name}")
-    keeper, chance = Keeper(house, made.id), random.Random(seed)
-    workers = [Worker(house, seed * 100 + number) for number in range(4)]
+        for data in (EMPTY, *LAYERS):
+            await house.push_blob(data, to=f"physics/{name}")
+    keeper, chance = Keeper(house, made.id, has_bin=True), random.Random(seed)
+    workers = [Worker(house, made.id, seed * 100 + number) for number in range(4)]
     await keeper.use(*POLICIES[seed % len(POLICIES)])
     frozen = await house.immutability.create(made.id, tags=Selector("frozen-*"))
 
@@ -153,12 +221,21 @@ async def walk(house: House, seed: int, rounds: int) -> None:
 
     for _ in range(rounds):
         await house.immutability.change(made.id, frozen.id, disabled=False)
-        before = await rows(house.database, "SELECT repository_id, name, digest FROM tag WHERE name LIKE 'frozen-%'")
-        keeps = await rows(house.database, "SELECT repository_id, name FROM tag WHERE name LIKE 'keep-%'")
+        before = await rows(house.database, f"{SEEN} AND tag.name LIKE 'frozen-%'")
+        keeps = await rows(house.database, f"{SEEN} AND tag.name LIKE 'keep-%'")
+        needed = chance.random() < 0.3
+        await house.quotas.set(await house.admin(), made.id, await house.used(made.id) + 2000 if needed else None)
+        for worker in workers:
+            worker.deleted, worker.left = set(), set()
         await asyncio.gather(manage(), *map(work, workers))
-        after = await rows(house.database, "SELECT repository_id, name, digest FROM tag")
+        after = await rows(house.database, SEEN)
         assert set(before) <= set(after), "an immutable tag names what it named"
-        assert set(keeps) <= {row[:2] for row in after}, "a rule keeps them always, and nobody deleted them"
+        kept = {row[:2] for row in after}
+        assert {row[:2] for row in keeps} <= kept, "a rule keeps them always, and nobody deleted them"
+        in_bin = {one.name for one in await house.entries(made.id)}
+        gone = set().union(*(worker.deleted for worker in workers)) - set().union(*(worker.left for worker in workers))
+        assert needed or gone <= in_bin, "what somebody deleted can be restored"
+        await require_whole(house)
         await pass_days(house, chance.choice((0.3, 1.1, 2.0)))
         if chance.random() < 0.3:
             await house.immutability.change(made.id, frozen.id, disabled=True)
@@ -170,16 +247,19 @@ async def walk(house: House, seed: int, rounds: int) -> None:
         assert stays.isdisjoint(one[:2] for one in removed), "nothing that a rule keeps is lost"
         there = await rows(house.database, "SELECT name, digest FROM manifest JOIN repository ON repository_id = id")
         assert {one[:2] for one in removed}.isdisjoint(tuple(row) for row in there)
+        in_bin = {one.name for one in await house.entries(made.id)}
+        assert {f"{name}@{digest}" for name, digest, _ in removed} <= in_bin, "what a run removes can be restored"
+        await require_whole(house)
         await house.check_books()
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_against_a_model(house: House, seed: int) -> None:
+async def test_against_a_model(house: BinHouse, seed: int) -> None:
     await walk(house, seed, rounds=2)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(100, 112))
-async def test_against_a_model_for_long(house: House, seed: int) -> None:
+async def test_against_a_model_for_long(house: BinHouse, seed: int) -> None:
     await walk(house, seed, rounds=12)

@@ -44,7 +44,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
-        f"{deep}/policy", f"{deep}/policy/runs/1",
+        f"{deep}/policy", f"{deep}/policy/runs/1", f"{deep}/bin",
         f"{deep}/tags/app:v0000007", f"{deep}/logs", f"{deep}/repositories",
         "/projects/mirror/repositories",
         "/waiting", "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
@@ -65,6 +65,7 @@ def _pages(built: Built) -> dict[str, Ask]:
         "/mine",
         "/mine/sessions",
         "/mine/keys",
+        "/mine/deleted",
     ):
         asks[f"{path} by mari"] = Ask(path, "mari")
     asks[f"/search?q={_NOTHING}&in=tags"] = Ask(f"/search?q={_NOTHING}&in=tags")
@@ -76,7 +77,7 @@ def _pages(built: Built) -> dict[str, Ask]:
     for path in (
         "/search", "/projects", f"{admin}/users", f"{admin}/projects", f"{admin}/robots", f"{admin}/audit",
         f"{admin}/unattended", f"{deep}/members", f"{deep}/robots", f"{deep}/logs", "/projects/mirror/repositories",
-        app, f"{app}@{built.tagged}",
+        app, f"{app}@{built.tagged}", f"{deep}/bin",
     ):  # fmt: skip
         asks[f"{path}?q="] = Ask(f"{path}?q={_NOTHING}")
     return asks
@@ -99,7 +100,7 @@ def _api(built: Built) -> dict[str, Ask]:
         f"{API}/labels?scope=g", f"{API}/labels?scope=p&project_id={built.deep}", f"{API}/labels/{built.size + 1}",
         f"{API}/retentions/metadatas", f"{API}/retentions/1", f"{API}/retentions/1/executions",
         f"{API}/retentions/1/executions/1/tasks", f"{API}/retentions/1/executions/1/tasks/1",
-        f"{deep}/immutabletagrules", f"{app}/tags/v0000007/history",
+        f"{deep}/immutabletagrules", f"{app}/tags/v0000007/history", f"{deep}/bin", f"{API}/deleted-projects",
         f"{API}/quotas", f"{API}/quotas?sort=-used.storage", f"{API}/quotas/{built.deep}", f"{own}/permissions",
         f"{API}/users", f"{API}/users/7", f"{API}/users/search?username=user-0000007",
         f"{API}/mirror/mirror/budget", f"{API}/mirror/mirror/fills", f"{API}/mirror/mirror/traffic", f"{API}/ping",
@@ -126,6 +127,7 @@ def _api(built: Built) -> dict[str, Ask]:
         "artifacts without a match": f"{app}/artifacts?q=tags=~{_NOTHING}",
         "webhook executions without a match": (f"{deep}/webhook/policies/{built.size + 1}/executions?q=status=Error"),
         "tags without a match": f"{tagged}/tags?q=name=~{_NOTHING}",
+        "the bin without a match": f"{deep}/bin?q=name=~{_NOTHING}",
     }.items():
         asks[name] = Ask(path)
     for name, path in {
@@ -278,6 +280,9 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/projects/mirror/repositories?q=": (_SEARCH, 200, 326000),
     "/projects/deep/repositories/app?q=": (_SEARCH, 12000, 2447000),
     f"/projects/deep/repositories/app@sha256:{3:064x}?q=": (_SEARCH, 900, 341000),
+    "/projects/deep/bin?q=": (_SEARCH, 1500, 1300000),
+    "/projects/deep/storage": (_SEARCH, 60000, 700000),
+    "the bin without a match": (_SEARCH, 1500, 700000),
     "/api/v2.0/projects?public=true": (_COUNT, 300, 31000),
     "/api/v2.0/projects?name=deep": (_SEARCH, 900, 602000),
     "/api/v2.0/projects/deep/logs": (_COUNT, 0, 13000),

@@ -4,6 +4,7 @@
 mirror      a cache of docker.io: ``size`` repositories with a manifest, a tag and a blob each
 deep/app    one repository: ``size`` manifests (indexes, their children, images), ``size`` tags of one image, and
             as many of all others; half of the audit log is about it
+            the bin of its project has ``size`` images more
 p-0000001 …  ``size`` projects, every tenth public, with a member, a robot account, a label and audit entries each
 requests    ``size`` that were kept for operators, all of one repository and one address
 user-0000001 …  ``size`` people; `MARI` is a member of a few projects, and one of her groups is of others
@@ -109,7 +110,7 @@ def _digest(number: int) -> str:
 
 
 def _statements(d: _Dialect, size: int) -> list[str]:
-    made = (part(d, size) for part in (_projects, _people, _mirror, _deep, _plans, _webhooks, _log))
+    made = (part(d, size) for part in (_projects, _people, _mirror, _deep, _bin, _plans, _webhooks, _log))
     return [line for lines in made for line in lines]
 
 
@@ -242,6 +243,27 @@ def _deep(d: _Dialect, size: int) -> list[str]:
         " WHERE i % 4 = 0 OR i % 4 = 3",
         f"INSERT INTO {tag} SELECT {app}, 'build-' || {d.padded('i')}, {d.digest('3')}, {_NOW} + i, {_NOW}, 512"
         f" FROM {many}",
+    ]
+
+
+def _bin(d: _Dialect, size: int) -> list[str]:
+    """Put images of one project into its bin, each in a repository of its own, and a few projects into theirs."""
+    many, few, first = d.series(str(size)), d.series(str(FEW)), 4 * size
+    # Deleted within the last days.
+    lately, digest = f"{_NOW + 1_900_000} + i / 1000.0", d.digest("i")
+    columns = "name, public, settings, used_bytes, created_at, owner_id, deleted_at, deleted_by, old_name, was_public"
+    settings = "'{}'::json" if isinstance(d, _PostgreSQL) else "'{}'"
+    return [
+        "INSERT INTO repository (id, project_id, name, created_at, pending, deleted_at, deleted_by, old_name)"
+        f" SELECT i + {first}, {size + 2}, '~' || i, {_NOW}, true, {lately}, 'person:{MARI}', 'app@' || {digest}"
+        f" FROM {many}",
+        _manifests(d, f"i + {first}", digest, many),
+        "INSERT INTO link (repository_id, digest, project_id, pulled_at)"
+        f" SELECT i + {first}, {d.digest('i + 9000000')}, {size + 2}, {_NOW} FROM {many}",
+        "INSERT INTO tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
+        f" SELECT i + {first}, 'old', {digest}, {_NOW}, {_NOW}, 512 FROM {many}",
+        f"INSERT INTO project ({columns}) SELECT '~p' || i, false, {settings}, 5, {_NOW}, 7, {lately},"
+        f" 'person:{MARI}', 'gone-' || i, false FROM {few}",
     ]
 
 

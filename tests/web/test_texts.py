@@ -21,7 +21,7 @@ from app.web.pages import shapes, texts
 WEB = texts.LOCALE_FOLDER.parent
 APP = WEB.parent
 # Whose errors pages show; what is said of tokens and of headers only programs get to read.
-ERRORS_OF = ("access/**/*.py", "projects/*.py", "registry/artifacts.py", "registry/charts.py",
+ERRORS_OF = ("access/**/*.py", "projects/*.py", "registry/artifacts.py", "registry/bin.py", "registry/charts.py",
              "registry/repositories.py", "registry/tags.py", "registry/tag_fates.py", "registry/retention_runs.py",
              "oci/digest.py", "oci/reference.py", "database/quotas.py", "database/trouble.py", "web/access_control.py",
              "web/login.py", "web/pages/*.py", "plans/*.py")  # fmt: skip

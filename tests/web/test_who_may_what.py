@@ -58,6 +58,10 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", "/delete"): Door(PROJECT_ADMIN, fields={"name": "another"}),
     ("get", "/storage"): Door(LIMITED),
     ("post", "/free-unfinished"): Door(MAINTAINER),
+    ("get", "/bin"): Door(MAINTAINER, people=True),
+    ("post", "/bin/restore"): Door(MAINTAINER, people=True, fields={"entry": "999999"}),
+    ("post", "/bin/delete"): Door(MAINTAINER, people=True, fields={"entry": "999999"}),
+    ("post", "/bin/empty"): Door(MAINTAINER, people=True),
     ("get", "/members"): Door(GUEST),
     ("post", "/members/add"): Door(PROJECT_ADMIN, fields={"name": "nobody-known", "role": "guest"}),
     ("post", "/members/role"): Door(PROJECT_ADMIN, fields={"member": "MEMBER", "role": LIMITED}),
@@ -131,6 +135,9 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("get", "/mine"): PEOPLE,
     ("get", "/mine/sessions"): PEOPLE,
     ("post", "/mine/sessions/revoke"): PEOPLE,
+    ("get", "/mine/deleted"): PEOPLE,
+    ("post", "/mine/deleted/restore"): PEOPLE,
+    ("post", "/mine/deleted/delete"): PEOPLE,
     ("get", "/mine/keys"): PEOPLE,
     ("post", "/mine/keys"): PEOPLE,
     ("post", "/mine/keys/delete"): PEOPLE,
@@ -159,7 +166,10 @@ OUTSIDE: Mapping[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 # A script asks for the first by its form, people are sent to the front page. Redirects lead to the second. Of the third
 # there is one form for each entry of a list that is empty here.
-NO_LINK_TO = {("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended")}
+NO_LINK_TO = {
+    ("get", "/addresses"), ("get", "/secret"), ("post", "/administration/unattended"),
+    ("post", "/mine/deleted/restore"), ("post", "/mine/deleted/delete"),
+}  # fmt: skip
 # Nobody here has a plan, and only those who may make one see their list in the menu.
 OF_A_PLAN = {("get", f"/plans/{table._PLAN}"), ("get", f"/plans/{table._PLAN}/fills"), ("post", "/plans/delete")}
 # A robot that is not there is no form's error but a page's: the door was open.
@@ -357,6 +367,10 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     project = scene.projects[place]
     # A blob that no manifest names is an unfinished push.
     Registry(scene.house.host, ADMIN, ADMINS_PASSWORD).push_blob(f"{project.name}/half", caller.encode())
+    # Something is in the bin.
+    scene.push(project, "gone", "v1", "gone")
+    gone = {"project_name": project.name, "repository_name": "gone"}
+    assert scene.admin.do("deleteRepository", None, None, **gone).status == 200
     inside = [in_a_project(door, project) for door in IN_A_PROJECT if door[0] == "get"]
     inside += [f"/projects/{project.mirror}", f"/projects/{project.name}?q=x"]
     outside = [outside_of_projects(door, scene) for door in OUTSIDE if door[0] == "get"]

@@ -53,6 +53,13 @@ class Scene:
         return {"project_name": self.name, "repository_name": "app", "reference": "v1"}
 
     @property
+    def binned(self) -> int:
+        """The newest entry of the project's bin."""
+        entries = self.api.do("listBin", project_name_or_id=self.name).json()
+        self.made["emptied"] = len(entries) - 1
+        return int(entries[0]["id"])
+
+    @property
     def webhook(self) -> dict[str, Any]:
         return {"project_name_or_id": self.name, "webhook_policy_id": self.made["webhook"]}
 
@@ -66,6 +73,14 @@ def robot(name: str, project: str) -> dict[str, Any]:
     return {
         "name": name, "level": "project", "permissions": [{"namespace": project, "access": access("repository:pull")}],
     }  # fmt: skip
+
+
+def delete_another(scene: Scene) -> int:
+    """Delete another project, which is made first if there is none; return its number."""
+    if "again" not in scene.made:
+        scene.made["again"] = scene.api.do("createProject", {"project_name": f"{scene.name}-again"}).number
+    assert scene.api.do("deleteProject", project_name_or_id=f"{scene.name}-again").status == 200
+    return scene.made["again"]
 
 
 def start(scene: Scene) -> None:
@@ -220,12 +235,27 @@ BY_API: Mapping[str, Change] = {
     "deleteArtifact": (
         lambda s: s.do("deleteArtifact", **s.image),
         lambda s: ("delete", "artifact", f"{s.name}/app@{s.digest}", True)),
+    "restoreFromBin": (
+        lambda s: s.do("restoreFromBin", project_name_or_id=s.name, bin_id=s.binned),
+        lambda s: ("restore", "artifact", f"{s.name}/app@{s.digest}", True)),
     "deleteRepository": (
         lambda s: s.do("deleteRepository", project_name=s.name, repository_name="app"),
         lambda s: ("delete", "repository", f"{s.name}/app", True)),
+    "deleteForGood": (
+        lambda s: s.do("deleteForGood", project_name_or_id=s.name, bin_id=s.binned),
+        lambda s: ("delete", "bin", f"{s.name}/app", True)),
+    "emptyBin": (
+        lambda s: s.do("emptyBin", project_name_or_id=s.name),
+        lambda s: ("delete", "bin", f"{s.name}: {s.made['emptied']}", True)),
     "deleteProject": (
         lambda s: s.do("deleteProject", project_name_or_id=s.name),
         lambda s: ("delete", "project", s.name, True)),
+    "restoreProject": (
+        lambda s: s.do("restoreProject", deleted_project_id=delete_another(s)),
+        lambda s: ("restore", "project", f"{s.name}-again", False)),
+    "deleteProjectForGood": (
+        lambda s: s.do("deleteProjectForGood", deleted_project_id=delete_another(s)),
+        lambda s: ("delete", "bin", f"{s.name}-again", False)),
     "createUser": (
         lambda s: s.do("createUser", {"username": f"of-{s.name}", "password": PASSWORD}, "person"),
         lambda s: ("create", "account", f"of-{s.name}", False)),
@@ -292,8 +322,10 @@ class Noted:
         assert len(found) == 1, (line, found)
         (entry,) = found
         assert (entry["username"], entry["user_kind"], entry["client_address"]) == (who, "person", "127.0.0.1")
-        assert entry.get("project_id") == (self.scene.number if in_project else None)
-        assert entry.get("project_name") == (self.scene.name if in_project else None)
+        of = (self.scene.number, self.scene.name) if in_project else (None, None)
+        if resource == f"{self.scene.name}-again":
+            of = self.scene.made["again"], resource
+        assert (entry.get("project_id"), entry.get("project_name")) == of
         assert entry["times"] == 1
         assert entry["op_time"]
 
@@ -326,7 +358,8 @@ def test_a_change_by_the_api_is_noted(by_api: Noted, operation: str) -> None:
 
 
 def test_what_is_told_of_a_project_that_is_gone_is_found_by_its_name(by_api: Noted) -> None:
-    scene, in_project = by_api.scene, {one["id"] for one in by_api.entries if "project_id" in one}
+    scene = by_api.scene
+    in_project = {one["id"] for one in by_api.entries if one.get("project_id") == scene.number}
     assert scene.api.do("getProject", project_name_or_id=scene.name).status == 404
     for chosen in (f"project_name={scene.name}", f"text=~{scene.name[2:]}"):
         rows = scene.api.do("listAuditLogs", query={"q": chosen, "page_size": 100}).json()
@@ -550,12 +583,27 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("DeleteArtifactPage",
         lambda s: s.send(f"{s.at}/delete-artifact/{s.app}"),
         lambda s: ("delete", "artifact", f"{s.name}/{s.app}", True)),
+    ("RestorePage",
+        lambda s: s.send(f"{s.at}/bin/restore", entry=s.binned),
+        lambda s: ("restore", "artifact", f"{s.name}/{s.app}", True)),
     ("DeleteRepositoryPage",
         lambda s: s.send(f"{s.at}/delete-repository/app", name="app"),
         lambda s: ("delete", "repository", f"{s.name}/app", True)),
+    ("DeleteForGoodPage",
+        lambda s: s.send(f"{s.at}/bin/delete", entry=s.binned),
+        lambda s: ("delete", "bin", f"{s.name}/app", True)),
+    ("EmptyBinPage",
+        lambda s: s.send(f"{s.at}/bin/empty"),
+        lambda s: ("delete", "bin", f"{s.name}: {s.made['emptied']}", True)),
     ("DeleteProjectPage",
         lambda s: s.send(f"{s.at}/delete", name=s.name),
         lambda s: ("delete", "project", s.name, True)),
+    ("RestoreProjectPage",
+        lambda s: s.send("/mine/deleted/restore", project=delete_another(s)),
+        lambda s: ("restore", "project", f"{s.name}-again", False)),
+    ("DeleteProjectForGoodPage",
+        lambda s: s.send("/mine/deleted/delete", project=delete_another(s)),
+        lambda s: ("delete", "bin", f"{s.name}-again", False)),
     ("NewRobotPage",
         lambda s: s.send("/administration/robots/new", name=f"all-{s.name}", days=1, right="repository:pull"),
         lambda s: ("create", "robot", s.all, False)),

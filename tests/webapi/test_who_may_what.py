@@ -123,6 +123,14 @@ def an_artifact(scene: Scene, project: Project) -> dict[str, Any]:
     return {**a_repository(scene, project), "reference": "v1"}
 
 
+def an_entry(scene: Scene, project: Project) -> dict[str, Any]:
+    """Delete a repository, which is in the bin then."""
+    path = a_repository(scene, project)
+    assert scene.admin.do("deleteRepository", **path).status == 200
+    entries = scene.admin.do("listBin", project_name_or_id=project.name).json()
+    return {"project_name_or_id": project.name, "bin_id": entries[0]["id"]}
+
+
 def a_tag(scene: Scene, project: Project) -> dict[str, Any]:
     name = scene.fresh()
     scene.admin.do("createTag", {"name": name}, project_name=project.name, **_ARTIFACT)
@@ -208,6 +216,10 @@ IN_A_PROJECT = {
         lambda _, project, caller: caller.do("updateMetadata", {"public": str(project.public).lower()},
                                              project_name_or_id=project.name, meta_name="public")),
     "freeUnfinishedPushes": Door(MAINTAINER, False, True, by_name("freeUnfinishedPushes")),
+    "listBin": Door(MAINTAINER, False, False, by_name("listBin")),
+    "restoreFromBin": Door(MAINTAINER, False, False, with_victim("restoreFromBin", an_entry)),
+    "deleteForGood": Door(MAINTAINER, False, False, with_victim("deleteForGood", an_entry)),
+    "emptyBin": Door(MAINTAINER, False, False, by_name("emptyBin")),
     "listProjectAuditLogExts": Door(ADMIN, False, True, by_name("listProjectAuditLogExts")),
     **{
         operation: Door(LIMITED, True, True, by_name(operation))
@@ -395,6 +407,7 @@ OUTSIDE = {
     "getSystemInfo": Gate(EVERYBODY, plain("getSystemInfo")),
     "getDocumentJson": Gate(EVERYBODY, plain("getDocumentJson")),
     "getDocumentYaml": Gate(EVERYBODY, plain("getDocumentYaml")),
+    "listDeletedProjects": Gate(IN_PERSON, plain("listDeletedProjects")),
     "listProjects": Gate(EVERYBODY, plain("listProjects")),
     "listAllRepositories": Gate(EVERYBODY, plain("listAllRepositories")),
     "search": Gate(EVERYBODY, plain("search", query={"q": "app"})),
@@ -442,6 +455,8 @@ OUTSIDE = {
 }  # fmt: skip
 # Operations whose way in is seen by what is not there: 404 says that the door was open.
 MISSING = {
+    "restoreProject": Gate(IN_PERSON, plain("restoreProject", deleted_project_id=999999)),
+    "deleteProjectForGood": Gate(IN_PERSON, plain("deleteProjectForGood", deleted_project_id=999999)),
     "deleteAccessKey": Gate(IN_PERSON, plain("deleteAccessKey", key_id=999999)),
     "getPlan": Gate(IN_PERSON, plain("getPlan", plan_id=999999)),
     "deletePlan": Gate(IN_PERSON, plain("deletePlan", plan_id=999999)),

@@ -105,7 +105,7 @@ class ProjectHandler(ApiHandler):
     async def delete(self) -> None:
         if reason := _in_the_way(await self.services.projects.summary(self.view.id)):
             raise PreconditionFailed(reason)
-        await self.services.projects.remove(self.view.id)
+        await self.services.projects.remove(self.view.id, self.principal.subject)
         self.note("delete", "project", self.view.name)
 
 
@@ -129,6 +129,7 @@ class SummaryHandler(ApiHandler):
                 "hard": storage(row.quota_bytes),
                 "used": storage(row.used_bytes),
                 "unfinished": storage(await self.services.quotas.unfinished(self.view.id)),
+                "bin": storage((await self.services.bin.charged(self.view.id)).number),
             }
         upstream = summary.project.upstream
         if upstream is not None and upstream in self.services.upstreams:

@@ -87,5 +87,5 @@ class RepositoryHandler(InRepository):
 
     async def delete(self, repository_name: str) -> None:
         entry = await self.repository(repository_name)
-        await self.services.repositories.remove(entry.id)
+        await self.services.repositories.remove(entry.id, self.principal.subject)
         self.note("delete", "repository", entry.full_name)

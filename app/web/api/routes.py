@@ -15,6 +15,7 @@ from app.web.services import Services
 
 from . import (
     artifacts,
+    deleted,
     elsewhere,
     immutability,
     labels,
@@ -56,6 +57,12 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
     f"{_PROJECT}/metadatas/": projects.MetadataHandler,
     f"{_PROJECT}/metadatas/{{meta_name}}": projects.OneMetadataHandler,
     f"{_PROJECT}/unfinished-pushes": projects.UnfinishedPushesHandler,
+    f"{_PROJECT}/bin": deleted.BinHandler,
+    f"{_PROJECT}/bin/{{bin_id}}": deleted.BinEntryHandler,
+    f"{_PROJECT}/bin/{{bin_id}}/_restore": deleted.RestoreHandler,
+    "/deleted-projects": deleted.DeletedProjectsHandler,
+    "/deleted-projects/{deleted_project_id}": deleted.DeletedProjectHandler,
+    "/deleted-projects/{deleted_project_id}/_restore": deleted.RestoreProjectHandler,
     f"{_PROJECT}/members": members.MembersHandler,
     f"{_PROJECT}/members/{{mid}}": members.MemberHandler,
     "/projects/{project_name}/logs": logs.LogsHandler,

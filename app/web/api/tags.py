@@ -51,7 +51,7 @@ class TagHandler(InArtifacts):
         entry = await self.repository(repository_name)
         name = Tag.parse(tag_name)
         digest = await self.resolve(entry.id, reference)
-        await self.services.artifacts.remove_tag(entry.id, digest, name)
+        await self.services.artifacts.remove_tag(entry.id, digest, name, self.principal.subject)
         self.note("delete", "tag", f"{entry.full_name}:{name}")
 
 

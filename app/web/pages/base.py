@@ -221,6 +221,10 @@ class PageHandler(ProtectedHandler, Readable):
 
         Raise 401 and errors of the service (5xx).
         """
+        await self.settle_with(doing, [done], to)
+
+    async def settle_with(self, doing: Awaitable[object], done: Sequence[str], to: str) -> None:
+        """Do as `settle`; the action may add sentences to the message ``done``."""
         try:
             await doing
         except OCIError as error:
@@ -228,7 +232,7 @@ class PageHandler(ProtectedHandler, Readable):
                 raise
             self.flash("danger", self.said(error))
         else:
-            self.flash("success", done)
+            self.flash("success", " ".join(done))
         self.redirect(self.returning(to), status=303)
 
     @property

@@ -110,7 +110,8 @@ class SummaryPage(PageHandler):
             summary=summary,
             warning=await self.services.quotas.warning(self.opened.id) if self.may(roles.READ_QUOTA) else None,
             recent=await self.services.database.read(repositories.page, self.opened.id, Page(6)),
-            unfinished=await self._unfinished(),
+            unfinished=await self.services.quotas.unfinished(self.opened.id) if self._reads_quota else 0,
+            binned=await self.services.bin.charged(self.opened.id) if self._reads_quota else None,
             pushes=await self._pushes(),
             role_names=words.ROLES,
         )
@@ -119,10 +120,10 @@ class SummaryPage(PageHandler):
         hosted = [] if self.opened.upstream else [self.opened.id]
         return await self.services.database.read(activity.pushed, hosted, looked=MOST_COUNTED, limit=_MOST_PUSHES)
 
-    async def _unfinished(self) -> int:
-        """Return what unfinished pushes hold, in bytes; 0 for those who may not read the quota."""
-        reads = self.opened.upstream is None and self.may(roles.READ_QUOTA)
-        return await self.services.quotas.unfinished(self.opened.id) if reads else 0
+    @property
+    def _reads_quota(self) -> bool:
+        """Return whether the visitor sees what unfinished pushes and the bin hold of a quota."""
+        return self.opened.upstream is None and self.may(roles.READ_QUOTA)
 
 
 class StoragePage(PageHandler):
@@ -216,7 +217,7 @@ class DeleteProjectPage(PageHandler):
             self.flash("danger", self._("The name that you typed is not the project's name. Nothing was deleted."))
             self.redirect(f"/projects/{project}/configuration", status=303)
             return
-        await self.services.projects.remove(self.opened.id)
+        await self.services.projects.remove(self.opened.id, self.principal.subject)
         self.note("delete", "project", self.opened.name)
         self.flash("success", self._("The project %(name)s is deleted.") % {"name": self.opened.name})
         self.redirect("/projects", status=303)

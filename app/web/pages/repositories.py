@@ -265,7 +265,7 @@ class DeleteRepositoryPage(OnRepository):
             self.flash("danger", self._("The name that you typed is not the repository's name. Nothing was deleted."))
             self.redirect(self.at(project, name), status=303)
             return
-        await self.services.repositories.remove(repository.id)
+        await self.services.repositories.remove(repository.id, self.principal.subject)
         self.note("delete", "repository", self.full(name))
         self.flash("success", self._("The repository %(name)s is deleted.") % {"name": name})
         self.redirect(f"/projects/{project}/repositories", status=303)

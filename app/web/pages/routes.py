@@ -13,6 +13,7 @@ from app.web.services import Services
 from . import administration as admin
 from . import (
     compare,
+    deleted,
     front,
     guide,
     labels,
@@ -64,6 +65,9 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (r"/mine", mine.MinePage),
     (r"/mine/sessions", mine.SessionsPage),
     (r"/mine/sessions/revoke", mine.RevokeSessionPage),
+    (r"/mine/deleted", deleted.DeletedProjectsPage),
+    (r"/mine/deleted/restore", deleted.RestoreProjectPage),
+    (r"/mine/deleted/delete", deleted.DeleteProjectForGoodPage),
     (r"/mine/keys", mine.KeysPage),
     (r"/mine/keys/delete", mine.DeleteKeyPage),
     (r"/administration", operations.OverviewPage),
@@ -89,6 +93,10 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/delete", projects.DeleteProjectPage),
     (_PROJECT + r"/storage", projects.StoragePage),
     (_PROJECT + r"/free-unfinished", projects.FreeUnfinishedPage),
+    (_PROJECT + r"/bin", deleted.BinPage),
+    (_PROJECT + r"/bin/restore", deleted.RestorePage),
+    (_PROJECT + r"/bin/delete", deleted.DeleteForGoodPage),
+    (_PROJECT + r"/bin/empty", deleted.EmptyBinPage),
     (_PROJECT + r"/cache", mirrors.CachePage),
     (_PROJECT + r"/cache/fills", mirrors.FillsPage),
     (_PROJECT + r"/members", members.MembersPage),

@@ -35,7 +35,7 @@ class OnTags(OnRepository):
         """Remove tags of artifacts, and note that."""
         repository = await self.repository(name)
         for tag, digest in tags:
-            await self.services.artifacts.remove_tag(repository.id, digest, tag)
+            await self.services.artifacts.remove_tag(repository.id, digest, tag, self.principal.subject)
             self.note("delete", "tag", self.full(name, f":{tag}"))
 
 

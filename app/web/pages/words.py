@@ -121,6 +121,7 @@ OPERATIONS: Mapping[str, str] = {
     "password": mark("changed the password of"),
     "refuse": mark("failed to log in as"),
     "reject": mark("was refused:"),
+    "restore": mark("restored"),
     "run": mark("ran"),
     "stop": mark("stopped a run of"),
 }
@@ -151,6 +152,7 @@ RESOURCES: Mapping[str, str] = {
     "upload": mark("unfinished pushes of"),
     "immutability rule": mark("immutability rule"),
     "retention policy": mark("retention policy"),
+    "bin": mark("from the bin:"),
 }
 
 # How requests ended, as in `app.web.events`. One that succeeded is kept only if it was slow or filled the cache.
