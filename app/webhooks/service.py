@@ -159,38 +159,38 @@ class Webhooks:
         if target.payload_format not in set(PayloadFormat):
             raise Invalid("the payload format must be one of %(known)s", known=", ".join(PayloadFormat))
         header = target.auth_header or ""
-        if len(header) > _MOST_HEADER or not (header.isascii() and (header.isprintable() or not header)):
-            raise Invalid("the header needs printable ASCII characters, at most %(most)s", most=_MOST_HEADER)
+        check_target(target.url, header, self._guard)
         return {
             "name": checks.word(content.name, Term("name")),
             "description": checks.text(content.description, Term("description")),
             "enabled": content.enabled,
-            "url": checked_url(target.url, self._guard),
+            "url": target.url,
             **({} if target.auth_header is None else {"auth_header": self._encrypt(header) if header else None}),
             "payload_format": target.payload_format,
             "event_types": tuple(event for event in EventType if event in event_types),
         }
 
 
-def checked_url(text: str, guard: AddressGuard) -> str:
-    """Return the address of a target; raises Invalid for one that nothing can be sent to."""
+def check_target(url: str, header: str, guard: AddressGuard) -> None:
+    """Raise Invalid for an address that nothing can be sent to, or a header that cannot be sent."""
+    if len(header) > _MOST_HEADER or not (header.isascii() and (header.isprintable() or not header)):
+        raise Invalid("the header needs printable ASCII characters, at most %(most)s", most=_MOST_HEADER)
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        usable = usable and parts.username is None and text.isascii() and text.isprintable()
-        url = URL(text) if usable and len(text) <= _MOST_URL else None
+        usable = usable and parts.username is None and url.isascii() and url.isprintable()
+        address = URL(url) if usable and len(url) <= _MOST_URL else None
     except ValueError:
-        url = None
-    if url is None:
+        address = None
+    if address is None:
         raise Invalid(
             "the target must be an http:// or https:// address of at most %(most)s characters, without a user name",
             most=_MOST_URL,
         )
     try:
-        guard.check(url)
+        guard.check(address)
     except OCIError:
         raise Invalid("the target must be a public address; nothing is sent to private networks") from None
-    return text
 
 
 async def _find(transaction: Transaction, project_id: int, webhook_id: int) -> Webhook:
