@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from app.access.errors import Missing
+from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.reference import Tag
 from app.oci.retention import DAY, Rule, Template
@@ -47,7 +48,7 @@ POLICIES: Sequence[Sequence[Rule]] = (
 
 
 class Worker:
-    """Somebody who does anything with what a few tags name, but never deletes a keep-* tag."""
+    """Somebody who does anything with what a few tags name, mounts layers too, but never deletes a keep-* tag."""
 
     def __init__(self, house: House, seed: int) -> None:
         self.house = house
@@ -56,7 +57,9 @@ class Worker:
 
     async def act(self) -> None:
         name, tag = self.random.choice(REPOSITORIES), self.random.choice(TAGS)
-        act = self.random.choice((self._push, self._push, self._push, self._pull, self._delete, self._back))
+        act = self.random.choice(
+            (self._push, self._push, self._push, self._mount, self._pull, self._delete, self._back)
+        )
         # What is not there, or immutable, is refused.
         with suppress(OCIError):
             await act(name, tag)
@@ -65,6 +68,15 @@ class Worker:
         payload = image(annotations={"build": str(self.random.randrange(12))})
         names = self.random.choice(((tag,), (tag, "latest"), ()))
         await self.house.push(payload, *names, to=f"physics/{name}")
+
+    async def _mount(self, name: str, tag: str) -> None:
+        """Push an image with a layer that the other repository may have."""
+        layer, path = b"layer %d" % self.random.randrange(2), f"physics/{name}"
+        (other,) = set(REPOSITORIES) - {name}
+        source = await self.house.open(f"physics/{other}") if self.random.random() < 0.5 else None
+        if not await self.house.blobs.mount(await self.house.open(path), Digest.of(layer), source, "person:mari"):
+            await self.house.push_blob(layer, to=path)
+        await self.house.push(image(layer), tag, to=path, by="person:mari")
 
     async def _pull(self, name: str, tag: str) -> None:
         repository_id = await self.house.id_of(f"physics/{name}")
@@ -93,6 +105,7 @@ async def pass_days(house: House, days: float) -> None:
         "manifest": ("created_at", "pulled_at"),
         "tag_history": ("until",),
         "review": ("review_at",),
+        "garbage": ("remove_at",),
         "retention": ("evaluated_at",),
     }
     async with house.database.transaction() as transaction:
@@ -130,6 +143,18 @@ async def kept_by_plain_reading(keeper: Keeper) -> set[tuple[str, str]]:
                 taken = [one for one in taken if one[0] > now - rule.count * DAY]
             stays |= {(name, digest) for _, digest in taken}
     return stays
+
+
+async def check_parts(house: House) -> None:
+    """Every blob that a manifest names is linked in its repository, and its object is in the store."""
+    lost = (
+        "SELECT p.repository_id, p.manifest, p.digest FROM part p LEFT JOIN link l ON l.digest = p.digest AND "
+        "l.repository_id = p.repository_id LEFT JOIN blob b ON b.digest = l.digest WHERE NOT p.is_manifest "
+        "AND b.digest IS NULL"
+    )
+    assert await rows(house.database, lost) == []
+    there = {path.name for path in house.folder.rglob("*")}
+    assert {row[0] for row in await rows(house.database, "SELECT object_key FROM blob")} <= there
 
 
 async def walk(house: House, seed: int, rounds: int) -> None:
@@ -171,6 +196,7 @@ async def walk(house: House, seed: int, rounds: int) -> None:
         there = await rows(house.database, "SELECT name, digest FROM manifest JOIN repository ON repository_id = id")
         assert {one[:2] for one in removed}.isdisjoint(tuple(row) for row in there)
         await house.check_books()
+        await check_parts(house)
 
 
 @pytest.mark.parametrize("seed", range(3))
