@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -54,19 +55,28 @@ class Receiver:
         self.got.append((dict(request.headers), await request.json()))
         return web.Response(status=answer if isinstance(answer, int) else 200, text="an answer")
 
+    async def come(self, runner: web.AppRunner, port: int = 0) -> web.TCPSite:
+        """Listen, on the same port as before if one is given."""
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[-1][1]}/hook"
+        return site
+
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    application = web.Application()
-    application.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    yield receiver
+async def runner() -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(web.Application(), shutdown_timeout=0.1)
+    yield runner
     await runner.cleanup()
+
+
+@pytest.fixture
+async def receiver(runner: web.AppRunner) -> Receiver:
+    receiver = Receiver()
+    runner.app.router.add_post("/hook", receiver.take)
+    await runner.setup()
+    await receiver.come(runner)
+    return receiver
 
 
 def trusting() -> AddressGuard:
@@ -315,6 +325,54 @@ async def test_a_worker_killed_while_it_sends_leaves_the_rest_to_another(scene: 
     await asyncio.gather(*(scene.deliveries(60.0, 60.0).send_due() for _ in range(3)))
     assert await scene.ended(webhook) == [("Success", 2)]
     assert len(scene.receiver.got) == 1
+
+
+async def test_nothing_is_sent_before_its_event_is_committed(scene: Scene) -> None:
+    await scene.add()
+    await scene.push("v1")
+    repository_id, sender = await scene.house.id_of(), scene.deliveries()
+    await sender.send_due()
+    scene.receiver.got.clear()
+    async with scene.database.transaction() as transaction:
+        await webhooks.emit(transaction, repository_id, EventType.DELETE, digest=EMPTY, tags=(), operator="")
+        await sender.send_due()
+        assert scene.receiver.got == []
+    await sender.send_due()
+    assert [body["type"] for _, body in scene.receiver.got] == ["DELETE_ARTIFACT"]
+
+
+async def test_each_event_arrives_although_receiver_and_workers_fail(
+    scene: Scene, runner: web.AppRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses, fails, hangs and comes back, and workers are killed while they send."""
+    monkeypatch.setattr("app.webhooks.deliveries._SECONDS", ClientTimeout(total=0.5))
+    webhook, chance, port = await scene.add(), random.Random(4), runner.addresses[0][1]
+    for number in range(5):
+        await scene.push(f"v{number}")
+    for site in list(runner.sites):
+        await site.stop()
+    await scene.deliveries(60.0, 60.0).send_due()
+    answers = [answer for _, answer in await told(scene, webhook)]
+    assert all("Cannot connect" in answer for answer in answers), "it refuses"
+    await scene.receiver.come(runner, port)
+    async with scene.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE delivery SET next_at = 0"))
+    scene.receiver.answers = lambda: chance.choice((200, 500, 503, 30.0))
+    async with asyncio.timeout(90):
+        while {status for status, _ in await told(scene, webhook)} != {"Success"}:
+            workers = [asyncio.create_task(scene.deliveries(*(0.3,) * 1000).send_due()) for _ in range(2)]
+            await asyncio.sleep(chance.random() / 5)
+            workers[0].cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+    arrived = {(headers["X-Event-Id"], body["event_data"]["resources"][0]["tag"]) for headers, body in
+               scene.receiver.got}  # fmt: skip
+    assert sorted(tag for _, tag in arrived) == [f"v{number}" for number in range(5)]
+
+
+async def told(scene: Scene, webhook: Webhook) -> list[tuple[str, str]]:
+    """Give the status and the last answer of each delivery."""
+    rows, _ = await scene.webhooks.deliveries(webhook, Page(100))
+    return [(row.status, row.answer) for row in rows]
 
 
 async def test_nothing_is_sent_inside(scene: Scene, database: Database) -> None:
