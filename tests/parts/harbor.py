@@ -375,10 +375,12 @@ class Harbor:
             targets=[target], event_types=list(events or ("PUSH_ARTIFACT",)),
         )  # fmt: skip
 
-    def log(self, project: int, operation: str, resource: str, username: str) -> None:
+    def log(self, project: int, operation: str, resource: str, username: str, *, succeeded: bool | None = None) -> None:
+        """Add an entry to the audit log; only later releases have ``succeeded``."""
+        ended = {} if succeeded is None else {"op_result": succeeded}
         self.insert(
             self.log_table, project_id=project, operation=operation, resource_type="artifact", resource=resource,
-            username=username, op_time=_when(6),
+            username=username, op_time=_when(6), **ended,
         )  # fmt: skip
 
 

@@ -102,11 +102,10 @@ async def test_a_webhook_that_could_not_be_made_here_does_not_move(scene: Scene)
     harbor = scene.harbor
     lab = harbor.add_project("lab")
     good = harbor.hook(lab, "good", "https://chat.example.org/a")
-    for name, address, more in (
-        ("inside", "http://10.0.0.7/hook", {}), ("none", "no address", {}), ("user", "https://u:p@example.org/", {}),
-        ("header", "https://example.org/", {"header": "a\nb"}), ("slack", "https://example.org/", {"type": "slack"}),
-    ):  # fmt: skip
-        harbor.hook(lab, name, address, **more)
+    for name, address in (("inside", "http://10.0.0.7/hook"), ("none", "no address"), ("user", "https://u:p@a.org/")):
+        harbor.hook(lab, name, address)
+    harbor.hook(lab, "header", "https://example.org/", header="a\nb")
+    harbor.hook(lab, "slack", "https://example.org/", type="slack")
     for dry in (True, False):
         told = await scene.move(dry=dry)
         assert "webhooks: 1 new, 5 cannot move" in told
@@ -119,6 +118,24 @@ async def test_a_webhook_that_could_not_be_made_here_does_not_move(scene: Scene)
     harbor.execute("UPDATE notification_policy SET targets = %s WHERE id = %s", targets, good)
     assert "private networks (2)" in await scene.move()
     assert await scene.rows("SELECT url FROM webhook") == [("https://chat.example.org/a",)], "as it was moved"
+
+
+async def test_what_failed_in_harbor_is_no_success_here(scene: Scene) -> None:
+    if scene.harbor.log_table != "audit_log_ext":
+        pytest.skip("Harbor notes since 2.13 how an operation ended")
+    scene.harbor.add_user("mari")
+    lab = scene.harbor.add_project("lab")
+    for operation, resource, username in (
+        ("login", "user", "mari"), ("login", "user", "a-password-in-the-wrong-field"), ("delete", "lab", "mari"),
+    ):  # fmt: skip
+        scene.harbor.log(lab, operation, resource, username, succeeded=False)
+    scene.harbor.log(lab, "login", "mari", "mari", succeeded=True)
+    await scene.move()
+    found = await scene.rows("SELECT actor, operation, resource FROM audit WHERE operation NOT LIKE 'move-in%'")
+    assert sorted(found) == [
+        ("anonymous", "refuse", ""), ("anonymous", "refuse", "mari"), ("person:mari", "login", "mari"),
+        ("person:mari", "reject", "lab"),
+    ]  # fmt: skip
 
 
 async def test_what_is_damaged_in_harbor_does_not_move(scene: Scene) -> None:
