@@ -48,7 +48,7 @@ def project(stage: Service) -> str:
     )
     for form, fields in forms:
         assert admin.post(form, fields).status == 303
-    make_webhook(admin, name)
+    make_webhook(admin, name, header="a secret")
     owner = Registry(stage.host, stage.username, stage.password)
     owner.push_image(f"{name}/app", "1", multi("axe", sizes=(900, 400)))
     owner.push_blob(f"{name}/half", b"half a push")

@@ -96,7 +96,7 @@ def project(stage: Service) -> str:
         == 303
     )
     assert admin.post(f"/projects/{name}/labels", {"name": "good", "color": "#00aa00"}).status == 303
-    make_webhook(admin, name)
+    make_webhook(admin, name, header="a secret")
     Registry(stage.host, stage.username, stage.password).push_image(
         f"{name}/app", "1", multi("looks", sizes=(900, 400))
     )
