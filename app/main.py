@@ -268,8 +268,10 @@ async def open_harbor(config: Config, stack: AsyncExitStack) -> HarborBlobs | No
     return harbor
 
 
-def _shares_s3(config: Config) -> bool:
-    """Return whether Harbor's blobs are on the S3 server that has ours, so that nginx and clients reach them there."""
+def _hands_over_harbors(config: Config) -> bool:
+    """Return whether nginx or clients reach Harbor's blobs: in a folder by nginx, or on the S3 server that has ours."""
+    if config.harbor.driver == "filesystem":
+        return config.storage.delivery == "accel"
     both = config.storage.driver == config.harbor.driver == "s3"
     return both and config.storage.s3.endpoint_url == config.harbor.s3.endpoint_url
 
@@ -353,7 +355,7 @@ async def _work(
                     content.blobs,
                     stores.blobs,
                     config.storage.delivery,
-                    hands_over_harbors=_shares_s3(config),
+                    hands_over_harbors=_hands_over_harbors(config),
                 ),
                 UploadHandlers(content.projects, Uploads(stores.database, stores.blobs), content.blobs),
                 ListingHandlers(content.projects, content.contents, Catalogue(stores.database)),

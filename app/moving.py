@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from app.access.principal import COMMAND_LINE
@@ -16,8 +17,10 @@ from app.database.harbor import HarborDatabase
 from app.database.migrate import require_current
 from app.database.shared_copies import LONGEST_SECONDS
 from app.main import open_harbor, open_store
+from app.mirror.address_guard import AddressGuard
 from app.move_in.move import MoveIn, declare_final
 from app.move_in.naming import Names
+from app.webhooks.service import check_target
 
 
 async def move_in(config: Config, *, rule: str, names: Path | None, dry: bool, copy: bool) -> str:
@@ -39,7 +42,8 @@ async def move_in(config: Config, *, rule: str, names: Path | None, dry: bool, c
         blobs = await open_harbor(config, stack)
         assert blobs is not None  # noqa: S101  # the driver was checked above
         store = await open_store(config, stack)
-        move = MoveIn(config, database, harbor, blobs, store, secrets, table)
+        check = partial(check_target, guard=AddressGuard("", refused=config.refused_networks))
+        move = MoveIn(config, database, harbor, blobs, store, secrets, table, check)
         if dry:
             return await move.report()
         told = await move.move(copy=copy)

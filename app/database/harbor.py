@@ -161,7 +161,7 @@ class Robot(Row):
 
 @dataclass(frozen=True, slots=True)
 class Logged(Row):
-    """An entry of the audit log."""
+    """An entry of the audit log; ``succeeded`` is false for something that somebody tried, such as a log-in."""
 
     project_id: int
     operation: str
@@ -170,6 +170,7 @@ class Logged(Row):
     username: str
     address: str
     at: float
+    succeeded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +262,12 @@ SELECT r.id, r.name, coalesce(r.description, ''), coalesce(r.project_id, 0), coa
 FROM robot r WHERE r.id > $1 AND coalesce(r.visible, true) ORDER BY r.id LIMIT $2""")
 _LOG = _sql("""
 SELECT id, coalesce(project_id, 0), coalesce(operation, ''), coalesce(resource_type, ''), coalesce(resource, ''),
-       coalesce(username, ''), '', seconds(op_time)
+       coalesce(username, ''), '', seconds(op_time), true
 FROM audit_log WHERE id > $1 ORDER BY id LIMIT $2""")
 # Since 2.13.
 _LOG_EXT = _sql("""
 SELECT id, coalesce(project_id, 0), coalesce(operation, ''), coalesce(resource_type, ''), coalesce(resource, ''),
-       coalesce(username, ''), coalesce(source_ip, ''), seconds(op_time)
+       coalesce(username, ''), coalesce(source_ip, ''), seconds(op_time), coalesce(op_result, true)
 FROM audit_log_ext WHERE id > $1 ORDER BY id LIMIT $2""")
 _IMMUTABLE_RULES = """
 SELECT r.id, r.project_id, coalesce(r.tag_filter, '{}'), coalesce(r.disabled, false)

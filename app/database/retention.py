@@ -304,6 +304,13 @@ async def add_task(transaction: Transaction, execution_id: int, **values: Any) -
     return int((await transaction.execute(made.returning(retention_task.c.id))).scalar_one())
 
 
+async def task_in(transaction: Transaction, execution_id: int, repository_id: int) -> Task | None:
+    """Read what a run has done in a repository so far; None if it has not been there."""
+    theirs = (retention_task.c.execution_id == execution_id, retention_task.c.repository_id == repository_id)
+    row = (await transaction.execute(_tasks.where(*theirs))).first()
+    return Task(*row) if row else None
+
+
 async def change_task(transaction: Transaction, task_id: int, **values: Any) -> None:
     """Change what is written of a run in one repository."""
     await transaction.execute(update(retention_task).where(retention_task.c.id == task_id).values(values))

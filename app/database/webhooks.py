@@ -151,17 +151,32 @@ async def emit_of_project(
     transaction: Transaction, project_id: int, event_type: EventType, details: Mapping[str, object]
 ) -> None:
     """Write a delivery of what happens to a project, unless there was one of the same type within the hour."""
-    statement = select(webhook.c.id, webhook.c.event_types, project.c.name).join_from(
-        webhook, project, project.c.id == webhook.c.project_id
-    )
-    here = (webhook.c.project_id == project_id, webhook.c.enabled)
-    rows = [row for row in await transaction.execute(statement.where(*here)) if event_type in row[1].split(_SEPARATOR)]
-    for webhook_id, _, name in rows:
+    for webhook_id, name in await _with_events(transaction, project_id, event_type):
         newest = select(delivery.c.event_type, delivery.c.created_at).where(delivery.c.webhook_id == webhook_id)
         some = newest.order_by(delivery.c.id.desc()).limit(_MOST_LOOKED_AT).subquery()
         same = (some.c.event_type == event_type, some.c.created_at > time.time() - _QUIET_SECONDS)
         if (await transaction.execute(select(some.c.created_at).where(*same).limit(1))).first() is None:
             await _add(transaction, webhook_id, event_type, {"operator": "", "project": name, **details})
+
+
+async def emit_retention(
+    transaction: Transaction, project_id: int, repository: str, run: Mapping[str, object], *, operator: str
+) -> None:
+    """Write a delivery of what a retention run removed from a repository for each webhook that has such events."""
+    for webhook_id, name in await _with_events(transaction, project_id, EventType.RETENTION):
+        event = {"operator": operator, "project": name, "repository": repository, "retention": run}
+        await _add(transaction, webhook_id, EventType.RETENTION, event)
+
+
+async def _with_events(transaction: Transaction, project_id: int, event_type: EventType) -> list[tuple[int, str]]:
+    """List the ids of a project's webhooks that have events of a type, each with the project's name."""
+    statement = (
+        select(webhook.c.id, webhook.c.event_types, project.c.name)
+        .join_from(webhook, project, project.c.id == webhook.c.project_id)
+        .where(webhook.c.project_id == project_id, webhook.c.enabled)
+    )
+    rows = await transaction.execute(statement)
+    return [(row[0], row[2]) for row in rows if event_type in row[1].split(_SEPARATOR)]
 
 
 async def _add(transaction: Transaction, webhook_id: int, event_type: EventType, event: Mapping[str, object]) -> None:

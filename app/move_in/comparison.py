@@ -1,13 +1,14 @@
-"""Compare Harbor with this registry after a move: the digest of each tag, visibility, quotas and counts."""
+"""Compare Harbor with this registry after a move: artifacts, the digest of each tag, visibility, quotas and counts."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from app.database import Database, moved
-from app.database.harbor import HarborDatabase
+from app.database import Database, manifests, moved
+from app.database.harbor import Artifact, HarborDatabase
 from app.database.projects import get
+from app.oci.digest import Digest
 
 from .report import Report
 from .steps import Known
@@ -41,9 +42,28 @@ class Comparison:
 async def compare(harbor: HarborDatabase, database: Database, known: Known) -> Comparison:
     """Compare everything that moved; what did not move is in the report of the move."""
     found = Comparison()
+    await _artifacts(harbor, database, known, found)
     await _tags(harbor, database, known, found)
     await _projects(harbor, database, known, found)
     return found
+
+
+async def _artifacts(harbor: HarborDatabase, database: Database, known: Known, found: Comparison) -> None:
+    after = 0
+    while rows := await harbor.artifacts(after, _BATCH):
+        after = rows[-1].id
+        theirs: dict[int, list[Artifact]] = defaultdict(list)
+        for row in rows:
+            if row.repository_id in known.repositories and row.id not in known.refused:
+                theirs[row.repository_id].append(row)
+        for repository_id, some in theirs.items():
+            if _is_cache(known, repository_id):
+                continue
+            digests = {Digest(row.digest) for row in some}
+            here = await database.read(manifests.sizes, known.repositories[repository_id][0], digests)
+            found.same["artifacts"] += len(here)
+            for digest in sorted(digests - here.keys()):
+                found.differ("artifacts", f"{some[0].repository}@{digest} is not here")
 
 
 async def _tags(harbor: HarborDatabase, database: Database, known: Known, found: Comparison) -> None:

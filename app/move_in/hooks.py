@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from app.access.errors import Invalid
 from app.database import Transaction, webhooks
 from app.database.harbor import HarborDatabase, Hook
 from app.database.text import storable_part
@@ -25,9 +26,13 @@ class Hooks(Step[Hook]):
     kind = "webhooks"
     left_out = "the project has another webhook of that name here"
 
-    def __init__(self, harbor: HarborDatabase, encrypt: Callable[[str], str], known: Known) -> None:
+    def __init__(
+        self, harbor: HarborDatabase, encrypt: Callable[[str], str], check: Callable[[str, str], None], known: Known
+    ) -> None:
+        """``check`` raises Invalid for an address and a header that a webhook made here could not have."""
         self._harbor = harbor
         self._encrypt = encrypt
+        self._check = check
         self._known = known
 
     async def read(self, after: int, limit: int) -> Sequence[Hook]:
@@ -54,14 +59,19 @@ class Hooks(Step[Hook]):
             report.remark(f"webhooks without {', '.join(lost)}, which are not here", self.name(row))
         if target.get("skip_cert_verify"):
             report.remark("webhooks whose target's certificate will be verified", self.name(row))
-        header, form = target.get("auth_header") or "", target.get("payload_format") or _FORMATS[0]
+        url, header = str(target.get("address", "")), str(target.get("auth_header") or "")
+        try:
+            self._check(url, header)
+        except Invalid as error:
+            raise CannotMoveError(error.message) from error
+        form = target.get("payload_format") or _FORMATS[0]
         return replace(
             change,
             plan={
                 "name": storable_part(row.name, _MOST_TEXT),
                 "description": storable_part(row.description),
                 "enabled": row.enabled,
-                "url": str(target.get("address", "")),
+                "url": url,
                 "auth_header": self._encrypt(header) if header else None,
                 "payload_format": form if form in _FORMATS else _FORMATS[0],
                 "event_types": tuple(events),

@@ -17,6 +17,9 @@ from .steps import Known
 _BATCH = 1000
 _DAY = 86400
 _ROBOT = "robot$"
+_LOGIN = "login"
+# Our words for what somebody tried in vain (`app.projects.audit`).
+_REFUSED_LOGIN, _REFUSED = "refuse", "reject"
 
 
 class Log:
@@ -39,6 +42,7 @@ class Log:
         self._known = known
         self._days = days
         self._prefix = prefix
+        self._usernames = frozenset(known.usernames.values())
 
     async def run(self, database: Database, report: Report, *, dry: bool) -> None:
         """Move the entries after the last one that was moved."""
@@ -62,12 +66,19 @@ class Log:
 
     def _note(self, row: Logged) -> audit.Note:
         project = self._known.projects.get(row.project_id)
+        operation = row.operation
+        if not row.succeeded and operation == _LOGIN:
+            # The name may be a password in the wrong field.
+            known = row.username in self._usernames
+            return audit.Note(row.at, "anonymous", row.address, _REFUSED_LOGIN, "user", row.username if known else "")
+        if not row.succeeded:
+            operation = _REFUSED
         kind = PrincipalKind.ROBOT if row.username.startswith(self._prefix) else PrincipalKind.PERSON
         return audit.Note(
             at=row.at,
             actor=f"{kind}:{storable_part(row.username)}" if row.username else "anonymous",
             address=row.address,
-            operation=storable_part(row.operation),
+            operation=storable_part(operation),
             resource_type=storable_part(row.resource_type),
             resource=storable_part(row.resource),
             project_id=project[0] if project is not None else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from app.access.secrets import Secrets
@@ -29,7 +29,10 @@ from .steps import Known, Runner, Step
 
 @dataclass(frozen=True)
 class MoveIn:
-    """A move of one Harbor into this registry. The caller opens and closes its parts."""
+    """A move of one Harbor into this registry. The caller opens and closes its parts.
+
+    ``check_target`` raises Invalid for a webhook's address and header that cannot be used.
+    """
 
     config: Config
     database: Database
@@ -38,6 +41,7 @@ class MoveIn:
     store: BlobStore
     secrets: Secrets
     names: Names
+    check_target: Callable[[str, str], None]
 
     async def report(self) -> str:
         """Return what would move, without writing anything."""
@@ -86,7 +90,7 @@ class MoveIn:
             Labels(harbor, known),
             AttachedLabels(harbor, known),
             Robots(harbor, known, properties=properties),
-            Hooks(harbor, self.secrets.encrypt, known),
+            Hooks(harbor, self.secrets.encrypt, self.check_target, known),
             ImmutableRules(harbor, self.database, known),
             RetentionPolicies(harbor, self.database, known),
         ]

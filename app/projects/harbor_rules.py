@@ -60,9 +60,15 @@ def _read_rule(said: Mapping[str, Any]) -> Rule:
     )
 
 
-def written_tags(rule: Rule) -> list[dict[str, str]]:
-    """Return the selector over tags of a retention rule in Harbor's form, which `read_policy` reads."""
-    return written(rule.tags, TAGS, json.dumps({"untagged": rule.untagged is not rule.tags.excludes}))
+def written_rule(rule: Rule) -> dict[str, Any]:
+    """Return what a retention rule keeps in Harbor's form, which `read_policy` reads."""
+    extras = json.dumps({"untagged": rule.untagged is not rule.tags.excludes})
+    return {
+        "template": rule.template.value,
+        "params": {} if rule.template is Template.ALWAYS else {rule.template.value: rule.count},
+        "tag_selectors": written(rule.tags, TAGS, extras),
+        "scope_selectors": {"repository": written(rule.repositories, REPOSITORIES)},
+    }
 
 
 def _count(said: object, template: Template) -> int:

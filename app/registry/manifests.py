@@ -106,6 +106,9 @@ class Manifests:
 
         async def put(transaction: Transaction) -> None:
             repository_id, immutable = await ensure_for_tags(transaction, repository, shown=True)
+            if not names:
+                # Before the manifest is locked, because the collection locks them in this order, too.
+                await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
             sizes = await _require_parts(transaction, repository_id, parsed)
             moved = await record(transaction, repository_id, digest, parsed, names, sizes, pushed_by)
             if immutable and moved:
@@ -115,8 +118,6 @@ class Manifests:
                 await webhooks.emit(
                     transaction, repository_id, EventType.PUSH, digest=digest, tags=names, operator=operator
                 )
-            if not names:
-                await manifests.put_off_review(transaction, repository_id, digest, time.time() + GRACE_SECONDS)
 
         try:
             await unfinished.transact(self._database, put)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.access.errors import Conflict
-from app.access.principal import SERVICE
+from app.access.principal import SERVICE, name_of
 from app.database import (
     JOB_SECONDS,
     Database,
@@ -37,15 +37,18 @@ from app.database import (
     retained,
     retention,
     tag_history,
+    webhooks,
 )
 from app.database.retained import Unit
-from app.database.retention import LEASE_SECONDS, Execution, Policy, Status
+from app.database.retention import LEASE_SECONDS, Execution, Policy, Status, Task
+from app.database.webhooks import EventType
 from app.kit import cron
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
 from app.oci.errors import OCIError
 from app.oci.retention import LATEST, Facts, Rule, rules_over
 from app.projects.audit import Audit
+from app.projects.harbor_rules import written_rule
 
 from .deletion import delete_attached, delete_manifest, delete_tags
 
@@ -204,6 +207,47 @@ class RetentionRuns:
         return await retention.claim(transaction, time.time())
 
 
+@dataclass(slots=True)
+class _Part:
+    """The work of a run in one repository; ``removed`` names the first of ``number`` artifacts that are gone."""
+
+    repository_id: int
+    repository: str
+    started_at: float
+    total: int
+    freed_bytes: int
+    removed: list[dict[str, Any]] = field(default_factory=list)
+    number: int = 0
+    is_news: bool = False
+
+    def add(self, removed: Sequence[dict[str, Any]], number: int) -> None:
+        """Take note of artifacts that were removed, or would be."""
+        self.removed += removed[: _MOST_NAMED - len(self.removed)]
+        self.number += number
+        self.is_news = self.is_news or number > 0
+
+    def resume(self, before: Task | None) -> None:
+        """Count what the run had removed here before its worker was killed. If it was done here, that was told."""
+        if before is not None:
+            self.add(before.removed, before.total - before.retained)
+            self.total += self.number
+            self.started_at = before.started_at
+            self.freed_bytes = max(self.freed_bytes, before.freed_bytes)
+            self.is_news = before.ended_at is None and self.number > 0
+
+    def values(self, more: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """Return the row, with ``more`` removed artifacts."""
+        return {
+            "repository_id": self.repository_id,
+            "repository": self.repository,
+            "started_at": self.started_at,
+            "total": self.total,
+            "retained": self.total - self.number - len(more),
+            "freed_bytes": self.freed_bytes,
+            "removed": [*self.removed, *more][:_MOST_NAMED],
+        }
+
+
 class _Run:
     """One run of a policy."""
 
@@ -270,21 +314,31 @@ class _Run:
     ) -> None:
         decision = await decide(self._database, repository_id, rules, since=since, now=now)
         digests = [unit.facts.digest for unit in decision.removed]
-        values: dict[str, Any] = {
-            "repository_id": repository_id,
-            "repository": name,
-            "started_at": time.time(),
-            "total": decision.looked,
-            "retained": decision.looked - len(digests),
-            "freed_bytes": await self._database.read(retained.freed, project[0], repository_id, digests),
-        }
-        removed = await self._named(repository_id, decision.removed[:_MOST_NAMED])
-        if not self._execution.dry_run:
+        part = _Part(
+            repository_id=repository_id,
+            repository=name,
+            started_at=time.time(),
+            total=decision.looked,
+            freed_bytes=await self._database.read(retained.freed, project[0], repository_id, digests),
+        )
+        if self._execution.dry_run:
+            part.add(await self._named(repository_id, decision.removed[:_MOST_NAMED]), len(digests))
+        else:
+            part.resume(await self._database.read(retention.task_in, self._execution.id, repository_id))
             await self._transact(self._note, repository_id, decision)
-            removed = await self._remove(project, repository_id, name, decision.removed)
-            values["retained"] = decision.looked - len(removed)
-        done = {"status": Status.SUCCESS.value, "ended_at": time.time(), "removed": removed[:_MOST_NAMED]}
-        await self._transact(_write_task, self._execution.id, values | done)
+            await self._remove(project, part, decision.removed)
+        await self._transact(self._finish, project[0], part, rules)
+
+    async def _finish(self, transaction: Transaction, project_id: int, part: _Part, rules: Mapping[int, Rule]) -> None:
+        """Write down that a repository is done, and tell the webhooks if artifacts were removed."""
+        values = part.values()
+        done = {"status": Status.SUCCESS.value, "ended_at": time.time()}
+        await retention.add_task(transaction, self._execution.id, **values, **done)
+        if part.is_news and not self._execution.dry_run:
+            run = {name: values[name] for name in ("total", "retained", "removed")}
+            run |= {"policy_id": self._execution.retention_id, "rules": [written_rule(rule) for rule in rules.values()]}
+            operator = self._execution.trigger.upper()
+            await webhooks.emit_retention(transaction, project_id, part.repository, run, operator=operator)
 
     async def _named(self, repository_id: int, units: Sequence[Unit]) -> list[dict[str, Any]]:
         async with self._database.reading(JOB_SECONDS) as transaction:
@@ -298,20 +352,28 @@ class _Run:
         again = [*decision.young, *(unit.facts.digest for unit in decision.removed)]
         await retained.look_again(transaction, repository_id, again)
 
-    async def _remove(
-        self, project: tuple[int, str], repository_id: int, name: str, units: Sequence[Unit]
-    ) -> list[dict[str, Any]]:
-        removed: list[dict[str, Any]] = []
+    async def _remove(self, project: tuple[int, str], part: _Part, units: Sequence[Unit]) -> None:
+        """Remove artifacts of a repository, and write down in the same transactions that they are gone."""
+        number = 0
         for start in range(0, len(units), _REMOVED_AT_ONCE):
             await self._note_pulls(project[0])
             if not await self._transact(retention.renew, self._execution.id, time.time()):
                 break
             spared = self._noting_since - self._settle_seconds
             batch = units[start : start + _REMOVED_AT_ONCE]
-            removed += await self._transact(_remove_batch, repository_id, batch, spared, self._has_bin)
-        if removed:
-            what = f"{project[1]}/{name}: {len(removed)} by the retention rules, run {self._execution.id}"
+            removed = await self._transact(self._remove_some, part, batch, spared)
+            part.add(removed, len(removed))
+            number += len(removed)
+        if number:
+            what = f"{project[1]}/{part.repository}: {number} by the retention rules, run {self._execution.id}"
             self._audit.note(SERVICE, "", "delete", "artifact", what, project)
+
+    async def _remove_some(
+        self, transaction: Transaction, part: _Part, units: Sequence[Unit], spared: float
+    ) -> list[dict[str, Any]]:
+        removed = await _remove_batch(transaction, part.repository_id, units, spared, self._has_bin)
+        running = {"status": Status.RUNNING.value, "ended_at": None}
+        await retention.add_task(transaction, self._execution.id, **part.values(removed), **running)
         return removed
 
     async def _note_pulls(self, project_id: int) -> None:
@@ -340,10 +402,6 @@ class _Run:
         return await self._database.transact(run, JOB_SECONDS, answers=False)
 
 
-async def _write_task(transaction: Transaction, execution_id: int, values: Mapping[str, Any]) -> None:
-    await retention.add_task(transaction, execution_id, **values)
-
-
 async def _spelled(transaction: Transaction, repository_id: int, unit: Unit) -> dict[str, Any]:
     tags = [tag for tag, _ in unit.facts.tags]
     if not unit.bound:
@@ -362,6 +420,7 @@ async def _remove_batch(
     holds = await immutability.holding_in(transaction, repository_id)
     digests = [unit.facts.digest for unit in units]
     here = {unit.facts.digest: unit for unit in await retained.units(transaction, repository_id, digests, locked=True)}
+    told = await webhooks.repositories_with(transaction, [repository_id], EventType.DELETE)
     removed, done = [], []
     for unit in units:
         current = here.get(unit.facts.digest)
@@ -371,6 +430,10 @@ async def _remove_batch(
         if current is None or (holds and any(holds(tag) for tag, _ in current.facts.tags)):
             continue
         removed.append(await _spelled(transaction, repository_id, current))
+        if told and not current.bound:
+            await webhooks.emit(
+                transaction, repository_id, EventType.DELETE, **removed[-1], operator=name_of(SERVICE.subject)
+            )
         await _remove_unit(transaction, repository_id, current, has_bin=has_bin)
     await retained.looked(transaction, repository_id, done)
     return removed

@@ -26,6 +26,9 @@ _NAMES: Mapping[str, str] = {
 _EVENTS = uuid.UUID("6f7ce9f2-6a43-4f0c-9d0f-6d0a1f6f3c55")
 
 
+_SUCCESS = "SUCCESS"
+
+
 class PayloadFormat(StrEnum):
     """The form of a body."""
 
@@ -60,6 +63,8 @@ def event_id(delivery_id: int) -> str:
 
 
 def _data(event: Mapping[str, Any], host: str) -> dict[str, Any]:
+    if "retention" in event:
+        return {"retention": _retention(event, host)}
     if "repository" not in event:
         return {
             "repository": {"namespace": event["project"], "repo_full_name": event["project"]},
@@ -78,4 +83,26 @@ def _data(event: Mapping[str, Any], host: str) -> dict[str, Any]:
             "repo_full_name": full,
             "repo_type": "public" if event["public"] else "private",
         },
+    }
+
+
+def _retention(event: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return what a run removed from a repository; an artifact without a tag is named by its digest."""
+    run, name = event["retention"], event["repository"]
+    return {
+        "total": run["total"],
+        "retained": run["retained"],
+        "harbor_hostname": host,
+        "project_name": event["project"],
+        "retention_policy_id": run["policy_id"],
+        "retention_rule": run["rules"],
+        "result": _SUCCESS,
+        "deleted_artifact": [
+            {
+                "type": "image",
+                "status": _SUCCESS,
+                "name_tag": f"{name}:{one['tags'][0]}" if one["tags"] else f"{name}@{one['digest']}",
+            }
+            for one in run["removed"]
+        ],
     }

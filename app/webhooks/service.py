@@ -28,10 +28,10 @@ _MOST_HEADER = 1000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where and how a webhook sends; ``auth_header`` is "" for none."""
+    """The address and form of what a webhook sends; ``auth_header`` is "" for none, None for the one that is set."""
 
     url: str
-    auth_header: str
+    auth_header: str | None
     payload_format: str
 
 
@@ -102,6 +102,16 @@ class Webhooks:
 
         return await self._database.transact(change)
 
+    async def switch(self, project_id: int, webhook_id: int, *, enabled: bool) -> Webhook:
+        """Enable or disable a webhook, and return it; raises Missing."""
+
+        async def switch(transaction: Transaction) -> Webhook:
+            before = await _find(transaction, project_id, webhook_id)
+            await webhooks.change(transaction, before, enabled=enabled)
+            return before
+
+        return await self._database.transact(switch)
+
     async def remove(self, project_id: int, webhook_id: int) -> Webhook:
         """Remove a webhook with its deliveries, and return it; raises Missing."""
 
@@ -148,37 +158,39 @@ class Webhooks:
             raise Invalid("choose at least one event")
         if target.payload_format not in set(PayloadFormat):
             raise Invalid("the payload format must be one of %(known)s", known=", ".join(PayloadFormat))
-        header = target.auth_header
-        if len(header) > _MOST_HEADER or not (header.isascii() and (header.isprintable() or not header)):
-            raise Invalid("the header needs printable ASCII characters, at most %(most)s", most=_MOST_HEADER)
+        header = target.auth_header or ""
+        check_target(target.url, header, self._guard)
         return {
             "name": checks.word(content.name, Term("name")),
             "description": checks.text(content.description, Term("description")),
             "enabled": content.enabled,
-            "url": self._checked_url(target.url),
-            "auth_header": self._encrypt(header) if header else None,
+            "url": target.url,
+            **({} if target.auth_header is None else {"auth_header": self._encrypt(header) if header else None}),
             "payload_format": target.payload_format,
             "event_types": tuple(event for event in EventType if event in event_types),
         }
 
-    def _checked_url(self, text: str) -> str:
-        try:
-            parts = urlsplit(text)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-            usable = usable and parts.username is None and text.isascii() and text.isprintable()
-            url = URL(text) if usable and len(text) <= _MOST_URL else None
-        except ValueError:
-            url = None
-        if url is None:
-            raise Invalid(
-                "the target must be an http:// or https:// address of at most %(most)s characters, without a user name",
-                most=_MOST_URL,
-            )
-        try:
-            self._guard.check(url)
-        except OCIError:
-            raise Invalid("the target must be a public address; nothing is sent to private networks") from None
-        return text
+
+def check_target(url: str, header: str, guard: AddressGuard) -> None:
+    """Raise Invalid for an address that nothing can be sent to, or a header that cannot be sent."""
+    if len(header) > _MOST_HEADER or not (header.isascii() and (header.isprintable() or not header)):
+        raise Invalid("the header needs printable ASCII characters, at most %(most)s", most=_MOST_HEADER)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and parts.username is None and url.isascii() and url.isprintable()
+        address = URL(url) if usable and len(url) <= _MOST_URL else None
+    except ValueError:
+        address = None
+    if address is None:
+        raise Invalid(
+            "the target must be an http:// or https:// address of at most %(most)s characters, without a user name",
+            most=_MOST_URL,
+        )
+    try:
+        guard.check(address)
+    except OCIError:
+        raise Invalid("the target must be a public address; nothing is sent to private networks") from None
 
 
 async def _find(transaction: Transaction, project_id: int, webhook_id: int) -> Webhook:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import itertools
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,22 +14,29 @@ from aiohttp import ClientTimeout, web
 from sqlalchemy import text
 
 from app.access.errors import Conflict, Invalid, Missing
+from app.config import Policy
 from app.database import Database, Transaction, webhooks
 from app.database.keyset import Page
 from app.database.quotas import QuotaExceeded
 from app.database.webhooks import EventType, Webhook
 from app.mirror.address_guard import AddressGuard, AddressKind
 from app.oci.digest import Digest
+from app.oci.errors import Unavailable
 from app.oci.manifest import OCI_MANIFEST
 from app.oci.reference import Tag
+from app.oci.retention import Rule, Template
+from app.projects.audit import Audit
+from app.projects.retention import Retentions
+from app.registry import retention_runs
 from app.registry.pulls import Pulls
+from app.registry.retention_runs import RetentionRuns
 from app.webhooks.deliveries import Deliveries
 from app.webhooks.payloads import PayloadFormat
 from app.webhooks.service import Content, Target, Webhooks
+from tests.api.documents import image
 
 from .house import House
 
-IMAGE = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": None, "layers": []}).encode()
 EVERYTHING = tuple(EventType)
 
 
@@ -47,19 +55,28 @@ class Receiver:
         self.got.append((dict(request.headers), await request.json()))
         return web.Response(status=answer if isinstance(answer, int) else 200, text="an answer")
 
+    async def come(self, runner: web.AppRunner, port: int = 0) -> web.TCPSite:
+        """Listen, on the same port as before if one is given."""
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[-1][1]}/hook"
+        return site
+
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    application = web.Application()
-    application.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    yield receiver
+async def runner() -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(web.Application(), shutdown_timeout=0.1)
+    yield runner
     await runner.cleanup()
+
+
+@pytest.fixture
+async def receiver(runner: web.AppRunner) -> Receiver:
+    receiver = Receiver()
+    runner.app.router.add_post("/hook", receiver.take)
+    await runner.setup()
+    await receiver.come(runner)
+    return receiver
 
 
 def trusting() -> AddressGuard:
@@ -83,12 +100,12 @@ class Scene:
         if not self.project:
             self.project = (await self.house.project()).id
             await self.house.quotas.set(admin, self.project, None)
+            await self.house.push_blob(b"{}")
         target = Target(self.receiver.url, "Bearer secret", form)
         return await self.webhooks.create(admin, self.project, Content(f"hook-{form}", "", True, target, events))
 
     async def push(self, *tags: str) -> Digest:
-        payload = IMAGE.replace(b"null", json.dumps({"mediaType": "x", "digest": EMPTY, "size": 2}).encode())
-        await self.house.push_blob(b"{}")
+        payload = image()
         repository = await self.house.open()
         made, _ = await self.house.manifests.put(
             repository, Digest.of(payload), [Tag(tag) for tag in tags], OCI_MANIFEST, payload, "person:mari"
@@ -149,6 +166,97 @@ async def test_pulls_deletions_and_quotas_are_told(scene: Scene) -> None:
         ("QUOTA_WARNING", ""),
     ]  # fmt: skip
     assert set(await scene.ended(webhook)) == {("Success", 1)}
+
+
+class Keeping:
+    """A project whose retention keeps the latest image."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.policies = Retentions(scene.database)
+        self.runs = RetentionRuns(scene.database, Audit(scene.database, Policy(), str), settle_seconds=0.0)
+
+    async def begin(self, *, dry_run: bool = False) -> int:
+        policy = await self.policies.of_project(self.scene.project)
+        if policy is None:
+            policy = await self.policies.create(self.scene.project, [Rule(Template.LATEST_PUSHED, 1)], "")
+        return await self.policies.begin(policy.id, dry_run=dry_run)
+
+    async def told(self) -> list[dict[str, Any]]:
+        """Give what was said since the last time, of retention and of deletions."""
+        self.scene.receiver.got.clear()
+        await self.scene.deliveries().send_due()
+        return [body for _, body in self.scene.receiver.got]
+
+
+async def test_what_a_retention_run_removed_is_told(scene: Scene) -> None:
+    await scene.add(events=(EventType.DELETE, EventType.RETENTION))
+    old = [await scene.house.push(image(annotations={"n": str(number)}), f"v{number}") for number in range(2)]
+    await scene.house.push(image(), "latest")
+    keeping = Keeping(scene)
+    await keeping.begin(dry_run=True)
+    await keeping.runs.work()
+    assert await keeping.told() == []
+    await scene.add(PayloadFormat.CLOUD_EVENTS, (EventType.RETENTION,))
+    await keeping.begin()
+    await keeping.runs.work()
+    told = await keeping.told()
+    deleted = [body["event_data"]["resources"][0] for body in told if body.get("type") == "DELETE_ARTIFACT"]
+    assert sorted((one["digest"], one["tag"]) for one in deleted) == sorted(zip(old, ("v0", "v1"), strict=True))
+    (plain,) = [body for body in told if body.get("type") == "TAG_RETENTION"]
+    (cloudy,) = [body for body in told if body["type"] == "harbor.tag_retention.finished"]
+    assert (plain["operator"], cloudy["operator"], cloudy["data"]) == ("MANUAL", "MANUAL", plain["event_data"])
+    said = plain["event_data"]["retention"]
+    artifacts = said.pop("deleted_artifact")
+    (rule,) = said.pop("retention_rule")
+    assert said == {
+        "total": 3, "retained": 1, "harbor_hostname": "registry.example.org", "project_name": "physics",
+        "retention_policy_id": 1, "result": "SUCCESS",
+    }  # fmt: skip
+    assert {(one["type"], one["status"], one["name_tag"]) for one in artifacts} == {
+        ("image", "SUCCESS", "app:v0"), ("image", "SUCCESS", "app:v1"),
+    }  # fmt: skip
+    assert (rule["template"], rule["params"]) == ("latestPushedK", {"latestPushedK": 1})
+    assert rule["scope_selectors"]["repository"][0]["decoration"] == "repoMatches"
+    await keeping.begin()
+    await keeping.runs.work()
+    assert await keeping.told() == [], "nothing was removed"
+
+
+async def test_a_retention_run_that_was_killed_tells_all_that_it_removed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, although one worker removed an artifact and another one the other."""
+    await scene.add(events=(EventType.DELETE, EventType.RETENTION))
+    monkeypatch.setattr("app.registry.retention_runs._REMOVED_AT_ONCE", 1)
+    for tag in ("v0", "v1", "latest"):
+        await scene.house.push(image(annotations={"n": tag}), tag)
+    keeping, remove, removals = Keeping(scene), retention_runs._remove_batch, itertools.count()
+
+    async def once(*arguments: Any) -> Any:
+        if next(removals):
+            raise Unavailable("the worker is killed")
+        return await remove(*arguments)
+
+    number = await keeping.begin()
+    with monkeypatch.context() as killing:
+        killing.setattr(retention_runs, "_remove_batch", once)
+        with pytest.raises(Unavailable):
+            await keeping.runs.work()
+    assert [body["type"] for body in await keeping.told()] == ["DELETE_ARTIFACT"]
+    for told in (["DELETE_ARTIFACT", "TAG_RETENTION"], []):
+        async with scene.database.transaction() as transaction:
+            again = "UPDATE retention_execution SET leased_until = 1, status = 'Running', ended_at = NULL"
+            await transaction.execute(text(again))
+        await keeping.runs.work()
+        said = await keeping.told()
+        assert [body["type"] for body in said] == told
+        if told:
+            run = said[1]["event_data"]["retention"]
+            assert {one["name_tag"] for one in run["deleted_artifact"]} == {"app:v0", "app:v1"}
+            assert (run["total"], run["retained"]) == (3, 1)
+    ((task,), _) = await keeping.policies.tasks(number, limit=10)
+    assert {one["tags"][0] for one in task.removed} == {"v0", "v1"}
 
 
 async def test_only_what_is_wanted_and_committed_is_told(scene: Scene) -> None:
@@ -217,6 +325,54 @@ async def test_a_worker_killed_while_it_sends_leaves_the_rest_to_another(scene: 
     await asyncio.gather(*(scene.deliveries(60.0, 60.0).send_due() for _ in range(3)))
     assert await scene.ended(webhook) == [("Success", 2)]
     assert len(scene.receiver.got) == 1
+
+
+async def test_nothing_is_sent_before_its_event_is_committed(scene: Scene) -> None:
+    await scene.add()
+    await scene.push("v1")
+    repository_id, sender = await scene.house.id_of(), scene.deliveries()
+    await sender.send_due()
+    scene.receiver.got.clear()
+    async with scene.database.transaction() as transaction:
+        await webhooks.emit(transaction, repository_id, EventType.DELETE, digest=EMPTY, tags=(), operator="")
+        await sender.send_due()
+        assert scene.receiver.got == []
+    await sender.send_due()
+    assert [body["type"] for _, body in scene.receiver.got] == ["DELETE_ARTIFACT"]
+
+
+async def test_each_event_arrives_although_receiver_and_workers_fail(
+    scene: Scene, runner: web.AppRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses, fails, hangs and comes back, and workers are killed while they send."""
+    monkeypatch.setattr("app.webhooks.deliveries._SECONDS", ClientTimeout(total=0.5))
+    webhook, chance, port = await scene.add(), random.Random(4), runner.addresses[0][1]
+    for number in range(5):
+        await scene.push(f"v{number}")
+    for site in list(runner.sites):
+        await site.stop()
+    await scene.deliveries(60.0, 60.0).send_due()
+    answers = [answer for _, answer in await told(scene, webhook)]
+    assert all("Cannot connect" in answer for answer in answers), "it refuses"
+    await scene.receiver.come(runner, port)
+    async with scene.database.transaction() as transaction:
+        await transaction.execute(text("UPDATE delivery SET next_at = 0"))
+    scene.receiver.answers = lambda: chance.choice((200, 500, 503, 30.0))
+    async with asyncio.timeout(90):
+        while {status for status, _ in await told(scene, webhook)} != {"Success"}:
+            workers = [asyncio.create_task(scene.deliveries(*(0.3,) * 1000).send_due()) for _ in range(2)]
+            await asyncio.sleep(chance.random() / 5)
+            workers[0].cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+    arrived = {(headers["X-Event-Id"], body["event_data"]["resources"][0]["tag"]) for headers, body in
+               scene.receiver.got}  # fmt: skip
+    assert sorted(tag for _, tag in arrived) == [f"v{number}" for number in range(5)]
+
+
+async def told(scene: Scene, webhook: Webhook) -> list[tuple[str, str]]:
+    """Give the status and the last answer of each delivery."""
+    rows, _ = await scene.webhooks.deliveries(webhook, Page(100))
+    return [(row.status, row.answer) for row in rows]
 
 
 async def test_nothing_is_sent_inside(scene: Scene, database: Database) -> None:

@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from app.database import Transaction
+from app.database.tables import blob
+from app.oci.digest import Digest
+from app.storage import key_in_harbor
 from tests.api.client import Answer, Registry, basic, digest_of, expect, refused
 from tests.api.documents import fresh
 from tests.conftest import require
 from tests.contract.storage_line import Line
 from tests.images import single
+from tests.parts.harbor import Folder, blob_path
 from tests.parts.process import free_port, run, wait_for
 from tests.parts.service import Service
 from tests.parts.weed import ObjectStore
 from tests.upstream.client import Hub
+from tests.web.scene import within
 
 from . import webserver as part
 from .authority import Authority
@@ -417,6 +424,37 @@ def test_blobs_of_a_folder(authority: Authority, tmp_path: Path) -> None:
         refused(folder.get(digest, {"Range": "bytes=100000-"}), 416, "BLOB_UPLOAD_INVALID")
         assert folder.get(folder.push(b"")).body == b""
         shutil.rmtree(tmp_path / "service/data/blobs/objects")
+        refused(folder.get(digest), 404, "BLOB_UNKNOWN")
+
+
+def test_blobs_of_a_harbor_in_a_folder(authority: Authority, tmp_path: Path) -> None:
+    """nginx sends what a move has left in Harbor's place, beside our own blobs."""
+    place = tmp_path / "harbor"
+    moved_in = {"harbor": {"driver": "filesystem", "folder": str(place)}}
+    settings = {"storage": {"delivery": "accel"}, "projects": PROJECTS, **moved_in}
+    variables = {"nginx_data_dir": str(tmp_path / "service/data"), "registry_config": moved_in}
+    with (
+        Service(tmp_path / "service", overrides=settings) as service,
+        webserver(tmp_path / "nginx", authority, service.host, **variables) as nginx,
+    ):
+        folder = Delivery(service, nginx)
+        data = fresh(100_000)
+        digest, ours = folder.push(data), folder.push(fresh(1000))
+        Folder(place).put(blob_path(digest), data)
+
+        async def adopt(transaction: Transaction) -> None:
+            row = update(blob).where(blob.c.digest == digest)
+            await transaction.execute(row.values(object_key=key_in_harbor(Digest(digest))))
+
+        within(service.folder, adopt)
+        whole = expect(folder.get(digest), 200)
+        assert whole.body == data
+        assert whole["Last-Modified"], "nginx has sent the file"
+        assert expect(folder.get(digest, {"Range": "bytes=5-9"}), 206).body == data[5:10]
+        _check_conditions(folder, digest, data)
+        assert expect(folder.get(ours), 200)["Last-Modified"]
+        assert nginx.call("GET", f"/_harbor/{blob_path(digest).partition('blobs/')[2]}").status == 404
+        shutil.rmtree(place)
         refused(folder.get(digest), 404, "BLOB_UNKNOWN")
 
 

@@ -44,7 +44,8 @@ def _pages(built: Built) -> dict[str, Ask]:
         f"{admin}/robots", f"{admin}/robots/new", f"{admin}/audit", f"{admin}/audit?operation=push",
         f"{admin}/audit?operation=delete", deep, f"{deep}/configuration", "/projects/mirror/cache",
         "/projects/mirror/cache/fills", f"{deep}/members", f"{deep}/robots", f"{deep}/robots/new", f"{deep}/labels",
-        f"{deep}/policy", f"{deep}/policy/runs/1", f"{deep}/bin",
+        f"{deep}/policy", f"{deep}/policy/runs/1", f"{deep}/bin", f"{deep}/webhooks", f"{deep}/webhooks/new",
+        f"{deep}/webhooks/{built.size + 1}",
         f"{deep}/tags/app:v0000007", f"{deep}/logs", f"{deep}/repositories",
         "/projects/mirror/repositories",
         "/waiting", "/plans", "/plans/new", "/plans/7", "/plans/7/fills",
@@ -69,6 +70,7 @@ def _pages(built: Built) -> dict[str, Ask]:
     ):
         asks[f"{path} by mari"] = Ask(path, "mari")
     asks[f"/search?q={_NOTHING}&in=tags"] = Ask(f"/search?q={_NOTHING}&in=tags")
+    asks["failed deliveries on a page"] = Ask(f"{deep}/webhooks/{built.size + 1}?show=failed")
     asks["/search by digest"] = Ask(f"/search?q={built.image}")
     asks["/search by no digest"] = Ask(f"/search?q=sha256:{'f' * 64}")
     asks["/projects?owner="] = Ask(f"/projects?owner={MARI}")
@@ -293,6 +295,7 @@ EXCEPTIONS: Mapping[str, tuple[str, int, int]] = {
     "/api/v2.0/projects/deep/repositories/app/artifacts?q=tags=*": (_COUNT, 15800, 247000),
     "/api/v2.0/projects/deep/repositories/app/artifacts?q=labels=(1000)": (_SEARCH, 115800, 3301000),
     "webhook executions without a match": (_SEARCH, 10500, 400000),
+    "failed deliveries on a page": (_SEARCH, 10500, 400000),
     "/api/v2.0/users/search?username=user-0000007": (_SEARCH, 600, 676000),
     "/api/v2.0/statistics": (_COUNT, 4000, 106000),
     "/api/v2.0/search?q=image": (_SEARCH, 1200, 306000),

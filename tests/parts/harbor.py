@@ -365,10 +365,22 @@ class Harbor:
         }  # fmt: skip
         return rule | more
 
-    def log(self, project: int, operation: str, resource: str, username: str) -> None:
+    def hook(
+        self, project: int, name: str, address: str, *events: str, header: str = "", enabled: bool = True, **more: Any
+    ) -> int:
+        """Add a webhook, and give its id; ``more`` are further fields of its target."""
+        target = {"type": "http", "address": address, "auth_header": header, **more}
+        return self.insert(
+            "notification_policy", name=name, project_id=project, enabled=enabled, description="", creator="mari",
+            targets=[target], event_types=list(events or ("PUSH_ARTIFACT",)),
+        )  # fmt: skip
+
+    def log(self, project: int, operation: str, resource: str, username: str, *, succeeded: bool | None = None) -> None:
+        """Add an entry to the audit log; only later releases have ``succeeded``."""
+        ended = {} if succeeded is None else {"op_result": succeeded}
         self.insert(
             self.log_table, project_id=project, operation=operation, resource_type="artifact", resource=resource,
-            username=username, op_time=_when(6),
+            username=username, op_time=_when(6), **ended,
         )  # fmt: skip
 
 

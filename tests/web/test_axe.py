@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 
@@ -17,7 +16,7 @@ from tests.web import axe
 from tests.web.conftest import opening
 from tests.web.http import Person
 from tests.web.person import Visitor
-from tests.web.test_looks import pages
+from tests.web.test_looks import make_webhook, of_one, pages
 from tests.web.test_repository import push_chart
 
 pytestmark = pytest.mark.usefixtures("clean_log")
@@ -49,6 +48,7 @@ def project(stage: Service) -> str:
     )
     for form, fields in forms:
         assert admin.post(form, fields).status == 303
+    make_webhook(admin, name, header="a secret")
     owner = Registry(stage.host, stage.username, stage.password)
     owner.push_image(f"{name}/app", "1", multi("axe", sizes=(900, 400)))
     owner.push_blob(f"{name}/half", b"half a push")
@@ -96,10 +96,8 @@ def test_the_main_pages_break_no_rule(chromium: Browser, stage: Service, project
 def test_no_page_breaks_a_rule(chromium: Browser, stage: Service, project: str, theme: str) -> None:
     with opening(chromium, stage) as open_one:
         admin = open_one(theme=theme).log_in(stage.username, stage.password)
-        robot = re.search(r'href="([^"]+/robots/\d+)"', admin.go(f"/projects/{project}/robots").page.content())
-        assert robot
         more = (
-            robot[1],
+            *of_one(admin, project),
             f"/projects/{project}/repositories/chart:1.0.0_build.1?show=files",
             "/projects/mirror/repositories",
         )

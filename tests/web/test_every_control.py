@@ -43,6 +43,7 @@ OPEN_TO_ALL = (
 OF_A_PROJECT = (
     "/projects/PROJECT", "/projects/PROJECT/repositories", "/projects/PROJECT/members", "/projects/PROJECT/robots",
     "/projects/PROJECT/labels", "/projects/PROJECT/logs", "/projects/PROJECT/configuration",
+    "/projects/PROJECT/policy", "/projects/PROJECT/webhooks", "/projects/PROJECT/webhooks/new",
 )  # fmt: skip
 WITHIN_A_PROJECT = (
     "/projects/PROJECT/robots/new", "/projects/PROJECT/repositories/part-00",

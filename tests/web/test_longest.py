@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import update
 
 from app.database import Transaction, accounts
+from app.database.tables import delivery
+from app.database.webhooks import DeliveryStatus, EventType
 from tests.api.client import Registry
 from tests.images import OCI_MANIFEST, Image, digest_of
 from tests.parts.service import Service
 from tests.web.http import Person
 from tests.web.person import Opener
 from tests.web.scene import PASSWORD, add_person, within
+from tests.web.test_looks import make_webhook
 from tests.web.test_operations import keep, kept
 
 pytestmark = pytest.mark.usefixtures("clean_log")
@@ -43,6 +48,7 @@ _STICKS_OUT = """() => {
   }
   return found.slice(0, 3);
 }"""
+_UNFOLD_ROWS = "() => document.querySelectorAll('table.list details:not(.drop)').forEach((one) => { one.open = true; })"
 _HEIGHT = "() => [...document.querySelectorAll('table.list')].map((one) => one.offsetHeight)"
 
 
@@ -88,6 +94,16 @@ def _sized(data: bytes) -> dict[str, object]:
     return {"digest": digest_of(data), "size": len(data)}
 
 
+def answered(stage: Service, answer: str) -> None:
+    """Let the targets of all deliveries have answered so at last."""
+    values = {"answer": answer, "attempts": 9, "status": DeliveryStatus.ERROR, "next_at": None, "ended_at": time.time()}
+
+    async def note(transaction: Transaction) -> None:
+        await transaction.execute(update(delivery).values(values))
+
+    within(stage.folder, note)
+
+
 @pytest.fixture(scope="module")
 def long(stage: Service) -> Long:
     """Have somebody with a long name make one of each thing, with long names."""
@@ -123,6 +139,10 @@ def long(stage: Service) -> Long:
         answer = person.post(form, fields)
         assert answer.status == 303, (form, answer.text[:2000])
         assert "danger" not in person.message(answer)
+    hook = make_webhook(
+        someone, project, name="h" * 255, description="q" * 4000, url=f"http://hooks.test/{'w' * 1978}",
+        header="x" * 1000, event=list(EventType),
+    )  # fmt: skip
     image = artifact("i")
     registry = Registry(stage.host, stage.username, stage.password)
     registry.push_image(f"{project}/{repository}", "t" * 128, image)
@@ -140,6 +160,7 @@ def long(stage: Service) -> Long:
     system = re.search(r'href="(/administration/robots/\d+)"', admin.get(f"/administration/robots?q={mark}").text)
     assert robot
     assert system
+    answered(stage, f"500 {'e' * 4000}")
     keep(stage, kept(who=f"person:{user}", client="2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", why="w" * 500,
                      method="M" * 500, repository=f"{project}/{repository}", reference="t" * 128, host="h" * 64,
                      request_id="i" * 64))  # fmt: skip
@@ -152,7 +173,8 @@ def long(stage: Service) -> Long:
         f"/projects?q={'q' * 300}", f"/{'x' * 800}", f"{there}?q={'q' * 128}",
         f"{at}/storage", f"{at}/compare/{repository}?from={'t' * 128}&to={signature.digest}",
         f"/search?q={'t' * 20}&in=tags", f"/search?q=u{mark}&in=people", f"/search?q={image.digest}",
-        "/administration", f"/administration/requests?q={project}/{repository}",
+        "/administration", f"/administration/requests?q={project}/{repository}", hook, f"{at}/webhooks",
+        f"{at}/webhooks/new", f"{at}/policy", f"{at}/tags/{repository}:{'t' * 128}",
     )  # fmt: skip
     return Long(project, user, pages)
 
@@ -166,6 +188,7 @@ def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long
     for person, paths in ((admin, long.pages), (someone, ("/", "/mine", "/mine/keys", "/mine/sessions"))):
         for number, path in enumerate(paths):
             person.page.goto(path)
+            person.page.evaluate(_UNFOLD_ROWS)
             for width in WIDTHS:
                 person.page.set_viewport_size({"width": width, "height": 860})
                 if found := person.page.evaluate(_STICKS_OUT):

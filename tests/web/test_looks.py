@@ -96,10 +96,21 @@ def project(stage: Service) -> str:
         == 303
     )
     assert admin.post(f"/projects/{name}/labels", {"name": "good", "color": "#00aa00"}).status == 303
+    make_webhook(admin, name, header="a secret")
     Registry(stage.host, stage.username, stage.password).push_image(
         f"{name}/app", "1", multi("looks", sizes=(900, 400))
     )
     return name
+
+
+def make_webhook(person: Person, project: str, **fields: str | list[str]) -> str:
+    """Make a webhook that has events, and return the path of its page."""
+    form: dict[str, str | list[str]] = {
+        "name": "chat", "url": "http://hooks.test/", "event": "PUSH_ARTIFACT", "payload_format": "Default", **fields
+    }  # fmt: skip
+    answer = person.post(f"/projects/{project}/webhooks/new", form)
+    assert answer.status == 303, re.findall(r'role="alert".*?</div>', answer.text, re.DOTALL)
+    return answer.location
 
 
 def pages(project: str) -> tuple[str, ...]:
@@ -109,6 +120,7 @@ def pages(project: str) -> tuple[str, ...]:
         "/search?q=nothing-like-it", "/help", "/help/robots", "/mine", "/mine/keys", "/mine/sessions", "/login",
         at, f"{at}/repositories", f"{at}/repositories/app", f"{at}/repositories/app:1", f"{at}/members", f"{at}/robots",
         f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", f"{at}/storage",
+        f"{at}/policy", f"{at}/tags/app:1", f"{at}/webhooks", f"{at}/webhooks/new",
         f"{at}/compare/app?from=1&to=1", "/search?q=1&in=tags", "/search?q=a&in=people", "/projects/mirror",
         "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
         "/administration/projects", "/administration/upstreams", "/administration/robots", "/administration/robots/new",
@@ -121,10 +133,8 @@ def pages(project: str) -> tuple[str, ...]:
 def test_every_page_can_be_read_aloud(open_context: Opener, stage: Service, project: str, width: int) -> None:
     """Headings in order, a name for every control and its own, ids once, tables with heads; menus open as well."""
     admin = open_context(width=width).log_in(stage.username, stage.password)
-    robot = re.search(r'href="([^"]+/robots/\d+)"', admin.go(f"/projects/{project}/robots").page.content())
-    assert robot
     found = {}
-    for path in (*pages(project), robot[1]):
+    for path in (*pages(project), *of_one(admin, project)):
         admin.page.goto(path)
         if faults := admin.page.evaluate(_FAULTS) + admin.page.evaluate(_NAMESAKES):
             found[path] = faults
@@ -132,6 +142,16 @@ def test_every_page_can_be_read_aloud(open_context: Opener, stage: Service, proj
         if faults := admin.page.evaluate(_FAULTS):
             found[f"{path}, unfolded"] = faults
     assert found == {}
+
+
+def of_one(admin: Visitor, project: str) -> list[str]:
+    """Find the pages of the project's robot account and of its webhook."""
+    found = []
+    for kind in ("robots", "webhooks"):
+        link = re.search(rf'href="([^"]+/{kind}/\d+)"', admin.go(f"/projects/{project}/{kind}").page.content())
+        assert link, kind
+        found.append(link[1])
+    return found
 
 
 def test_every_page_has_a_title_of_its_own(stage: Service, project: str) -> None:

@@ -15,6 +15,7 @@ from tests.web.person import Visitor
 pytestmark = pytest.mark.usefixtures("clean_log")
 
 
+@pytest.mark.long
 def test_the_rules_of_a_project(admin: Visitor, stage: Service) -> None:
     owner, project = Registry(stage.host, stage.username, stage.password), f"rules-{uuid.uuid4().hex[:6]}"
     admin.go("/new-project").fill("Project name", project).click("Create project")

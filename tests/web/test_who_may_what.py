@@ -91,6 +91,14 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("post", "/policy/retention/run"): Door(DEVELOPER, fields={"dry_run": "yes"}),
     ("post", "/policy/retention/stop"): Door(DEVELOPER, fields={"run": "999999"}),
     ("get", f"/policy/runs/{table._RUN}"): Door(DEVELOPER),
+    ("get", "/webhooks"): Door(MAINTAINER),
+    ("get", "/webhooks/new"): Door(PROJECT_ADMIN),
+    ("post", "/webhooks/new"): Door(PROJECT_ADMIN),
+    ("get", f"/webhooks/{table._WEBHOOK}"): Door(MAINTAINER),
+    ("post", f"/webhooks/{table._WEBHOOK}"): Door(PROJECT_ADMIN),
+    ("post", "/webhooks/switch"): Door(PROJECT_ADMIN, fields={"webhook": "WEBHOOK", "disabled": "no"}),
+    ("post", "/webhooks/delete"): Door(PROJECT_ADMIN, fields={"webhook": "999999"}),
+    ("post", "/webhooks/send"): Door(PROJECT_ADMIN, fields={"webhook": "WEBHOOK", "delivery": "999999"}),
     ("get", "/logs"): Door(PROJECT_ADMIN),
     ("get", "/repositories"): Door(LIMITED, public=True),
     ("get", f"/repositories/{table._REPOSITORY}"): Door(LIMITED, public=True),
@@ -226,7 +234,7 @@ def in_a_project(door: tuple[str, str], project: Project) -> str:
     digest = NOT_THERE if door[1].startswith("/delete-artifact") else IMAGE.digest
     pattern = door[1].replace(table._DIGEST, f"@{digest}").replace(table._TAG, ":v1")
     name = project.mirror if pattern in _OF_CACHES else project.name
-    pattern = pattern.replace(table._RUN, str(runs[project.name]))
+    pattern = pattern.replace(table._RUN, str(runs[project.name])).replace(table._WEBHOOK, str(project.webhook))
     return f"/projects/{name}" + pattern.replace(table._REPOSITORY, "app").replace(table._ROBOT, str(project.robot))
 
 
@@ -244,6 +252,7 @@ def knock(scene: Scene, person: Person, door: tuple[str, str], project: Project)
     values = {
         "MEMBER": str(project.members[LIMITED]),
         "ROBOT": str(project.robot),
+        "WEBHOOK": str(project.webhook),
         "ACCESS": "public" if project.public else "private",
     }
     return person.post(path, {name: values.get(value, value) for name, value in IN_A_PROJECT[door].fields.items()})

@@ -469,6 +469,19 @@ def make_plan(scene: Pages) -> None:
     scene.made["plan"] = next(plan["id"] for plan in plans if plan["title"] == scene.name)
 
 
+def make_webhook(scene: Pages) -> None:
+    fields = {"url": "https://hooks.example.org/", "payload_format": "Default", "event": "PUSH_ARTIFACT"}
+    scene.send(f"{scene.at}/webhooks/new", name="to us", **fields)
+    made = scene.api.do("listWebhooks", project_name_or_id=scene.name).json()
+    scene.made["webhook"] = made[0]["id"]
+
+
+def send_again_by_page(scene: Pages) -> None:
+    scene.push(tag="told")
+    sent = scene.api.do("listWebhookExecutions", **scene.webhook).json()[0]["id"]
+    scene.send(f"{scene.at}/webhooks/send", webhook=scene.made["webhook"], delivery=sent)
+
+
 def change_robot(scene: Pages, at: str, name: str, full_name: str) -> None:
     """Change a robot account that nothing else is done to: moving a last day is an update as well."""
     scene.send(f"{at}/new", name=name, days=1, right="repository:pull")
@@ -565,6 +578,18 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
     ("RemoveRetentionPage",
         lambda s: s.send(f"{s.at}/policy/retention/remove", rule=1, spelled="always (** in **)"),
         lambda s: ("update", "retention policy", f"{s.name}: without always (** in **)", True)),
+    ("NewWebhookPage", make_webhook, lambda s: ("create", "webhook", "to us", True)),
+    ("SendAgainPage", send_again_by_page, lambda s: ("send", "webhook", "to us", True)),
+    ("WebhookPage",
+        lambda s: s.send(f"{s.at}/webhooks/{s.made['webhook']}", name="to them", url="https://hooks.example.org/",
+                         payload_format="Default", event="PUSH_ARTIFACT"),
+        lambda s: ("update", "webhook", "to them", True)),
+    ("SwitchWebhookPage",
+        lambda s: s.send(f"{s.at}/webhooks/switch", webhook=s.made["webhook"], disabled="yes"),
+        lambda s: ("disable", "webhook", "to them", True)),
+    ("DeleteWebhookPage",
+        lambda s: s.send(f"{s.at}/webhooks/delete", webhook=s.made["webhook"]),
+        lambda s: ("delete", "webhook", "to them", True)),
     ("RetagPage",
         lambda s: s.send(f"{s.at}/retag/app", tag=f"v1@{s.app.partition('@')[2]}", new="v3"),
         lambda s: ("create", "tag", f"{s.name}/app:v3", True)),

@@ -8,7 +8,7 @@ from typing import Any
 from app.access.errors import Invalid
 from app.database.retention import Execution, Policy, Task
 from app.oci.retention import Rule, Template
-from app.projects.harbor_rules import REPOSITORIES, TAGS, read_policy, written, written_tags
+from app.projects.harbor_rules import REPOSITORIES, TAGS, read_policy, written_rule
 
 from .handler import ApiHandler, Place
 from .shapes import moment, some, storage
@@ -29,16 +29,8 @@ def policy(row: Policy) -> dict[str, Any]:
 
 
 def _rule(place: int, rule: Rule) -> dict[str, Any]:
-    return {
-        "id": place + 1,
-        "priority": place + 1,
-        "disabled": rule.disabled,
-        "action": "retain",
-        "template": rule.template.value,
-        "params": {} if rule.template is Template.ALWAYS else {rule.template.value: rule.count},
-        "tag_selectors": written_tags(rule),
-        "scope_selectors": {"repository": written(rule.repositories, REPOSITORIES)},
-    }
+    about = {"id": place + 1, "priority": place + 1, "disabled": rule.disabled, "action": "retain"}
+    return about | written_rule(rule)
 
 
 def execution(row: Execution) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class PolicyHandler(ApiHandler):
 
     async def put(self, webhook_policy_id: int) -> None:
         before = await self.services.webhooks.find(self.view.id, webhook_policy_id)
-        now = Target(before.url, self.services.webhooks.auth_header(before), before.payload_format)
+        now = Target(before.url, None, before.payload_format)
         content = Content(
             name=self.body.get("name") or before.name,
             description=self.body.get("description", before.description) or "",

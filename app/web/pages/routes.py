@@ -33,6 +33,7 @@ from . import (
     tags,
     texts,
     unattended,
+    webhooks,
 )
 from .base import NotFoundPage, PageHandler
 from .static import StaticHandler
@@ -42,6 +43,7 @@ _REPOSITORY = r"(?P<name>[a-z0-9][a-z0-9._/-]*)"
 _PLAN = r"(?P<plan>[1-9][0-9]{0,17})"
 _ROBOT = r"(?P<robot>[1-9][0-9]{0,17})"
 _RUN = r"(?P<run>[1-9][0-9]{0,17})"
+_WEBHOOK = r"(?P<webhook>[1-9][0-9]{0,17})"
 _DIGEST = r"@(?P<digest>sha(?:256|512):[0-9a-f]+)"
 _TAG = r":(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]*)"
 
@@ -123,6 +125,12 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
     (_PROJECT + r"/policy/retention/run", policy.RunRetentionPage),
     (_PROJECT + r"/policy/retention/stop", policy.StopRunPage),
     (_PROJECT + r"/policy/runs/" + _RUN, policy.RunPage),
+    (_PROJECT + r"/webhooks", webhooks.WebhooksPage),
+    (_PROJECT + r"/webhooks/new", webhooks.NewWebhookPage),
+    (_PROJECT + r"/webhooks/" + _WEBHOOK, webhooks.WebhookPage),
+    (_PROJECT + r"/webhooks/switch", webhooks.SwitchWebhookPage),
+    (_PROJECT + r"/webhooks/delete", webhooks.DeleteWebhookPage),
+    (_PROJECT + r"/webhooks/send", webhooks.SendAgainPage),
     (_PROJECT + r"/logs", logs.LogsPage),
     (_PROJECT + r"/repositories", repositories.RepositoriesPage),
     (_PROJECT + r"/repositories/" + _REPOSITORY + _DIGEST, repositories.ArtifactPage),

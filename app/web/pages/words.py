@@ -8,6 +8,7 @@ from app.access import roles
 from app.access.principal import COMMAND_LINE, SERVICE, UNIVERSITY
 from app.access.roles import Role
 from app.database.retention import Status
+from app.database.webhooks import DeliveryStatus, EventType
 from app.oci.retention import Template
 from app.registry.attachments import Purpose
 
@@ -42,6 +43,21 @@ STATUSES: Mapping[str, str] = {
     Status.SUCCESS: mark("done"),
     Status.STOPPED: mark("stopped"),
     Status.ERROR: mark("failed"),
+}
+
+# The events of webhooks, and the states of their deliveries.
+EVENTS: Mapping[str, str] = {
+    EventType.PUSH: mark("An image is pushed"),
+    EventType.PULL: mark("An image is pulled"),
+    EventType.DELETE: mark("An image is deleted"),
+    EventType.QUOTA_EXCEEDED: mark("The quota is exceeded"),
+    EventType.QUOTA_WARNING: mark("The quota is nearly full"),
+    EventType.RETENTION: mark("A retention run has removed images"),
+}
+DELIVERY_STATUSES: Mapping[str, str] = {
+    DeliveryStatus.PENDING: mark("waiting"),
+    DeliveryStatus.SUCCESS: mark("delivered"),
+    DeliveryStatus.ERROR: mark("failed"),
 }
 
 # The words on the badges of attachments, and their meanings.
@@ -124,6 +140,7 @@ OPERATIONS: Mapping[str, str] = {
     "restore": mark("restored"),
     "run": mark("ran"),
     "stop": mark("stopped a run of"),
+    "send": mark("sent an event again by"),
 }
 # Actors whose actions come from no request.
 ACTORS: Mapping[str, str] = {
@@ -153,6 +170,7 @@ RESOURCES: Mapping[str, str] = {
     "immutability rule": mark("immutability rule"),
     "retention policy": mark("retention policy"),
     "bin": mark("from the bin:"),
+    "webhook": mark("webhook"),
 }
 
 # How requests ended, as in `app.web.events`. One that succeeded is kept only if it was slow or filled the cache.

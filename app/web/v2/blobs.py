@@ -25,8 +25,10 @@ from .needs import PUSH
 
 Delivery = Literal["stream", "redirect", "accel"]
 
-# nginx's locations for the store's folder and for its S3 server (ansible/roles/nginx).
-_FOLDER, _S3 = "/_blobs", "/_objects"
+# nginx's locations for the store's folder, for a Harbor's and for the S3 server (ansible/roles/nginx).
+_FOLDER, _HARBOR, _S3 = "/_blobs", "/_harbor", "/_objects"
+# sha256/ab/ab34…/data
+_HARBORS_PARTS = 4
 
 
 class BlobHandlers:
@@ -40,7 +42,7 @@ class BlobHandlers:
         *,
         hands_over_harbors: bool = False,
     ) -> None:
-        """``hands_over_harbors``: objects that are still in a Harbor's place go the same way, because S3 has both."""
+        """``hands_over_harbors``: objects that are still in a Harbor's place go the same way."""
         self._projects = projects
         self._contents = contents
         self._blobs = blobs
@@ -95,7 +97,9 @@ class BlobHandlers:
             return
         # nginx cuts the range out. A range outside the blob is refused here, with the text of every delivery.
         parse_range(_range(call, digest), size)
-        if isinstance(place, Path):
+        if isinstance(place, Path) and is_in_harbor(key):
+            target = "/".join((_HARBOR, *place.parts[-_HARBORS_PARTS:]))
+        elif isinstance(place, Path):
             target = f"{_FOLDER}/{place.parent.name}/{place.name}"
         else:
             url = urlsplit(place)

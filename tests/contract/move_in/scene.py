@@ -133,11 +133,7 @@ def fill(harbor: Harbor) -> dict[str, Any]:
     index = harbor.index(lab, "lab/app", [one, two], "both")
     harbor.image(secret, "inner/deep/inside", "one", "v1")
     signature = harbor.signature(lab, "lab/app", one)
-    harbor.insert(
-        "notification_policy", name="chat", project_id=lab, enabled=True, description="", creator="mari",
-        targets=[{"type": "http", "address": "https://chat.example.org/hook", "auth_header": "Bearer x"}],
-        event_types=["PUSH_ARTIFACT", "SCANNING_FAILED"],
-    )  # fmt: skip
+    harbor.hook(lab, "chat", "https://chat.example.org/hook", "PUSH_ARTIFACT", "SCANNING_FAILED", header="Bearer x")
     harbor.immutable_rule(lab, "v1")
     harbor.retention_policy(lab, harbor.keeping("latestPushedK", 10))
     label = harbor.insert(

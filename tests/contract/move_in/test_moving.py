@@ -33,7 +33,7 @@ async def test_a_dry_run_says_what_moves_and_what_cannot_and_writes_nothing(scen
 async def test_everything_moves_and_a_second_run_changes_nothing(scene: Scene) -> None:
     made = fill(scene.harbor)
     told = await scene.move()
-    assert "5 tags" in told.partition("The same on both sides:")[2], told
+    assert "5 artifacts, 5 tags" in told.partition("The same on both sides:")[2], told
     assert "Nothing differs." in told, told
     state = await scene.state()
     assert [row[:3] for row in state["projects"]] == [("inner", 0, None), ("lab", 1, 10**9)]

@@ -98,6 +98,46 @@ async def test_a_proxy_cache_becomes_a_mirror_with_its_images(scene: Scene) -> N
     assert "Nothing differs." in told
 
 
+async def test_a_webhook_that_could_not_be_made_here_does_not_move(scene: Scene) -> None:
+    harbor = scene.harbor
+    lab = harbor.add_project("lab")
+    good = harbor.hook(lab, "good", "https://chat.example.org/a")
+    for name, address in (("inside", "http://10.0.0.7/hook"), ("none", "no address"), ("user", "https://u:p@a.org/")):
+        harbor.hook(lab, name, address)
+    harbor.hook(lab, "header", "https://example.org/", header="a\nb")
+    harbor.hook(lab, "slack", "https://example.org/", type="slack")
+    for dry in (True, False):
+        told = await scene.move(dry=dry)
+        assert "webhooks: 1 new, 5 cannot move" in told
+        assert "the target must be a public address; nothing is sent to private networks (1)\n  inside of lab" in told
+        assert "the target must be an http:// or https:// address" in told
+        assert "the header needs printable ASCII characters, at most 1000 (1)\n  header of lab" in told
+        assert "only one target of the type http is possible here (1)\n  slack of lab" in told
+    assert await scene.rows("SELECT name FROM webhook") == [("good",)]
+    targets = '[{"type": "http", "address": "http://127.0.0.1/"}]'
+    harbor.execute("UPDATE notification_policy SET targets = %s WHERE id = %s", targets, good)
+    assert "private networks (2)" in await scene.move()
+    assert await scene.rows("SELECT url FROM webhook") == [("https://chat.example.org/a",)], "as it was moved"
+
+
+async def test_what_failed_in_harbor_is_no_success_here(scene: Scene) -> None:
+    if scene.harbor.log_table != "audit_log_ext":
+        pytest.skip("Harbor notes since 2.13 how an operation ended")
+    scene.harbor.add_user("mari")
+    lab = scene.harbor.add_project("lab")
+    for operation, resource, username in (
+        ("login", "user", "mari"), ("login", "user", "a-password-in-the-wrong-field"), ("delete", "lab", "mari"),
+    ):  # fmt: skip
+        scene.harbor.log(lab, operation, resource, username, succeeded=False)
+    scene.harbor.log(lab, "login", "mari", "mari", succeeded=True)
+    await scene.move()
+    found = await scene.rows("SELECT actor, operation, resource FROM audit WHERE operation NOT LIKE 'move-in%'")
+    assert sorted(found) == [
+        ("anonymous", "refuse", ""), ("anonymous", "refuse", "mari"), ("person:mari", "login", "mari"),
+        ("person:mari", "reject", "lab"),
+    ]  # fmt: skip
+
+
 async def test_what_is_damaged_in_harbor_does_not_move(scene: Scene) -> None:
     made, root = fill(scene.harbor), scene.folder / "harbor"
     whole = (root / blob_path(made["two"])).read_bytes()

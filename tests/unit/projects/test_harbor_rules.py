@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.projects.harbor_rules import read_policy, written_tags
+from app.projects.harbor_rules import read_policy, written_rule
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,5 @@ def test_whether_a_rule_takes_artifacts_without_a_tag(decoration: str, extras: s
     said = {"template": "always", "tag_selectors": [selector]}
     (rule,), _ = read_policy({"rules": [said]})
     assert rule.untagged is takes
-    again, _ = read_policy({"rules": [said | {"tag_selectors": written_tags(rule)}]})
+    again, _ = read_policy({"rules": [said | {"tag_selectors": written_rule(rule)["tag_selectors"]}]})
     assert again == [rule]
