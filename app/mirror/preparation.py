@@ -109,10 +109,18 @@ class Preparation:
         await (await self._access.of(project_id)).reserve(gets, seconds)
 
     async def look(self, repository: Repository, reference: Reference) -> Seen:
-        """Ask the upstream by a HEAD, which costs nothing; raises ManifestUnknown, and any failure of the upstream."""
+        """Ask the upstream by a HEAD, which costs nothing; a pinned tag that is here keeps its digest.
+
+        Raises ManifestUnknown, and any failure of the upstream.
+        """
         access = await self._access.of(repository.project_id)
         head = await access.look_up(repository.name.repository, reference, public=repository.public)
         digest = reference if isinstance(reference, Digest) else head.digest
+        if not isinstance(reference, Digest):
+            pinned = await self._found.pinned(repository, reference)
+            if pinned is not None:
+                await self._found.note_pinned(repository, reference, pinned, digest)
+                digest = pinned
         return Seen(digest, head.media_type in INDEX_TYPES, head.answer.rate)
 
     async def survey(self, repository: Repository, seen: Seen, platforms: Sequence[str]) -> Survey:
@@ -157,6 +165,10 @@ class Preparation:
         for child in survey.children:
             await self._found.resolve(repository, child, _CLIENT)
         return await self.survey(repository, seen, platforms) if survey.children else survey
+
+    async def follow(self, project: str, repository: str, tag: Tag, client: Client) -> None:
+        """Point a pinned tag at what the upstream has now; raises any failure of the upstream, and TooManyRequests."""
+        await self._found.follow(await self.open(project, repository), tag, client)
 
     async def bring_blob(self, repository: Repository, digest: Digest) -> None:
         """Fetch a blob, and return when the repository has it; raises any failure of the upstream."""
