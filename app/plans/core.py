@@ -26,6 +26,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 HOUR = 3600.0
 _DAY = 24 * HOUR
@@ -186,6 +188,16 @@ def in_order(needs: Iterable[Need], span: float = HOUR) -> list[Need]:
         keyed.append(((hour, turns[hour, need.person], need.due, need.key), need))
         turns[hour, need.person] += 1
     return [need for _, need in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def week_later(at: float, zone: str | None) -> float:
+    """Return a time (Unix seconds) a week later, at the same hour in a time zone; None: in UTC.
+
+    Raises ZoneInfoNotFoundError.
+    """
+    local = datetime.fromtimestamp(at, ZoneInfo(zone) if zone else UTC)
+    # Arithmetic in one zone is that of its clocks on the wall.
+    return (local + timedelta(days=7)).timestamp()
 
 
 def free_now(budget: Budget, forecast: Forecast, now: float) -> int:

@@ -95,6 +95,10 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", f"/compare/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("get", f"/tags/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
     ("post", f"/point-tag/{table._REPOSITORY}{table._TAG}"): Door(DEVELOPER, fields={"digest": NOT_THERE}),
+    # The project is no cache, so nothing is pinned in it.
+    ("post", f"/pin-tag/{table._REPOSITORY}"): Door(MAINTAINER, fields={"tag": "/"}),
+    ("post", f"/unpin-tag/{table._REPOSITORY}"): Door(MAINTAINER, fields={"rule": "999999"}),
+    ("post", f"/use-newer/{table._REPOSITORY}"): Door(MAINTAINER, fields={"tag": "v1"}),
     ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
     ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
