@@ -236,6 +236,24 @@ async def set_checked(
     await transaction.execute(update(tag).where(here).values(checked_at=time.time(), **noted))
 
 
+async def compared_before(
+    transaction: Transaction, project_id: int, pulled_since: float, before: float, limit: int
+) -> list[tuple[str, str]]:
+    """List tags of a mirror that people pull, and that were not compared with the upstream since ``before``.
+
+    Each is (repository, tag); those pulled last come first. Times are Unix seconds. All its manifests are read.
+    """
+    statement = (
+        select(repository.c.name, tag.c.name)
+        .join_from(repository, manifest, manifest.c.repository_id == repository.c.id)
+        .join(tag, (tag.c.repository_id == manifest.c.repository_id) & (tag.c.digest == manifest.c.digest))
+        .where(repository.c.project_id == project_id, manifest.c.pulled_at > pulled_since, tag.c.checked_at < before)
+        .order_by(manifest.c.pulled_at.desc())
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in await transaction.execute(statement)]
+
+
 async def remove_tag(transaction: Transaction, repository_id: int, name: str, *, leased: bool = True) -> Digest | None:
     """Remove a tag; return the manifest it named, None if there was no such tag.
 

@@ -34,6 +34,7 @@ from app.projects.service import Repository
 
 from .budgets import Forecasts, budget_of
 from .core import schedule, week_later
+from .refreshing import Refreshing
 from .standing import EARLIEST_SECONDS, KEPT_SECONDS, expected_gets, needs_of
 
 STATES = Gauge(
@@ -108,6 +109,7 @@ class Executor:
         self._preparations = preparations
         self._forecasts = forecasts
         self._clock = clock
+        self._refreshing = Refreshing(database, preparations, forecasts, clock)
         self._lease = Lease(cache, keys.lease("plans", "all"), life=30.0)
         # This worker's own knowledge. Another one learns it again, at no cost.
         self._seen: dict[_Key, tuple[float, Seen]] = {}
@@ -134,6 +136,10 @@ class Executor:
         if await self._lease.acquire() is not Claim.HELD:
             self._report([], self._clock())
             return
+        await self._carry_out()
+        await self._refreshing.step()
+
+    async def _carry_out(self) -> None:
         now = self._clock()
         # Mostly there is no plan, and SQLite has one writer.
         if not await self._database.read(plans.is_anything_due, now - KEPT_SECONDS, now - SAMPLES_KEPT_SECONDS):

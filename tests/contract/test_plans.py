@@ -431,3 +431,30 @@ async def test_a_weekly_class_stays_at_its_hour_when_summer_time_ends(house: Hou
     assert set(hours) == {"10:15"}
     with pytest.raises(Invalid):
         await site.plans.create(admin, replace(proposal, zone="Europe/Nowhere"))
+
+
+@pytest.mark.parametrize("username", ["lab", ""])
+async def test_what_would_lapse_of_an_account_of_our_own_refreshes_tags_that_moved(
+    house: House, hub: Hub, valkey: Valkey, tmp_path: Path, username: str
+) -> None:
+    hub.account("lab", "secret")
+    hub.limit(100)
+    accounts = [Credential(username, "secret")] if username else []
+    async with a_site(house, hub, valkey, tmp_path / "one", *accounts) as site:
+        fill(hub, "library/a", "library/b")
+        admin = await house.admin()
+        made = await site.plans.create(admin, site.proposal("library/a", "library/b"))
+        await stepped(site, made, admin, all_here)
+        await site.plans.remove(admin, made)
+        newer = hub.add(multi("newer"), "library/a", "1")
+        hub.reset_counters()
+        site.ahead = 4 * HOUR
+        await site.executor.step()
+        assert (hub.counters().get_manifest, hub.counters().head_manifest) == (0, 0)
+        site.ahead = 6 * HOUR - 300
+        await site.executor.step()
+        await site.executor.step()
+        # The index, and the image for the platform that was here.
+        assert hub.counters().get_manifest == (2 if username else 0)
+        assert await site.pull("library/a") == newer.digest
+        assert hub.counters().get_manifest == (2 if username else 1)
