@@ -26,7 +26,8 @@ from tests.webapi.house import ADMIN, PASSWORD, House
 from tests.webapi.scene import access
 
 # What an entry says: operation, kind, name, and whether it belongs to the project.
-Line = tuple[str, str, str, bool]
+# What was done, and in which project: the scene's, none, or its cache.
+Line = tuple[str, str, str, bool | str]
 
 
 @dataclass
@@ -292,8 +293,9 @@ class Noted:
         assert len(found) == 1, (line, found)
         (entry,) = found
         assert (entry["username"], entry["user_kind"], entry["client_address"]) == (who, "person", "127.0.0.1")
-        assert entry.get("project_id") == (self.scene.number if in_project else None)
-        assert entry.get("project_name") == (self.scene.name if in_project else None)
+        project = in_project if isinstance(in_project, str) else self.scene.name if in_project else None
+        assert entry.get("project_name") == project
+        assert (entry.get("project_id") == self.scene.number) is (in_project is True)
         assert entry["times"] == 1
         assert entry["op_time"]
 
@@ -591,10 +593,10 @@ BY_PAGES: tuple[tuple[str, Callable[[Pages], object], Callable[[Pages], Line]], 
         lambda s: s.send("/mine/keys/delete", key=s.made["key"]),
         lambda s: ("delete", "access key", s.name, False)),
     ("PinTagPage", pin,
-        lambda s: ("create", "immutability rule", f"{_CACHE}: {s.made['pin']} (7 in library/redis)", True)),
+        lambda s: ("create", "immutability rule", f"{_CACHE}: {s.made['pin']} (7 in library/redis)", _CACHE)),
     ("UnpinTagPage",
         lambda s: s.send(f"/projects/{_CACHE}/unpin-tag/library/redis", rule=s.made["pin"]),
-        lambda s: ("delete", "immutability rule", f"{_CACHE}: {s.made['pin']} (7 in library/redis)", True)),
+        lambda s: ("delete", "immutability rule", f"{_CACHE}: {s.made['pin']} (7 in library/redis)", _CACHE)),
     ("NewPlanPage", make_plan, lambda s: ("create", "plan", s.name, False)),
     ("DeletePlanPage",
         lambda s: s.send("/plans/delete", plan=s.made["plan"]),
