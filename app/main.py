@@ -58,6 +58,8 @@ from app.mirror.status import MirrorStatus
 from app.oci.errors import OCIError, Unavailable
 from app.plans.budgets import Forecasts
 from app.plans.executor import Executor
+from app.plans.machines import Machines
+from app.plans.pins import Pins
 from app.plans.service import Plans
 from app.plans.waiting import WaitingContent, WaitingRoom
 from app.processes import Supervisor, allow_descriptors, bind
@@ -512,6 +514,7 @@ class _Content:
     manifests: Manifests
     mirrors: Mapping[str, Mirror]
     plans: Plans
+    pins: Pins
     waiting_room: WaitingRoom
     projects: Projects
     census: Census
@@ -552,15 +555,17 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
     preparations = {name: mirror.preparation for name, mirror in mirrors.items()}
     guard = AddressGuard("", refused=config.refused_networks)
     host = config.server.external_url.partition("://")[2].rstrip("/")
-    room = WaitingRoom(database, preparations, forecasts)
+    room, machines = WaitingRoom(database, preparations, forecasts), Machines(database, stores.cache)
+    waiting = {name: WaitingContent(mirror.content, room, machines) for name, mirror in mirrors.items()}
     deleted = Bin(database, payloads, who.permissions, config.policy)
     return _Content(
         bin=deleted,
         blobs=blobs,
-        contents=Contents(hosted, {name: WaitingContent(mirror.content, room) for name, mirror in mirrors.items()}),
+        contents=Contents(hosted, waiting),
         manifests=manifests,
         mirrors=mirrors,
-        plans=Plans(database, config.policy, preparations, forecasts),
+        plans=Plans(database, config.policy, preparations, forecasts, machines),
+        pins=Pins(database, preparations),
         waiting_room=room,
         projects=Projects(database, config.policy, config.upstreams, who.secrets.encrypt),
         census=census,
@@ -576,6 +581,7 @@ async def _build_content(config: Config, stores: _Stores, who: _Access, stack: A
             census.run(),
             Backfills(database).run(),
             Executor(database, stores.cache, preparations, forecasts).run(),
+            machines.run(),
             Deliveries(database, guard, host, who.secrets.decrypt).run(),
         ],
     )
@@ -611,6 +617,7 @@ def _make_application(
         accounts=who.accounts,
         people=who.people,
         plans=content.plans,
+        pins=content.pins,
         waiting_room=content.waiting_room,
         projects=content.projects,
         census=content.census,

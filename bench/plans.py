@@ -1,11 +1,12 @@
 """A month of classes, of CI and of strangers behind the same address, in seconds, on the service's own planning core.
 
-Time goes in steps of five minutes. The upstream allows 100 GETs in six hours, to all behind the address together. Three
+Time goes in steps of five minutes. The upstream allows 100 GETs in six hours, to all behind the address together. Some
 registries live through the same month:
 
 - ``plans``: this one, with plans and with a queue for pulls that find nothing left (`app.plans.core`);
 - ``today``: without both. A refused client asks again every five minutes, as kubelet does at the end of its back-off;
-- ``queue``: without plans, with a queue that is served in the order in which the clients came.
+- ``queue``: without plans, with a queue that is served in the order in which the clients came;
+- ``still``: as ``plans``, on an account of our own, but without refreshing tags by what would lapse.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from typing import Literal
 
 from app.plans.core import HOUR, Budget, Forecast, Need, learn, schedule
 
-Mode = Literal["plans", "today", "queue"]
-MODES: tuple[Mode, ...] = ("plans", "today", "queue")
+Mode = Literal["plans", "today", "queue", "still"]
 
 LIMIT, WINDOW, STEP = 100, 6 * HOUR, 300.0
 DAY, WEEK = 24 * HOUR, 168 * HOUR
@@ -71,8 +71,12 @@ class Result:
 class Month:
     """One registry in one month."""
 
-    def __init__(self, mode: Mode, days: int, seed: int, *, thieves: float = 0.6, load: float = 1.0) -> None:
-        self.mode, self.days, self.thieves, self.load = mode, days, thieves, load
+    def __init__(
+        self, mode: Mode, days: int, seed: int, *, thieves: float = 0.6, load: float = 1.0, tags: int = 0
+    ) -> None:
+        """``tags``: so many tags, half of which move in a day, are what nodes pull on an account of our own."""
+        self.mode, self.days, self.thieves, self.load, self.tags = mode, days, thieves, load, tags
+        self.moved: set[int] = set()
         self.chance = random.Random(seed)
         self.result = Result()
         self.planned: list[Pull] = []
@@ -93,6 +97,7 @@ class Month:
                 self._end_window()
                 self._begin_window(now)
             self._steal(now)
+            self._move()
             self._announce(now)
             up = not _DOWN[0] <= now < _DOWN[1]
             # After a restart the ledger begins anew by a HEAD, and the next run reserves again: a step later.
@@ -129,12 +134,31 @@ class Month:
                 self.remaining -= 1
                 self.seen.append((now, 1.0))
 
+    def _move(self) -> None:
+        """Let tags move that nodes pull."""
+        for tag in range(self.tags):
+            if self.chance.random() < 0.5 * STEP / DAY:
+                self.moved.add(tag)
+
+    def _warm(self) -> None:
+        """Serve a pull of a tag that has not moved, which costs nothing."""
+        self.result.unplanned += 1
+        self.result.waits.append(0.0)
+
     def _asked(self, now: float) -> Iterator[Pull]:
         """CI around the clock, more by day; nodes that pull tags which have moved; and people."""
         hour = now // HOUR % 24
         rate = self.load * (5.0 if 7 <= hour < 18 else 1.5)
         for _ in range(_poisson(self.chance, rate * STEP / HOUR)):
             who = self.chance.choices(("ci-a", "ci-b", "k3s", "person"), (5, 2, 2, 1))[0]
+            if who == "k3s" and self.tags:
+                tag = self.chance.randrange(self.tags)
+                if tag in self.moved:
+                    self.moved.discard(tag)
+                    yield Pull(f"tag-{tag}-{now}", who, now)
+                else:
+                    self._warm()
+                continue
             gets = 1 if who == "k3s" else GETS
             yield Pull(f"{who}-{self.chance.random()}", who, now, gets=gets)
 
@@ -146,6 +170,7 @@ class Month:
         for pull in self.planned:
             if self.chance.random() < 0.1 * STEP / DAY:
                 self.here.discard(pull.key)
+                pull.gets = GETS
         for number, due in _classes(now + 5 * DAY):
             for image in range(IMAGES):
                 key = f"{due}-{image}"
@@ -180,7 +205,7 @@ class Month:
             while self.waiting and self._finish(self.waiting[0], now):
                 pass
             return
-        budget = Budget(LIMIT, WINDOW, self.remaining, self.ends_at, own=False)
+        budget = Budget(LIMIT, WINDOW, self.remaining, self.ends_at, own=self.tags > 0)
         plans = [pull for pull in self.planned if pull.key not in self.here]
         needs = [
             Need(pull.key, pull.person, pull.due - MARGIN, pull.gets, pull.due - EARLIEST)
@@ -193,21 +218,31 @@ class Month:
         for pull in plans:
             pull.warned = (pull.warned or now) if pull.key in made.late else None
         chosen, left = set(made.now), made.reserved
-        for pull in plans:
-            if pull.key in chosen and pull.gets <= left and self._take(pull.gets, "plan"):
-                left -= pull.gets
+        # An index may come in this window, and its image in the next one.
+        for pull in [*plans, *self.waiting]:
+            part = min(pull.gets, left)
+            if pull.key not in chosen or not part or not self._take(part, "plan" if pull.due else "pull"):
+                continue
+            left, pull.gets = left - part, pull.gets - part
+            if not pull.due:
+                self.seen.append((now, float(part)))
+            if pull.due and not pull.gets:
                 self.here.add(pull.key)
-        for pull in list(self.waiting):
-            if pull.key in chosen and pull.gets <= left and self._finish(pull, now):
-                left -= pull.gets
+            elif not pull.gets:
+                self.waiting.remove(pull)
+                self.result.waits.append(now - pull.asked)
         self.reserved = left
+        spare = made.spare if self.mode == "plans" else 0
+        while self.moved and spare >= GETS and self._take(GETS, "refresh"):
+            self.moved.pop()
+            spare -= GETS
 
     reserved = 0
 
     def _pull(self, pull: Pull, now: float, *, up: bool) -> None:
         """Serve a pull without a plan if there is room, else let it wait."""
         self.result.unplanned += 1
-        room = self.remaining - (self.reserved if self.mode == "plans" else 0)
+        room = self.remaining - (self.reserved if self.mode in ("plans", "still") else 0)
         behind = self.mode == "queue" and self.waiting
         if up and not behind and room >= pull.gets and self._take(pull.gets, "pull"):
             self.seen.append((now, float(pull.gets)))
@@ -245,8 +280,14 @@ def _poisson(chance: random.Random, mean: float) -> int:
     return sum(chance.random() < mean / 8 for _ in range(8))
 
 
-# Half as busy as the limit allows, as busy as it allows, and with strangers who may take everything.
-SCENES = {"usual": (0.6, 1.0), "busy": (0.6, 1.6), "robbed": (1.0, 2.0)}
+# Half as busy as the limit allows, as busy as it allows, with strangers who may take everything, and nearly as busy as
+# an account of our own allows, with tags that move.
+SCENES: dict[str, tuple[float, float, int, tuple[Mode, ...]]] = {
+    "usual": (0.6, 1.0, 0, ("plans", "today", "queue")),
+    "busy": (0.6, 1.6, 0, ("plans", "today", "queue")),
+    "robbed": (1.0, 2.0, 0, ("plans", "today", "queue")),
+    "own": (0.0, 2.0, 60, ("plans", "still", "today", "queue")),
+}
 _COLUMNS = (
     *("class images", "refused to a class", "impossible, said before", "GETs past the limit"),
     *("lapsed while a pull waited", "pulls", "waited at all", "average wait", "95 % waited less than"),
@@ -256,9 +297,9 @@ _COLUMNS = (
 def report(days: int = 30, seeds: Sequence[int] = (1, 2, 3)) -> str:
     """Simulate months and return a table in Markdown."""
     lines = [f"| {' | '.join(('', *_COLUMNS))} |", f"|---|{'---:|' * len(_COLUMNS)}"]
-    for scene, (thieves, load) in SCENES.items():
-        for mode in MODES:
-            months = [Month(mode, days, seed, thieves=thieves, load=load).run() for seed in seeds]
+    for scene, (thieves, load, tags, modes) in SCENES.items():
+        for mode in modes:
+            months = [Month(mode, days, seed, thieves=thieves, load=load, tags=tags).run() for seed in seeds]
             lines.append(f"| {scene}, {mode} | {' | '.join(_spelled(months))} |")
     return "\n".join(lines)
 

@@ -104,6 +104,11 @@ class Cache:
         value = await self._call("count", lambda: self._redis.get(_full(key)))
         return None if isinstance(value, Away) else int(value or 0)
 
+    async def distinct(self, key: str) -> int | None:
+        """Return the count of a HyperLogLog: 0 if there is none, None if Redis is down."""
+        value = await self._call("distinct", lambda: self._redis.pfcount(_full(key)))
+        return None if isinstance(value, Away) else int(value)
+
     async def increment(self, key: str, ttl: int) -> int | None:
         """Add one and return the sum, None if Redis is down. The key expires ``ttl`` seconds after the first count."""
         total = await self.script(_INCREMENT, [key], lambda: [ttl])

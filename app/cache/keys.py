@@ -21,6 +21,7 @@
     r:unlimited:UPSTREAM:ACCOUNT         the upstream sent an image for which it stated no limit; a day
     r:counted:UPSTREAM:ACCOUNT:REPOSITORY
                                          whether the upstream counts pulls of its repository; 10 minutes
+    r:machines:PLAN:DATE                 how many machines pulled a class's images, a HyperLogLog; a day
     r:lease:KIND:WHAT                    the id of the lease's holder; expires when it is no longer renewed
     r:login:WINDOW:ID                    failed log-ins: app/access/throttle.py spells these
     r:login-good:ID                      who has lately logged in from where, as a hash; a week
@@ -103,6 +104,11 @@ def unlimited(upstream: str, account: str) -> str:
 
 def counted(upstream: str, account: str, repository: str) -> str:
     return _key("counted", upstream, account, repository)
+
+
+def machines(plan_id: int, date: int) -> str:
+    """Return the key of a plan's count on a date (Unix seconds)."""
+    return _key("machines", str(plan_id), str(date))
 
 
 def lease(kind: str, what: str) -> str:

@@ -36,6 +36,7 @@ class Rule:
     disabled: bool
     ends_at: float | None
     created_at: float
+    created_by: str | None = None
 
     @property
     def name(self) -> str:
@@ -61,15 +62,15 @@ _columns = (
     immutable_rule.c.disabled,
     immutable_rule.c.ends_at,
     immutable_rule.c.created_at,
+    immutable_rule.c.created_by,
 )
 
 
 def _rule(
-    number: int, project_id: int, repositories: str, but: bool, tags: str, but_tags: bool, *rest: float | None
+    number: int, project_id: int, repositories: str, but: bool, tags: str, but_tags: bool, disabled: bool, *rest: Any
 ) -> Rule:
-    disabled, ends_at, created_at = rest
     chosen = Selector(repositories, bool(but)), Selector(tags, bool(but_tags))
-    return Rule(number, project_id, *chosen, bool(disabled), ends_at, created_at or 0.0)
+    return Rule(number, project_id, *chosen, bool(disabled), *rest)
 
 
 async def rules(transaction: Transaction, project_id: int) -> list[Rule]:
@@ -195,6 +196,14 @@ async def repositories_of(transaction: Transaction, project_id: int) -> list[int
         return []
     here = (repository.c.project_id == project_id) & (repository.c.name < END_OF_NAMES)
     return list((await transaction.execute(select(repository.c.id).where(here))).scalars())
+
+
+async def remove_over(transaction: Transaction, project_id: int, now: float) -> None:
+    """Remove the rules of a project that are over, which is locked."""
+    over = (immutable_rule.c.project_id == project_id) & (immutable_rule.c.ends_at <= now)
+    if (await transaction.execute(select(immutable_rule.c.id).where(over).limit(1))).first() is not None:
+        await retire(transaction, immutable_rule)
+        await transaction.execute(delete(immutable_rule).where(over))
 
 
 async def count(transaction: Transaction, project_id: int) -> int:

@@ -200,7 +200,7 @@ async def set_tags(
     if not names:
         return {}
     changes.changed(transaction, *(changes.tag(repository_id, name) for name in names), leased=False)
-    values = {"digest": digest, "updated_at": now, "checked_at": now}
+    values = {"digest": digest, "updated_at": now, "checked_at": now, "newer": None}
     pointed = {"pointed_at": now, "pointed_by": pushed_by}
     # The tags are written before they are read. If two pushes make the same tag, the second one must find the
     # manifest that the first one named.
@@ -224,14 +224,34 @@ async def set_tags(
     return {name: Digest(old) for name, old, _, _ in moved}
 
 
-async def set_checked(transaction: Transaction, repository_id: int, name: str, digest: Digest) -> None:
-    """Write that the upstream still has the tag at this digest.
+async def set_checked(
+    transaction: Transaction, repository_id: int, name: str, digest: Digest, **noted: Digest | None
+) -> None:
+    """Write that the tag was compared with the upstream. ``newer``: what the upstream has in place of a pinned one.
 
     That ends no copies, because they are needed if SQL goes down now. A copy with an earlier time only makes its
     worker look into SQL before it asks the upstream again.
     """
     here = (tag.c.repository_id == repository_id) & (tag.c.name == name) & (tag.c.digest == digest)
-    await transaction.execute(update(tag).where(here).values(checked_at=time.time()))
+    await transaction.execute(update(tag).where(here).values(checked_at=time.time(), **noted))
+
+
+async def compared_before(
+    transaction: Transaction, project_id: int, pulled_since: float, before: float, limit: int
+) -> list[tuple[str, str]]:
+    """List tags of a mirror that people pull, and that were not compared with the upstream since ``before``.
+
+    Each is (repository, tag); those pulled last come first. Times are Unix seconds. All its manifests are read.
+    """
+    statement = (
+        select(repository.c.name, tag.c.name)
+        .join_from(repository, manifest, manifest.c.repository_id == repository.c.id)
+        .join(tag, (tag.c.repository_id == manifest.c.repository_id) & (tag.c.digest == manifest.c.digest))
+        .where(repository.c.project_id == project_id, manifest.c.pulled_at > pulled_since, tag.c.checked_at < before)
+        .order_by(manifest.c.pulled_at.desc())
+        .limit(limit)
+    )
+    return [(row[0], row[1]) for row in await transaction.execute(statement)]
 
 
 async def remove_tag(transaction: Transaction, repository_id: int, name: str, *, leased: bool = True) -> Digest | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Select, delete, exists, func, or_, select, update
 
-from app.oci.digest import Digest
 from app.oci.reference import spelled
 
 from .engine import Transaction, insert
@@ -31,6 +30,7 @@ class Plan:
     ends_at: float
     created_at: float
     waiting: bool
+    zone: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,21 @@ async def unfinished(transaction: Transaction, since: float, *, waiting: bool = 
     return [Plan(*row) for row in await transaction.execute(statement)]
 
 
+async def begun(transaction: Transaction, since: float, until: float) -> list[tuple[int, float, int, str]]:
+    """List the repositories of plans whose date is between two times (Unix seconds).
+
+    Each is (plan id, date, project id, repository).
+    """
+    columns = plan.c.id, plan.c.due_at, plan_image.c.project_id, plan_image.c.repository
+    statement = (
+        select(*columns)
+        .join_from(plan, plan_image, plan_image.c.plan_id == plan.c.id)
+        .where(plan.c.ends_at > since, plan.c.due_at > since, plan.c.due_at < until, ~plan.c.waiting)
+        .distinct()
+    )
+    return [(row[0], row[1], row[2], row[3]) for row in await transaction.execute(statement)]
+
+
 async def is_anything_due(transaction: Transaction, since: float, spent_before: float) -> bool:
     """Return whether there is a plan whose last date is later than ``since``, or something to forget; it only reads.
 
@@ -169,7 +184,7 @@ async def remove(transaction: Transaction, plan_id: int) -> None:
 
 
 async def keep(
-    transaction: Transaction, repository_id: int, manifests: Collection[Digest], blobs: Collection[Digest], until: float
+    transaction: Transaction, repository_id: int, manifests: Collection[str], blobs: Collection[str], until: float
 ) -> None:
     """Keep content of a mirror from eviction until a time (Unix seconds), unless it is kept for longer already."""
     for table, digests in ((manifest, manifests), (link, blobs)):

@@ -237,6 +237,8 @@ tag = Table(
     # release, and of a mirror.
     Column("pointed_at", Double, nullable=True),
     Column("pointed_by", String, nullable=True),
+    # The upstream's digest, if a rule keeps the tag of a mirror at another one.
+    Column("newer", String, nullable=True),
     Index("ix_tag_uncharged", "repository_id", "name", postgresql_where=_UNCHARGED, sqlite_where=_UNCHARGED),
     ForeignKeyConstraint(["repository_id", "digest"], _manifest_key, ondelete="CASCADE"),
     Index("ix_tag_repository_id_digest", "repository_id", "digest"),
@@ -275,6 +277,8 @@ immutable_rule = Table(
     Column("ends_at", Double, nullable=True),
     Column("created_at", Double, nullable=False),
     Index("ix_immutable_rule_project_id_id", "project_id", "id"),
+    # The principal's subject who made it; NULL in rows of an older release, or of a Harbor.
+    Column("created_by", String, nullable=True),
 )
 
 retention = Table(
@@ -639,6 +643,8 @@ plan = Table(
     Column("created_at", Double, nullable=False),
     # A pull that found nothing left, and waits. Its owner is the client, its date is when the image was promised.
     Column("waiting", Boolean, nullable=False, server_default=false()),
+    # The IANA time zone in which the dates of a weekly plan are at one hour; NULL: UTC.
+    Column("zone", String, nullable=True),
     Index("ix_plan_owner_id_id", "owner_id", "id"),
     Index("ix_plan_ends_at", "ends_at"),
     Index("ix_plan_waiting", "ends_at", postgresql_where=text("waiting"), sqlite_where=text("waiting = 1")),

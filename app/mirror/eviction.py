@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 
 from prometheus_client import Counter
 
-from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, projects
+from app.database import JOB_SECONDS, Database, Transaction, blobs, manifests, pins, projects
 from app.database.projects import Project
 from app.kit.jobs import repeat
 from app.registry.garbage_collection import GRACE_SECONDS
@@ -20,6 +21,8 @@ EVICTED = Counter("registry_mirror_evicted_bytes_total", "Bytes of blobs removed
 _PAUSE_SECONDS = 60.0
 # A blob that was just pulled may still be sent to a client, and its note may not be in the database yet.
 _IN_USE_SECONDS = 300
+# Each eviction first keeps pinned content for so long. So the content can go soon after its rule has ended.
+_PINNED_SECONDS = 3600.0
 _BATCH = 100
 # Evict to a little below the bound, so that the next blob does not start it again.
 _DOWN_TO = 0.95
@@ -44,6 +47,10 @@ class Eviction:
         for project in mirrors:
             bound = project.settings.get("cache_bytes")
             if isinstance(bound, int) and project.used_bytes > bound:
+                now = time.time()
+                await self._database.transact(
+                    partial(pins.keep, project_id=project.id, now=now, until=now + _PINNED_SECONDS), answers=False
+                )
                 await self._evict(project, project.used_bytes - int(bound * _DOWN_TO))
 
     async def _evict(self, project: Project, too_many: int) -> None:

@@ -3,6 +3,7 @@
     fresh ───────────────────────────────► served, the upstream is not asked
     older ── HEAD ── unchanged ──────────► served
               │  ├── changed, or new ────► GET, counted ─► recorded, served
+              │  ├── pinned by a rule ───► served as it is; what the upstream has instead is noted
               │  └── not described ──────► the same GET: no digest, or no HEAD of manifests at all (400, 405, 501)
               ├── down, slow, 429, wrong ► the tag as last known, with a Warning
               ├── 401, 403 in words ─────► refused, even if the manifest is cached
@@ -37,16 +38,18 @@ from pathlib import Path
 
 from prometheus_client import Counter
 
+from app.access.errors import PreconditionFailed
 from app.cache import Cache
-from app.database import Database, DatabaseUnavailable, Transaction, manifests, projects
+from app.database import Database, DatabaseUnavailable, Transaction, immutability, manifests, projects
 from app.database.manifests import StoredManifest
 from app.database.traffic import Counts
 from app.kit.facts import current
 from app.kit.single_flight import SingleFlight
 from app.oci.digest import Digest
-from app.oci.errors import ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
+from app.oci.errors import Denied, ManifestUnknown, NameUnknown, TooManyRequests, UpstreamInvalid
 from app.oci.reference import Name, Reference, Tag
-from app.projects.service import Repository, ensure
+from app.projects.immutability import require_movable, require_movable_in
+from app.projects.service import Repository, ensure_for_tags
 from app.registry.content import Client, ManifestAnswer
 from app.registry.garbage_collection import GRACE_SECONDS, UNPULLED_SECONDS
 from app.registry.manifests import record, unknown_manifest
@@ -95,12 +98,14 @@ class _Request:
     """A reference that is being resolved, and the clients that wait for it, in the order in which they came.
 
     The budget is spent in the name of one of them, and all get the manifest. Clients may join while it is resolved.
+    ``moves_pins``: the tag follows the upstream, even if a rule pins it.
     """
 
     repository: Repository
     reference: Tag | Digest
     may_fill: bool
     clients: list[str] = field(default_factory=list)
+    moves_pins: bool = False
 
 
 class MirrorManifests:
@@ -153,6 +158,28 @@ class MirrorManifests:
         if client.name not in request.clients:
             request.clients.append(client.name)
         return await self._resolving.join(key, partial(self._resolve, request))
+
+    async def follow(self, repository: Repository, tag: Tag, client: Client) -> None:
+        """Point a tag at what the upstream has now, even if a rule pins it; raises any failure of the upstream."""
+        request = _Request(repository, tag, may_fill=True, clients=[client.name], moves_pins=True)
+        async with self._lock.hold(repository.name, tag):
+            known = await self._known(repository, tag, renew=True)
+            answer = await self._ask(request, tag, known[0] if known else None)
+        if isinstance(answer, Unrecorded) or answer.warning is not None:
+            raise DatabaseUnavailable
+
+    async def pinned(self, repository: Repository, tag: Tag) -> Digest | None:
+        """Return the digest at which a rule keeps a tag that is here, None if none does."""
+        known = await self._known(repository, tag)
+        return known[0][1] if known is not None and await self._is_pinned(known[0][0], tag) else None
+
+    async def note_pinned(self, repository: Repository, tag: Tag, digest: Digest, upstream: Digest | None) -> None:
+        """Write what the upstream has in place of a pinned tag, None if it did not say; raises DatabaseUnavailable."""
+        repository_id = await self._repository_id(repository)
+        noted = {} if upstream is None else {"newer": upstream if upstream != digest else None}
+        if repository_id is not None:
+            async with self._database.transaction(answers=False) as transaction:
+                await manifests.set_checked(transaction, repository_id, tag, digest, **noted)
 
     async def close(self) -> None:
         """Stop the tasks under way."""
@@ -223,7 +250,7 @@ class MirrorManifests:
             if stale is not None and not request.may_fill and not await self._outsiders.may_ask():
                 return self._serve_stale(repository, tag, stale, "is asked only so often without a login")
             try:
-                return await self._ask(request, tag, stale)
+                return await self._compare(request, tag, stale)
             except (DatabaseUnavailable, UpstreamDown, UpstreamInvalid, TooManyRequests) as error:
                 if stale is None:
                     raise
@@ -239,13 +266,27 @@ class MirrorManifests:
                 self._spare("failed a moment ago")
                 return self._serve_stale(repository, tag, stale, "cannot be asked now")
 
+    async def _compare(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved | Unrecorded:
+        """Ask the upstream for a tag; a pinned one stays as it is."""
+        if stale is None:
+            return await self._ask(request, tag, stale)
+        if await self._is_pinned(stale[0], tag):
+            return await self._serve_pinned(request.repository, tag, stale)
+        try:
+            return await self._ask(request, tag, stale)
+        except Denied as error:
+            # A rule was made while the upstream was asked.
+            if error.answer_status != PreconditionFailed.status:
+                raise
+            return Resolved(*stale)
+
     async def _ask(self, request: _Request, tag: Tag, stale: tuple[int, Digest] | None) -> Resolved | Unrecorded:
         repository = request.repository
         async with self._forgetting(repository, tag):
             try:
                 head = await self._head(repository, tag, hurry=stale is not None)
             except WordlessRefusal as refusal:
-                return await self._record(repository, await self._ask_by_get(request, refusal), [tag])
+                return await self._record(request, await self._ask_by_get(request, refusal), [tag])
         if stale is not None and head.digest == stale[1]:
             async with self._database.transaction(answers=False) as transaction:
                 await manifests.set_checked(transaction, stale[0], tag, stale[1])
@@ -258,8 +299,21 @@ class MirrorManifests:
             repository_id = await self._repository_id(repository)
             if await self._present(repository_id, head.digest):
                 assert repository_id is not None  # noqa: S101  # `_present` has seen it
-                return await self._move_tag(repository, repository_id, tag, head.digest)
+                return await self._move_tag(request, repository_id, tag, head.digest)
             return await self._bring(request, tag, head, stale)
+
+    async def _is_pinned(self, repository_id: int, tag: Tag) -> bool:
+        holds = await self._database.read(immutability.holding_of, repository_id)
+        return holds is not None and holds(tag) is not None
+
+    async def _serve_pinned(self, repository: Repository, tag: Tag, stale: tuple[int, Digest]) -> Resolved:
+        """Serve a pinned tag, and note what the upstream has; it may fail, but not refuse: raises UpstreamRefused."""
+        PULLS.labels("pinned").inc()
+        upstream: Digest | None = None
+        with suppress(UpstreamDown, UpstreamInvalid, TooManyRequests, ManifestUnknown, NameUnknown):
+            upstream = (await self._head(repository, tag, hurry=True)).digest
+        await self.note_pinned(repository, tag, stale[1], upstream)
+        return Resolved(*stale)
 
     async def _bring(
         self, request: _Request, tag: Tag, head: ManifestHead, stale: tuple[int, Digest] | None
@@ -271,7 +325,7 @@ class MirrorManifests:
         await self._refuse_unusable(repository, wanted)
         async with self._forgetting(repository, wanted):
             fetched = await self._pull(request, wanted, head.media_type)
-        return await self._record(repository, fetched, [tag])
+        return await self._record(request, fetched, [tag])
 
     async def _head(self, repository: Repository, reference: str, *, hurry: bool) -> ManifestHead:
         path, access = repository.name.repository, await self._access.of(repository.project_id)
@@ -330,7 +384,7 @@ class MirrorManifests:
             await self._refuse_unusable(repository, digest)
             async with self._forgetting(repository, digest):
                 fetched = await self._fetch_absent(request, digest)
-            return await self._record(repository, fetched, [])
+            return await self._record(request, fetched, [])
 
     async def _fetch_absent(self, request: _Request, digest: Digest) -> FetchedManifest:
         if await self._described_size(request.repository, digest) is not None:
@@ -395,13 +449,16 @@ class MirrorManifests:
                 if isinstance(error, UpstreamLimited) or tried.issuperset(request.clients):
                     raise
 
-    async def _record(self, repository: Repository, fetched: FetchedManifest, tags: list[Tag]) -> Resolved | Unrecorded:
+    async def _record(self, request: _Request, fetched: FetchedManifest, tags: list[Tag]) -> Resolved | Unrecorded:
+        repository = request.repository
         self._traffic.count(repository.project_id, Counts(fetched_bytes=len(fetched.manifest.payload)))
         noted = await self._tag_notes.tags_of(repository.name, fetched.digest)
 
         async def write(transaction: Transaction) -> int:
-            repository_id = await ensure(transaction, repository, shown=True)
-            await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
+            repository_id, has_rules = await ensure_for_tags(transaction, repository, shown=True)
+            moved = await record(transaction, repository_id, fetched.digest, fetched.manifest, tags)
+            if has_rules and not request.moves_pins:
+                await require_movable(transaction, repository.project_id, repository.name.repository, moved)
             if not tags:
                 # A manifest without a tag never loses one, so no other event would put it up for review.
                 look_at = time.time() + UNPULLED_SECONDS
@@ -419,15 +476,17 @@ class MirrorManifests:
             stored = StoredManifest(fetched.digest, fetched.manifest.media_type, fetched.manifest.payload)
             return Unrecorded(stored, f"{repository.name}@{fetched.digest} cannot be kept here now")
 
-    async def _move_tag(self, repository: Repository, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
+    async def _move_tag(self, request: _Request, repository_id: int, tag: Tag, digest: Digest) -> Resolved:
         async def move(transaction: Transaction) -> None:
             moved = await manifests.set_tags(transaction, repository_id, [tag], digest)
+            if not request.moves_pins:
+                await require_movable_in(transaction, repository_id, moved)
             await manifests.ask_review(transaction, repository_id, moved.values(), time.time() + GRACE_SECONDS)
 
         try:
             await self._database.transact(move, answers=False)
         except DatabaseUnavailable:
-            return self._serve_stale(repository, tag, (repository_id, digest), _NOT_NOTED)
+            return self._serve_stale(request.repository, tag, (repository_id, digest), _NOT_NOTED)
         PULLS.labels("moved").inc()
         return Resolved(repository_id, digest)
 

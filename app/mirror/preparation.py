@@ -31,6 +31,10 @@ from .stored_blobs import StoredBlobs
 from .upstream_access import AccessByProject
 
 _CLIENT = Client(PLANS, may_fill=True)
+# Refreshing competes with clients for what nobody has reserved.
+_REFRESHER = Client("refresh", may_fill=True)
+# The GETs of an index and of an image in it.
+REFRESH_GETS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,18 @@ class Preparation:
         await (await self._access.of(project_id)).reserve(gets, seconds)
 
     async def look(self, repository: Repository, reference: Reference) -> Seen:
-        """Ask the upstream by a HEAD, which costs nothing; raises ManifestUnknown, and any failure of the upstream."""
+        """Ask the upstream by a HEAD, which costs nothing; a pinned tag that is here keeps its digest.
+
+        Raises ManifestUnknown, and any failure of the upstream.
+        """
         access = await self._access.of(repository.project_id)
         head = await access.look_up(repository.name.repository, reference, public=repository.public)
         digest = reference if isinstance(reference, Digest) else head.digest
+        if not isinstance(reference, Digest):
+            pinned = await self._found.pinned(repository, reference)
+            if pinned is not None:
+                await self._found.note_pinned(repository, reference, pinned, digest)
+                digest = pinned
         return Seen(digest, head.media_type in INDEX_TYPES, head.answer.rate)
 
     async def survey(self, repository: Repository, seen: Seen, platforms: Sequence[str]) -> Survey:
@@ -157,6 +169,35 @@ class Preparation:
         for child in survey.children:
             await self._found.resolve(repository, child, _CLIENT)
         return await self.survey(repository, seen, platforms) if survey.children else survey
+
+    async def refresh(self, project: str, repository: str, tag: Tag) -> None:
+        """Compare a tag with the upstream; if it moved, fetch its manifest, and those for the platforms that were here.
+
+        Raises any failure of the upstream, and TooManyRequests.
+        """
+        here = await self.open(project, repository)
+        known = await self.known(here, tag)
+        resolved = await self._found.resolve(here, tag, _REFRESHER)
+        old = await self._read(here, known)
+        if (
+            not isinstance(resolved, Resolved)
+            or not resolved.fetched
+            or old is None
+            or old.media_type not in INDEX_TYPES
+        ):
+            return
+        platforms = [
+            str(child.platform)
+            for child in children_of(old.payload)
+            if child.platform is not None and not child.attests and await self._read(here, child.digest) is not None
+        ]
+        survey = await self.survey(here, Seen(resolved.digest, is_index=True, rate=None), platforms)
+        for child in survey.children:
+            await self._found.resolve(here, child, _REFRESHER)
+
+    async def follow(self, project: str, repository: str, tag: Tag, client: Client) -> None:
+        """Point a pinned tag at what the upstream has now; raises any failure of the upstream, and TooManyRequests."""
+        await self._found.follow(await self.open(project, repository), tag, client)
 
     async def bring_blob(self, repository: Repository, digest: Digest) -> None:
         """Fetch a blob, and return when the repository has it; raises any failure of the upstream."""

@@ -77,6 +77,11 @@ def is_glob(text: str, *, of_tags: bool = False) -> bool:
     return math.prod(len(alternatives) for alternatives in _choices(text)) <= _MOST_ALTERNATIVES
 
 
+def is_pattern(text: str) -> bool:
+    """Return whether a glob can match more than one name."""
+    return any(mark in text for mark in "*?{")
+
+
 def _alternatives(text: str) -> list[str]:
     return ["".join(chosen) for chosen in itertools.product(*_choices(text))]
 

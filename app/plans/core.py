@@ -17,6 +17,8 @@ Pulls that found nothing left wait. They come after the plans, in the order of t
 turns in the same way. They may have all that plans leave, except a sixth of the limit for those who ask now. That sixth
 shrinks with the time that is left, too, so nothing lapses while somebody waits.
 
+In the last part of a window, plans may leave some of their share. It goes to refreshing tags that moved.
+
 The simulation in ``bench/plans.py`` and the service run this same code.
 """
 
@@ -26,6 +28,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 HOUR = 3600.0
 _DAY = 24 * HOUR
@@ -56,6 +60,10 @@ class Budget:
     remaining: int
     ends_at: float
     own: bool
+
+    def lapses(self, now: float) -> bool:
+        """Return whether the rest of the window would soon lapse, on an account of our own."""
+        return self.own and self.ends_at - now <= self.window * _TAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +119,7 @@ class Schedule:
 
     ``ready``: when each image is here, by its key; an image without an entry is beyond what is looked ahead.
     ``late``: the keys of images that are not here before their date. ``now``: the keys whose GETs may be sent now, in
-    order, and ``reserved``: how many GETs that are.
+    order, and ``reserved``: how many GETs that are. ``spare``: how many more would lapse, so that tags are refreshed.
     """
 
     windows: Sequence[Window]
@@ -119,6 +127,7 @@ class Schedule:
     late: frozenset[str]
     now: Sequence[str]
     reserved: int
+    spare: int = 0
 
 
 def schedule(
@@ -136,7 +145,12 @@ def schedule(
     planned = {need.key for need in ordered}
     for need in in_order((one for one in waiting if one.key not in planned), span=math.inf):
         _serve(windows, need, range(len(windows)), ready, taken_now, waits=True)
-    return Schedule(windows, ready, frozenset(late), list(taken_now), sum(taken_now.values()))
+    present = windows[0]
+    # Pulls without a plan are left all that they may need, because refreshing can wait for another window.
+    expected = math.ceil(forecast.at_most(now, budget.ends_at))
+    free = min(present.free, budget.remaining - expected) - present.taken - present.waiting
+    spare = max(0, free) if budget.lapses(now) else 0
+    return Schedule(windows, ready, frozenset(late), list(taken_now), sum(taken_now.values()), spare)
 
 
 def _serve(
@@ -188,6 +202,16 @@ def in_order(needs: Iterable[Need], span: float = HOUR) -> list[Need]:
     return [need for _, need in sorted(keyed, key=lambda pair: pair[0])]
 
 
+def week_later(at: float, zone: str | None) -> float:
+    """Return a time (Unix seconds) a week later, at the same hour in a time zone; None: in UTC.
+
+    Raises ZoneInfoNotFoundError.
+    """
+    local = datetime.fromtimestamp(at, ZoneInfo(zone) if zone else UTC)
+    # Arithmetic in one zone is that of its clocks on the wall.
+    return (local + timedelta(days=7)).timestamp()
+
+
 def free_now(budget: Budget, forecast: Forecast, now: float) -> int:
     """Return how many GETs of the present window plans may have."""
     part = min(1.0, max(0.0, budget.ends_at - now) / budget.window)
@@ -202,10 +226,11 @@ def _windows(budget: Budget, forecast: Forecast, now: float, horizon: float) -> 
         return whole > budget.limit * _BUSY
 
     end = max(now, budget.ends_at)
-    lapses = budget.own and end - now <= budget.window * _TAIL
     fresh = math.ceil(budget.limit * _FRESH * min(1.0, max(0.0, end - now) / budget.window) - 1e-9)
     left = max(0, budget.remaining - fresh)
-    windows = [Window(now, end, free_now(budget, forecast, now), not lapses and is_busy(now, end), open=left)]
+    windows = [
+        Window(now, end, free_now(budget, forecast, now), not budget.lapses(now) and is_busy(now, end), open=left)
+    ]
     while end < horizon and len(windows) < _MOST_WINDOWS:
         start, end = end, end + budget.window
         expected = min(forecast.at_most(start, end), budget.limit * (1 - PLANNED))

@@ -33,7 +33,8 @@ from app.oci.reference import parse_reference
 from app.projects.service import Repository
 
 from .budgets import Forecasts, budget_of
-from .core import schedule
+from .core import schedule, week_later
+from .refreshing import Refreshing
 from .standing import EARLIEST_SECONDS, KEPT_SECONDS, expected_gets, needs_of
 
 STATES = Gauge(
@@ -52,7 +53,6 @@ _DAY = 86400.0
 _KEEP_SECONDS, _KEEP_AGAIN_SECONDS = 2 * _DAY, _DAY / 2
 # A weekly plan turns to its next date this long after a date.
 _OVER_SECONDS = 4 * 3600.0
-WEEK = 7 * _DAY
 # How often an image that is here is compared with the upstream, long before its date and close to it.
 _COMPARE_SECONDS, _COMPARE_OFTEN_SECONDS, _CLOSE_SECONDS = 6 * 3600.0, 600.0, 2 * 3600.0
 _RETRY_SECONDS = 60.0
@@ -109,6 +109,7 @@ class Executor:
         self._preparations = preparations
         self._forecasts = forecasts
         self._clock = clock
+        self._refreshing = Refreshing(database, preparations, forecasts, clock)
         self._lease = Lease(cache, keys.lease("plans", "all"), life=30.0)
         # This worker's own knowledge. Another one learns it again, at no cost.
         self._seen: dict[_Key, tuple[float, Seen]] = {}
@@ -135,6 +136,10 @@ class Executor:
         if await self._lease.acquire() is not Claim.HELD:
             self._report([], self._clock())
             return
+        await self._carry_out()
+        await self._refreshing.step()
+
+    async def _carry_out(self) -> None:
         now = self._clock()
         # Mostly there is no plan, and SQLite has one writer.
         if not await self._database.read(plans.is_anything_due, now - KEPT_SECONDS, now - SAMPLES_KEPT_SECONDS):
@@ -155,9 +160,11 @@ class Executor:
         async def read(transaction: Transaction) -> list[_Work]:
             found = {plan.id: plan for plan in await plans.unfinished(transaction, now - KEPT_SECONDS)}
             for plan in list(found.values()):
-                if plan.weekly and plan.due_at + _OVER_SECONDS < now and plan.due_at + WEEK <= plan.ends_at:
-                    await plans.advance(transaction, plan.id, plan.due_at + WEEK)
-                    found.pop(plan.id)
+                if plan.weekly and plan.due_at + _OVER_SECONDS < now:
+                    due_at = week_later(plan.due_at, plan.zone)
+                    if due_at <= plan.ends_at:
+                        await plans.advance(transaction, plan.id, due_at)
+                        found.pop(plan.id)
             return [_Work(found[image.plan_id], image) for image in await plans.images(transaction, found)]
 
         works = await self._database.transact(read, answers=False)

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from zoneinfo import available_timezones
 
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.principal import Principal, PrincipalKind
@@ -20,13 +21,14 @@ from app.database.plans import Plan, PlanImage
 from app.kit.ids import is_id
 from app.mirror.preparation import Preparation, Seen, Survey
 from app.mirror.statistics import BudgetView
+from app.oci.digest import Digest
 from app.oci.errors import OCIError, Term
 from app.oci.reference import parse_reference, spelled
-from app.projects import checks
+from app.projects import checks, immutability
 
 from .budgets import Forecasts, budget_of
-from .core import Forecast, Need, Schedule, schedule
-from .executor import WEEK
+from .core import Forecast, Need, Schedule, schedule, week_later
+from .machines import Machines
 from .standing import EARLIEST_SECONDS, MARGIN_SECONDS, Standing
 
 MOST_IMAGES = 100
@@ -57,7 +59,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A plan as somebody asks for it. Times are Unix seconds; without ``weekly`` the last date is the only one."""
+    """A plan as somebody asks for it. Times are Unix seconds; without ``weekly`` the last date is the only one.
+
+    ``zone``: the time zone in which the dates of a weekly plan are at one hour. ``pin_until``: every tag keeps its
+    digest until then, and the caller has the right to pin.
+    """
 
     title: str
     images: Sequence[Wanted]
@@ -65,6 +71,8 @@ class Proposal:
     due_at: float
     weekly: bool = False
     ends_at: float = 0.0
+    zone: str | None = None
+    pin_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +118,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A plan with its images."""
+    """A plan with its images; ``machines`` have pulled them for its date, None if that is not known."""
 
     plan: Plan
     images: Sequence[PlanImage]
+    machines: int | None = None
 
     @property
     def ready(self) -> int:
@@ -154,8 +163,10 @@ class Plans:
         policy: Policy,
         preparations: Mapping[str, Preparation],
         forecasts: Forecasts,
+        machines: Machines,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._machines = machines
         self._database = database
         self._policy = policy
         self._preparations = preparations
@@ -202,11 +213,14 @@ class Plans:
             "weekly": proposal.weekly,
             "ends_at": proposal.ends_at if proposal.weekly else proposal.due_at,
             "created_at": self._clock(),
+            "zone": proposal.zone if proposal.weekly else None,
         }
         images = [
             {"project_id": image.project_id, "repository": image.repository, "reference": image.reference}
             for image in proposal.images
         ]
+
+        pinned = [image for image in proposal.images if not isinstance(parse_reference(image.reference), Digest)]
 
         async def create(transaction: Transaction) -> int:
             if by.id is not None:
@@ -216,7 +230,10 @@ class Plans:
                         "you have %(made)s plans whose date is to come, the most that one person may have; delete one",
                         made=made,
                     )
-            # A tag that is to stay the same for the term would get its rule here: an immutability rule that ends.
+            if proposal.pin_until is not None:
+                for one in sorted(pinned, key=lambda image: image.project_id):
+                    names = one.repository, one.reference
+                    await immutability.pin(transaction, one.project_id, *names, proposal.pin_until, by.subject)
             return await plans.create(transaction, values, images)
 
         return await self._database.transact(create)
@@ -237,7 +254,8 @@ class Plans:
             plan = await plans.find(transaction, plan_id) if is_id(plan_id) else None
             if plan is None or plan.waiting or not (by.administers or (by.id is not None and plan.owner_id == by.id)):
                 raise Missing("there is no plan %(number)s of yours", number=plan_id)
-            return State(plan, await plans.images(transaction, [plan.id]))
+            found = await plans.images(transaction, [plan.id])
+        return State(plan, found, await self._machines.count(plan))
 
     async def remove(self, by: Principal, plan_id: int) -> Plan:
         """Remove a plan; what it brought stays here like everything that somebody pulled. Raises Missing."""
@@ -294,7 +312,14 @@ class Plans:
             raise Invalid("name 1 to %(most)s platforms, each like linux/amd64 or linux/arm64/v8", most=_MOST_PLATFORMS)
         if not now < proposal.due_at < now + _LONGEST_SECONDS:
             raise Invalid("the date must be in the future, and within a year")
-        if proposal.weekly and not proposal.due_at + WEEK <= proposal.ends_at < now + _LONGEST_SECONDS:
+        if proposal.zone is not None and proposal.zone not in available_timezones():
+            raise Invalid(
+                "%(zone)r is no time zone that is known here, such as Europe/Tallinn", zone=proposal.zone[:64]
+            )
+        if proposal.pin_until is not None and not proposal.due_at <= proposal.pin_until < now + _LONGEST_SECONDS:
+            raise Invalid("pins must end at the date or later, and within a year")
+        second = week_later(proposal.due_at, proposal.zone)
+        if proposal.weekly and not second <= proposal.ends_at < now + _LONGEST_SECONDS:
             raise Invalid("the last date must be a week or more after the first one, and within a year")
 
 

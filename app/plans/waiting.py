@@ -31,6 +31,7 @@ from app.registry.content import BlobAnswer, Client, Descriptor, Listed, Manifes
 
 from .budgets import Forecasts, budget_of
 from .core import Need, in_order, schedule
+from .machines import Machines
 from .standing import KEPT_SECONDS, Standing, expected_gets, needs_of
 
 # Refusals because nothing is left. The others pass in seconds, or keep clients from taking more than their share.
@@ -169,22 +170,28 @@ class WaitingRoom:
 
 
 class WaitingContent:
-    """A mirror's content whose refused pulls get a promise; implements `app.registry.content.Content`."""
+    """A mirror's content whose refused pulls get a promise, and whose machines are counted for classes.
 
-    def __init__(self, content: MirrorContent, room: WaitingRoom) -> None:
+    Implements `app.registry.content.Content`.
+    """
+
+    def __init__(self, content: MirrorContent, room: WaitingRoom, machines: Machines) -> None:
         self._content = content
         self._room = room
+        self._machines = machines
 
     async def manifest(
         self, repository: Repository, reference: Reference, client: Client, *, head: bool
     ) -> ManifestAnswer:
         try:
-            return await self._content.manifest(repository, reference, client, head=head)
+            answer = await self._content.manifest(repository, reference, client, head=head)
         except TooManyRequests as error:
             if not client.may_fill:
                 raise
             meant = await self._content.meant(repository)
             raise await self._room.promise(meant, reference, client, error) from error
+        self._machines.note(await self._content.meant(repository), client)
+        return answer
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:
         return await self._content.blob(repository, digest, client, head=head)

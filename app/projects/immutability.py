@@ -3,6 +3,9 @@
 A tag is made once under a rule. A push that would move it is refused in the transaction that writes it, so that of two
 pushes at once only one has made it. The same digest may be pushed again. Nobody deletes the tag, its manifest, its
 repository or its project, until the rule is changed, removed, or over.
+
+In a mirror a rule is a pin: it names one tag of one repository, and has an end. The mirror serves the tag as it is, and
+does not follow the upstream (`app.mirror.manifests`).
 """
 
 from __future__ import annotations
@@ -14,18 +17,22 @@ from collections.abc import Iterable
 from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
 from app.database import Database, Transaction, immutability, projects, retention
 from app.database.immutability import Holding, Rule
+from app.database.projects import Project
 from app.kit.ids import is_id
 from app.oci.digest import Digest
 from app.oci.errors import Denied, Term
-from app.oci.globs import MAX_GLOB, is_glob
+from app.oci.globs import MAX_GLOB, is_glob, is_pattern
 from app.oci.selectors import EVERY, Selector
 
 # A push that moves a tag tries all rules of its project.
 MOST_RULES = 100
+# The images of a university's classes. A comparison of a tag with the upstream tries all of them.
+_MOST_PINS = 300
+_LONGEST_PIN_SECONDS = 366 * 86400.0
 
 
 class Immutability:
-    """The rules of projects that host images; it holds no state of its own."""
+    """The rules of projects for their tags; it holds no state of its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -42,19 +49,17 @@ class Immutability:
         repositories: Selector = EVERY,
         disabled: bool = False,
         ends_at: float | None = None,
+        by: str | None = None,
     ) -> Rule:
-        """Make a rule; raises Invalid, Missing, and Conflict for a cache or too many rules.
+        """Make a rule; raises Invalid, Missing, and Conflict for too many rules. ``by`` is the principal's subject.
 
-        It holds for every push that ends after the answer.
+        It holds for every push, and every comparison with an upstream, that ends after the answer.
         """
-        check_rule(tags, repositories, ends_at)
 
         async def create(transaction: Transaction) -> Rule:
-            await require_hosting(transaction, project_id)
-            if await immutability.count(transaction, project_id) >= MOST_RULES:
-                raise Conflict("a project can have %(most)s immutability rules; remove one first", most=MOST_RULES)
-            made = await immutability.create(
-                transaction, project_id, tags, repositories, disabled=disabled, ends_at=ends_at
+            project = await _locked(transaction, project_id)
+            made = await _create(
+                transaction, project, tags, repositories, disabled=disabled, ends_at=ends_at, created_by=by
             )
             return _found(await immutability.rules(transaction, project_id), made)
 
@@ -73,11 +78,13 @@ class Immutability:
         """Change what is given of a rule; ``ends_at`` None means that it has no end. Raises Missing and Invalid."""
 
         async def change(transaction: Transaction) -> Rule:
-            await require_hosting(transaction, project_id)
+            project = await _locked(transaction, project_id)
             rule = _found(await immutability.rules(transaction, project_id), rule_id)
             end = rule.ends_at if ends_at is not None and math.isnan(ends_at) else ends_at
             chosen = tags or rule.tags, repositories or rule.repositories
             check_rule(*chosen, end)
+            if project.upstream is not None:
+                _check_pin(*chosen, end)
             turned_off = rule.disabled if disabled is None else disabled
             await immutability.change(transaction, rule, *chosen, disabled=turned_off, ends_at=end)
             await retention.look_at_all(transaction, project_id)
@@ -89,7 +96,7 @@ class Immutability:
         """Remove a rule and return it; raises Missing."""
 
         async def remove(transaction: Transaction) -> Rule:
-            await require_hosting(transaction, project_id)
+            await _locked(transaction, project_id)
             rule = _found(await immutability.rules(transaction, project_id), rule_id)
             await immutability.remove(transaction, rule)
             await retention.look_at_all(transaction, project_id)
@@ -103,13 +110,68 @@ class Immutability:
         return lambda name: next((rule for rule in found if rule.holds(repository_name, name, now)), None)
 
 
+async def pin(
+    transaction: Transaction, project_id: int, repository_name: str, tag: str, ends_at: float, by: str
+) -> None:
+    """Pin a tag of a mirror until a time (Unix seconds), or longer if it is; ``by`` is the principal's subject.
+
+    Raises Missing, Invalid, and Conflict for too many pins.
+    """
+    project = await _locked(transaction, project_id)
+    tags, repositories = Selector(tag), Selector(repository_name)
+    rules = await immutability.rules(transaction, project_id)
+    same = next((rule for rule in rules if (rule.tags, rule.repositories) == (tags, repositories)), None)
+    if same is None:
+        await _create(transaction, project, tags, repositories, disabled=False, ends_at=ends_at, created_by=by)
+    else:
+        end = max(ends_at, same.ends_at or 0.0)
+        await immutability.change(transaction, same, tags, repositories, disabled=False, ends_at=end)
+
+
+async def _create(
+    transaction: Transaction,
+    project: Project,
+    tags: Selector,
+    repositories: Selector,
+    *,
+    disabled: bool,
+    ends_at: float | None,
+    created_by: str | None,
+) -> int:
+    """Make a rule in a project that is locked; return its number. Raises Invalid and Conflict."""
+    check_rule(tags, repositories, ends_at)
+    most = MOST_RULES
+    if project.upstream is not None:
+        _check_pin(tags, repositories, ends_at)
+        most = _MOST_PINS
+        # Each term brings new ones.
+        await immutability.remove_over(transaction, project.id, time.time())
+    if await immutability.count(transaction, project.id) >= most:
+        raise Conflict("a project can have %(most)s immutability rules; remove one first", most=most)
+    return await immutability.create(
+        transaction, project.id, tags, repositories, disabled=disabled, ends_at=ends_at, created_by=created_by
+    )
+
+
 async def require_hosting(transaction: Transaction, project_id: int) -> None:
-    """Lock a project, whose rules are about to change; raises Missing, and Conflict for a cache."""
+    """Lock a project, whose retention is about to change; raises Missing, and Conflict for a cache."""
+    if (await _locked(transaction, project_id)).upstream is not None:
+        raise Conflict("a pull-through cache has no retention rules; it removes what was pulled least recently")
+
+
+async def _locked(transaction: Transaction, project_id: int) -> Project:
     found = await projects.get(transaction, project_id) if await immutability.lock(transaction, project_id) else None
     if found is None:
         raise Missing("the project has been deleted")
-    if found.upstream is not None:
-        raise Conflict("the tags of a pull-through cache are those of its upstream; it has no rules for them")
+    return found
+
+
+def _check_pin(tags: Selector, repositories: Selector, ends_at: float | None) -> None:
+    """Raise Invalid for a rule that no mirror can have."""
+    if any(chosen.excludes or is_pattern(chosen.glob) for chosen in (tags, repositories)):
+        raise Invalid("in a pull-through cache a rule names one tag of one repository, without a pattern")
+    if ends_at is None or not 0 < ends_at - time.time() < _LONGEST_PIN_SECONDS:
+        raise Invalid("in a pull-through cache a rule ends within a year, because the upstream moves on")
 
 
 def checked_selector(selector: Selector, *, of_tags: bool) -> Selector:

@@ -33,11 +33,12 @@ Read = Callable[[int, int | None], AsyncGenerator[bytes, None]]
 class Client:
     """The client of a pull; ``name`` is the person, robot or address block that fair sharing counts.
 
-    ``may_fill``: it may spend the upstream's budget on content that is not cached yet.
+    ``may_fill``: it may spend the upstream's budget on content that is not cached yet. ``address``: where it asks from.
     """
 
     name: str
     may_fill: bool
+    address: str = ""
 
 
 class ClientGone(Exception):

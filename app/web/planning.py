@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from app.access.errors import Missing
 from app.access.principal import Principal
-from app.access.roles import READ_PROJECT
+from app.access.roles import CREATE_IMMUTABILITY, READ_PROJECT
 from app.oci.errors import OCIError, Unauthorized
 from app.oci.reference import Name, parse_reference
-from app.plans.service import MOST_IMAGES, Wanted
+from app.plans.service import MOST_IMAGES, Proposal, Wanted
 
 from .pages.addresses import AddressBook, Image, Outcome
 from .services import Services
@@ -37,6 +37,12 @@ async def read_plan(services: Services, principal: Principal, address: str, text
         elif len(wanted) <= MOST_IMAGES:
             wanted.setdefault(found.name, found)
     return Pasted(list(wanted.values()), others)
+
+
+async def require_pins(services: Services, principal: Principal, proposal: Proposal) -> None:
+    """Raise Forbidden if a plan is to pin tags in a mirror whose rules the principal may not make."""
+    for project in sorted({image.project for image in proposal.images} if proposal.pin_until is not None else ()):
+        await services.access_control.open(principal, project, CREATE_IMMUTABILITY)
 
 
 async def _wanted(services: Services, principal: Principal, image: Image) -> Wanted | None:

@@ -16,6 +16,7 @@ from app.access.sessions import Sessions
 from app.config import Access, Policy, UpstreamConfig
 from app.database import Database
 from app.mirror.status import MirrorStatus
+from app.plans.pins import Pins
 from app.plans.service import Plans
 from app.plans.waiting import WaitingRoom
 from app.projects.audit import Audit
@@ -68,6 +69,7 @@ class Services:
     accounts: Accounts
     people: People
     plans: Plans
+    pins: Pins
     waiting_room: WaitingRoom
     projects: Projects
     census: Census

@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -18,10 +20,12 @@ from app.config import Credential, Policy, UpstreamConfig
 from app.database import Database, Transaction, blobs, plans, projects
 from app.mirror import ledger
 from app.mirror.mirror import Mirror
+from app.oci.digest import Digest
 from app.oci.errors import OCIError, TooManyRequests
 from app.oci.reference import Name, Tag
 from app.plans.budgets import Forecasts
-from app.plans.executor import WEEK, Executor
+from app.plans.executor import Executor
+from app.plans.machines import Machines
 from app.plans.service import Plans, Proposal, State, Wanted
 from app.plans.waiting import WaitingContent, WaitingRoom
 from app.projects.service import Repository
@@ -40,6 +44,7 @@ from .rows import rows
 
 POLICY = Policy(plan_groups=("teachers",))
 HOUR = 3600.0
+WEEK = 168 * HOUR
 HUB = "docker.io"
 
 
@@ -52,6 +57,7 @@ class Site:
     plans: Plans
     executor: Executor
     room: WaitingRoom
+    machines: Machines
     project_id: int
     ahead: float = 0.0
 
@@ -63,13 +69,14 @@ class Site:
         due_at = time.time() + self.ahead + hours * HOUR
         return Proposal("Class", self.wanted(*names), ("linux/amd64",), due_at, **more)  # type: ignore[arg-type]
 
-    async def pull(self, name: str, tag: str = "1", *, client: str = "somebody") -> int:
-        """Pull an image's manifest as a client of the mirror; return its size in bytes."""
+    async def pull(self, name: str, tag: str = "1", *, client: str = "somebody", address: str = "") -> Digest:
+        """Pull an image's manifest as a client of the mirror; return its digest."""
         found = await projects.resolve(self.database, "mirror", name)
         assert found is not None
         repository = Repository(Name(f"mirror/{name}"), found[0], found[1], found[2], found[3], found[5])
-        content = WaitingContent(self.mirror.content, self.room)
-        return (await content.manifest(repository, Tag(tag), Client(client, may_fill=True), head=False)).size
+        content = WaitingContent(self.mirror.content, self.room, self.machines)
+        asking = Client(client, may_fill=True, address=address)
+        return (await content.manifest(repository, Tag(tag), asking, head=False)).digest
 
 
 @asynccontextmanager
@@ -104,8 +111,9 @@ async def a_site(house: House, hub: Hub, valkey: Valkey, folder: Path, *accounts
 
     prepared, forecasts = {HUB: mirror.preparation}, Forecasts(database)
     executor = Executor(database, cache, prepared, forecasts, now)
-    made, room = Plans(database, POLICY, prepared, forecasts, now), WaitingRoom(database, prepared, forecasts, now)
-    site.append(Site(database, mirror, made, executor, room, project_id))
+    machines, room = Machines(database, cache, now), WaitingRoom(database, prepared, forecasts, now)
+    made = Plans(database, POLICY, prepared, forecasts, machines, now)
+    site.append(Site(database, mirror, made, executor, room, machines, project_id))
     try:
         yield site[0]
     finally:
@@ -381,3 +389,72 @@ async def test_the_queue_takes_turns_and_has_an_end(house: House, hub: Hub, site
     places = await site.room.places()
     assert len(places) == 21
     assert [place.client for place in places[:3]] == ["greedy", "modest", "greedy"]
+
+
+async def test_the_machines_of_a_class_are_counted_once_each(
+    house: House, hub: Hub, valkey: Valkey, site: Site
+) -> None:
+    fill(hub, "library/a", "library/b")
+    admin = await house.admin()
+    made = await site.plans.create(admin, site.proposal("library/a", "library/b", hours=0.5))
+    await stepped(site, made, admin, all_here)
+    await site.machines.flush()
+    for number in range(64):
+        for name in ("library/a", "library/b"):
+            await site.pull(name, client="robot", address=f"10.0.0.{number}")
+    hub.add(single("other"), "library/other", "1")
+    await site.pull("library/other", address="10.0.1.1")
+    await site.machines.flush()
+    assert 62 <= ((await site.plans.get(admin, made)).machines or 0) <= 66
+    site.ahead = 5 * HOUR
+    await site.machines.flush()
+    await site.pull("library/a", address="10.0.0.100")
+    await site.machines.flush()
+    assert 62 <= ((await site.plans.get(admin, made)).machines or 0) <= 66
+    valkey.flush()
+    assert (await site.plans.get(admin, made)).machines == 0
+
+
+async def test_a_weekly_class_stays_at_its_hour_when_summer_time_ends(house: House, hub: Hub, site: Site) -> None:
+    tallinn = ZoneInfo("Europe/Tallinn")
+    begins = datetime(datetime.now(tallinn).year + 1, 3, 1, 10, 15, tzinfo=tallinn)
+    site.ahead = begins.timestamp() - HOUR - time.time()
+    fill(hub, "library/a")
+    admin, hours = await house.admin(), []
+    proposal = site.proposal("library/a", hours=1, weekly=True, ends_at=begins.timestamp() + 8 * WEEK)
+    made = await site.plans.create(admin, replace(proposal, due_at=begins.timestamp(), zone="Europe/Tallinn"))
+    for _ in range(8):
+        site.ahead += WEEK
+        await site.executor.step()
+        due_at = (await site.plans.get(admin, made)).plan.due_at
+        hours.append(datetime.fromtimestamp(due_at, tallinn).strftime("%H:%M"))
+    assert set(hours) == {"10:15"}
+    with pytest.raises(Invalid):
+        await site.plans.create(admin, replace(proposal, zone="Europe/Nowhere"))
+
+
+@pytest.mark.parametrize("username", ["lab", ""])
+async def test_what_would_lapse_of_an_account_of_our_own_refreshes_tags_that_moved(
+    house: House, hub: Hub, valkey: Valkey, tmp_path: Path, username: str
+) -> None:
+    hub.account("lab", "secret")
+    hub.limit(100)
+    accounts = [Credential(username, "secret")] if username else []
+    async with a_site(house, hub, valkey, tmp_path / "one", *accounts) as site:
+        fill(hub, "library/a", "library/b")
+        admin = await house.admin()
+        made = await site.plans.create(admin, site.proposal("library/a", "library/b"))
+        await stepped(site, made, admin, all_here)
+        await site.plans.remove(admin, made)
+        newer = hub.add(multi("newer"), "library/a", "1")
+        hub.reset_counters()
+        site.ahead = 4 * HOUR
+        await site.executor.step()
+        assert (hub.counters().get_manifest, hub.counters().head_manifest) == (0, 0)
+        site.ahead = 6 * HOUR - 300
+        await site.executor.step()
+        await site.executor.step()
+        # The index, and the image for the platform that was here.
+        assert hub.counters().get_manifest == (2 if username else 0)
+        assert await site.pull("library/a") == newer.digest
+        assert hub.counters().get_manifest == (2 if username else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from typing import Any
 
 import pytest
 
@@ -113,8 +114,16 @@ async def test_what_is_no_rule(house: House) -> None:
     with pytest.raises(Missing):
         await house.immutability.change(project_id, 10**6, disabled=True)
     mirror = await house.projects.create(await house.admin(), name="cache", public=True, upstream="docker.io")
-    with pytest.raises(Conflict):
-        await house.immutability.create(mirror.id)
+    for no_pin in (
+        {"ends_at": None},
+        {"ends_at": time.time() - 1},
+        {"ends_at": time.time() + 400 * 86400},
+        {"tags": Selector("1.*")},
+        {"repositories": Selector("library/a", excludes=True)},
+    ):
+        pin: dict[str, Any] = {"tags": Selector("1"), "repositories": Selector("library/a")}
+        with pytest.raises(Invalid):
+            await house.immutability.create(mirror.id, **{**pin, "ends_at": time.time() + 60, **no_pin})
     for _ in range(MOST_RULES):
         await house.immutability.create(project_id, disabled=True)
     with pytest.raises(Conflict):

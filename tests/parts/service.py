@@ -42,17 +42,18 @@ class Service:
         hurried: bool = False,
         impatient: bool = False,
         until: str = "/readyz",
+        address: str = "127.0.0.1",
     ) -> None:
         """Write ``folder/config.yaml``, start the service and wait until the path ``until`` answers 200.
 
         ``upstream`` is the base URL of docker.io, ``s3`` the section that `weed.ObjectStore.bucket` gives (None:
         blobs in a folder); ``overrides`` are merged into the file key by key, and win. ``hurried`` and ``impatient``:
-        with shorter time-outs (`tests.parts.hurried`).
+        with shorter time-outs (`tests.parts.hurried`). ``address``: one of this machine's, at which it listens.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._command = ["tests.parts.hurried" if hurried or impatient else "app", *["impatient"] * impatient]
         self.folder, self.config = folder, folder / "config.yaml"
-        self.host = f"127.0.0.1:{free_port()}"
+        self.host = f"{address}:{free_port()}"
         self.url = f"http://{self.host}"
         content: dict[str, Any] = {
             "server": {"external_url": self.url, "listen": self.host, "processes": processes},

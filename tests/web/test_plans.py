@@ -34,7 +34,8 @@ def test_a_class_is_planned_watched_and_projected(stage: Service, hub_process: H
     shown = admin.page.locator("#preview")
     expect(shown).to_contain_text("Not all of it will be here in time")
     expect(shown.get_by_role("row").nth(1)).to_contain_text("Expected")
-    admin.fill("Images", f"{web}:1\n{shop}:1").click("Show what it takes")
+    term = datetime.fromtimestamp(time.time() + 90 * 86400, UTC).astimezone().strftime("%Y-%m-%dT%H:%M")
+    admin.fill("Images", f"{web}:1\n{shop}:1").fill("Pin the tags until", term).click("Show what it takes")
     expect(shown).to_contain_text("All of it will be here in time")
     admin.click("Make this plan").page.wait_for_url("**/plans/*")
     expect(admin.page.get_by_role("heading", name=title)).to_be_visible()
@@ -43,9 +44,23 @@ def test_a_class_is_planned_watched_and_projected(stage: Service, hub_process: H
 
     # The service carries plans out every 15 s, and the page is read again every 10 s.
     expect(admin.page.locator("#plan")).to_contain_text("2 of 2 here", timeout=120_000)
+    expect(admin.page.locator("#plan")).to_contain_text("Pulled by 0 machines")
     other = Person(stage.host).log_in(stage.username, stage.password)
     assert other.get(f"{path}/fills").status == 200
     assert other.get("/waiting").status == 200
     assert title in other.get("/plans").text
     assert other.post("/plans/delete", {"plan": path.rpartition("/")[2]}).status == 303
     assert other.get(path).status == 404
+
+    # The upstream moves, which a comparison shows. The tag stays until somebody uses the newer one.
+    newer = hub_process.add(multi(f"{word}-newer"), web, "1")
+    again = {"title": title, "text": f"{web}:1", "platforms": "linux/amd64", "due_at": begins, "do": "show"}
+    assert other.post("/plans/new", again).status == 200
+    admin.go(f"/projects/mirror/repositories/{web}")
+    pins = admin.page.locator("#pins")
+    expect(pins).to_contain_text(f"The upstream has a newer one: {newer.digest[:19]}")
+    expect(pins).to_contain_text("admin")
+    admin.confirm("Use the newer one")
+    assert "The tag names the newer artifact now." in admin.told()
+    expect(pins).not_to_contain_text("The upstream has a newer one")
+    expect(admin.page.locator("#list")).to_contain_text(newer.digest.partition(":")[2][:12])

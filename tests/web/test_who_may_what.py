@@ -107,6 +107,10 @@ IN_A_PROJECT: Mapping[tuple[str, str], Door] = {
     ("get", f"/compare/{table._REPOSITORY}"): Door(LIMITED, public=True),
     ("get", f"/tags/{table._REPOSITORY}{table._TAG}"): Door(LIMITED, public=True),
     ("post", f"/point-tag/{table._REPOSITORY}{table._TAG}"): Door(DEVELOPER, fields={"digest": NOT_THERE}),
+    # The project is no cache, so nothing is pinned in it.
+    ("post", f"/pin-tag/{table._REPOSITORY}"): Door(MAINTAINER, fields={"tag": "/"}),
+    ("post", f"/unpin-tag/{table._REPOSITORY}"): Door(MAINTAINER, fields={"rule": "999999"}),
+    ("post", f"/use-newer/{table._REPOSITORY}"): Door(MAINTAINER, fields={"tag": "v1"}),
     ("post", f"/describe-repository/{table._REPOSITORY}"): Door(DEVELOPER, fields={"description": "x"}),
     ("post", f"/delete-repository/{table._REPOSITORY}"): Door(MAINTAINER, fields={"name": "another"}),
     ("post", f"/delete-artifact/{ARTIFACT}"): Door(MAINTAINER),
@@ -179,6 +183,8 @@ NO_LINK_TO = {
     ("post", "/mine/deleted/restore"), ("post", "/mine/deleted/delete"),
 }  # fmt: skip
 # Nobody here has a plan, and only those who may make one see their list in the menu.
+# A repository of a cache has them, once an image is here (tests/web/test_plans.py).
+OF_PINS = {("post", f"{table._PROJECT}/{act}/{table._REPOSITORY}") for act in ("pin-tag", "unpin-tag", "use-newer")}
 OF_A_PLAN = {("get", f"/plans/{table._PLAN}"), ("get", f"/plans/{table._PLAN}/fills"), ("post", "/plans/delete")}
 # A robot that is not there is no form's error but a page's: the door was open.
 OPEN_BUT_NOTHING_THERE = {400, 404}
@@ -398,4 +404,4 @@ def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
         may.discard(leave)
     # A run of the retention rules can be stopped until a worker has done it.
     stop = ("post", table._PROJECT + "/policy/retention/stop")
-    assert shown - {stop} == may - {stop}
+    assert shown - {stop} == may - {stop} - OF_PINS

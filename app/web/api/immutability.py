@@ -53,7 +53,7 @@ class RulesHandler(_OnRules):
         self.answer_whole([rule(row) for row in rows])
 
     async def post(self) -> None:
-        made = await self.services.immutability.create(self.view.id, **self.given())
+        made = await self.services.immutability.create(self.view.id, **self.given(), by=self.principal.subject)
         self.note("create", "immutability rule", f"{self.view.name}: {made.name}")
         self.created(f"/projects/{self.view.id}/immutabletagrules/{made.id}")
 

@@ -9,7 +9,7 @@ from app.access.errors import Invalid
 from app.access.principal import address_block
 from app.database.plans import PlanImage
 from app.plans.service import Preview, Proposal, State
-from app.web.planning import Pasted, read_plan
+from app.web.planning import Pasted, read_plan, require_pins
 
 from .handler import ApiHandler
 from .shapes import moment, some
@@ -22,14 +22,18 @@ class OfPlans(ApiHandler):
         self.services.plans.require(self.principal)
         body = self.body
         pasted = await read_plan(self.services, self.principal, address_block(self.client_address), body["text"])
-        return Proposal(
+        proposal = Proposal(
             title=body["title"],
             images=pasted.wanted,
             platforms=body["platforms"],
             due_at=_seconds(body["due_at"]),
             weekly=body.get("weekly", False),
             ends_at=_seconds(body["ends_at"]) if "ends_at" in body else 0.0,
-        ), pasted
+            zone=body.get("zone"),
+            pin_until=_seconds(body["pin_until"]) if "pin_until" in body else None,
+        )
+        await require_pins(self.services, self.principal, proposal)
+        return proposal, pasted
 
 
 class PlansHandler(OfPlans):
@@ -92,7 +96,8 @@ def _preview(preview: Preview, pasted: Pasted) -> dict[str, Any]:
 
 def _plan(state: State) -> dict[str, Any]:
     plan = state.plan
-    return {
+    more = some(zone=plan.zone, machines=state.machines)
+    return more | {
         "id": plan.id,
         "title": plan.title,
         "owner": plan.owner,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from app.access.errors import Invalid, Missing
+from app.access.errors import Missing
 from app.access.principal import address_block
 from app.access.roles import READ_PROJECT
 from app.mirror.statistics import RunningFill
 from app.oci.errors import OCIError, Unauthorized
 from app.plans.service import Preview, Proposal, State
-from app.web.planning import Pasted, read_plan
+from app.web.planning import Pasted, read_plan, require_pins
 
 from .base import PageHandler, whole
+from .times import read_moment, zone_of
 
-_FIELDS = ("title", "text", "platforms", "due_at", "ends_at", "zone")
+_FIELDS = ("title", "text", "platforms", "due_at", "ends_at", "pin_until", "zone")
 _DEFAULT_PLATFORMS = "linux/amd64"
 # In bytes, as that of the address helper.
 _MOST_PASTED = 512 * 1024
@@ -50,6 +49,7 @@ class NewPlanPage(PageHandler):
         try:
             pasted = await read_plan(self.services, self.principal, address_block(self.client_address), values["text"])
             proposal = _proposal(values, pasted)
+            await require_pins(self.services, self.principal, proposal)
             if self.field("do") == "make":
                 plan_id = await self.services.plans.create(self.principal, proposal)
                 self.note("create", "plan", proposal.title)
@@ -136,28 +136,14 @@ class DeletePlanPage(PageHandler):
 
 
 def _proposal(values: Mapping[str, str], pasted: Pasted) -> Proposal:
-    zone = _zone(values["zone"])
+    zone = values["zone"]
     return Proposal(
         title=values["title"],
         images=pasted.wanted,
         platforms=values["platforms"].replace(",", " ").split(),
-        due_at=_moment(values["due_at"], zone),
+        due_at=read_moment(values["due_at"], zone),
         weekly=values["weekly"] != "",
-        ends_at=_moment(values["ends_at"], zone) if values["weekly"] else 0.0,
+        ends_at=read_moment(values["ends_at"], zone) if values["weekly"] else 0.0,
+        zone=zone if zone_of(zone) else None,
+        pin_until=read_moment(values["pin_until"], zone) if values["pin_until"] else None,
     )
-
-
-def _zone(name: str) -> tzinfo:
-    """Return the browser's time zone; UTC if it does not say or is not known here."""
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return UTC
-
-
-def _moment(text: str, zone: tzinfo) -> float:
-    """Read a time as a browser's field writes it; raises Invalid."""
-    try:
-        return datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
-    except (ValueError, OverflowError):
-        raise Invalid("choose a date and a time") from None

@@ -99,6 +99,7 @@ class AddImmutabilityPage(OnPolicy):
                 tags=self.selector("tags"),
                 repositories=self.selector("repositories"),
                 ends_at=ends_at,
+                by=self.principal.subject,
             )
             self.note("create", "immutability rule", f"{project}: {made.name}")
 

@@ -96,6 +96,7 @@ class RepositoryPage(PageHandler):
             search=search,
             tag_total=total,
             newest=newest,
+            pins=await self.services.pins.of_repository(self.opened.id, name) if self.opened.upstream else (),
             pulled=await self._pulled(repository.id),
             about=about(said),
             readme_html=readme_html(repository.description) if repository.description else "",

@@ -129,11 +129,11 @@ class V2:
 
     def _client(self, grant: Grant, client_address: str) -> Client:
         if not grant.is_anonymous:
-            return Client(grant.subject, may_fill=True)
+            return Client(grant.subject, may_fill=True, address=client_address)
         return self._anonymous(client_address)
 
     def _client_at(self, address: str) -> Client:
-        return Client(address_block(address), may_fill=in_networks(address, self._fill_networks))
+        return Client(address_block(address), in_networks(address, self._fill_networks), address)
 
     async def _fail(self, call: Call, error: OCIError) -> None:
         call.facts.error = call.facts.error or error

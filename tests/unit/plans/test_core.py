@@ -84,6 +84,15 @@ def test_the_end_of_a_window_is_spent_ahead_on_an_account_of_our_own_only() -> N
     assert schedule(replace(SHARED, remaining=50), wanted, NOTHING_SEEN, end).reserved == 16
 
 
+def test_what_plans_and_pulls_leave_of_an_account_is_spare_at_the_end_only() -> None:
+    end, wanted = NOW + WINDOW - 300, [need("a", due=40 * HOUR, gets=5)]
+    waits = [need("b", due=0, gets=4)]
+    assert schedule(replace(OURS, remaining=50), wanted, NOTHING_SEEN, end, waits).spare == 49 - 5 - 4
+    assert schedule(replace(OURS, remaining=50), [], flat(60.0), end).spare == 45
+    assert schedule(replace(SHARED, remaining=50), [], NOTHING_SEEN, end).spare == 0
+    assert schedule(OURS, [], NOTHING_SEEN, NOW).spare == 0
+
+
 @given(
     st.integers(1, 300),
     st.floats(0, 1),
