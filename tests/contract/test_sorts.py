@@ -77,15 +77,16 @@ async def test_each_field_and_each_with_another(house: House, name: str) -> None
         whole = await fetch(transaction, Page(50))
         assert len(whole) >= 3
         for field in sorts:
-            for sort in (((field, False),), ((field, True),), ((field, True), (next(iter(sorts)), False))):
+            two = ((field, True), (next(iter(sorts)), False))
+            for sort in (((field, False),), ((field, True),), two):
                 found = await fetch(transaction, Page(50, sort=sort))
                 assert len(found) == len(whole), sort
                 assert all(one in whole for one in found), sort
-            # Of the last one, each row on a page of its own.
-            one_by_one = [
-                (await fetch(transaction, Page(1, offset=offset, sort=sort)))[0] for offset in range(len(whole))
-            ]
-            assert one_by_one == found, sort
+                if sort is two:
+                    one_by_one = [
+                        (await fetch(transaction, Page(1, offset=offset, sort=sort)))[0] for offset in range(len(whole))
+                    ]
+                    assert one_by_one == found, sort
 
 
 async def test_two_fields(house: House) -> None:

@@ -350,6 +350,11 @@ class Trouble:
     alert: str | None = None
     cut: bool = False
     held: float = 0.0
+    # The alert of a cluster, if it is another one: its other hosts go on.
+    alert_of_cluster: str | None = None
+
+    def alert_at(self, made: Cluster) -> str | None:
+        return self.alert_of_cluster if made.store is not None and self.alert_of_cluster else self.alert
 
 
 TROUBLES: Mapping[str, Trouble] = {
@@ -373,7 +378,9 @@ TROUBLES: Mapping[str, Trouble] = {
     "a worker's clock an hour early": Trouble(_clock(1), 45, cut=True),
     "nginx killed": Trouble(_killed("nginx", _REGISTRY), 10, cut=True),
     "nginx stopped": Trouble(_stopped("nginx", _REGISTRY), 45, alert="RegistryServiceDown", cut=True),
-    "nginx frozen": Trouble(_frozen("nginx", _REGISTRY), 45, alert="RegistryUnreachable", cut=True),
+    "nginx frozen": Trouble(
+        _frozen("nginx", _REGISTRY), 45, alert="RegistryUnreachable", cut=True, alert_of_cluster="RegistryNotReady"
+    ),
     "the disk full": Trouble(_full("/var/lib/registry", _REGISTRY), 45, _SINGLE, alert="RegistryDiskLow"),
     "S3 frozen": Trouble(_store_frozen, 20, _CLUSTER, cut=True),
     "S3 stopped": Trouble(_store_stopped, 45, _CLUSTER, alert="RegistryNotReady", cut=True),

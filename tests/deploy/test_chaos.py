@@ -119,7 +119,7 @@ async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
         context = trouble.fault(made)
         await asyncio.to_thread(context.__enter__)
         try:
-            alerted = asyncio.create_task(_alerted(made, trouble.alert))
+            alerted = asyncio.create_task(_alerted(made, trouble.alert_at(made)))
             await asyncio.sleep(trouble.seconds)
             raised = await alerted
             if raised is not None:
@@ -209,8 +209,13 @@ def _runbook(name: str) -> str:
 
 
 def _follow(made: Cluster, labels: Labels) -> None:
-    """Run the commands of an alert's runbook on the host that it names; each tells something."""
-    host = made.hosts.get(labels.get("instance", ""), made.services)
+    """Run the commands of an alert's runbook; each tells something.
+
+    They are run on the host that the alert names. If it names the site, curl is run on the monitoring host, and the
+    rest on a host of the registry.
+    """
+    instance = labels.get("instance")
+    named = [host for name, host in made.hosts.items() if instance in (name, host.address)]
     stands = {"NAME": labels.get("name", ""), "N": labels.get("worker", "1"), "ADDRESS": f"https://{NAME}"}
     stands["REPOSITORY"] = "mirror/library/app"
     text = _runbook(labels["alertname"])
@@ -220,6 +225,7 @@ def _follow(made: Cluster, labels: Labels) -> None:
         # So much that nothing is evicted of what the clients pull.
         command = command.replace("--cache-bytes N", f"--cache-bytes {100 << 20}")
         spelled = re.sub(r"\b(NAME|N|ADDRESS|REPOSITORY)\b", lambda found: stands[found[1]], command)
+        host = next(iter(named), made.services if command.startswith("curl") else made.hosts["registry1"])
         said = host.ssh(f"timeout 30 sh -c {shlex.quote(spelled)} 2>&1 || true", timeout=60)
         print(f"  {spelled}: {said.strip().splitlines()[-1][:150] if said.strip() else ''}")
         assert said.strip() or spelled.startswith(_SILENT), f"{labels['alertname']}: {spelled} says nothing"
