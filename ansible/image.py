@@ -17,7 +17,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
-_PACKAGES = ("ca-certificates", "python3-venv", "redis-server")
+_PACKAGES = ("ca-certificates", "python3-venv", "redis-server", "tzdata")
 
 
 def main() -> int:

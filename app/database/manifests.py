@@ -241,7 +241,7 @@ async def compared_before(
 ) -> list[tuple[str, str]]:
     """List tags of a mirror that people pull, and that were not compared with the upstream since ``before``.
 
-    Each is (repository, tag); those pulled last come first. Times are Unix seconds. All its manifests are read.
+    Each is (repository, tag); those pulled last come first. Times are Unix seconds. Each repository is looked at.
     """
     statement = (
         select(repository.c.name, tag.c.name)

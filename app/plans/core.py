@@ -29,7 +29,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+
+from app.kit.zones import zone_of
 
 HOUR = 3600.0
 _DAY = 24 * HOUR
@@ -203,11 +204,8 @@ def in_order(needs: Iterable[Need], span: float = HOUR) -> list[Need]:
 
 
 def week_later(at: float, zone: str | None) -> float:
-    """Return a time (Unix seconds) a week later, at the same hour in a time zone; None: in UTC.
-
-    Raises ZoneInfoNotFoundError.
-    """
-    local = datetime.fromtimestamp(at, ZoneInfo(zone) if zone else UTC)
+    """Return a time (Unix seconds) a week later, at the same hour in a time zone; in UTC without one that is known."""
+    local = datetime.fromtimestamp(at, zone_of(zone) or UTC)
     # Arithmetic in one zone is that of its clocks on the wall.
     return (local + timedelta(days=7)).timestamp()
 

@@ -25,7 +25,7 @@ from .standing import Standing
 
 _PULLED_SECONDS = 7 * 86400.0
 _COMPARED_SECONDS = 3600.0
-# The tags of a mirror are listed this often, because the list reads all of its manifests.
+# The tags of a mirror are listed this often, because the list looks at each of its repositories.
 _LIST_SECONDS, _MOST_TAGS = 600.0, 200
 # A run of the executor is not held up for long.
 _TAGS_AT_ONCE = 8

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from zoneinfo import available_timezones
 
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.principal import Principal, PrincipalKind
@@ -19,6 +18,7 @@ from app.config import Policy
 from app.database import Database, Transaction, plans
 from app.database.plans import Plan, PlanImage
 from app.kit.ids import is_id
+from app.kit.zones import zone_of
 from app.mirror.preparation import Preparation, Seen, Survey
 from app.mirror.statistics import BudgetView
 from app.oci.digest import Digest
@@ -312,7 +312,7 @@ class Plans:
             raise Invalid("name 1 to %(most)s platforms, each like linux/amd64 or linux/arm64/v8", most=_MOST_PLATFORMS)
         if not now < proposal.due_at < now + _LONGEST_SECONDS:
             raise Invalid("the date must be in the future, and within a year")
-        if proposal.zone is not None and proposal.zone not in available_timezones():
+        if proposal.zone is not None and zone_of(proposal.zone) is None:
             raise Invalid(
                 "%(zone)r is no time zone that is known here, such as Europe/Tallinn", zone=proposal.zone[:64]
             )

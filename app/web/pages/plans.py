@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from app.access.errors import Missing
 from app.access.principal import address_block
 from app.access.roles import READ_PROJECT
+from app.kit.zones import zone_of
 from app.mirror.statistics import RunningFill
 from app.oci.errors import OCIError, Unauthorized
 from app.plans.service import Preview, Proposal, State
 from app.web.planning import Pasted, read_plan, require_pins
 
 from .base import PageHandler, whole
-from .times import read_moment, zone_of
+from .times import read_moment
 
 _FIELDS = ("title", "text", "platforms", "due_at", "ends_at", "pin_until", "zone")
 _DEFAULT_PLATFORMS = "linux/amd64"

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from app.access.errors import Invalid
-
-
-def zone_of(name: str) -> ZoneInfo | None:
-    """Return a browser's time zone; None if it does not say or is not known here, which means UTC."""
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
+from app.kit.zones import zone_of
 
 
 def read_moment(text: str, zone: str) -> float:
