@@ -18,9 +18,9 @@ from tests.api.workers import landing_on
 from tests.parts.process import wait_for
 from tests.parts.service import Service
 
-PUSHERS = 20
+PUSHERS = 10
 # Answers to wait for before the blow: some pushes are over by then, each of the twenty is somewhere else.
-ENOUGH = 60
+ENOUGH = 40
 
 Lost = (OSError, http.client.HTTPException)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import text
 
-from app.database import Database, projects, quotas
+from app.database import Database, binned, projects, quotas
 from tests.api.client import Answer, Registry, basic, closing, digest_of, expect, location, refused
 from tests.api.conftest import PROJECTS
 from tests.api.documents import EMPTY, OCI_MANIFEST, fresh, image
@@ -33,12 +33,13 @@ class Books:
         self._others = self.sessions()
 
     def limit(self, name: str, more: int | None) -> None:
-        """Leave a project ``more`` bytes beyond what it uses now; None: no end."""
+        """Leave a project ``more`` bytes beyond what it uses now; None: no end. Nothing of its bin can make room."""
 
         async def change(database: Database) -> None:
             async with database.transaction() as transaction:
                 project = await projects.find(transaction, name)
                 assert project is not None
+                await binned.end(transaction, [one.id for one in await binned.oldest(transaction, project.id, 1000)])
                 quota = None if more is None else project.used_bytes + more
                 await quotas.set_quota(transaction, project.id, quota)
 

@@ -36,6 +36,7 @@ def test_it_tells_what_a_class_costs(demo: Process, temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.long
 def test_it_ends_everything_when_interrupted(demo: Process, temporary: Path) -> None:
     demo.until(lambda: "2. A machine" in demo.output(), timeout=60)
     started = descendants(demo.pid)

@@ -324,8 +324,9 @@ def test_the_cache_is_bounded(delivery: FromS3) -> None:
 
 
 def test_an_object_that_is_missing(delivery: FromS3, object_store: ObjectStore) -> None:
+    before = _objects(object_store)
     digest = delivery.push(fresh(1000))
-    _remove_newest(object_store)
+    _remove_others(object_store, before)
     refused(delivery.get(digest), 404, "BLOB_UNKNOWN")
 
 
@@ -366,10 +367,10 @@ def test_s3_that_hangs_up_later(delivery: FromS3, cached: int) -> None:
 
 
 def test_s3_that_refuses_in_the_middle_of_a_blob(delivery: FromS3, object_store: ObjectStore) -> None:
-    data = fresh(2 * SLICE)
+    data, before = fresh(2 * SLICE), _objects(object_store)
     digest = delivery.push(data)
     expect(delivery.get(digest, {"Range": "bytes=0-0"}), 206)
-    _remove_newest(object_store)
+    _remove_others(object_store, before)
     # The first slice is there, the second cannot be had. A range with one byte of the first is the narrowest case.
     for start in (0, SLICE - 1):
         received = _until_cut(delivery, digest, start)
@@ -517,7 +518,11 @@ def _until_cut(delivery: FromS3, digest: str, start: int) -> bytes:
     return received
 
 
-def _remove_newest(object_store: ObjectStore) -> None:
-    client = object_store.client()
-    objects = client.list_objects_v2(Bucket="delivery")["Contents"]
-    client.delete_object(Bucket="delivery", Key=max(objects, key=lambda one: one["LastModified"])["Key"])
+def _objects(object_store: ObjectStore) -> set[str]:
+    return {one["Key"] for one in object_store.client().list_objects_v2(Bucket="delivery").get("Contents", [])}
+
+
+def _remove_others(object_store: ObjectStore, before: set[str]) -> None:
+    """Remove the objects that came since ``before``."""
+    for key in _objects(object_store) - before:
+        object_store.client().delete_object(Bucket="delivery", Key=key)

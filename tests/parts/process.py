@@ -125,7 +125,7 @@ def free_port(*, also: int = 0) -> int:
     raise RuntimeError("no free port found in 200 attempts")
 
 
-def wait_for(condition: Callable[[], T | None], *, what: str, timeout: float = 30.0, interval: float = 0.02) -> T:
+def wait_for(condition: Callable[[], T | None], *, what: str, timeout: float = 30.0, interval: float = 0.05) -> T:
     """Ask until ``condition`` gives something true; raises TimeoutError that names ``what`` and the last OSError."""
     end, last = time.monotonic() + timeout, None
     while time.monotonic() < end:
@@ -149,7 +149,7 @@ def answers(url: str) -> bool:
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[T | None]], *, what: str, timeout: float = 30.0, interval: float = 0.02
+    condition: Callable[[], Awaitable[T | None]], *, what: str, timeout: float = 30.0, interval: float = 0.05
 ) -> T:
     """Do as `wait_for` does, without holding up the loop."""
     end, last = time.monotonic() + timeout, None

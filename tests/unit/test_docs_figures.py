@@ -96,6 +96,13 @@ def limits() -> list[list[str]]:
         ],
         ["a count of a list", f"{whole(constant('database', 'MOST_COUNTED'))}, then it says that there are more"],
         [
+            "the bytes of a bin",
+            (
+                f"of the first {whole(constant('database', 'MOST_COUNTED'))} rows of each kind, then it says that there "
+                "are more"
+            ),
+        ],
+        [
             "a search in a list",
             f"{constant('database', 'MOST_SEARCHED'):,.0f} entries, then it says so and goes on from there",
         ],

@@ -58,7 +58,7 @@ def _spelled(pattern: str) -> str:
     """Turn a pattern of the application into a path that it matches."""
     path = pattern.removesuffix("$").replace(table._PROJECT, "/projects/lab").replace(table._REPOSITORY, "app")
     path = path.replace(table._DIGEST, f"@{DIGEST}").replace(table._TAG, ":v1").replace(table._ROBOT, "1")
-    path = path.replace(table._PLAN, "1").replace(table._RUN, "1")
+    path = path.replace(table._PLAN, "1").replace(table._RUN, "1").replace(table._WEBHOOK, "1")
     path = path.replace("(?:/[a-z0-9._-]+)?", "").replace("(?:/.*)?", "/nowhere").replace("(.*)", "x")
     return re.sub(r"\(\?P<\w+>\[\^/\]\+\)", "1", path).replace("\\", "")
 

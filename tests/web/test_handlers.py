@@ -32,7 +32,7 @@ def path_of(pattern: str, project: str) -> str:
     """Spell a path that a pattern takes."""
     path = pattern.replace(table._PROJECT, f"/projects/{project}").replace(table._DIGEST, f"@{DIGEST}")
     path = path.replace(table._TAG, ":none").replace(table._REPOSITORY, "app").replace(table._ROBOT, "1")
-    path = path.replace(table._RUN, "1")
+    path = path.replace(table._RUN, "1").replace(table._WEBHOOK, "1")
     path = path.replace(table._PLAN, "1")
     return path.replace("\\", "")
 

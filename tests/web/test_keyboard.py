@@ -45,6 +45,7 @@ def write(page: Page, name: str, text: str) -> None:
     page.keyboard.type(text)
 
 
+@pytest.mark.long
 def test_the_story_of_the_guide_by_keyboard(visitor: Visitor, stage: Service) -> None:
     page, name = visitor.go("/login").page, f"keys-{uuid.uuid4().hex[:6]}"
     write(page, "User name", "mari.tamm")

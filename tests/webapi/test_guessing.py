@@ -117,6 +117,7 @@ def _is_let_in_from_elsewhere(house: House, username: str, flooded: str) -> None
     assert ask(username, key["secret"], flooded) == 200
 
 
+@pytest.mark.long
 def test_many_user_names_from_one_address(house: House, somebody: str, address: str) -> None:
     """They are checked one a second, in each worker; a right password that comes after them is not refused."""
     flood, more = Flood(house), 16
