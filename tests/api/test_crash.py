@@ -19,7 +19,7 @@ from tests.parts.process import wait_for
 from tests.parts.service import Service
 
 PUSHERS = 10
-# Answers to wait for before the blow: some pushes are over by then, each of the twenty is somewhere else.
+# Answers to wait for before the blow: some pushes are over by then, each of the ten is somewhere else.
 ENOUGH = 40
 
 Lost = (OSError, http.client.HTTPException)

@@ -98,8 +98,8 @@ def limits() -> list[list[str]]:
         [
             "the bytes of a bin",
             (
-                f"of the first {whole(constant('database', 'MOST_COUNTED'))} rows of each kind, then it says that there "
-                "are more"
+                f"of the first {whole(constant('database', 'MOST_COUNTED'))} rows of each kind, then it says that "
+                "there are more"
             ),
         ],
         [
