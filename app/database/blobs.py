@@ -138,7 +138,8 @@ async def unlink(
     If it was the last link, the blob's object becomes garbage in ``grace`` seconds.
     """
     changes.changed(transaction, changes.repository(repository_id))
-    size = (await transaction.execute(select(blob.c.size).where(blob.c.digest == digest).with_for_update())).scalar()
+    of_blob = select(blob.c.size).where(blob.c.digest == digest).with_for_update()
+    size = (await transaction.execute(of_blob)).scalar()
     removed = (
         await transaction.execute(
             delete(link)
@@ -148,6 +149,9 @@ async def unlink(
     ).scalar()
     if removed is None:
         return False
+    if size is None:
+        # The blob was gone. Then a push brought it and the link back, before the link was removed.
+        size = (await transaction.execute(of_blob)).scalar()
     if not await linked_in_project(transaction, removed, digest):
         quotas.owe(transaction, repository_id, -(size or 0))
     await _remove_unlinked(transaction, digest, grace)

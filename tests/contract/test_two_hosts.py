@@ -282,7 +282,7 @@ async def go_through(
 
 @pytest.mark.timeout(180)
 async def test_nothing_is_older_than_the_last_answer(tmp_path: Path, postgres: Postgres, valkey: Valkey) -> None:
-    subjects = await go_through(12, tmp_path, postgres.database(), valkey, SLOWER, READ_PAUSE)
+    subjects = await go_through(18, tmp_path, postgres.database(), valkey, SLOWER, READ_PAUSE)
     assert min(subject.written for subject in subjects) > 1
     assert min(subject.seen for subject in subjects) > 2
     print(sum(subject.written for subject in subjects), sum(subject.seen for subject in subjects))
