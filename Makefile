@@ -40,7 +40,7 @@ test-long: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m pytest -m long --ignore=tests/deploy
 
 # The playbook is linted, and makes a registry of a bare host with systemd. A registry a hundred times as large costs the
-# same, the released conformance suite passes, and nginx's limits and time-outs are waited for.
+# same, the conformance suite passes, and nginx's limits and time-outs are waited for.
 test-host: .venv/tests.stamp .venv-ansible/setup.stamp
 	$(PYTHON) -m tests.install_parts tests/apt.txt tests/deploy/apt.txt
 	$(PYTHON) -m pytest tests/deploy/test_single.py tests/deploy/test_checks.py tests/deploy/test_hashes.py

@@ -49,7 +49,7 @@ def one_way(user: Registry, name: str, number: int, data: bytes) -> Answer:
     return user.call("PUT", closing(session, digest), b"")
 
 
-@pytest.mark.parametrize("size", [0, 1000, 3_000_000])
+@pytest.mark.parametrize("size", [0, pytest.param(1000, marks=pytest.mark.long), 3_000_000])
 @pytest.mark.parametrize("apart", [False, True], ids=["one repository", "a repository each"])
 def test_the_same_blob(users: list[Registry], name: str, size: int, apart: bool) -> None:
     data = fresh(size)

@@ -11,10 +11,12 @@ from tests.parts.service import Service
 
 from .suite import Result, run
 
+pytestmark = pytest.mark.long
+
 PROJECT = {"projects": {"conformance": {"public": False}}}
 
 
-@pytest.fixture(scope="module", params=[pytest.param("as it ships", marks=pytest.mark.long), "as the roles install it"])
+@pytest.fixture(scope="module", params=["as it ships", "as the roles install it"])
 def shape(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Service]]:
     """The service in one of its shapes, and a name for it: one worker on SQLite, or two on PostgreSQL, Redis and S3."""
     folder: Path = tmp_path_factory.mktemp("service")
@@ -40,7 +42,7 @@ def conformance(service: Service, name: str, version: str, *, keep_tokens: bool 
     )
 
 
-@pytest.mark.parametrize("version", [pytest.param("1.1", marks=pytest.mark.long), "dev"])
+@pytest.mark.parametrize("version", ["1.1", "dev"])
 def test_conformance(shape: tuple[str, Service], version: str) -> None:
     name, service = shape
     result = conformance(service, f"{name}-{version}", version)
@@ -53,7 +55,6 @@ def test_conformance(shape: tuple[str, Service], version: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["as the roles install it"], indirect=True)
-@pytest.mark.long
 def test_every_request_with_a_token_of_its_own(shape: tuple[str, Service]) -> None:
     name, service = shape
     result = conformance(service, f"{name}-tokens", "dev", keep_tokens=False)

@@ -321,6 +321,7 @@ async def test_a_config_of_many_megabytes_is_not_read(house: House) -> None:
     assert (await house.artifacts.detail(await house.id_of(), Tag("v1"))).config is None
 
 
+@pytest.mark.long
 async def test_five_thousand_tags(house: House) -> None:
     """Each tag on an artifact of its own, and as many on one: a page asks for what it shows."""
     one = await house.push(image(BASE), "v1")

@@ -37,7 +37,7 @@ WRITE_PAUSE = (TAGS + DIGESTS + PROJECTS) / 50
 READERS = 6
 # How many times longer the pauses of the short form are, and between two reads of a reader, in seconds. So it leaves
 # the processor to the tests beside it.
-SLOWER, READ_PAUSE = 1.5, 0.03
+SLOWER, READ_PAUSE = 1.5, 0.08
 GONE, PRIVATE = "gone", "private"
 
 

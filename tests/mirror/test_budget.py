@@ -104,7 +104,9 @@ async def pulling(do: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         await task
 
 
-@pytest.mark.parametrize("spends", [0, 3], ids=["alone", "another-spends-too"])
+@pytest.mark.parametrize(
+    "spends", [pytest.param(0, marks=pytest.mark.long, id="alone"), pytest.param(3, id="another-spends-too")]
+)
 async def test_ten_left(limited: Hub, budgeted: Service, valkey: Valkey, warm: Image, spends: int) -> None:
     names = cold(limited, 100)
     limited.pace(latency=0.02)

@@ -65,6 +65,7 @@ def test_podman_pulls_and_pushes_what_it_was_given_to_type(
     expect(mari.row("2")).to_be_visible()
 
 
+@pytest.mark.long
 def test_oras_pushes_and_pulls_what_it_was_given_to_type(
     mari: Person, lab: str, robot: tuple[str, str], campus: Service, tmp_path: Path
 ) -> None:

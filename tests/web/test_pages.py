@@ -190,6 +190,7 @@ def test_a_wrong_password_says_so(visitor: Visitor) -> None:
     visitor.screen("login-wrong")
 
 
+@pytest.mark.long
 def test_administration_of_people(admin: Visitor, open_context: Opener) -> None:
     liis = open_context().log_in("liis.kask", PASSWORD)
     liis.go("/administration", 403)
@@ -222,6 +223,7 @@ def test_an_account_is_deleted(admin: Visitor, stage: Service) -> None:
     assert admin.page.get_by_text("kes.kadus").count() == 0
 
 
+@pytest.mark.long
 def test_administration_of_projects(admin: Visitor) -> None:
     name = f"shared-{uuid.uuid4().hex[:6]}"
     admin.go("/new-project").fill("Project name", name).click("Create project")
@@ -255,6 +257,7 @@ def test_a_cache_is_made_and_changed(admin: Visitor) -> None:
     assert admin.page.get_by_text("PUSH COMMAND").count() == 0
 
 
+@pytest.mark.long
 def test_system_robots(admin: Visitor, stage: Service) -> None:
     admin.go("/administration/robots").screen("system-robots").click("NEW ROBOT ACCOUNT", role="link")
     name = f"backup-{uuid.uuid4().hex[:6]}"

@@ -15,7 +15,7 @@ from tests.images import multi, single
 from tests.parts.service import Service
 from tests.web.person import Visitor
 
-pytestmark = pytest.mark.usefixtures("clean_log")
+pytestmark = [pytest.mark.usefixtures("clean_log"), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
