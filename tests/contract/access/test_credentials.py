@@ -404,7 +404,9 @@ async def test_at_a_public_mirror_nobody_learns_from_the_time_which_names_exist(
 
     robot, _ = await place.robot()
     logins = [("admin", "x"), ("hubuser", "x"), ("mari", "x"), (robot.name, WRONG), ("hubuser", WRONG)]
-    alone = [await seconds(*login, "10.1.0.2") for login in logins]
+    # The shortest of three: other work on the machine only makes it longer.
+    rounds = [[await seconds(*login, "10.1.0.2") for login in logins] for _ in range(3)]
+    alone = [min(times) for times in zip(*rounds, strict=True)]
     assert max(alone) < min(alone) * 1.3, alone
     # Six real checks stand in line, three turns of two; who comes then waits as long, whether it is checked or not.
     line = [asyncio.create_task(seconds("admin", "y", f"10.2.0.{number}")) for number in range(6)]
