@@ -251,7 +251,9 @@ def _bin(d: _Dialect, size: int) -> list[str]:
     many, few, first = d.series(str(size)), d.series(str(FEW)), 4 * size
     # Deleted within the last days.
     lately, digest = f"{_NOW + 1_900_000} + i / 1000.0", d.digest("i")
-    columns = "name, public, settings, used_bytes, created_at, owner_id, deleted_at, deleted_by, old_name, was_public"
+    columns = (
+        "id, name, public, settings, used_bytes, created_at, owner_id, deleted_at, deleted_by, old_name, was_public"
+    )
     settings = "'{}'::json" if isinstance(d, _PostgreSQL) else "'{}'"
     return [
         "INSERT INTO repository (id, project_id, name, created_at, pending, deleted_at, deleted_by, old_name)"
@@ -262,7 +264,7 @@ def _bin(d: _Dialect, size: int) -> list[str]:
         f" SELECT i + {first}, {d.digest('i + 9000000')}, {size + 2}, {_NOW} FROM {many}",
         "INSERT INTO tag (repository_id, name, digest, updated_at, checked_at, charged_bytes)"
         f" SELECT i + {first}, 'old', {digest}, {_NOW}, {_NOW}, 512 FROM {many}",
-        f"INSERT INTO project ({columns}) SELECT '~p' || i, false, {settings}, 5, {_NOW}, 7, {lately},"
+        f"INSERT INTO project ({columns}) SELECT i + {size + 2}, '~p' || i, false, {settings}, 5, {_NOW}, 7, {lately},"
         f" 'person:{MARI}', 'gone-' || i, false FROM {few}",
     ]
 
