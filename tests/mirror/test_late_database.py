@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,9 +71,10 @@ async def test_what_was_pulled_lately_is_served_by_new_workers(
             await pull()
             expect(Registry(service.host).manifest(HOSTED, TAG), 200)
         house.admin.push_image(HOSTED, TAG, new)
-        # What the last answer leaves in Redis may still be on its way when the workers are killed.
         for _ in range(8):
             assert Registry(service.host).manifest(HOSTED, TAG).body == new.payload
+        # What an answer leaves in Redis may still be on its way.
+        await asyncio.sleep(1)
         with stopped(postgres):
             service.kill()
             service.until = "/healthz"
