@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from app.access.errors import Conflict
-from app.database import manifests, tag_history, uncharged
+from app.database import Transaction, manifests, tag_history, uncharged
 from app.database.backfills import Backfills
 from app.database.keyset import Page
 from app.database.projects import Project
@@ -288,8 +288,11 @@ class Chance:
         await self._house.blobs.delete(repository, Digest.of(self._random.choice(self._BLOBS)))
 
     async def _collect(self, _: Repository) -> None:
-        async with self._house.database.transaction() as transaction:
+        async def all_are_due(transaction: Transaction) -> None:
             await transaction.execute(text("UPDATE review SET review_at = 1"))
+
+        # It locks the rows in any order. So it may have to be repeated, as the service's own transactions are.
+        await self._house.database.transact(all_are_due)
         await self._house.collection.collect()
 
     async def _remove(self, repository: Repository) -> None:
