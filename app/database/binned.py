@@ -23,6 +23,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Subquery, Table, delete, exists, func, literal, select, union_all, update
 
 from app.oci.digest import Digest
+from app.oci.reference import spelled
 
 from . import artifacts, blobs, changes, keyset, manifests, quotas
 from .artifacts import ATTACHING_ENDINGS
@@ -35,8 +36,6 @@ from .text import REMOVED, has_any
 # SQLite takes 500 SELECTs in one statement.
 _AT_ONCE = 100
 _TAGS_SHOWN = 20
-# Between the name of a repository and the digest of an artifact, as in the address of an image.
-_AT = "@"
 _OUT: dict[str, Any] = {"deleted_at": None, "deleted_by": None, "old_name": None}
 
 
@@ -56,14 +55,14 @@ class Entry:
     tags: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[float, int]:
-        """Return its place in a list."""
-        return self.deleted_at, self.id
+    def key(self) -> str:
+        """Return its place in a list, which `app.projects.checks.position` parses."""
+        return f"{self.deleted_at!r},{self.id}"
 
     @property
     def name(self) -> str:
         """Return its old address within the project."""
-        return self.repository if self.digest is None else f"{self.repository}{_AT}{self.digest}"
+        return self.repository if self.digest is None else spelled(self.repository, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,9 @@ class DeletedProject:
     deleted_by: str
 
     @property
-    def key(self) -> tuple[float, int]:
-        """Return its place in a list."""
-        return self.deleted_at, self.id
+    def key(self) -> str:
+        """Return its place in a list, which `app.projects.checks.position` parses."""
+        return f"{self.deleted_at!r},{self.id}"
 
 
 @dataclass(slots=True)
@@ -163,7 +162,7 @@ async def put(
         return None
     whole = await belonging(transaction, repository_id, digest)
     await manifests.sizes(transaction, repository_id, sorted(map(Digest, whole.digests)))
-    entry = await _make(transaction, row[0], f"{row[1]}{_AT}{digest}", deleted_by)
+    entry = await _make(transaction, row[0], spelled(row[1], digest), deleted_by)
     names = [*tags, *(name for name, _ in whole.tags)]
     charged, layers = 0, set[str]()
     for some in _chunks(whole.digests):
@@ -245,7 +244,7 @@ _of_project = (
 
 
 def _entry(number: int, project_id: int, old_name: str, deleted_at: float, deleted_by: str) -> Entry:
-    name, _, digest = old_name.partition(_AT)
+    name, _, digest = old_name.partition("@")
     return Entry(number, project_id, name, Digest(digest) if digest else None, deleted_at, deleted_by)
 
 
@@ -308,7 +307,7 @@ async def oldest(transaction: Transaction, project_id: int, limit: int) -> list[
 
 
 async def charged(transaction: Transaction, project_id: int, *, at_most: bool = False) -> Count:
-    """Add up what comes free if a project's bin is emptied, in bytes.
+    """Return how many bytes an empty bin would give back to a project.
 
     Of the rows of each kind, the first `keyset.MOST_COUNTED` are looked at; if there are more, the sum is not exact. A
     blob does not count if a manifest that people see names it. ``at_most``: it counts anyway.

@@ -31,7 +31,7 @@ from .stored_blobs import StoredBlobs
 from .upstream_access import AccessByProject
 
 _CLIENT = Client(PLANS, may_fill=True)
-# Refreshing competes with clients for what nobody has reserved.
+# A refreshed tag is paid for from the GETs that nobody has reserved, as a client's pull is.
 _REFRESHER = Client("refresh", may_fill=True)
 # The GETs of an index and of an image in it.
 REFRESH_GETS = 2

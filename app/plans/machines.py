@@ -39,6 +39,11 @@ class Machines:
         self._counts: dict[tuple[int, str], list[str]] = {}
         self._noted: defaultdict[str, set[str]] = defaultdict(set)
 
+    @property
+    def are_counted(self) -> bool:
+        """Whether there is a class now."""
+        return bool(self._counts)
+
     def note(self, repository: Repository, client: Client) -> None:
         """Note a client's pull of a manifest; never waits and never fails."""
         for count in self._counts.get((repository.project_id, repository.name.repository), ()):

@@ -190,7 +190,8 @@ class WaitingContent:
                 raise
             meant = await self._content.meant(repository)
             raise await self._room.promise(meant, reference, client, error) from error
-        self._machines.note(await self._content.meant(repository), client)
+        if self._machines.are_counted:
+            self._machines.note(await self._content.meant(repository), client)
         return answer
 
     async def blob(self, repository: Repository, digest: Digest, client: Client, *, head: bool) -> BlobAnswer:

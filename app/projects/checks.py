@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from app.access.errors import Conflict, Invalid
 from app.access.typed import checked_text
 from app.oci.errors import Term
@@ -79,3 +81,20 @@ def size(value: int, what: Term, *, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST_BYTES:
         raise Invalid("%(what)s must be a number of bytes, at least %(least)s", what=what, least=least)
     return value
+
+
+def position(text: str) -> tuple[float, str]:
+    """Parse a place in a list by time, "TIME,REST" in Unix seconds, as the lists' keys are; raises Invalid."""
+    at, _, rest = text.partition(",")
+    try:
+        time = float(at)
+    except ValueError:
+        time = math.nan
+    if not math.isfinite(time):
+        raise no_position(text)
+    return time, rest
+
+
+def no_position(text: str) -> Invalid:
+    """Return the error for a place that a list does not have."""
+    return Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120])

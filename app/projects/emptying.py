@@ -4,8 +4,8 @@
              └► what it left in its repository goes, too: parts that wait for their review there
 
 Parts of a deleted artifact stay in its repository for a day (docs/decisions/0007), because somebody may be pushing
-another artifact of the same parts. If the quota needs the room, only those go that nobody has pushed or looked for
-since.
+another artifact of the same parts. If the quota needs the room, a part is removed only if nobody has pushed it or
+looked for it since the deletion.
 """
 
 from __future__ import annotations

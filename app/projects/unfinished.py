@@ -69,13 +69,16 @@ async def tell_quota(database: Database, project_id: int, event_type: EventType,
 
 
 async def _with_room(database: Database, work: Callable[[Transaction], Awaitable[T]]) -> T:
-    for make_room in (_free_left, emptying.make_room):
+    ways = iter((_free_left, emptying.make_room))
+    while True:
         try:
             return await database.transact(work)
         except QuotaExceeded as error:
-            # Without any, the next way to make room begins with the same refusal, which costs one statement.
-            await make_room(database, error)
-    return await database.transact(work)
+            for make_room in ways:
+                if await make_room(database, error):
+                    break
+            else:
+                raise
 
 
 async def _free_left(database: Database, error: QuotaExceeded) -> int:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.access.errors import Conflict, Invalid, Missing, PreconditionFailed
+from app.access.errors import Conflict, Missing, PreconditionFailed
 from app.database import Database, Transaction, artifacts, labels, manifests, tag_history
 from app.database.artifacts import (
     EVERYTHING,
@@ -32,7 +31,7 @@ from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
 from app.oci.reference import Reference, Tag
-from app.projects import unfinished
+from app.projects import checks, unfinished
 from app.projects.immutability import require_deletable_manifest, require_deletable_tag
 from app.storage import BlobStore
 
@@ -61,7 +60,6 @@ _PARTS_LOOKED = 1000
 # A list shows so much of one artifact. The artifact itself has all labels and annotations.
 _LABELS_LISTED = 10
 _ANNOTATION_BYTES_LISTED = 4096
-_NO_KEY = "%(text)r is not a position in this list; start from its beginning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +176,7 @@ class Artifacts:
         """
         async with self._database.reading() as transaction:
             tags = await artifacts.shown_tags(
-                transaction, repository_id, page.with_keys(_tag_key), by_name=by_name, backwards=backwards
+                transaction, repository_id, page.with_keys(checks.position), by_name=by_name, backwards=backwards
             )
             rows = {
                 row.digest: row for row in await artifacts.some(transaction, repository_id, {t.digest for t in tags})
@@ -439,23 +437,11 @@ def _size(parts: Sequence[Part], beneath: Mapping[str, Mapping[str, int]]) -> in
 
 def _key(text: str) -> tuple[float, str]:
     """Parse an `Artifact.key`; raises Invalid."""
-    pushed_at, digest = _tag_key(text)
+    pushed_at, digest = checks.position(text)
     try:
         return pushed_at, Digest.parse(digest)
     except DigestInvalid:
-        raise Invalid(_NO_KEY, text=text[:120]) from None
-
-
-def _tag_key(text: str) -> tuple[float, str]:
-    """Parse a `TagRow.key`; raises Invalid."""
-    pushed_at, _, name = text.partition(",")
-    try:
-        at = float(pushed_at)
-    except ValueError:
-        at = math.nan
-    if not math.isfinite(at):
-        raise Invalid(_NO_KEY, text=text[:120])
-    return at, name
+        raise checks.no_position(text) from None
 
 
 def _missing(digest: Digest) -> Missing:

@@ -24,7 +24,7 @@ from app.database.keyset import Count, Entries, Page
 from app.kit.ids import is_id
 from app.kit.jobs import repeat
 from app.oci.digest import Digest
-from app.oci.reference import Name
+from app.oci.reference import Name, spelled
 from app.projects import checks, emptying
 from app.projects.emptying import Ended
 from app.projects.removal import empty_project
@@ -45,6 +45,16 @@ class Restored:
     digest: Digest | None
     tags: Sequence[str] = ()
     taken: Sequence[str] = ()
+
+    @property
+    def kind(self) -> str:
+        """Return what it is, in the words of the audit log."""
+        return "repository" if self.digest is None else "artifact"
+
+    @property
+    def name(self) -> str:
+        """Return its address within the project."""
+        return self.repository if self.digest is None else spelled(self.repository, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,7 @@ class Bin:
 
     @property
     def days(self) -> int:
-        """The days for which what was deleted stays; 0 if there is no bin."""
+        """Return how many days a deleted artifact, repository or project can be restored; 0 if there is no bin."""
         return self._policy.bin_days
 
     def ends_at(self, deleted_at: float) -> float:
@@ -81,9 +91,9 @@ class Bin:
 
     # -- artifacts and repositories
 
-    async def page(self, project_id: int, page: Page[tuple[float, int]]) -> Entries[Entry]:
-        """List what is in the bin of a project, the newest first; keys are `Entry.key`."""
-        return await self._database.read(binned.page, project_id, page)
+    async def page(self, project_id: int, page: Page[str]) -> Entries[Entry]:
+        """List what was deleted in a project, the newest first; keys are `Entry.key`. Raises Invalid."""
+        return await self._database.read(binned.page, project_id, page.with_keys(_key))
 
     async def total(self, project_id: int, search: str = "") -> Count:
         """Count the entries that `page` lists."""
@@ -175,9 +185,12 @@ class Bin:
 
     # -- projects
 
-    async def projects(self, by: Principal, page: Page[tuple[float, int]]) -> Entries[DeletedProject]:
-        """List the projects in the bin that the principal may restore, the newest first."""
-        return await self._database.read(binned.projects_of, await self._managed(by), page)
+    async def projects(self, by: Principal, page: Page[str]) -> Entries[DeletedProject]:
+        """List the projects in the bin that the principal may restore, the newest first; raises Invalid.
+
+        Keys are `DeletedProject.key`.
+        """
+        return await self._database.read(binned.projects_of, await self._managed(by), page.with_keys(_key))
 
     async def total_projects(self, by: Principal, search: str = "") -> Count:
         """Count the projects that `projects` lists."""
@@ -256,6 +269,14 @@ class Bin:
     async def _drop(self, digests: Sequence[Digest]) -> None:
         for digest in digests:
             await self._payloads.forget(digest)
+
+
+def _key(text: str) -> tuple[float, int]:
+    """Parse a key; raises Invalid."""
+    deleted_at, number = checks.position(text)
+    if not (number.isascii() and number.isdigit() and is_id(int(number[:20]))):
+        raise checks.no_position(text)
+    return deleted_at, int(number)
 
 
 def _gone() -> Missing:

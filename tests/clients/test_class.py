@@ -30,7 +30,7 @@ from . import gotools
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 MACHINES, ENGINES, IMAGES = 64, 4, 12
-# In GETs and seconds: an index and an image each are 24, so two windows are needed.
+# In GETs and seconds: an index and an image each are 24, so one window is not enough.
 LIMIT, WINDOW = 20, 60
 ACCOUNT = {"username": "lab", "password": "secret"}
 Pull = Callable[[str], object]

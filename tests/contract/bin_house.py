@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +35,7 @@ from .rows import rows
 DAY = 24 * 3600.0
 MARI = "person:mari"
 ANYBODY = Client("somebody", may_fill=True)
-EVERYTHING: Page[tuple[float, int]] = Page(100)
+EVERYTHING: Page[str] = Page(100)
 
 
 class BinHouse(House):
@@ -98,3 +100,13 @@ class BinHouse(House):
     async def referrers(self, subject: Digest, name: str = "physics/app") -> list[object]:
         listed = await self.content.referrers(await self.open(name), subject, None, "", 100, ANYBODY)
         return [one["digest"] for one in listed.entries]
+
+
+@asynccontextmanager
+async def bin_house(database: Database, folder: Path) -> AsyncIterator[BinHouse]:
+    """Open the services on a folder of blobs; at the end, each project must be charged for what it has."""
+    house = BinHouse(database, folder)
+    await house.store.start()
+    yield house
+    await house.check_books()
+    await house.store.close()

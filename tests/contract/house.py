@@ -33,7 +33,7 @@ from tests.grants import everything
 
 from .rows import rows
 
-# Without a bin, so that what is removed is gone; `bin_house` has one.
+# Without a bin, a removed artifact is gone at once. The house in `bin_house` has a bin.
 POLICY = Policy(projects_per_person=3, default_quota=1000, most_quota=10_000, cache_groups=("cachers",), bin_days=0)
 
 

@@ -1,4 +1,4 @@
-"""The bin: what was deleted comes back whole, is seen by nobody meanwhile, and gives way to what is needed."""
+"""The bin: a deleted artifact comes back whole. Nobody sees it meanwhile, and it goes if the quota needs the room."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.access.errors import Conflict, Forbidden, Missing
+from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.permissions import Permissions
 from app.access.robots import Robots
 from app.access.roles import Role
@@ -25,7 +25,7 @@ from app.registry.bin import Bin
 from app.registry.payloads import Payloads
 from tests.api.documents import EMPTY, descriptor, fresh, image, index
 
-from .bin_house import EVERYTHING, MARI, BinHouse
+from .bin_house import EVERYTHING, MARI, BinHouse, bin_house
 from .house import POLICY
 from .rows import rows
 
@@ -34,11 +34,8 @@ SECRETS = Secrets("k" * 32)
 
 @pytest.fixture
 async def house(database: Database, tmp_path: Path) -> AsyncIterator[BinHouse]:
-    house = BinHouse(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.check_books()
-    await house.store.close()
+    async with bin_house(database, tmp_path / "blobs") as house:
+        yield house
 
 
 @pytest.fixture
@@ -458,3 +455,12 @@ class TestAtOnce:
         for _ in range(4):
             await house.days_pass(1.1)
         assert [tag for tag in ("v0", "v1", "fresh") if not await house.pulls(tag)] == []
+
+
+@pytest.mark.parametrize("key", ["", "1", "x,1", "nan,1", "inf,1", "1,-1", "1,0", "1,\u00b2", f"1,{10**30}"])
+async def test_what_is_no_position_is_refused(house: BinHouse, project: int, key: str) -> None:
+    page: Page[str] = Page(10, after=key)
+    with pytest.raises(Invalid):
+        await house.bin.page(project, page)
+    with pytest.raises(Invalid):
+        await house.bin.projects(await house.admin(), page)

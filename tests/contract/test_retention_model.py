@@ -30,7 +30,7 @@ from app.registry.pulls import Pulls
 from app.registry.tags import Tags
 from tests.api.documents import EMPTY, image
 
-from .bin_house import MARI, BinHouse
+from .bin_house import MARI, BinHouse, bin_house
 from .house import House
 from .rows import rows
 from .test_retention import Keeper
@@ -59,11 +59,8 @@ POLICIES: Sequence[Sequence[Rule]] = (
 
 @pytest.fixture
 async def house(database: Database, tmp_path: Path) -> AsyncIterator[BinHouse]:
-    house = BinHouse(database, tmp_path / "blobs")
-    await house.store.start()
-    yield house
-    await house.check_books()
-    await house.store.close()
+    async with bin_house(database, tmp_path / "blobs") as house:
+        yield house
 
 
 class Worker:

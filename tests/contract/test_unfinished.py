@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.database import Database, removals, repositories
+from app.database import Database, Transaction, quotas, removals, repositories
 from app.database.keyset import Page
 from app.database.projects import Project
 from app.database.quotas import QuotaExceeded
 from app.oci.digest import Digest
 from app.oci.errors import BlobUploadUnknown
+from app.projects import unfinished
 from tests.api.documents import EMPTY, image
 
 from .house import House, body
@@ -225,3 +226,23 @@ async def test_a_manifest_that_an_older_release_put_there_is_shown(house: House,
     async with house.database.transaction() as transaction:
         await removals.show_filled(transaction)
     assert await listed(house, project) == ["app"]
+
+
+async def test_a_charge_is_tried_again_only_if_there_is_more_room(house: House, project: Project) -> None:
+    tried = 0
+
+    async def work(transaction: Transaction) -> None:
+        nonlocal tried
+        tried += 1
+        await quotas.charge(transaction, project.id, QUOTA)
+
+    await push(house, b"a" * LARGE)
+    with pytest.raises(QuotaExceeded):
+        await unfinished.transact(house.database, work)
+    assert tried == 1
+    # Of somebody's push that had no progress for an hour, but it is not enough.
+    await send(house, b"b" * 1000, BEN)
+    await age(house, 2)
+    with pytest.raises(QuotaExceeded):
+        await unfinished.transact(house.database, work)
+    assert tried == 3

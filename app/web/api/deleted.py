@@ -47,9 +47,8 @@ class RestoreHandler(_OnBin):
         restored = await self.services.bin.restore(
             self.view.id, bin_id, self.principal.subject, self.query["name"] or None
         )
+        self.note("restore", restored.kind, f"{self.view.name}/{restored.name}")
         named = f"{self.view.name}/{restored.repository}"
-        kind = "repository" if restored.digest is None else "artifact"
-        self.note("restore", kind, named if restored.digest is None else f"{named}@{restored.digest}")
         self.answer({"repository_name": named, "tags": list(restored.tags), "not_restored": list(restored.taken)})
 
 

@@ -22,6 +22,7 @@ from app.access.saml import own_page
 from app.access.sessions import Session
 from app.database.keyset import MOST_SEARCHED, Entries, Page
 from app.oci.errors import OCIError, Unauthorized
+from app.projects import checks
 from app.web.access_control import WORDS, ProjectView
 from app.web.base import Handler, Readable
 from app.web.csrf import ProtectedHandler
@@ -418,7 +419,7 @@ def whole(key: str) -> int:
     """Read a list's key that is an id. Raise Invalid if it is not one."""
     found = _id(key)
     if found is None:
-        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=key[:120])
+        raise checks.no_position(key)
     return found
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
-
 from app.access import roles
-from app.access.errors import Invalid
 from app.database.binned import DeletedProject, Entry
 from app.database.keyset import Entries, Page
 
 from .base import PageHandler
 from .mine import Mine
-
-T = TypeVar("T", Entry, DeletedProject)
 
 
 class BinPage(PageHandler):
@@ -23,13 +17,13 @@ class BinPage(PageHandler):
     section = "projects"
 
     async def get(self, project: str) -> None:
-        async def ask(page: Page[tuple[float, int]]) -> Entries[Entry]:
+        async def ask(page: Page[str]) -> Entries[Entry]:
             return await self.services.bin.page(self.opened.id, page)
 
         self.show(
             "bin.html",
             tab="bin",
-            listing=await self.listing(_by_key(ask), _spelled, self.query("q")),
+            listing=await self.listing(ask, lambda row: row.key, self.query("q")),
             search=self.query("q"),
             charged=await self.services.bin.charged(self.opened.id),
             bin=self.services.bin,
@@ -57,9 +51,7 @@ class RestorePage(OnBin):
         async def restore() -> None:
             entry, name = self.chosen("entry"), self.field("name") or None
             restored = await self.services.bin.restore(self.opened.id, entry, self.principal.subject, name)
-            named = f"{self.opened.name}/{restored.repository}"
-            kind = "repository" if restored.digest is None else "artifact"
-            self.note("restore", kind, named if restored.digest is None else f"{named}@{restored.digest}")
+            self.note("restore", restored.kind, f"{self.opened.name}/{restored.name}")
             said.append(self._("%(name)s is restored.") % {"name": restored.repository})
             if restored.taken:
                 tags = ", ".join(restored.taken[:20])
@@ -98,13 +90,13 @@ class DeletedProjectsPage(Mine):
     needs = "person"
 
     async def get(self) -> None:
-        async def ask(page: Page[tuple[float, int]]) -> Entries[DeletedProject]:
+        async def ask(page: Page[str]) -> Entries[DeletedProject]:
             return await self.services.bin.projects(self.principal, page)
 
         await self.show_mine(
             "deleted-projects.html",
             tab="deleted",
-            listing=await self.listing(_by_key(ask), _spelled, self.query("q")),
+            listing=await self.listing(ask, lambda row: row.key, self.query("q")),
             search=self.query("q"),
             bin=self.services.bin,
         )
@@ -141,25 +133,3 @@ class DeleteProjectForGoodPage(Mine):
             self.note("delete", "bin", deleted.name, (deleted.id, deleted.name))
 
         await self.settle(delete(), self._("It is deleted for good."), "/mine/deleted")
-
-
-def _spelled(one: Entry | DeletedProject) -> str:
-    return f"{one.deleted_at!r},{one.id}"
-
-
-def _by_key(
-    ask: Callable[[Page[tuple[float, int]]], Awaitable[Sequence[T]]],
-) -> Callable[[Page[str]], Awaitable[Sequence[T]]]:
-    async def read(page: Page[str]) -> Sequence[T]:
-        return await ask(page.with_keys(_key))
-
-    return read
-
-
-def _key(text: str) -> tuple[float, int]:
-    """Read a list's key. Raise Invalid if it is not one."""
-    at, _, number = text.partition(",")
-    try:
-        return float(at), int(number)
-    except ValueError:
-        raise Invalid("%(text)r is not a position in this list; start from its beginning", text=text[:120]) from None
