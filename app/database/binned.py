@@ -25,8 +25,7 @@ from sqlalchemy import ColumnElement, Subquery, Table, delete, exists, func, lit
 from app.oci.digest import Digest
 from app.oci.reference import spelled
 
-from . import artifacts, blobs, changes, keyset, manifests, quotas
-from .artifacts import ATTACHING_ENDINGS
+from . import artifacts, blobs, changes, keyset, manifests, quotas, retained
 from .engine import Transaction, insert
 from .ids import retire
 from .keyset import MOST_COUNTED, Count, Entries, Page, Walk
@@ -110,7 +109,7 @@ async def belonging(transaction: Transaction, repository_id: int, digest: Digest
         referrers = select(manifest.c.digest, manifest.c.subject)
         referrers = referrers.where(manifest.c.repository_id == repository_id, manifest.c.subject.in_(here))
         reached += [(one, subject in leading) for one, subject in await transaction.execute(referrers)]
-        for subject, name, attached in await _attached(transaction, repository_id, here):
+        for subject, name, attached in await retained.attached_by_tag(transaction, repository_id, here):
             found.tags.append((name, attached))
             reached.append((attached, subject in leading))
         known = set(found.digests)
@@ -122,27 +121,6 @@ async def belonging(transaction: Transaction, repository_id: int, digest: Digest
                 known.add(one)
                 found.digests.append(one)
                 frontier.append(one)
-    return found
-
-
-async def _attached(transaction: Transaction, repository_id: int, digests: Sequence[str]) -> list[tuple[str, str, str]]:
-    """List the tags that attach something to manifests: subject, tag, and the digest that the tag names."""
-    names = {
-        f"{digest.replace(':', '-')}{ending}": digest
-        for digest in digests
-        if digest.startswith("sha256:")
-        for ending in ATTACHING_ENDINGS
-    }
-    found = []
-    wanted = sorted(names)
-    for start in range(0, len(wanted), _AT_ONCE * 4):
-        # One by one, because SQLite reads a whole index of the repository for a list of names.
-        each = (
-            select(tag.c.name, tag.c.digest).where(tag.c.repository_id == repository_id, tag.c.name == name)
-            for name in wanted[start : start + _AT_ONCE * 4]
-        )
-        rows = await transaction.execute(union_all(*each))
-        found += [(names[name], name, digest) for name, digest in rows]
     return found
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import delete, select, union, union_all
 
-from app.oci.digest import Digest
 from app.oci.retention import BY_PULL, DAY, LATEST, Facts, Rule
 
 from .artifacts import ATTACHING_ENDINGS, parts
@@ -266,15 +265,24 @@ async def _linked_elsewhere(
     return found
 
 
-async def attached_by_tag(transaction: Transaction, repository_id: int, digest: Digest) -> list[tuple[str, str]]:
-    """List the tags that attach something to a manifest, each with the digest that it names."""
-    name = f"sha256-{digest.hex}"
-    names = [name + ending for ending in ATTACHING_ENDINGS]
-    rows = select(tag.c.name, tag.c.digest).where(tag.c.repository_id == repository_id, tag.c.name.in_(names))
-    return [(row[0], row[1]) for row in await transaction.execute(rows)]
-
-
-async def tags_of(transaction: Transaction, repository_id: int, digest: str) -> list[str]:
-    """List the tags of a manifest."""
-    rows = select(tag.c.name).where(tag.c.repository_id == repository_id, tag.c.digest == digest)
-    return list((await transaction.execute(rows.order_by(tag.c.name))).scalars())
+async def attached_by_tag(
+    transaction: Transaction, repository_id: int, digests: Iterable[str]
+) -> list[tuple[str, str, str]]:
+    """List the tags that attach something to manifests: subject, tag, and the digest that the tag names."""
+    names = {
+        f"{digest.replace(':', '-')}{ending}": digest
+        for digest in digests
+        if digest.startswith("sha256:")
+        for ending in ATTACHING_ENDINGS
+    }
+    found: list[tuple[str, str, str]] = []
+    wanted = sorted(names)
+    for start in range(0, len(wanted), _AT_ONCE):
+        # One by one, because SQLite reads a whole index of the repository for a list of names.
+        each = (
+            select(tag.c.name, tag.c.digest).where(tag.c.repository_id == repository_id, tag.c.name == name)
+            for name in wanted[start : start + _AT_ONCE]
+        )
+        rows = await transaction.execute(union_all(*each))
+        found += [(names[name], name, digest) for name, digest in rows]
+    return found

@@ -311,11 +311,6 @@ async def task_in(transaction: Transaction, execution_id: int, repository_id: in
     return Task(*row) if row else None
 
 
-async def change_task(transaction: Transaction, task_id: int, **values: Any) -> None:
-    """Change what is written of a run in one repository."""
-    await transaction.execute(update(retention_task).where(retention_task.c.id == task_id).values(values))
-
-
 async def tasks(transaction: Transaction, execution_id: int, offset: int, limit: int) -> list[Task]:
     """List what a run did, by repository in the order of the run."""
     here = _tasks.where(retention_task.c.execution_id == execution_id)

@@ -18,11 +18,6 @@ class Selector:
         """Return whether it takes a name."""
         return glob(self.glob).matches(name) is not self.excludes
 
-    @property
-    def takes_all(self) -> bool:
-        """Whether it takes every tag, or every repository."""
-        return self.glob == "**" and not self.excludes
-
     def __str__(self) -> str:
         return f"not {self.glob}" if self.excludes else self.glob
 

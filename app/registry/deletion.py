@@ -55,10 +55,10 @@ async def delete_manifest(transaction: Transaction, repository_id: int, digest: 
 
 async def delete_attached(transaction: Transaction, repository_id: int, subject: Digest) -> None:
     """Remove the tags that attach something to a manifest which has been removed; what they named is collected."""
-    attached = await retained.attached_by_tag(transaction, repository_id, subject)
-    for name, _ in attached:
+    attached = await retained.attached_by_tag(transaction, repository_id, [subject])
+    for _, name, _ in attached:
         await manifests.remove_tag(transaction, repository_id, name, leased=False)
-    named = [Digest(digest) for _, digest in attached]
+    named = [Digest(digest) for _, _, digest in attached]
     await manifests.ask_review(transaction, repository_id, named, time.time() + GRACE_SECONDS)
 
 

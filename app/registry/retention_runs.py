@@ -405,8 +405,8 @@ class _Run:
 async def _spelled(transaction: Transaction, repository_id: int, unit: Unit) -> dict[str, Any]:
     tags = [tag for tag, _ in unit.facts.tags]
     if not unit.bound:
-        attached = await retained.attached_by_tag(transaction, repository_id, Digest(unit.facts.digest))
-        tags += sorted(tag for tag, _ in attached)
+        attached = await retained.attached_by_tag(transaction, repository_id, [unit.facts.digest])
+        tags += sorted(tag for _, tag, _ in attached)
     return {"digest": unit.facts.digest, "tags": tags}
 
 

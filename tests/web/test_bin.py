@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 
 import pytest
 
 from tests.api.client import Registry
 from tests.images import single
 from tests.parts.service import Service
+from tests.web.http import Person
 from tests.web.person import Visitor
 
 pytestmark = pytest.mark.usefixtures("clean_log")
@@ -48,3 +50,19 @@ def test_what_was_deleted_comes_back(admin: Visitor, stage: Service) -> None:
     admin.go("/mine/deleted").page.get_by_role("button", name=f"Restore {project}").click()
     assert f"{project} is restored." in admin.told()
     assert owner.tags(f"{project}/app") == ["v1"]
+
+
+def test_without_a_bin_no_page_speaks_of_one(tmp_path: Path) -> None:
+    overrides = {"policy": {"bin_days": 0}, "projects": {"lab": {"public": True}}}
+    with Service(tmp_path, overrides=overrides) as service:
+        owner, person = Registry(service.host, service.username, service.password), Person(service.host)
+        person.log_in(service.username, service.password)
+        image = single("no bin", sizes=(500,))
+        owner.push_image("lab/app", "v1", image)
+        page = person.get(f"/projects/lab/repositories/app@{image.digest}").text
+        assert "You cannot undo this." in page
+        assert "/projects/lab/bin" not in page
+        assert "/mine/deleted" not in person.get("/mine").text
+        assert person.post(f"/projects/lab/delete-artifact/app@{image.digest}").status == 303
+        assert owner.call("GET", f"/v2/lab/app/manifests/{image.digest}").status == 404
+        assert "The bin is empty" in person.get("/projects/lab/bin").text
