@@ -27,7 +27,7 @@ IMAGES = FOLDER / "images"
 # What operators see stands in docs/operations.md, which the service does not serve.
 OPERATORS = FOLDER.parent / "images"
 _HOST = "registry.hpc.ut.ee"
-_WIDTH, _MARGIN = 1100, 16
+_WIDTH, _MARGIN = 1200, 16
 _DOCKERFILE = """\
 FROM golang:1.23 AS build
 RUN go build -o /app .

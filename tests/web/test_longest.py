@@ -20,7 +20,7 @@ from tests.parts.service import Service
 from tests.web.http import Person
 from tests.web.person import Opener
 from tests.web.scene import PASSWORD, add_person, within
-from tests.web.test_looks import make_webhook
+from tests.web.test_looks import make_webhook, remove_project
 from tests.web.test_operations import keep, kept
 
 pytestmark = pytest.mark.usefixtures("clean_log")
@@ -152,6 +152,13 @@ def long(stage: Service) -> Long:
         registry.push_blob(f"{project}/{repository}", data)
     registry.push_manifest(f"{project}/{repository}", signature.digest, signature.payload, signature.media_type)
     registry.push_image(f"{project}/{repository}", image.digest.replace(":", "-") + ".sig", artifact("k"))
+    deleted = artifact("m")
+    registry.push_image(f"{project}/{repository}", "y" * 128, deleted)
+    assert someone.post(f"{at}/delete-artifact/{repository}@{deleted.digest}").status == 303
+    remove_project(someone, f"g{mark}" + "g" * 121)
+    until = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() + 30 * 86400))
+    pinned = admin.post("/projects/mirror/pin-tag/library/nginx", {"tag": "v" * 128, "until": until})
+    assert admin.message(pinned).startswith("success")
     assert someone.post(f"{at}/describe-repository/{repository}", {"description": "z" * 4000}).status == 303
     label = re.search(r'name="label" value="(\d+)"', someone.get(f"{at}/labels").text)
     assert label
@@ -174,7 +181,8 @@ def long(stage: Service) -> Long:
         f"{at}/storage", f"{at}/compare/{repository}?from={'t' * 128}&to={signature.digest}",
         f"/search?q={'t' * 20}&in=tags", f"/search?q=u{mark}&in=people", f"/search?q={image.digest}",
         "/administration", f"/administration/requests?q={project}/{repository}", hook, f"{at}/webhooks",
-        f"{at}/webhooks/new", f"{at}/policy", f"{at}/tags/{repository}:{'t' * 128}",
+        f"{at}/webhooks/new", f"{at}/bin", "/mine/deleted", f"{at}/policy",
+        "/projects/mirror/repositories/library/nginx", f"{at}/tags/{repository}:{'t' * 128}",
     )  # fmt: skip
     return Long(project, user, pages)
 

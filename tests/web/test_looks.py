@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 import app.web
 from tests.api.client import Registry
-from tests.images import multi
+from tests.images import multi, single
 from tests.parts.service import Service
 from tests.web.http import Person
 from tests.web.person import Opener, Visitor
@@ -97,10 +97,20 @@ def project(stage: Service) -> str:
     )
     assert admin.post(f"/projects/{name}/labels", {"name": "good", "color": "#00aa00"}).status == 303
     make_webhook(admin, name, header="a secret")
-    Registry(stage.host, stage.username, stage.password).push_image(
-        f"{name}/app", "1", multi("looks", sizes=(900, 400))
-    )
+    owner = Registry(stage.host, stage.username, stage.password)
+    owner.push_image(f"{name}/app", "1", multi("looks", sizes=(900, 400)))
+    for number in range(2):
+        deleted = single(f"looks {number}", sizes=(300,))
+        owner.push_image(f"{name}/app", f"old-{number}", deleted)
+        assert owner.call("DELETE", f"/v2/{name}/app/manifests/{deleted.digest}").status == 202
+        remove_project(admin, f"{name}-{number}")
     return name
+
+
+def remove_project(person: Person, name: str) -> None:
+    """Make a project and delete it, so that it is in the bin."""
+    assert person.post("/new-project", {"name": name, "quota": "1", "unit": "GiB"}).status == 303
+    assert person.post(f"/projects/{name}/delete", {"name": name}).status == 303
 
 
 def make_webhook(person: Person, project: str, **fields: str | list[str]) -> str:
@@ -120,9 +130,10 @@ def pages(project: str) -> tuple[str, ...]:
         "/search?q=nothing-like-it", "/help", "/help/robots", "/mine", "/mine/keys", "/mine/sessions", "/login",
         at, f"{at}/repositories", f"{at}/repositories/app", f"{at}/repositories/app:1", f"{at}/members", f"{at}/robots",
         f"{at}/robots/new", f"{at}/labels", f"{at}/logs", f"{at}/configuration", f"{at}/storage",
-        f"{at}/policy", f"{at}/tags/app:1", f"{at}/webhooks", f"{at}/webhooks/new",
+        f"{at}/policy", f"{at}/tags/app:1", f"{at}/webhooks", f"{at}/webhooks/new", f"{at}/bin", "/mine/deleted",
         f"{at}/compare/app?from=1&to=1", "/search?q=1&in=tags", "/search?q=a&in=people", "/projects/mirror",
-        "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
+        "/projects/mirror/cache", "/projects/mirror/repositories/library/nginx",
+        "/projects/mirror/repositories/library/nginx:1.27", "/administration/users",
         "/administration/projects", "/administration/upstreams", "/administration/robots", "/administration/robots/new",
         "/administration/audit", "/administration", "/administration/requests",
         "/no/such/page",
