@@ -24,6 +24,8 @@ from app.oci.reference import is_plain_name
 # The value of redis.url with which the service starts a private Redis.
 EMBEDDED = "embedded:"
 HARBOR_KEY_BYTES = 16
+# A key that is shorter can be guessed.
+_FEWEST_CHARACTERS = 32
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
@@ -36,6 +38,20 @@ _ROBOT_PREFIX = re.compile(r"(?=[A-Za-z]*[^A-Za-z])[A-Za-z0-9._$+-]{1,32}\Z")
 _LOCAL_NETWORKS = (
     "127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"
 )  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """Loads YAML as `yaml.SafeLoader` does, and refuses a key that stands twice, of which the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class ConfigError(Exception):
@@ -263,7 +279,7 @@ class Config:
 def load(path: Path) -> Config:
     """Return the configuration in a file after checking it; raises ConfigError."""
     try:
-        document = yaml.safe_load(path.read_text())
+        document = _Loader(path.read_text()).get_single_data()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -295,11 +311,11 @@ def _absolute(config: Config, folder: Path) -> Config:
 
 
 def _check(config: Config) -> None:
-    for key, url in [("server.external_url", config.server.external_url)] + [
-        (f"upstreams.{name}.url", upstream.url) for name, upstream in config.upstreams.items()
-    ]:
-        if not _is_http(url):
-            raise ConfigError(f"{key}: {url!r} is not an http:// or https:// URL")
+    _check_http_urls(config)
+    _check_server_url("database.url", config.database.url, ("sqlite", "postgresql", "postgres"))
+    _check_server_url("harbor.database_url", config.harbor.database_url, ("postgresql", "postgres"))
+    if config.redis.url != EMBEDDED:
+        _check_server_url("redis.url", config.redis.url, ("redis", "rediss", "unix"))
     if parts_path(config.server.external_url):
         raise ConfigError("server.external_url: the registry is served at the root of a host; leave the path out")
     if config.server.processes < 0:
@@ -317,6 +333,42 @@ def _check(config: Config) -> None:
             raise ConfigError(f"hosts.{host}: {name!r} is not a mirror project under projects:")
 
 
+def _check_http_urls(config: Config) -> None:
+    s3 = config.storage.s3
+    urls = {
+        "server.external_url": config.server.external_url,
+        "storage.s3.endpoint_url": s3.endpoint_url,
+        "storage.s3.public_endpoint_url": s3.public_endpoint_url,
+        **{f"upstreams.{name}.url": upstream.url for name, upstream in config.upstreams.items()},
+    }
+    for key, url in urls.items():
+        if url is None:
+            continue
+        if not _is_http(url):
+            # Its words may be a password.
+            raise ConfigError(f"{key}: not an http:// or https:// URL, such as https://registry.example.org")
+        if set("@?#") & set(url):
+            raise ConfigError(f"{key}: leave out @, ? and #; an account has keys of its own")
+    for name, upstream in config.upstreams.items():
+        if parts_path(upstream.url).endswith("/v2"):
+            raise ConfigError(f"upstreams.{name}.url: leave out /v2; the registry adds it")
+
+
+def _check_server_url(key: str, url: str | None, schemes: tuple[str, ...]) -> None:
+    """Raise ConfigError for another kind of server, and for a password whose characters end the host's name."""
+    if url is None:
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in schemes:
+        raise ConfigError(f"{key}: begin it with one of {', '.join(f'{scheme}:' for scheme in schemes)}")
+    # A file's name may have any character.
+    if parts.scheme in ("sqlite", "unix"):
+        return
+    after = parts.path + parts.fragment + ("" if "@" in parts.netloc else parts.query)
+    if parts.netloc.count("@") > 1 or "@" in after:
+        raise ConfigError(f"{key}: write @ / ? # in a password as %40 %2F %3F %23")
+
+
 def _check_project(config: Config, name: str, project: ProjectConfig) -> None:
     if not is_plain_name(name):
         raise ConfigError(f"projects.{name}: use only lower-case letters, digits and . _ - in a project's name")
@@ -329,8 +381,6 @@ def _check_project(config: Config, name: str, project: ProjectConfig) -> None:
 
 
 def _check_harbor(harbor: Harbor) -> None:
-    if harbor.database_url is not None and not harbor.database_url.startswith(("postgresql://", "postgres://")):
-        raise ConfigError("harbor.database_url: Harbor's database is PostgreSQL; use postgresql://…")
     if harbor.driver == "filesystem" and harbor.folder is None:
         raise ConfigError("harbor.folder: required if harbor.driver is filesystem; name the root of Harbor's storage")
     if harbor.secret_key is not None and len(harbor.secret_key.encode()) != HARBOR_KEY_BYTES:
@@ -348,6 +398,10 @@ def _check_people(config: Config) -> None:
         raise ConfigError("policy.audit_kept_days: must not be less than policy.audit_days")
     if config.policy.bin_days < 0:
         raise ConfigError("policy.bin_days: must not be negative")
+    if config.access.secret_key is not None and len(config.access.secret_key) < _FEWEST_CHARACTERS:
+        raise ConfigError(
+            f"access.secret_key: at least {_FEWEST_CHARACTERS} characters, such as openssl rand -hex 32 prints"
+        )
     if config.access.absent_days is not None and config.access.absent_days <= _FIRST_NOTICE_DAYS:
         raise ConfigError(f"access.absent_days: must be more than {_FIRST_NOTICE_DAYS}, or null for never")
     if config.access.robot_days > config.access.most_robot_days:

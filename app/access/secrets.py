@@ -28,7 +28,6 @@ _ALPHABET = string.ascii_letters + string.digits
 # log2(62) is 5.95 bits a character.
 _LENGTH = 40
 _GENERATED = re.compile(rf"{PREFIX}[A-Za-z0-9]{{{_LENGTH}}}\Z")
-_FEWEST_CHARACTERS = 32
 _FILE = "secret_key"
 _FINGERPRINT = "secret_key_fingerprint"
 
@@ -86,14 +85,9 @@ class Secrets:
 def read_key(configured: str | None, data_dir: Path) -> str:
     """Return the configured key, or the one in ``data_dir``, which is generated if it is missing.
 
-    If several processes generate one at the same time, all use the same one. Raises OSError, and ValueError for a key
-    that is short enough to guess.
+    If several processes generate one at the same time, all use the same one. Raises OSError.
     """
     if configured is not None:
-        if len(configured) < _FEWEST_CHARACTERS:
-            raise ValueError(
-                f"access.secret_key: at least {_FEWEST_CHARACTERS} characters, such as openssl rand -hex 32"
-            )
         return configured
     path = data_dir / _FILE
     if not path.exists():

@@ -51,6 +51,23 @@ def test_the_file_that_ships_says_the_defaults() -> None:
         ({"server": {"external_url": "http://["}}, "server.external_url"),
         ({"server": {"external_url": "http://a:99999"}}, "server.external_url"),
         ({"upstreams": {"docker.io": {"url": "https://a:b"}}}, "upstreams.docker.io.url"),
+        ({"upstreams": {"docker.io": {"url": "https://registry-1.docker.io/v2/"}}}, "leave out /v2"),
+        ({"upstreams": {"docker.io": {"url": "https://me:secret@a"}}}, "upstreams.docker.io.url: leave out @"),
+        ({"upstreams": {"docker.io": {"url": "https://a/b?c"}}}, "upstreams.docker.io.url: leave out @, ? and #"),
+        ({"server": {"external_url": "https://a/#b"}}, "server.external_url: leave out @, ? and #"),
+        ({"storage": {"s3": {"endpoint_url": "s3.example.org"}}}, "storage.s3.endpoint_url: not an http://"),
+        ({"storage": {"s3": {"public_endpoint_url": "https://a:b@c"}}}, "storage.s3.public_endpoint_url: leave out @"),
+        ({"database": {"url": "registry.sqlite"}}, "database.url: begin it with one of sqlite:, postgresql:"),
+        ({"database": {"url": "mysql://u@h/d"}}, "database.url: begin it"),
+        ({"database": {"url": "postgresql://u:p@ss/w:rd@127.0.0.1:1/x"}}, "database.url: write @ / ? # in a password"),
+        ({"database": {"url": "postgresql://u:p@ss@127.0.0.1:1/x"}}, "database.url: write @"),
+        ({"database": {"url": "postgresql://u:p/w@127.0.0.1:1/x"}}, "database.url: write @"),
+        ({"database": {"url": "postgresql://u:p?w@127.0.0.1:1/x"}}, "database.url: write @"),
+        ({"database": {"url": "postgresql://u:p#w@127.0.0.1:1/x"}}, "database.url: write @"),
+        ({"redis": {"url": "127.0.0.1:6379"}}, "redis.url: begin it with one of redis:, rediss:, unix:"),
+        ({"redis": {"url": "redis://:a@b@c:1/0"}}, "redis.url: write @"),
+        ({"harbor": {"database_url": "mysql://u@h/d"}}, "harbor.database_url: begin it"),
+        ({"access": {"secret_key": "short"}}, "access.secret_key: at least 32 characters"),
         ({"data_dir": "a\0b"}, "data_dir: must not contain NUL"),
         ({"admin": {"password_file": "a\0b"}}, "admin.password_file: must not contain NUL"),
         ({"admin": {"password_file": "a\ud800"}}, "admin.password_file: must not contain NUL or half a surrogate pair"),
@@ -72,12 +89,30 @@ def test_what_is_wrong_is_said_in_one_line(document: Any, words: str, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"database": {"url": "postgresql://registry@/registry?host=/run/postgresql"}},
+        {"database": {"url": "postgres://u:p%40ss@db.example.org/registry?application_name=a@b"}},
+        {"database": {"url": "sqlite:////srv/a@b#c/registry.sqlite"}},
+        {"redis": {"url": "unix:///run/a@b.sock"}},
+        {"redis": {"url": "rediss://:p%2Fw@redis.example.org:6379/0"}},
+        {"upstreams": {"docker.io": {"url": "https://proxy.example.org/docker-hub/"}}},
+        {"harbor": {"database_url": "postgresql://registry_reader:secret@harbor-db.example.org/registry"}},
+        {"access": {"secret_key": "k" * 32}},
+    ],
+)
+def test_what_is_meant_so_is_taken(document: Any, tmp_path: Path) -> None:
+    parse(document, tmp_path)
+
+
 def test_a_file_that_is_no_yaml_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("server: [")
     (tmp_path / "latin.yaml").write_bytes(b"data_dir: \xe4")
     (tmp_path / "date.yaml").write_text("data_dir: 2026-99-99")
+    (tmp_path / "twice.yaml").write_text("server: {processes: 1}\nserver: {processes: 2}\n")
     (tmp_path / "deep.yaml").write_text("[" * 5000)
-    for name in ("broken.yaml", "missing.yaml", "latin.yaml", "date.yaml", "deep.yaml"):
+    for name in ("broken.yaml", "missing.yaml", "latin.yaml", "date.yaml", "twice.yaml", "deep.yaml"):
         with pytest.raises(ConfigError) as caught:
             load(tmp_path / name)
         assert name in str(caught.value)
