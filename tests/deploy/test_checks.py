@@ -38,7 +38,6 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_ansible_lint(tmp_path: Path) -> None:
     _ansible()
     _run(
@@ -109,6 +108,15 @@ def test_what_claims_to_change_nothing_only_reads(file: Path) -> None:
             given = task["ansible.builtin.command"]
             command = given["cmd"] if "cmd" in given else shlex.join(given["argv"])
             assert _READS.match(command), f"{task['name']}: {command}"
+
+
+@pytest.mark.parametrize("file", sorted(ANSIBLE.glob("*.yml")), ids=lambda file: file.name)
+def test_an_inventory_wins_over_a_playbook(file: Path) -> None:
+    """Variables of a play win over the inventory's without a word, so a play has only names of its own."""
+    plays = _yaml(file)
+    taken = {name for play in plays for name in play.get("vars", {})} if isinstance(plays, list) else set()
+    # Upgrades and rollbacks are what an inventory never asks for.
+    assert {name for name in taken if not name.startswith("__")} <= {"registry_change_release"}
 
 
 def test_one_number_of_workers_has_one_default() -> None:

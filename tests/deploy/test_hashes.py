@@ -70,7 +70,6 @@ def install(folder: Path, contents: dict[str, bytes], maker: ModuleType) -> subp
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_release_as_it_was_made_is_installed(tmp_path: Path, wheel: Path, maker: ModuleType) -> None:
     require(playbook)
     contents = {f"wheels/{wheel.name}": wheel.read_bytes(), "wheels.lock": maker._hashes([wheel])}
