@@ -47,6 +47,8 @@ _INDEX = "index"
 ATTACHING_ENDINGS = ("", ".sig", ".att", ".sbom")
 # Lists read neither the payload nor the annotations of a larger manifest, because a page has a hundred of them.
 LISTED_BYTES = 32 * 1024
+# No page reads the contents of a larger manifest or config: each request would do so again, on the event loop.
+DETAILED_BYTES = 512 * 1024
 # SQLite takes 500 SELECTs in one statement.
 _DIGESTS_AT_ONCE = 100
 # The parts that are added up at once. Images have some dozens, but a manifest can have tens of thousands.

@@ -12,6 +12,7 @@ for at most `_SQLITE_BUSY_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -58,6 +59,12 @@ _ONLY_READS = "it only reads"
 _READING: tuple[dict[str, Any], dict[str, Any]] = {"isolation_level": "AUTOCOMMIT"}, {"reading": True}
 # A server notices at this interval that the client of a running statement is gone, and ends the statement.
 _NOTICES_END_MS = "1000"
+
+
+class Encoded(str):
+    """A value of a column of JSON that is JSON already; large ones are encoded beside the event loop."""
+
+    __slots__ = ()
 
 
 class PointQuery:
@@ -120,6 +127,7 @@ class Database:
                 max_overflow=0,
                 pool_timeout=_SQLITE_BUSY_SECONDS,
                 hide_parameters=True,
+                json_serializer=_encode,
             )
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
@@ -134,7 +142,9 @@ class Database:
     def _make_engine(self, **pool: Any) -> AsyncEngine:
         settings = {"client_connection_check_interval": _NOTICES_END_MS}
         options = {"server_settings": settings, "timeout": _CONNECT_SECONDS}
-        engine = create_async_engine(self.url, hide_parameters=True, connect_args=options, **pool)
+        engine = create_async_engine(
+            self.url, hide_parameters=True, json_serializer=_encode, connect_args=options, **pool
+        )
         event.listen(engine.sync_engine, "close", _drop)
         return engine
 
@@ -370,6 +380,10 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
     connection.isolation_level = None
+
+
+def _encode(value: object) -> str:
+    return str(value) if isinstance(value, Encoded) else json.dumps(value)
 
 
 def _begin_sqlite(connection: Connection) -> None:

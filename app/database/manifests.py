@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from app.oci.digest import Digest
 from app.oci.manifest import Manifest
 
 from . import changes, quotas, tag_history
-from .engine import Database, PointQuery, Transaction, insert
+from .engine import Database, Encoded, PointQuery, Transaction, insert
 from .tables import link, manifest, manifest_label, part, project, repository, review, tag
 
 # The most bytes of manifests on one page of referrers, because the page includes their annotations.
@@ -154,7 +153,7 @@ async def add(
         media_type=parsed.media_type,
         artifact_type=parsed.artifact_type,
         subject=parsed.subject.digest if parsed.subject else None,
-        annotations=dict(parsed.annotations),
+        annotations=Encoded(parsed.annotations_json),
         payload=parsed.payload,
         size=len(parsed.payload),
         created_at=now,
@@ -183,10 +182,9 @@ async def add(
 
 def _price(parsed: Manifest) -> int:
     """Return the bytes that a manifest is charged: its payload, the second copy of its annotations, and its rows."""
-    annotations = len(json.dumps(dict(parsed.annotations)))
     # The other entries of an index may become parts of both kinds.
     parts = len({part.digest for part in (*parsed.blobs, *parsed.manifests)}) + 2 * len(parsed.others)
-    return len(parsed.payload) + annotations + quotas.ROW_BYTES * (1 + parts)
+    return len(parsed.payload) + len(parsed.annotations_json) + quotas.ROW_BYTES * (1 + parts)
 
 
 async def set_tags(

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .digest import Digest
@@ -48,6 +49,9 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 # RFC 6838, 4.2: a type and a subtype of at most 127 characters each.
 MAX_MEDIA_TYPE = 255
+
+# So many annotations are encoded in less than a millisecond.
+_ENCODED_AT_ONCE = 500
 
 # A registry need not have these layers, because their licence forbids distribution (image-spec, layer.md).
 _NON_DISTRIBUTABLE = (
@@ -89,6 +93,7 @@ class Manifest:
     - ``manifests``: the entries of an index that are of a manifest's type or state none.
     - ``others``: the entries of an index that are not of a manifest's type, or state none. BuildKit's cache has blobs
       there. Only the repository that has them knows what they are.
+    - ``annotations_json``: the annotations, texts by name, as they are stored. Of many, it takes long to make.
     - ``fault``: the first reason for which a push is refused; None if there is none.
     """
 
@@ -100,7 +105,7 @@ class Manifest:
     others: tuple[Descriptor, ...] = ()
     subject: Descriptor | None = None
     artifact_type: str | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations_json: str = "{}"
     fault: ManifestInvalid | None = None
 
     @property
@@ -182,7 +187,7 @@ class _Reader:
             artifact_type=self._type(self._get("artifactType"), "artifactType")
             or (described.media_type if described else None)
             or None,
-            annotations=self._annotations(),
+            annotations_json=_encoded(self._annotations()),
             fault=self._fault,
         )
 
@@ -294,3 +299,11 @@ class _Reader:
 
 def _whole(text: str) -> str:
     return text.encode(errors="replace").decode()
+
+
+def _encoded(texts: Mapping[str, str]) -> str:
+    """Return what ``json.dumps`` returns. For all at once, that would hold the interpreter, also in a thread."""
+    rest, pieces = iter(texts.items()), []
+    while some := dict(islice(rest, _ENCODED_AT_ONCE)):
+        pieces.append(json.dumps(some)[1:-1])
+    return f"{{{', '.join(pieces)}}}"

@@ -12,9 +12,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from app.access.computations import Computations
 from app.access.errors import Conflict, Missing, PreconditionFailed
 from app.database import Database, Transaction, artifacts, labels, manifests, tag_history
 from app.database.artifacts import (
+    DETAILED_BYTES,
     EVERYTHING,
     LISTED_BYTES,
     Accessory,
@@ -29,7 +31,7 @@ from app.database.labels import Label
 from app.database.text import storable
 from app.oci.digest import Digest
 from app.oci.errors import DigestInvalid
-from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor, parse_manifest
+from app.oci.manifest import MAX_MANIFEST_BYTES, Descriptor
 from app.oci.reference import Reference, Tag
 from app.projects import checks, unfinished
 from app.projects.immutability import require_deletable_manifest, require_deletable_tag
@@ -47,7 +49,7 @@ from .image_details import (
     default_child,
     platforms_of,
 )
-from .manifests import emit_deletion
+from .manifests import emit_deletion, parse
 
 # The tags of an artifact that are shown with it. They have a list of their own.
 _TAGS_SHOWN = 10
@@ -144,9 +146,12 @@ class TagRow:
 class Artifacts:
     """Reads and changes artifacts of hosting projects and of mirrors alike."""
 
-    def __init__(self, database: Database, store: BlobStore, *, has_bin: bool = False) -> None:
+    def __init__(
+        self, database: Database, store: BlobStore, computations: Computations, *, has_bin: bool = False
+    ) -> None:
         """``has_bin``: what is deleted goes to the bin."""
         self._has_bin = has_bin
+        self._computations = computations
         self._database = database
         self._configs = ImageConfigs(database, store)
 
@@ -195,10 +200,10 @@ class Artifacts:
     async def described(self, repository_id: int, digest: Digest) -> Mapping[str, str]:
         """Return what an image says about itself: its labels, and over them its annotations.
 
-        Of an index, the image for linux/amd64 says it too. Raises Missing and Unavailable.
+        Of an index, the image for linux/amd64 says it too. Raises Unavailable.
         """
-        _, found = await self._read(repository_id, digest)
-        return await self._about(repository_id, digest, found.payloads[digest])
+        found = await self._database.read(artifacts.payloads, repository_id, [digest], DETAILED_BYTES)
+        return await self._about(repository_id, digest, found.get(digest, b""))
 
     async def _about(self, repository_id: int, digest: Digest, payload: bytes) -> dict[str, str]:
         child, said = default_child(payload), {}
@@ -229,17 +234,19 @@ class Artifacts:
         return await self._artifact(repository_id, row, found)
 
     async def detail(self, repository_id: int, reference: Reference) -> ArtifactDetail:
-        """Return all details of an artifact; raises Missing, and Unavailable if the store is down."""
+        """Return all details of an artifact; raises Missing, TooManyRequests, and Unavailable if the store is down."""
         row, found = await self._read(repository_id, reference)
-        payload = found.payloads[row.digest]
-        parsed = parse_manifest(payload, row.media_type)
-        children = children_of(payload)[:_CHILDREN_SHOWN] if parsed.is_index else []
+        # Empty if it is too large: then it is parsed once, and nothing more is read of it.
+        shown = found.payloads.get(row.digest, b"")
+        payload = shown or await self._payload(repository_id, row.digest)
+        parsed = await parse(self._computations, f"repository {repository_id}", payload, row.media_type)
+        children = children_of(shown)[:_CHILDREN_SHOWN] if parsed.is_index else []
         digests = [child.digest for child in children]
         async with self._database.reading() as transaction:
             here = await artifacts.present(transaction, repository_id, digests)
             stored = await artifacts.linked(transaction, repository_id, set(digests) - here)
             referrers = await artifacts.accessories(transaction, repository_id, row.digest, "", _REFERRERS_SHOWN)
-            attached = await attachments(transaction, repository_id, {row.digest: payload})
+            attached = await attachments(transaction, repository_id, {row.digest: shown})
             sizes = await _sizes(transaction, repository_id, sorted(here)[:_CHILDREN_SIZED])
         return ArtifactDetail(
             artifact=await self._artifact(repository_id, row, found),
@@ -247,7 +254,7 @@ class Artifacts:
             layers=parsed.layers,
             config_type=parsed.config.media_type or None if parsed.config else None,
             config_digests=frozenset({parsed.config.digest} if parsed.config else ()),
-            config=await self._configs.read(repository_id, row.digest, payload),
+            config=await self._configs.read(repository_id, row.digest, shown),
             children=[
                 replace(
                     child,
@@ -259,7 +266,7 @@ class Artifacts:
             ],
             referrers=referrers,
             attachments=attached[row.digest],
-            said=await self._about(repository_id, row.digest, payload),
+            said=await self._about(repository_id, row.digest, shown),
         )
 
     async def cached(self, repository_id: int, detail: ArtifactDetail) -> Cached:
@@ -347,7 +354,13 @@ class Artifacts:
             row = await artifacts.find(transaction, repository_id, digest)
             if row is None:
                 raise _missing(digest)
-            return row, await _gather(transaction, repository_id, [row], MAX_MANIFEST_BYTES)
+            return row, await _gather(transaction, repository_id, [row], DETAILED_BYTES)
+
+    async def _payload(self, repository_id: int, digest: Digest) -> bytes:
+        found = await self._database.read(artifacts.payloads, repository_id, [digest], MAX_MANIFEST_BYTES)
+        if digest not in found:
+            raise _missing(digest)
+        return found[digest]
 
     async def _artifact(self, repository_id: int, row: ArtifactRow, found: _Found) -> Artifact:
         tag_count, tags = found.tags.get(row.digest, (0, []))

@@ -7,16 +7,15 @@ from contextlib import aclosing
 from cachetools import LRUCache
 
 from app.database import Database, blobs
-from app.database.artifacts import IMAGE_CONFIGS
+from app.database.artifacts import DETAILED_BYTES, IMAGE_CONFIGS
 from app.oci.digest import Digest
 from app.oci.errors import BlobUnknown, Unavailable
 from app.storage import BlobStore
 
 from .image_details import ImageConfig, config_of, layer_sizes, read_config
 
-# An ordinary config has some kilobytes. A larger one is not read for a list; the largest are not read at all.
+# An ordinary config has some kilobytes. A larger one is not read for a list.
 _MOST_LISTED_BYTES = 64 * 1024
-_MOST_BYTES = 4 * 1024 * 1024
 _MOST_KEPT = 500
 
 
@@ -31,10 +30,10 @@ class ImageConfigs:
     async def read(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
         """Return the config of the image whose manifest this is.
 
-        None if the manifest is not an image's, if the config is larger than 4 MiB, or if it is not here (a mirror may
-        not have it). Raises Unavailable.
+        None if the manifest is not an image's, if the config is larger than `DETAILED_BYTES`, or if it is not here (a
+        mirror may not have it). Raises Unavailable.
         """
-        return await self._read(repository_id, digest, payload, _MOST_BYTES)
+        return await self._read(repository_id, digest, payload, DETAILED_BYTES)
 
     async def read_soft(self, repository_id: int, digest: Digest, payload: bytes) -> ImageConfig | None:
         """Return the config as `read` does, for a list; None also if it is larger than 64 KiB or `read` would raise."""

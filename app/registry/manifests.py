@@ -88,12 +88,8 @@ class Manifests:
         Denied (412) if a tag that names another manifest is immutable.
         Raises QuotaExceeded, and then frees the blobs that ``pushed_by``, a principal's subject, has sent for it.
         """
-        if len(payload) > _LONG:
-            # Projects take turns.
-            whose = f"project {repository.project_id}"
-            parsed = await self._computations.run(whose, parse_manifest, payload, content_type)
-        else:
-            parsed = parse_manifest(payload, content_type)
+        # Projects take turns.
+        parsed = await parse(self._computations, f"project {repository.project_id}", payload, content_type)
         if parsed.fault is not None:
             raise parsed.fault
         digest = Digest.of(payload, reference.algorithm if isinstance(reference, Digest) else "sha256")
@@ -166,6 +162,16 @@ class Manifests:
 
         if not await self._database.transact(delete):
             raise unknown_manifest(repository.name, reference)
+
+
+async def parse(computations: Computations, whose: str, payload: bytes, content_type: str | None) -> Manifest:
+    """Return a parsed manifest; a long one is parsed beside the event loop, where those of ``whose`` take turns.
+
+    Raises as `parse_manifest` does, and TooManyRequests.
+    """
+    if len(payload) <= _LONG:
+        return parse_manifest(payload, content_type)
+    return await computations.run(whose, parse_manifest, payload, content_type)
 
 
 async def emit_deletion(transaction: Transaction, repository_id: int, digest: Digest, deleted_by: str) -> None:

@@ -46,7 +46,7 @@ class BinHouse(House):
         policy = replace(POLICY, default_quota=10**7, most_quota=10**8, bin_days=7)
         payloads = Payloads(None)
         self.manifests = Manifests(database, payloads, Computations(), has_bin=True)
-        self.artifacts = Artifacts(database, self.store, has_bin=True)
+        self.artifacts = Artifacts(database, self.store, Computations(), has_bin=True)
         self.repositories = Repositories(database, has_bin=True)
         self.projects = Projects(database, policy, ["docker.io"], lambda text: text[::-1])
         self.collection = GarbageCollection(database, self.store, 7)

@@ -65,7 +65,7 @@ class House:
         self.immutability = Immutability(database)
         self.tags = Tags(database)
         self.repositories = Repositories(database)
-        self.artifacts = Artifacts(database, self.store)
+        self.artifacts = Artifacts(database, self.store, Computations())
 
     async def person(
         self,

@@ -321,6 +321,16 @@ async def test_a_config_of_many_megabytes_is_not_read(house: House) -> None:
     assert (await house.artifacts.detail(await house.id_of(), Tag("v1"))).config is None
 
 
+async def test_what_a_manifest_of_a_megabyte_says_is_not_read(house: House) -> None:
+    """Each page would read it on the event loop, which answers nobody meanwhile. Layers and annotations are shown."""
+    much = {f"key-{number}": "x" * 1000 for number in range(1000)}
+    digest = await house.push(image(BASE, annotations={"org.opencontainers.image.title": "x", **much}), "v1")
+    detail = await house.artifacts.detail(await house.id_of(), digest)
+    assert [layer.digest for layer in detail.layers] == [Digest.of(BASE)]
+    assert (len(detail.artifact.annotations), detail.said, detail.config) == (1001, {}, None)
+    assert await house.artifacts.described(await house.id_of(), digest) == {}
+
+
 @pytest.mark.long
 async def test_five_thousand_tags(house: House) -> None:
     """Each tag on an artifact of its own, and as many on one: a page asks for what it shows."""

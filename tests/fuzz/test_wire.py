@@ -145,7 +145,8 @@ def test_manifests(payload: bytes, content_type: str) -> None:
             assert part.size is None or 0 <= part.size < 2**63
             assert part.media_type.isascii()
         # What is kept of it can be stored, and what it is refused for can be sent.
-        "".join([*found.annotations, *found.annotations.values(), found.artifact_type or ""]).encode()
+        annotations = json.loads(found.annotations_json)
+        "".join([*annotations, *annotations.values(), found.artifact_type or ""]).encode()
         assert found.fault is None or found.fault.body().endswith(b"\n")
 
 

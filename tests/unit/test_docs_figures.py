@@ -83,6 +83,13 @@ def limits() -> list[list[str]]:
                 f"none of a manifest over {whole(constant('database', 'LISTED_BYTES') / 1024)} KiB"
             ),
         ],
+        [
+            "a manifest or config whose contents are shown, on pages and in the API",
+            (
+                f"{whole(constant('database', 'DETAILED_BYTES') / KIB)} KiB; "
+                "of a larger manifest, its layers and annotations"
+            ),
+        ],
         ["parts that the sizes of a list count", f"{constant('database', 'MOST_PARTS'):,.0f}"],
         ["entries of an index that are shown", whole(constant("registry", "_CHILDREN_SHOWN"))],
         ["labels on an artifact", whole(constant("projects", "_MOST_ON_ARTIFACT"))],

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Response, expect
 from sqlalchemy import Engine, event
 
+from app.access.computations import Computations
 from app.database import Database, Transaction, projects, repositories
 from app.database import artifacts as listed
 from app.database.keyset import MOST_COUNTED, Page
@@ -148,7 +149,7 @@ def test_five_thousand_tags_are_asked_for_like_fifty(stage: Service, lists: List
 
     async def ask(size: str) -> list[str]:
         database = Database(f"sqlite:///{stage.folder / 'data' / 'registry.sqlite'}")
-        artifacts = Artifacts(database, FilesystemStore(stage.folder / "data" / "blobs"))
+        artifacts = Artifacts(database, FilesystemStore(stage.folder / "data" / "blobs"), Computations())
         found = Repositories(database)
         try:
             async with database.reading() as transaction:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.access import roles
 from app.access.errors import Missing
 from app.database.repositories import Repository
-from app.oci.errors import OCIError
+from app.oci.errors import OCIError, TooManyRequests
 from app.oci.manifest import Descriptor
 from app.oci.reference import parse_reference
 from app.registry.artifacts import ArtifactDetail
@@ -73,7 +73,7 @@ class ComparePage(PageHandler):
         try:
             return await self.services.artifacts.detail(repository.id, parse_reference(named))
         except OCIError as error:
-            if error.answer_status >= 500:
+            if error.answer_status >= 500 or isinstance(error, TooManyRequests):
                 raise
             raise Missing("There is no tag %(tag)s here.", tag=named[:140]) from None
 
