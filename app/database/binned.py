@@ -183,6 +183,25 @@ async def _copy(transaction: Transaction, table: Table, source: int, target: int
     return sum(size or 0 for size in charged)
 
 
+async def _copy_and_lock(transaction: Transaction, table: Table, source: int, target: int) -> int:
+    """Copy manifests or links as `_copy` does, and lock all of them against removal; return the bytes they are charged.
+
+    A row that is there already may be one that a review removes just now. Locking it waits for that review. Then the
+    row is gone, and is copied after all. It is locked before the copy locks blobs, because a review locks them last.
+    """
+    wanted = set((await transaction.execute(select(table.c.digest).where(table.c.repository_id == source))).scalars())
+    charged = 0
+    while True:
+        locked = set[str]()
+        for some in _chunks(sorted(wanted)):
+            here = select(table.c.digest).where(table.c.repository_id == target, table.c.digest.in_(some))
+            here = here.order_by(table.c.digest).with_for_update(key_share=True, read=True)
+            locked.update((await transaction.execute(here)).scalars())
+        if wanted <= locked:
+            return charged
+        charged += await _copy(transaction, table, source, target)
+
+
 async def blobs_of(transaction: Transaction, repository_id: int) -> list[str]:
     """List the blobs that the manifests of an entry name."""
     named = select(part.c.digest).where(part.c.repository_id == repository_id, ~part.c.is_manifest)
@@ -342,9 +361,10 @@ async def return_artifact(
 
     Return the tags that it has again, and those that stay where they are, because somebody has used the names since.
     """
-    added = 0
-    for table in (manifest, part, manifest_label, link):
+    added = await _copy_and_lock(transaction, manifest, entry.id, repository_id)
+    for table in (part, manifest_label):
         added += await _copy(transaction, table, entry.id, repository_id)
+    added += await _copy_and_lock(transaction, link, entry.id, repository_id)
     rows = select(tag.c.name, tag.c.digest).where(tag.c.repository_id == entry.id).order_by(tag.c.name)
     back: list[str] = []
     taken: list[str] = []

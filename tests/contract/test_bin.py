@@ -15,7 +15,7 @@ from app.access.robots import Robots
 from app.access.roles import Role
 from app.access.secrets import Secrets
 from app.config import Access
-from app.database import Database, projects
+from app.database import Database, binned, projects
 from app.database.keyset import Page
 from app.oci.digest import Digest
 from app.oci.errors import Denied
@@ -430,6 +430,22 @@ class TestAtOnce:
         outcomes = await asyncio.gather(*acts, return_exceptions=True)
         assert sorted(type(one).__name__ for one in outcomes) == ["Missing"] * 3 + ["Restored"]
         assert await house.pulls("v1")
+
+    async def test_what_comes_back_is_not_collected_meanwhile(self, house: BinHouse, project: int) -> None:
+        """Its layer is in the repository still, and due for its review."""
+        digest = await house.image("v1")
+        await house.delete(digest)
+        entry = await house.only(project)
+        async with house.database.transaction() as transaction:
+            await transaction.execute(text("UPDATE review SET review_at = 1"))
+        async with house.database.transaction() as transaction:
+            assert await binned.find(transaction, project, entry.id)
+            await binned.return_artifact(transaction, entry, await house.id_of(), MARI)
+            collecting = asyncio.create_task(house.collection.collect())
+            # Without the lock, it removes the layer now.
+            await asyncio.wait([collecting], timeout=1)
+        await collecting
+        assert await house.pulls(digest)
 
     @pytest.mark.parametrize("attempt", [0, *(pytest.param(days, marks=pytest.mark.long) for days in (1, 2))])
     async def test_restore_delete_collect_and_push_race(self, house: BinHouse, project: int, attempt: int) -> None:
