@@ -6,7 +6,7 @@ The audit log outlives a person, because it also tells of others' projects. A ps
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -53,7 +53,7 @@ class PersonalData:
             "memberships": await database.read(personal_data.memberships, person.id),
             "projects_owned": await database.read(personal_data.owned, person.id),
             "access_keys": [asdict(key) for key in keys],
-            "robot_accounts_made": await database.read(personal_data.robots_made, subject),
+            **await self._traces(person.username),
             "letters": await database.read(personal_data.letters_to, person.email),
             "requests": await database.read(personal_data.requests_of, subject),
             "audit_log": await self._audit_log(person.username),
@@ -77,14 +77,32 @@ class PersonalData:
         return pseudonym
 
     async def _hide(self, person: Person, pseudonym: str) -> None:
-        former = await self._database.read(audit.former_names, person.username)
-        for name, until in [*former, (person.username, time.time())]:
+        for name, until in await self._names(person.username):
             number = _AT_ONCE
             while number:
                 async with self._database.transaction(JOB_SECONDS) as transaction:
                     number = await audit.hide_person(transaction, name, pseudonym, until, _AT_ONCE)
+            for trace in personal_data.TRACES.values():
+                told = str if trace.only_name else _subject
+                async with self._database.transaction(JOB_SECONDS) as transaction:
+                    await personal_data.hide(transaction, trace, told(name), told(pseudonym), until)
         async with self._database.transaction(JOB_SECONDS) as transaction:
-            await personal_data.erase(transaction, _subject(person.username), _subject(pseudonym), person.email)
+            await personal_data.erase(transaction, _subject(person.username), person.email)
+
+    async def _names(self, username: str) -> list[tuple[str, float]]:
+        """Return a person's names, the present one last, each with when it was given up, in Unix seconds.
+
+        The former ones come from the audit log's entries of the present one.
+        """
+        return [*await self._database.read(audit.former_names, username), (username, math.inf)]
+
+    async def _traces(self, username: str) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = {key: [] for key in personal_data.TRACES}
+        for name, until in await self._names(username):
+            traces = await self._database.read(personal_data.traces, _subject(name), name, until)
+            for key, rows in traces.items():
+                found[key] += rows
+        return found
 
     async def _find(self, username: str) -> Person:
         person = await self._database.read(accounts.person_by_name, username)
@@ -94,7 +112,7 @@ class PersonalData:
 
     async def _audit_log(self, username: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for name, until in [(username, time.time()), *await self._database.read(audit.former_names, username)]:
+        for name, until in await self._names(username):
             last = 0
             while entries := await self._database.read(audit.of_person, name, last, _AT_ONCE):
                 found += [asdict(one) for one in entries if one.at < until]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any
 
 import pytest
+from sqlalchemy import insert, select
 
 from app.access.absence import Absence
 from app.access.principal import Principal
@@ -15,7 +17,19 @@ from app.database import access_keys, accounts, audit, identities, letters, memb
 from app.database.audit import Note
 from app.database.engine import Transaction
 from app.database.keyset import Page
+from app.database.personal_data import TRACES
 from app.database.requests import KeptRequest
+from app.database.tables import (
+    immutable_rule,
+    metadata,
+    plan,
+    project,
+    repository,
+    review,
+    tag_history,
+    upload,
+    webhook,
+)
 from app.projects import personal_data as module
 from app.projects.personal_data import PersonalData
 
@@ -36,6 +50,33 @@ def kept(who: str) -> KeptRequest:
     return KeptRequest(
         1.0, "id", "host", "GET", "/", "page", 403, "refused", "DENIED", "", "", who, "1.2.3.4", "", "", "", 0, 0, 0.0
     )
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+async def leave_traces(transaction: Transaction, project_id: int, now: float) -> None:
+    """Leave one of each trace of mari, one of the time when she was mari.tamm, and one of mari.tamm of today."""
+    for number, (name, at) in enumerate([("mari", now - 50), ("mari.tamm", now - 100), ("mari.tamm", now - 40)]):
+        who, binned = f"person:{name}", {"deleted_at": at, "deleted_by": f"person:{name}", "old_name": f"old{number}"}
+        hidden = {"name": f"#{number}", "created_at": at, **binned}
+        new = insert(repository).values(project_id=project_id, **hidden).returning(repository.c.id)
+        repository_id = (await transaction.execute(new)).scalar_one()
+        await transaction.execute(insert(project).values(public=False, settings={}, **hidden))
+        of_project: dict[str, Any] = {"project_id": project_id, "created_at": at}
+        rule = {"repositories": "**", "excludes_repositories": False, "tags": "*", "excludes_tags": False}
+        await transaction.execute(insert(immutable_rule).values(disabled=False, created_by=who, **rule, **of_project))
+        hook = {"name": f"hook{number}", "description": "", "url": "https://example.org", "payload_format": "Default"}
+        hook |= {"event_types": "", "created_by": name}
+        await transaction.execute(insert(webhook).values(enabled=True, updated_at=at, **hook, **of_project))
+        dates = {"due_at": at, "ends_at": at, "created_at": at}
+        await transaction.execute(insert(plan).values(title="class", owner=name, platforms=[], weekly=False, **dates))
+        step = {"name": "1", "since": at, "until": now, "digest": DIGEST, "pointed_by": who, "charged_bytes": 0}
+        await transaction.execute(insert(tag_history).values(repository_id=repository_id, **step))
+        session = {"object_key": "", "bytes_written": 0, "digest_so_far": "", "updated_at": at, "opened_by": who}
+        await transaction.execute(insert(upload).values(id=f"id{number}", repository_id=repository_id, **session))
+        waits = {"digest": DIGEST, "review_at": at, "project_id": project_id, "pushed_by": who}
+        await transaction.execute(insert(review).values(repository_id=repository_id, **waits))
 
 
 async def furnish(house: House) -> tuple[Principal, int]:
@@ -69,10 +110,28 @@ async def furnish(house: House) -> tuple[Principal, int]:
         await letters.add(transaction, ADDRESS, "subject", "text", now)
         await requests.add(transaction, [kept("person:mari"), kept("person:jaan")])
         await audit.add(transaction, notes)
+        await leave_traces(transaction, project.id, now)
 
     await house.database.transact(write)
     assert jaan.id is not None
     return mari, project.id
+
+
+async def whos_of(transaction: Transaction, key: str) -> list[str]:
+    column = TRACES[key].who
+    return list((await transaction.execute(select(column).where(column.is_not(None)))).scalars())
+
+
+def test_each_column_that_names_somebody_is_a_trace() -> None:
+    """The audit log and kept requests have queries of their own."""
+    of_their_own = {("audit", "actor"), ("request", "who")}
+    names = {
+        (table.name, column.name)
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if column.name.endswith("_by") or column.name in ("actor", "owner", "who")
+    }
+    assert names - of_their_own == {(trace.who.table.name, trace.who.name) for trace in TRACES.values()}
 
 
 async def test_everything_is_exported_and_no_secret(house: House, data: PersonalData) -> None:
@@ -86,6 +145,8 @@ async def test_everything_is_exported_and_no_secret(house: House, data: Personal
     assert [one["name"] for one in found["projects_owned"]] == ["lab"]
     assert [one["name"] for one in found["access_keys"]] == ["laptop"]
     assert [one["name"] for one in found["robot_accounts_made"]] == ["robot-lab+ci"]
+    for key, number in dict.fromkeys(TRACES, 2).items() - {("robot_accounts_made", 2), ("tags_pushed", 2)}:
+        assert len(found[key]) == number, key
     assert [one["subject"] for one in found["letters"]] == ["subject"]
     assert [one["client"] for one in found["requests"]] == ["1.2.3.4"]
     told = [(one["operation"], one["resource"]) for one in found["audit_log"]]
@@ -105,6 +166,12 @@ async def test_nothing_is_left_of_somebody_but_a_pseudonym(house: House, data: P
     pseudonym = await data.erase("mari", "jaan")
     assert pseudonym.startswith("somebody-")
     entries = await house.database.read(audit.page, Page(99))
+    for key in TRACES.keys() - {"robot_accounts_made", "tags_pushed"}:
+        whos = sorted(await house.database.read(whos_of, key))
+        of_today, hidden = (
+            ("mari.tamm", pseudonym) if TRACES[key].only_name else ("person:mari.tamm", f"person:{pseudonym}")
+        )
+        assert whos == sorted([of_today, hidden, hidden]), key
     rows = [(one.actor, one.address, one.operation, one.resource) for one in reversed(entries)]
     assert rows == [
         (f"person:{pseudonym}", "", "push", "lab/app:1"), (f"person:{pseudonym}", "", "rename", pseudonym),
