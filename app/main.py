@@ -93,6 +93,7 @@ from app.storage.filesystem import FilesystemStore
 from app.storage.harbor import HarborBlobs, HarborBucket, HarborFolder, StoreBesideHarbor
 from app.web.access_control import AccessControl
 from app.web.address import Addresses
+from app.web.api.document import document
 from app.web.application import make_application
 from app.web.events import keeper
 from app.web.login import routes as login_routes
@@ -146,6 +147,7 @@ def serve(config: Config) -> None:
             asyncio.run(redis.start())
         redis_url = redis.url if redis is not None else config.redis.url
         is_prepared = asyncio.run(_prepare(config, redis_url))
+        document()  # It is read here once, and the workers share it.
         Supervisor(
             sockets,
             lambda mine, beat: asyncio.run(_work(config, redis_url, mine, beat, is_prepared=is_prepared)),
@@ -629,7 +631,7 @@ def _make_application(
         webhooks=content.webhooks,
         bin=content.bin,
         repositories=Repositories(database, has_bin=config.policy.bin_days > 0),
-        artifacts=Artifacts(database, stores.blobs, has_bin=config.policy.bin_days > 0),
+        artifacts=Artifacts(database, stores.blobs, who.computations, has_bin=config.policy.bin_days > 0),
         charts=Charts(database, stores.blobs, who.computations),
         tags=Tags(database),
         robots=who.robots,

@@ -110,8 +110,9 @@ def _upgrade(connection: Connection) -> bool:
     if _is_ahead(connection, steps):
         log.info("the database is at schema %s of a newer release; this release works with it", _revision(connection))
         return False
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    if _revision(connection) != steps.get_current_head():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
     _note_oldest(connection, steps)
     return True
 

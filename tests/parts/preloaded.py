@@ -25,6 +25,8 @@ from typing import Any, NoReturn
 
 # The service, and what it imports when it needs it.
 _MODULES = ("app.main", "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite")
+# What a service reads at its start and never again.
+_DOCUMENT = "app.web.api.document"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _LONGEST_REQUEST = 1 << 18
 
@@ -92,6 +94,7 @@ def _serve(connection: socket.socket) -> None:
     os.environ[_METRICS] = metrics = tempfile.mkdtemp()
     for module in _MODULES:
         importlib.import_module(module)
+    importlib.import_module(_DOCUMENT).document()
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # by a descriptor that is readable when the program has ended
     while True:

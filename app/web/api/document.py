@@ -76,7 +76,7 @@ class Document:
 
     def __init__(self) -> None:
         text = _FILE.read_text()
-        # The parser in C: every worker reads the file at its start, and the parser in Python takes ten times as long.
+        # The parser in C: the file is read at each start, and the parser in Python takes ten times as long.
         self.content: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
         self.yaml = text.encode()
         self.json = json.dumps(self.content, ensure_ascii=False).encode()
