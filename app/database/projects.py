@@ -303,13 +303,18 @@ async def keep(transaction: Transaction, project_id: int, repository_id: int | N
     Return None if there is no such project, or it is being removed.
     """
     here = (project.c.id == project_id) & (project.c.name < END_OF_NAMES)
-    statement = select(project.c.immutable).where(here).with_for_update(key_share=True, read=True)
-    row = (await transaction.execute(statement)).first()
-    if row is None or repository_id is None:
-        return None if row is None else Kept(row[0], None)
-    there = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
-    pending = select(repository.c.pending).where(there).with_for_update(key_share=True, read=True)
-    return Kept(row[0], (await transaction.execute(pending)).scalar())
+    if repository_id is not None:
+        # One question instead of two, because each one waits for a turn of a busy event loop.
+        there = (repository.c.id == repository_id) & (repository.c.name < END_OF_NAMES)
+        both = select(project.c.immutable, repository.c.pending).join_from(
+            project, repository, repository.c.project_id == project.c.id
+        )
+        both = both.where(here, there).with_for_update(key_share=True, read=True)
+        if (found := (await transaction.execute(both)).first()) is not None:
+            return Kept(*found)
+    alone = select(project.c.immutable).where(here).with_for_update(key_share=True, read=True)
+    row = (await transaction.execute(alone)).first()
+    return None if row is None else Kept(row[0], None)
 
 
 _SORTS: keyset.Sorts = {

@@ -61,8 +61,9 @@ class UploadSessions:
         key = new_key()
 
         async def create(transaction: Transaction) -> UploadSession:
-            repository_id = await ensure(transaction, repository)
+            # A refusal comes first, because a crowd gets many.
             await _require_place(transaction, repository, opened_by)
+            repository_id = await ensure(transaction, repository)
             empty = Digest.finish(running)
             session = UploadSession(uuid.uuid4().hex, repository_id, key, None, 0, empty, opened_by=opened_by)
             await blobs.discard(transaction, key, 2 * GRACE_SECONDS)
