@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 
 from app.cache import Cache, keys
 from app.database import Database, plans
@@ -59,7 +60,7 @@ class Machines:
         noted, self._noted = self._noted, defaultdict(set)
         for count, addresses in noted.items():
             members = [_KEPT_SECONDS, *sorted(addresses)]
-            await self._cache.script(_ADD, [count], lambda members=members: members)  # type: ignore[misc]
+            await self._cache.script(_ADD, [count], partial(list, members))
         now = self._clock()
         found = await self._database.read(plans.begun, now - _AFTER_SECONDS, now + _BEFORE_SECONDS)
         self._counts = defaultdict(list)
