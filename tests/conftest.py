@@ -26,7 +26,6 @@ botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 # The files that take longest come first, then the suites in this order: no worker ends long after the others.
 LONGEST_FIRST = (
-    "growth/test_growth.py",
     "mirror/test_database_away.py",
     "contract/test_two_hosts.py",
 )

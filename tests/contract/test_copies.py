@@ -31,15 +31,8 @@ OLD_DIGEST, NEW_DIGEST = Digest.of(OLD.payload), Digest.of(NEW.payload)
 
 
 @pytest.fixture
-async def url(postgres: Postgres) -> str:
-    url = postgres.database()
-    await migrate(url)
-    return url
-
-
-@pytest.fixture
-async def two(url: str, valkey: Valkey) -> AsyncIterator[list[Host]]:
-    async with hosts(url, valkey.url, valkey.url) as opened:
+async def two(postgres_url: str, valkey: Valkey) -> AsyncIterator[list[Host]]:
+    async with hosts(postgres_url, valkey.url, valkey.url) as opened:
         yield opened
 
 
@@ -172,7 +165,7 @@ async def test_what_fails_before_its_commit_ends_no_copy(two: list[Host], reposi
 
 
 async def test_a_worker_that_starts_while_sql_is_down(
-    two: list[Host], repository: int, url: str, postgres: Postgres, valkey: Valkey
+    two: list[Host], repository: int, postgres_url: str, postgres: Postgres, valkey: Valkey
 ) -> None:
     """It uses what the others know, until SQL answers: then somebody may write whom it does not hear."""
     for host in two:
@@ -180,7 +173,7 @@ async def test_a_worker_that_starts_while_sql_is_down(
         await host.copies.look()
     await asyncio.to_thread(postgres.stop)
     try:
-        async with hosts(url, valkey.url, valkey.url) as (late, later):
+        async with hosts(postgres_url, valkey.url, valkey.url) as (late, later):
             assert await tagged(late, repository) == OLD_DIGEST
             with pytest.raises(Unavailable):
                 await manifests.present(late, repository, NEW_DIGEST)
@@ -189,7 +182,7 @@ async def test_a_worker_that_starts_while_sql_is_down(
             with pytest.raises(Unavailable):
                 await tagged(later, repository)
         await asyncio.to_thread(valkey.command, "DEL r:copy:epoch")
-        async with hosts(url, valkey.url) as (latest,):
+        async with hosts(postgres_url, valkey.url) as (latest,):
             with pytest.raises(Unavailable):
                 await tagged(latest, repository)
     finally:
@@ -230,9 +223,9 @@ async def test_redis_is_flushed_stopped_and_frozen(two: list[Host], repository: 
     await eventually(are_kept_again, what="copies to be kept again")
 
 
-async def test_a_host_that_is_cut_off_from_redis(url: str, valkey: Valkey) -> None:
+async def test_a_host_that_is_cut_off_from_redis(postgres_url: str, valkey: Valkey) -> None:
     nowhere = "redis://127.0.0.1:1/0"
-    async with hosts(url, valkey.url, nowhere) as (reader, writer):
+    async with hosts(postgres_url, valkey.url, nowhere) as (reader, writer):
         repository = await make_repository(writer, await make_project(writer))
         await add_manifest(reader, repository, NEW)
         await add_manifest(reader, repository, OLD, "latest")
@@ -252,10 +245,10 @@ async def test_a_host_that_is_cut_off_from_redis(url: str, valkey: Valkey) -> No
         await asyncio.gather(looking, return_exceptions=True)
 
 
-async def test_hosts_that_take_different_servers_for_one(url: str, valkey: Valkey, tmp_path: Path) -> None:
+async def test_hosts_that_take_different_servers_for_one(postgres_url: str, valkey: Valkey, tmp_path: Path) -> None:
     """One may be a Redis that was replaced; nobody uses copies then."""
     with started(tmp_path) as another:
-        async with hosts(url, valkey.url, another.url) as two:
+        async with hosts(postgres_url, valkey.url, another.url) as two:
             repository = await make_repository(two[0], await make_project(two[0]))
             await add_manifest(two[0], repository, NEW)
             await add_manifest(two[0], repository, OLD, "latest")

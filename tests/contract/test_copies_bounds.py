@@ -14,12 +14,10 @@ from app.cache import Cache
 from app.database import shared_copies
 from app.database.changes import repository
 from app.database.engine import PointQuery
-from app.database.migrate import migrate
 from app.database.tables import manifest
 from app.oci.digest import Digest
 from app.registry import payloads
 from app.registry.payloads import Payloads
-from tests.parts.postgres import Postgres
 from tests.parts.valkey import Valkey
 
 from .copying import Host, hosts
@@ -34,10 +32,8 @@ QUESTION = PointQuery(
 
 
 @pytest.fixture
-async def host(postgres: Postgres, valkey: Valkey) -> AsyncIterator[Host]:
-    url = postgres.database()
-    await migrate(url)
-    async with hosts(url, valkey.url) as (host,):
+async def host(postgres_url: str, valkey: Valkey) -> AsyncIterator[Host]:
+    async with hosts(postgres_url, valkey.url) as (host,):
         yield host
 
 

@@ -27,16 +27,9 @@ IN_TIME = 3 * (LATE_SECONDS + PROBE_SECONDS)
 PROJECT = "physics"
 
 
-@pytest.fixture(scope="module")
-def template(postgres: Postgres) -> str:
-    url = postgres.database()
-    asyncio.run(migrate(url))
-    return url
-
-
 @pytest.fixture
-async def database(postgres: Postgres, template: str) -> AsyncIterator[Database]:
-    database = Database(postgres.database(template))
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url)
     await make_project(database, PROJECT)
     yield database
     await asyncio.wait_for(database.close(), IN_TIME)
@@ -281,10 +274,10 @@ async def test_a_standby() -> None:
     ],
 )
 async def test_a_database_that_takes_no_connections(
-    postgres: Postgres, template: str, closed: str, opened: str
+    postgres: Postgres, postgres_template: str, closed: str, opened: str
 ) -> None:
     """An administrator has closed it; whoever has a connection may go on, and whoever needs one is refused."""
-    url = make_url(postgres.database(template))
+    url = make_url(postgres.database(postgres_template))
 
     def administer(statement: str) -> None:
         with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -309,9 +302,9 @@ async def test_a_database_that_takes_no_connections(
 
 
 @pytest.mark.parametrize("through_socket", [False, True], ids=["through a port", "through a socket"])
-async def test_a_server_that_is_stopped(postgres: Postgres, template: str, *, through_socket: bool) -> None:
+async def test_a_server_that_is_stopped(postgres: Postgres, postgres_template: str, *, through_socket: bool) -> None:
     """It refuses connections, or has removed its socket; 4,283 requests got 500 while the socket was not there."""
-    url = postgres.database(template)
+    url = postgres.database(postgres_template)
     database = Database(postgres.through_socket(url) if through_socket else url)
     await write(database)
     postgres.stop()

@@ -211,10 +211,8 @@ async def no_sqlite_threads() -> bool:
     return not any("_connection_worker_thread" in thread.name for thread in threading.enumerate())
 
 
-async def test_postgresql_goes_and_comes_back(postgres: Postgres) -> None:
-    url = postgres.database()
-    await migrate(url)
-    database = Database(url)
+async def test_postgresql_goes_and_comes_back(postgres: Postgres, postgres_url: str) -> None:
+    database = Database(postgres_url)
     project = await make_project(database)
 
     async def ask_at_once() -> None:
@@ -249,10 +247,8 @@ async def test_postgresql_goes_and_comes_back(postgres: Postgres) -> None:
     await database.close()
 
 
-async def test_a_connection_that_ends_in_the_middle(postgres: Postgres) -> None:
-    url = postgres.database()
-    await migrate(url)
-    database = Database(url)
+async def test_a_connection_that_ends_in_the_middle(postgres_url: str) -> None:
+    database = Database(postgres_url)
     killed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
 
     async def work(transaction: Transaction) -> None:

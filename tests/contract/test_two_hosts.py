@@ -38,6 +38,8 @@ READERS = 6
 # How many times longer the pauses of the short form are, and between two reads of a reader, in seconds. So it leaves
 # the processor to the tests beside it.
 SLOWER, READ_PAUSE = 1.5, 0.08
+# A busy machine takes up to so many seconds more, until each subject was written and read a few times.
+MOST_MORE = 60
 GONE, PRIVATE = "gone", "private"
 
 
@@ -102,8 +104,9 @@ def payload(subject: str, number: int) -> bytes:
 class Scene:
     """The subjects, as both hosts show them."""
 
-    def __init__(self, writer: Service, reader: Service, session: aiohttp.ClientSession) -> None:
-        self._writer, self._reader, self._session = writer, reader, session
+    def __init__(self, writer: Service, reader: Service, session: aiohttp.ClientSession, attempts: int) -> None:
+        """``attempts``: how often a write is sent while it is answered 503, after which it may have been done."""
+        self._writer, self._reader, self._session, self._attempts = writer, reader, session, attempts
         self._users = {
             service: Registry(service.host, service.username, service.password) for service in (writer, reader)
         }
@@ -120,18 +123,22 @@ class Scene:
         async with self._session.request(method, f"{service.url}{path}", headers=headers, **more) as answer:
             return answer.status, await answer.read()
 
+    async def _write(self, method: str, path: str, done: int, **more: Any) -> None:
+        status, attempts = 503, 0
+        while status == 503 and attempts < self._attempts:
+            status, _ = await self._call(self._writer, method, path, **more)
+            attempts += 1
+        # An earlier attempt may have removed it.
+        assert status == done or (status == 404 and attempts > 1), status
+
     def _tag(self, name: str) -> Subject:
         path = f"/v2/lab/app/manifests/{name}"
 
         async def step(number: int) -> str:
             if number % 3 == 2:
-                status, _ = await self._call(self._writer, "DELETE", path)
-                assert status == 202, status
+                await self._write("DELETE", path, 202)
                 return GONE
-            status, _ = await self._call(
-                self._writer, "PUT", path, data=payload(name, number), headers={"Content-Type": OCI_MANIFEST}
-            )
-            assert status == 201, status
+            await self._write("PUT", path, 201, data=payload(name, number), headers={"Content-Type": OCI_MANIFEST})
             return str(number)
 
         async def read() -> str:
@@ -147,11 +154,9 @@ class Scene:
 
         async def step(number: int) -> str:
             if number % 2:
-                status, _ = await self._call(self._writer, "DELETE", path)
-                assert status == 202, status
+                await self._write("DELETE", path, 202)
                 return GONE
-            status, _ = await self._call(self._writer, "PUT", path, data=body, headers={"Content-Type": OCI_MANIFEST})
-            assert status == 201, status
+            await self._write("PUT", path, 201, data=body, headers={"Content-Type": OCI_MANIFEST})
             return "here"
 
         async def read() -> str:
@@ -165,8 +170,11 @@ class Scene:
         async def step(number: int) -> str:
             change = {"metadata": {"public": "false" if number % 2 else "true"}}
             url = f"{self._writer.url}/api/v2.0/projects/{name}"
-            async with self._session.put(url, json=change, headers=self._login) as answer:
-                assert answer.status == 200, await answer.text()
+            for attempt in range(1, self._attempts + 1):
+                async with self._session.put(url, json=change, headers=self._login) as answer:
+                    if answer.status != 503 or attempt == self._attempts:
+                        assert answer.status == 200, await answer.text()
+                        break
             return PRIVATE if number % 2 else "public"
 
         async def read() -> str:
@@ -238,26 +246,33 @@ def _cut(relay: Relay) -> Callable[[Valkey], Awaitable[None]]:
     return cut
 
 
-async def _writes(subject: Subject, until: float, pause: float) -> None:
-    while time.monotonic() < until:
+async def _writes(subject: Subject, is_over: Callable[[], bool], pause: float) -> None:
+    while not is_over():
         began = time.monotonic()
         await subject.write()
         await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
 
-async def _reads(subjects: list[Subject], until: float, pause: float) -> None:
-    while time.monotonic() < until:
+async def _reads(subjects: list[Subject], is_over: Callable[[], bool], pause: float) -> None:
+    while not is_over():
         for subject in subjects:
             await subject.check()
             await asyncio.sleep(pause)
 
 
 async def go_through(
-    seconds: float, folder: Path, database: str, valkey: Valkey, slower: float = 1, pause: float = 0.0
+    seconds: float,
+    folder: Path,
+    database: str,
+    valkey: Valkey,
+    slower: float = 1,
+    pause: float = 0.0,
+    attempts: int = 1,
 ) -> list[Subject]:
     """Write, read and trouble Redis for so long; give the subjects, with how often each was written and read.
 
     ``slower``: how many times longer the writers pause. ``pause`` is between two reads of each reader, in seconds.
+    ``attempts``: how often a write is sent that the service answers with 503.
     """
     port = urlsplit(valkey.url).port or 0
     async with relayed(port) as first, relayed(port) as second:
@@ -266,23 +281,31 @@ async def go_through(
                 Registry(writer.host, writer.username, writer.password).push_blob, "lab/app", CONFIG
             )
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-                subjects = Scene(writer, reader, session).subjects
+                subjects = Scene(writer, reader, session, attempts).subjects
                 until = time.monotonic() + seconds
+
+                def is_over() -> bool:
+                    late = time.monotonic() - until
+                    tried = all(subject.written > 1 and subject.seen > 2 for subject in subjects)
+                    return late > (0 if tried else MOST_MORE)
+
                 async with asyncio.TaskGroup() as group:
                     group.create_task(troubles(valkey, first, second, until - 6))
                     for subject in subjects:
-                        group.create_task(_writes(subject, until, WRITE_PAUSE * slower))
+                        group.create_task(_writes(subject, is_over, WRITE_PAUSE * slower))
                     for number in range(READERS):
                         turned = subjects[number * 30 :] + subjects[: number * 30]
-                        group.create_task(_reads(turned, until, pause))
-            assert writer.faults() == []
+                        group.create_task(_reads(turned, is_over, pause))
+            foreseen = (503,) if attempts > 1 else ()
+            assert writer.faults(foreseen=foreseen) == []
             assert reader.faults() == []
     return subjects
 
 
 @pytest.mark.timeout(180)
 async def test_nothing_is_older_than_the_last_answer(tmp_path: Path, postgres: Postgres, valkey: Valkey) -> None:
-    subjects = await go_through(18, tmp_path, postgres.database(), valkey, SLOWER, READ_PAUSE)
+    # PostgreSQL may answer too late while other tests have the processor.
+    subjects = await go_through(18, tmp_path, postgres.database(), valkey, SLOWER, READ_PAUSE, attempts=3)
     assert min(subject.written for subject in subjects) > 1
     assert min(subject.seen for subject in subjects) > 2
     print(sum(subject.written for subject in subjects), sum(subject.seen for subject in subjects))

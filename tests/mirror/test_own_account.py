@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,6 @@ from app.access.secrets import Secrets
 from app.cache import Cache
 from app.config import Credential, Policy, UpstreamConfig
 from app.database import Database, projects
-from app.database.migrate import migrate
 from app.mirror.mirror import Mirror
 from app.mirror.status import MirrorStatus
 from app.oci.digest import Digest
@@ -30,6 +30,7 @@ from app.registry.pulls import Pulls
 from app.storage.filesystem import FilesystemStore
 from tests.grants import everything
 from tests.images import Image
+from tests.parts.service import migrated
 from tests.parts.valkey import Valkey
 from tests.upstream.client import Hub
 
@@ -107,7 +108,8 @@ async def house(
 ) -> AsyncIterator[House]:  # fmt: skip
     """Build one worker; its folder may be built upon again."""
     url = f"sqlite:///{folder}/registry.sqlite"
-    await migrate(url)
+    if not (folder / "registry.sqlite").exists():
+        shutil.copy(migrated(), folder)
     database, cache, store = Database(url), Cache(valkey.url), FilesystemStore(folder / "blobs")
     await store.start()
     manifests, blobs, pulls = Manifests(database, Payloads(None), Computations()), Blobs(database), Pulls(database)

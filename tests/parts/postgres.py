@@ -7,12 +7,14 @@ import shutil
 import signal
 import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
 import psycopg
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from .process import Process, free_port, run
 
@@ -39,6 +41,9 @@ class Postgres:
         self._folder, self._port = folder, free_port()
         self._settings = {"fsync": "off", "max_connections": "200", **settings}
         self._connection: psycopg.Connection | None = None
+        # By template: databases that no test has and whose rows are those of a new one, and the statements for that.
+        self._free: defaultdict[str, list[str]] = defaultdict(list)
+        self._restore: dict[str, Composed] = {}
         self._run("initdb", "--pgdata", f"{folder}/data", "--auth=trust", "--username=postgres", "--no-sync")
         self.start()
 
@@ -59,6 +64,25 @@ class Postgres:
                 self._connection.execute(f"CREATE DATABASE {name}{copied}".encode())
                 break
         return self._url(name)
+
+    @contextmanager
+    def lent(self, template: str) -> Iterator[str]:
+        """Lend the URL of a database as the one with the URL ``template``, whose rows are as at the first call.
+
+        Rows are removed from it afterwards, and it is lent again. That takes a tenth of the time of making a database.
+        Whoever changes the schema or the database's own settings takes `database`.
+        """
+        free = self._free[template]
+        url = free.pop() if free else self.database(template)
+        yield url
+        if template not in self._restore:
+            self._restore[template] = _restore(template)
+        # Without the foreign keys' triggers. Somebody who was left behind may hold a lock.
+        with suppress(psycopg.Error):
+            with psycopg.connect(url, connect_timeout=5) as connection:
+                connection.execute("SET session_replication_role = replica; SET lock_timeout = '1s'")
+                connection.execute(self._restore[template])
+            free.append(url)
 
     @property
     def pid(self) -> int:
@@ -142,6 +166,23 @@ class Postgres:
         """Spell a server command, as the user postgres where the tests run as root."""
         other_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         return [*other_user, f"{_binaries()}/{name}", *arguments]
+
+
+def _restore(template: str) -> Composed:
+    """Spell the statements that leave the rows of ``template`` in a database with the same tables, and no others."""
+    statements: list[Composed] = []
+    with psycopg.connect(template) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        sequences = connection.execute("SELECT sequencename, start_value FROM pg_sequences").fetchall()
+        for (name,) in tables:
+            table = Identifier(name)
+            statements.append(SQL("DELETE FROM {}").format(table))
+            for row in connection.execute(SQL("SELECT * FROM {}").format(table)):
+                values = SQL(", ").join(map(Literal, row))
+                statements.append(SQL("INSERT INTO {} VALUES ({})").format(table, values))
+    for name, first in sequences:
+        statements.append(SQL("SELECT setval({}, {}, false)").format(Literal(name), Literal(first)))
+    return SQL("; ").join(statements)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from tests.web.test_operations import keep, kept
 pytestmark = pytest.mark.usefixtures("clean_log")
 
 WIDTHS = (320, 390, 820, 1440)
+# The narrowest, and one of a tablet. The others are for `-m long`.
+FEW_WIDTHS = (320, 820)
 RIGHTS = ("repository:pull", "repository:push", "artifact:delete", "repository:list", "artifact:read", "tag:create")
 
 # What is drawn and sticks out of the window to a side, except in a part that scrolls by itself or is for the ear only.
@@ -187,8 +189,14 @@ def long(stage: Service) -> Long:
     return Long(project, user, pages)
 
 
-@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.long)])
-def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long: Long, theme: str) -> None:
+@pytest.mark.parametrize(
+    ("theme", "widths"),
+    [("light", FEW_WIDTHS), *(pytest.param(theme, WIDTHS, marks=pytest.mark.long) for theme in ("light", "dark"))],
+    ids=["few", "light", "dark"],
+)
+def test_nothing_sticks_out_of_a_page(
+    open_context: Opener, stage: Service, long: Long, theme: str, widths: tuple[int, ...]
+) -> None:
     """An administrator sees every control; the person with the long name has the pages of an account."""
     admin = open_context(theme=theme).log_in(stage.username, stage.password)
     someone = open_context(theme=theme).log_in(long.user, PASSWORD)
@@ -197,7 +205,7 @@ def test_nothing_sticks_out_of_a_page(open_context: Opener, stage: Service, long
         for number, path in enumerate(paths):
             person.page.goto(path)
             person.page.evaluate(_UNFOLD_ROWS)
-            for width in WIDTHS:
+            for width in widths:
                 person.page.set_viewport_size({"width": width, "height": 860})
                 if found := person.page.evaluate(_STICKS_OUT):
                     wrong[f"{path[:80]} at {width}"] = found

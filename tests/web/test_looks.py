@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import statistics
 import uuid
+from collections import defaultdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -163,6 +165,27 @@ def of_one(admin: Visitor, project: str) -> list[str]:
         assert link, kind
         found.append(link[1])
     return found
+
+
+# When something of a page was drawn first, in milliseconds since it was asked for.
+_FIRST_PAINT = """() => new Promise((tell) => {
+  new PerformanceObserver((list) => tell(list.getEntries()[0].startTime)).observe({ type: "paint", buffered: true });
+})"""
+
+
+@pytest.mark.long
+def test_every_page_is_painted_soon_beside_the_front_page(admin: Visitor, project: str) -> None:
+    """The medians of five visits, in turns. It prints them, in milliseconds."""
+    paths = ("/", *pages(project), *of_one(admin, project))
+    paints: defaultdict[str, list[float]] = defaultdict(list)
+    for _ in range(5):
+        for path in paths:
+            admin.page.goto(path)
+            paints[path].append(admin.page.evaluate(_FIRST_PAINT))
+    medians = {path: statistics.median(found) for path, found in paints.items()}
+    for path, median in sorted(medians.items(), key=lambda item: item[1]):
+        print(f"{median:6.0f} ms  {median / medians['/']:.1f}×  {path}")
+    assert max(medians.values()) < 3 * medians["/"]
 
 
 def test_every_page_has_a_title_of_its_own(stage: Service, project: str) -> None:

@@ -7,6 +7,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def sources() -> Iterator[tuple[str, str]]:
         yield path.name, path.read_text()
 
 
+@cache
 def used() -> dict[str, str]:
     """List the texts in use, and a file of each; a text with a plural is two."""
     found = {error.template: error.place for error in errors()}
@@ -77,6 +79,7 @@ class Said:
     arguments: frozenset[str] | None = None
 
 
+@cache
 def errors() -> list[Said]:
     """Read from the sources what each error says that services raise and pages show."""
     files = [file for room in ERRORS_OF for file in sorted(APP.glob(room)) if file.name not in OF_PROGRAMS]

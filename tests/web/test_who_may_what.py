@@ -374,8 +374,15 @@ def doors(found: set[tuple[str, str]], name: str, mirror: str) -> set[tuple[str,
     return known
 
 
-@pytest.mark.parametrize("caller", CALLERS)
-@pytest.mark.parametrize("place", [0, 1], ids=["public", "private"])
+@pytest.mark.parametrize(
+    ("caller", "place"),
+    # In the short form, half of them see the pages of the public project, the others those of the private one.
+    [
+        pytest.param(caller, place, id=f"{name}-{caller}", marks=[pytest.mark.long] * (number % 2 != place))
+        for place, name in enumerate(("public", "private"))
+        for number, caller in enumerate(CALLERS)
+    ],
+)
 def test_there_is_a_control_for_what_one_may_do_and_for_nothing_else(
     scene: Scene, browsers: Mapping[str, Person], caller: str, place: int
 ) -> None:

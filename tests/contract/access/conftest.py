@@ -10,6 +10,7 @@ import pytest
 from app.access.secrets import Secrets
 from app.cache.client import Cache
 from app.database import Database, projects
+from tests.contract.conftest import KINDS
 from tests.parts.valkey import Valkey
 
 SECRETS = Secrets("k" * 32)
@@ -43,7 +44,7 @@ async def cache(valkey: Valkey) -> AsyncIterator[Cache]:
     await cache.close()
 
 
-on_both_databases = pytest.mark.parametrize("kind", ["sqlite", "postgresql"], indirect=True)
+on_both_databases = pytest.mark.parametrize("kind", KINDS, indirect=True)
 
 
 @pytest.fixture
