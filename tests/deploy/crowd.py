@@ -40,14 +40,16 @@ class Postponed(Exception):
 class Crowd:
     """Half of the clients pull, half push, from entering to leaving.
 
-    ``attempts``: how often one and the same pull or push may be begun before it has failed. ``patient``: a push that is
-    told 503 or 507 with ``Retry-After`` has not failed; it is counted in ``postponed``.
+    ``first``: the path of the manifest that all of them pull. ``attempts``: how often one and the same pull or push may
+    be begun before it has failed. ``patient``: a push that is told 503 or 507 with ``Retry-After`` has not failed; it
+    is counted in ``postponed``.
     """
 
     def __init__(self, door: Door, *, clients: int, attempts: int = 1, patient: bool = False) -> None:
         self._door, self._attempts, self._patient = door, attempts, patient
         # Of its own, because uploads that a fault has cut stay open, and a project may have so many.
         self._project = f"crowd-{uuid.uuid4().hex[:8]}"
+        self.first = f"/v2/{self._project}/x/manifests/first"
         self._stop = threading.Event()
         work = (self._pull, self._push)
         self._threads = [threading.Thread(target=self._run, args=(work[n % 2], n)) for n in range(clients)]
@@ -100,7 +102,7 @@ class Crowd:
     def _pull(self, count: int, number: int) -> None:
         scope = f"/service/token?service={NAME}&scope=repository:{self._project}/x:pull"
         bearer = {"Authorization": f"Bearer {json.loads(self._ask('GET', scope)[1])['token']}"}
-        manifest = json.loads(self._ask("GET", f"/v2/{self._project}/x/manifests/first", headers=bearer)[1])
+        manifest = json.loads(self._ask("GET", self.first, headers=bearer)[1])
         digest = manifest["layers"][0]["digest"]
         blob = self._ask("GET", f"/v2/{self._project}/x/blobs/{digest}", headers=bearer)[1]
         assert "sha256:" + hashlib.sha256(blob).hexdigest() == digest

@@ -340,8 +340,8 @@ _CLUSTER: Sites = frozenset({"cluster"})
 class Trouble:
     """A fault, how many seconds it lasts, the sites that can have it, and the alert that it raises while it lasts.
 
-    ``cut``: clients cannot be served while it lasts. Else nothing fails that is warm. ``held``: for so many seconds a
-    request may wait before anybody can help it.
+    ``cut``: it cuts the connections of clients, or serves none while it lasts. Else nothing fails that is warm.
+    ``held``: for so many seconds a request may wait before anybody can help it.
     """
 
     fault: Fault
@@ -370,7 +370,7 @@ TROUBLES: Mapping[str, Trouble] = {
     "Redis stopped": Trouble(_stopped(REDIS, _SHARED), 45, alert="RegistryServiceDown"),
     "Redis killed": Trouble(_killed(REDIS, _SHARED), 10),
     "Redis cut off from one host": Trouble(_without_redis, 20, _CLUSTER),
-    "one host cut off from the others": Trouble(_without_services, 45, _CLUSTER, alert="RegistryNotReady"),
+    "one host cut off from the others": Trouble(_without_services, 45, _CLUSTER, "RegistryNotReady", cut=True),
     "a worker frozen": Trouble(_once(_signal("registry@1", "STOP"), _REGISTRY), 20, held=SILENT_SECONDS),
     "a worker killed": Trouble(_killed("registry@1", _REGISTRY), 10),
     "a worker stopped": Trouble(_stopped("registry@1", _REGISTRY), 45, alert="RegistryWorkerDown"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def remake(release: Path, version: str, change: Callable[[Path], None], scratch: Path) -> None:
     """Make a release of 1.0.0, both in the folder ``release``; ``change`` has it unpacked."""
-    shutil.unpack_archive(release / "registry-1.0.0.tar.gz", scratch, filter="data")
+    shutil.unpack_archive(release / "registry-1.0.0.tar.gz", scratch)
     change(scratch)
     with tarfile.open(release / f"registry-{version}.tar.gz", "w:gz") as packed:
         for part in sorted(scratch.iterdir()):

@@ -212,7 +212,7 @@ def _follow(made: Cluster, labels: Labels) -> None:
     """Run the commands of an alert's runbook; each tells something.
 
     They are run on the host that the alert names. If it names the site, curl is run on the monitoring host, and the
-    rest on a host of the registry.
+    rest on a host of the registry. A runbook may say that another host has what it asks about.
     """
     instance = labels.get("instance")
     named = [host for name, host in made.hosts.items() if instance in (name, host.address)]
@@ -226,6 +226,8 @@ def _follow(made: Cluster, labels: Labels) -> None:
         command = command.replace("--cache-bytes N", f"--cache-bytes {100 << 20}")
         spelled = re.sub(r"\b(NAME|N|ADDRESS|REPOSITORY)\b", lambda found: stands[found[1]], command)
         host = next(iter(named), made.services if command.startswith("curl") else made.hosts["registry1"])
+        if "on the host that has it" in text:
+            host = made.services
         said = host.ssh(f"timeout 30 sh -c {shlex.quote(spelled)} 2>&1 || true", timeout=60)
         print(f"  {spelled}: {said.strip().splitlines()[-1][:150] if said.strip() else ''}")
         assert said.strip() or spelled.startswith(_SILENT), f"{labels['alertname']}: {spelled} says nothing"

@@ -235,7 +235,7 @@ def test_what_the_database_lost_comes_back(made: Cluster) -> None:
     assert restored.status == 0, restored.output[-3000:]
     assert crowd.lost() == []
     for name in REGISTRIES:
-        assert ask(made.way(name), "GET", "/v2/crowd/x/manifests/first", headers=basic())[0] == 200
+        assert ask(made.way(name), "GET", crowd.first, headers=basic())[0] == 200
     assert (again := made.inventory.play("site.yml")).changed == 0, changes(again.output)
 
 

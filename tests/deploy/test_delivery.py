@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import ssl
 import threading
@@ -26,7 +27,7 @@ from tests.conftest import require
 from tests.contract.storage_line import Line
 from tests.images import single
 from tests.parts.harbor import Folder, blob_path
-from tests.parts.process import free_port, run, wait_for
+from tests.parts.process import ROOT, free_port, run, wait_for
 from tests.parts.service import Service
 from tests.parts.weed import ObjectStore
 from tests.upstream.client import Hub
@@ -178,6 +179,24 @@ def test_what_is_cached_is_not_fetched_again(delivery: FromS3) -> None:
     before = delivery.line.passed
     assert digest_of(expect(delivery.get(digest), 200).body) == digest
     assert delivery.line.passed == before
+
+
+def test_a_cached_blob_is_removed_as_the_document_says(delivery: FromS3) -> None:
+    digest, other = delivery.push(fresh(SLICE + 1000)), delivery.push(fresh(1000))
+    for each in (digest, other):
+        expect(delivery.get(each), 200)
+    text = (ROOT / "docs/operations.md").read_text()
+    section = text.partition("\n## A pushed secret\n")[2].partition("\n## ")[0]
+    (command,) = re.findall(r"^    (grep .*)$", section, re.MULTILINE)
+    folder = delivery.nginx.folder / "cache/blobs"
+    spelled = command.replace("sha256:DIGEST", digest).replace("/var/cache/nginx/blobs", str(folder))
+    assert command.count("DIGEST") == command.count("/var/cache/nginx/blobs") == 1
+    run(["sh", "-c", spelled])
+    before = delivery.line.passed
+    expect(delivery.get(other), 200)
+    assert delivery.line.passed == before
+    expect(delivery.get(digest), 200)
+    assert delivery.line.passed - before >= SLICE + 1000
 
 
 def test_twenty_clients_of_a_cold_blob_cost_one_read(delivery: FromS3) -> None:

@@ -24,7 +24,7 @@ from .conftest import NAME, PASSWORD, SETUP_SECONDS, introduce, variables
 from .engine import engine
 from .hosts import Bed, Host
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(2 * SETUP_SECONDS)]
+pytestmark = pytest.mark.timeout(2 * SETUP_SECONDS)
 
 _WRITTEN = "registry.example.org"
 # Programs whose lines in the document are commands. The other indented lines are settings, answers and pictures.
@@ -33,7 +33,7 @@ _PROGRAMS = (
     r"|install|systemctl|journalctl|registry-admin|registry-backup|grep"
 )
 # Sections whose commands another test gives, and that test.
-_ELSEWHERE = {"Try it first": "test_vagrant", "In a container": "test_image"}
+_ELSEWHERE = {"Try it first": "test_vagrant", "In a container": "test_image", "A pushed secret": "test_delivery"}
 # Settings that go into the Vault.
 _SECRET = ("registry_secret_key", "registry_admin_password", "nginx_certificate_key")
 # Commands of the document that are given on the host of the registry.
@@ -214,6 +214,7 @@ _STEPS: dict[str, Callable[[Operator, list[str]], None]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("section", _STEPS)
 def test_a_section_is_followed(operator: Operator, section: str) -> None:
     _STEPS[section](operator, _commands()[section])

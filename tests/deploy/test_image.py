@@ -78,7 +78,8 @@ def test_it_is_pulled_from_itself(small: Small) -> None:
     ssh("systemctl daemon-reload && systemctl restart registry", timeout=120)
     wait_for(lambda: small.answers("/readyz"), what="the registry to be ready again", timeout=60, interval=1)
     assert json.loads(ssh("podman inspect registry"))[0]["ImageName"] == _PULLED
-    assert json.loads(ssh(f"curl --silent http://{_ADDRESS}/v2/own/registry/tags/list"))["tags"] == ["1.0.0"]
+    listed = ssh(f"curl --silent --user admin:{small.password} http://{_ADDRESS}/v2/own/registry/tags/list")
+    assert json.loads(listed)["tags"] == ["1.0.0"]
 
 
 def test_it_runs_with_few_rights(small: Small) -> None:

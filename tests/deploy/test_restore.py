@@ -53,6 +53,8 @@ class Place:
             "nginx_certificate": pair.certificate,
             "nginx_certificate_key": pair.key,
             "backup_folder": "/srv/outside",
+            "monitoring_wakes_nobody": True,
+            "registry_config": {"fill_networks": ["198.18.0.0/15"]},
         }
         self.host: Host | None = None
 
