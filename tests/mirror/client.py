@@ -137,7 +137,7 @@ class Client:
         """Pull one manifest of ``image``."""
         media_type, payload = image.manifests[digest]
         answer = await self.manifest(name, reference)
-        assert answer.status == 200, answer
+        assert answer.status == 200, (name, reference, answer.status, answer.body)
         assert answer.body == payload
         assert answer.headers["Content-Type"] == media_type
         assert answer.headers["Docker-Content-Digest"] == digest

@@ -417,8 +417,11 @@ async def test_redis_in_trouble(limited: Hub, budgeted: Service, valkey: Valkey,
             for name, answer in zip(names[position::4], of_one, strict=True)
         }
         # Redis may have granted a pull and lost the answer. That pull is released a second later, so nobody loses it.
+        # What is left belongs to the client that has had the least of it, so each of the four asks again.
         for name in [name for name, answer in answers.items() if refused_in_words(answer)]:
-            answers[name] = await clients[1].manifest(f"mirror/{name}", "1")
+            for client in clients[1:5]:
+                if refused_in_words(answers[name]):
+                    answers[name] = await client.manifest(f"mirror/{name}", "1")
         last = len(pushed) - 1
         assert last >= 1
         admin = await asyncio.to_thread(registry.pull_image, "lab/pushed", f"v{last}")
@@ -426,7 +429,8 @@ async def test_redis_in_trouble(limited: Hub, budgeted: Service, valkey: Valkey,
     refused = [refused_in_words(answer) for answer in answers.values()]
     asked = limited.counters()
     assert asked.get_manifest_429 == 0
-    assert refused.count(False) == asked.get_manifest - given == 30
+    words = [answer.words for answer in answers.values() if answer.status == 429]
+    assert refused.count(False) == asked.get_manifest - given == 30, words
 
 
 async def test_what_was_looked_at_last_may_be_gone(
