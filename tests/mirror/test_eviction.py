@@ -280,6 +280,12 @@ async def test_manifests_count_and_go_if_they_alone_are_too_many(
     await Eviction(shared).make_room()
     assert used(bounded, small) > _BOUND, "all were pulled just now"
     here = "repository_id IN (SELECT r.id FROM repository r JOIN project p ON p.id = r.project_id WHERE p.name = ?)"
+
+    async def noted() -> bool:
+        return sql(bounded, f"SELECT 1 FROM manifest WHERE pulled_at = created_at AND {here}", small) == []
+
+    # Written later, they would be pulls of just now again.
+    await eventually(noted, what="the pulls to be written down")
     sql(bounded, f"UPDATE link SET pulled_at = 1 WHERE {here}", small)
     sql(bounded, f"UPDATE manifest SET pulled_at = created_at - 1000 WHERE {here}", small)
     await Eviction(shared).make_room()
