@@ -108,17 +108,25 @@ async def add(transaction: Transaction, digest: Digest, object_key: str, size: i
 
 
 async def add_link(
-    transaction: Transaction, project_id: int, repository_id: int, digest: Digest, *, paid: int = 0
+    transaction: Transaction,
+    project_id: int,
+    repository_id: int,
+    digest: Digest,
+    *,
+    size: int | None = None,
+    paid: int = 0,
 ) -> bool:
     """Link a blob to a repository, which may then serve it; return False if there is no such blob.
 
-    The project is charged once for a blob, however many of its repositories link it. ``paid`` bytes were reserved
-    before: they are used for the charge, and the rest is returned. Raises QuotaExceeded.
+    The project is charged once for a blob, however many of its repositories link it. ``size`` (bytes) is for a blob
+    that this transaction has written by `add`. ``paid`` bytes were reserved before: they are used for the charge, and
+    the rest is returned. Raises QuotaExceeded.
     """
     # The lock admits one transaction for each blob. Otherwise two repositories of a project could both find it not
-    # charged yet.
-    found = select(blob.c.size).where(blob.c.digest == digest).with_for_update(key_share=True)
-    size = (await transaction.execute(found)).scalar()
+    # charged yet. `add` has taken it.
+    if size is None:
+        found = select(blob.c.size).where(blob.c.digest == digest).with_for_update(key_share=True)
+        size = (await transaction.execute(found)).scalar()
     if size is None:
         return False
     charged = await linked_in_project(transaction, project_id, digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from app.database import Database, Transaction, blobs, manifests, projects
@@ -49,7 +48,7 @@ class StoredBlobs:
 
         async def record(transaction: Transaction) -> None:
             await blobs.add(transaction, digest, key, size)
-            await _add_link(transaction, repository, digest)
+            await _add_link(transaction, repository, digest, size)
 
         await self._database.transact(record)
         self._traffic.count(repository.project_id, Counts(fetched_bytes=size))
@@ -60,17 +59,17 @@ class StoredBlobs:
         async def link(transaction: Transaction) -> int:
             return await _add_link(transaction, repository, digest)
 
-        return replace(repository, id=await self._database.transact(link))
+        return repository._replace(id=await self._database.transact(link))
 
     async def made_meanwhile(self, repository: Repository) -> Repository:
         """Return the repository with its current id, because it may have been made since the request came."""
         if repository.id is not None:
             return repository
         made = await projects.repository_id(self._database, repository.project_id, repository.name.repository)
-        return replace(repository, id=made)
+        return repository._replace(id=made)
 
 
-async def _add_link(transaction: Transaction, repository: Repository, digest: Digest) -> int:
+async def _add_link(transaction: Transaction, repository: Repository, digest: Digest, size: int | None = None) -> int:
     repository_id = await ensure(transaction, repository)
-    await blobs.add_link(transaction, repository.project_id, repository_id, digest)
+    await blobs.add_link(transaction, repository.project_id, repository_id, digest, size=size)
     return repository_id

@@ -142,7 +142,7 @@ class UploadSessions:
                 pushed_by=session.opened_by,
             )
             await blobs.add(transaction, digest, session.object_key, size)
-            await blobs.add_link(transaction, project_id, session.repository_id, digest, paid=charged)
+            await blobs.add_link(transaction, project_id, session.repository_id, digest, size=size, paid=charged)
             return True
 
         if not await unfinished.transact(self._database, commit):
