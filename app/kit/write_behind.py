@@ -48,8 +48,8 @@ class WriteBehind(ABC, Generic[K, V]):
 
     def note(self, key: K, value: V) -> None:
         """Add a note; never waits and never fails."""
-        if key in self._notes:
-            self._notes[key] = self.merge(self._notes[key], value)
+        if (old := self._notes.get(key)) is not None:
+            self._notes[key] = self.merge(old, value)
         elif len(self._notes) < _MOST_NOTES:
             self._notes[key] = value
 

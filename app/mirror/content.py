@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from app.database import Database, projects
 from app.database.manifests import StoredManifest
@@ -144,4 +143,4 @@ class MirrorContent:
             )
         require_served(repository.settings, official)
         repository_id = await projects.repository_id(self._database, repository.project_id, official.repository)
-        return replace(repository, name=official, id=repository_id)
+        return repository._replace(name=official, id=repository_id)

@@ -163,7 +163,7 @@ class Preparation:
         resolved = await self._found.resolve(repository, reference, _CLIENT)
         if not isinstance(resolved, Resolved):
             return await self.survey(repository, seen, platforms)
-        repository = replace(repository, id=resolved.repository_id)
+        repository = repository._replace(id=resolved.repository_id)
         seen = seen if seen.digest is not None else replace(seen, digest=resolved.digest)
         survey = await self.survey(repository, seen, platforms)
         for child in survey.children:

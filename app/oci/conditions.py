@@ -7,14 +7,13 @@ Source: RFC 9110, 13.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .digest import Digest
 from .errors import Unsupported
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
+class Conditions(NamedTuple):
     """The values of ``If-Match`` and ``If-None-Match``; None if the request does not have the header."""
 
     match: str | None

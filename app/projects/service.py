@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, TypedDict, get_args
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 from app.access.errors import Conflict, Forbidden, Invalid, Missing
 from app.access.principal import Principal, PrincipalKind
@@ -44,8 +44,7 @@ class Unset(Enum):
 UNSET = Unset.UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(NamedTuple):
     """A repository that a request names. ``id`` is None if nothing has been pushed to it yet."""
 
     name: Name
@@ -53,7 +52,7 @@ class Repository:
     public: bool
     upstream: str | None
     id: int | None
-    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, Any] = MappingProxyType({})
     # Until when pulls are written before their answers (Unix seconds), because a retention run removes artifacts.
     pulls_noted_until: float | None = None
 
