@@ -86,7 +86,9 @@ def play(folder: Path, plan: Plan, parts: Mapping[str, Any], *, behind: bool, im
         overrides["server"]["trusted_proxies"] = ["127.0.0.1"]
         overrides["storage"] = {"delivery": "accel"}
     with ExitStack() as stack:
-        service = stack.enter_context(Service(folder / "service", impatient=impatient, overrides=overrides, **parts))
+        service = stack.enter_context(
+            Service(folder / "service", impatient=impatient, preload=False, overrides=overrides, **parts)
+        )
         door = Door(int(service.host.rpartition(":")[2]))
         if behind:
             authority = Authority(folder)

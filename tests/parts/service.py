@@ -41,6 +41,7 @@ class Service:
         overrides: Mapping[str, Any] | None = None,
         hurried: bool = False,
         impatient: bool = False,
+        preload: bool = True,
         until: str = "/readyz",
         address: str = "127.0.0.1",
     ) -> None:
@@ -48,7 +49,8 @@ class Service:
 
         ``upstream`` is the base URL of docker.io, ``s3`` the section that `weed.ObjectStore.bucket` gives (None:
         blobs in a folder); ``overrides`` are merged into the file key by key, and win. ``hurried`` and ``impatient``:
-        with shorter time-outs (`tests.parts.hurried`). ``address``: one of this machine's, at which it listens.
+        with shorter time-outs (`tests.parts.hurried`). ``preload``: passwords cost little (`tests.parts.preloaded`).
+        ``address``: one of this machine's, at which it listens.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._command = ["tests.parts.hurried" if hurried or impatient else "app", *["impatient"] * impatient]
@@ -69,6 +71,7 @@ class Service:
             (folder / "data").mkdir(mode=0o700)
             shutil.copy(migrated(), folder / "data" / "registry.sqlite")
         self.until = until
+        self._preload = preload
         self.start()
 
     def start(self) -> None:
@@ -77,7 +80,7 @@ class Service:
             "service",
             python("-m", *self._command, "serve", "--config", str(self.config)),
             self.folder,
-            preload=True,
+            preload=self._preload,
         )
         # On a busy machine, SeaweedFS has answered no write for half a minute.
         self._process.until(lambda: answers(f"{self.url}{self.until}"), timeout=60)

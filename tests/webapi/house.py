@@ -17,17 +17,18 @@ __all__ = ["ADMIN", "PASSWORD", "House"]
 class House:
     """``host`` is HOST:PORT, ``url`` the API's address. Close it."""
 
-    def __init__(self, folder: Path, redis: str = "embedded:", *, processes: int = 1) -> None:
+    def __init__(self, folder: Path, redis: str = "embedded:", *, processes: int = 1, preload: bool = True) -> None:
         """Start the service; clients may say by X-Forwarded-For where they are.
 
-        ``redis`` is a Redis's URL. Two houses never share one, because their accounts have the same ids.
+        ``redis`` is a Redis's URL. Two houses never share one, because their accounts have the same ids. ``preload`` is
+        that of `Service`.
         """
         overrides = {
             "server": {"trusted_proxies": ["127.0.0.1"]},
             "projects": {},
             "policy": {"projects_per_person": 1000},
         }
-        self.service = Service(folder, redis=redis, processes=processes, overrides=overrides)
+        self.service = Service(folder, redis=redis, processes=processes, preload=preload, overrides=overrides)
         self.host = self.service.host
         self.url = f"{self.service.url}/api/v2.0"
         self.admin = Api(self.host, ADMIN, PASSWORD)

@@ -29,7 +29,7 @@ _NUMBERS = itertools.count(1)
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A service with two workers, whose clients say where they are."""
-    house = House(tmp_path_factory.mktemp("guessing"), processes=2)
+    house = House(tmp_path_factory.mktemp("guessing"), processes=2, preload=False)
     yield house
     house.close()
 
