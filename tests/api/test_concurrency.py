@@ -49,7 +49,7 @@ def one_way(user: Registry, name: str, number: int, data: bytes) -> Answer:
     return user.call("PUT", closing(session, digest), b"")
 
 
-@pytest.mark.parametrize("size", [0, pytest.param(1000, marks=pytest.mark.long), 3_000_000])
+@pytest.mark.parametrize("size", [0, pytest.param(1000, marks=pytest.mark.long), 1_200_000])
 @pytest.mark.parametrize("apart", [False, True], ids=["one repository", "a repository each"])
 def test_the_same_blob(users: list[Registry], name: str, size: int, apart: bool) -> None:
     data = fresh(size)
@@ -101,7 +101,7 @@ def test_a_blob_pulled_while_it_is_deleted_and_pushed(users: list[Registry], nam
 
 
 class TestOneSession:
-    @pytest.mark.parametrize("size", [1000, 3_000_000])
+    @pytest.mark.parametrize("size", [1000, 1_200_000])
     def test_patches_at_once(self, users: list[Registry], name: str, size: int) -> None:
         """One goes through, the others are told so, and what is committed is what the one sent."""
         session = users[0].begin(name)

@@ -35,9 +35,9 @@ TAGS, DIGESTS, PROJECTS = 150, 20, 20
 # Seconds between two writes of a writer: all together write 50 times a second.
 WRITE_PAUSE = (TAGS + DIGESTS + PROJECTS) / 50
 READERS = 6
-# How many times longer the pauses of the short form are, and between two reads of a reader, in seconds. So it leaves
-# the processor to the tests beside it.
-SLOWER, READ_PAUSE = 1.5, 0.08
+# The short form has one of so many subjects, its writers pause so many times longer, and its readers so many seconds
+# between two reads. So it leaves the processor to the tests beside it.
+ONE_OF, SLOWER, READ_PAUSE = 3, 1.5, 0.2
 # A busy machine takes up to so many seconds more, until each subject was written and read a few times.
 MOST_MORE = 60
 GONE, PRIVATE = "gone", "private"
@@ -265,14 +265,15 @@ async def go_through(
     folder: Path,
     database: str,
     valkey: Valkey,
+    one_of: int = 1,
     slower: float = 1,
     pause: float = 0.0,
     attempts: int = 1,
 ) -> list[Subject]:
     """Write, read and trouble Redis for so long; give the subjects, with how often each was written and read.
 
-    ``slower``: how many times longer the writers pause. ``pause`` is between two reads of each reader, in seconds.
-    ``attempts``: how often a write is sent that the service answers with 503.
+    ``one_of``: take one of so many subjects. ``slower``: how many times longer the writers pause. ``pause`` is between
+    two reads of each reader, in seconds. ``attempts``: how often a write is sent that the service answers with 503.
     """
     port = urlsplit(valkey.url).port or 0
     async with relayed(port) as first, relayed(port) as second:
@@ -281,7 +282,7 @@ async def go_through(
                 Registry(writer.host, writer.username, writer.password).push_blob, "lab/app", CONFIG
             )
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-                subjects = Scene(writer, reader, session, attempts).subjects
+                subjects = Scene(writer, reader, session, attempts).subjects[::one_of]
                 until = time.monotonic() + seconds
 
                 def is_over() -> bool:
@@ -294,7 +295,8 @@ async def go_through(
                     for subject in subjects:
                         group.create_task(_writes(subject, is_over, WRITE_PAUSE * slower))
                     for number in range(READERS):
-                        turned = subjects[number * 30 :] + subjects[: number * 30]
+                        first_read = len(subjects) // READERS * number
+                        turned = subjects[first_read:] + subjects[:first_read]
                         group.create_task(_reads(turned, is_over, pause))
             foreseen = (503,) if attempts > 1 else ()
             assert writer.faults(foreseen=foreseen) == []
@@ -305,7 +307,7 @@ async def go_through(
 @pytest.mark.timeout(180)
 async def test_nothing_is_older_than_the_last_answer(tmp_path: Path, postgres: Postgres, valkey: Valkey) -> None:
     # PostgreSQL may answer too late while other tests have the processor.
-    subjects = await go_through(18, tmp_path, postgres.database(), valkey, SLOWER, READ_PAUSE, attempts=3)
+    subjects = await go_through(18, tmp_path, postgres.database(), valkey, ONE_OF, SLOWER, READ_PAUSE, attempts=3)
     assert min(subject.written for subject in subjects) > 1
     assert min(subject.seen for subject in subjects) > 2
     print(sum(subject.written for subject in subjects), sum(subject.seen for subject in subjects))

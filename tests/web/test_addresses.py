@@ -341,15 +341,25 @@ def test_what_is_no_line_of_a_workflow(line: str) -> None:
     assert addresses(line) == []
 
 
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("head", ["", "FROM a\n", "services:\n", "nginx:"])
-@pytest.mark.parametrize(
-    "piece",
-    ["[", "{", "- ", "a: &a [*a]\n", "image: {", "FROM ", "FROM a AS b\n", "$", "${", "a-", "\\\n", "docker run -p ",
-     "--mount=", " --mount=x", "a:b ", "a,b ", "' ", "COPY --x ", "docker://a ", "a: {,", "\n", "$aaaa", "${a-", '"',
-     ",  ", "a:", "a/", "container ", "container= ", "docker://", '"image": ', "From: ", "Bootstrap: docker ",
-     "a__", "x=y,", " --mount=,,from=", "ARG a=b\n", "name: ", "x\u2028", "\\\\\n"],
+HEADS = ("", "FROM a\n", "services:\n", "nginx:")
+PIECES = (
+    "[", "{", "- ", "a: &a [*a]\n", "image: {", "FROM ", "FROM a AS b\n", "$", "${", "a-", "\\\n", "docker run -p ",
+    "--mount=", " --mount=x", "a:b ", "a,b ", "' ", "COPY --x ", "docker://a ", "a: {,", "\n", "$aaaa", "${a-", '"',
+    ",  ", "a:", "a/", "container ", "container= ", "docker://", '"image": ', "From: ", "Bootstrap: docker ",
+    "a__", "x=y,", " --mount=,,from=", "ARG a=b\n", "name: ", "x\u2028", "\\\\\n",
 )  # fmt: skip
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    # In the short form, each piece comes after two of the heads.
+    [
+        pytest.param(head, piece, marks=[pytest.mark.long] * ((place + number) % 2))
+        for place, head in enumerate(HEADS)
+        for number, piece in enumerate(PIECES)
+    ],
+)
 def test_the_work_grows_with_the_length_of_a_text_only(head: str, piece: str) -> None:
     """Some of these took minutes, others four times as long for a text of twice the length."""
 
