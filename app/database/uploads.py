@@ -97,6 +97,12 @@ async def advance(transaction: Transaction, before: UploadSession, after: Upload
     return bool((await transaction.execute(statement)).rowcount)
 
 
+async def set_aside(transaction: Transaction, upload_id: str, used_at: float) -> None:
+    """Set when a session without bytes was used last (Unix seconds); does nothing to one that has some."""
+    here = (upload.c.id == upload_id) & (upload.c.bytes_written == 0)
+    await transaction.execute(update(upload).where(here).values(updated_at=used_at))
+
+
 async def find_with_room(
     transaction: Transaction, repository_id: int, upload_id: str
 ) -> tuple[UploadSession, int | None] | None:

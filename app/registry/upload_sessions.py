@@ -158,6 +158,11 @@ class UploadSessions:
         if not removed:
             raise _ended()
 
+    async def let_give_way(self, session: UploadSession) -> None:
+        """Let a session that has no bytes yet give way to others; until then, its client may continue with it."""
+        async with self._database.transaction() as transaction:
+            await uploads.set_aside(transaction, session.id, time.time() - _GIVE_WAY_SECONDS)
+
     async def fail(self, repository: Repository, session: UploadSession) -> None:
         """End a session that has no room, and free what the same push has left; raises as `drop` does."""
         await self.drop(session)

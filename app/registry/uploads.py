@@ -82,14 +82,20 @@ class Uploads:
         Raises RangeInvalid if the chunk is not the next one, and QuotaExceeded if the project has no room. Raises
         BlobUploadInvalid if the body is not as long as the chunk, or if another request has the session.
         """
-        receiving, room = await self._open(repository, session, chunk, resumable)
         try:
-            if announced and room is not None:
-                await receiving.announce(announced, room)
-            yield receiving
-            await receiving.finish()
-        except BaseException as error:
-            await receiving.fail(error)
+            receiving, room = await self._open(repository, session, chunk, resumable)
+            try:
+                if announced and room is not None:
+                    await receiving.announce(announced, room)
+                yield receiving
+                await receiving.finish()
+            except BaseException as error:
+                await receiving.fail(error)
+                raise
+        except Unavailable:
+            # Clients begin a new one for each try. Otherwise a disk that was full would refuse them for an hour more.
+            with suppress(Unavailable):
+                await self._sessions.let_give_way(session)
             raise
 
     async def cancel(self, repository: Repository, upload_id: str) -> None:

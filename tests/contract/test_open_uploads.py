@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
 
 from app.database import Database
 from app.database.uploads import UploadSession
-from app.oci.errors import TooManyRequests
+from app.oci.errors import TooManyRequests, Unavailable
 
 from .house import House
 from .rows import rows
@@ -68,6 +69,40 @@ async def test_those_that_are_left_for_an_hour_give_way(house: House) -> None:
     last = await house.uploads.begin(repository, opened_by="robot:c")
     assert await left(house) > {last.id, new.id, *(one.id for one in mine[2:])}
     assert await left(house) & {one.id for one in others} == set()
+
+
+async def test_those_that_a_full_disk_left_empty_give_way_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients begin a new upload for each try. When there is room again, they are let in."""
+    await house.project("physics")
+    repository = await house.open("physics/app")
+    begun = [await house.uploads.begin(repository, opened_by="robot:ci") for _ in range(5)]
+    await take(house, begun[0])
+
+    async def writer(key: str, state: object = None) -> NoReturn:
+        raise Unavailable("the registry's disk is full", status=507)
+
+    with monkeypatch.context() as full:
+        full.setattr(house.store, "writer", writer)
+        for session in (await house.uploads.find(await house.open("physics/app"), begun[0].id), *begun[1:4]):
+            with pytest.raises(Unavailable):
+                await take(house, session)
+    # Its client may still go on with it.
+    await take(house, begun[1])
+    new = await house.uploads.begin(repository, opened_by="robot:ci")
+    assert await left(house) == {begun[0].id, begun[1].id, begun[4].id, new.id}
+
+
+async def take(house: House, session: UploadSession) -> None:
+    """Send a byte to a session."""
+    async with house.uploads.receive(await house.open("physics/app"), session) as receiving:
+        sent = iter([1, 0])
+
+        async def read(room: memoryview) -> int:
+            return next(sent)
+
+        await receiving.take(read)
 
 
 async def idle(house: House, seconds: float, *sessions: UploadSession) -> None:
