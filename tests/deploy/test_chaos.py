@@ -133,7 +133,11 @@ async def _go_through(made: Cluster, what: str, trouble: Trouble) -> None:
         async def goes_on() -> bool:
             return moved.written > moves + 2 and crowd.pushes > pushes + 2
 
-        await eventually(goes_on, what="pushes to go on", timeout=_BACK_SECONDS)
+        try:
+            await eventually(goes_on, what="pushes to go on", timeout=_BACK_SECONDS)
+        except TimeoutError as error:
+            error.add_note("\n".join(crowd.failures[-3:]))
+            raise
     seen.report(what, warm, away)
     print(
         f"ready after {back:.1f} s; {moved.written} moves, {moved.seen} looks; {crowd.postponed} pushes postponed, "
