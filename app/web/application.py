@@ -13,10 +13,13 @@ from tornado.web import Application, RequestHandler, _HandlerDelegate, url
 from app.access.service import TokenService
 
 from .address import Addresses
+from .api.document import document
+from .api.routes import compiled as api_compiled
 from .api.routes import routes as api_routes
 from .base import Handler
 from .ops import HealthHandler, MetricsHandler, ReadyHandler
 from .pages.routes import NOT_FOUND
+from .pages.routes import compiled as pages_compiled
 from .pages.routes import routes as page_routes
 from .services import Services
 from .token import TokenHandler
@@ -35,6 +38,13 @@ class _Delegate(_HandlerDelegate):
 
     def finish(self) -> None:
         cast("Handler", self.handler).arrived()
+
+
+def prepare() -> None:
+    """Read and compile what all workers share, before they are forked: it takes a third of a worker's start."""
+    document()
+    api_compiled()
+    pages_compiled()
 
 
 class _Application(Application):

@@ -28,8 +28,8 @@ from typing import Any, NoReturn
 
 # The service, and what it imports when it needs it.
 _MODULES = ("app.main", "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.sqlite.aiosqlite")
-# What a service reads at its start and never again.
-_DOCUMENT = "app.web.api.document"
+# It prepares what workers share.
+_APPLICATION = "app.web.application"
 _ACCOUNTS = "app.access.accounts"
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 _LONGEST_REQUEST = 1 << 18
@@ -98,7 +98,7 @@ def _serve(connection: socket.socket) -> None:
     os.environ[_METRICS] = metrics = tempfile.mkdtemp()
     for module in _MODULES:
         importlib.import_module(module)
-    importlib.import_module(_DOCUMENT).document()
+    importlib.import_module(_APPLICATION).prepare()
     vars(importlib.import_module(_ACCOUNTS)).update(_PASSES=1, _MEMORY_KIB=1024)
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # by a descriptor that is readable when the program has ended

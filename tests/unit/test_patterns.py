@@ -30,6 +30,8 @@ MATCHES = {"match", "fullmatch"}
 # Patterns that are made while the program runs, and where they are proved, or why they need not be.
 MADE_LATER = {
     "re.compile(pattern + '\\\\Z')": "app.web.v2.routes: by `test_a_route_takes_linear_time`",
+    "re.compile(pattern + '$')": "app.web.pages.routes: by the same",
+    "re.compile(pattern(path) + '$')": "app.web.api.routes: by the same",
     # The identity provider says who people are, so it is trusted with a pattern; values have 255 characters at most.
     "re.compile(scope.text if scope.is_pattern else '')": "app.access.saml.metadata: read once to see that it can be",
     "re.fullmatch(self.text, scope, re.IGNORECASE)": "app.access.saml.rules",

@@ -6,7 +6,9 @@ the handlers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 
 from tornado.routing import URLSpec
 from tornado.web import url
@@ -139,10 +141,16 @@ HANDLERS: Mapping[str, type[ApiHandler]] = {
 }
 
 
+@cache
+def compiled() -> Mapping[str, re.Pattern[str]]:
+    """Compile the patterns of the API's paths, once."""
+    return {path: re.compile(pattern(path) + "$") for path in HANDLERS}
+
+
 def routes(services: Services) -> list[URLSpec]:
     """Return the routes of the REST API for Tornado."""
     drawn = [
-        url(pattern(path), handler, {"operations": document().paths[path], "services": services})
+        url(compiled()[path], handler, {"operations": document().paths[path], "services": services})
         for path, handler in HANDLERS.items()
     ]
     return [*drawn, url("/api(?:/.*)?", elsewhere.NotFoundHandler, {"operations": {}, "services": services})]

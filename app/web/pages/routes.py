@@ -6,6 +6,10 @@ after the action: /projects/lab/delete-artifact/app/web@sha256:… A project's n
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from functools import cache
+
 from tornado.web import url
 
 from app.web.services import Services
@@ -155,6 +159,12 @@ _PAGES: tuple[tuple[str, type[PageHandler]], ...] = (
 )
 
 
+@cache
+def compiled() -> Sequence[tuple[re.Pattern[str], type[PageHandler]]]:
+    """Compile the patterns of the pages' paths, once."""
+    return [(re.compile(pattern + "$"), handler) for pattern, handler in _PAGES]
+
+
 def routes(services: Services) -> list[url]:
     """Return the pages' routes. `NOT_FOUND` handles every path that has no route."""
     texts.load()
@@ -162,7 +172,7 @@ def routes(services: Services) -> list[url]:
     return [
         url(r"/static/(.*)", StaticHandler, {"observer": services.observer}),
         url(r"/help/images/(.*)", guide.PictureHandler, {"observer": services.observer}),
-        *(url(pattern, handler, given) for pattern, handler in _PAGES),
+        *(url(pattern, handler, given) for pattern, handler in compiled()),
     ]
 
 
