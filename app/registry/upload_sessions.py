@@ -191,21 +191,23 @@ def _moved_on() -> BlobUploadInvalid:
 
 async def _require_place(transaction: Transaction, repository: Repository, opened_by: str) -> None:
     """Raise TooManyRequests if too many sessions are open, and none of them gives way."""
-    project_id = repository.project_id
-    of_one, of_all = await uploads.count_open(transaction, project_id, opened_by, _MOST_IN_PROJECT)
-    if of_one < _MOST_OF_ONE and of_all < _MOST_IN_PROJECT:
-        return
-    whose = opened_by if of_one >= _MOST_OF_ONE else None
-    idle_since = time.time() - _GIVE_WAY_SECONDS
-    ended = await uploads.remove_idle_in(transaction, project_id, whose, idle_since, _GIVE_WAY_AT_ONCE)
-    for key in ended:
-        await blobs.discard(transaction, key, 0)
-    if not ended:
-        raise TooManyRequests(
-            "too many uploads are open in %(project)s; finish or cancel some, or try again in an hour",
-            project=repository.name.project,
-            headers={"Retry-After": "60"},
-        )
+    project_id, idle_since = repository.project_id, time.time() - _GIVE_WAY_SECONDS
+    # Another transaction may be ending the same sessions. This one waits for it, and counts again.
+    for _ in range(2):
+        of_one, of_all = await uploads.count_open(transaction, project_id, opened_by, _MOST_IN_PROJECT)
+        if of_one < _MOST_OF_ONE and of_all < _MOST_IN_PROJECT:
+            return
+        whose = opened_by if of_one >= _MOST_OF_ONE else None
+        ended = await uploads.remove_idle_in(transaction, project_id, whose, idle_since, _GIVE_WAY_AT_ONCE)
+        if ended:
+            for key in ended:
+                await blobs.discard(transaction, key, 0)
+            return
+    raise TooManyRequests(
+        "too many uploads are open in %(project)s; finish or cancel some, or try again in an hour",
+        project=repository.name.project,
+        headers={"Retry-After": "60"},
+    )
 
 
 def _ended() -> BlobUploadUnknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -69,6 +70,16 @@ async def test_those_that_are_left_for_an_hour_give_way(house: House) -> None:
     last = await house.uploads.begin(repository, opened_by="robot:c")
     assert await left(house) > {last.id, new.id, *(one.id for one in mine[2:])}
     assert await left(house) & {one.id for one in others} == set()
+
+
+async def test_who_comes_at_the_same_moment_finds_a_place_too(house: House) -> None:
+    """Both choose the same sessions to end. One ends them; the other one has to wait, and then finds none."""
+    await house.project("physics")
+    repository = await house.open("physics/app")
+    for _ in range(10):
+        await house.database.transact(lambda transaction: transaction.execute(text("DELETE FROM upload")))
+        await idle(house, 3700, *[await house.uploads.begin(repository, opened_by="robot:ci") for _ in range(5)])
+        await asyncio.gather(*(house.uploads.begin(repository, opened_by="robot:ci") for _ in range(4)))
 
 
 async def test_those_that_a_full_disk_left_empty_give_way_at_once(
