@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
-from app.database import Database
+from app.database import Database, DatabaseUnavailable
 from app.database.quotas import QuotaExceeded
 from app.database.uploads import UploadSession
 from app.kit.threads import in_thread
@@ -92,6 +92,8 @@ class Uploads:
             except BaseException as error:
                 await receiving.fail(error)
                 raise
+        except DatabaseUnavailable:
+            raise
         except Unavailable:
             # Clients begin a new one for each try. Otherwise a disk that was full would refuse them for an hour more.
             with suppress(Unavailable):
