@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.access import roles
 from app.access.errors import Missing
 from app.database.repositories import Repository
-from app.oci.errors import OCIError, TooManyRequests
+from app.oci.errors import DigestInvalid, ManifestInvalid, OCIError
 from app.oci.manifest import Descriptor
 from app.oci.reference import parse_reference
 from app.registry.artifacts import ArtifactDetail
@@ -72,9 +72,7 @@ class ComparePage(PageHandler):
     async def _find(self, repository: Repository, named: str) -> ArtifactDetail:
         try:
             return await self.services.artifacts.detail(repository.id, parse_reference(named))
-        except OCIError as error:
-            if error.answer_status >= 500 or isinstance(error, TooManyRequests):
-                raise
+        except (Missing, DigestInvalid, ManifestInvalid):
             raise Missing("There is no tag %(tag)s here.", tag=named[:140]) from None
 
     async def _side(self, repository: Repository, named: str, detail: ArtifactDetail, platforms: Sequence[str]) -> Side:
