@@ -92,12 +92,11 @@ class Uploads:
             except BaseException as error:
                 await receiving.fail(error)
                 raise
-        except DatabaseUnavailable:
-            raise
-        except Unavailable:
+        except Unavailable as error:
             # Clients begin a new one for each try. Otherwise a disk that was full would refuse them for an hour more.
-            with suppress(Unavailable):
-                await self._sessions.let_give_way(session)
+            if not isinstance(error, DatabaseUnavailable):
+                with suppress(Unavailable):
+                    await self._sessions.let_give_way(session)
             raise
 
     async def cancel(self, repository: Repository, upload_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import text
 
-from app.database import Database
+from app.database import Database, DatabaseUnavailable
 from app.database.uploads import UploadSession
 from app.oci.errors import TooManyRequests, Unavailable
 
@@ -99,6 +99,14 @@ async def test_those_that_a_full_disk_left_empty_give_way_at_once(
         for session in (await house.uploads.find(await house.open("physics/app"), begun[0].id), *begun[1:4]):
             with pytest.raises(Unavailable):
                 await take(house, session)
+
+        async def without_database(key: str, state: object = None) -> NoReturn:
+            raise DatabaseUnavailable("the registry's database is down")
+
+        # A database that is down is not asked a second time.
+        full.setattr(house.store, "writer", without_database)
+        with pytest.raises(Unavailable):
+            await take(house, begun[4])
     # Its client may still go on with it.
     await take(house, begun[1])
     new = await house.uploads.begin(repository, opened_by="robot:ci")
