@@ -93,7 +93,7 @@ from app.storage.filesystem import FilesystemStore
 from app.storage.harbor import HarborBlobs, HarborBucket, HarborFolder, StoreBesideHarbor
 from app.web.access_control import AccessControl
 from app.web.address import Addresses
-from app.web.application import make_application, prepare
+from app.web.application import make_application, prepare_application
 from app.web.events import keeper
 from app.web.login import routes as login_routes
 from app.web.observe import Observer
@@ -146,7 +146,7 @@ def serve(config: Config) -> None:
             asyncio.run(redis.start())
         redis_url = redis.url if redis is not None else config.redis.url
         is_prepared = asyncio.run(_prepare(config, redis_url))
-        prepare()
+        prepare_application()
         Supervisor(
             sockets,
             lambda mine, beat: asyncio.run(_work(config, redis_url, mine, beat, is_prepared=is_prepared)),

@@ -40,7 +40,7 @@ class _Delegate(_HandlerDelegate):
         cast("Handler", self.handler).arrived()
 
 
-def prepare() -> None:
+def prepare_application() -> None:
     """Read and compile what all workers share, before they are forked: it takes a third of a worker's start."""
     document()
     api_compiled()

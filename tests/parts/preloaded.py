@@ -3,8 +3,8 @@
 The process is one for each worker of a run, and ends with it. A program begins in a fork as with ``python -m``. The
 metrics' library has a folder of the process's own at its import, and in a fork the one that the program names, if any.
 
-Services hash passwords at each start and log-in, which is a tenth of what all suites cost. In a fork, a hash costs a
-fortieth. Whoever measures beside log-ins starts a program of its own.
+Services hash a password at each start and log-in, in 40 ms of a processor. In a fork, a hash takes a fortieth of that.
+Whoever measures beside log-ins starts a program of its own.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _serve(connection: socket.socket) -> None:
     os.environ[_METRICS] = metrics = tempfile.mkdtemp()
     for module in _MODULES:
         importlib.import_module(module)
-    importlib.import_module(_APPLICATION).prepare()
+    importlib.import_module(_APPLICATION).prepare_application()
     vars(importlib.import_module(_ACCOUNTS)).update(_PASSES=1, _MEMORY_KIB=1024)
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # by a descriptor that is readable when the program has ended
