@@ -77,9 +77,7 @@ def push_cost(folder: Path) -> Iterator[Row]:
         for case in cases:
             for turn in range(1 + ROUNDS):
                 _measure(case, bulk.Layer(MIB, next(numbers)), file)
-                for large in folder.rglob("*"):
-                    if large != file and large.is_file() and large.stat().st_size == file.stat().st_size:
-                        large.unlink()
+                _remove_copies(folder, file)
                 if turn == 0:
                     case.forget()
             yield case.row()
@@ -96,6 +94,12 @@ def _measure(case: Case, layer: bulk.Layer, file: Path) -> None:
     case.costs.append((cpu_seconds(case.server.pid) - before) / _GIBIBYTES)
     for name, pids in case.others.items():
         case.beside.setdefault(name, []).append((cpu_seconds(*pids) - beside[name]) / _GIBIBYTES)
+
+
+def _remove_copies(folder: Path, file: Path) -> None:
+    for large in folder.rglob("*"):
+        if large != file and large.is_file() and large.stat().st_size == file.stat().st_size:
+            large.unlink()
 
 
 def _plain(file: Path) -> float:
